@@ -1,0 +1,80 @@
+// One interface for everything that can run a segment.
+import type { Contract } from '../contract/schema.ts';
+
+/** Which logit rows a step returns: none, the last token's, or one per token. */
+export type Rows = 'none' | 'last' | 'all';
+
+export interface StepOptions {
+  /** Which logits to return. */
+  rows: Rows;
+  /** The policy cut after the last of these tokens: close the segment (carry, pool, retrieval). */
+  close: boolean;
+}
+
+/** What was chosen from one long layer's pool at a boundary (SEMANTICS.md 4). */
+export interface Retrieved {
+  layer: number;
+  /** Per long KV head of the layer (ascending): pool positions, ascending. Token position = pool position + A. */
+  positions: Int32Array[];
+}
+
+export interface StepResult {
+  /** [rows, vocabulary], row-major float32. Empty for `rows: 'none'`. */
+  logits: Float32Array;
+  /** Number of rows in `logits`. */
+  rows: number;
+  /** Set when the step closed a segment: its end e_i and what the next segment will see. */
+  boundary: { at: number; retrieved: Retrieved[] } | null;
+}
+
+/** Bytes a session holds between steps, by part. */
+export interface SessionMemory {
+  sinks: number;
+  carry: number;
+  pool: number;
+  retrieved: number;
+  /** The open segment's own keys and values (and recent queries). */
+  open: number;
+  total: number;
+  /** What a full-attention KV cache of the same tokens would hold. */
+  fullAttention: number;
+}
+
+export interface EngineSession {
+  readonly id: string;
+  /**
+   * Run tokens that lie within one segment: [position, position + tokens.length).
+   * Calls are serialised per session. A failed step leaves the session unusable; close it.
+   */
+  step(tokens: ArrayLike<number>, options: StepOptions): Promise<StepResult>;
+  /**
+   * Replace what the last boundary retrieved (verification: go on with the trainer's positions).
+   * Only allowed before the first step of the next segment.
+   */
+  replaceRetrieved(retrieved: Retrieved[]): Promise<void>;
+  memory(): Promise<SessionMemory>;
+  /** Free everything. Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface EngineInfo {
+  /** `onnx`, `torch`, `vllm`. */
+  name: string;
+  /** `fp32`, `int8`, `int4`, `float64`, ... */
+  precision: string;
+  vocabulary: number;
+  layers: number;
+  kvHeads: number;
+  queryHeads: number;
+  headDim: number;
+}
+
+export interface Engine {
+  readonly info: EngineInfo;
+  readonly contract: Contract;
+  /** A new, empty sequence. Rejects with LS_ENGINE_SESSIONS when `maxSessions` are open. */
+  open(): Promise<EngineSession>;
+  /** Sessions open now. */
+  readonly sessions: number;
+  close(): Promise<void>;
+}

@@ -1,0 +1,38 @@
+// Every error a user can cause: a stable code, one sentence, and the way to mend it.
+
+export interface LockstepErrorOptions {
+  /** What to do about it: one sentence, with the command where there is one. */
+  mend?: string;
+  cause?: unknown;
+  /** Path of the offending field, as `a.b[0]`, where a field is to blame. */
+  field?: string;
+}
+
+/**
+ * An error that names its cause and its remedy.
+ *
+ * `code` is stable across versions (`LS_` + area + what), `message` is one sentence with what was
+ * expected and what came, `mend` says how to repair it. The CLI prints both and never a stack trace.
+ */
+export class LockstepError extends Error {
+  override readonly name = 'LockstepError';
+  readonly code: string;
+  readonly mend: string | undefined;
+  readonly field: string | undefined;
+
+  constructor(code: `LS_${string}`, message: string, options: LockstepErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.mend = options.mend;
+    this.field = options.field;
+  }
+
+  toJSON(): { code: string; message: string; mend?: string; field?: string } {
+    return {
+      code: this.code,
+      message: this.message,
+      ...(this.mend === undefined ? {} : { mend: this.mend }),
+      ...(this.field === undefined ? {} : { field: this.field }),
+    };
+  }
+}

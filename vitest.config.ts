@@ -1,0 +1,19 @@
+import path from 'node:path';
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  resolve: {
+    alias: {
+      'lockstep/policies': path.resolve(import.meta.dirname, 'src/policies/index.ts'),
+      lockstep: path.resolve(import.meta.dirname, 'src/index.ts'),
+    },
+  },
+  test: {
+    include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    pool: 'forks',
+    maxWorkers: 2,
+    typecheck: { enabled: false },
+  },
+});
