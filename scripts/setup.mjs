@@ -1,0 +1,14 @@
+// npm run setup: everything the project needs, from its own files. Safe to run again: a step that
+// is done is skipped. `npm start` and `npm test` run it first.
+import { report } from './lib.mjs';
+import { setup } from './setup/index.mjs';
+
+const args = process.argv.slice(2);
+const unknown = args.filter((arg) => !['--force'].includes(arg));
+if (unknown.length > 0) {
+  process.stderr.write(
+    `error LS_SETUP_OPTION: expected no option but --force, got ${unknown.join(' ')}.\n  mend: npm run setup [-- --force]\n`,
+  );
+  process.exit(2);
+}
+await setup({ force: args.includes('--force') }).catch(report);

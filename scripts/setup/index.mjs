@@ -1,0 +1,19 @@
+// The order of set-up: tools, Node packages, build, Python packages, real inputs.
+import { mkdirSync } from 'node:fs';
+import { say, work } from '../lib.mjs';
+import { checkDisk, checkNode, findSystemPython } from './checks.mjs';
+import { setUpInputs } from './inputs.mjs';
+import { build, setUpNode } from './node.mjs';
+import { setUpPython } from './python.mjs';
+
+export async function setup({ force = false } = {}) {
+  const started = Date.now();
+  checkNode();
+  mkdirSync(work, { recursive: true });
+  await checkDisk();
+  await setUpNode({ force });
+  await build();
+  await setUpPython({ force, systemPython: findSystemPython });
+  await setUpInputs({ force });
+  say(`set-up is complete (${((Date.now() - started) / 1000).toFixed(0)} s)`);
+}
