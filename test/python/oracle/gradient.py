@@ -47,7 +47,7 @@ def gradient(
                     count += 1
             if loss.requires_grad:
                 loss.backward()
-                total += float(loss)
+                total += float(loss.detach())
     divisor = count if targets is None else targets
     grads = {
         name: (torch.zeros_like(w) if w.grad is None else w.grad / divisor)
