@@ -1,0 +1,12 @@
+// The bridge to Python: finding it, talking to it, running jobs in it.
+export { type JobEvent, type RunJobOptions, runJob } from './job.ts';
+export {
+  type FindPythonOptions,
+  findPython,
+  type Python,
+  type PythonAttempt,
+  type PythonSource,
+  pythonEnvironment,
+  requiredModules,
+} from './python.ts';
+export { PythonSession, type PythonSessionOptions } from './session.ts';

@@ -1,0 +1,211 @@
+// Finding the Python interpreter that runs Lockstep's Python half.
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { LockstepError } from '../errors.ts';
+import { packageRoot, pythonRoot } from '../paths.ts';
+
+/** Where an interpreter was looked for, in this order. */
+export type PythonSource = '--python' | 'PYTHON_BIN' | 'VIRTUAL_ENV' | '.venv' | 'PATH';
+
+export interface PythonAttempt {
+  source: PythonSource;
+  executable: string;
+  /** Why it was not taken; null for the one that was. */
+  problem: string | null;
+}
+
+export interface Python {
+  /** Absolute path where one is known; `python3` is resolved by the interpreter itself. */
+  executable: string;
+  /** As `3.11.7`. */
+  version: string;
+  source: PythonSource;
+  /** Installed versions of the modules that were asked for, by module name. */
+  modules: Record<string, string>;
+  /** Every candidate in order, the taken one last. */
+  tried: PythonAttempt[];
+}
+
+export interface FindPythonOptions {
+  /** What `--python` names: a path or a command. */
+  python?: string | undefined;
+  /** Folder from which `.venv` is searched upwards. */
+  cwd?: string;
+  env?: NodeJS.ProcessEnv;
+  /** Modules that must be importable. Default: everything the trainer and the operator need. */
+  modules?: readonly string[];
+}
+
+/** Importable names that Lockstep's Python half needs. */
+export const requiredModules: readonly string[] = [
+  'torch',
+  'transformers',
+  'safetensors',
+  'numpy',
+  'quickjs',
+  'rfc8785',
+  'jsonschema',
+];
+
+/** Distribution that carries a module, where the names differ. */
+const distributions: Readonly<Record<string, string>> = { quickjs: 'quickjs-ng' };
+
+export const minimumPython: readonly [number, number] = [3, 11];
+
+// find_spec and metadata only: importing torch here would cost seconds on every command.
+const probe = `
+import importlib.metadata as metadata, importlib.util as util, json, sys
+found = {}
+for name, distribution in json.loads(sys.argv[1]):
+    try:
+        present = util.find_spec(name) is not None
+    except Exception:
+        present = False
+    if present:
+        try:
+            found[name] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+print(json.dumps({"executable": sys.executable, "version": list(sys.version_info[:3]), "modules": found}))
+`;
+
+interface Probed {
+  executable: string;
+  version: [number, number, number];
+  modules: Record<string, string>;
+}
+
+/**
+ * Find the interpreter: `--python`, PYTHON_BIN, VIRTUAL_ENV, the nearest `.venv` (from `cwd` upwards,
+ * then the package's own), `python3` on PATH.
+ *
+ * A candidate that the user named (`--python`, PYTHON_BIN) is taken or refused, never passed over.
+ *
+ * @throws LockstepError LS_PYTHON_NOT_FOUND nothing runs; LS_PYTHON_VERSION older than 3.11;
+ *   LS_PYTHON_PACKAGES a required module is missing
+ */
+export async function findPython(options: FindPythonOptions = {}): Promise<Python> {
+  const env = options.env ?? process.env;
+  const modules = options.modules ?? requiredModules;
+  const tried: PythonAttempt[] = [];
+  let closest: LockstepError | undefined;
+  for (const { source, executable } of candidates(options, env)) {
+    const outcome = await examine(source, executable, env, modules);
+    if (!(outcome instanceof LockstepError)) {
+      tried.push({ source, executable, problem: null });
+      return { ...outcome, source, tried };
+    }
+    tried.push({ source, executable, problem: outcome.message });
+    if (source === '--python' || source === 'PYTHON_BIN') throw outcome;
+    // An interpreter that lacks packages says more than one that does not exist.
+    if (closest === undefined || closest.code === 'LS_PYTHON_NOT_FOUND') closest = outcome;
+  }
+  const list = tried.map((one) => `${one.executable} (${one.source}): ${one.problem}`).join('; ');
+  throw new LockstepError(
+    (closest?.code ?? 'LS_PYTHON_NOT_FOUND') as 'LS_PYTHON_NOT_FOUND',
+    `expected a Python ${minimumPython.join('.')} or newer with Lockstep's requirements, got none. Tried ${list}`,
+    { mend: mendSetup, cause: closest },
+  );
+}
+
+const mendSetup =
+  'run `npm run setup`, which makes .venv with pinned requirements, or name an interpreter with --python';
+
+function* candidates(
+  options: FindPythonOptions,
+  env: NodeJS.ProcessEnv,
+): Generator<{ source: PythonSource; executable: string }> {
+  if (options.python) yield { source: '--python', executable: options.python };
+  if (env['PYTHON_BIN']) yield { source: 'PYTHON_BIN', executable: env['PYTHON_BIN'] };
+  if (env['VIRTUAL_ENV']) {
+    yield { source: 'VIRTUAL_ENV', executable: interpreterIn(env['VIRTUAL_ENV']) };
+  }
+  const seen = new Set<string>();
+  for (const folder of [...upwards(path.resolve(options.cwd ?? process.cwd())), packageRoot]) {
+    const venv = path.join(folder, '.venv');
+    if (seen.has(venv) || !existsSync(venv)) continue;
+    seen.add(venv);
+    yield { source: '.venv', executable: interpreterIn(venv) };
+  }
+  yield { source: 'PATH', executable: process.platform === 'win32' ? 'python' : 'python3' };
+}
+
+function* upwards(folder: string): Generator<string> {
+  for (let at = folder; ; at = path.dirname(at)) {
+    yield at;
+    if (path.dirname(at) === at) return;
+  }
+}
+
+function interpreterIn(venv: string): string {
+  return process.platform === 'win32'
+    ? path.join(venv, 'Scripts', 'python.exe')
+    : path.join(venv, 'bin', 'python');
+}
+
+async function examine(
+  source: PythonSource,
+  executable: string,
+  env: NodeJS.ProcessEnv,
+  modules: readonly string[],
+): Promise<Omit<Python, 'source' | 'tried'> | LockstepError> {
+  const wanted = modules.map((name) => [name, distributions[name] ?? name]);
+  let probed: Probed;
+  try {
+    const printed = await run(executable, ['-c', probe, JSON.stringify(wanted)], env);
+    // A sitecustomize may print before us; our line is the last.
+    probed = JSON.parse(printed.trimEnd().split('\n').at(-1) ?? '') as Probed;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    return new LockstepError(
+      'LS_PYTHON_NOT_FOUND',
+      `expected ${source} to name a Python interpreter, got ${executable}, which did not run (${reason})`,
+      { mend: mendSetup, cause },
+    );
+  }
+  const version = probed.version.join('.');
+  const [major, minor] = probed.version;
+  if (major < minimumPython[0] || (major === minimumPython[0] && minor < minimumPython[1])) {
+    return new LockstepError(
+      'LS_PYTHON_VERSION',
+      `expected Python ${minimumPython.join('.')} or newer, got ${version} at ${probed.executable} (${source})`,
+      { mend: `install Python ${minimumPython.join('.')} or newer, then run \`npm run setup\`` },
+    );
+  }
+  const missing = modules.filter((name) => probed.modules[name] === undefined);
+  if (missing.length > 0) {
+    return new LockstepError(
+      'LS_PYTHON_PACKAGES',
+      `expected ${probed.executable} (${source}) to have Lockstep's requirements, got none of: ${missing.join(', ')}`,
+      { mend: mendSetup },
+    );
+  }
+  return { executable: probed.executable || executable, version, modules: probed.modules };
+}
+
+function run(executable: string, args: string[], env: NodeJS.ProcessEnv): Promise<string> {
+  return new Promise((resolve, reject) => {
+    execFile(executable, args, { env, timeout: 60_000 }, (error, stdout) =>
+      error ? reject(error) : resolve(stdout),
+    );
+  });
+}
+
+/**
+ * Environment for a Lockstep Python process: the package's `python/` folder comes first on
+ * PYTHONPATH, text is UTF-8 whatever the locale says.
+ *
+ * @param extra more folders for PYTHONPATH, before the package's
+ */
+export function pythonEnvironment(
+  env: NodeJS.ProcessEnv = process.env,
+  extra: readonly string[] = [],
+): NodeJS.ProcessEnv {
+  const inherited = env['PYTHONPATH'];
+  return {
+    ...env,
+    PYTHONPATH: [...extra, pythonRoot, ...(inherited ? [inherited] : [])].join(path.delimiter),
+    PYTHONUTF8: '1',
+  };
+}
