@@ -1,0 +1,1 @@
+"""Training in segments: data, the loop, checkpoints (docs/training.md)."""

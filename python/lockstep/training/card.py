@@ -1,0 +1,117 @@
+"""The model card of a checkpoint: README.md of its directory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lockstep.training.progress import Progress
+from lockstep.training.settings import Job
+
+ROWS = 10
+
+
+def card(job: Job, contract: dict[str, Any] | None, progress: Progress, documents: int) -> str:
+    """Markdown text. ``contract`` is None for the full-attention control."""
+    name, base = job.out.name, job.model.name
+    parts = [
+        f"---\nlibrary_name: transformers\nbase_model: {base}\n"
+        f"tags: [{'lockstep, segmented-execution' if contract else 'lockstep, full-attention'}]\n---",
+        f"# {name}",
+        _what(base, contract),
+        _contract(contract) if contract else "",
+        _data(job, progress, documents),
+        _curve(progress),
+        _use(name) if contract else "",
+        _limits(contract),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what(base: str, contract: dict[str, Any] | None) -> str:
+    if contract is None:
+        return (
+            f"`{base}`, trained further with ordinary full attention: the control for a segmented "
+            "training of the same tokens. It carries no contract."
+        )
+    return (
+        f"`{base}`, trained further in segments by Lockstep: the model runs through a text segment "
+        "by segment, with a fixed amount of memory, and is served exactly as it was trained."
+    )
+
+
+def _contract(contract: dict[str, Any]) -> str:
+    segment, carry, retrieval = contract["segment"], contract["carry"], contract["retrieval"]
+    long = sum(len(heads) for heads in contract["heads"]["long"])
+    rows = {
+        "policy": f"`{contract['policy']['name']}` (policy.js, SHA-256 `{contract['policy']['sha256'][:16]}…`)",
+        "segment": f"{segment['min']} to {segment['max']} tokens, multiples of {segment['align']}",
+        "carry": f"last {carry['size']} tokens, and the first {carry['sinks']} (sinks)",
+        "retrieval": f"{retrieval['size']} rows, recipe `{retrieval['recipe']}`, "
+        f"layers {', '.join(map(str, retrieval['layers'])) or 'none'}",
+        "long KV heads": f"{long} over {len(contract['heads']['long'])} layers",
+        "gradient crosses": f"{contract['training']['truncation']} boundaries",
+        "digest": f"`{contract['digest']}`",
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    return f"## Contract\n\n| | |\n| --- | --- |\n{table}"
+
+
+def _data(job: Job, progress: Progress, documents: int) -> str:
+    s = job.training
+    trainable = s.trainable if isinstance(s.trainable, str) else ", ".join(s.trainable)
+    earlier = progress.start["steps"]
+    return (
+        "## Training\n\n"
+        f"{progress.step} steps, {progress.tokens:,} tokens of {documents} documents "
+        f"({', '.join(f'`{p}`' for p in s.data)}), {progress.seconds / 60:.1f} minutes"
+        + (f", after {earlier} earlier steps under the same contract" if earlier else "")
+        + f". AdamW, learning rate {s.learningRate:g} (warm-up {s.warmup:.0%}, cosine to "
+        f"{s.finalRate:.0%}), weight decay {s.weightDecay:g}, clipping at {s.clip:g}; sequences of "
+        f"{s.sequence} tokens, {s.batch} a step; trained parameters: {trainable}; {s.precision}; "
+        f"seed {s.seed}."
+    )
+
+
+def _curve(progress: Progress) -> str:
+    curve = progress.curve
+    if not curve:
+        return ""
+    width = math.ceil(len(curve) / ROWS)
+    lines = ["| steps | tokens | mean loss (nats/token) | perplexity |", "| ---: | ---: | ---: | ---: |"]
+    for at in range(0, len(curve), width):
+        rows = curve[at : at + width]
+        loss = sum(row[3] for row in rows) / len(rows)
+        lines.append(
+            f"| {rows[0][0]:.0f}-{rows[-1][0]:.0f} | {rows[-1][1]:,.0f} | {loss:.3f} "
+            f"| {math.exp(min(loss, 700)):.2f} |"
+        )
+    scores = "".join(
+        f"\n\nHeld-out text, {when}: {nll:.4f} nats/token (perplexity {math.exp(min(nll, 700)):.2f})."
+        for when, nll in progress.scores.items()
+    )
+    return "### Curve\n\n" + "\n".join(lines) + scores
+
+
+def _use(name: str) -> str:
+    return (
+        "## Verify and serve\n\n```sh\n"
+        f"lockstep verify {name}    # training forward against every serving engine\n"
+        f"lockstep serve {name}     # OpenAI-compatible server\n```\n\n"
+        "`config.json` names a Segmented architecture, so that a runtime which does not know the "
+        "contract refuses the model instead of serving it with other attention."
+    )
+
+
+def _limits(contract: dict[str, Any] | None) -> str:
+    text = (
+        "## Limits\n\nThe limits, biases and license of the base model apply. The loss above is on "
+        "training text; judge the model on text of your own."
+    )
+    if contract is None:
+        return text
+    return text + (
+        " What lies outside a segment, its carry and the sinks reaches the model only through "
+        "retrieval, which gets no gradient. `training/` holds the optimizer's state for `--resume` "
+        "and may be deleted."
+    )

@@ -1,0 +1,114 @@
+"""A checkpoint: an ordinary Hugging Face directory with a contract in it, written atomically."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lockstep.errors import LockstepError
+from lockstep.training import card, progress
+from lockstep.training.atomic import replace_directory
+from lockstep.training.progress import Progress
+from lockstep.training.settings import Job
+
+# Of the base model: everything that belongs to its tokenizer and to how it is prompted and licensed.
+CARRIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "LICENSE",
+    "LICENSE.txt",
+    "NOTICE",
+)
+
+
+def save(
+    job: Job,
+    module: nn.Module,
+    contract: dict[str, Any] | None,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.AdamW,
+    state: Progress,
+    documents: int,
+    identity: dict[str, Any],
+) -> None:
+    """Replace ``job.out`` by a checkpoint of ``module``.
+
+    contract: content of `lockstep.json` (None: full-attention control). Raises LS_TRAIN_DISK when
+    the disk is full and LS_TRAIN_NAN when a trained weight is not finite; ``job.out`` then stays
+    what it was.
+    """
+    for name, parameter in parameters.items():
+        if not bool(torch.isfinite(parameter.detach()).all()):
+            raise LockstepError(
+                "LS_TRAIN_NAN",
+                f"expected finite weights after step {state.step}, got NaN or infinity in {name}",
+                "Lower training.learningRate; the last good checkpoint is unchanged.",
+            )
+
+    def fill(directory: Path) -> None:
+        module.save_pretrained(directory)  # type: ignore[operator]
+        for name in CARRIED:
+            if (job.model / name).is_file():
+                shutil.copyfile(job.model / name, directory / name)
+        if contract is not None:
+            _seal(directory, {**contract, "trained": state.trained()}, job.contract / "policy.js")
+        text = card.card(job, contract, state, documents)
+        (directory / "README.md").write_text(text, encoding="utf-8")
+        progress.write(
+            directory, state, job.training.as_dict(), optimizer, parameters, identity
+        )
+
+    replace_directory(job.out, fill)
+
+
+def _seal(directory: Path, contract: dict[str, Any], policy: Path) -> None:
+    """Add the contract, and make runtimes that do not know it refuse the model."""
+    shutil.copyfile(policy, directory / "policy.js")
+    _write_json(directory / "lockstep.json", contract)
+    path = directory / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["architectures"] = [segmented_name(a) for a in config["architectures"]]
+    _write_json(path, config)
+
+
+def segmented_name(architecture: str) -> str:
+    """`LlamaForCausalLM` -> `SegmentedLlamaForCausalLM`; a segmented name stays."""
+    return architecture if architecture.startswith("Segmented") else f"Segmented{architecture}"
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def refuse_to_replace(out: Path, overwrite: bool) -> None:
+    """Raise LS_TRAIN_OUT where ``out`` holds something that a new training must not replace."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    ours = (out / progress.STATE).is_file()
+    if not ours:
+        raise LockstepError(
+            "LS_TRAIN_OUT",
+            f"expected {out} to be absent, empty or a checkpoint of `lockstep train`, got other files",
+            "Choose another `out`.",
+            "out",
+        )
+    if not overwrite:
+        raise LockstepError(
+            "LS_TRAIN_OUT",
+            f"expected no finished or interrupted training at {out}, got one",
+            "Go on with --resume, replace it with --overwrite, or choose another `out`.",
+            "out",
+        )

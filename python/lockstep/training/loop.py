@@ -1,0 +1,307 @@
+"""The training loop: sequences -> segments -> gradient of L_K -> AdamW -> checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from lockstep.errors import LockstepError
+from lockstep.training import checkpoint, data, plot, progress, trainable
+from lockstep.training.atomic import recover
+from lockstep.training.data import Corpus, Sequences
+from lockstep.training.objective import Full, Objective, Segmented
+from lockstep.training.progress import Progress
+from lockstep.training.schedule import Budget, learning_rate
+from lockstep.training.settings import Job, differences
+
+BETAS = (0.9, 0.95)
+PLOT_SECONDS = 15.0
+Emit = Callable[..., None]
+
+
+class Training:
+    """One training from its first step, or from a checkpoint, to the end of its budget."""
+
+    def __init__(self, job: Job, emit: Emit, cancelled: Callable[[], bool]):
+        self.job, self.emit, self.cancelled = job, emit, cancelled
+        recover(job.out)
+        self.contract = read_contract(job)
+        self.identity = {
+            "mode": job.mode,
+            "digest": self.contract["digest"] if job.mode == "segmented" else None,
+        }
+        resumed = self._resumed() if job.resume else None
+        if resumed is None:
+            checkpoint.refuse_to_replace(job.out, job.overwrite)
+        self.corpus = self._corpus()
+        self.objective = self._objective(job.out if resumed else job.model)
+        self.parameters = trainable.select(self.objective.module, job.training.trainable)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=job.training.learningRate,
+            betas=BETAS,
+            weight_decay=job.training.weightDecay,
+            fused=True,
+        )
+        torch.manual_seed(job.training.seed)
+        if resumed is None:
+            earlier = self.contract.get("trained") if job.mode == "segmented" else None
+            self.progress = Progress(start=earlier or {"steps": 0, "tokens": 0})
+        else:
+            self.progress = resumed
+            progress.read_optimizer(job.out, self.optimizer, self.parameters)
+        self.budget = Budget(
+            job.training.steps, job.training.minutes, self.progress.step, self.progress.seconds
+        )
+        self.sequences = Sequences(
+            self.corpus.documents,
+            job.training.sequence,
+            job.training.seed,
+            self.contract["tokenizer"]["bos"],
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Train until the budget is spent or someone asks to stop; returns the `result` event."""
+        self._announce()
+        if self.progress.step == 0:
+            self._score("before")
+        saved = plotted = time.monotonic()
+        unsaved = False
+        while not self.budget.done and not self.cancelled():
+            self._step()
+            unsaved = True
+            now = time.monotonic()
+            if now - saved >= 60 * self.job.training.saveMinutes:
+                self._save()
+                unsaved, saved = False, time.monotonic()
+            if now - plotted >= PLOT_SECONDS:
+                self._plot()
+                plotted = time.monotonic()
+        if self.budget.done and "after" not in self.progress.scores:
+            self._score("after")
+            unsaved = unsaved or "after" in self.progress.scores
+        if unsaved:
+            self._save()
+        self._plot()
+        return self._result()
+
+    def _resumed(self) -> Progress:
+        state = progress.read_state(self.job.out)
+        changed = differences(state["settings"], json.loads(json.dumps(self.job.training.as_dict())))
+        if state["mode"] != self.job.mode:
+            changed.append(f"mode: {state['mode']!r} -> {self.job.mode!r}")
+        if self.job.mode == "segmented":
+            contract_path = self.job.out / "lockstep.json"
+            old = json.loads(contract_path.read_text(encoding="utf-8"))
+            if old["digest"] != self.contract["digest"] or state["digest"] != old["digest"]:
+                fields = contract_differences(old, self.contract)
+                raise LockstepError(
+                    "LS_TRAIN_CONTRACT",
+                    f"expected the contract of {self.job.out} (digest {old['digest'][:16]}…), got "
+                    f"another: {'; '.join(fields) or 'digest'} differs",
+                    "A model is trained under one contract: undo the change, or start a new training "
+                    "with another `out`.",
+                )
+        if changed:
+            raise LockstepError(
+                "LS_TRAIN_RESUME",
+                f"expected the settings of the interrupted training, got {'; '.join(changed)}",
+                "Only the budget, saving and scoring may change on --resume.",
+            )
+        return progress.read_progress(state)
+
+    def _corpus(self) -> Corpus:
+        job = self.job
+        path = job.model / "tokenizer.json"
+        try:
+            self.tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:
+            raise LockstepError(
+                "LS_TRAIN_TOKENIZER", f"expected a tokenizer at {path}, got: {error}"
+            ) from error
+        size = self.contract["tokenizer"]["size"]
+        self.held_out = (
+            data.load(job.training.heldOut, job.root, self.tokenizer, size).documents
+            if job.training.heldOut
+            else []
+        )
+        return data.load(job.training.data, job.root, self.tokenizer, size)
+
+    def _objective(self, directory: Path) -> Objective:
+        module: nn.Module = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+        module.to(self.job.device)
+        module.eval()  # no dropout: what is trained is what is served
+        if self.job.mode == "full":
+            return Full(module, self.job.training.precision)
+        return Segmented(module, self.contract, self.job)
+
+    def _step(self) -> None:
+        s, began = self.job.training, time.monotonic()
+        docs = [self.sequences.next(self.progress.cursor) for _ in range(s.batch)]
+        targets = sum(len(ids) - 1 for ids in docs)
+        rate = learning_rate(self.budget.next_progress, s.learningRate, s.warmup, s.finalRate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.objective.backward(docs, targets) / targets
+        norm = float(
+            nn.utils.clip_grad_norm_(self.parameters.values(), s.clip if s.clip else math.inf)
+        )
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._refuse(loss, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._count(docs, loss, rate, norm, time.monotonic() - began)
+
+    def _count(
+        self, docs: list[list[int]], loss: float, rate: float, norm: float, seconds: float
+    ) -> None:
+        state, tokens = self.progress, sum(map(len, docs))
+        self.budget.add(seconds)
+        state.step, state.seconds = self.budget.step, self.budget.seconds
+        state.tokens += tokens
+        state.curve.append([state.step, state.tokens, state.seconds, loss, rate, norm])
+        self.emit(
+            "step",
+            step=state.step,
+            steps=self.budget.steps,
+            loss=loss,
+            learningRate=rate,
+            gradientNorm=norm,
+            tokens=state.tokens,
+            tokensPerSecond=tokens / seconds,
+            memory=memory(),
+            seconds=state.seconds,
+            progress=self.budget.progress,
+            eta=self.budget.eta,
+        )
+
+    def _refuse(self, loss: float, norm: float) -> None:
+        what = f"a loss of {loss}" if not math.isfinite(loss) else f"a gradient norm of {norm}"
+        kept = (
+            f"{self.job.out} holds the last good checkpoint"
+            if (self.job.out / progress.STATE).is_file()
+            else "no checkpoint was written yet"
+        )
+        raise LockstepError(
+            "LS_TRAIN_NAN",
+            f"expected finite numbers at step {self.progress.step + 1}, got {what}; {kept}",
+            "Lower training.learningRate or raise training.warmup, and start again or --resume.",
+        )
+
+    def _announce(self) -> None:
+        self.emit(
+            "start",
+            mode=self.job.mode,
+            model=self.job.model.name,
+            out=str(self.job.out),
+            parameters=sum(p.numel() for p in self.objective.module.parameters()),
+            trainable=sum(p.numel() for p in self.parameters.values()),
+            documents=len(self.corpus.documents),
+            tokens=self.corpus.tokens,
+            skipped=[{"path": path, "reason": reason} for path, reason in self.corpus.skipped],
+            step=self.progress.step,
+            steps=self.budget.steps,
+            minutes=self.budget.minutes,
+            curve=self.progress.curve,
+        )
+
+    def _score(self, when: str) -> None:
+        """Mean loss of the held-out text, each file from its start."""
+        total, targets = 0.0, 0
+        bos = self.contract["tokenizer"]["bos"]
+        for document in self.held_out:
+            if self.cancelled():
+                return
+            ids = document.ids_N[: self.job.training.heldOutTokens].tolist()
+            nll = self.objective.nll(ids if bos is None else [bos, *ids])
+            total, targets = total + float(nll.sum()), targets + len(nll)
+        if targets:
+            self.progress.scores[when] = total / targets
+            self.emit("score", when=when, loss=total / targets, targets=targets)
+
+    def _save(self) -> None:
+        began = time.monotonic()
+        checkpoint.save(
+            self.job,
+            self.objective.module,
+            self.contract if self.job.mode == "segmented" else None,
+            self.parameters,
+            self.optimizer,
+            self.progress,
+            len(self.corpus.documents),
+            self.identity,
+        )
+        self.emit(
+            "saved",
+            path=str(self.job.out),
+            step=self.progress.step,
+            seconds=time.monotonic() - began,
+        )
+
+    def _plot(self) -> None:
+        if self.job.plot is not None and self.progress.curve:
+            plot.write_png(self.job.plot, self.progress.curve, f"Training of {self.job.out.name}")
+
+    def _result(self) -> dict[str, Any]:
+        state = self.progress
+        last = [row[3] for row in state.curve[-max(1, len(state.curve) // 10) :]]
+        return {
+            "out": str(self.job.out),
+            "stopped": not self.budget.done,
+            "step": state.step,
+            "steps": self.budget.steps,
+            "tokens": state.tokens,
+            "seconds": state.seconds,
+            "loss": sum(last) / len(last) if last else None,
+            "scores": state.scores,
+            "trained": state.trained() if self.job.mode == "segmented" else None,
+        }
+
+
+def read_contract(job: Job) -> dict[str, Any]:
+    """Content of the contract, verified; `training` takes this job's K, `trained` the base's past."""
+    from lockstep import contract
+
+    value: dict[str, Any] = contract.read(job.contract, tokenizer=job.model / "tokenizer.json").raw
+    path, earlier = job.model / "lockstep.json", None
+    if path.is_file():
+        base = json.loads(path.read_text(encoding="utf-8"))
+        earlier = base["trained"] if base["digest"] == value["digest"] else None
+    return {**value, "training": {"truncation": job.training.truncation}, "trained": earlier}
+
+
+def contract_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Names of the contract's fields that differ, with their values where those are short."""
+    out = []
+    for name in sorted((old.keys() | new.keys()) - {"digest", "training", "trained", "lockstep"}):
+        a, b = old.get(name), new.get(name)
+        if a == b:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            parts = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
+            out += [_change(f"{name}.{k}", a.get(k), b.get(k)) for k in parts]
+        else:
+            out.append(_change(name, a, b))
+    return out
+
+
+def _change(name: str, a: Any, b: Any) -> str:
+    text = f"{name} {json.dumps(a)} -> {json.dumps(b)}"
+    return text if len(text) <= 120 else name
+
+
+def memory() -> int:
+    """Resident memory of this process in bytes."""
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,113 @@
+"""What a training has done so far, beside the weights: kept in `training/` of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from lockstep.errors import LockstepError
+from lockstep.training.data import Cursor
+
+STATE, OPTIMIZER = "training/state.json", "training/optimizer.safetensors"
+RNG = "rng.torch"
+
+
+@dataclass
+class Progress:
+    """Counters, data position and curve of one training.
+
+    seconds: time spent in optimizer steps. curve: one row a step,
+    [step, tokens so far, seconds so far, loss in nats a token, learning rate, gradient norm].
+    start: the state of the checkpoint that training began from (`trained` of its contract).
+    """
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    cursor: Cursor = field(default_factory=Cursor)
+    curve: list[list[float]] = field(default_factory=list)
+    scores: dict[str, float] = field(default_factory=dict)
+    start: dict[str, int] = field(default_factory=lambda: {"steps": 0, "tokens": 0})
+
+    def trained(self) -> dict[str, int] | None:
+        """`trained` of the contract: steps and tokens seen under it, earlier trainings included."""
+        steps, tokens = self.start["steps"] + self.step, self.start["tokens"] + self.tokens
+        return {"steps": steps, "tokens": tokens} if steps else None
+
+
+def write(
+    directory: Path,
+    progress: Progress,
+    settings: dict[str, Any],
+    optimizer: torch.optim.AdamW,
+    parameters: dict[str, nn.Parameter],
+    identity: dict[str, Any],
+) -> None:
+    """Write `training/` below ``directory``: JSON and safetensors, nothing that runs when loaded.
+
+    identity: what must be the same on resumption (base model, mode, contract digest).
+    """
+    (directory / "training").mkdir()
+    state = {"version": 1, **identity, "settings": settings, "progress": asdict(progress)}
+    (directory / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
+    tensors = {RNG: torch.get_rng_state()}
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{key}.{name}"] = value.detach().contiguous()
+    save_file(tensors, directory / OPTIMIZER)
+
+
+def read_state(directory: Path) -> dict[str, Any]:
+    """Content of `training/state.json`. Raises LS_TRAIN_RESUME when there is none to go on from."""
+    path = directory / STATE
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LockstepError(
+            "LS_TRAIN_RESUME",
+            f"expected a checkpoint of a training at {directory}, got no readable {STATE}",
+            "Start without --resume.",
+        ) from error
+    if state.get("version") != 1:
+        raise LockstepError(
+            "LS_TRAIN_RESUME", f"expected version 1 of {path}, got {state.get('version')}"
+        )
+    return state
+
+
+def read_progress(state: dict[str, Any]) -> Progress:
+    raw = state["progress"]
+    return Progress(**{**raw, "cursor": Cursor(**raw["cursor"])})
+
+
+def read_optimizer(
+    directory: Path, optimizer: torch.optim.AdamW, parameters: dict[str, nn.Parameter]
+) -> None:
+    """Restore optimizer and random state. Raises LS_TRAIN_RESUME when the file does not fit."""
+    try:
+        with safe_open(directory / OPTIMIZER, framework="pt") as file:
+            names = set(file.keys())
+            for name, parameter in parameters.items():
+                keys = ("step", "exp_avg", "exp_avg_sq")
+                if f"exp_avg.{name}" in names:
+                    optimizer.state[parameter] = {
+                        k: _placed(k, file.get_tensor(f"{k}.{name}"), parameter) for k in keys
+                    }
+            torch.set_rng_state(file.get_tensor(RNG))
+    except Exception as error:
+        raise LockstepError(
+            "LS_TRAIN_RESUME",
+            f"expected the optimizer's state in {directory / OPTIMIZER}, got: {error}",
+            "The checkpoint is damaged: start without --resume from another one.",
+        ) from error
+
+
+def _placed(key: str, value: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
+    return value if key == "step" and not parameter.is_cuda else value.to(parameter.device)

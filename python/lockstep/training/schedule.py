@@ -1,0 +1,72 @@
+"""Budget and learning rate: warm-up, then a cosine, over steps or over seconds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass
+class Budget:
+    """How far a training has come. Exactly one of ``steps`` and ``minutes`` is set.
+
+    ``step`` counts optimizer steps done, ``seconds`` the time they took (loading, scoring and saving
+    excluded), so that a resumed training goes on where it stopped.
+    """
+
+    steps: int | None
+    minutes: float | None
+    step: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.step += 1
+        self.seconds += seconds
+
+    @property
+    def seconds_per_step(self) -> float:
+        return self.seconds / self.step if self.step else 0.0
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget spent, 0..1."""
+        if self.steps is not None:
+            return min(1.0, self.step / self.steps)
+        assert self.minutes is not None
+        return min(1.0, self.seconds / (60.0 * self.minutes))
+
+    @property
+    def next_progress(self) -> float:
+        """Share of the budget spent when the next step ends; what its learning rate is taken from."""
+        if self.steps is not None:
+            return min(1.0, (self.step + 1) / self.steps)
+        assert self.minutes is not None
+        return min(1.0, (self.seconds + self.seconds_per_step) / (60.0 * self.minutes))
+
+    @property
+    def done(self) -> bool:
+        """True when no further step fits. A time budget stops at the step that ends nearest to it."""
+        if self.steps is not None:
+            return self.step >= self.steps
+        assert self.minutes is not None
+        return self.step > 0 and self.seconds + self.seconds_per_step / 2 >= 60.0 * self.minutes
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds left, or None before the first step."""
+        if self.steps is None:
+            assert self.minutes is not None
+            return max(0.0, 60.0 * self.minutes - self.seconds)
+        return (self.steps - self.step) * self.seconds_per_step if self.step else None
+
+
+def learning_rate(progress: float, peak: float, warmup: float, final: float) -> float:
+    """Learning rate at ``progress`` in 0..1.
+
+    Rises linearly from a tenth of ``peak`` during the share ``warmup``, then falls along half a
+    cosine to ``final * peak`` at 1.
+    """
+    if progress < warmup:
+        return peak * max(0.1, progress / warmup)
+    along = (progress - warmup) / (1.0 - warmup) if warmup < 1.0 else 0.0
+    return peak * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * along)))

@@ -1,0 +1,71 @@
+// What a training job reports (python/lockstep/training/loop.py), and how a run ends.
+import type { JobEvent } from '../bridge/job.ts';
+
+export interface StartEvent extends JobEvent {
+  event: 'start';
+  mode: 'segmented' | 'full';
+  model: string;
+  out: string;
+  parameters: number;
+  trainable: number;
+  documents: number;
+  tokens: number;
+  skipped: { path: string; reason: string }[];
+  /** Steps done before this run (on --resume). */
+  step: number;
+  steps: number | null;
+  minutes: number | null;
+  /** Rows [step, tokens, seconds, loss, learning rate, gradient norm] of the steps already done. */
+  curve: number[][];
+}
+
+export interface StepEvent extends JobEvent {
+  event: 'step';
+  step: number;
+  steps: number | null;
+  /** Nats a token. */
+  loss: number;
+  learningRate: number;
+  gradientNorm: number;
+  /** Tokens trained on so far. */
+  tokens: number;
+  tokensPerSecond: number;
+  /** Resident memory of the job, bytes. */
+  memory: number;
+  /** Seconds spent in steps. */
+  seconds: number;
+  /** Share of the budget, 0..1. */
+  progress: number;
+  eta: number | null;
+}
+
+export interface ScoreEvent extends JobEvent {
+  event: 'score';
+  when: 'before' | 'after';
+  loss: number;
+  targets: number;
+}
+
+export interface SavedEvent extends JobEvent {
+  event: 'saved';
+  path: string;
+  step: number;
+  seconds: number;
+}
+
+export interface TrainResult extends JobEvent {
+  event: 'result';
+  out: string;
+  /** True where the training was interrupted before its budget was spent. */
+  stopped: boolean;
+  step: number;
+  steps: number | null;
+  tokens: number;
+  seconds: number;
+  /** Mean loss of the last tenth of the steps, nats a token. */
+  loss: number | null;
+  scores: { before?: number; after?: number };
+  trained: { steps: number; tokens: number } | null;
+}
+
+export type TrainEvent = StartEvent | StepEvent | ScoreEvent | SavedEvent;

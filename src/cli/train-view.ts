@@ -1,0 +1,142 @@
+// How a training looks: a live chart on a terminal, plain lines elsewhere, NDJSON with --json.
+import type { Writable } from 'node:stream';
+import { bytes, type CurvePoint, clock, short } from './plot-scale.ts';
+import { lossChart } from './plot-terminal.ts';
+import type { StepEvent, TrainEvent, TrainResult } from './train-events.ts';
+
+export interface TrainView {
+  event(event: TrainEvent): void;
+  /** The last words; called once, also after an interruption. */
+  end(result: TrainResult | undefined): void;
+}
+
+/** What a view is drawn on: `process.stdout`, or a string collector in tests. */
+export type Screen = Writable & { isTTY?: boolean; columns?: number };
+
+/** The view for a terminal, a pipe or a program. */
+export function trainView(screen: Screen, json: boolean): TrainView {
+  if (json) return jsonView(screen);
+  return screen.isTTY === true ? liveView(screen) : plainView(screen);
+}
+
+function jsonView(screen: Screen): TrainView {
+  return {
+    event: (event) => void screen.write(`${JSON.stringify(event)}\n`),
+    end: (result) => {
+      if (result !== undefined) screen.write(`${JSON.stringify(result)}\n`);
+    },
+  };
+}
+
+const REDRAW_MS = 100;
+const CHART_HEIGHT = 8;
+
+function liveView(screen: Screen): TrainView {
+  const points: CurvePoint[] = [];
+  let latest: StepEvent | undefined;
+  let drawn = 0;
+  let at = 0;
+  const wipe = (): void => {
+    if (drawn > 0) screen.write(`\x1b[${drawn}A\x1b[0J`);
+    drawn = 0;
+  };
+  const draw = (): void => {
+    if (latest === undefined) return;
+    const width = Math.min(100, screen.columns ?? 80);
+    const lines = [...lossChart(points, width - 1, CHART_HEIGHT), bar(latest, width - 1)];
+    wipe();
+    screen.write(`${lines.join('\n')}\n`);
+    drawn = lines.length;
+    at = Date.now();
+  };
+  return {
+    event(event) {
+      if (event.event === 'start') {
+        points.push(...event.curve.map((row) => ({ step: row[0] ?? 0, loss: row[3] ?? Number.NaN })));
+      }
+      if (event.event === 'step') {
+        points.push({ step: event.step, loss: event.loss });
+        latest = event;
+        if (Date.now() - at >= REDRAW_MS) draw();
+        return;
+      }
+      wipe();
+      screen.write(`${sentence(event)}\n`);
+      draw();
+    },
+    end(result) {
+      draw();
+      if (result !== undefined) screen.write(`${summary(result)}\n`);
+    },
+  };
+}
+
+/** `━━━━───── 45%  loss 3.412  1.2k tok/s  980 MB  eta 2:10`, cut to `width` columns. */
+function bar(step: StepEvent, width: number): string {
+  const facts = stepFacts(step);
+  const room = Math.max(10, Math.min(30, width - facts.length - 2));
+  const full = Math.round(room * step.progress);
+  return `${'━'.repeat(full)}${'─'.repeat(room - full)} ${facts}`.slice(0, width);
+}
+
+function stepFacts(step: StepEvent): string {
+  const count = step.steps === null ? `step ${step.step}` : `step ${step.step}/${step.steps}`;
+  const eta = step.eta === null ? '' : `  eta ${clock(step.eta)}`;
+  return (
+    `${Math.round(step.progress * 100)}%  ${count}  loss ${step.loss.toFixed(3)}  ` +
+    `${short(Math.round(step.tokensPerSecond))} tok/s  ${bytes(step.memory)}${eta}`
+  );
+}
+
+const PLAIN_MS = 5000;
+
+function plainView(screen: Screen): TrainView {
+  let at = 0;
+  return {
+    event(event) {
+      if (event.event !== 'step') {
+        screen.write(`${sentence(event)}\n`);
+        return;
+      }
+      const last = event.step === event.steps;
+      if (event.step > 1 && !last && Date.now() - at < PLAIN_MS) return;
+      at = Date.now();
+      screen.write(`${stepFacts(event)}\n`);
+    },
+    end(result) {
+      if (result !== undefined) screen.write(`${summary(result)}\n`);
+    },
+  };
+}
+
+function sentence(event: Exclude<TrainEvent, StepEvent>): string {
+  switch (event.event) {
+    case 'start': {
+      const budget = event.steps === null ? `${event.minutes} minutes` : `${event.steps} steps`;
+      const skipped = event.skipped.map((file) => `\nskipped ${file.path}: ${file.reason}`).join('');
+      const how = event.mode === 'full' ? ' with full attention (control)' : '';
+      const from = event.step > 0 ? `, going on after step ${event.step}` : '';
+      return (
+        `training ${event.model}${how}: ${short(event.trainable)} of ${short(event.parameters)} ` +
+        `parameters, ${short(event.tokens)} tokens in ${event.documents} documents, ${budget}${from}${skipped}`
+      );
+    }
+    case 'score':
+      return `held-out text ${event.when} training: ${perplexity(event.loss)} (${short(event.targets)} tokens)`;
+    case 'saved':
+      return `saved ${event.path} after step ${event.step}`;
+  }
+}
+
+function summary(result: TrainResult): string {
+  const done = `${result.step} steps, ${short(result.tokens)} tokens in ${clock(result.seconds)}`;
+  if (result.stopped) {
+    return `stopped after ${done}; go on with the same command and --resume`;
+  }
+  const loss = result.loss === null ? '' : `, loss ${result.loss.toFixed(3)}`;
+  return `trained ${done}${loss}: ${result.out}`;
+}
+
+function perplexity(loss: number): string {
+  return `perplexity ${Math.exp(loss).toFixed(2)}, ${loss.toFixed(3)} nats/token`;
+}
