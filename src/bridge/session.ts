@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { LockstepError } from '../errors.ts';
 import { remoteError } from './job.ts';
 import { findPython, type Python, pythonEnvironment } from './python.ts';
@@ -283,12 +284,5 @@ interface Answer {
 /** pythonia's errors carry a coloured picture of both stacks in `stack` and an empty message. */
 function lastLine(cause: unknown): string {
   const text = cause instanceof Error ? cause.message || cause.stack || '' : String(cause);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: the colours are to be removed
-  return (
-    text
-      .replace(/\u001b\[[0-9;]*m/g, '')
-      .trimEnd()
-      .split('\n')
-      .at(-1) ?? ''
-  );
+  return stripVTControlCharacters(text).trimEnd().split('\n').at(-1) ?? '';
 }
