@@ -1,0 +1,202 @@
+// lockstep quickstart: the whole way through on real text, each stage the command a user would run.
+import { existsSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import { loadConfig } from '../../config/index.ts';
+import { LockstepError } from '../../errors.ts';
+import { packageRoot } from '../../paths.ts';
+import { complete, startServer } from './serving.ts';
+import { type StageEvent, runStage } from './stage.ts';
+import { perplexityTable, verifyTable } from './tables.ts';
+
+interface QuickstartOptions {
+  config: string;
+  exit?: true;
+  json?: true;
+  minutes?: number;
+  port: number;
+}
+
+/** Perplexities of one length, before and after segmented training. */
+export interface QuickstartPerplexity {
+  full: number;
+  noSinks: number;
+  segmentedBefore: number;
+  segmentedAfter: number;
+}
+
+/** The text that nothing here was trained on, and how far in its measuring starts (characters). */
+const HELD_OUT = path.join('.lockstep', 'texts', 'milton', 'paradiselost.txt');
+const HELD_OUT_SKIP = 60_000;
+const LENGTHS = [2048, 4096];
+const VERIFY_TOKENS = 512;
+const PROMPT = 'ROMEO. But soft, what light through yonder window breaks?';
+
+export function quickstartCommand(): Command {
+  return new Command('quickstart')
+    .description(
+      'train SmolLM2 on Shakespeare in segments, prove it consistent, export it and serve it',
+    )
+    .option(
+      '--config <file>',
+      'the example to run',
+      path.join(packageRoot, 'examples', 'quickstart', 'lockstep.config.ts'),
+    )
+    .option('--exit', 'make one completion over HTTP and leave')
+    .option('--json', 'print one JSON object as the last line')
+    .option('--minutes <n>', "train this long instead of the config's time", positive)
+    .option('--port <n>', 'port of the server', port, 8080)
+    .action((options: QuickstartOptions) => quickstart(options));
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError('expected a number above 0.');
+  return value;
+}
+
+function port(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0 || value > 65_535) {
+    throw new InvalidArgumentError('expected a port from 0 to 65535.');
+  }
+  return value;
+}
+
+async function quickstart(options: QuickstartOptions): Promise<void> {
+  const heldOut = path.join(packageRoot, HELD_OUT);
+  if (!existsSync(heldOut)) {
+    throw new LockstepError('LS_QUICKSTART_INPUTS', `expected the text ${HELD_OUT}, got no file.`, {
+      mend: 'run npm run setup.',
+    });
+  }
+  const { config } = await loadConfig(options.config);
+  const trained = config.out;
+  const untrained = `${trained}-untrained`;
+  const abort = new AbortController();
+  const cancel = (): void => abort.abort();
+  process.once('SIGINT', cancel);
+  process.once('SIGTERM', cancel);
+
+  const seconds: Record<string, number> = {};
+  const stage = async (
+    name: string,
+    args: string[],
+    accept: number[] = [],
+  ): Promise<StageEvent> => {
+    say(`\n● ${name}   lockstep ${args.map(shorten).join(' ')}`);
+    const started = performance.now();
+    const result = await runStage(args, { signal: abort.signal, accept, onEvent: progress });
+    seconds[name] = round((performance.now() - started) / 1000, 1);
+    return result;
+  };
+
+  const started = performance.now();
+  rmSync(untrained, { recursive: true, force: true });
+  rmSync(trained, { recursive: true, force: true });
+  await stage('attach', ['attach', config.model, '--config', options.config, '--out', untrained]);
+  const measure = ['--text', heldOut, '--skip', `${HELD_OUT_SKIP}`, '--tokens', LENGTHS.join()];
+  const before = await stage('perplexity before', [
+    'perplexity',
+    untrained,
+    ...measure,
+    '--mode',
+    'full,noSinks,segmented',
+  ]);
+  const minutes = options.minutes === undefined ? [] : ['--minutes', `${options.minutes}`];
+  await stage('train', ['train', '--config', options.config, ...minutes]);
+  const after = await stage('perplexity after', [
+    'perplexity',
+    trained,
+    ...measure,
+    '--mode',
+    'segmented',
+  ]);
+  const perplexity = join(before, after);
+  say(`\n${perplexityTable(perplexity)}`);
+  await stage('export', ['export', trained, '--precision', 'fp32']);
+  const verified = await stage(
+    'verify',
+    [
+      'verify',
+      trained,
+      ...['--text', heldOut, '--tokens', `${VERIFY_TOKENS}`, '--against', 'onnx,torch'],
+    ],
+    [1],
+  );
+  const rows = verified['engines'] as StageEvent[];
+  say(`\n${verifyTable(rows)}`);
+
+  const server = await startServer(trained, options.exit ? 0 : options.port, abort.signal);
+  try {
+    const asked = performance.now();
+    const completion = await complete(server.url, PROMPT, abort.signal);
+    seconds['completion'] = round((performance.now() - asked) / 1000, 1);
+    seconds['total'] = round((performance.now() - started) / 1000, 1);
+    say(`\n${PROMPT}\n  … ${completion.trim()}\n`);
+    const result = { checkpoint: trained, perplexity, verify: rows, completion, seconds };
+    if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
+    if (verified['ok'] !== true) {
+      throw new LockstepError('LS_VERIFY_FAILED', 'expected every engine to agree, got the table above.', {
+        mend: `run lockstep verify ${trained} to see where they part.`,
+      });
+    }
+    if (!options.exit) {
+      say(`The page: ${server.url}/   (Ctrl-C stops it)`);
+      await server.closed;
+    }
+  } finally {
+    await server.stop();
+    process.off('SIGINT', cancel);
+    process.off('SIGTERM', cancel);
+  }
+}
+
+/** Progress of a stage: its own lines, at most one every two seconds. */
+let shown = 0;
+function progress(event: StageEvent): void {
+  const text = event['event'] === 'step' || event['event'] === 'progress' ? line(event) : '';
+  if (text === '' || performance.now() - shown < 2000) return;
+  shown = performance.now();
+  say(`  ${text}`);
+}
+
+function line(event: StageEvent): string {
+  return Object.entries(event)
+    .filter(([key, value]) => key !== 'event' && (typeof value === 'number' || key === 'stage'))
+    .map(([key, value]) => `${key} ${typeof value === 'number' ? round(value, 4) : value}`)
+    .join('  ');
+}
+
+function join(before: StageEvent, after: StageEvent): Record<string, QuickstartPerplexity> {
+  type Table = Record<string, Record<string, number>>;
+  const first = before['perplexity'] as Table;
+  const last = after['perplexity'] as Table;
+  return Object.fromEntries(
+    LENGTHS.map((length) => {
+      const row = first[length];
+      return [
+        `${length}`,
+        {
+          full: row?.['full'] ?? Number.NaN,
+          noSinks: row?.['noSinks'] ?? Number.NaN,
+          segmentedBefore: row?.['segmented'] ?? Number.NaN,
+          segmentedAfter: last[length]?.['segmented'] ?? Number.NaN,
+        },
+      ];
+    }),
+  );
+}
+
+function shorten(arg: string): string {
+  const relative = path.isAbsolute(arg) ? path.relative(process.cwd(), arg) : arg;
+  return relative === '' || relative.startsWith('..') ? arg : relative;
+}
+
+function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}

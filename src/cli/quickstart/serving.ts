@@ -1,0 +1,81 @@
+// The last stage: a server as its own process, and one completion over HTTP.
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LockstepError } from '../../errors.ts';
+import { spawnStage } from './stage.ts';
+
+export interface RunningServer {
+  url: string;
+  /** Settles when the server's process ends. */
+  closed: Promise<unknown>;
+  stop(): Promise<void>;
+}
+
+/** Starts `lockstep serve` and waits until it says that it is ready. `port` 0 takes a free one. */
+export async function startServer(
+  checkpoint: string,
+  port: number,
+  signal: AbortSignal,
+): Promise<RunningServer> {
+  const chosen = port === 0 ? await freePort() : port;
+  const args = ['serve', checkpoint, '--engine', 'onnx', '--port', `${chosen}`];
+  process.stderr.write(`\n● serve   lockstep ${args.join(' ')}\n`);
+  const child = spawnStage(args, signal);
+  child.stdout?.pipe(process.stderr);
+  const closed = once(child, 'close');
+  const url = `http://127.0.0.1:${chosen}`;
+  while (child.exitCode === null && !signal.aborted) {
+    const ready = await fetch(`${url}/health/ready`).catch(() => undefined);
+    if (ready?.ok) {
+      return {
+        url,
+        closed,
+        async stop() {
+          child.kill('SIGTERM');
+          await closed;
+        },
+      };
+    }
+    await sleep(100);
+  }
+  child.kill('SIGTERM');
+  throw new LockstepError(
+    'LS_QUICKSTART_SERVE',
+    `expected the server to become ready on port ${chosen}, got exit code ${child.exitCode}.`,
+    { mend: 'the lines above say why; choose another port with --port.' },
+  );
+}
+
+/** One greedy completion of `prompt`. */
+export async function complete(url: string, prompt: string, signal: AbortSignal): Promise<string> {
+  const response = await fetch(`${url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ prompt, max_tokens: 48, temperature: 0 }),
+    signal,
+  });
+  const body = (await response.json()) as {
+    choices?: { text: string }[];
+    error?: { message: string };
+  };
+  const text = body.choices?.[0]?.text;
+  if (text === undefined) {
+    throw new LockstepError(
+      'LS_QUICKSTART_COMPLETION',
+      `expected a completion, got status ${response.status}: ${body.error?.message ?? 'no reason'}.`,
+      { mend: 'run lockstep serve by hand and look at its log.' },
+    );
+  }
+  return text;
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const address = probe.address();
+  probe.close();
+  await once(probe, 'close');
+  if (address === null || typeof address === 'string') throw new Error('no TCP address');
+  return address.port;
+}
