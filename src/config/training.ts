@@ -3,15 +3,11 @@ import { z } from 'zod';
 
 const fraction = z.number().min(0).max(1);
 
-/** Glob patterns; one that begins with `!` takes files out again. One file is one document. */
+/** Patterns of parameter names. */
 const patterns = z.array(z.string().min(1)).min(1);
 
 export const trainingSchema = z
   .strictObject({
-    /** Text files to train on: paths or globs, relative to the config file. */
-    data: patterns,
-    /** Text files for the loss before and after training; never trained on. Optional. */
-    heldOut: patterns.optional(),
     /** Tokens of held-out text scored, from the start of each file. */
     heldOutTokens: z.int().min(2).default(2048),
     /** K: how many boundaries the gradient crosses. */
@@ -34,7 +30,11 @@ export const trainingSchema = z
     /** Arithmetic of the matrix products; weights, gradients and attention stay float32. */
     precision: z.enum(['float32', 'bfloat16']).default('float32'),
     /** Decides which sequences are drawn, and in which order. */
-    seed: z.int().min(0).max(2 ** 31 - 1).default(0),
+    seed: z
+      .int()
+      .min(0)
+      .max(2 ** 31 - 1)
+      .default(0),
     /** Budget in optimizer steps. Exactly one of `steps` and `minutes`. */
     steps: z.int().min(1).optional(),
     /** Budget in minutes of training (loading, scoring and saving not counted). */
@@ -47,7 +47,12 @@ export const trainingSchema = z
     path: ['steps'],
   });
 
-/** Settings of a training with every default filled in. */
-export type TrainingSettings = z.infer<typeof trainingSchema>;
-/** Settings of a training as a user writes them. */
+/** Settings of a training with every default filled in, and the texts that the config's `data` names. */
+export type TrainingSettings = z.infer<typeof trainingSchema> & {
+  /** Paths or globs of the texts to train on (`data.train`). */
+  data: string[];
+  /** Paths or globs of texts never trained on (`data.validation`). */
+  heldOut?: string[];
+};
+/** The `training` part of a config as a user writes it. */
 export type TrainingInput = z.input<typeof trainingSchema>;

@@ -1,0 +1,166 @@
+// lockstep.config.ts to a validated config: bundled by esbuild, run once, checked against the schema.
+import { existsSync } from 'node:fs';
+import { createRequire, SourceMap } from 'node:module';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import vm from 'node:vm';
+import { type BuildFailure, build, type Message } from 'esbuild';
+import { LockstepError } from '../errors.ts';
+import { configPlugin } from './plugin.ts';
+import { type ConfigValues, parseConfig } from './schema.ts';
+import type { TrainingSettings } from './training.ts';
+
+/** A config as the commands use it: validated, defaults filled in, paths absolute. */
+export type Config = Omit<ConfigValues, 'training' | 'out'> & {
+  /** The file it came from. */
+  readonly file: string;
+  /** Folder of that file: what relative paths are relative to. */
+  readonly root: string;
+  /** Absolute path of the trained checkpoint; undefined where the config names none. */
+  readonly out: string | undefined;
+  readonly training: TrainingSettings | undefined;
+};
+
+export const defaultConfigFile = 'lockstep.config.ts';
+
+/**
+ * Load and validate a config file.
+ *
+ * @param file path of the config; `lockstep.config.ts` in the working folder by default
+ * @throws LS_CONFIG_MISSING, LS_CONFIG_SYNTAX, LS_CONFIG_FAILED (it threw), LS_CONFIG_INVALID
+ */
+export async function loadConfig(file: string = defaultConfigFile): Promise<Config> {
+  const absolute = path.resolve(file);
+  if (!existsSync(absolute)) {
+    throw new LockstepError('LS_CONFIG_MISSING', `expected a config file, got none at ${file}`, {
+      mend: `Create ${defaultConfigFile} (see docs/config.md) or name one with --config.`,
+    });
+  }
+  const shown = path.relative(process.cwd(), absolute) || absolute;
+  const code = await bundle(absolute);
+  const values = parseConfig(evaluate(code, absolute, shown), shown);
+  return resolvePaths(values, absolute);
+}
+
+/** Make a config's paths absolute and put `data` where the trainer looks for it. */
+export function resolvePaths(values: ConfigValues, file: string): Config {
+  const root = path.dirname(file);
+  const absolute = (relative: string): string => path.resolve(root, relative);
+  const { training, data, verify, out, ...rest } = values;
+  const validation = data?.validation;
+  return {
+    ...rest,
+    file,
+    root,
+    model: absolute(values.model),
+    out: out === undefined ? undefined : absolute(out),
+    data,
+    verify: verify?.text === undefined ? verify : { ...verify, text: absolute(verify.text) },
+    training:
+      training === undefined || data === undefined
+        ? undefined
+        : {
+            ...training,
+            data: data.train,
+            ...(validation === undefined ? {} : { heldOut: validation }),
+          },
+  };
+}
+
+async function bundle(file: string): Promise<string> {
+  try {
+    const result = await build({
+      entryPoints: [file],
+      bundle: true,
+      write: false,
+      platform: 'node',
+      format: 'cjs',
+      target: 'node20',
+      sourcemap: 'inline',
+      sourcesContent: false,
+      logLevel: 'silent',
+      plugins: [configPlugin()],
+      outdir: path.dirname(file),
+      absWorkingDir: path.dirname(file),
+    });
+    return result.outputFiles[0]?.text ?? '';
+  } catch (error) {
+    const failure = error as BuildFailure;
+    const [first] = failure.errors ?? [];
+    if (first === undefined) throw error;
+    throw new LockstepError('LS_CONFIG_SYNTAX', `${place(first, file)}: ${first.text}`, {
+      mend: 'Correct the config file; `npx tsc --noEmit` shows it in context.',
+      cause: error,
+    });
+  }
+}
+
+function place(message: Message, file: string): string {
+  const { location } = message;
+  if (location === null) return path.relative(process.cwd(), file);
+  const at = path.resolve(path.dirname(file), location.file);
+  return `${path.relative(process.cwd(), at)}:${location.line}:${location.column + 1}`;
+}
+
+/** Run the bundle in this process (a config is the user's own code) and take its default export. */
+function evaluate(code: string, file: string, shown: string): unknown {
+  const module: { exports: { default?: unknown } } = { exports: {} };
+  try {
+    const run = vm.compileFunction(
+      code,
+      ['module', 'exports', 'require', '__filename', '__dirname'],
+      {
+        filename: file,
+      },
+    );
+    run(module, module.exports, createRequire(file), file, path.dirname(file));
+  } catch (error) {
+    // A LockstepError of the bundle's own copy of the package: policies check their parameters.
+    const { name, code: stable, message, mend } = error as LockstepError;
+    const at = throwPlace(error, code, file) ?? shown;
+    if (name === 'LockstepError' && stable?.startsWith('LS_')) {
+      throw new LockstepError(stable as `LS_${string}`, `${at}: ${message}`, {
+        ...(mend === undefined ? {} : { mend }),
+        cause: error,
+      });
+    }
+    const what = error instanceof Error ? `${name}: ${message}` : JSON.stringify(error);
+    throw new LockstepError('LS_CONFIG_FAILED', `${at}: the config threw ${what}`, {
+      mend: 'Correct the config so that it can be run.',
+      cause: error,
+    });
+  }
+  if (module.exports.default === undefined) {
+    throw new LockstepError('LS_CONFIG_INVALID', `${shown}: expected a default export, got none`, {
+      mend: 'Write `export default defineConfig({...})`.',
+    });
+  }
+  return module.exports.default;
+}
+
+/** Where in the user's own files an error was thrown, through the bundle's source map. */
+function throwPlace(error: unknown, code: string, file: string): string | undefined {
+  const encoded = /\/\/# sourceMappingURL=data:application\/json;base64,(\S+)\s*$/.exec(code)?.[1];
+  const stack = (error as Error | undefined)?.stack;
+  if (encoded === undefined || stack === undefined) return undefined;
+  const map = new SourceMap(JSON.parse(Buffer.from(encoded, 'base64').toString('utf8')));
+  for (const frame of stack.split('\n')) {
+    const start = frame.indexOf(`${file}:`);
+    if (start === -1) continue;
+    const match = /^:(\d+):(\d+)/.exec(frame.slice(start + file.length));
+    if (match === null) continue;
+    const entry = map.findEntry(Number(match[1]) - 1, Number(match[2]) - 1);
+    if (!('originalSource' in entry)) continue;
+    const source = path.resolve(path.dirname(file), entry.originalSource);
+    // The frames of this package's own policies say nothing to the user.
+    if (isOwn(source)) continue;
+    return `${path.relative(process.cwd(), source)}:${entry.originalLine + 1}:${entry.originalColumn + 1}`;
+  }
+  return undefined;
+}
+
+const ownFolder = path.resolve(fileURLToPath(import.meta.url), '../..');
+
+function isOwn(source: string): boolean {
+  return source.startsWith(ownFolder + path.sep);
+}

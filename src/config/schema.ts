@@ -1,0 +1,253 @@
+// What lockstep.config.ts may say, and how a config that says something else is reported.
+import { z } from 'zod';
+import { LockstepError } from '../errors.ts';
+import type { Policy } from '../policies/policy.ts';
+import { trainingSchema } from './training.ts';
+
+const count = z
+  .int()
+  .min(0)
+  .max(2 ** 31 - 1);
+const positive = z
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1);
+const patterns = z.array(z.string().min(1)).min(1);
+/** Heads and layers: from 0, each once; kept in ascending order. */
+const indices = z
+  .array(count)
+  .refine((list) => new Set(list).size === list.length, 'expected each number once')
+  .transform((list) => [...list].sort((a, b) => a - b));
+
+const policySchema = z.custom<Policy>(
+  (value) => (value as Policy | null | undefined)?.kind === 'policy',
+  'expected a policy such as sentences() or fixed(512)',
+);
+
+const segmentSchema = z
+  .strictObject({
+    /** Shortest closed segment, in tokens. */
+    min: positive.optional(),
+    /** S: longest segment, in tokens. */
+    max: positive,
+    /** Cuts fall on segment lengths divisible by this. */
+    align: positive.default(1),
+  })
+  // Without `min` the shortest length that `align` allows.
+  .transform((segment) => ({ ...segment, min: segment.min ?? segment.align }))
+  .superRefine(({ min, max, align }, context) => {
+    const multiple = (name: 'min' | 'max', value: number): void => {
+      if (value % align === 0) return;
+      context.addIssue({
+        code: 'custom',
+        path: [name],
+        message: `expected a multiple of align (${align})`,
+        input: value,
+      });
+    };
+    multiple('min', min);
+    multiple('max', max);
+    if (min > max) {
+      context.addIssue({
+        code: 'custom',
+        path: ['min'],
+        message: `expected at most max (${max})`,
+        input: min,
+      });
+    }
+  });
+
+const retrievalSchema = z
+  .strictObject({
+    /** R: rows retrieved for each long head at a boundary. */
+    size: count,
+    recipe: z.enum(['anchors', 'topk']).optional(),
+    /** L_long: layers whose long heads retrieve. */
+    layers: indices,
+  })
+  .superRefine(({ size, recipe, layers }, context) => {
+    const issue = (path: string, message: string, input: unknown): void =>
+      context.addIssue({ code: 'custom', path: [path], message, input });
+    if (size > 0 && layers.length === 0) {
+      issue('layers', `expected at least one layer, as size is ${size}`, layers);
+    }
+    if (size === 0 && layers.length > 0) {
+      issue('size', 'expected at least 1, as layers are given', size);
+    }
+    if (size === 0 && recipe !== undefined) {
+      issue('recipe', 'expected no recipe, as nothing is retrieved (size 0)', recipe);
+    }
+  })
+  .transform((retrieval) => ({ ...retrieval, recipe: retrieval.recipe ?? ('anchors' as const) }));
+
+const headsSchema = z.strictObject({
+  /** H_long: KV heads that do without a carry; one list for every layer, or a list for each layer. */
+  long: z.union([indices, z.array(indices)]),
+});
+
+export const configSchema = z
+  .strictObject({
+    /** Folder of the Hugging Face checkpoint, relative to this file. */
+    model: z.string().min(1),
+    /** Folder for the trained checkpoint, relative to this file. */
+    out: z.string().min(1).optional(),
+    policy: policySchema,
+    segment: segmentSchema,
+    carry: z.strictObject({
+      /** M: tokens before a boundary that local heads carry into the next segment. */
+      size: count,
+      /** A: first tokens of the sequence that every segment sees. */
+      sinks: count.default(4),
+    }),
+    retrieval: retrievalSchema.prefault({ size: 0, layers: [] }),
+    heads: headsSchema.default({ long: [] }),
+    /** Put the tokenizer's BOS at position 0. */
+    bos: z.boolean().default(false),
+    data: z
+      .strictObject({
+        /** Text files to train on: paths or globs, relative to this file. */
+        train: patterns,
+        /** Text files never trained on, for the loss before and after. */
+        validation: patterns.optional(),
+      })
+      .optional(),
+    training: trainingSchema.optional(),
+    verify: z
+      .strictObject({
+        /** Text to verify on; a text of Lockstep's own by default. */
+        text: z.string().min(1).optional(),
+        tokens: z.int().min(2).default(512),
+        /** Largest |dlogp| that passes; the engine's own bound by default. */
+        tolerance: z.number().positive().optional(),
+      })
+      .optional(),
+    serve: z
+      .strictObject({
+        engine: z.enum(['onnx', 'torch']).optional(),
+        host: z.string().min(1).default('127.0.0.1'),
+        port: z.int().min(0).max(65535).default(8080),
+        /** Tokens (prompt and completion) one session may hold. */
+        maxTokens: positive.optional(),
+        maxSessions: positive.optional(),
+      })
+      .optional(),
+  })
+  .superRefine((config, context) => {
+    if (config.training !== undefined && config.data === undefined) {
+      context.addIssue({
+        code: 'custom',
+        path: ['data'],
+        message: 'expected { train: [...] }, as training is given',
+        input: undefined,
+      });
+    }
+  });
+
+/** A config as a user writes it. */
+export type ConfigInput = z.input<typeof configSchema>;
+/** A config with every default filled in. */
+export type ConfigValues = z.output<typeof configSchema>;
+
+/**
+ * Check a config and fill in its defaults.
+ *
+ * @param source what to call it in errors, e.g. the file's name
+ * @throws LS_CONFIG_INVALID with every problem: path, expected, received
+ */
+export function parseConfig(value: unknown, source: string): ConfigValues {
+  const result = configSchema.safeParse(value);
+  if (result.success) return result.data;
+  const problems = result.error.issues.flatMap((issue) => problemsOf(issue, value));
+  throw configError(source, problems);
+}
+
+/** One thing that does not fit: where, what was expected, what came. */
+export interface ConfigProblem {
+  path: string;
+  expected: string;
+  received: string;
+}
+
+/** LS_CONFIG_INVALID from its list of problems. */
+export function configError(source: string, problems: readonly ConfigProblem[]): LockstepError {
+  const lines = problems.map(
+    ({ path, expected, received }) => `${path || 'the config'}: ${expected}, got ${received}`,
+  );
+  const [first] = problems;
+  return new LockstepError(
+    'LS_CONFIG_INVALID',
+    lines.length === 1
+      ? `${source}: ${lines[0]}`
+      : `${source} has ${lines.length} problems:\n${lines.map((line) => `  ${line}`).join('\n')}`,
+    {
+      mend: 'Correct the named fields; docs/config.md lists them all.',
+      ...(first === undefined ? {} : { field: first.path }),
+    },
+  );
+}
+
+function problemsOf(issue: z.core.$ZodIssue, root: unknown): ConfigProblem[] {
+  const path = pathText(issue.path);
+  const received = describe(valueAt(root, issue.path));
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => ({
+      path: pathText([...issue.path, key]),
+      expected: 'expected no such option',
+      received: describe(valueAt(root, [...issue.path, key])),
+    }));
+  }
+  return [{ path, expected: expectedText(issue), received }];
+}
+
+function expectedText(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return `expected ${issue.expected === 'int' ? 'an integer' : issue.expected}`;
+    case 'too_small':
+      return issue.origin === 'array'
+        ? `expected at least ${issue.minimum} ${Number(issue.minimum) === 1 ? 'entry' : 'entries'}`
+        : issue.origin === 'string'
+          ? 'expected a non-empty string'
+          : `expected a number ${issue.inclusive === false ? 'above' : 'of at least'} ${issue.minimum}`;
+    case 'too_big':
+      return `expected a number of at most ${issue.maximum}`;
+    case 'invalid_value':
+      return `expected ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
+    case 'invalid_union':
+      return unionText(issue);
+    default:
+      return issue.message.startsWith('expected') ? issue.message : `expected: ${issue.message}`;
+  }
+}
+
+/** The branches of a union, each by its own first complaint. */
+function unionText(issue: z.core.$ZodIssueInvalidUnion): string {
+  const texts = issue.errors.map((errors) => {
+    const [first] = errors;
+    if (first === undefined) return 'something else';
+    const at = pathText(first.path);
+    return expectedText(first).replace(/^expected /, '') + (at === '' ? '' : ` at ${at}`);
+  });
+  return `expected ${[...new Set(texts)].join(' or ')}`;
+}
+
+function pathText(path: readonly PropertyKey[]): string {
+  return path.reduce<string>((text, key) => {
+    if (typeof key === 'number') return `${text}[${key}]`;
+    return text === '' ? String(key) : `${text}.${String(key)}`;
+  }, '');
+}
+
+function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
+  let value = root;
+  for (const key of path) value = (value as Record<PropertyKey, unknown> | null | undefined)?.[key];
+  return value;
+}
+
+function describe(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (typeof value === 'function')
+    return `a function${value.name === '' ? '' : ` (${value.name})`}`;
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}

@@ -1,0 +1,129 @@
+// A contract on a checkpoint without training: weights linked, the rest written, all or nothing.
+import { randomUUID } from 'node:crypto';
+import { copyFile, link, lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { LockstepError } from '../errors.ts';
+import { loadTokenizer } from '../planner/tokenizer.ts';
+import { modelCard } from './card.ts';
+import { type ContractFiles, type ContractSettings, makeContract } from './make.ts';
+import { readModel, weightFiles } from './model.ts';
+import { contractFile, writeContract } from './write.ts';
+
+export interface AttachOptions {
+  config: ContractSettings;
+  /** Folder of the checkpoint. */
+  modelDir: string;
+  /** Folder to make. */
+  out: string;
+  /** Replace `out` where it exists. */
+  force?: boolean;
+}
+
+/**
+ * Make a checkpoint folder that carries a contract: hard links to the weights (copies where the file
+ * system cannot link), copies of tokenizer and settings, lockstep.json, policy.js and a model card.
+ * It is built beside `out` and renamed, so `out` is whole or absent.
+ *
+ * @throws LS_ATTACH_EXISTS, LS_ATTACH_SAME, LS_ATTACH_WRITE, LS_MODEL_*, LS_CONFIG_INVALID, LS_POLICY_*
+ */
+export async function attach(options: AttachOptions): Promise<ContractFiles> {
+  const { config, force = false } = options;
+  const modelDir = path.resolve(options.modelDir);
+  const out = path.resolve(options.out);
+  const model = await readModel(modelDir);
+  const weights = await weightFiles(modelDir);
+  await checkTarget(modelDir, out, force);
+  const tokenizer = await loadTokenizer(modelDir);
+  const files = await makeContract({ config, modelDir, tokenizer });
+  const building = `${out}.${randomUUID().slice(0, 8)}.tmp`;
+  try {
+    await mkdir(building, { recursive: true });
+    for (const name of weights)
+      await linkFile(path.join(modelDir, name), path.join(building, name));
+    for (const name of await companions(modelDir)) {
+      await copyFile(path.join(modelDir, name), path.join(building, name));
+    }
+    await writeContract(building, files);
+    await writeFile(path.join(building, 'README.md'), modelCard(files.contract, model));
+    await exchange(building, out, force);
+  } catch (cause) {
+    await rm(building, { recursive: true, force: true });
+    if (cause instanceof LockstepError) throw cause;
+    const { code, message } = cause as NodeJS.ErrnoException;
+    throw new LockstepError('LS_ATTACH_WRITE', `expected to write ${out}, got ${code ?? message}`, {
+      mend: 'Make room on the disk or name a folder you may write with --out.',
+      cause,
+    });
+  }
+  return files;
+}
+
+async function checkTarget(modelDir: string, out: string, force: boolean): Promise<void> {
+  if (out === modelDir || modelDir.startsWith(out + path.sep)) {
+    throw new LockstepError(
+      'LS_ATTACH_SAME',
+      `expected another folder than the model's, got ${out}`,
+      {
+        mend: 'Name a new folder with --out; the original checkpoint stays as it is.',
+        field: 'out',
+      },
+    );
+  }
+  const there = await lstat(out).catch(() => null);
+  if (there === null) return;
+  if (!force) {
+    throw new LockstepError(
+      'LS_ATTACH_EXISTS',
+      `expected a folder that does not exist, got ${out}`,
+      {
+        mend: 'Name another folder with --out, or replace this one with --force.',
+        field: 'out',
+      },
+    );
+  }
+  // --force is for checkpoints, not for whatever else a mistyped path names.
+  const names = there.isDirectory() ? await readdir(out) : null;
+  if (names !== null && (names.length === 0 || names.includes(contractFile))) return;
+  throw new LockstepError(
+    'LS_ATTACH_EXISTS',
+    `expected --force to replace a checkpoint with ${contractFile}, got something else at ${out}`,
+    {
+      mend: 'Remove it yourself if you are sure, or name another folder with --out.',
+      field: 'out',
+    },
+  );
+}
+
+/** Files beside the weights that make the checkpoint work: tokenizer, templates, generation settings. */
+async function companions(modelDir: string): Promise<string[]> {
+  const entries = await readdir(modelDir, { withFileTypes: true });
+  return entries
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => entry.name)
+    .filter((name) => /\.(json|jinja|model|txt)$/.test(name) && name !== contractFile);
+}
+
+/** A hard link, or a copy where the file lies on another device or the file system has no links. */
+async function linkFile(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (!['EXDEV', 'EPERM', 'ENOTSUP', 'EMLINK', 'ENOSYS'].includes(code ?? '')) throw error;
+    await copyFile(from, to);
+  }
+}
+
+/** Put the finished folder in place; the old one goes only after the new one is there. */
+async function exchange(building: string, out: string, force: boolean): Promise<void> {
+  const old = `${out}.${randomUUID().slice(0, 8)}.old`;
+  const replaced = force && (await lstat(out).catch(() => null)) !== null;
+  if (replaced) await rename(out, old);
+  try {
+    await rename(building, out);
+  } catch (error) {
+    if (replaced) await rename(old, out);
+    throw error;
+  }
+  if (replaced) await rm(old, { recursive: true, force: true });
+}

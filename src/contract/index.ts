@@ -1,0 +1,14 @@
+// Contracts: made from a config, carried by a checkpoint, believed after checking.
+export { type AttachOptions, attach } from './attach.ts';
+export { canonicalJson, digestOf, sha256, sha256File } from './digest.ts';
+export { formatContract } from './format.ts';
+export {
+  type ContractFiles,
+  type ContractSettings,
+  type MakeContractOptions,
+  makeContract,
+} from './make.ts';
+export { type ModelInfo, readModel, segmentedArchitecture } from './model.ts';
+export { readContract } from './read.ts';
+export { type Contract, contractSchema, type Json, type Recipe } from './schema.ts';
+export { writeContract } from './write.ts';

@@ -1,0 +1,37 @@
+// A contract into a checkpoint folder, each file whole or not at all.
+import { randomUUID } from 'node:crypto';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { formatContract } from './format.ts';
+import type { ContractFiles } from './make.ts';
+import { readModel, segmentedArchitecture } from './model.ts';
+
+export const contractFile = 'lockstep.json';
+
+/**
+ * Write lockstep.json and policy.js, and set the architecture in config.json.
+ * config.json comes last: a checkpoint that asks for segmented execution always has its contract.
+ *
+ * @param dir folder of a checkpoint (with a config.json)
+ */
+export async function writeContract(dir: string, files: ContractFiles): Promise<void> {
+  const model = await readModel(dir);
+  await replaceFile(path.join(dir, files.contract.policy.file), files.policySource);
+  await replaceFile(path.join(dir, contractFile), formatContract(files.contract));
+  const file = path.join(dir, 'config.json');
+  const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+  const architectures = [segmentedArchitecture(model.family)];
+  await replaceFile(file, `${JSON.stringify({ ...config, architectures }, null, 2)}\n`);
+}
+
+/** Write beside the file and rename over it. A hard-linked file is replaced, not written through. */
+export async function replaceFile(file: string, text: string): Promise<void> {
+  const temporary = `${file}.${randomUUID().slice(0, 8)}.tmp`;
+  try {
+    await writeFile(temporary, text);
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
