@@ -1,0 +1,26 @@
+"""Lockstep: segmented execution of long-context language models, the same in training and serving.
+
+Names are imported on first use, so that reading a contract or planning does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from .errors import LockstepError
+
+_FROM = {"Model": ".model", "Trace": ".model", "Spec": ".spec", "load": ".loader", "State": ".state"}
+_MODULES = ("full", "retrieval", "tbptt", "contract")
+
+__all__ = ["LockstepError", *_FROM, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM:
+        value = getattr(import_module(_FROM[name], __name__), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

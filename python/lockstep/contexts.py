@@ -1,0 +1,158 @@
+"""How one forward pass of the transformers model maps onto segments: step, parallel, training.
+
+Tokens of one pass are packed along T without padding; a `Piece` is a run of them in one segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .heads import Layout
+from .rope import Rope, rotate
+from .spec import Spec
+from .state import Boundary, GroupState, State
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Tokens [offset, offset + length) of the pack: a segment that starts at token ``start``."""
+
+    offset: int
+    length: int
+    start: int
+
+
+def pieces_of(length: int, boundaries: Sequence[int], offset: int = 0) -> list[Piece]:
+    """The segments of a sequence of ``length`` tokens that stands at ``offset`` of a pack."""
+    edges = [0, *(e for e in boundaries if e < length), length]
+    return [
+        Piece(offset + s, e - s, s) for s, e in zip(edges, edges[1:], strict=False) if e > s
+    ]
+
+
+class StepContext:
+    """More tokens of the open segment of one state."""
+
+    def __init__(self, layout: Layout, rope: Rope, state: State, length: int):
+        self._layout, self._rope, self._state = layout, rope, state
+        self._base = state.spec.prefix_rows(state.start)
+        at = self._base + state.open_length
+        self._cos_TD, self._sin_TD = rope.rows(at, at + length)
+
+    def attend(self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float) -> Tensor:
+        qr_HTD = rotate(q_HTD, self._cos_TD, self._sin_TD)
+        kr_HTD = rotate(k_HTD, self._cos_TD, self._sin_TD)
+        parts = []
+        for state in self._state.layers[layer]:
+            q, kv = state.group.q_index, state.group.kv_index
+            state.note_queries(q_HTD[q])
+            parts.append(state.attend_more(
+                qr_HTD[q], k_HTD[kv], kr_HTD[kv], v_HTD[kv],
+                self._rope, self._base, self._state.start, scale,
+            ))
+        return self._layout.merge(layer, parts)
+
+
+class _Packed:
+    """Rotation of a pack: every piece's own tokens start at one common base position."""
+
+    def __init__(self, layout: Layout, spec: Spec, rope: Rope, pieces: Sequence[Piece]):
+        self._layout, self._spec, self._rope = layout, spec, rope
+        self._base = max(spec.prefix_rows(piece.start) for piece in pieces)
+        cos_ND, sin_ND = rope.rows(self._base, self._base + max(p.length for p in pieces))
+        own_T = torch.cat([torch.arange(p.length) for p in pieces]).to(cos_ND.device)
+        self._cos_TD, self._sin_TD = cos_ND[own_T], sin_ND[own_T]
+
+
+class ParallelContext(_Packed):
+    """Whole sequences, layer by layer: a layer's state runs over all segments, then is dropped.
+
+    ``boundaries[d]`` collects what document d retrieved; ``pools[d]`` its pool's keys by layer, when
+    ``keep`` asks for them.
+    """
+
+    def __init__(
+        self, layout: Layout, spec: Spec, rope: Rope, docs: Sequence[Sequence[Piece]],
+        closed: Sequence[set[int]], keep: bool = False,
+    ):
+        super().__init__(layout, spec, rope, [piece for doc in docs for piece in doc])
+        self._docs, self._closed, self._keep = docs, closed, keep
+        self.boundaries = [{e: Boundary(e) for e in sorted(ends)} for ends in closed]
+        self.pools: list[dict[int, Tensor]] = [{} for _ in docs]
+
+    def attend(self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float) -> Tensor:
+        qr_HTD = rotate(q_HTD, self._cos_TD, self._sin_TD)
+        kr_HTD = rotate(k_HTD, self._cos_TD, self._sin_TD)
+        # [T, Hq, D] in memory: what transformers turns it into next.
+        H, T, D = q_HTD.shape
+        out_HTD = q_HTD.new_empty(T, H, D).transpose(0, 1)
+        for d, pieces in enumerate(self._docs):
+            for group in self._layout.layers[layer]:
+                state = GroupState(group, self._spec, k_HTD, self._layout.head_dim)
+                q, kv = group.q_index, group.kv_index
+                for piece in pieces:
+                    own = slice(piece.offset, piece.offset + piece.length)
+                    out_HTD[q, own] = state.attend_more(
+                        qr_HTD[q, own], k_HTD[kv, own], kr_HTD[kv, own], v_HTD[kv, own],
+                        self._rope, self._base, piece.start, scale,
+                    )
+                    end = piece.start + piece.length
+                    if end in self._closed[d]:
+                        self._close(d, layer, state, q_HTD[q, own], piece.start, end)
+                if group.pooled and self._keep and state.pool_k.n:
+                    self.pools[d][layer] = state.pool_k.view()
+        return out_HTD
+
+    def _close(
+        self, d: int, layer: int, state: GroupState, q_HTD: Tensor, start: int, end: int
+    ) -> None:
+        state.note_queries(q_HTD)
+        queries = state.recent_q
+        positions = state.close(start)
+        if self._keep and positions is not None and queries is not None:
+            self.boundaries[d][end].positions[layer] = positions
+            self.boundaries[d][end].queries[layer] = queries
+
+
+class TrainContext(_Packed):
+    """One whole segment of each of several documents, with autograd.
+
+    After the pass, ``roll`` crosses the boundary in every document that goes on.
+    """
+
+    def __init__(
+        self, layout: Layout, spec: Spec, rope: Rope, pieces: Sequence[Piece], states: Sequence[State]
+    ):
+        super().__init__(layout, spec, rope, pieces)
+        self._pieces, self._states = pieces, states
+        self._own: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def attend(self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float) -> Tensor:
+        qr_HTD = rotate(q_HTD, self._cos_TD, self._sin_TD)
+        kr_HTD = rotate(k_HTD, self._cos_TD, self._sin_TD)
+        outs = []
+        for n, (piece, doc) in enumerate(zip(self._pieces, self._states, strict=True)):
+            own = slice(piece.offset, piece.offset + piece.length)
+            self._own[n, layer] = k_HTD[:, own], v_HTD[:, own]
+            parts = []
+            for state in doc.layers[layer]:
+                q, kv = state.group.q_index, state.group.kv_index
+                state.note_queries(q_HTD[q, own])
+                parts.append(state.attend_whole(
+                    qr_HTD[q, own], kr_HTD[kv, own], v_HTD[kv, own], self._rope, self._base, scale
+                ))
+            outs.append(self._layout.merge(layer, parts))
+        return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
+
+    def roll(self, n: int) -> None:
+        """Cross the boundary after piece ``n``."""
+        for layer, groups in enumerate(self._states[n].layers):
+            k_HTD, v_HTD = self._own[n, layer]
+            for state in groups:
+                kv = state.group.kv_index
+                state.roll(k_HTD[kv], v_HTD[kv], self._pieces[n].start)
+        self._states[n].position += self._pieces[n].length

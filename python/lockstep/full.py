@@ -1,0 +1,73 @@
+"""Stock full attention of the same weights, to compare with: transformers' own rotary and SDPA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import head
+from .model import Model
+from .tbptt import Loss
+from .tokens import check_ids
+
+
+def _body(model: Model, ids_T: Tensor) -> Tensor:
+    config = model.config
+    before, config._attn_implementation = config._attn_implementation, "sdpa"
+    try:
+        return model.module.model(input_ids=ids_T[None], use_cache=False).last_hidden_state[0]
+    finally:
+        config._attn_implementation = before
+
+
+@torch.no_grad()
+def hidden(model: Model, ids: Any) -> Tensor:
+    """Last hidden states [T, E]."""
+    ids_T = check_ids(ids, model.vocabulary, model.device)
+    if not len(ids_T):
+        return torch.empty(0, model.config.hidden_size, dtype=model.dtype, device=model.device)
+    return _body(model, ids_T)
+
+
+@torch.no_grad()
+def logits(model: Model, ids: Any) -> Tensor:
+    """Logits [T, V] in float32, or float64 for a float64 model."""
+    return head.logits(model.head, hidden(model, ids))
+
+
+@torch.no_grad()
+def nll(model: Model, ids: Any) -> Tensor:
+    """-log p(x_{t+1}) in float64 nats, [T - 1]; no [T, V] is kept."""
+    ids_T = check_ids(ids, model.vocabulary, model.device)
+    return head.nll(model.head, hidden(model, ids_T)[:-1], ids_T[1:])
+
+
+def backward(model: Model, docs: Sequence[Any], targets: int | None = None) -> Loss:
+    """Add the gradient of ordinary full-attention training to ``.grad``, a document at a time.
+
+    ``docs`` are token ids, or (ids, boundaries) pairs whose boundaries are ignored. The same loss,
+    scale and chunked head as `tbptt.backward`, so that the two compare on equal terms.
+    """
+    sequences = [
+        check_ids(doc[0] if isinstance(doc, tuple) else doc, model.vocabulary, model.device)
+        for doc in docs
+    ]
+    count = sum(max(0, len(ids_T) - 1) for ids_T in sequences)
+    if not count:
+        return Loss(0.0, 0)
+    scale = 1.0 / (count if targets is None else targets)
+    params = [p for p in model.module.parameters() if p.requires_grad]
+    total = 0.0
+    for ids_T in sequences:
+        if len(ids_T) < 2:
+            continue
+        with torch.enable_grad():
+            hidden_TE = _body(model, ids_T)
+        targets_T = torch.cat((ids_T[1:], ids_T.new_full((1,), -1)))
+        nll_sum, grad_TE = head.backward(model.head, hidden_TE.detach(), targets_T, scale)
+        total += nll_sum
+        torch.autograd.backward([hidden_TE], [grad_TE], inputs=params)
+    return Loss(total, count)

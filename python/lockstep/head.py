@@ -1,0 +1,59 @@
+"""The language-model head in chunks: losses and their gradients without a [T, V] tensor."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CHUNK = 256  # rows of logits alive at once
+
+
+def logits(head: nn.Module, hidden_TE: Tensor) -> Tensor:
+    """[T, V] in float32, or float64 for a float64 model."""
+    out_TV = head(hidden_TE)
+    return out_TV if out_TV.dtype == torch.float64 else out_TV.float()
+
+
+def nll(head: nn.Module, hidden_TE: Tensor, targets_T: Tensor) -> Tensor:
+    """-log p(target) of every row in float64 nats, [T]; exponentials are summed in float64."""
+    out = []
+    for h_cE, y_c in zip(hidden_TE.split(CHUNK), targets_T.split(CHUNK), strict=True):
+        logits_cV = logits(head, h_cE)
+        target_c = logits_cV.gather(1, y_c[:, None])[:, 0].double()
+        top_c = logits_cV.amax(1)
+        sum_c = logits_cV.sub_(top_c[:, None]).exp_().sum(1, dtype=torch.float64)
+        out.append(sum_c.log() + top_c.double() - target_c)
+    return torch.cat(out) if out else hidden_TE.new_empty(0, dtype=torch.float64)
+
+
+@torch.no_grad()
+def backward(
+    head: nn.Linear, hidden_TE: Tensor, targets_T: Tensor, scale: float
+) -> tuple[float, Tensor]:
+    """Sum of -log p(target) and the gradient of ``scale`` times it in ``hidden_TE``.
+
+    The gradient of the head's weight is added to its ``.grad``. Rows whose target is negative have
+    none and get a zero gradient. One buffer of [CHUNK, V] is alive at once.
+    """
+    grad_TE = torch.zeros_like(hidden_TE)
+    weight_VE = head.weight
+    if weight_VE.requires_grad and weight_VE.grad is None:
+        weight_VE.grad = torch.zeros_like(weight_VE)
+    total = 0.0
+    rows = (targets_T >= 0).nonzero()[:, 0]
+    for row_c in rows.split(CHUNK):
+        h_cE, y_c = hidden_TE[row_c], targets_T[row_c][:, None]
+        p_cV = logits(head, h_cE)
+        target_c = p_cV.gather(1, y_c)[:, 0].double()
+        top_c = p_cV.amax(1, keepdim=True)
+        p_cV.sub_(top_c).exp_()
+        sum_c = p_cV.sum(1, dtype=torch.float64)
+        total += float((sum_c.log() + top_c[:, 0].double() - target_c).sum())
+        p_cV.div_(sum_c[:, None].to(p_cV.dtype))
+        p_cV.scatter_add_(1, y_c, torch.full_like(p_cV[:, :1], -1.0).expand_as(y_c))
+        p_cV = p_cV.mul_(scale).to(h_cE.dtype)
+        grad_TE[row_c] = F.linear(p_cV, weight_VE.t())
+        if weight_VE.grad is not None and weight_VE.requires_grad:
+            weight_VE.grad.addmm_(p_cV.t(), h_cE)
+    return total, grad_TE

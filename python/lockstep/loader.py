@@ -1,0 +1,55 @@
+"""Open a checkpoint under its contract: verify first, then load the weights (safetensors only)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import LockstepError
+from .model import Model
+from .spec import Spec
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+def load(path: str | Path, *, dtype: str = "float32", device: str = "cpu") -> Model:
+    """A checkpoint directory with `lockstep.json` and `policy.js`, checked and ready to run.
+
+    Raises ``LS_CONTRACT_*`` when the contract, policy or tokenizer do not match, ``LS_MODEL_*`` when
+    the weights cannot be loaded, ``LS_ROPE_*`` for a position scaling that segments cannot have.
+    """
+    from .contract import read
+
+    contract = read(path)
+    return Model(load_module(path, dtype=dtype, device=device), Spec.from_contract(contract), contract)
+
+
+def load_module(path: str | Path, *, dtype: str = "float32", device: str = "cpu") -> Any:
+    """The transformers module alone, in evaluation mode, from local safetensors files."""
+    if dtype not in DTYPES:
+        raise LockstepError(
+            "LS_MODEL_DTYPE", f"expected dtype {', '.join(DTYPES)}, got {dtype!r}", field="dtype"
+        )
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise LockstepError(
+            "LS_MODEL_MISSING", f"expected a model directory with config.json, got {folder}",
+            "give the path of a Hugging Face checkpoint directory",
+        )
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        module = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=DTYPES[dtype], local_files_only=True, use_safetensors=True,
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise LockstepError(
+            "LS_MODEL_LOAD", f"expected weights in safetensors files in {folder}, got: {error}",
+            "convert the checkpoint with save_pretrained(..., safe_serialization=True)",
+        ) from error
+    return module.to(device).eval()

@@ -1,0 +1,82 @@
+"""Rotary positions, relative to the segment, with angles in float64 (SEMANTICS.md 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import LockstepError
+
+FIXED_TYPES = ("default", "linear", "llama3", "yarn")
+
+
+def rotate(x_HTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
+    """Rotate pairs (d, d + D/2) of every row by its angle.
+
+    ``sin_TD`` carries the sign of rotate_half: its first half is -sin.
+    """
+    return torch.addcmul(x_HTD * cos_TD, x_HTD.roll(x_HTD.shape[-1] // 2, -1), sin_TD)
+
+
+class Identity(nn.Module):
+    """Stands in for a model's rotary embedding: queries and keys pass unrotated (cos = 1, sin = 0)."""
+
+    def __init__(self, like: Tensor):
+        super().__init__()
+        self.register_buffer("one", like.new_ones(1, 1, 1), persistent=False)
+        self.register_buffer("zero", like.new_zeros(1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor, position_ids: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return self.one, self.zero
+
+
+class Rope:
+    """cos/sin of positions 0, 1, ..., grown on demand, rounded once from float64 to ``dtype``.
+
+    The inverse frequencies are the float32 ones that transformers derives from the configuration; a
+    fixed scaling's attention factor multiplies cos and sin, so it reaches every rotated row.
+    """
+
+    def __init__(self, inv_freq_F: Tensor, factor: float, dtype: torch.dtype, device: torch.device):
+        self.inv_freq_F = inv_freq_F.detach().to("cpu", torch.float64)
+        self.factor, self.dtype, self.device = float(factor), dtype, device
+        self.cos_ND = self.sin_ND = torch.empty(0, 2 * len(inv_freq_F), dtype=dtype, device=device)
+
+    @classmethod
+    def of(cls, rotary: nn.Module, config: Any, dtype: torch.dtype, device: torch.device) -> Rope:
+        """From a transformers rotary module; refuses what depends on the length (``LS_ROPE_*``)."""
+        parameters = getattr(config, "rope_parameters", None) or {}
+        kind = parameters.get("rope_type", "default")
+        if kind not in FIXED_TYPES:
+            raise LockstepError(
+                "LS_ROPE_SCALING",
+                f"expected a fixed RoPE scaling ({', '.join(FIXED_TYPES)}), got {kind!r}",
+                "segments never reach past their own length, so remove the scaling from config.json "
+                "or use a checkpoint with a fixed one",
+                "rope_parameters.rope_type",
+            )
+        # A fresh one: .to(bfloat16) on the module would have rounded its frequencies.
+        fresh = type(rotary)(config)
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        if 2 * len(fresh.inv_freq) != head_dim:
+            raise LockstepError(
+                "LS_ROPE_PARTIAL",
+                f"expected all {head_dim} dimensions of a head to be rotated, got {2 * len(fresh.inv_freq)}",
+                "use a checkpoint without partial rotary embeddings",
+                "rope_parameters.partial_rotary_factor",
+            )
+        return cls(fresh.inv_freq, getattr(fresh, "attention_scaling", 1.0), dtype, device)
+
+    def rows(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """cos and signed sin [end - start, D] of the positions [start, end)."""
+        if end > len(self.cos_ND):
+            self._grow(max(end, min(2 * len(self.cos_ND), end + 4096)))
+        return self.cos_ND[start:end], self.sin_ND[start:end]
+
+    def _grow(self, size: int) -> None:
+        angle_NF = torch.arange(size, dtype=torch.float64)[:, None] * self.inv_freq_F
+        cos_NF, sin_NF = angle_NF.cos() * self.factor, angle_NF.sin() * self.factor
+        self.cos_ND = torch.cat((cos_NF, cos_NF), -1).to(self.device, self.dtype)
+        self.sin_ND = torch.cat((-sin_NF, sin_NF), -1).to(self.device, self.dtype)

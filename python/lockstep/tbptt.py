@@ -1,0 +1,175 @@
+"""Exact gradient of the truncated objective L_K (SEMANTICS.md 6) with K + 1 segment graphs alive.
+
+L_K = sum_i l_i, where l_i reaches back through the boundaries i-1 .. i-K. Every segment runs
+forward once. Its carried-in rows (carry, and the sinks of local heads) are leaves, so the gradient
+of l_i in them is one input-only vector-Jacobian product, handed from segment to segment K - 1 more
+times. What segment j's carried-out rows gather from l_{j+1} .. l_{j+K} joins its own loss in one
+full backward pass, after which its graph is freed. K = 1 costs 4/3 of K = 0.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import head
+from .contexts import Piece, TrainContext, pieces_of
+from .errors import LockstepError
+from .model import Model
+from .state import State
+
+Grads = list[Tensor | None]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Sum of -log p(x_{t+1}) in nats, and the number of targets it is over."""
+
+    sum: float
+    targets: int
+
+    @property
+    def mean(self) -> float:
+        return self.sum / self.targets
+
+
+@dataclass
+class _Live:
+    """The graph of one step: a segment of each document that has one."""
+
+    hidden_TE: Tensor
+    grad_TE: Tensor
+    leaves: list[Tensor]
+    outs: list[Tensor] = field(default_factory=list)
+    tail: Grads = field(default_factory=list)
+
+
+def backward(
+    model: Model, docs: Sequence[tuple[Any, Sequence[int] | None]], truncation: int,
+    targets: int | None = None,
+) -> Loss:
+    """Add the gradient of L_K / targets over the documents to the parameters' ``.grad``.
+
+    ``docs`` are (ids, boundaries) pairs, run together without padding; ``boundaries`` None means
+    ``model.plan(ids)``. ``targets`` is the optimizer step's global number of targets (default: these
+    documents'). The last position of a document has no target. Memory grows with K and the longest
+    segments, not with their number, the pool aside.
+    """
+    if isinstance(truncation, bool) or not isinstance(truncation, int) or truncation < 0:
+        raise LockstepError(
+            "LS_TRAINING_TRUNCATION", f"expected truncation to be an integer >= 0, got {truncation!r}",
+            "correct training.truncation in lockstep.config.ts", "training.truncation",
+        )
+    sequences = [model._sequence(ids, cuts) for ids, cuts in docs]
+    count = sum(max(0, len(ids_T) - 1) for ids_T, _ in sequences)
+    if not count:
+        return Loss(0.0, 0)
+    scale = 1.0 / (count if targets is None else targets)
+    params = [p for p in model.module.parameters() if p.requires_grad]
+    plans = [pieces_of(len(ids_T), cuts) for ids_T, cuts in sequences]
+    states = [model.state() for _ in docs]
+    live: deque[_Live] = deque()
+    leaves: list[Tensor] = []
+    total = 0.0
+    for i in range(max(len(plan) for plan in plans)):
+        active = [d for d, plan in enumerate(plans) if i < len(plan)]
+        segments = [plans[d][i] for d in active]
+        ids_T = torch.cat([sequences[d][0][p.start : p.start + p.length]
+                           for d, p in zip(active, segments, strict=True)])
+        targets_T = torch.cat([_targets(sequences[d][0], p)
+                               for d, p in zip(active, segments, strict=True)])
+        with torch.enable_grad():
+            context = TrainContext(
+                model.layout, model.spec, model.rope, _packed(segments), [states[d] for d in active]
+            )
+            hidden_TE = model.forward(ids_T, context)
+            nll, grad_TE = head.backward(model.head, hidden_TE.detach(), targets_T, scale)
+            total += nll
+            step = _Live(hidden_TE, grad_TE, leaves)
+            for n, d in enumerate(active):
+                if i + 1 < len(plans[d]):
+                    context.roll(n)
+        del context, hidden_TE, grad_TE
+        live.append(step)
+        _reach_back(live, truncation)
+        step.outs, leaves = _cut([states[d] for d in active if i + 1 < len(plans[d])], truncation)
+        step.tail = [None] * len(step.outs)
+        if len(live) == truncation + 1:
+            _flush(live.popleft(), params)
+    while live:
+        _flush(live.popleft(), params)
+    return Loss(total, count)
+
+
+def _packed(segments: Sequence[Piece]) -> list[Piece]:
+    pieces, offset = [], 0
+    for piece in segments:
+        pieces.append(Piece(offset, piece.length, piece.start))
+        offset += piece.length
+    return pieces
+
+
+def _targets(ids_T: Tensor, piece: Piece) -> Tensor:
+    """The token after each of the piece's, -1 where the document ends."""
+    end = piece.start + piece.length
+    after = ids_T[piece.start + 1 : end + 1]
+    return after if len(after) == piece.length else torch.cat((after, after.new_full((1,), -1)))
+
+
+def _reach_back(live: deque[_Live], truncation: int) -> None:
+    """Send the newest segment's loss back through up to K boundaries into the tails behind it."""
+    newest = live[-1]
+    if not truncation or not newest.leaves:
+        return
+    grads: Grads = list(torch.autograd.grad(
+        newest.hidden_TE, newest.leaves, newest.grad_TE, retain_graph=True, allow_unused=True
+    ))
+    for k in range(1, min(truncation, len(live) - 1) + 1):
+        step = live[-1 - k]
+        step.tail = [b if a is None else a if b is None else a + b
+                     for a, b in zip(step.tail, grads, strict=True)]
+        if k == truncation or not step.leaves:
+            return
+        outs, cotangents = _known(step.outs, grads)
+        if not outs:
+            return
+        grads = list(torch.autograd.grad(
+            outs, step.leaves, cotangents, retain_graph=True, allow_unused=True
+        ))
+
+
+def _cut(states: Sequence[State], truncation: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Put detached copies in place of what local heads carry on; the originals and the copies."""
+    outs, leaves = [], []
+    for state in states:
+        for groups in state.layers:
+            for group in groups:
+                if not group.group.local:
+                    continue
+                for name in ("sink_k", "sink_v", "extra_k", "extra_v"):
+                    carried = getattr(group, name)
+                    # A copy: a view would keep the whole segment's keys and values alive.
+                    leaf = carried.detach().clone()
+                    setattr(group, name, leaf)
+                    if truncation and leaf.numel() and carried.requires_grad:
+                        outs.append(carried)
+                        leaves.append(leaf.requires_grad_())
+    return outs, leaves
+
+
+def _known(outs: Sequence[Tensor], grads: Grads) -> tuple[list[Tensor], list[Tensor]]:
+    pairs = [(out, grad) for out, grad in zip(outs, grads, strict=True) if grad is not None]
+    return [out for out, _ in pairs], [grad for _, grad in pairs]
+
+
+def _flush(step: _Live, params: Sequence[Tensor]) -> None:
+    """One full backward pass: the segment's own loss and what its tail gathered."""
+    outs, cotangents = _known(step.outs, step.tail)
+    torch.autograd.backward(
+        [step.hidden_TE, *outs], [step.grad_TE, *cotangents], inputs=list(params)
+    )
