@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { findPython, type JobEvent, type Python, runJob } from '../src/bridge/index.ts';
 import type { LockstepError } from '../src/errors.ts';
 import { packageRoot } from '../src/paths.ts';
+import { ended, isRunning } from './processes.ts';
 
 const pythonPath = [path.join(import.meta.dirname, 'python', 'faults')];
 let python: Python;
@@ -30,20 +30,6 @@ const failure = async (work: Promise<unknown>): Promise<LockstepError> =>
     },
     (error) => error as LockstepError,
   );
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-  // A zombie has ended too: only its parent has not asked yet.
-  if (process.platform !== 'linux') return true;
-  return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-}
-async function ends(pid: number): Promise<void> {
-  while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, 20));
-}
 
 describe('runJob', () => {
   it('gives events in order and the result, whatever goes to stdout', async () => {
@@ -198,8 +184,8 @@ describe('runJob', () => {
       readline.createInterface({ input: parent.stdout }).once('line', (text) => resolve([text])),
     );
     const pid = Number(line);
-    expect(isAlive(pid)).toBe(true);
+    expect(isRunning(pid)).toBe(true);
     parent.kill('SIGKILL');
-    await ends(pid);
+    await ended(pid);
   });
 });

@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { findPython, type Python, PythonSession } from '../src/bridge/index.ts';
 import type { LockstepError } from '../src/errors.ts';
 import { packageRoot } from '../src/paths.ts';
+import { ended, isRunning } from './processes.ts';
 
 const pythonPath = [path.join(import.meta.dirname, 'python', 'faults')];
 let python: Python;
@@ -161,7 +162,7 @@ describe('death', () => {
     await own.close();
     expect((await call).code).toBe('LS_PYTHON_CLOSED');
     expect(existsSync(folder)).toBe(false);
-    expect(() => process.kill(pid as number, 0)).toThrow();
+    expect(isRunning(pid as number)).toBe(false);
     expect(await failure(own.call('fault_calls:echo', { value: 1 }))).toMatchObject({
       code: 'LS_PYTHON_CLOSED',
     });
@@ -217,14 +218,7 @@ describe('start', () => {
     };
     expect(value).toBe(0.3);
     expect(existsSync(folder)).toBe(false);
-    for (;;) {
-      try {
-        process.kill(pid, 0);
-      } catch {
-        break;
-      }
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await ended(pid);
   });
 
   it('has the ws that pythonia asks for', () => {

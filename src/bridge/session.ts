@@ -23,6 +23,8 @@ export interface PythonSessionOptions {
 export interface CallOptions {
   /** Overrides the session's. A call that runs into it ends the session: Python cannot be interrupted. */
   timeoutMs?: number;
+  /** Called with the answer before the next call is sent: the time to read files that it names. */
+  take?: (answer: never) => unknown;
 }
 
 /** JSON above this many characters goes through a file: pythonia takes 10 s for 10 MB. */
@@ -38,6 +40,7 @@ interface Pending {
   method: string;
   params: object;
   timeoutMs: number | undefined;
+  take: ((answer: never) => unknown) | undefined;
   resolve(value: unknown): void;
   reject(error: unknown): void;
 }
@@ -122,6 +125,7 @@ export class PythonSession {
         method,
         params,
         timeoutMs: options.timeoutMs ?? this.#timeoutMs,
+        take: options.take,
         resolve: resolve as (value: unknown) => void,
         reject,
       });
@@ -179,6 +183,7 @@ export class PythonSession {
     this.#running = pending;
     this.#pythonia?.keepAlive(true);
     this.#race(pending.method, this.#send(this.#handle, pending), pending.timeoutMs)
+      .then((answer) => (pending.take === undefined ? answer : pending.take(answer as never)))
       .then(pending.resolve, pending.reject)
       .finally(() => {
         this.#running = undefined;

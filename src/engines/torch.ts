@@ -1,0 +1,301 @@
+// The torch engine: the trainer's own operator in Python, its sequences managed from here by handles.
+import { closeSync, openSync, readSync, unlinkSync } from 'node:fs';
+import path from 'node:path';
+import { type Python, PythonSession } from '../bridge/index.ts';
+import { type Contract, readContract } from '../contract/index.ts';
+import { LockstepError } from '../errors.ts';
+import type {
+  Engine,
+  EngineInfo,
+  EngineSession,
+  Retrieved,
+  SessionMemory,
+  StepOptions,
+  StepResult,
+} from './engine.ts';
+
+export type TorchDtype = 'float32' | 'float64' | 'bfloat16';
+
+export interface TorchEngineOptions {
+  /** An interpreter from `findPython`, or what `--python` named. */
+  python?: Python | string | undefined;
+  /** What the model computes in (default float32); logits always come as float32. */
+  dtype?: TorchDtype;
+  /** Threads of one step (default: torch's own choice). */
+  threads?: number;
+  /** Sessions open at once (default 64). */
+  maxSessions?: number;
+  /** Tokens one session may hold (default: no limit of the engine's own). */
+  maxTokens?: number;
+}
+
+interface Loaded extends Omit<EngineInfo, 'name' | 'precision'> {
+  digest: string;
+  channel: string;
+}
+
+interface Stepped {
+  rows: number;
+  channel: string;
+  boundary: { at: number; retrieved: { layer: number; positions: number[][] }[] } | null;
+}
+
+const precisions: Record<TorchDtype, string> = {
+  float32: 'fp32',
+  float64: 'float64',
+  bfloat16: 'bf16',
+};
+
+/**
+ * Open a checkpoint in a Python process of its own.
+ *
+ * @throws LockstepError LS_CONTRACT_* (checked here and again in Python), LS_MODEL_*, LS_PYTHON_*
+ */
+export async function openTorchEngine(
+  dir: string,
+  options: TorchEngineOptions = {},
+): Promise<Engine> {
+  const { contract } = await readContract(dir);
+  const dtype = options.dtype ?? 'float32';
+  const python = await PythonSession.open({ python: options.python });
+  try {
+    const { digest, channel, ...shape } = await python.call<Loaded>('lockstep.engine:load', {
+      path: path.resolve(dir),
+      dtype,
+      threads: options.threads ?? null,
+      folder: python.folder,
+    });
+    if (digest !== contract.digest) {
+      throw new LockstepError(
+        'LS_CONTRACT_DIGEST',
+        `expected Python to read the contract ${contract.digest}, got ${digest}`,
+        { mend: 'the checkpoint changed while it was opened: open it again' },
+      );
+    }
+    const info: EngineInfo = { name: 'torch', precision: precisions[dtype], ...shape };
+    return new TorchEngine(info, contract, python, new LogitsReader(channel), options);
+  } catch (error) {
+    await python.close();
+    throw error;
+  }
+}
+
+class TorchEngine implements Engine {
+  readonly info: EngineInfo;
+  readonly contract: Contract;
+  readonly python: PythonSession;
+  readonly logits: LogitsReader;
+  readonly maxTokens: number;
+  readonly #maxSessions: number;
+  readonly #open = new Set<TorchSession>();
+  /** Sessions that `open` has promised but not made yet. */
+  #opening = 0;
+
+  constructor(
+    info: EngineInfo,
+    contract: Contract,
+    python: PythonSession,
+    logits: LogitsReader,
+    options: TorchEngineOptions,
+  ) {
+    this.info = info;
+    this.contract = contract;
+    this.python = python;
+    this.logits = logits;
+    this.#maxSessions = options.maxSessions ?? 64;
+    this.maxTokens = options.maxTokens ?? Number.POSITIVE_INFINITY;
+  }
+
+  get sessions(): number {
+    return this.#open.size;
+  }
+
+  async open(): Promise<EngineSession> {
+    if (this.#open.size + this.#opening >= this.#maxSessions) {
+      throw new LockstepError(
+        'LS_ENGINE_SESSIONS',
+        `expected at most ${this.#maxSessions} open sessions, got one more`,
+        { mend: 'close a session, or open the engine with a larger maxSessions' },
+      );
+    }
+    this.#opening += 1;
+    try {
+      const handle = await this.python.call<number>('lockstep.engine:open_session');
+      const session = new TorchSession(handle, this, (closed) => this.#open.delete(closed));
+      this.#open.add(session);
+      return session;
+    } finally {
+      this.#opening -= 1;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#open.clear();
+    await this.python.close();
+    this.logits.close();
+  }
+}
+
+class TorchSession implements EngineSession {
+  readonly id: string;
+  readonly #handle: number;
+  readonly #engine: TorchEngine;
+  readonly #onClose: (session: TorchSession) => void;
+  #length = 0;
+  #closed: Promise<void> | undefined;
+  #broken: LockstepError | undefined;
+
+  constructor(handle: number, engine: TorchEngine, onClose: (session: TorchSession) => void) {
+    this.id = `torch-${handle}`;
+    this.#handle = handle;
+    this.#engine = engine;
+    this.#onClose = onClose;
+  }
+
+  async step(tokens: ArrayLike<number>, options: StepOptions): Promise<StepResult> {
+    this.#check(tokens);
+    const { python, info, logits } = this.#engine;
+    this.#length += tokens.length;
+    let stepped: Stepped;
+    let values: Float32Array = new Float32Array(0);
+    try {
+      stepped = await python.call<Stepped>(
+        'lockstep.engine:step',
+        {
+          handle: this.#handle,
+          tokens: Array.from(tokens),
+          rows: options.rows,
+          close: options.close,
+        },
+        {
+          // In this call's turn: the next step overwrites the file.
+          take: (answer: Stepped) => {
+            values = logits.read(answer.channel, answer.rows * info.vocabulary);
+            return answer;
+          },
+        },
+      );
+    } catch (cause) {
+      this.#broken ??= new LockstepError(
+        'LS_ENGINE_SESSION',
+        'expected a usable session, got one whose last step failed',
+        { mend: 'close it and open a new one', cause },
+      );
+      throw cause;
+    }
+    return {
+      logits: values,
+      rows: stepped.rows,
+      boundary: stepped.boundary && {
+        at: stepped.boundary.at,
+        retrieved: stepped.boundary.retrieved.map(({ layer, positions }) => ({
+          layer,
+          positions: positions.map((list) => Int32Array.from(list)),
+        })),
+      },
+    };
+  }
+
+  async replaceRetrieved(retrieved: Retrieved[]): Promise<void> {
+    this.#check([]);
+    await this.#engine.python.call('lockstep.engine:replace', {
+      handle: this.#handle,
+      retrieved: retrieved.map(({ layer, positions }) => ({
+        layer,
+        positions: positions.map((list) => Array.from(list)),
+      })),
+    });
+  }
+
+  memory(): Promise<SessionMemory> {
+    return this.#engine.python.call<SessionMemory>('lockstep.engine:memory', {
+      handle: this.#handle,
+    });
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#free();
+    return this.#closed;
+  }
+
+  async #free(): Promise<void> {
+    this.#onClose(this);
+    // Where Python has died, its sequences went with it.
+    if (!this.#engine.python.alive) return;
+    await this.#engine.python
+      .call('lockstep.engine:free', { handle: this.#handle })
+      .catch((error: unknown) => {
+        if (this.#engine.python.alive) throw error;
+      });
+  }
+
+  #check(tokens: ArrayLike<number>): void {
+    if (this.#broken !== undefined) throw this.#broken;
+    if (this.#closed !== undefined) {
+      throw new LockstepError('LS_ENGINE_SESSION', 'expected an open session, got a closed one');
+    }
+    if (this.#length + tokens.length > this.#engine.maxTokens) {
+      throw new LockstepError(
+        'LS_ENGINE_LENGTH',
+        `expected at most ${this.#engine.maxTokens} tokens in a session, got ${this.#length + tokens.length}`,
+        { mend: 'shorten the prompt, or open the engine with a larger maxTokens' },
+      );
+    }
+    const { vocabulary } = this.#engine.info;
+    for (let at = 0; at < tokens.length; at++) {
+      const id = tokens[at] as number;
+      if (Number.isInteger(id) && id >= 0 && id < vocabulary) continue;
+      throw new LockstepError(
+        'LS_ENGINE_TOKEN',
+        `expected token ids in 0..${vocabulary - 1}, got ${id} at ${at}`,
+        { mend: "tokenize with the checkpoint's own tokenizer.json" },
+      );
+    }
+  }
+}
+
+/** The file of raw float32 through which logits come (`Channel` in python/lockstep/engine.py). */
+class LogitsReader {
+  #path = '';
+  #fd: number | undefined;
+
+  constructor(file: string) {
+    this.#follow(file);
+  }
+
+  /** The first `count` floats of the file, copied. */
+  read(file: string, count: number): Float32Array {
+    const values = new Float32Array(count);
+    if (count === 0) return values;
+    if (file !== this.#path) this.#follow(file);
+    const bytes = new Uint8Array(values.buffer);
+    let at = 0;
+    while (at < bytes.length) {
+      const got = readSync(this.#fd as number, bytes, at, bytes.length - at, at);
+      if (got === 0) {
+        throw new LockstepError(
+          'LS_ENGINE_LOGITS',
+          `expected ${bytes.length} bytes of logits from Python, got ${at}`,
+        );
+      }
+      at += got;
+    }
+    return values;
+  }
+
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
+  #follow(file: string): void {
+    this.close();
+    this.#fd = openSync(file, 'r');
+    this.#path = file;
+    try {
+      unlinkSync(file);
+    } catch {
+      // Windows keeps a file that is open; it goes with the session's folder.
+    }
+  }
+}
