@@ -1,0 +1,86 @@
+// What a boundary policy is: a frozen value and pure functions of token ids (SEMANTICS.md 5).
+import type { Json } from '../contract/schema.ts';
+
+/** A tokenizer's vocabulary as `prepare` sees it, once, when a contract is made. */
+export interface Vocabulary {
+  /** Number of token ids that the model knows. */
+  readonly size: number;
+  /** Text of one token; characters whose bytes span tokens appear as U+FFFD. */
+  text(id: number): string;
+  /** Whether the id is a special token (beginning of sequence, chat markers, ...). */
+  special(id: number): boolean;
+  /** Ids for which `test` holds, ascending. */
+  select(test: (text: string, id: number) => boolean): number[];
+}
+
+/** Name and parameters: all that is needed to find a policy again in its module. */
+export interface PolicyTree {
+  readonly name: string;
+  readonly params: Readonly<Record<string, Json>>;
+}
+
+/** Parameters are JSON without floating-point numbers. */
+export type Params = Readonly<Record<string, Json>>;
+
+/**
+ * A boundary policy. `JSON.stringify` prints it as `{kind, name, params}`.
+ *
+ * `push` sees every token of a sequence once, position 0 included, and asks for a cut *after* that
+ * token by returning true. The planner enforces `min`, `max` and `align` and tells the policy of
+ * each actual cut through `cut`. State is a JSON object; it persists through the whole sequence.
+ */
+export interface Policy extends PolicyTree {
+  readonly kind: 'policy';
+  /** Tables for a vocabulary: integers, strings, booleans and lists of them. */
+  prepare(vocabulary: Vocabulary): Json;
+  /** State before position 0. */
+  start(): unknown;
+  push(state: unknown, token: number, tables: Json): boolean;
+  /** The planner cut after the token just pushed. */
+  cut(state: unknown, tables: Json): void;
+}
+
+/** Where a policy comes from: what the bundler imports to make it again. */
+export interface Origin {
+  readonly name: string;
+  /** URL of the module that exports it; undefined where definePolicy was not told. */
+  readonly module: string | undefined;
+  /** Policies that a combinator holds, in the order of `params.policies`. */
+  readonly policies: readonly Policy[];
+  /** Make the policy again from checked parameters, without checking them. */
+  revive(params: Params, policies: readonly Policy[]): Policy;
+}
+
+/**
+ * Key of a policy's or factory's origin. Registered, as a config file is bundled with a copy of
+ * this package of its own.
+ */
+export const ORIGIN: unique symbol = Symbol.for('lockstep.policy.origin') as never;
+
+/** Origin of a policy or of a policy factory; undefined for anything else. */
+export function originOf(value: unknown): Origin | undefined {
+  if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return undefined;
+  return (value as { [ORIGIN]?: Origin })[ORIGIN];
+}
+
+/** Freeze a policy and put its origin where printing does not show it. */
+export function seal(policy: Policy, origin: Origin): Policy {
+  Object.defineProperty(policy, ORIGIN, { value: origin });
+  return Object.freeze(policy);
+}
+
+const sets = new WeakMap<readonly number[], Set<number>>();
+
+/**
+ * Whether a token stands in a list of a policy's tables; constant time from the second call on.
+ *
+ * @param list token ids, as `vocabulary.select` gives them
+ */
+export function has(list: readonly number[], token: number): boolean {
+  let set = sets.get(list);
+  if (set === undefined) {
+    set = new Set(list);
+    sets.set(list, set);
+  }
+  return set.has(token);
+}
