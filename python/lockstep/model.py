@@ -24,6 +24,7 @@ from .heads import Layout
 from .rope import Identity, Rope
 from .spec import Spec
 from .state import Boundary, State
+from .ties import exact_keys
 from .tokens import check_boundaries, check_ids
 
 Form = Literal["parallel", "steps", "tokens"]
@@ -196,7 +197,8 @@ class Model:
         stock = config._attn_implementation
         body.rotary_emb, config._attn_implementation = self._identity, NAME
         try:
-            yield
+            with exact_keys(body, self.spec):
+                yield
         finally:
             body.rotary_emb, config._attn_implementation = self._stock_rotary, stock
 

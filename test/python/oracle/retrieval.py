@@ -33,17 +33,17 @@ def query_vectors(queries_QD: Array) -> list[Array]:
     return vectors
 
 
-def score(query_D: Array, key_D: Array) -> float:
-    """One score; the type of the inputs (float32 or float64) decides the rounding."""
-    total = 0.0
-    for q, k in zip(query_D, key_D, strict=True):
-        total += float(q * k)  # numpy scalars: the product is rounded to their type
-    return float(query_D.dtype.type(total))
+def scores(query_D: Array, keys_ND: Array) -> list[tuple[int, float]]:
+    """(position, score) of every key; the type of the inputs decides the rounding."""
+    total_N = np.zeros(len(keys_ND), dtype=np.float64)
+    for d in range(len(query_D)):  # float64 sum in order over d of products in the inputs' type
+        total_N = total_N + (query_D[d] * keys_ND[:, d]).astype(np.float64)
+    return list(enumerate(total_N.astype(query_D.dtype).tolist()))
 
 
-def best(scores: Sequence[tuple[int, float]], count: int) -> list[tuple[int, float]]:
+def best(scored: Sequence[tuple[int, float]], count: int) -> list[tuple[int, float]]:
     """The ``count`` best (position, score); equal scores go to the lower position."""
-    return sorted(scores, key=lambda pair: (-pair[1], pair[0]))[:count]
+    return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:count]
 
 
 def select_head(queries_QD: Array, keys_ND: Array, size: int, recipe: str) -> list[int]:
@@ -53,13 +53,11 @@ def select_head(queries_QD: Array, keys_ND: Array, size: int, recipe: str) -> li
     if pool <= size:
         return list(range(pool))
     if recipe == "topk":
-        scores = [(n, score(queries_QD[-1], keys_ND[n])) for n in range(pool)]
-        return sorted(n for n, _ in best(scores, size))
+        return sorted(n for n, _ in best(scores(queries_QD[-1], keys_ND), size))
     assert recipe == "anchors"
     candidates: dict[int, float] = {}
     for vector_D in query_vectors(queries_QD):
-        scores = [(n, score(vector_D, keys_ND[n])) for n in range(pool)]
-        for n, value in best(scores, min(16, pool)):
+        for n, value in best(scores(vector_D, keys_ND), min(16, pool)):
             candidates[n] = max(value, candidates.get(n, value))
     taken: set[int] = set()
     for anchor, _ in best(list(candidates.items()), size // 8):

@@ -1,0 +1,42 @@
+"""Equal tokens have equal keys in layer 0, to the bit, whatever pass computed them.
+
+Retrieval gives equal scores to the lower position (SEMANTICS.md 4), and in layer 0 a repeated
+token's raw key is the same vector wherever it stands. A matrix product does not keep it so: rows at
+its edge, and products of a single row, are summed in another order, and the last bit then decides
+instead of the position. Padding the rows to whole tiles of the kernels makes every row alike.
+Deeper layers see context, so there equal tokens have no equal keys to begin with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .spec import Spec
+
+TILE = 24  # rows: a multiple of the usual 4, 6, 8 and 12
+
+
+def linear(module: nn.Linear, x: Tensor) -> Tensor:
+    """``module(x)``, each row independent of how many others come with it."""
+    x_NE = x.flatten(0, -2)
+    n = len(x_NE)
+    y_NE = F.linear(F.pad(x_NE, (0, 0, 0, -n % TILE)), module.weight, module.bias)
+    return y_NE[:n].unflatten(0, x.shape[:-1])
+
+
+@contextmanager
+def exact_keys(body: nn.Module, spec: Spec) -> Iterator[None]:
+    """Meanwhile a transformers decoder computes layer 0's keys so, where they are retrieved by."""
+    projection = body.layers[0].self_attn.k_proj
+    if 0 not in spec.retrieval_layers or not spec.long_heads[0] or type(projection) is not nn.Linear:
+        yield
+        return
+    projection.forward = lambda x: linear(projection, x)
+    try:
+        yield
+    finally:
+        del projection.forward
