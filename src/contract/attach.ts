@@ -1,6 +1,17 @@
 // A contract on a checkpoint without training: weights linked, the rest written, all or nothing.
 import { randomUUID } from 'node:crypto';
-import { copyFile, link, lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import {
+  copyFile,
+  link,
+  lstat,
+  mkdir,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
@@ -20,8 +31,8 @@ export interface AttachOptions {
 }
 
 /**
- * Make a checkpoint folder that carries a contract: hard links to the weights (copies where the file
- * system cannot link), copies of tokenizer and settings, lockstep.json, policy.js and a model card.
+ * Make a checkpoint folder that carries a contract: hard links to the weights (symbolic ones across
+ * devices), copies of tokenizer and settings, lockstep.json, policy.js and a model card.
  * It is built beside `out` and renamed, so `out` is whole or absent.
  *
  * @throws LS_ATTACH_EXISTS, LS_ATTACH_SAME, LS_ATTACH_WRITE, LS_MODEL_*, LS_CONFIG_INVALID, LS_POLICY_*
@@ -103,14 +114,18 @@ async function companions(modelDir: string): Promise<string[]> {
     .filter((name) => /\.(json|jinja|model|txt)$/.test(name) && name !== contractFile);
 }
 
-/** A hard link, or a copy where the file lies on another device or the file system has no links. */
+/**
+ * A hard link; where the file lies on another device, a symbolic one; where the file system has
+ * neither, a copy. Hub caches hold links themselves: what they point to is linked.
+ */
 async function linkFile(from: string, to: string): Promise<void> {
+  const file = await realpath(from);
   try {
-    await link(from, to);
+    await link(file, to);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (!['EXDEV', 'EPERM', 'ENOTSUP', 'EMLINK', 'ENOSYS'].includes(code ?? '')) throw error;
-    await copyFile(from, to);
+    await symlink(file, to).catch(() => copyFile(file, to));
   }
 }
 

@@ -2,12 +2,24 @@
 import { z } from 'zod';
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lowercase hexadecimal digits');
-const count = z.int().min(0).max(2 ** 31 - 1);
-const positive = z.int().min(1).max(2 ** 31 - 1);
+const count = z
+  .int()
+  .min(0)
+  .max(2 ** 31 - 1);
+const positive = z
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1);
 const heads = z.array(count);
 
 /** JSON without floating-point numbers: what parameters and tables are made of. */
-export type Json = number | string | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+export type Json =
+  | number
+  | string
+  | boolean
+  | null
+  | readonly Json[]
+  | { readonly [key: string]: Json };
 const json: z.ZodType<Json> = z.lazy(() =>
   z.union([z.int(), z.string(), z.boolean(), z.null(), z.array(json), z.record(z.string(), json)]),
 );
@@ -48,7 +60,9 @@ export const contractSchema = z
       bos: count.nullable(),
     }),
     /** Replayed by every runtime before it trusts its policy engine. Boundaries are cut positions e_i. */
-    golden: z.array(z.strictObject({ tokens: z.array(count), boundaries: z.array(positive) })).min(1),
+    golden: z
+      .array(z.strictObject({ tokens: z.array(count), boundaries: z.array(positive) }))
+      .min(1),
     /** K = truncation: how many boundaries the gradient crosses. Not part of the digest. */
     training: z.strictObject({ truncation: count }),
     /** null: never trained under this contract. Not part of the digest. */

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ import psutil
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoModelForCausalLM
 
+from lockstep import contract
 from lockstep.errors import LockstepError
+from lockstep.loader import load_module
+from lockstep.model import Model
+from lockstep.spec import Spec
 from lockstep.training import checkpoint, data, plot, progress, trainable
 from lockstep.training.atomic import recover
 from lockstep.training.data import Corpus, Sequences
-from lockstep.training.objective import Full, Objective, Segmented
+from lockstep.training.objective import Objective
 from lockstep.training.progress import Progress
 from lockstep.training.schedule import Budget, learning_rate
 from lockstep.training.settings import Job, differences
@@ -35,7 +38,8 @@ class Training:
     def __init__(self, job: Job, emit: Emit, cancelled: Callable[[], bool]):
         self.job, self.emit, self.cancelled = job, emit, cancelled
         recover(job.out)
-        self.contract = read_contract(job)
+        self.read = contract.read(job.model)
+        self.contract = own_contract(job, self.read.document)
         self.identity = {
             "mode": job.mode,
             "digest": self.contract["digest"] if job.mode == "segmented" else None,
@@ -45,7 +49,7 @@ class Training:
             checkpoint.refuse_to_replace(job.out, job.overwrite)
         self.corpus = self._corpus()
         self.objective = self._objective(job.out if resumed else job.model)
-        self.parameters = trainable.select(self.objective.module, job.training.trainable)
+        self.parameters = trainable.select(self.objective.model.module, job.training.trainable)
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
             lr=job.training.learningRate,
@@ -138,14 +142,11 @@ class Training:
         return data.load(job.training.data, job.root, self.tokenizer, size)
 
     def _objective(self, directory: Path) -> Objective:
-        module: nn.Module = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
-        )
-        module.to(self.job.device)
-        module.eval()  # no dropout: what is trained is what is served
-        if self.job.mode == "full":
-            return Full(module, self.job.training.precision)
-        return Segmented(module, self.contract, self.job)
+        # In evaluation mode: no dropout, so that what is trained is what is served.
+        module = load_module(directory, device=self.job.device)
+        model = Model(module, Spec.from_contract(self.contract), self.read)
+        s = self.job.training
+        return Objective(model, self.job.mode, s.truncation, s.precision)
 
     def _step(self) -> None:
         s, began = self.job.training, time.monotonic()
@@ -204,9 +205,9 @@ class Training:
         self.emit(
             "start",
             mode=self.job.mode,
-            model=self.job.model.name,
+            model=self.job.base.name,
             out=str(self.job.out),
-            parameters=sum(p.numel() for p in self.objective.module.parameters()),
+            parameters=sum(p.numel() for p in self.objective.model.module.parameters()),
             trainable=sum(p.numel() for p in self.parameters.values()),
             documents=len(self.corpus.documents),
             tokens=self.corpus.tokens,
@@ -235,7 +236,7 @@ class Training:
         began = time.monotonic()
         checkpoint.save(
             self.job,
-            self.objective.module,
+            self.objective.model.module,
             self.contract if self.job.mode == "segmented" else None,
             self.parameters,
             self.optimizer,
@@ -270,16 +271,13 @@ class Training:
         }
 
 
-def read_contract(job: Job) -> dict[str, Any]:
-    """Content of the contract, verified; `training` takes this job's K, `trained` the base's past."""
-    from lockstep import contract
-
-    value: dict[str, Any] = contract.read(job.contract, tokenizer=job.model / "tokenizer.json").raw
-    path, earlier = job.model / "lockstep.json", None
+def own_contract(job: Job, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The contract as this job writes it: its own K, and what the base model saw under it before."""
+    path, earlier = job.base / "lockstep.json", None
     if path.is_file():
         base = json.loads(path.read_text(encoding="utf-8"))
-        earlier = base["trained"] if base["digest"] == value["digest"] else None
-    return {**value, "training": {"truncation": job.training.truncation}, "trained": earlier}
+        earlier = base["trained"] if base["digest"] == document["digest"] else None
+    return {**document, "training": {"truncation": job.training.truncation}, "trained": earlier}
 
 
 def contract_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
