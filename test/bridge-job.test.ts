@@ -180,9 +180,10 @@ describe('runJob', () => {
     const parent = spawn(process.execPath, ['--import', tsx, '--input-type=module', '-e', script], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
-    const [line] = await new Promise<string[]>((resolve) =>
-      readline.createInterface({ input: parent.stdout }).once('line', (text) => resolve([text])),
-    );
+    const line = await new Promise<string>((resolve, reject) => {
+      readline.createInterface({ input: parent.stdout }).once('line', resolve);
+      parent.once('exit', (code) => reject(new Error(`the parent left early with ${code}`)));
+    });
     const pid = Number(line);
     expect(isRunning(pid)).toBe(true);
     parent.kill('SIGKILL');

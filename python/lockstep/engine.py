@@ -1,7 +1,7 @@
 """The torch engine's Python end: sequences held here, known to Node by integer handles.
 
-Called through `lockstep.rpc` by `src/engines/torch.ts`, one engine a process. Logits go back through
-a file that both sides hold open (`Channel`), never as JSON.
+Called through `lockstep.rpc` by `src/engines/torch.ts`, one engine a process. Logits go back
+through a file that both sides hold open (`Channel`), never as JSON.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Engine:
         if handle not in self.states:
             raise LockstepError(
                 "LS_ENGINE_SESSION",
-                f"expected an open session, got {handle}, which was closed or whose last step failed",
+                f"expected an open session, got {handle}: closed, or its last step failed",
                 "open a new session",
             )
         return self.states[handle]

@@ -16,13 +16,16 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .errors import LockstepError
 
-_stop = threading.Event()
+# A plain flag: a signal handler that set a threading.Event could wait for the very lock that the
+# interrupted code holds.
+_stopping = False
 _write_lock = threading.Lock()
 _events_fd = int(os.environ.get("LOCKSTEP_EVENTS_FD", "1"))
 _from_node = "LOCKSTEP_EVENTS_FD" in os.environ
@@ -34,12 +37,12 @@ class Cancelled(Exception):
 
 def cancelled() -> bool:
     """True once the job should stop: SIGTERM, Ctrl-C, or the parent process is gone."""
-    return _stop.is_set()
+    return _stopping
 
 
 def check_cancelled() -> None:
     """Raise `Cancelled` once the job should stop."""
-    if _stop.is_set():
+    if _stopping:
         raise Cancelled
 
 
@@ -62,7 +65,7 @@ def emit(event: str, **fields: Any) -> None:
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EBADF):
                 raise
-            _stop.set()  # nobody reads any more
+            _ask_to_stop()  # nobody reads any more
 
 
 def _finite(value: Any) -> Any:
@@ -149,10 +152,15 @@ def _read_description() -> dict[str, Any]:
     return description
 
 
+def _ask_to_stop(*_: object) -> None:
+    global _stopping
+    _stopping = True
+
+
 def _take_signals() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: _stop.set())
+    signal.signal(signal.SIGTERM, _ask_to_stop)
     # A terminal's Ctrl-C reaches the whole process group; under Node it is Node that decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN if _from_node else lambda *_: _stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN if _from_node else _ask_to_stop)
     if _events_fd > 2:
         os.set_inheritable(_events_fd, False)
 
@@ -174,9 +182,8 @@ def _watch_parent() -> None:
                 pass
         except OSError:
             pass
-        _stop.set()
-        timer = threading.Event()
-        timer.wait(float(os.environ.get("LOCKSTEP_GRACE_SECONDS", "30")))
+        _ask_to_stop()
+        time.sleep(float(os.environ.get("LOCKSTEP_GRACE_SECONDS", "30")))
         os._exit(143)
 
     threading.Thread(target=watch, name="lockstep-parent-watch", daemon=True).start()
