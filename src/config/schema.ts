@@ -199,10 +199,16 @@ function problemsOf(issue: z.core.$ZodIssue, root: unknown): ConfigProblem[] {
   return [{ path, expected: expectedText(issue), received }];
 }
 
+const typeNames: Readonly<Record<string, string>> = {
+  int: 'an integer',
+  object: 'an object',
+  array: 'a list',
+};
+
 function expectedText(issue: z.core.$ZodIssue): string {
   switch (issue.code) {
     case 'invalid_type':
-      return `expected ${issue.expected === 'int' ? 'an integer' : issue.expected}`;
+      return `expected ${typeNames[issue.expected] ?? `a ${issue.expected}`}`;
     case 'too_small':
       return issue.origin === 'array'
         ? `expected at least ${issue.minimum} ${Number(issue.minimum) === 1 ? 'entry' : 'entries'}`

@@ -1,0 +1,187 @@
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterAll, describe, expect, test } from 'vitest';
+import { sentences } from '../policies/index.ts';
+import { originOf } from '../policies/policy.ts';
+import { loadConfig } from './load.ts';
+import { parseConfig } from './schema.ts';
+
+// A user's project: far from this package, without node_modules.
+const project = realpathSync(mkdtempSync(path.join(tmpdir(), 'lockstep-config-')));
+afterAll(() => rmSync(project, { recursive: true, force: true }));
+
+function write(name: string, text: string): string {
+  const file = path.join(project, name);
+  mkdirSync(path.dirname(file), { recursive: true });
+  writeFileSync(file, text);
+  return file;
+}
+
+const rest = `
+  segment: { min: 4, max: 64 },
+  carry: { size: 16 },
+  retrieval: { size: 8, layers: [2, 1] },
+  heads: { long: [1, 0] },
+`;
+
+describe('loadConfig', () => {
+  test('loads a project elsewhere: defaults, absolute paths, the policy with its module', async () => {
+    const policy = write(
+      'policies/mine.ts',
+      `import { definePolicy } from 'lockstep/policies';
+       export const here: string = import.meta.url;
+       export const mine = definePolicy({ name: 'mine', params: { n: 3 }, push: () => false });`,
+    );
+    const file = write(
+      'lockstep.config.ts',
+      `import { defineConfig } from 'lockstep';
+       import { here, mine } from './policies/mine.ts';
+       if (!here.endsWith('mine.ts')) throw new Error(here);
+       export default defineConfig({
+         model: './model', out: '../out', policy: mine({ n: 4 }), ${rest}
+         data: { train: ['texts/*.txt'], validation: ['held.txt'] },
+         training: { steps: 3 },
+       });`,
+    );
+    const config = await loadConfig(file);
+    expect(config.file).toBe(file);
+    expect(config.model).toBe(path.join(project, 'model'));
+    expect(config.out).toBe(path.join(path.dirname(project), 'out'));
+    expect(config.segment).toEqual({ min: 4, max: 64, align: 1 });
+    expect(config.carry).toEqual({ size: 16, sinks: 4 });
+    expect(config.retrieval).toEqual({ size: 8, recipe: 'anchors', layers: [1, 2] });
+    expect(config.heads).toEqual({ long: [0, 1] });
+    expect(config.bos).toBe(false);
+    expect(config.policy.params).toEqual({ n: 4 });
+    expect(config.training).toMatchObject({
+      truncation: 1,
+      steps: 3,
+      data: ['texts/*.txt'],
+      heldOut: ['held.txt'],
+    });
+    expect(originOf(config.policy)?.module).toBe(pathToFileURL(policy).href);
+  });
+
+  test('built-in policies keep the module of this package', async () => {
+    const file = write(
+      'builtin.config.ts',
+      `import { anyOf, defineConfig, fixed, sentences } from 'lockstep';
+       export default defineConfig({ model: 'm', policy: anyOf(sentences(), fixed({ size: 9 })), ${rest} });`,
+    );
+    const { policy } = await loadConfig(file);
+    const [first, second] = originOf(policy)?.policies ?? [];
+    expect(originOf(first)?.module).toBe(originOf(sentences())?.module);
+    expect(second?.params).toEqual({ size: 9 });
+  });
+
+  test.each([
+    [
+      'syntax',
+      `export default {\n  model: 'm',,\n};`,
+      { code: 'LS_CONFIG_SYNTAX', message: expect.stringMatching(/:2:\d+: /) },
+    ],
+    [
+      'an import that does not exist',
+      `import { nothing } from './nothing.ts';\nexport default nothing;`,
+      { code: 'LS_CONFIG_SYNTAX', message: expect.stringMatching(/:1:\d+: .*nothing\.ts/) },
+    ],
+    [
+      'a name that lockstep does not export',
+      `import { definePolice } from 'lockstep';\nexport default definePolice;`,
+      { code: 'LS_CONFIG_SYNTAX', message: expect.stringContaining('definePolice') },
+    ],
+    [
+      'an exception',
+      `const size: number = 3;\n\nif (size === 3) throw new RangeError('three');\nexport default {};`,
+      {
+        code: 'LS_CONFIG_FAILED',
+        message: expect.stringMatching(
+          /broken\.config\.ts:3:\d+: the config threw RangeError: three$/,
+        ),
+      },
+    ],
+    [
+      'parameters that the policy refuses',
+      `import { fixed } from 'lockstep';\nexport default {\n  policy: fixed({ size: 'x' as never }),\n};`,
+      {
+        code: 'LS_POLICY_PARAMS',
+        message: expect.stringMatching(
+          /broken\.config\.ts:3:\d+: fixed\.size: expected an integer/,
+        ),
+      },
+    ],
+    ['no default export', `export const x = 1;`, { code: 'LS_CONFIG_INVALID' }],
+  ])('%s is reported with its place', async (_, text, error) => {
+    await expect(loadConfig(write('broken.config.ts', text))).rejects.toMatchObject(error);
+  });
+
+  test('a missing file is named', async () => {
+    await expect(loadConfig(path.join(project, 'absent.ts'))).rejects.toMatchObject({
+      code: 'LS_CONFIG_MISSING',
+    });
+  });
+});
+
+describe('parseConfig', () => {
+  const good = {
+    model: 'm',
+    policy: sentences(),
+    segment: { max: 64 },
+    carry: { size: 16 },
+    retrieval: { size: 8, layers: [1] },
+    heads: { long: [0] },
+  };
+
+  test('retrieval and long heads may be left out', () => {
+    const { retrieval, heads, ...local } = good;
+    expect(parseConfig(local, 'test')).toMatchObject({
+      retrieval: { size: 0, layers: [], recipe: 'anchors' },
+      heads: { long: [] },
+      segment: { min: 1, max: 64, align: 1 },
+    });
+  });
+
+  test.each<[string, object, string]>([
+    ['segment.max', { segment: { max: '64' } }, 'expected a number, got "64"'],
+    ['segment.max', { segment: { max: 6.5 } }, 'expected an integer, got 6.5'],
+    ['segment.min', { segment: { min: 65, max: 64 } }, 'expected at most max (64), got 65'],
+    [
+      'segment.max',
+      { segment: { max: 65, align: 16 } },
+      'expected a multiple of align (16), got 65',
+    ],
+    ['segment.mni', { segment: { mni: 3, max: 64 } }, 'expected no such option, got 3'],
+    ['carry', { carry: undefined }, 'expected an object, got nothing'],
+    ['carry.sinks', { carry: { size: 3, sinks: -1 } }, 'expected a number of at least 0, got -1'],
+    ['retrieval.layers', { retrieval: { size: 8, layers: [] } }, 'as size is 8, got []'],
+    ['retrieval.size', { retrieval: { size: 0, layers: [1] } }, 'as layers are given, got 0'],
+    ['retrieval.recipe', { retrieval: { size: 0, layers: [], recipe: 'topk' } }, 'got "topk"'],
+    [
+      'retrieval.recipe',
+      { retrieval: { size: 1, layers: [1], recipe: 'best' } },
+      '"anchors" or "topk"',
+    ],
+    ['retrieval.layers', { retrieval: { size: 1, layers: [1, 1] } }, 'expected each number once'],
+    ['policy', { policy: sentences }, 'expected a policy such as sentences()'],
+    ['data', { training: { steps: 1 } }, 'as training is given, got nothing'],
+    ['training.steps', { data: { train: ['a'] }, training: {} }, 'exactly one of'],
+    ['serve.engine', { serve: { engine: 'gpu' } }, 'expected "onnx" or "torch", got "gpu"'],
+    ['modle', { modle: 'm' }, 'expected no such option, got "m"'],
+  ])('%s: %j', (field, change, message) => {
+    const run = () => parseConfig({ ...good, ...change }, 'lockstep.config.ts');
+    expect(run).toThrow(
+      expect.objectContaining({
+        code: 'LS_CONFIG_INVALID',
+        field,
+        message: expect.stringContaining(message),
+      }),
+    );
+  });
+
+  test('every problem is listed', () => {
+    const run = () => parseConfig({ ...good, model: 3, segment: { max: 0 }, extra: 1 }, 'f.ts');
+    expect(run).toThrow(/3 problems.*model.*segment\.max.*extra/s);
+  });
+});
