@@ -27,9 +27,9 @@ type At =
   | { kind: 'cut'; spaced: boolean };
 
 interface State {
-  at: At;
-  /** What is open; one level, as prose seldom nests. */
+  /** What is open; one level, as prose seldom nests. First, so that it orders the states. */
   open: 'none' | 'quote' | 'bracket';
+  at: At;
 }
 
 const classNames = [
@@ -119,41 +119,41 @@ export function sentenceMachine(abbreviations: readonly string[]): TextMachine<S
   };
 
   const step = ({ at, open }: State, read: Class): State => {
-    if (typeof read !== 'string') return { at: spell(at, read.letter), open };
+    if (typeof read !== 'string') return { open, at: spell(at, read.letter) };
     switch (read) {
       case 'newline':
       case 'space':
         return white({ at, open }, read);
       case 'letter':
-        return { at: spell(at, '?'), open };
+        return { open, at: spell(at, '?') };
       case 'digit':
-        return { at: { kind: 'digit' }, open };
+        return { open, at: { kind: 'digit' } };
       case 'stop':
-        return { at: stop(at), open };
+        return { open, at: stop(at) };
       case 'bang':
-        return { at: end, open };
+        return { open, at: end };
       case 'ellipsis':
-        return { at: { kind: 'ellipsis' }, open };
+        return { open, at: { kind: 'ellipsis' } };
       case 'straight':
-        if (open === 'quote') return { at: closed(at), open: 'none' };
-        if (open === 'none' && opens(at)) return { at: gap, open: 'quote' };
-        return { at: closed(at), open };
+        if (open === 'quote') return { open: 'none', at: closed(at) };
+        if (open === 'none' && opens(at)) return { open: 'quote', at: gap };
+        return { open, at: closed(at) };
       case 'openQuote':
-        return { at: gap, open: open === 'none' ? 'quote' : open };
+        return { open: open === 'none' ? 'quote' : open, at: gap };
       case 'closeQuote':
-        return { at: closed(at), open: open === 'quote' ? 'none' : open };
+        return { open: open === 'quote' ? 'none' : open, at: closed(at) };
       case 'openBracket':
-        return { at: gap, open: open === 'none' ? 'bracket' : open };
+        return { open: open === 'none' ? 'bracket' : open, at: gap };
       case 'closeBracket':
-        return { at: closed(at), open: open === 'bracket' ? 'none' : open };
+        return { open: open === 'bracket' ? 'none' : open, at: closed(at) };
       case 'apostrophe':
         // Inside a word ("don't") the word goes on; after a sentence end it closes.
-        if (at.kind === 'word') return { at: word, open };
-        return { at: opens(at) ? gap : closed(at), open };
+        if (at.kind === 'word') return { open, at: word };
+        return { open, at: opens(at) ? gap : closed(at) };
       case 'dash':
-        return { at: gap, open };
+        return { open, at: gap };
       case 'mark':
-        return { at: mark, open };
+        return { open, at: mark };
     }
   };
 
@@ -177,7 +177,7 @@ export function sentenceMachine(abbreviations: readonly string[]): TextMachine<S
   };
 
   return {
-    start: { at: gap, open: 'none' },
+    start: { open: 'none', at: gap },
     classes: classes.length,
     classify: (character) => {
       const name = characters[character];
@@ -193,25 +193,25 @@ export function sentenceMachine(abbreviations: readonly string[]): TextMachine<S
       at.kind === 'blank' || (open === 'none' && (at.kind === 'end' || at.kind === 'rest')),
     settle: (state) => {
       const { at, open } = state;
-      if (at.kind === 'blank') return { at: { kind: 'cut', spaced: true }, open };
+      if (at.kind === 'blank') return { open, at: { kind: 'cut', spaced: true } };
       if (open !== 'none' || (at.kind !== 'end' && at.kind !== 'rest')) return state;
-      return { at: { kind: 'cut', spaced: at.kind === 'rest' }, open };
+      return { open, at: { kind: 'cut', spaced: at.kind === 'rest' } };
     },
   };
 }
 
 /** White space. A blank line ends the sentence and whatever was left open. */
 function white({ at, open }: State, read: 'newline' | 'space'): State {
-  if (at.kind === 'cut') return { at: { kind: 'cut', spaced: true }, open };
-  if (at.kind === 'blank') return { at, open };
+  if (at.kind === 'cut') return { open, at: { kind: 'cut', spaced: true } };
+  if (at.kind === 'blank') return { open, at };
   const newline = read === 'newline' ? 1 : 0;
   const seen = (at.kind === 'gap' || at.kind === 'rest' ? at.newlines : 0) + newline;
-  if (seen > 1) return { at: { kind: 'blank' }, open: 'none' };
+  if (seen > 1) return { open: 'none', at: { kind: 'blank' } };
   const ends =
     at.kind === 'end' ||
     at.kind === 'rest' ||
     (newline === 1 && (at.kind === 'point' || at.kind === 'ellipsis'));
-  return { at: { kind: ends ? 'rest' : 'gap', newlines: seen }, open };
+  return { open, at: { kind: ends ? 'rest' : 'gap', newlines: seen } };
 }
 
 /** After a closing quote or bracket: a sentence that ended inside ends with it. */

@@ -45,15 +45,29 @@ function explored<S>(machine: TextMachine<S>): NumberedMachine {
     return found.length - 1;
   };
   id(machine.start);
+  for (let i = 0; i < found.length; i++) {
+    const state = found[i] as S;
+    for (let c = 0; c < machine.classes; c++) id(machine.step(state, c));
+    id(machine.settle?.(state) ?? state);
+    id(machine.begin?.(state) ?? state);
+  }
+  // The start first, the others sorted: like states stand together, so that maps compress.
+  const [start, ...others] = [...ids.keys()];
+  const order = [start as string, ...others.sort()].map((key) => ids.get(key) as number);
+  const place: number[] = [];
+  order.forEach((old, i) => {
+    place[old] = i;
+  });
+  const numberOf = (state: S): number => place[id(state)] as number;
   const next: number[] = [];
   const settle: number[] = [];
   const begin: number[] = [];
   const asks: boolean[] = [];
-  for (let i = 0; i < found.length; i++) {
-    const state = found[i] as S;
-    for (let c = 0; c < machine.classes; c++) next.push(id(machine.step(state, c)));
-    settle.push(id(machine.settle?.(state) ?? state));
-    begin.push(id(machine.begin?.(state) ?? state));
+  for (const old of order) {
+    const state = found[old] as S;
+    for (let c = 0; c < machine.classes; c++) next.push(numberOf(machine.step(state, c)));
+    settle.push(numberOf(machine.settle?.(state) ?? state));
+    begin.push(numberOf(machine.begin?.(state) ?? state));
     asks.push(machine.asks(state));
   }
   return {

@@ -13,7 +13,7 @@ export type TextTables = {
   readonly asks: readonly number[];
   /** Per state, the state after a cut. */
   readonly settle: readonly number[];
-  /** Per class, the map: most frequent target, then (state, target) of every other state. */
+  /** Per class, the map from state to state: runs of equal targets as (target, length). */
   readonly maps: readonly (readonly number[])[];
   /** Per class but class 0 (all other tokens): its ids as first id, then differences. */
   readonly tokens: readonly (readonly number[])[];
@@ -27,29 +27,85 @@ export interface TextState {
 /** Compile a machine for a vocabulary. Special tokens take it back to its start. */
 export function compileText<S>(vocabulary: Vocabulary, machine: TextMachine<S>): TextTables {
   const table = numbered(machine);
-  const classOf = characterClasses(machine);
-  const members = new Map<string, number[]>();
-  const byText = new Map<string, string>();
+  const maps = new Maps(table);
+  const members = new Map<number, number[]>();
+  const classes = new Map<string, number>();
   for (let id = 0; id < vocabulary.size; id++) {
-    // No character is read as NUL, so it can stand for "special".
-    const read = vocabulary.special(id) ? '\0' : classOf(vocabulary.text(id));
-    let key = byText.get(read);
-    if (key === undefined) {
-      key = JSON.stringify(sparse(read === '\0' ? restart(table) : mapOf(table, read)));
-      byText.set(read, key);
+    let map = vocabulary.special(id) ? maps.restart : maps.begin;
+    for (const character of vocabulary.special(id) ? '' : vocabulary.text(id)) {
+      let read = classes.get(character);
+      if (read === undefined) {
+        read = machine.classify(character);
+        classes.set(character, read);
+      }
+      map = maps.then(map, read);
     }
-    const list = members.get(key);
-    if (list === undefined) members.set(key, [id]);
+    const list = members.get(map);
+    if (list === undefined) members.set(map, [id]);
     else list.push(id);
   }
-  const classes = [...members].sort(([, a], [, b]) => b.length - a.length || first(a) - first(b));
+  const first = (ids: readonly number[]): number => ids[0] as number;
+  const sorted = [...members].sort(([, a], [, b]) => b.length - a.length || first(a) - first(b));
   return {
     states: table.states,
     asks: table.asks.flatMap((asks, s) => (asks ? [s] : [])),
     settle: [...table.settle],
-    maps: classes.map(([key]) => JSON.parse(key) as number[]),
-    tokens: classes.slice(1).map(([, ids]) => ids.map((id, i) => (i === 0 ? id : id - (ids[i - 1] as number)))),
+    maps: sorted.map(([map]) => runs(maps.targets(map))),
+    tokens: sorted.slice(1).map(([, ids]) => differences(ids)),
   };
+}
+
+/** Maps from state to state, each known by a number; reading a character composes. */
+class Maps {
+  readonly begin: number;
+  readonly restart: number;
+  readonly #machine: NumberedMachine;
+  readonly #ids = new Map<string, number>();
+  readonly #maps: Int32Array[] = [];
+  readonly #then: number[] = [];
+
+  constructor(machine: NumberedMachine) {
+    this.#machine = machine;
+    this.begin = this.#id(machine.begin);
+    this.restart = this.#id(new Int32Array(machine.states));
+  }
+
+  targets(map: number): Int32Array {
+    return this.#maps[map] as Int32Array;
+  }
+
+  /** The map that does `map` and then reads a character of class `read`. */
+  then(map: number, read: number): number {
+    const { classes, next } = this.#machine;
+    const key = map * classes + read;
+    const known = this.#then[key];
+    if (known !== undefined) return known;
+    const id = this.#id(this.targets(map).map((state) => next[state * classes + read] as number));
+    this.#then[key] = id;
+    return id;
+  }
+
+  #id(map: Int32Array): number {
+    const key = map.join();
+    const known = this.#ids.get(key);
+    if (known !== undefined) return known;
+    this.#ids.set(key, this.#maps.length);
+    this.#maps.push(map);
+    return this.#maps.length - 1;
+  }
+}
+
+function runs(targets: Int32Array): number[] {
+  const out: number[] = [];
+  for (const target of targets) {
+    if (out.at(-2) === target) out[out.length - 1] = (out.at(-1) as number) + 1;
+    else out.push(target, 1);
+  }
+  return out;
+}
+
+function differences(ids: readonly number[]): number[] {
+  return ids.map((id, i) => id - (ids[i - 1] ?? 0));
 }
 
 /** `push` of every text policy. */
@@ -82,9 +138,9 @@ function unpacked(tables: TextTables): Unpacked {
   const { states, maps, tokens } = tables;
   const next: number[] = [];
   for (const map of maps) {
-    const row = new Array<number>(states).fill(map[0] as number);
-    for (let i = 1; i < map.length; i += 2) row[map[i] as number] = map[i + 1] as number;
-    for (const target of row) next.push(target);
+    for (let i = 0; i < map.length; i += 2) {
+      for (let n = map[i + 1] as number; n > 0; n--) next.push(map[i] as number);
+    }
   }
   const classOf: number[] = [];
   tokens.forEach((differences, i) => {
@@ -100,51 +156,4 @@ function unpacked(tables: TextTables): Unpacked {
   const made = { states, classOf, next, asks };
   cache.set(tables, made);
   return made;
-}
-
-/** Text as a string of character classes (one UTF-16 unit a class). */
-function characterClasses<S>(machine: TextMachine<S>): (text: string) => string {
-  const known = new Map<string, string>();
-  return (text) => {
-    let classes = '';
-    for (const character of text) {
-      let unit = known.get(character);
-      if (unit === undefined) {
-        // From 1, as NUL marks special tokens.
-        unit = String.fromCharCode(machine.classify(character) + 1);
-        known.set(character, unit);
-      }
-      classes += unit;
-    }
-    return classes;
-  };
-}
-
-function mapOf(machine: NumberedMachine, classes: string): number[] {
-  return Array.from({ length: machine.states }, (_, from) => {
-    let state = machine.begin[from] as number;
-    for (let i = 0; i < classes.length; i++) {
-      state = machine.next[state * machine.classes + classes.charCodeAt(i) - 1] as number;
-    }
-    return state;
-  });
-}
-
-function restart(machine: NumberedMachine): number[] {
-  return new Array<number>(machine.states).fill(0);
-}
-
-function sparse(map: readonly number[]): number[] {
-  const counts = new Map<number, number>();
-  for (const target of map) counts.set(target, (counts.get(target) ?? 0) + 1);
-  const [common] = [...counts].sort(([a, n], [b, m]) => m - n || a - b)[0] as [number, number];
-  const out = [common];
-  map.forEach((target, from) => {
-    if (target !== common) out.push(from, target);
-  });
-  return out;
-}
-
-function first(ids: readonly number[]): number {
-  return ids[0] as number;
 }

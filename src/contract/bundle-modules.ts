@@ -1,0 +1,96 @@
+// Names for the modules of a bundle that do not depend on where they lie.
+import { readFile } from 'node:fs/promises';
+import { isBuiltin } from 'node:module';
+import path from 'node:path';
+import type { Loader, OnResolveArgs, OnResolveResult, Plugin } from 'esbuild';
+import { LockstepError } from '../errors.ts';
+
+export interface ModuleNames {
+  /** Stable name (`policy:speaker.ts`) to the absolute path of the file. */
+  readonly files: Map<string, string>;
+  /** Folder that users' modules are named relative to. */
+  readonly root: string;
+}
+
+/** src/ in tests, dist/ for users; the compiled files bundle to the same bytes. */
+const ownRoot = path.dirname(import.meta.dirname);
+const ownExtension = path.extname(import.meta.filename);
+
+const loaders: Readonly<Record<string, Loader>> = {
+  '.ts': 'ts',
+  '.mts': 'ts',
+  '.cts': 'ts',
+  '.js': 'js',
+  '.mjs': 'js',
+  '.cjs': 'js',
+  '.json': 'json',
+};
+
+/** esbuild plugin that resolves as usual, but gives every file a stable name. */
+export function bundlePlugin(names: ModuleNames): Plugin {
+  return {
+    name: 'lockstep-policy',
+    setup(builder) {
+      builder.onResolve({ filter: /.*/ }, async (args): Promise<OnResolveResult | undefined> => {
+        if (args.pluginData === resolving) return undefined;
+        if (args.path === 'lockstep' || args.path === 'lockstep/policies') {
+          return named(path.join(ownRoot, 'policies', `index${ownExtension}`), names, false);
+        }
+        if (args.path.startsWith('lockstep:')) {
+          const file = path.join(ownRoot, args.path.slice('lockstep:'.length) + ownExtension);
+          return named(file, names, true);
+        }
+        if (isBuiltin(args.path)) throw builtin(args, names);
+        const { path: file, errors, warnings, sideEffects } = await builder.resolve(args.path, {
+          resolveDir: args.resolveDir,
+          kind: args.kind,
+          pluginData: resolving,
+        });
+        if (errors.length > 0) return { errors, warnings };
+        return named(file, names, file.startsWith(ownRoot + path.sep) ? false : sideEffects);
+      });
+      builder.onLoad({ filter: /.*/, namespace: 'lockstep' }, (args) => load(args.path, 'lockstep'));
+      builder.onLoad({ filter: /.*/, namespace: 'npm' }, (args) => load(args.path, 'npm'));
+      builder.onLoad({ filter: /.*/, namespace: 'policy' }, (args) => load(args.path, 'policy'));
+
+      async function load(name: string, namespace: string) {
+        const file = names.files.get(`${namespace}:${name}`) as string;
+        return {
+          contents: await readFile(file, 'utf8'),
+          loader: loaders[path.extname(file)] ?? ('js' as const),
+          resolveDir: path.dirname(file),
+        };
+      }
+    },
+  };
+}
+
+/** Marks a resolution that the plugin asked esbuild for. */
+const resolving = Symbol('resolving');
+
+function named(file: string, names: ModuleNames, sideEffects: boolean): OnResolveResult {
+  const [namespace, relative] = place(file, names.root);
+  const name = relative.split(path.sep).join('/');
+  names.files.set(`${namespace}:${name}`, file);
+  return { path: name, namespace, sideEffects };
+}
+
+function place(file: string, root: string): [namespace: string, relative: string] {
+  if (file.startsWith(ownRoot + path.sep)) {
+    const relative = path.relative(ownRoot, file);
+    return ['lockstep', relative.slice(0, -path.extname(relative).length)];
+  }
+  const marker = `${path.sep}node_modules${path.sep}`;
+  const at = file.lastIndexOf(marker);
+  if (at !== -1) return ['npm', file.slice(at + marker.length)];
+  return ['policy', path.relative(root, file)];
+}
+
+function builtin(args: OnResolveArgs, names: ModuleNames): LockstepError {
+  const importer = names.files.get(args.importer) ?? args.importer;
+  return new LockstepError(
+    'LS_POLICY_NONDETERMINISTIC',
+    `${path.relative(process.cwd(), importer)}: expected what every engine has, got an import of the Node module ${args.path}`,
+    { mend: 'A policy runs without Node: compute in prepare, and pass settings as params.' },
+  );
+}
