@@ -34,11 +34,15 @@ ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 
 @dataclass
 class Trace:
-    """What a sequence retrieved: per boundary the positions and query means, and the pool's keys."""
+    """What a sequence retrieved: per boundary the positions and query means, and the pool's keys.
+
+    ``hidden`` are the last hidden states [T, E] of the same pass.
+    """
 
     boundaries: list[Boundary]
     pool_keys: dict[int, Tensor]
     sinks: int
+    hidden: Tensor
 
     def keys(self, boundary: Boundary, layer: int) -> Tensor:
         """Raw pool keys [H_long, N, D] as they were at the boundary."""
@@ -133,10 +137,11 @@ class Model:
     @torch.no_grad()
     def trace(self, ids: Any, boundaries: Sequence[int] | None = None) -> Trace:
         """What every boundary retrieved, with the queries and keys it was chosen by."""
-        _, context = self._parallel([self._sequence(ids, boundaries)], keep=True)
+        (hidden_TE,), context = self._parallel([self._sequence(ids, boundaries)], keep=True)
         if context is None:
-            return Trace([], {}, self.spec.sinks)
-        return Trace(list(context.boundaries[0].values()), context.pools[0], self.spec.sinks)
+            return Trace([], {}, self.spec.sinks, hidden_TE)
+        found = list(context.boundaries[0].values())
+        return Trace(found, context.pools[0], self.spec.sinks, hidden_TE)
 
     def retrievals(self, ids: Any, boundaries: Sequence[int] | None = None) -> list[Boundary]:
         """Per boundary and long layer the selected pool positions [H_long, R']."""

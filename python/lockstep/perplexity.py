@@ -1,0 +1,70 @@
+"""Job: perplexity of a checkpoint on the first tokens of a text, in one or more ways of running it.
+
+Ways (``modes``): ``full`` stock full attention; ``segmented`` under the checkpoint's contract;
+``noSinks`` the same with A = 0, as the paper has it. Every way is causal and plans without lookahead,
+so one pass over the longest length gives them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from . import job
+from .errors import LockstepError
+from .text import first_tokens
+
+MODES = ("full", "noSinks", "segmented")
+
+
+def run(description: dict[str, Any]) -> dict[str, Any]:
+    """``{dir, text, skip, lengths, modes, threads?}`` ->
+    ``{perplexity: {length: {mode: value}}, boundaries: count by length}``."""
+    modes, lengths = description["modes"], description["lengths"]
+    for mode in modes:
+        if mode not in MODES:
+            raise LockstepError(
+                "LS_PERPLEXITY_MODE", f"expected modes of {', '.join(MODES)}, got {mode!r}"
+            )
+    if not lengths or min(lengths) < 2:
+        raise LockstepError(
+            "LS_PERPLEXITY_TOKENS", f"expected lengths of at least 2 tokens, got {lengths}"
+        )
+    import torch
+
+    from . import full
+    from .loader import load
+    from .model import Model
+
+    if description.get("threads"):
+        torch.set_num_threads(description["threads"])
+    job.emit("progress", stage="loading", done=0, total=len(modes))
+    model = load(description["dir"])
+    ids = first_tokens(
+        description["dir"],
+        description["text"],
+        max(lengths),
+        skip=description.get("skip", 0),
+        bos=model.contract.document["tokenizer"]["bos"],
+    )
+    cuts = model.plan(ids)
+    table: dict[str, dict[str, float]] = {str(length): {} for length in lengths}
+    for done, mode in enumerate(modes):
+        job.check_cancelled()
+        job.emit("progress", stage=mode, done=done, total=len(modes))
+        if mode == "full":
+            nll = full.nll(model, ids)
+        elif mode == "segmented":
+            nll = model.nll(ids, cuts)
+        else:
+            bare = Model.from_module(model.module, dataclasses.replace(model.spec, sinks=0))
+            nll = bare.nll(ids, cuts)
+        for length in lengths:
+            table[str(length)][mode] = math.exp(float(nll[: length - 1].mean()))
+    counts = {str(length): sum(cut <= length for cut in cuts) for length in lengths}
+    return {"perplexity": table, "boundaries": counts}
+
+
+if __name__ == "__main__":
+    job.main(run)
