@@ -1,0 +1,149 @@
+// lockstep train: makes the contract, starts the trainer, shows what it does.
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { runJob } from '../bridge/index.ts';
+import { type Config, defaultConfigFile, loadConfig, type TrainingSettings } from '../config/index.ts';
+import { attach } from '../contract/index.ts';
+import { LockstepError } from '../errors.ts';
+import { cancellation, exitCodes } from './output.ts';
+import { lossPlot } from './train-plot.ts';
+import type { TrainEvent, TrainResult } from './train-events.ts';
+import { trainView } from './train-view.ts';
+
+interface TrainOptions {
+  config: string;
+  out?: string;
+  minutes?: number;
+  steps?: number;
+  seed?: number;
+  resume?: true;
+  overwrite?: true;
+  plot?: string;
+  python?: string;
+  device: string;
+  mode: 'segmented' | 'full';
+  json?: true;
+}
+
+export function trainCommand(): Command {
+  return new Command('train')
+    .description('train a checkpoint in segments, under the contract that a config makes')
+    .option('--config <file>', 'the config', defaultConfigFile)
+    .option('--out <dir>', 'checkpoint to write (default: `out` of the config)')
+    .addOption(
+      new Option('--steps <n>', 'train this many optimizer steps').argParser(count).conflicts('minutes'),
+    )
+    .option('--minutes <x>', 'train this long', duration)
+    .option('--seed <n>', 'which sequences are drawn, and in which order', seed)
+    .option('--resume', 'go on from the checkpoint where a training stopped')
+    .option('--overwrite', 'start anew where the checkpoint exists')
+    .option('--plot <file>', 'keep a loss plot up to date: .svg or .png')
+    .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
+    .option('--python <path>', 'interpreter to use')
+    .addOption(
+      new Option('--mode <name>', 'full: ordinary full-attention training, as a control')
+        .choices(['segmented', 'full'])
+        .default('segmented'),
+    )
+    .option('--json', 'print one JSON object a line; the last one is the result')
+    .action(runTrain);
+}
+
+/** A pace that lets a slow step and a large checkpoint finish after Ctrl-C. */
+const graceMs = 15 * 60_000;
+
+async function runTrain(options: TrainOptions): Promise<void> {
+  const config = await loadConfig(options.config);
+  const training = settings(config, options);
+  const out = outFolder(config, options);
+  const plot = lossPlot(options.plot, path.basename(out));
+  const view = trainView(process.stdout, options.json === true);
+  const cancel = cancellation();
+  const staged = path.join(path.dirname(out), `.${path.basename(out)}.start`);
+  let result: TrainResult | undefined;
+  try {
+    await attach({ config, modelDir: config.model, out: staged, force: true });
+    result = (await runJob({
+      module: 'lockstep.train',
+      job: {
+        model: staged,
+        base: config.model,
+        out,
+        root: config.root,
+        mode: options.mode,
+        resume: options.resume === true,
+        overwrite: options.overwrite === true,
+        device: options.device,
+        plot: plot.png ?? null,
+        training,
+      },
+      python: options.python,
+      signal: cancel.signal,
+      graceMs,
+      onEvent: (event) => {
+        view.event(event as TrainEvent);
+        plot.event(event as TrainEvent);
+      },
+    })) as TrainResult;
+  } catch (error) {
+    if ((error as LockstepError).code !== 'LS_JOB_CANCELLED') throw error;
+    throw new LockstepError('LS_CANCELLED', 'cancelled before the first step; nothing was saved.');
+  } finally {
+    cancel.stop();
+    view.end(result);
+    plot.end();
+    await rm(staged, { recursive: true, force: true });
+  }
+  if (result.stopped) process.exitCode = exitCodes.cancelled;
+}
+
+/** The job's `training`: the config's, with what the command line says instead. */
+function settings(config: Config, options: TrainOptions): Record<string, unknown> {
+  const given: TrainingSettings | undefined = config.training;
+  if (given === undefined) {
+    throw new LockstepError('LS_CONFIG_INVALID', 'expected `training` in the config, got none', {
+      mend: 'Add training: { steps: 100 } and data: { train: [...] }; docs/training.md lists the settings.',
+      field: 'training',
+    });
+  }
+  const budget =
+    options.steps !== undefined
+      ? { steps: options.steps, minutes: null }
+      : options.minutes !== undefined
+        ? { steps: null, minutes: options.minutes }
+        : { steps: given.steps ?? null, minutes: given.minutes ?? null };
+  return {
+    ...given,
+    ...budget,
+    heldOut: given.heldOut ?? null,
+    seed: options.seed ?? given.seed,
+  };
+}
+
+function outFolder(config: Config, options: TrainOptions): string {
+  if (options.out !== undefined) return path.resolve(options.out);
+  if (config.out !== undefined) return config.out;
+  throw new LockstepError('LS_CONFIG_INVALID', 'expected a folder for the checkpoint, got none', {
+    mend: 'Name one with --out or with `out` in the config.',
+    field: 'out',
+  });
+}
+
+function count(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 1) return value;
+  throw new InvalidArgumentError('Expected a whole number of at least 1.');
+}
+
+function seed(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 0 && value < 2 ** 31) return value;
+  throw new InvalidArgumentError('Expected a whole number from 0 to 2147483647.');
+}
+
+function duration(text: string): number {
+  const value = Number(text);
+  if (Number.isFinite(value) && value > 0) return value;
+  throw new InvalidArgumentError('Expected a number of minutes above 0.');
+}
