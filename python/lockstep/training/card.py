@@ -13,7 +13,7 @@ ROWS = 10
 
 def card(job: Job, contract: dict[str, Any] | None, progress: Progress, documents: int) -> str:
     """Markdown text. ``contract`` is None for the full-attention control."""
-    name, base = job.out.name, job.model.name
+    name, base = job.out.name, job.base.name
     parts = [
         f"---\nlibrary_name: transformers\nbase_model: {base}\n"
         f"tags: [{'lockstep, segmented-execution' if contract else 'lockstep, full-attention'}]\n---",

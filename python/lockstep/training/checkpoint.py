@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,12 @@ def save(
 
     def fill(directory: Path) -> None:
         module.save_pretrained(directory)  # type: ignore[operator]
+        _readable(directory)
         for name in CARRIED:
             if (job.model / name).is_file():
                 shutil.copyfile(job.model / name, directory / name)
         if contract is not None:
-            _seal(directory, {**contract, "trained": state.trained()}, job.contract / "policy.js")
+            _seal(directory, {**contract, "trained": state.trained()}, job.model / "policy.js")
         text = card.card(job, contract, state, documents)
         (directory / "README.md").write_text(text, encoding="utf-8")
         progress.write(
@@ -72,6 +74,14 @@ def save(
         )
 
     replace_directory(job.out, fill)
+
+
+def _readable(directory: Path) -> None:
+    """Weights come from a temporary file and so for the owner alone: give them the usual mode."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in directory.glob("*.safetensors"):
+        path.chmod(0o666 & ~mask)
 
 
 def _seal(directory: Path, contract: dict[str, Any], policy: Path) -> None:
@@ -97,18 +107,18 @@ def refuse_to_replace(out: Path, overwrite: bool) -> None:
     """Raise LS_TRAIN_OUT where ``out`` holds something that a new training must not replace."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    ours = (out / progress.STATE).is_file()
+    ours = (out / progress.STATE).is_file() or (out / "lockstep.json").is_file()
     if not ours:
         raise LockstepError(
             "LS_TRAIN_OUT",
-            f"expected {out} to be absent, empty or a checkpoint of `lockstep train`, got other files",
+            f"expected {out} to be absent, empty or a checkpoint of Lockstep, got other files",
             "Choose another `out`.",
             "out",
         )
     if not overwrite:
         raise LockstepError(
             "LS_TRAIN_OUT",
-            f"expected no finished or interrupted training at {out}, got one",
+            f"expected no checkpoint at {out}, got one",
             "Go on with --resume, replace it with --overwrite, or choose another `out`.",
             "out",
         )

@@ -49,14 +49,15 @@ FREE = frozenset({"steps", "minutes", "saveMinutes", "heldOut", "heldOutTokens"}
 class Job:
     """One training run.
 
-    model: Hugging Face directory to start from. contract: directory with ``lockstep.json`` and
-    ``policy.js``. out: the checkpoint to write. root: where the globs of ``data`` start.
-    mode: ``segmented``, or ``full`` for the control (stock attention; no contract is written).
-    resume: go on from ``out``. overwrite: replace a finished ``out``. plot: PNG to keep up to date.
+    model: checkpoint to start from, with the contract attached. base: the directory that the config
+    names, for the card and for what was trained before. out: the checkpoint to write. root: where
+    the globs of ``data`` start. mode: ``segmented``, or ``full`` for the control (stock attention;
+    no contract is written). resume: go on from ``out``. overwrite: replace a training at ``out``.
+    plot: PNG to keep up to date.
     """
 
     model: Path
-    contract: Path
+    base: Path
     out: Path
     root: Path
     mode: str
@@ -87,7 +88,7 @@ def read_job(raw: dict[str, Any]) -> Job:
     tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     return Job(
         model=Path(raw["model"]),
-        contract=Path(raw["contract"]),
+        base=Path(raw["base"]),
         out=Path(raw["out"]),
         root=Path(raw["root"]),
         mode=raw["mode"],
