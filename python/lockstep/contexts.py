@@ -103,7 +103,7 @@ class ParallelContext(_Packed):
                     end = piece.start + piece.length
                     if end in self._closed[d]:
                         self._close(d, layer, state, q_HTD[q, own], piece.start, end)
-                if group.pooled and self._keep and state.pool_k.n:
+                if group.pooled and self._keep and self._closed[d]:
                     self.pools[d][layer] = state.pool_k.view()
         return out_HTD
 
