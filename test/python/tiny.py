@@ -59,7 +59,7 @@ def tiny(
     kv_heads: int = 2,
     group: int = 2,
     head_dim: int = 8,
-    hidden: int = 20,
+    hidden: int | None = None,
     vocabulary: int = VOCABULARY,
     rope: str = "default",
     tied: bool = False,
@@ -68,12 +68,14 @@ def tiny(
 ) -> nn.Module:
     """A Hugging Face model in eval mode; ``bias`` adds projection biases where the config can."""
     config_class, model_class = CLASSES[architecture]
+    heads = kv_heads * group
+    hidden = hidden or (20 if 20 % heads == 0 else 4 * heads)  # transformers wants a multiple
     options: dict = {
         "vocab_size": vocabulary,
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
         "num_hidden_layers": layers,
-        "num_attention_heads": kv_heads * group,
+        "num_attention_heads": heads,
         "num_key_value_heads": kv_heads,
         "head_dim": head_dim,
         "max_position_embeddings": 128,

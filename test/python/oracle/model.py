@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -129,9 +130,14 @@ class Oracle:
         up = self.linear(f"{name}.up_proj", x_E)
         return self.linear(f"{name}.down_proj", gate / (1 + torch.exp(-gate)) * up)
 
-    def rotate(self, x_D: Tensor, position: int) -> Tensor:
+    @lru_cache(maxsize=None)  # noqa: B019 - an oracle lives for one test
+    def turn(self, position: int) -> tuple[Tensor, Tensor]:
+        """cos and sin of a position's angles, with the scaling's attention factor. [D / 2] each"""
         angle = position * self.inverse
-        cos, sin = torch.cos(angle) * self.rope_factor, torch.sin(angle) * self.rope_factor
+        return torch.cos(angle) * self.rope_factor, torch.sin(angle) * self.rope_factor
+
+    def rotate(self, x_D: Tensor, position: int) -> Tensor:
+        cos, sin = self.turn(position)
         half = self.head_dim // 2
         first, second = x_D[:half], x_D[half:]
         return torch.cat([first * cos - second * sin, second * cos + first * sin])
@@ -155,8 +161,7 @@ class Oracle:
         """Attention outputs of the segment's tokens, [heads * D] each. Rows are in the state."""
         rows = state.rows[layer]
         out_THD: list[list[Tensor]] = [[] for _ in queries_THD]
-        for query_head in range(self.query_heads):
-            head = query_head // self.group
+        for head in range(self.kv_heads):
             long = head in self.spec.long_heads[layer]
             tokens = self.prefix(layer, head, start, state.boundary)
             assert len(set(tokens)) == len(tokens) and all(n < start for n in tokens)
@@ -171,9 +176,11 @@ class Oracle:
                 t = start + i
                 keys.append(self.rotate(rows[t].key_HD[head], t))
                 values.append(rows[t].value_HD[head])
-                query_D = self.rotate(query_HD[query_head], t)
-                scores = torch.stack(keys) @ query_D / self.head_dim**0.5
-                out_THD[i].append(torch.softmax(scores, dim=0) @ torch.stack(values))
+                keys_ND, values_ND = torch.stack(keys), torch.stack(values)
+                for query_head in range(head * self.group, (head + 1) * self.group):
+                    query_D = self.rotate(query_HD[query_head], t)
+                    scores_N = keys_ND @ query_D / self.head_dim**0.5
+                    out_THD[i].append(torch.softmax(scores_N, dim=0) @ values_ND)
         return [torch.cat(heads) for heads in out_THD]
 
     # One step: (C_i, R_i, o_i) = F(x_i, C_{i-1}, R_{i-1}).
