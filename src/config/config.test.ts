@@ -112,6 +112,13 @@ describe('loadConfig', () => {
         ),
       },
     ],
+    [
+      'a policy inside the config',
+      `import { after, definePolicy } from 'lockstep';
+       const mine = definePolicy({ name: 'mine', push: () => true });
+       export default { model: 'm', policy: after(mine(), 3), ${rest} };`,
+      { code: 'LS_POLICY_MODULE', field: 'policy' },
+    ],
     ['no default export', `export const x = 1;`, { code: 'LS_CONFIG_INVALID' }],
   ])('%s is reported with its place', async (_, text, error) => {
     await expect(loadConfig(write('broken.config.ts', text))).rejects.toMatchObject(error);

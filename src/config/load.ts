@@ -2,10 +2,11 @@
 import { existsSync } from 'node:fs';
 import { createRequire, SourceMap } from 'node:module';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import vm from 'node:vm';
 import { type BuildFailure, build, type Message } from 'esbuild';
 import { LockstepError } from '../errors.ts';
+import { originOf, type Policy } from '../policies/policy.ts';
 import { configPlugin } from './plugin.ts';
 import { type ConfigValues, parseConfig } from './schema.ts';
 import type { TrainingSettings } from './training.ts';
@@ -39,6 +40,7 @@ export async function loadConfig(file: string = defaultConfigFile): Promise<Conf
   const shown = path.relative(process.cwd(), absolute) || absolute;
   const code = await bundle(absolute);
   const values = parseConfig(evaluate(code, absolute, shown), shown);
+  refuseOwnPolicy(values.policy, absolute);
   return resolvePaths(values, absolute);
 }
 
@@ -65,6 +67,21 @@ export function resolvePaths(values: ConfigValues, file: string): Config {
             ...(validation === undefined ? {} : { heldOut: validation }),
           },
   };
+}
+
+/** The bytes of a policy's module are part of the contract: training settings must not be among them. */
+function refuseOwnPolicy(policy: Policy, file: string): void {
+  const origin = originOf(policy);
+  for (const held of origin?.policies ?? []) refuseOwnPolicy(held, file);
+  if (origin?.module !== pathToFileURL(file).href) return;
+  throw new LockstepError(
+    'LS_POLICY_MODULE',
+    `expected the policy ${policy.name} in a file of its own, got it in ${path.basename(file)}`,
+    {
+      mend: `Move it into its own file beside the config, export it, and import it: a change of training settings would change the policy otherwise.`,
+      field: 'policy',
+    },
+  );
 }
 
 async function bundle(file: string): Promise<string> {

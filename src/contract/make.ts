@@ -3,7 +3,7 @@ import { type ConfigProblem, type ConfigValues, configError } from '../config/sc
 import { plan } from '../planner/index.ts';
 import { loadTokenizer, type Tokenizer } from '../planner/tokenizer.ts';
 import { bundlePolicy } from './bundle.ts';
-import { digestOf, sha256 } from './digest.ts';
+import { digestOf } from './digest.ts';
 import { goldenTokens } from './golden.ts';
 import { type ModelInfo, readModel } from './model.ts';
 import type { Contract, Json } from './schema.ts';
@@ -51,14 +51,14 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
     ]);
   }
   const { policy } = config;
-  const policySource = await bundlePolicy(policy);
+  const { source: policySource, sha256 } = await bundlePolicy(policy);
   const tables = policy.prepare(tokenizer.vocabulary) as Json;
   const draft: Contract = {
     lockstep: 1,
     policy: {
       name: policy.name,
       file: 'policy.js',
-      sha256: sha256(policySource),
+      sha256,
       params: policy.params as Contract['policy']['params'],
     },
     tables,
