@@ -1,0 +1,237 @@
+"""The export job: step graphs for onnxruntime, one folder a precision, judged and written atomically.
+
+``python -m lockstep.export`` reads ``{"dir", "precisions": ["fp32", "int8", "int4"], "force": false,
+"maxLoss": {"int8": 1.05}, "text": null}`` and emits ``stage`` and ``precision`` events.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import LockstepError
+from .job import check_cancelled, emit, main
+
+FORMAT = 1
+PRECISIONS = ("fp32", "int8", "int4")
+#: A precision may multiply the perplexity of fp32 by at most this.
+MAX_LOSS = {"int8": 1.05, "int4": 1.25}
+#: Weights of at least this many bytes must shrink to these shares of fp32, or quantizing failed.
+SHRINK_FROM, SHRINK_TO = 1 << 22, {"int8": 0.45, "int4": 0.40}
+SAMPLE = Path(__file__).parent / "data" / "export-sample.txt"
+JUDGED_TOKENS = 2048
+
+
+@dataclass
+class Build:
+    """One precision's graph in a folder that is not yet in its place."""
+
+    precision: str
+    folder: Path
+    files: dict[str, dict[str, Any]]
+    seconds: float
+    perplexity: float | None = None
+    ratio: float | None = None
+    forced: bool = False
+
+    @property
+    def bytes(self) -> int:
+        return sum(file["bytes"] for file in self.files.values())
+
+
+@dataclass
+class Exporter:
+    """What all precisions of one checkpoint share."""
+
+    directory: Path
+    force: bool = False
+    max_loss: dict[str, float] = field(default_factory=dict)
+    text: Path | None = None
+
+    def __post_init__(self) -> None:
+        from .contract import read
+        from .onnx_model import partition, read_model
+        from .onnx_weights import fingerprint
+        from .spec import Spec
+
+        self.contract = read(self.directory)
+        self.spec = Spec.from_contract(self.contract)
+        self.model = read_model(self.directory)
+        self.parts = partition(self.model, self.spec)
+        self.weights = fingerprint(self.directory)
+
+    def build(self, precision: str) -> Build:
+        """Write the graph and its weights into a scratch folder."""
+        from .onnx_graph import Linear, build
+        from .onnx_quant import Quantized
+        from .onnx_weights import Checkpoint, WeightFile
+
+        check_cancelled()
+        emit("stage", stage="build", precision=precision)
+        started = time.monotonic()
+        folder = self.directory / "onnx" / f".{precision}.{os.getpid()}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        linear = Linear() if precision == "fp32" else Quantized(int(precision[3:]))
+        file = WeightFile(folder / "step.onnx.data")
+        graph = build(self.model, self.parts, Checkpoint(self.directory), file, linear)
+        data = file.close()
+        text = graph.SerializeToString()
+        (folder / "step.onnx").write_bytes(text)
+        files = {
+            "step.onnx": {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()},
+            "step.onnx.data": data,
+        }
+        return Build(precision, folder, files, time.monotonic() - started)
+
+    def judge(self, build: Build, ids: list[int]) -> None:
+        """Perplexity of the graph on the judged text."""
+        from .onnx_quality import WINDOW, perplexity
+
+        emit("stage", stage="judge", precision=build.precision)
+        window = min(self.spec.max, WINDOW)
+        build.perplexity = perplexity(
+            build.folder / "step.onnx", self.model, self.parts, ids, window, check=check_cancelled
+        )
+
+    def compare(self, build: Build, reference: Build) -> None:
+        """Refuse a precision that did not shrink (LS_EXPORT_SIZE) or predicts too badly
+        (LS_EXPORT_PERPLEXITY)."""
+        share = build.bytes / reference.bytes
+        if reference.bytes >= SHRINK_FROM and share > SHRINK_TO[build.precision]:
+            raise LockstepError(
+                "LS_EXPORT_SIZE",
+                f"expected {build.precision} weights below {SHRINK_TO[build.precision]:.0%} of fp32, "
+                f"got {share:.0%}",
+                "export this checkpoint as fp32 or int8",
+            )
+        assert build.perplexity is not None and reference.perplexity is not None
+        build.ratio = build.perplexity / reference.perplexity
+        limit = self.max_loss[build.precision]
+        if build.ratio <= limit:
+            return
+        if not self.force:
+            raise LockstepError(
+                "LS_EXPORT_PERPLEXITY",
+                f"expected {build.precision} to keep perplexity within {limit:g} times fp32's "
+                f"{reference.perplexity:.2f}, got {build.perplexity:.2f} ({build.ratio:.3f} times)",
+                "use a higher precision, allow more with --max-loss, or keep it with --force",
+            )
+        build.forced = True
+
+    def publish(self, build: Build) -> dict[str, Any]:
+        """Write meta.json and move the folder into its place in one step."""
+        meta = {
+            "format": FORMAT,
+            "precision": build.precision,
+            "digest": self.contract.digest,
+            "files": build.files,
+            "weights": self.weights,
+            "model": describe(self.model),
+            "quality": {
+                "perplexity": build.perplexity, "ratio": build.ratio, "forced": build.forced,
+            },
+        }
+        (build.folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+        place = self.directory / "onnx" / build.precision
+        aside = place.with_name(f".{build.precision}.old.{os.getpid()}")
+        if place.exists():
+            place.rename(aside)
+        build.folder.rename(place)
+        shutil.rmtree(aside, ignore_errors=True)
+        report = {
+            "precision": build.precision, "path": str(place), "bytes": build.bytes,
+            "seconds": round(build.seconds, 3), "perplexity": build.perplexity,
+            "ratio": build.ratio, "forced": build.forced,
+        }
+        emit("precision", **report)
+        return report
+
+    def judged_ids(self) -> list[int]:
+        """Token ids of the text that precisions are judged by (LS_EXPORT_TEXT)."""
+        from tokenizers import Tokenizer
+
+        file = self.text or SAMPLE
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LockstepError(
+                "LS_EXPORT_TEXT", f"expected UTF-8 text in {file}, got: {error}",
+                "give another file with --text",
+            ) from error
+        tokenizer = Tokenizer.from_file(str(self.directory / "tokenizer.json"))
+        ids = tokenizer.encode(text[: 16 * JUDGED_TOKENS], add_special_tokens=False).ids
+        bos = self.contract.document["tokenizer"]["bos"]
+        ids = ([] if bos is None else [bos]) + ids
+        ids = [token for token in ids if token < self.model.vocabulary][: JUDGED_TOKENS + 1]
+        if len(ids) < 2:
+            raise LockstepError(
+                "LS_EXPORT_TEXT", f"expected at least 2 tokens in {file}, got {len(ids)}",
+                "give a longer text with --text",
+            )
+        return ids
+
+
+def describe(model: Any) -> dict[str, Any]:
+    """The part of meta.json that an engine needs to run the graph; inverse frequencies are exact."""
+    return {
+        "architecture": model.architecture,
+        "layers": model.layers,
+        "vocabulary": model.vocabulary,
+        "queryHeads": model.query_heads,
+        "kvHeads": model.kv_heads,
+        "headDim": model.head_dim,
+        "invFreq": [float(f) for f in model.inv_freq],
+        "attentionFactor": model.attention_factor,
+    }
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Export every precision asked for. The quantized ones are judged against fp32, which is built
+    for that even where it is not kept."""
+    wanted = _precisions(job.get("precisions") or ["fp32"])
+    limits = MAX_LOSS | {name: float(limit) for name, limit in (job.get("maxLoss") or {}).items()}
+    text = job.get("text")
+    exporter = Exporter(
+        Path(job["dir"]), bool(job.get("force")), limits, None if text is None else Path(text)
+    )
+    ids = exporter.judged_ids() if wanted != ["fp32"] else []
+    done, scratch = [], []
+    try:
+        reference = exporter.build("fp32")
+        scratch.append(reference.folder)
+        if ids:
+            exporter.judge(reference, ids)
+        for precision in (name for name in wanted if name != "fp32"):
+            build = exporter.build(precision)
+            scratch.append(build.folder)
+            exporter.judge(build, ids)
+            exporter.compare(build, reference)
+            done.append(exporter.publish(build))
+        if "fp32" in wanted:
+            done.insert(0, exporter.publish(reference))
+    finally:
+        for folder in scratch:
+            shutil.rmtree(folder, ignore_errors=True)
+    return {"dir": str(exporter.directory), "precisions": done}
+
+
+def _precisions(names: list[str]) -> list[str]:
+    unknown = [name for name in names if name not in PRECISIONS]
+    if unknown:
+        raise LockstepError(
+            "LS_EXPORT_PRECISION",
+            f"expected precisions among {', '.join(PRECISIONS)}, got {unknown[0]!r}",
+            "choose one of them, or all", "precision",
+        )
+    return [name for name in PRECISIONS if name in names]
+
+
+if __name__ == "__main__":
+    main(run)
