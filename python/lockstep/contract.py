@@ -34,7 +34,7 @@ class Contract:
 
 
 def canonical_json(value: Any) -> bytes:
-    """RFC 8785 form of a JSON value (UTF-8). Raises ``LS_CONTRACT_JSON`` for what it cannot hold."""
+    """RFC 8785 form of a JSON value. Raises ``LS_CONTRACT_JSON`` for what it cannot hold."""
     try:
         return rfc8785.dumps(value)
     except rfc8785.CanonicalizationError as error:

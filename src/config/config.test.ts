@@ -68,7 +68,7 @@ describe('loadConfig', () => {
     const file = write(
       'builtin.config.ts',
       `import { anyOf, defineConfig, fixed, sentences } from 'lockstep';
-       export default defineConfig({ model: 'm', policy: anyOf(sentences(), fixed({ size: 9 })), ${rest} });`,
+       export default defineConfig({ model: 'm', out: 'o', policy: anyOf(sentences(), fixed({ size: 9 })), ${rest} });`,
     );
     const { policy } = await loadConfig(file);
     const [first, second] = originOf(policy)?.policies ?? [];
@@ -116,7 +116,7 @@ describe('loadConfig', () => {
       'a policy inside the config',
       `import { after, definePolicy } from 'lockstep';
        const mine = definePolicy({ name: 'mine', push: () => true });
-       export default { model: 'm', policy: after(mine(), 3), ${rest} };`,
+       export default { model: 'm', out: 'o', policy: after(mine(), 3), ${rest} };`,
       { code: 'LS_POLICY_MODULE', field: 'policy' },
     ],
     ['no default export', `export const x = 1;`, { code: 'LS_CONFIG_INVALID' }],
@@ -134,6 +134,7 @@ describe('loadConfig', () => {
 describe('parseConfig', () => {
   const good = {
     model: 'm',
+    out: 'o',
     policy: sentences(),
     segment: { max: 64 },
     carry: { size: 16 },

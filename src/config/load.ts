@@ -12,13 +12,11 @@ import { type ConfigValues, parseConfig } from './schema.ts';
 import type { TrainingSettings } from './training.ts';
 
 /** A config as the commands use it: validated, defaults filled in, paths absolute. */
-export type Config = Omit<ConfigValues, 'training' | 'out'> & {
+export type Config = Omit<ConfigValues, 'training'> & {
   /** The file it came from. */
   readonly file: string;
   /** Folder of that file: what relative paths are relative to. */
   readonly root: string;
-  /** Absolute path of the trained checkpoint; undefined where the config names none. */
-  readonly out: string | undefined;
   readonly training: TrainingSettings | undefined;
 };
 
@@ -48,14 +46,14 @@ export async function loadConfig(file: string = defaultConfigFile): Promise<Conf
 export function resolvePaths(values: ConfigValues, file: string): Config {
   const root = path.dirname(file);
   const absolute = (relative: string): string => path.resolve(root, relative);
-  const { training, data, verify, out, ...rest } = values;
+  const { training, data, verify, ...rest } = values;
   const validation = data?.validation;
   return {
     ...rest,
     file,
     root,
     model: absolute(values.model),
-    out: out === undefined ? undefined : absolute(out),
+    out: absolute(values.out),
     data,
     verify: verify?.text === undefined ? verify : { ...verify, text: absolute(verify.text) },
     training:

@@ -90,7 +90,7 @@ export const configSchema = z
     /** Folder of the Hugging Face checkpoint, relative to this file. */
     model: z.string().min(1),
     /** Folder for the trained checkpoint, relative to this file. */
-    out: z.string().min(1).optional(),
+    out: z.string().min(1),
     policy: policySchema,
     segment: segmentSchema,
     carry: z.strictObject({

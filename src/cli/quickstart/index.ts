@@ -70,7 +70,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
       mend: 'run npm run setup.',
     });
   }
-  const { config } = await loadConfig(options.config);
+  const config = await loadConfig(options.config);
   const trained = config.out;
   const untrained = `${trained}-untrained`;
   const abort = new AbortController();
