@@ -10,6 +10,7 @@ import { exitCodes, printError } from './output.ts';
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   attach: async () => (await import('./attach.ts')).attachCommand(),
   plan: async () => (await import('./plan.ts')).planCommand(),
+  train: async () => (await import('./train.ts')).trainCommand(),
 };
 
 /** Build the program with the named subcommand; with all of them for help and for misspellings. */
