@@ -10,7 +10,13 @@ from typing import Any
 
 from .errors import LockstepError
 
-_FROM = {"Model": ".model", "Trace": ".model", "Spec": ".spec", "load": ".loader", "State": ".state"}
+_FROM = {
+    "Model": ".model",
+    "Trace": ".model",
+    "Spec": ".spec",
+    "load": ".loader",
+    "State": ".state",
+}
 _MODULES = ("full", "retrieval", "tbptt", "contract")
 
 __all__ = ["LockstepError", *_FROM, *_MODULES]

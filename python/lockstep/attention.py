@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface
 
 from .errors import LockstepError
@@ -22,7 +22,9 @@ NAME = "lockstep"
 class Context(Protocol):
     """What a forward pass hands to attention."""
 
-    def attend(self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float) -> Tensor:
+    def attend(
+        self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float
+    ) -> Tensor:
         """Raw queries [Hq, T, D], keys and values [Hkv, T, D] -> outputs [Hq, T, D]."""
         ...
 
@@ -57,7 +59,7 @@ def _causal(T: int, N: int, device: torch.device) -> Tensor:
 
 
 def segmented_attention(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -5,6 +5,7 @@ Tokens of one pass are packed along T without padding; a `Piece` is a run of the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,9 +30,7 @@ class Piece:
 def pieces_of(length: int, boundaries: Sequence[int], offset: int = 0) -> list[Piece]:
     """The segments of a sequence of ``length`` tokens that stands at ``offset`` of a pack."""
     edges = [0, *(e for e in boundaries if e < length), length]
-    return [
-        Piece(offset + s, e - s, s) for s, e in zip(edges, edges[1:], strict=False) if e > s
-    ]
+    return [Piece(offset + s, e - s, s) for s, e in itertools.pairwise(edges) if e > s]
 
 
 class StepContext:
@@ -43,17 +42,27 @@ class StepContext:
         at = self._base + state.open_length
         self._cos_TD, self._sin_TD = rope.rows(at, at + length)
 
-    def attend(self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float) -> Tensor:
+    def attend(
+        self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float
+    ) -> Tensor:
         qr_HTD = rotate(q_HTD, self._cos_TD, self._sin_TD)
         kr_HTD = rotate(k_HTD, self._cos_TD, self._sin_TD)
         parts = []
         for state in self._state.layers[layer]:
             q, kv = state.group.q_index, state.group.kv_index
             state.note_queries(q_HTD[q])
-            parts.append(state.attend_more(
-                qr_HTD[q], k_HTD[kv], kr_HTD[kv], v_HTD[kv],
-                self._rope, self._base, self._state.start, scale,
-            ))
+            parts.append(
+                state.attend_more(
+                    qr_HTD[q],
+                    k_HTD[kv],
+                    kr_HTD[kv],
+                    v_HTD[kv],
+                    self._rope,
+                    self._base,
+                    self._state.start,
+                    scale,
+                )
+            )
         return self._layout.merge(layer, parts)
 
 
@@ -71,20 +80,27 @@ class _Packed:
 class ParallelContext(_Packed):
     """Whole sequences, layer by layer: a layer's state runs over all segments, then is dropped.
 
-    ``boundaries[d]`` collects what document d retrieved; ``pools[d]`` its pool's keys by layer, when
-    ``keep`` asks for them.
+    When ``keep`` asks for them, ``boundaries[d]`` collects what document d retrieved and
+    ``pools[d]`` its pool's keys by layer.
     """
 
     def __init__(
-        self, layout: Layout, spec: Spec, rope: Rope, docs: Sequence[Sequence[Piece]],
-        closed: Sequence[set[int]], keep: bool = False,
+        self,
+        layout: Layout,
+        spec: Spec,
+        rope: Rope,
+        docs: Sequence[Sequence[Piece]],
+        closed: Sequence[set[int]],
+        keep: bool = False,
     ):
         super().__init__(layout, spec, rope, [piece for doc in docs for piece in doc])
         self._docs, self._closed, self._keep = docs, closed, keep
         self.boundaries = [{e: Boundary(e) for e in sorted(ends)} for ends in closed]
         self.pools: list[dict[int, Tensor]] = [{} for _ in docs]
 
-    def attend(self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float) -> Tensor:
+    def attend(
+        self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float
+    ) -> Tensor:
         qr_HTD = rotate(q_HTD, self._cos_TD, self._sin_TD)
         kr_HTD = rotate(k_HTD, self._cos_TD, self._sin_TD)
         # [T, Hq, D] in memory: what transformers turns it into next.
@@ -97,8 +113,14 @@ class ParallelContext(_Packed):
                 for piece in pieces:
                     own = slice(piece.offset, piece.offset + piece.length)
                     out_HTD[q, own] = state.attend_more(
-                        qr_HTD[q, own], k_HTD[kv, own], kr_HTD[kv, own], v_HTD[kv, own],
-                        self._rope, self._base, piece.start, scale,
+                        qr_HTD[q, own],
+                        k_HTD[kv, own],
+                        kr_HTD[kv, own],
+                        v_HTD[kv, own],
+                        self._rope,
+                        self._base,
+                        piece.start,
+                        scale,
                     )
                     end = piece.start + piece.length
                     if end in self._closed[d]:
@@ -125,13 +147,20 @@ class TrainContext(_Packed):
     """
 
     def __init__(
-        self, layout: Layout, spec: Spec, rope: Rope, pieces: Sequence[Piece], states: Sequence[State]
+        self,
+        layout: Layout,
+        spec: Spec,
+        rope: Rope,
+        pieces: Sequence[Piece],
+        states: Sequence[State],
     ):
         super().__init__(layout, spec, rope, pieces)
         self._pieces, self._states = pieces, states
         self._own: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
-    def attend(self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float) -> Tensor:
+    def attend(
+        self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float
+    ) -> Tensor:
         qr_HTD = rotate(q_HTD, self._cos_TD, self._sin_TD)
         kr_HTD = rotate(k_HTD, self._cos_TD, self._sin_TD)
         outs = []
@@ -142,9 +171,16 @@ class TrainContext(_Packed):
             for state in doc.layers[layer]:
                 q, kv = state.group.q_index, state.group.kv_index
                 state.note_queries(q_HTD[q, own])
-                parts.append(state.attend_whole(
-                    qr_HTD[q, own], kr_HTD[kv, own], v_HTD[kv, own], self._rope, self._base, scale
-                ))
+                parts.append(
+                    state.attend_whole(
+                        qr_HTD[q, own],
+                        kr_HTD[kv, own],
+                        v_HTD[kv, own],
+                        self._rope,
+                        self._base,
+                        scale,
+                    )
+                )
             outs.append(self._layout.merge(layer, parts))
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 

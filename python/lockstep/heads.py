@@ -1,4 +1,4 @@
-"""A layer's KV heads in groups that see the same prefix: local, or long (with or without a pool)."""
+"""A layer's KV heads in groups that see the same prefix: local, or long with or without a pool."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class Layout:
     head_dim: int
 
     @classmethod
-    def of(cls, spec: Spec, kv_heads: int, q_heads: int, head_dim: int, device: torch.device) -> Layout:
+    def of(
+        cls, spec: Spec, kv_heads: int, q_heads: int, head_dim: int, device: torch.device
+    ) -> Layout:
         size = q_heads // kv_heads
         layers, restore = [], []
         for layer, long in enumerate(spec.long_heads):
@@ -58,7 +60,9 @@ class Layout:
             layers.append(tuple(groups))
             inverse = sorted(range(q_heads), key=order.__getitem__)
             restore.append(
-                None if order == inverse == list(range(q_heads)) else torch.tensor(inverse, device=device)
+                None
+                if order == inverse == list(range(q_heads))
+                else torch.tensor(inverse, device=device)
             )
         return cls(tuple(layers), tuple(restore), kv_heads, q_heads, head_dim)
 

@@ -17,13 +17,15 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 def load(path: str | Path, *, dtype: str = "float32", device: str = "cpu") -> Model:
     """A checkpoint directory with `lockstep.json` and `policy.js`, checked and ready to run.
 
-    Raises ``LS_CONTRACT_*`` when the contract, policy or tokenizer do not match, ``LS_MODEL_*`` when
+    Raises ``LS_CONTRACT_*`` when contract, policy or tokenizer do not match, ``LS_MODEL_*`` when
     the weights cannot be loaded, ``LS_ROPE_*`` for a position scaling that segments cannot have.
     """
     from .contract import read
 
     contract = read(path)
-    return Model(load_module(path, dtype=dtype, device=device), Spec.from_contract(contract), contract)
+    return Model(
+        load_module(path, dtype=dtype, device=device), Spec.from_contract(contract), contract
+    )
 
 
 def load_module(path: str | Path, *, dtype: str = "float32", device: str = "cpu") -> Any:
@@ -35,21 +37,36 @@ def load_module(path: str | Path, *, dtype: str = "float32", device: str = "cpu"
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise LockstepError(
-            "LS_MODEL_MISSING", f"expected a model directory with config.json, got {folder}",
+            "LS_MODEL_MISSING",
+            f"expected a model directory with config.json, got {folder}",
             "give the path of a Hugging Face checkpoint directory",
         )
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    module: Any
     try:
-        module = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=DTYPES[dtype], local_files_only=True, use_safetensors=True,
+        module, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=DTYPES[dtype],
+            local_files_only=True,
+            use_safetensors=True,
             attn_implementation="sdpa",
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise LockstepError(
-            "LS_MODEL_LOAD", f"expected weights in safetensors files in {folder}, got: {error}",
+            "LS_MODEL_LOAD",
+            f"expected weights in safetensors files in {folder}, got: {error}",
             "convert the checkpoint with save_pretrained(..., safe_serialization=True)",
         ) from error
+    # transformers would go on with random values in their place.
+    absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if absent:
+        raise LockstepError(
+            "LS_MODEL_WEIGHTS",
+            f"expected every weight of {type(module).__name__}, got none that fits for {absent[0]}",
+            "the checkpoint is incomplete: copy or train it again",
+        )
     return module.to(device).eval()

@@ -52,7 +52,7 @@ class Trace:
 class Model:
     """The operator around a transformers causal language model."""
 
-    def __init__(self, module: nn.Module, spec: Spec, contract: Any = None):
+    def __init__(self, module: Any, spec: Spec, contract: Any = None):
         config = module.config
         _check_architecture(config)
         self.module, self.config, self.spec, self.contract = module, config, spec, contract
@@ -74,7 +74,7 @@ class Model:
             _native_norms(module)
 
     @classmethod
-    def from_module(cls, module: nn.Module, spec: Spec) -> Model:
+    def from_module(cls, module: Any, spec: Spec) -> Model:
         """Wrap a module without a contract; its plan is a cut every ``spec.max`` tokens."""
         return cls(module, spec)
 
@@ -97,17 +97,23 @@ class Model:
 
     # Whole sequences
 
-    def hidden(self, ids: Any, boundaries: Sequence[int] | None = None, *, form: Form = "parallel") -> Tensor:
+    def hidden(
+        self, ids: Any, boundaries: Sequence[int] | None = None, *, form: Form = "parallel"
+    ) -> Tensor:
         """Last hidden states [T, E] of a sequence in any of the three forms."""
         ids_T, cuts = self._sequence(ids, boundaries)
         if form == "parallel":
             return self.hidden_many([(ids_T, cuts)])[0]
-        out_TE = torch.empty(len(ids_T), self.config.hidden_size, dtype=self.dtype, device=self.device)
+        out_TE = torch.empty(
+            len(ids_T), self.config.hidden_size, dtype=self.dtype, device=self.device
+        )
         for start, hidden_tE in self._run(ids_T, cuts, form):
             out_TE[start : start + len(hidden_tE)] = hidden_tE
         return out_TE
 
-    def logits(self, ids: Any, boundaries: Sequence[int] | None = None, *, form: Form = "parallel") -> Tensor:
+    def logits(
+        self, ids: Any, boundaries: Sequence[int] | None = None, *, form: Form = "parallel"
+    ) -> Tensor:
         """Logits [T, V] in float32, or float64 for a float64 model.
 
         ``form``: "parallel" runs the whole sequence layer by layer, "steps" segment by segment,
@@ -118,12 +124,12 @@ class Model:
 
     @torch.no_grad()
     def hidden_many(self, docs: Sequence[tuple[Any, Sequence[int] | None]]) -> list[Tensor]:
-        """Last hidden states of several documents in one padding-free parallel pass, [T_d, E] each."""
+        """Last hidden states [T_d, E] of several documents, in one padding-free parallel pass."""
         return self._parallel([self._sequence(ids, cuts) for ids, cuts in docs])[0]
 
     @torch.no_grad()
     def nll(self, ids: Any, boundaries: Sequence[int] | None = None) -> Tensor:
-        """-log p(x_{t+1}) in float64 nats, [T - 1]; memory does not grow with T but for the pool."""
+        """-log p(x_{t+1}) in float64 nats, [T - 1]; memory grows with the pool alone."""
         ids_T, cuts = self._sequence(ids, boundaries)
         out = torch.empty(max(0, len(ids_T) - 1), dtype=torch.float64, device=self.device)
         for start, hidden_tE in self._run(ids_T, cuts, "steps"):
@@ -155,7 +161,7 @@ class Model:
 
     @torch.no_grad()
     def step_hidden(self, state: State, ids: Any) -> Tensor:
-        """Run the next tokens of the open segment; last hidden states [T, E] (`LS_STATE_LENGTH`)."""
+        """Run more tokens of the open segment; last hidden states [T, E] (``LS_STATE_LENGTH``)."""
         ids_T = check_ids(ids, self.vocabulary, self.device)
         if not len(ids_T):
             return torch.empty(0, self.config.hidden_size, dtype=self.dtype, device=self.device)
@@ -173,14 +179,14 @@ class Model:
 
     @torch.no_grad()
     def step(self, state: State, ids: Any, rows: Rows = "last") -> Tensor:
-        """Run the next tokens of the open segment; logits of no row, the last, or all: [rows, V]."""
+        """Run more tokens of the open segment; logits of no row, the last, or all: [rows, V]."""
         hidden_TE = self.step_hidden(state, ids)
         hidden_TE = {"none": hidden_TE[:0], "last": hidden_TE[-1:], "all": hidden_TE}[rows]
         return head.logits(self.head, hidden_TE)
 
     @torch.no_grad()
     def close(self, state: State) -> dict[int, Tensor]:
-        """Close the open segment at boundary e_i; what each layer of L_long retrieved, [H_long, R']."""
+        """Close the open segment; what each layer of L_long retrieved, [H_long, R'] each."""
         return state.close().positions
 
     # The pass itself
@@ -250,14 +256,15 @@ def _check_architecture(config: Any) -> None:
         raise LockstepError(
             "LS_MODEL_ARCHITECTURE",
             f"expected a model of type {', '.join(ARCHITECTURES)}, got {config.model_type!r}",
-            "use a Llama, Mistral, Qwen2 or Qwen3 checkpoint", "model_type",
+            "use a Llama, Mistral, Qwen2 or Qwen3 checkpoint",
+            "model_type",
         )
     # Qwen's configurations clear sliding_window unless use_sliding_window; Mistral's means itself.
     sliding = "sliding_attention" in (getattr(config, "layer_types", None) or [])
     if sliding or getattr(config, "sliding_window", None) is not None:
         raise LockstepError(
             "LS_MODEL_SLIDING",
-            f"expected full attention in every layer, got a sliding window of {config.sliding_window}",
+            f"expected full attention in every layer, got sliding_window {config.sliding_window}",
             "set sliding_window to null in config.json: segments bound the memory instead",
             "sliding_window",
         )
@@ -273,5 +280,3 @@ def _native_norms(module: nn.Module) -> None:
     for part in module.modules():
         if hasattr(part, "variance_epsilon"):
             part.forward = types.MethodType(forward, part)
-
-

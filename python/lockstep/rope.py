@@ -21,15 +21,14 @@ def rotate(x_HTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
 
 
 class Identity(nn.Module):
-    """Stands in for a model's rotary embedding: queries and keys pass unrotated (cos = 1, sin = 0)."""
+    """In place of a model's rotary embedding: queries and keys stay raw (cos = 1, sin = 0)."""
 
     def __init__(self, like: Tensor):
         super().__init__()
-        self.register_buffer("one", like.new_ones(1, 1, 1), persistent=False)
-        self.register_buffer("zero", like.new_zeros(1, 1, 1), persistent=False)
+        self.table = like.new_ones(1, 1, 1), like.new_zeros(1, 1, 1)
 
     def forward(self, x: Tensor, position_ids: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        return self.one, self.zero
+        return self.table
 
 
 class Rope:
@@ -45,7 +44,7 @@ class Rope:
         self.cos_ND = self.sin_ND = torch.empty(0, 2 * len(inv_freq_F), dtype=dtype, device=device)
 
     @classmethod
-    def of(cls, rotary: nn.Module, config: Any, dtype: torch.dtype, device: torch.device) -> Rope:
+    def of(cls, rotary: Any, config: Any, dtype: torch.dtype, device: torch.device) -> Rope:
         """From a transformers rotary module; refuses what depends on the length (``LS_ROPE_*``)."""
         parameters = getattr(config, "rope_parameters", None) or {}
         kind = parameters.get("rope_type", "default")
@@ -53,17 +52,19 @@ class Rope:
             raise LockstepError(
                 "LS_ROPE_SCALING",
                 f"expected a fixed RoPE scaling ({', '.join(FIXED_TYPES)}), got {kind!r}",
-                "segments never reach past their own length, so remove the scaling from config.json "
+                "distances stay within a segment and its prefix: remove the scaling, "
                 "or use a checkpoint with a fixed one",
                 "rope_parameters.rope_type",
             )
         # A fresh one: .to(bfloat16) on the module would have rounded its frequencies.
         fresh = type(rotary)(config)
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        head_dim = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
         if 2 * len(fresh.inv_freq) != head_dim:
             raise LockstepError(
                 "LS_ROPE_PARTIAL",
-                f"expected all {head_dim} dimensions of a head to be rotated, got {2 * len(fresh.inv_freq)}",
+                f"expected all {head_dim} dimensions to be rotated, got {2 * len(fresh.inv_freq)}",
                 "use a checkpoint without partial rotary embeddings",
                 "rope_parameters.partial_rotary_factor",
             )

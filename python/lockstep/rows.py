@@ -16,7 +16,7 @@ class Rows:
         self._shared = False
 
     def append(self, x_HTD: Tensor, reserve: int = 0) -> None:
-        """Add rows; ``reserve`` asks for that many rows in all when the buffer must be made anew."""
+        """Add rows; a buffer that must be made anew holds at least ``reserve``."""
         end = self.n + x_HTD.shape[1]
         data = self._data_HCD
         if data is None or self._shared or end > data.shape[1]:

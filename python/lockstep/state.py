@@ -62,8 +62,15 @@ class GroupState:
         return attend(q_HTD, join([pk_HpD, kr_HTD]), join([pv_HpD, v_HTD]), scale)
 
     def attend_more(
-        self, q_HTD: Tensor, k_HTD: Tensor, kr_HTD: Tensor, v_HTD: Tensor,
-        rope: Rope, base: int, start: int, scale: float,
+        self,
+        q_HTD: Tensor,
+        k_HTD: Tensor,
+        kr_HTD: Tensor,
+        v_HTD: Tensor,
+        rope: Rope,
+        base: int,
+        start: int,
+        scale: float,
     ) -> Tensor:
         """The next T tokens of the open segment: rotated queries, raw and rotated keys, values."""
         if self._keys is None or self._values is None:
@@ -90,7 +97,7 @@ class GroupState:
         self.recent_q = seen[:, -w:]
 
     def close(self, start: int) -> Tensor | None:
-        """End the open segment that began at token ``start``; positions retrieved, [H, R'], or None."""
+        """End the open segment that began at token ``start``; positions [H, R'] or None."""
         assert self._values is not None and self._raw is not None
         p = self._values.n - self._length
         own_v = self._values.view()[:, p:]
@@ -192,10 +199,11 @@ class State:
         return self.position - self.open_length
 
     def close(self) -> Boundary:
-        """End the open segment: carry, pool and retrieval move to the boundary (`LS_STATE_EMPTY`)."""
+        """End the open segment: carry, pool and retrieval move on (``LS_STATE_EMPTY``)."""
         if self.open_length == 0:
             raise LockstepError(
-                "LS_STATE_EMPTY", "expected tokens in the segment to close, got an empty one",
+                "LS_STATE_EMPTY",
+                "expected tokens in the segment to close, got an empty one",
                 "step at least one token before close",
             )
         boundary = Boundary(self.position)
@@ -226,8 +234,10 @@ class State:
             chosen = torch.as_tensor(chosen, dtype=torch.int64)
             size = pooled[0].pool_k.n if pooled else 0
             if (
-                not pooled or chosen.dim() != 2 or len(chosen) != len(pooled[0].group.kv)
-                or chosen.numel() and (int(chosen.min()) < 0 or int(chosen.max()) >= size)
+                not pooled
+                or chosen.dim() != 2
+                or len(chosen) != len(pooled[0].group.kv)
+                or (chosen.numel() and (int(chosen.min()) < 0 or int(chosen.max()) >= size))
             ):
                 raise LockstepError(
                     "LS_STATE_POSITIONS",

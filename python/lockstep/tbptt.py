@@ -50,20 +50,24 @@ class _Live:
 
 
 def backward(
-    model: Model, docs: Sequence[tuple[Any, Sequence[int] | None]], truncation: int,
+    model: Model,
+    docs: Sequence[tuple[Any, Sequence[int] | None]],
+    truncation: int,
     targets: int | None = None,
 ) -> Loss:
     """Add the gradient of L_K / targets over the documents to the parameters' ``.grad``.
 
     ``docs`` are (ids, boundaries) pairs, run together without padding; ``boundaries`` None means
-    ``model.plan(ids)``. ``targets`` is the optimizer step's global number of targets (default: these
-    documents'). The last position of a document has no target. Memory grows with K and the longest
-    segments, not with their number, the pool aside.
+    ``model.plan(ids)``. ``targets`` is the optimizer step's global number of targets; None takes
+    these documents' own. The last position of a document has no target. Memory grows with K and
+    the longest segments, not with their number, the pool aside.
     """
     if isinstance(truncation, bool) or not isinstance(truncation, int) or truncation < 0:
         raise LockstepError(
-            "LS_TRAINING_TRUNCATION", f"expected truncation to be an integer >= 0, got {truncation!r}",
-            "correct training.truncation in lockstep.config.ts", "training.truncation",
+            "LS_TRAINING_TRUNCATION",
+            f"expected truncation >= 0, got {truncation!r}",
+            "correct training.truncation in lockstep.config.ts",
+            "training.truncation",
         )
     sequences = [model._sequence(ids, cuts) for ids, cuts in docs]
     count = sum(max(0, len(ids_T) - 1) for ids_T, _ in sequences)
@@ -79,10 +83,15 @@ def backward(
     for i in range(max(len(plan) for plan in plans)):
         active = [d for d, plan in enumerate(plans) if i < len(plan)]
         segments = [plans[d][i] for d in active]
-        ids_T = torch.cat([sequences[d][0][p.start : p.start + p.length]
-                           for d, p in zip(active, segments, strict=True)])
-        targets_T = torch.cat([_targets(sequences[d][0], p)
-                               for d, p in zip(active, segments, strict=True)])
+        ids_T = torch.cat(
+            [
+                sequences[d][0][p.start : p.start + p.length]
+                for d, p in zip(active, segments, strict=True)
+            ]
+        )
+        targets_T = torch.cat(
+            [_targets(sequences[d][0], p) for d, p in zip(active, segments, strict=True)]
+        )
         with torch.enable_grad():
             context = TrainContext(
                 model.layout, model.spec, model.rope, _packed(segments), [states[d] for d in active]
@@ -126,21 +135,25 @@ def _reach_back(live: deque[_Live], truncation: int) -> None:
     newest = live[-1]
     if not truncation or not newest.leaves:
         return
-    grads: Grads = list(torch.autograd.grad(
-        newest.hidden_TE, newest.leaves, newest.grad_TE, retain_graph=True, allow_unused=True
-    ))
+    grads: Grads = list(
+        torch.autograd.grad(
+            newest.hidden_TE, newest.leaves, newest.grad_TE, retain_graph=True, allow_unused=True
+        )
+    )
     for k in range(1, min(truncation, len(live) - 1) + 1):
         step = live[-1 - k]
-        step.tail = [b if a is None else a if b is None else a + b
-                     for a, b in zip(step.tail, grads, strict=True)]
+        step.tail = [
+            b if a is None else a if b is None else a + b
+            for a, b in zip(step.tail, grads, strict=True)
+        ]
         if k == truncation or not step.leaves:
             return
         outs, cotangents = _known(step.outs, grads)
         if not outs:
             return
-        grads = list(torch.autograd.grad(
-            outs, step.leaves, cotangents, retain_graph=True, allow_unused=True
-        ))
+        grads = list(
+            torch.autograd.grad(outs, step.leaves, cotangents, retain_graph=True, allow_unused=True)
+        )
 
 
 def _cut(states: Sequence[State], truncation: int) -> tuple[list[Tensor], list[Tensor]]:

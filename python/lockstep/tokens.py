@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,19 +18,22 @@ def check_ids(ids: Any, vocabulary: int, device: torch.device | None = None) -> 
         ids_T = torch.as_tensor(ids)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise LockstepError(
-            "LS_TOKENS_TYPE", f"expected integer token ids, got {type(ids).__name__} ({error})",
+            "LS_TOKENS_TYPE",
+            f"expected integer token ids, got {type(ids).__name__} ({error})",
             "pass a list or an integer tensor of token ids",
         ) from None
     if ids_T.numel() == 0:
         ids_T = ids_T.reshape(-1).long()
     if ids_T.dtype.is_floating_point or ids_T.dtype.is_complex or ids_T.dtype == torch.bool:
         raise LockstepError(
-            "LS_TOKENS_TYPE", f"expected integer token ids, got {ids_T.dtype}",
+            "LS_TOKENS_TYPE",
+            f"expected integer token ids, got {ids_T.dtype}",
             "pass a list or an integer tensor of token ids",
         )
     if ids_T.dim() != 1:
         raise LockstepError(
-            "LS_TOKENS_SHAPE", f"expected one sequence of token ids, got shape {tuple(ids_T.shape)}",
+            "LS_TOKENS_SHAPE",
+            f"expected one sequence of token ids, got shape {tuple(ids_T.shape)}",
             "pass documents one by one, or as a list to the calls that take several",
         )
     ids_T = ids_T.long()
@@ -47,15 +51,17 @@ def check_boundaries(boundaries: Sequence[int], length: int, most: int) -> list[
     """Ascending cuts e_i in 1..length with no segment longer than ``most`` (``LS_BOUNDARIES``)."""
     cuts = [int(e) for e in boundaries]
     edges = [0, *cuts]
-    if any(b <= a for a, b in zip(edges, edges[1:], strict=False)) or edges[-1] > length:
+    if any(b <= a for a, b in itertools.pairwise(edges)) or edges[-1] > length:
         raise LockstepError(
-            "LS_BOUNDARIES", f"expected ascending boundaries in 1..{length}, got {cuts[:8]}",
+            "LS_BOUNDARIES",
+            f"expected ascending boundaries in 1..{length}, got {cuts[:8]}",
             "pass what plan(ids) returned for the same ids",
         )
     for a, b in zip(edges, [*cuts, length], strict=True):
         if b - a > most:
             raise LockstepError(
-                "LS_BOUNDARIES", f"expected segments of at most {most} tokens, got [{a}, {b})",
+                "LS_BOUNDARIES",
+                f"expected segments of at most {most} tokens, got [{a}, {b})",
                 "pass what plan(ids) returned for the same ids",
             )
     return cuts

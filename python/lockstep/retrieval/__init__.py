@@ -1,0 +1,16 @@
+"""Retrieval at a boundary: which pool rows the next segment sees, and how close a decision was."""
+
+from .gap import deciding_gap
+from .scores import best, exact_scores, group_mean
+from .select import expand, query_vectors, recent, select
+
+__all__ = [
+    "best",
+    "deciding_gap",
+    "exact_scores",
+    "expand",
+    "group_mean",
+    "query_vectors",
+    "recent",
+    "select",
+]

@@ -1,0 +1,103 @@
+"""How close a retrieval decision was: the score gap that explains another runtime's choice."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from .scores import exact_scores, working
+from .select import KEYS_PER_QUERY, SPAN, expand, neighbourhood, query_vectors, select
+
+NEAR = 6  # anchors on either side of the last chosen one that may have changed places
+
+
+def deciding_gap(
+    queries_HQD: Tensor, keys_HND: Tensor, size: int, recipe: str, other_positions: Tensor
+) -> float:
+    """Smallest score gap that explains ``other_positions`` [H, R'], given our queries and keys.
+
+    If scores that differ by at most the gap change places, these positions come out. 0 where they
+    are what `select` chooses, infinity where no change among near-ties leads to them. For `anchors`
+    the search covers changes among the anchors around the last one chosen.
+    """
+    H, N, _ = keys_HND.shape
+    other_HR = torch.as_tensor(other_positions, dtype=torch.int64)
+    if other_HR.shape != (H, min(size, N)):
+        return math.inf
+    if other_HR.numel() == 0:
+        return 0.0
+    valid = bool(((other_HR >= 0) & (other_HR < N)).all())
+    if not valid or bool((other_HR[:, 1:] <= other_HR[:, :-1]).any()):
+        return math.inf
+    own_HR = select(queries_HQD, keys_HND, size, recipe)
+    changed = (own_HR != other_HR).any(-1).nonzero()[:, 0].tolist()
+    queries_HQD, keys_HND = working(queries_HQD), working(keys_HND)
+    vectors_HQD = queries_HQD[:, -1:] if recipe == "topk" else query_vectors(queries_HQD)
+    gap = _topk_gap if recipe == "topk" else _anchors_gap
+    gaps = [
+        gap(exact_scores(vectors_HQD[h][:, None], keys_HND[h][None]).double(), other_HR[h], size)
+        for h in changed
+    ]
+    return max(gaps, default=0.0)
+
+
+def _topk_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
+    """The best key left out against the worst taken."""
+    taken_N = torch.zeros(scores_QN.shape[1], dtype=torch.bool)
+    taken_N[other_R] = True
+    scores_N = scores_QN[0]
+    return max(0.0, float(scores_N[~taken_N].max() - scores_N[taken_N].min()))
+
+
+def _anchors_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
+    """Least cost of a set of anchors that expands to the other positions.
+
+    A key costs what it lacks to enter some query's best 16; one passed over costs the lesser of
+    its lead on the last anchor, and its lead on the 17th best of its queries.
+    """
+    N = scores_QN.shape[1]
+    k = min(KEYS_PER_QUERY, N)
+    ranked_Qk = scores_QN.sort(-1, descending=True).values
+    last_Q1 = ranked_Qk[:, k - 1 : k]
+    next_Q1 = ranked_Qk[:, k : k + 1] if k < N else torch.full_like(last_Q1, -math.inf)
+    inside_QN = scores_QN >= last_Q1
+    candidate_N = inside_QN.any(0)
+    enter_N = (last_Q1 - scores_QN).amin(0).clamp_min(0.0)
+    leave_N = (scores_QN - next_Q1).masked_fill(~inside_QN, -math.inf).amax(0)
+    best_N = torch.where(
+        candidate_N,
+        scores_QN.masked_fill(~inside_QN, -math.inf).amax(0),
+        scores_QN.amax(0),
+    )
+    allowed = [n for n in _order(candidate_N, best_N, enter_N) if _fits(n, other_R, N)]
+    count = min(size // SPAN, int(candidate_N.sum()))
+    start = max(0, count - NEAR)
+    least = math.inf
+    for tail in combinations(allowed[start : count + NEAR], count - start):
+        chosen = torch.tensor(allowed[:start] + list(tail), dtype=torch.int64)
+        if not torch.equal(expand(chosen, N, size), other_R):
+            continue
+        passed_N = candidate_N.clone()
+        passed_N[chosen] = False
+        cost = float(enter_N[chosen].max()) if count else 0.0
+        if count and bool(passed_N.any()):
+            lead_n = best_N[passed_N] - best_N[chosen].min()
+            cost = max(cost, float(torch.minimum(lead_n, leave_N[passed_N]).max()))
+        least = min(least, cost)
+    return least
+
+
+def _order(candidate_N: Tensor, best_N: Tensor, enter_N: Tensor) -> list[int]:
+    """Candidates, and the few keys that almost were, by falling best score."""
+    outside = torch.where(candidate_N, math.inf, enter_N).sort(stable=True).indices[:NEAR]
+    eligible_N = candidate_N.clone()
+    eligible_N[outside] = True
+    order = best_N.masked_fill(~eligible_N, -math.inf).sort(descending=True, stable=True).indices
+    return order[: int(eligible_N.sum())].tolist()
+
+
+def _fits(anchor: int, other_R: Tensor, N: int) -> bool:
+    return bool(torch.isin(neighbourhood(torch.tensor([anchor]), N), other_R).all())

@@ -1,0 +1,87 @@
+"""Which pool rows the next segment sees (SEMANTICS.md 4): the recipes `anchors` and `topk`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .scores import best, mean, working
+
+RECENT = 64  # queries that the anchors recipe looks back on
+WINDOW, STRIDE, TAIL = 8, 4, 4  # its query vectors
+KEYS_PER_QUERY = 16  # its candidates per query vector
+BEFORE, AFTER = 3, 4  # an anchor a brings a-3 .. a+4
+SPAN = BEFORE + 1 + AFTER
+
+
+def recent(recipe: str) -> int:
+    """How many of a segment's last queries a recipe reads."""
+    return RECENT if recipe == "anchors" else 1
+
+
+def select(queries_HQD: Tensor, keys_HND: Tensor, size: int, recipe: str) -> Tensor:
+    """Pool positions retrieved per head, int64 [H, R'], ascending, R' = min(size, N).
+
+    ``queries_HQD`` are the group means of the segment's last min(64, length) raw queries, in order;
+    ``keys_HND`` the pool's raw keys. float64 inputs stay float64 throughout.
+    """
+    H, N, _ = keys_HND.shape
+    if size >= N:
+        return torch.arange(N, device=keys_HND.device).expand(H, N).contiguous()
+    if size == 0:
+        return torch.empty(H, 0, dtype=torch.int64, device=keys_HND.device)
+    queries_HQD, keys_HND = working(queries_HQD), working(keys_HND)
+    if recipe == "topk":
+        return best(queries_HQD[:, -1:], keys_HND, size)[0][:, 0].sort(-1).values
+    vectors_HQD = query_vectors(queries_HQD)
+    keys_HQk, scores_HQk = best(vectors_HQD, keys_HND, min(KEYS_PER_QUERY, N))
+    return torch.stack(
+        [
+            expand(_anchors(keys_HQk[h].flatten(), scores_HQk[h].flatten(), size // SPAN), N, size)
+            for h in range(H)
+        ]
+    )
+
+
+def query_vectors(queries_HQD: Tensor) -> Tensor:
+    """Query vectors of `anchors`: means of full windows of 8 at stride 4, then of the last 4."""
+    Q = queries_HQD.shape[1]
+    if Q < WINDOW:
+        vectors = [mean(queries_HQD, 1)]
+    else:
+        vectors = [
+            mean(queries_HQD[:, s : s + WINDOW], 1) for s in range(0, Q - WINDOW + 1, STRIDE)
+        ]
+    if Q >= TAIL:
+        vectors.append(mean(queries_HQD[:, Q - TAIL :], 1))
+    return torch.stack(vectors, 1)
+
+
+def neighbourhood(anchors_a: Tensor, N: int) -> Tensor:
+    """The positions that anchors bring, clamped to the pool: [a] -> [a, 8]."""
+    offsets = torch.arange(-BEFORE, AFTER + 1, device=anchors_a.device)
+    return (anchors_a[:, None] + offsets).clamp_(0, N - 1)
+
+
+def expand(anchors_a: Tensor, N: int, size: int) -> Tensor:
+    """The anchors' neighbourhoods, filled up with the earliest others: ascending [size]."""
+    taken_N = torch.zeros(N, dtype=torch.bool, device=anchors_a.device)
+    taken_N[neighbourhood(anchors_a, N).flatten()] = True
+    missing = size - int(taken_N.sum())
+    # Of the first `size` positions at most `size - missing` are taken, so enough are free.
+    free = (~taken_N[:size]).nonzero()[:missing, 0]
+    taken_N[free] = True
+    return taken_N.nonzero()[:, 0]
+
+
+def _anchors(keys_c: Tensor, scores_c: Tensor, count: int) -> Tensor:
+    """The ``count`` best distinct keys of a candidate list, each with its best score."""
+    order = torch.sort(keys_c, stable=True).indices
+    keys_c, scores_c = keys_c[order], scores_c[order]
+    order = torch.sort(scores_c, descending=True, stable=True).indices
+    chosen: dict[int, None] = {}
+    for key in keys_c[order].tolist():
+        if len(chosen) == count:
+            break
+        chosen.setdefault(key)
+    return torch.tensor(list(chosen), dtype=torch.int64, device=keys_c.device)
