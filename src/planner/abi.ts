@@ -181,6 +181,19 @@ export function makeAbi(policy: Policy): Abi {
   };
 }
 
+/** Words of V8 and QuickJS (no regular expressions here: they are taken away). */
+const outOfMemory = [
+  'out of memory',
+  'Invalid array length',
+  'Invalid string length',
+  'Array buffer allocation failed',
+  'invalid array length',
+  'invalid string length',
+  'invalid array buffer length',
+  'Map maximum size exceeded',
+  'Set maximum size exceeded',
+];
+
 /** An error's code and text, the same in every engine. */
 function described(error: unknown): { code: string; message: string } {
   if (error instanceof PolicyFault) return { code: error.code, message: error.message };
@@ -189,11 +202,11 @@ function described(error: unknown): { code: string; message: string } {
   if (name !== undefined) {
     return { code: 'LS_POLICY_FORBIDDEN', message: `reads ${name}, which no policy may read` };
   }
-  // V8 and QuickJS: an endless recursion; QuickJS: memory.
-  if (/call stack|stack overflow/i.test(text)) {
+  const says = (part: string): boolean => text.includes(part);
+  if (says('call stack') || says('stack overflow')) {
     return { code: 'LS_POLICY_LIMIT', message: 'calls itself without end' };
   }
-  if (/out of memory|invalid array length|invalid array buffer length|allocation failed/i.test(text)) {
+  if (outOfMemory.some(says)) {
     return { code: 'LS_POLICY_LIMIT', message: 'takes more memory than it may' };
   }
   return { code: 'LS_POLICY_THREW', message: `threw ${text}` };

@@ -28,7 +28,9 @@ export function harden(realm: object): void {
   for (const holder of [Math, JSON, Reflect]) Object.freeze(holder);
   for (const name of Object.getOwnPropertyNames(realm)) {
     if (allowedGlobals.includes(name)) {
-      Reflect.defineProperty(realm, name, { writable: false, configurable: false });
+      // The value is given again: the global object of a vm context loses it otherwise.
+      const value = (realm as Record<string, unknown>)[name];
+      Reflect.defineProperty(realm, name, { value, writable: false, configurable: false });
     } else {
       Reflect.defineProperty(realm, name, { get: refusing(name), configurable: false });
     }

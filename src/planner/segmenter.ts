@@ -1,0 +1,117 @@
+// Segmenter: the plan of one sequence, token by token.
+import { LockstepError } from '../errors.ts';
+import { PolicyHost } from './host.ts';
+import type { PolicySource } from './source.ts';
+
+const hosts = new WeakMap<PolicySource, PolicyHost>();
+const closing = new FinalizationRegistry<PolicyHost>((host) => host.close());
+
+/** The host that all segmenters and plans of one source share; closed when the source is collected. */
+export function hostOf(source: PolicySource | PolicyHost): PolicyHost {
+  if (source instanceof PolicyHost) return source;
+  let host = hosts.get(source);
+  if (host === undefined || host.stopped) {
+    host = new PolicyHost(source);
+    hosts.set(source, host);
+    closing.register(source, host);
+  }
+  return host;
+}
+
+/** The plan of one sequence as its tokens come. */
+export class Segmenter {
+  readonly #host: PolicyHost;
+  #handle: number | undefined;
+  #position = 0;
+  #lastCut = 0;
+
+  /** @throws LS_POLICY_* where the policy cannot be loaded or started */
+  constructor(source: PolicySource | PolicyHost) {
+    this.#host = hostOf(source);
+    this.#handle = this.#host.open();
+  }
+
+  /** A segmenter that goes on from a snapshot of the same policy. */
+  static restore(source: PolicySource | PolicyHost, snapshot: string): Segmenter {
+    const segmenter = new Segmenter(source);
+    segmenter.#host.free(segmenter.handle);
+    segmenter.#handle = segmenter.#host.restore(snapshot);
+    const { position, length } = JSON.parse(snapshot) as { position: number; length: number };
+    segmenter.#position = position;
+    segmenter.#lastCut = position - length;
+    return segmenter;
+  }
+
+  /** Push tokens of many sequences of one host in one call; cuts of each, in order. */
+  static pushBatch(
+    segmenters: readonly Segmenter[],
+    tokens: readonly ArrayLike<number>[],
+  ): number[][] {
+    const [first] = segmenters;
+    if (first === undefined) return [];
+    if (segmenters.length !== tokens.length || segmenters.some((one) => one.#host !== first.#host)) {
+      throw new LockstepError(
+        'LS_PLAN_BATCH',
+        `expected a token list for each segmenter of one policy, got ${segmenters.length} segmenters and ${tokens.length} lists`,
+        { mend: 'Batch the segmenters of one contract, with a list for each.' },
+      );
+    }
+    const cuts = first.#host.push(
+      segmenters.map((one, i) => ({ handle: one.handle, tokens: tokens[i] as ArrayLike<number> })),
+    );
+    segmenters.forEach((one, i) => {
+      one.#position += (tokens[i] as ArrayLike<number>).length;
+      one.#lastCut = cuts[i]?.at(-1) ?? one.#lastCut;
+    });
+    return cuts;
+  }
+
+  /** Take one token; true: the segment ends after it. */
+  push(token: number): boolean {
+    return this.pushMany([token]).length === 1;
+  }
+
+  /**
+   * Take tokens; returns the cuts decided: numbers of tokens of the sequence before each (e_i).
+   *
+   * @throws LS_POLICY_*, LS_PLAN_TOKEN naming the policy, the token's index and id; the segmenter
+   *   cannot go on then
+   */
+  pushMany(tokens: ArrayLike<number>): number[] {
+    const [cuts] = Segmenter.pushBatch([this], [tokens]);
+    return cuts as number[];
+  }
+
+  /** JSON from which `restore` goes on exactly. */
+  snapshot(): string {
+    return this.#host.snapshot(this.handle);
+  }
+
+  /** Another segmenter that stands where this one does. */
+  fork(): Segmenter {
+    return Segmenter.restore(this.#host, this.snapshot());
+  }
+
+  /** Tokens seen. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Tokens in the open segment. */
+  get openLength(): number {
+    return this.#position - this.#lastCut;
+  }
+
+  /** Free the sequence. Idempotent. */
+  close(): void {
+    if (this.#handle !== undefined) this.#host.free(this.#handle);
+    this.#handle = undefined;
+  }
+
+  private get handle(): number {
+    if (this.#handle !== undefined) return this.#handle;
+    throw new LockstepError('LS_PLAN_CLOSED', 'expected an open segmenter, got a closed one', {
+      mend: 'Close a segmenter after its last use.',
+    });
+  }
+}
