@@ -1,8 +1,8 @@
 """Job: perplexity of a checkpoint on the first tokens of a text, in one or more ways of running it.
 
 Ways (``modes``): ``full`` stock full attention; ``segmented`` under the checkpoint's contract;
-``noSinks`` the same with A = 0, as the paper has it. Every way is causal and plans without lookahead,
-so one pass over the longest length gives them all.
+``noSinks`` the same with A = 0, as the paper has it. Every way is causal and plans without
+lookahead, so one pass over the longest length gives them all.
 """
 
 from __future__ import annotations

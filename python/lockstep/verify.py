@@ -1,10 +1,11 @@
-"""Job: the training forward over a text, written to files that the verifier compares engines with.
+"""Job: the training forward over a text, written to files that engines are compared with.
 
-Also `gap`, which judges a retrieval mismatch (SEMANTICS.md 4) on the trainer's own queries and keys.
+Also `gap`, which judges a retrieval mismatch (SEMANTICS.md 4) on the trainer's queries and keys.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ ROWS = 64  # rows of float64 log-probabilities alive at once
 def run(description: dict[str, Any]) -> dict[str, Any]:
     """Run the trainer's parallel form in float32, and write what is compared.
 
-    ``description``: ``{dir, text, ids, best, out, threads?}``; ``ids`` are Node's tokens of ``text``
-    (with BOS where the contract adds one). Written under ``out``: ``observed.f64`` [T-1] log p of
-    the next token, ``best-ids.i32`` and ``best-logp.f64`` [T, best], ``trace.safetensors``.
+    ``description``: ``{dir, text, ids, best, out, threads?}``; ``ids`` are Node's tokens of
+    ``text`` (with BOS where the contract adds one). Written under ``out``: ``observed.f64`` [T-1]
+    log p of the next token, ``best-ids.i32`` and ``best-logp.f64`` [T, best],
+    ``trace.safetensors``.
     Returns ``{digest, boundaries, retrieved: [{at, layers: [{layer, positions}]}]}``.
 
-    Raises what `contract.read` raises; ``LS_VERIFY_TOKENS`` when Python tokenizes the text otherwise.
+    Raises what `contract.read` raises; ``LS_VERIFY_TOKENS`` when Python tokenizes otherwise.
     """
     import torch
 
@@ -60,10 +62,12 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
 def gap(
     file: str, at: int, layer: int, head: int, size: int, recipe: str, sinks: int, other: list[int]
 ) -> dict[str, float]:
-    """How far the trainer's scores are from choosing ``other`` at boundary ``at`` (`deciding_gap`).
+    """How far the trainer's scores are from choosing ``other`` at boundary ``at``: ``deciding_gap``
+    with its unit.
 
-    ``head`` counts the layer's long heads. ``scale`` is the largest |q| |k| (Euclidean norms) of the
-    vectors that were compared: the unit in which rounding errors of scores are measured.
+    ``head`` counts the layer's long heads. ``scale`` is the largest |q| |k| (Euclidean norms) of
+    the vectors that were compared: the unit in which rounding errors of scores are measured.
+    A choice that no near-tie explains has the largest float as its gap.
     """
     import torch
     from safetensors import safe_open
@@ -74,8 +78,9 @@ def gap(
         queries_1QD = tensors.get_tensor(f"queries.{at}.{layer}")[head : head + 1]
         keys_1ND = tensors.get_tensor(f"keys.{layer}")[head : head + 1, : max(0, at - sinks)]
     positions_1R = torch.tensor([other], dtype=torch.int64)
+    found = retrieval.deciding_gap(queries_1QD, keys_1ND, size, recipe, positions_1R)
     return {
-        "gap": float(retrieval.deciding_gap(queries_1QD, keys_1ND, size, recipe, positions_1R)),
+        "gap": min(found, sys.float_info.max),
         "scale": float(queries_1QD.norm(dim=-1).max() * keys_1ND.norm(dim=-1).max()),
     }
 
@@ -87,7 +92,8 @@ def _same_tokens(folder: str, text: str, ids: list[int], contract: Any) -> None:
         if theirs != ours:
             raise LockstepError(
                 "LS_VERIFY_TOKENS",
-                f"expected Node and Python to tokenize alike, got {theirs} and {ours} at {position}",
+                f"expected Node and Python to tokenize alike, got {theirs} and {ours} "
+                f"at {position}",
                 "report the text with this message: the two tokenizer libraries differ",
             )
     if len(own) < len(ids):

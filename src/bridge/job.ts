@@ -56,7 +56,7 @@ export async function runJob(options: RunJobOptions): Promise<JobEvent> {
     typeof options.python === 'object'
       ? options.python
       : await findPython({ python: options.python, ...(options.env ? { env: options.env } : {}) });
-  if (signal?.aborted) throw cancelled(name);
+  if (signal?.aborted) throw cancelled(name, signal);
 
   const child = spawn(python.executable, ['-u', ...args], {
     stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
@@ -87,7 +87,7 @@ export async function runJob(options: RunJobOptions): Promise<JobEvent> {
   if (inbox.thrown !== undefined) throw inbox.thrown;
   if (inbox.error !== undefined) throw inbox.error;
   if (inbox.result !== undefined) return inbox.result;
-  if (signal?.aborted || inbox.cancelled) throw cancelled(name);
+  if (signal?.aborted || inbox.cancelled) throw cancelled(name, signal);
   throw crashed(name, exit, tail.lines());
 }
 
@@ -214,8 +214,10 @@ function exited(child: ChildProcess, python: Python): Promise<Exit> {
   });
 }
 
-function cancelled(name: string): LockstepError {
-  return new LockstepError('LS_JOB_CANCELLED', `${name} was cancelled before it had a result`);
+function cancelled(name: string, signal: AbortSignal | undefined): LockstepError {
+  return new LockstepError('LS_JOB_CANCELLED', `${name} was cancelled before it had a result`, {
+    cause: signal?.reason,
+  });
 }
 
 function crashed(name: string, exit: Exit, lines: readonly string[]): LockstepError {

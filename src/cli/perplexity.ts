@@ -1,0 +1,100 @@
+// lockstep perplexity: how well a checkpoint predicts a text, run in one way or another.
+import path from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import { runJob } from '../bridge/index.ts';
+import { sampleFile } from '../engines/verify/sample.ts';
+import { asLockstepError, cancellation, paint, progress } from './output.ts';
+
+interface PerplexityOptions {
+  text: string;
+  skip: number;
+  tokens: number[];
+  mode: string[];
+  python?: string;
+  threads?: number;
+  json?: true;
+}
+
+const modes: Readonly<Record<string, string>> = {
+  full: 'full attention',
+  noSinks: 'segmented, no sinks',
+  segmented: 'segmented',
+};
+
+export function perplexityCommand(): Command {
+  return new Command('perplexity')
+    .description('measure perplexity with full attention, segmented, and segmented without sinks')
+    .argument('<dir>', 'checkpoint folder with a contract')
+    .option('--text <file>', 'UTF-8 text to predict (default: a sample of Lockstep)', sampleFile)
+    .option('--skip <characters>', 'begin behind so many characters of the text', natural, 0)
+    .option('--tokens <n,…>', 'lengths: the first so many tokens', lengths, [512])
+    .option('--mode <names>', 'full, noSinks, segmented', names, Object.keys(modes))
+    .option('--threads <n>', 'threads of the computation', natural)
+    .option('--python <path>', 'interpreter to use')
+    .option('--json', 'print one JSON object')
+    .action(runPerplexity);
+}
+
+async function runPerplexity(dir: string, options: PerplexityOptions): Promise<void> {
+  const cancel = cancellation();
+  const bar = progress({
+    label: 'perplexity',
+    total: options.mode.length,
+    silent: options.json === true,
+  });
+  try {
+    const { event: _, ...result } = await runJob({
+      module: 'lockstep.perplexity',
+      python: options.python,
+      signal: cancel.signal,
+      job: {
+        dir: path.resolve(dir),
+        text: path.resolve(options.text),
+        skip: options.skip,
+        lengths: options.tokens,
+        modes: options.mode,
+        threads: options.threads ?? null,
+      },
+      onEvent: (event) => bar.update(Number(event['done']), String(event['stage'])),
+    });
+    bar.stop();
+    process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : table(result, options));
+  } catch (error) {
+    throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
+  } finally {
+    bar.stop();
+    cancel.stop();
+  }
+}
+
+function table(result: Record<string, unknown>, options: PerplexityOptions): string {
+  const { dim } = paint(process.stdout);
+  const values = result['perplexity'] as Record<string, Record<string, number>>;
+  const width = Math.max(...options.mode.map((mode) => modes[mode]?.length ?? 0));
+  const cells = (parts: string[]): string => parts.map((part) => part.padStart(10)).join('');
+  const head = `${'perplexity'.padEnd(width)}${cells(options.tokens.map((n) => `${n}`))}`;
+  const rows = options.mode.map((mode) => {
+    const row = options.tokens.map((n) => values[n]?.[mode]?.toFixed(2) ?? '');
+    return `${modes[mode]?.padEnd(width)}${cells(row)}`;
+  });
+  return `${[dim(`${head}  tokens`), ...rows].join('\n')}\n`;
+}
+
+function natural(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== '' && Number.isInteger(value) && value >= 0) return value;
+  throw new InvalidArgumentError('expected a whole number.');
+}
+
+function lengths(text: string): number[] {
+  const list = text.split(',').map(natural);
+  if (list.some((n) => n < 2)) throw new InvalidArgumentError('expected lengths of at least 2.');
+  return [...new Set(list)];
+}
+
+function names(text: string): string[] {
+  const list = text.split(',').map((name) => name.trim());
+  const unknown = list.find((name) => !Object.hasOwn(modes, name));
+  if (unknown === undefined) return [...new Set(list)];
+  throw new InvalidArgumentError(`expected ${Object.keys(modes).join(', ')}, got ${unknown}.`);
+}

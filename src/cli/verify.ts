@@ -1,0 +1,153 @@
+// lockstep verify: does every serving engine compute what the trainer computed?
+import { Command, InvalidArgumentError } from 'commander';
+import { findPython, type Python } from '../bridge/index.ts';
+import { loadConfig } from '../config/index.ts';
+import { type OpenEngine, type VerifyReport, verify } from '../engines/verify/index.ts';
+import { asLockstepError, cancellation, exitCodes, type Progress, progress } from './output.ts';
+import { verdict } from './verify-table.ts';
+
+interface VerifyCommandOptions {
+  text?: string;
+  tokens?: number;
+  against: string[];
+  config?: string;
+  tolerance?: number;
+  python?: string;
+  threads?: number;
+  json?: true;
+}
+
+export function verifyCommand(): Command {
+  return new Command('verify')
+    .description('compare each serving engine with the training forward, token by token')
+    .argument('<dir>', 'checkpoint folder with a contract')
+    .option('--text <file>', 'UTF-8 text to run over (default: a sample of Lockstep)')
+    .option('--tokens <n>', 'how many of its tokens (default: 512)', atLeastTwo)
+    .option(
+      '--against <engines>',
+      'engines, comma-separated: onnx (or onnx:int8, onnx:int4), torch (or torch:bfloat16, …)',
+      list,
+      ['onnx', 'torch'],
+    )
+    .option('--config <file>', 'take text, tokens and tolerance from the `verify` of a config')
+    .option('--tolerance <nats>', 'largest |dlogp| that passes, instead of each engine’s own', nats)
+    .option('--threads <n>', 'threads of the trainer and of the torch engine', positive)
+    .option('--python <path>', 'interpreter to use')
+    .option('--json', 'print one JSON object')
+    .action(runVerify);
+}
+
+async function runVerify(dir: string, options: VerifyCommandOptions): Promise<void> {
+  const cancel = cancellation();
+  const bar = stageBar(options.json === true);
+  let report: VerifyReport;
+  try {
+    const settings =
+      options.config === undefined ? undefined : (await loadConfig(options.config)).verify;
+    const python = await findPython({ python: options.python });
+    report = await verify({
+      dir,
+      engines: new Map(options.against.map((name) => [name, opener(name, python, options)])),
+      text: options.text ?? settings?.text,
+      tokens: options.tokens ?? settings?.tokens ?? 512,
+      tolerance: options.tolerance ?? settings?.tolerance,
+      python,
+      ...(options.threads === undefined ? {} : { threads: options.threads }),
+      signal: cancel.signal,
+      onProgress: bar.update,
+    });
+  } catch (thrown) {
+    const error = asLockstepError(cancel.signal.aborted ? cancel.signal.reason : thrown);
+    // A checkpoint that cannot be trusted is an answer too.
+    if (options.json && error.code.startsWith('LS_CONTRACT_')) {
+      process.stdout.write(`${JSON.stringify({ ok: false, engines: [], error })}\n`);
+    }
+    throw error;
+  } finally {
+    bar.stop();
+    cancel.stop();
+  }
+  process.stdout.write(
+    options.json ? `${JSON.stringify(report)}\n` : verdict(report, process.stdout),
+  );
+  if (!report.ok) process.exitCode = exitCodes.failed;
+}
+
+/** `name` or `name:precision`. */
+function opener(choice: string, python: Python, options: VerifyCommandOptions): OpenEngine {
+  const [name, precision] = choice.split(':') as [string, string | undefined];
+  if (name === 'torch') {
+    return async (dir) => {
+      const { openTorchEngine } = await import('../engines/torch.ts');
+      return openTorchEngine(dir, {
+        python,
+        dtype: (precision ?? 'float32') as 'float32',
+        ...(options.threads === undefined ? {} : { threads: options.threads }),
+      });
+    };
+  }
+  return async (dir) => {
+    const { openOnnxEngine } = await import('../engines/onnx.ts');
+    return openOnnxEngine(dir, { precision: (precision ?? 'fp32') as 'fp32' });
+  };
+}
+
+const known: Readonly<Record<string, readonly string[]>> = {
+  onnx: ['fp32', 'int8', 'int4'],
+  torch: ['float32', 'float64', 'bfloat16'],
+};
+
+function list(text: string): string[] {
+  const names = text.split(',').map((name) => name.trim());
+  for (const choice of names) {
+    const [name = '', precision] = choice.split(':');
+    const precisions = known[name];
+    if (precisions === undefined) {
+      throw new InvalidArgumentError(`expected onnx or torch, got ${JSON.stringify(name)}.`);
+    }
+    if (precision !== undefined && !precisions.includes(precision)) {
+      throw new InvalidArgumentError(
+        `expected ${name} with ${precisions.join(', ')}, got ${JSON.stringify(precision)}.`,
+      );
+    }
+  }
+  return [...new Set(names)];
+}
+
+/** One bar at a time: a new stage ends the one before. */
+function stageBar(silent: boolean): {
+  update(stage: string, done: number, total: number): void;
+  stop(): void;
+} {
+  let current: { stage: string; bar: Progress } | undefined;
+  return {
+    update(stage, done, total) {
+      if (current?.stage !== stage) {
+        current?.bar.stop();
+        current = { stage, bar: progress({ label: stage.padEnd(16), total, silent }) };
+      }
+      current.bar.update(done, `${done}/${total}`);
+    },
+    stop: () => current?.bar.stop(),
+  };
+}
+
+function atLeastTwo(text: string): number {
+  return whole(text, 2);
+}
+
+function positive(text: string): number {
+  return whole(text, 1);
+}
+
+function whole(text: string, least: number): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= least) return value;
+  throw new InvalidArgumentError(`expected a whole number from ${least} on.`);
+}
+
+function nats(text: string): number {
+  const value = Number(text);
+  if (value > 0 && Number.isFinite(value)) return value;
+  throw new InvalidArgumentError('expected a number above 0.');
+}

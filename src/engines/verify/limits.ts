@@ -1,0 +1,37 @@
+// How far an engine may be from the trainer, by what it computes in.
+
+export interface Limits {
+  /** Largest |dlogp| in nats of the observed token or one of the trainer's best. */
+  tolerance: number;
+  /**
+   * A retrieval mismatch passes where the trainer's deciding gap is at most this share of the
+   * largest |q| |k| that was compared. A hidden state off by a share e moves a score by up to
+   * 2 e |q| |k|; float32 leaves e near 1e-4 at the very worst after tens of layers.
+   */
+  gap: number;
+}
+
+const table: Readonly<Record<string, Limits>> = {
+  'torch fp32': { tolerance: 1e-3, gap: 2e-4 },
+  'torch float64': { tolerance: 1e-3, gap: 2e-4 },
+  'torch bf16': { tolerance: 1, gap: 5e-2 },
+  'onnx fp32': { tolerance: 5e-3, gap: 2e-4 },
+  'onnx int8': { tolerance: 2, gap: 1e-1 },
+  'onnx int4': { tolerance: 8, gap: 3e-1 },
+};
+
+/** The stated limits of an engine and precision; those of float32 for one that is not listed. */
+export function limitsOf(engine: string, precision: string): Limits {
+  return table[`${engine} ${precision}`] ?? { tolerance: 5e-3, gap: 2e-4 };
+}
+
+/** Trainer's two best tokens closer than this (nats): either may come first. */
+export const greedyMargin = 1e-2;
+
+/**
+ * The margin at which a greedy mismatch fails: where every logp is within `tolerance`, two tokens
+ * further apart than twice that cannot change places. At fp32's 5e-3 that is `greedyMargin`.
+ */
+export function failingMargin(tolerance: number): number {
+  return Math.max(greedyMargin, 2 * tolerance);
+}
