@@ -11,4 +11,4 @@ export {
 export { type ModelInfo, readModel, segmentedArchitecture } from './model.ts';
 export { readContract } from './read.ts';
 export { type Contract, contractSchema, type Json, type Recipe } from './schema.ts';
-export { writeContract } from './write.ts';
+export { contractFile, writeContract, writeContractFiles } from './write.ts';

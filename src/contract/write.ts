@@ -16,12 +16,17 @@ export const contractFile = 'lockstep.json';
  */
 export async function writeContract(dir: string, files: ContractFiles): Promise<void> {
   const model = await readModel(dir);
-  await replaceFile(path.join(dir, files.contract.policy.file), files.policySource);
-  await replaceFile(path.join(dir, contractFile), formatContract(files.contract));
+  await writeContractFiles(dir, files);
   const file = path.join(dir, 'config.json');
   const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
   const architectures = [segmentedArchitecture(model.family)];
   await replaceFile(file, `${JSON.stringify({ ...config, architectures }, null, 2)}\n`);
+}
+
+/** Write lockstep.json and policy.js into any folder. */
+export async function writeContractFiles(dir: string, files: ContractFiles): Promise<void> {
+  await replaceFile(path.join(dir, files.contract.policy.file), files.policySource);
+  await replaceFile(path.join(dir, contractFile), formatContract(files.contract));
 }
 
 /** Write beside the file and rename over it. A hard-linked file is replaced, not written through. */
