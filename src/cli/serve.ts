@@ -1,0 +1,220 @@
+// lockstep serve: a checkpoint behind OpenAI's HTTP interface, and a page to look at it.
+import path from 'node:path';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { type Logger, pino } from 'pino';
+import { readContract } from '../contract/index.ts';
+import type { Engine } from '../engines/engine.ts';
+import { LockstepError } from '../errors.ts';
+import { loadTokenizer } from '../planner/tokenizer.ts';
+import { createServer, type LockstepServer, probePort } from '../server/index.ts';
+import { type Paint, paint } from './output.ts';
+
+interface ServeOptions {
+  engine: 'onnx' | 'torch';
+  host: string;
+  port: number;
+  model?: string;
+  precision?: string;
+  threads?: number;
+  maxTokens: number;
+  maxSessions: number;
+  maxQueue: number;
+  apiKey?: string;
+  rate?: number;
+  allowHost?: string[];
+  python?: string;
+  log: 'silent' | 'error' | 'info';
+  json?: true;
+}
+
+export function serveCommand(): Command {
+  return new Command('serve')
+    .description('serve a checkpoint over HTTP, as OpenAI does, with a page to look at')
+    .argument('<dir>', 'checkpoint with a contract (lockstep attach, lockstep train)')
+    .addOption(
+      new Option('--engine <name>', 'what runs the model').choices(['onnx', 'torch']).default('onnx'),
+    )
+    .option('--port <n>', 'port to listen on; 0 takes any free one', port, 8080)
+    .option('--host <address>', 'address to listen on; 0.0.0.0 opens it to the network', '127.0.0.1')
+    .option('--model <name>', "the model's name in requests (default: the folder's)")
+    .option('--precision <name>', 'onnx: fp32, int8, int4; torch: float32, float64, bfloat16')
+    .option('--threads <n>', 'threads of one step', count)
+    .option('--max-tokens <n>', 'most tokens of a sequence, prompt and completion', count, 32_768)
+    .option('--max-sessions <n>', 'most generations at once', count, 8)
+    .option('--max-queue <n>', 'most requests that wait for a place', whole, 64)
+    .option('--api-key <variable>', 'environment variable that holds the key callers must show')
+    .option('--rate <n>', 'requests a minute from one address', count)
+    .option('--allow-host <name...>', 'further host names to answer to while on loopback')
+    .option('--python <path>', 'torch: interpreter to use')
+    .addOption(
+      new Option('--log <level>', 'JSON lines on stderr, never with texts')
+        .choices(['silent', 'error', 'info'])
+        .default('error'),
+    )
+    .option('--json', 'say when it is ready as one JSON object on stdout')
+    .action(runServe);
+}
+
+async function runServe(dir: string, options: ServeOptions): Promise<void> {
+  const stop = stopSignal();
+  const colors = paint(process.stderr);
+  const say = (line: string): void => {
+    if (options.json !== true) process.stderr.write(`${line}\n`);
+  };
+  const apiKey = keyFrom(options.apiKey);
+  await probePort(options.port, options.host);
+  const files = await readContract(dir);
+  const { contract } = files;
+  const model = options.model ?? path.basename(path.resolve(dir));
+  say(
+    `${colors.bold(model)}  ${contract.policy.name}, S ${contract.segment.max}, M ${contract.carry.size}, A ${contract.carry.sinks}, R ${contract.retrieval.size}  ${colors.dim(contract.digest)}`,
+  );
+  if (contract.trained === null) {
+    const why =
+      contract.carry.sinks > 0
+        ? `its ${contract.carry.sinks} sinks make it usable; training brings it closer to full attention`
+        : 'it has no sinks either and will write badly; set carry.sinks, or train it';
+    say(`${colors.yellow('untrained')} under this contract: ${why}`);
+  }
+  const tokenizer = await loadTokenizer(dir);
+  say(`opening the ${options.engine} engine …`);
+  const since = performance.now();
+  const engine = await openEngine(dir, options);
+  say(
+    `${engine.info.name} ${engine.info.precision}, ${engine.info.layers} layers, ready after ${((performance.now() - since) / 1000).toFixed(1)} s`,
+  );
+  let server: LockstepServer | undefined;
+  try {
+    server = createServer({
+      engine,
+      tokenizer,
+      contract: files,
+      options: {
+        model,
+        host: options.host,
+        maxTokens: options.maxTokens,
+        maxSessions: options.maxSessions,
+        maxQueue: options.maxQueue,
+        apiKey,
+        ...(options.rate === undefined ? {} : { requestsPerMinute: options.rate }),
+        hostNames: options.allowHost ?? [],
+        log: logger(options.log),
+      },
+    });
+    if (stop.asked) return;
+    const { url } = await server.listen(options.port);
+    announce(url, model, contract.digest, options, apiKey, say, colors);
+    await stop.promise;
+    say('stopping: running answers may finish; Ctrl-C again ends at once');
+  } finally {
+    await (server ?? engine).close();
+    stop.off();
+  }
+}
+
+function announce(
+  url: string,
+  model: string,
+  digest: string,
+  options: ServeOptions,
+  apiKey: string | null,
+  say: (line: string) => void,
+  colors: Paint,
+): void {
+  if (options.json) {
+    process.stdout.write(`${JSON.stringify({ event: 'ready', url, model, digest })}\n`);
+  }
+  if (apiKey === null && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
+    say(`${colors.yellow('open')}: everyone who reaches ${options.host} may use it; see --api-key`);
+  }
+  say(`${colors.green('serving')}  page ${colors.bold(`${url}/`)}   API ${url}/v1   metrics ${url}/metrics`);
+  say(colors.dim('Ctrl-C stops it'));
+}
+
+async function openEngine(dir: string, options: ServeOptions): Promise<Engine> {
+  const common = {
+    maxSessions: options.maxSessions,
+    maxTokens: options.maxTokens,
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+  };
+  if (options.engine === 'torch') {
+    const { openTorchEngine } = await import('../engines/torch.ts');
+    const dtype = options.precision ?? 'float32';
+    if (dtype !== 'float32' && dtype !== 'float64' && dtype !== 'bfloat16') {
+      throw precisionError(dtype, 'float32, float64 or bfloat16');
+    }
+    return openTorchEngine(dir, { ...common, dtype, python: options.python });
+  }
+  const { openOnnxEngine } = await import('../engines/onnx.ts');
+  const precision = options.precision ?? 'fp32';
+  if (precision !== 'fp32' && precision !== 'int8' && precision !== 'int4') {
+    throw precisionError(precision, 'fp32, int8 or int4');
+  }
+  return openOnnxEngine(dir, { ...common, precision });
+}
+
+function precisionError(got: string, expected: string): LockstepError {
+  return new LockstepError('LS_USAGE', `expected --precision ${expected}, got ${got}`, {
+    mend: 'Each engine has its own precisions: lockstep serve --help',
+    field: 'precision',
+  });
+}
+
+/** The key itself never stands on the command line, where every user of the machine can read it. */
+function keyFrom(variable: string | undefined): string | null {
+  if (variable === undefined) return null;
+  const key = process.env[variable];
+  if (key !== undefined && key !== '') return key;
+  throw new LockstepError('LS_SERVE_KEY', `expected a key in $${variable}, got none`, {
+    mend: `--api-key takes the name of an environment variable: ${variable}=… lockstep serve …`,
+    field: 'api-key',
+  });
+}
+
+function logger(level: ServeOptions['log']): Logger {
+  return pino({ level, base: null }, pino.destination(2));
+}
+
+/** The first SIGINT or SIGTERM asks to stop, the second ends the process at once. */
+function stopSignal(): { readonly asked: boolean; promise: Promise<void>; off: () => void } {
+  let asked = false;
+  let settle = (): void => {};
+  const promise = new Promise<void>((resolve) => {
+    settle = resolve;
+  });
+  const ask = (): void => {
+    if (asked) process.exit(130);
+    asked = true;
+    settle();
+  };
+  process.on('SIGINT', ask);
+  process.on('SIGTERM', ask);
+  return {
+    get asked() {
+      return asked;
+    },
+    promise,
+    off: () => {
+      process.off('SIGINT', ask);
+      process.off('SIGTERM', ask);
+    },
+  };
+}
+
+function port(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 0 && value <= 65_535) return value;
+  throw new InvalidArgumentError('Expected a port from 0 to 65535.');
+}
+
+function count(text: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 1) return value;
+  throw new InvalidArgumentError('Expected a whole number from 1.');
+}
+
+function whole(text: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw new InvalidArgumentError('Expected a whole number from 0.');
+}

@@ -1,0 +1,254 @@
+// One generation over HTTP: a place in the queue, a session, an answer whole or streamed.
+import type { Request, Response } from 'express';
+import type { Logger } from 'pino';
+import type { Contract } from '../contract/schema.ts';
+import type { Engine } from '../engines/engine.ts';
+import type { PlannerSource } from '../planner/index.ts';
+import type { Tokenizer } from '../planner/tokenizer.ts';
+import { HttpError, toHttpError } from './errors.ts';
+import type { Gate } from './gate.ts';
+import type { Metrics, Outcome } from './metrics.ts';
+import type { FinishReason, Reply, SampledToken, Usage } from './reply.ts';
+import { type RunEvent, type RunRequest, run } from './run.ts';
+import { EventStream, type EventStreamOptions } from './sse.ts';
+import { TokenShow } from './tokens.ts';
+import { spansOf, type Trace } from './trace.ts';
+
+/** What generations share. */
+export interface Workshop {
+  engine: Engine;
+  tokenizer: Tokenizer;
+  source: PlannerSource;
+  gate: Gate;
+  metrics: Metrics;
+  log: Logger;
+  /** Aborts when the server's patience with running generations ends. */
+  closing: AbortSignal;
+  stream: EventStreamOptions;
+}
+
+export interface Job {
+  run: RunRequest;
+  reply: Reply;
+  stream: boolean;
+  includeUsage: boolean;
+  trace: boolean;
+}
+
+/** Between two looks at a session's memory, tokens. */
+const MEMORY_EVERY = 32;
+
+/**
+ * Generate and answer. When the client goes away the generation stops and its session is freed. A
+ * failure before the first byte is an HTTP status; one in a stream is an error event, after which
+ * neither a finish reason nor `[DONE]` follows.
+ */
+export async function answer(
+  request: Request,
+  response: Response,
+  job: Job,
+  shop: Workshop,
+): Promise<void> {
+  const gone = new AbortController();
+  response.once('close', () => {
+    if (!response.writableFinished) gone.abort();
+  });
+  // The socket may have closed while the body was being tokenized.
+  if (request.socket.destroyed) gone.abort();
+  const signal = AbortSignal.any([gone.signal, shop.closing]);
+  const release = await shop.gate.acquire(gone.signal);
+  let stream: EventStream | null = null;
+  const count = new Tally(job, shop, response);
+  try {
+    signal.throwIfAborted();
+    const events = await run(job.run, shop, signal);
+    if (job.stream) {
+      stream = new EventStream(response, shop.stream);
+      await streamed(stream, events, job, shop, count);
+    } else {
+      await whole(response, events, job, count);
+    }
+  } catch (error) {
+    if (gone.signal.aborted) {
+      count.end('cancelled');
+      response.destroy();
+      return;
+    }
+    count.end('error');
+    const known = shop.closing.aborted ? shutDown() : toHttpError(error);
+    if (stream === null) throw known;
+    shop.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');
+    await stream.send(known.body());
+    stream.end();
+  } finally {
+    count.end('error');
+    release();
+  }
+}
+
+async function whole(
+  response: Response,
+  events: AsyncIterable<RunEvent>,
+  job: Job,
+  count: Tally,
+): Promise<void> {
+  let text = '';
+  const tokens: SampledToken[] = [];
+  let reason: FinishReason = 'length';
+  for await (const event of events) {
+    await count.see(event);
+    if (event.type === 'token') tokens.push(event);
+    if (event.type !== 'ran') text += event.text;
+    if (event.type === 'end') reason = event.reason;
+  }
+  count.end(reason);
+  response.json(job.reply.whole(text, tokens, reason, count.usage));
+}
+
+async function streamed(
+  stream: EventStream,
+  events: AsyncIterable<RunEvent>,
+  job: Job,
+  shop: Workshop,
+  count: Tally,
+): Promise<void> {
+  const { reply } = job;
+  const send = (choices: readonly object[], more: object = {}) =>
+    stream.send({
+      ...reply.chunk(choices),
+      ...(job.includeUsage ? { usage: null } : {}),
+      ...more,
+    });
+  const opening = reply.opening();
+  if (opening !== null) await send([opening]);
+  const tracer = job.trace ? new Tracer(shop) : null;
+  for await (const event of events) {
+    const memory = await count.see(event, tracer !== null);
+    if (event.type === 'ran') {
+      tracer?.ran(event, memory);
+      // A long prompt is told of as it runs; afterwards every token's own chunk tells.
+      if (tracer !== null && event.prompt) await send([], tracer.take());
+    } else if (event.type === 'token') {
+      if (event.text !== '' || job.run.logprobs !== null || tracer !== null) {
+        await send([reply.delta(event.text, [event])], tracer?.take());
+      }
+    } else {
+      if (event.text !== '') await send([reply.delta(event.text, [])]);
+      count.end(event.reason);
+      await send([reply.closing(event.reason)], tracer?.take());
+    }
+  }
+  if (job.includeUsage) await stream.send({ ...reply.chunk([]), usage: count.usage });
+  await stream.send('[DONE]');
+  stream.end();
+}
+
+/** Gathers what has run since the last chunk. */
+class Tracer {
+  readonly #contract: Contract;
+  readonly #show: TokenShow;
+  #trace: Trace;
+
+  constructor(shop: Workshop) {
+    this.#contract = shop.source.contract;
+    this.#show = new TokenShow(shop.tokenizer);
+    this.#trace = {
+      position: 0,
+      tokens: [],
+      segment: { index: 0, start: 0, length: 0 },
+      cut: null,
+      retrieved: null,
+      memory: null,
+    };
+  }
+
+  ran(event: RunEvent & { type: 'ran' }, memory: Trace['memory']): void {
+    const trace = this.#trace;
+    for (const id of event.tokens) trace.tokens.push(this.#show.push(id));
+    trace.position += event.tokens.length;
+    trace.segment = { ...trace.segment, length: trace.position - trace.segment.start };
+    trace.memory = memory;
+    if (event.boundary === null) return;
+    const { carry, heads } = this.#contract;
+    trace.cut = event.boundary.at;
+    trace.retrieved = spansOf(event.boundary.retrieved, carry.sinks, heads.long);
+    trace.segment = { index: trace.segment.index + 1, start: event.boundary.at, length: 0 };
+  }
+
+  take(): { lockstep: Trace } {
+    const lockstep = this.#trace;
+    this.#trace = { ...lockstep, tokens: [], cut: null, retrieved: null, memory: null };
+    return { lockstep };
+  }
+}
+
+/** Counts one generation for usage, metrics and the log. */
+class Tally {
+  readonly #job: Job;
+  readonly #shop: Workshop;
+  readonly #response: Response;
+  readonly #since = performance.now();
+  #last: number | null = null;
+  #completion = 0;
+  #segmentStart = 0;
+  #memoryIn = 0;
+  #outcome: Outcome | null = null;
+
+  constructor(job: Job, shop: Workshop, response: Response) {
+    this.#job = job;
+    this.#shop = shop;
+    this.#response = response;
+  }
+
+  get usage(): Usage {
+    const prompt = this.#job.run.prompt.length;
+    return {
+      prompt_tokens: prompt,
+      completion_tokens: this.#completion,
+      total_tokens: prompt + this.#completion,
+    };
+  }
+
+  /** Count an event; gives the session's memory where it was worth asking. */
+  async see(event: RunEvent, always = false): Promise<Trace['memory']> {
+    const { metrics } = this.#shop;
+    if (event.type === 'token') {
+      const now = performance.now();
+      if (this.#last === null) metrics.firstToken.observe((now - this.#since) / 1000);
+      else metrics.interToken.observe((now - this.#last) / 1000);
+      this.#last = now;
+      this.#completion += 1;
+      metrics.tokens.inc({ kind: 'completion' });
+    }
+    if (event.type !== 'ran') return null;
+    if (event.prompt) metrics.tokens.inc({ kind: 'prompt' }, event.tokens.length);
+    if (event.boundary !== null) {
+      metrics.segments.inc();
+      metrics.segmentTokens.observe(event.boundary.at - this.#segmentStart);
+      this.#segmentStart = event.boundary.at;
+    }
+    this.#memoryIn -= event.tokens.length;
+    if (!always && event.boundary === null && this.#memoryIn > 0) return null;
+    this.#memoryIn = MEMORY_EVERY;
+    const memory = await event.memory();
+    metrics.hold(this, memory);
+    return memory;
+  }
+
+  /** Only the first outcome counts. */
+  end(outcome: Outcome): void {
+    if (this.#outcome !== null) return;
+    this.#outcome = outcome;
+    this.#shop.metrics.hold(this, null);
+    this.#shop.metrics.generations.inc({ outcome });
+    const { prompt_tokens, completion_tokens } = this.usage;
+    this.#response.locals['usage'] = { prompt_tokens, completion_tokens, outcome };
+  }
+}
+
+function shutDown(): HttpError {
+  return new HttpError(503, 'The server is shutting down; the answer is incomplete.', {
+    code: 'shutting_down',
+    retryAfter: 5,
+  });
+}

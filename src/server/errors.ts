@@ -1,0 +1,131 @@
+// OpenAI's error body, and how every failure becomes one.
+import { LockstepError } from '../errors.ts';
+
+export interface ErrorBody {
+  error: { message: string; type: string; param: string | null; code: string | null };
+}
+
+export interface HttpErrorOptions {
+  /** OpenAI's error class; `invalid_request_error` unless given. */
+  type?: string;
+  /** The request field to blame, as `messages[0].content`. */
+  param?: string | null;
+  code?: string;
+  /** Seconds after which trying again makes sense (HTTP `Retry-After`). */
+  retryAfter?: number;
+  cause?: unknown;
+}
+
+/** A failure with the HTTP status and the words that a client is to get. */
+export class HttpError extends Error {
+  override readonly name = 'HttpError';
+  readonly status: number;
+  readonly type: string;
+  readonly param: string | null;
+  readonly code: string | null;
+  readonly retryAfter: number | undefined;
+
+  constructor(status: number, message: string, options: HttpErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.status = status;
+    this.type = options.type ?? (status >= 500 ? 'server_error' : 'invalid_request_error');
+    this.param = options.param ?? null;
+    this.code = options.code ?? null;
+    this.retryAfter = options.retryAfter;
+  }
+
+  body(): ErrorBody {
+    return {
+      error: { message: this.message, type: this.type, param: this.param, code: this.code },
+    };
+  }
+}
+
+/** 400 that names the field. */
+export function invalid(param: string | null, message: string, code = 'invalid_value'): HttpError {
+  return new HttpError(400, message, { param, code });
+}
+
+/** 429 with `Retry-After`. */
+export function busy(message: string, retryAfter: number): HttpError {
+  return new HttpError(429, message, {
+    type: 'rate_limit_error',
+    code: 'too_many_requests',
+    retryAfter: Math.max(1, Math.ceil(retryAfter)),
+  });
+}
+
+/** Shape of the errors that body-parser (Express) raises. */
+interface ParserError {
+  type?: string;
+  status?: number;
+  statusCode?: number;
+  limit?: number;
+  message?: string;
+  charset?: string;
+}
+
+function fromBodyParser(error: ParserError): HttpError | null {
+  switch (error.type) {
+    case 'entity.parse.failed':
+      return new HttpError(400, `Expected a JSON object as the body: ${error.message ?? ''}`, {
+        code: 'invalid_json',
+      });
+    case 'entity.too.large':
+      return new HttpError(
+        413,
+        `Expected a body of at most ${error.limit ?? 0} bytes, got a larger one.`,
+        { code: 'body_too_large' },
+      );
+    case 'encoding.unsupported':
+    case 'charset.unsupported':
+      return new HttpError(415, 'Expected the body as UTF-8 JSON without an unknown encoding.', {
+        code: 'unsupported_encoding',
+      });
+    case 'request.aborted':
+    case 'request.size.invalid':
+      return new HttpError(400, 'The body ended before its announced length.', {
+        code: 'body_incomplete',
+      });
+    default:
+      return null;
+  }
+}
+
+/**
+ * What a client is told about `error`. Errors of our own carry words made for readers; anything else
+ * is a defect, whose details stay in the log.
+ */
+export function toHttpError(error: unknown): HttpError {
+  if (error instanceof HttpError) return error;
+  if (error instanceof LockstepError) {
+    const words = error.mend === undefined ? error.message : `${error.message} ${error.mend}`;
+    if (error.code === 'LS_ENGINE_SESSIONS') {
+      return new HttpError(429, words, {
+        type: 'rate_limit_error',
+        code: error.code,
+        retryAfter: 1,
+        cause: error,
+      });
+    }
+    const theirs = /^LS_(REQUEST|TOKENIZER_TEXT|SAMPLING|CHAT)/.test(error.code);
+    return new HttpError(theirs ? 400 : 500, words, {
+      code: error.code,
+      param: theirs ? (error.field ?? null) : null,
+      cause: error,
+    });
+  }
+  const parsed = fromBodyParser((error ?? {}) as ParserError);
+  if (parsed !== null) return parsed;
+  const status = (error as ParserError | null)?.status;
+  if (status !== undefined && status >= 400 && status < 500) {
+    return new HttpError(status, 'The request cannot be read.', {
+      code: 'bad_request',
+      cause: error,
+    });
+  }
+  return new HttpError(500, 'The server failed; its log has the details under this request id.', {
+    code: 'internal_error',
+    cause: error,
+  });
+}

@@ -1,0 +1,130 @@
+// `/v1/completions` and `/v1/chat/completions`: from a checked body to a job.
+import { randomUUID } from 'node:crypto';
+import type { Request, Response } from 'express';
+import { answer, type Job, type Workshop } from './answer.ts';
+import { type ChatTemplate, needTemplate } from './chat.ts';
+import { HttpError, invalid } from './errors.ts';
+import { chatReply, completionReply, type ReplyHead } from './reply.ts';
+import {
+  type ChatRequest,
+  type CompletionRequest,
+  chatRequest,
+  completionRequest,
+  parseBody,
+} from './requests.ts';
+import { checkIds, encodePrompt } from './tokens.ts';
+
+export interface Served {
+  /** The one model's name. */
+  model: string;
+  template: ChatTemplate | null;
+  /** Most tokens of a sequence, prompt and completion together. */
+  maxTokens: number;
+}
+
+/** @throws HttpError 404 for any other model than the served one */
+export function checkModel(asked: string | undefined, model: string): void {
+  if (asked === undefined || asked === model) return;
+  const name = asked.length > 80 ? `${asked.slice(0, 80)}…` : asked;
+  throw new HttpError(404, `The model \`${name}\` is not served here; \`${model}\` is.`, {
+    param: 'model',
+    code: 'model_not_found',
+  });
+}
+
+export function completions(served: Served, shop: Workshop) {
+  return async (request: Request, response: Response): Promise<void> => {
+    const body = parseBody(completionRequest, request.body);
+    checkModel(body.model, served.model);
+    const { tokenizer, source } = shop;
+    const prompt =
+      typeof body.prompt === 'string'
+        ? await encodePrompt(body.prompt, tokenizer, source.contract)
+        : checkIds(body.prompt, 'prompt', shop.engine.info.vocabulary);
+    const logprobs = body.logprobs ?? null;
+    const reply = completionReply(head('cmpl', served, shop), tokenizer, logprobs);
+    const most = room(prompt.length, body.max_tokens, 'prompt', 'max_tokens', served.maxTokens);
+    await answer(request, response, { ...common(body, prompt, most, logprobs), reply }, shop);
+  };
+}
+
+export function chatCompletions(served: Served, shop: Workshop) {
+  return async (request: Request, response: Response): Promise<void> => {
+    const body = parseBody(chatRequest, request.body);
+    checkModel(body.model, served.model);
+    const text = needTemplate(served.template)(body.messages);
+    const prompt = await encodePrompt(text, shop.tokenizer, shop.source.contract);
+    const field = body.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens';
+    const asked = body.max_completion_tokens ?? body.max_tokens;
+    const most = room(prompt.length, asked, 'messages', field, served.maxTokens);
+    const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
+    const reply = chatReply(head('chatcmpl', served, shop), shop.tokenizer, body.logprobs);
+    await answer(request, response, { ...common(body, prompt, most, logprobs), reply }, shop);
+  };
+}
+
+function common(
+  body: CompletionRequest | ChatRequest,
+  prompt: Int32Array,
+  maxTokens: number,
+  logprobs: number | null,
+): Omit<Job, 'reply'> {
+  if (body.stream_options !== undefined && !body.stream) {
+    throw invalid('stream_options', '`stream_options`: expected `stream: true` beside it.');
+  }
+  const trace = body.lockstep?.trace ?? false;
+  if (trace && !body.stream) {
+    throw invalid('lockstep.trace', '`lockstep.trace`: expected `stream: true` beside it.');
+  }
+  return {
+    run: {
+      prompt,
+      maxTokens,
+      temperature: body.temperature,
+      topP: body.top_p,
+      seed: body.seed ?? null,
+      stop: body.stop ?? [],
+      logprobs,
+    },
+    stream: body.stream,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    trace,
+  };
+}
+
+/** How many tokens may be generated: what was asked for, or all that the session limit leaves. */
+function room(
+  prompt: number,
+  asked: number | undefined,
+  promptField: string,
+  maxField: string,
+  limit: number,
+): number {
+  if (prompt === 0) {
+    throw invalid(promptField, `\`${promptField}\`: expected at least one token, got none.`);
+  }
+  if (prompt >= limit) {
+    throw invalid(
+      promptField,
+      `\`${promptField}\`: expected fewer than ${limit} tokens (the session limit), got ${prompt}.`,
+      'context_length_exceeded',
+    );
+  }
+  if (asked !== undefined && prompt + asked > limit) {
+    throw invalid(
+      maxField,
+      `\`${maxField}\`: expected at most ${limit - prompt} with ${prompt} prompt tokens under the session limit of ${limit}, got ${asked}.`,
+      'context_length_exceeded',
+    );
+  }
+  return asked ?? limit - prompt;
+}
+
+function head(prefix: string, served: Served, shop: Workshop): ReplyHead {
+  return {
+    id: `${prefix}-${randomUUID()}`,
+    created: Math.floor(Date.now() / 1000),
+    model: served.model,
+    system_fingerprint: `lockstep-${shop.source.contract.digest.slice(0, 16)}`,
+  };
+}

@@ -1,0 +1,8 @@
+// The HTTP server and what it is made of.
+export {
+  createServer,
+  type LockstepServer,
+  probePort,
+  type ServerOptions,
+  type ServerParts,
+} from './server.ts';

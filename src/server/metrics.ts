@@ -1,0 +1,145 @@
+// What operators watch: requests, tokens, latencies, segments, memory by part, the queue.
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Engine, SessionMemory } from '../engines/engine.ts';
+import type { Gate } from './gate.ts';
+
+export const MEMORY_PARTS = ['sinks', 'carry', 'pool', 'retrieved', 'open'] as const;
+
+export type Outcome = 'stop' | 'length' | 'cancelled' | 'error';
+
+/** The metrics of one server. Each has its own registry, so that two servers do not mix. */
+export class Metrics {
+  readonly registry: Registry = new Registry();
+  readonly requests: Counter<'route' | 'method' | 'status'>;
+  readonly requestSeconds: Histogram<'route'>;
+  readonly tokens: Counter<'kind'>;
+  readonly generations: Counter<'outcome'>;
+  readonly firstToken: Histogram;
+  readonly interToken: Histogram;
+  readonly segments: Counter;
+  readonly segmentTokens: Histogram;
+  readonly #memories = new Map<object, SessionMemory>();
+
+  constructor(engine: Engine, gate: Gate, model: string) {
+    const registers = [this.registry];
+    collectDefaultMetrics({ register: this.registry });
+    const info = new Gauge({
+      name: 'lockstep_info',
+      help: 'The contract and the engine that serve, as labels.',
+      labelNames: ['model', 'engine', 'precision', 'policy', 'digest', 'trained'],
+      registers,
+    });
+    info.set(
+      {
+        model,
+        engine: engine.info.name,
+        precision: engine.info.precision,
+        policy: engine.contract.policy.name,
+        digest: engine.contract.digest,
+        trained: engine.contract.trained === null ? 'no' : 'yes',
+      },
+      1,
+    );
+    this.requests = new Counter({
+      name: 'lockstep_http_requests_total',
+      help: 'HTTP requests answered.',
+      labelNames: ['route', 'method', 'status'],
+      registers,
+    });
+    this.requestSeconds = new Histogram({
+      name: 'lockstep_http_request_seconds',
+      help: 'Seconds from the head of a request to the end of its answer.',
+      labelNames: ['route'],
+      buckets: [0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300],
+      registers,
+    });
+    this.tokens = new Counter({
+      name: 'lockstep_tokens_total',
+      help: 'Tokens run, by kind: prompt or completion.',
+      labelNames: ['kind'],
+      registers,
+    });
+    this.generations = new Counter({
+      name: 'lockstep_generations_total',
+      help: 'Generations ended, by outcome: stop, length, cancelled, error.',
+      labelNames: ['outcome'],
+      registers,
+    });
+    this.firstToken = new Histogram({
+      name: 'lockstep_time_to_first_token_seconds',
+      help: 'Seconds from a slot in the engine to the first generated token.',
+      buckets: [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120],
+      registers,
+    });
+    this.interToken = new Histogram({
+      name: 'lockstep_inter_token_seconds',
+      help: 'Seconds between two generated tokens.',
+      buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
+      registers,
+    });
+    this.segments = new Counter({
+      name: 'lockstep_segments_closed_total',
+      help: 'Segments closed at a boundary.',
+      registers,
+    });
+    this.segmentTokens = new Histogram({
+      name: 'lockstep_segment_tokens',
+      help: 'Length of closed segments, in tokens.',
+      buckets: [16, 32, 64, 128, 256, 512, 1024, 2048, 4096],
+      registers,
+    });
+    new Gauge({
+      name: 'lockstep_sessions',
+      help: 'Sequences open in the engine.',
+      registers,
+      collect() {
+        this.set(engine.sessions);
+      },
+    });
+    new Gauge({
+      name: 'lockstep_generations_active',
+      help: 'Generations that hold a slot.',
+      registers,
+      collect() {
+        this.set(gate.active);
+      },
+    });
+    new Gauge({
+      name: 'lockstep_queue_waiting',
+      help: 'Requests that wait for a slot.',
+      registers,
+      collect() {
+        this.set(gate.waiting);
+      },
+    });
+    const memories = this.#memories;
+    const sum = (part: keyof SessionMemory) => {
+      let bytes = 0;
+      for (const memory of memories.values()) bytes += memory[part];
+      return bytes;
+    };
+    new Gauge({
+      name: 'lockstep_session_bytes',
+      help: 'Bytes that open sequences hold between steps, by part.',
+      labelNames: ['part'],
+      registers,
+      collect() {
+        for (const part of MEMORY_PARTS) this.set({ part }, sum(part));
+      },
+    });
+    new Gauge({
+      name: 'lockstep_full_attention_bytes',
+      help: 'Bytes that a full-attention cache of the same tokens would hold.',
+      registers,
+      collect() {
+        this.set(sum('fullAttention'));
+      },
+    });
+  }
+
+  /** Remember what a running generation holds; null when it has ended. */
+  hold(owner: object, memory: SessionMemory | null): void {
+    if (memory === null) this.#memories.delete(owner);
+    else this.#memories.set(owner, memory);
+  }
+}

@@ -1,0 +1,267 @@
+// The HTTP server: an Express app in front of one engine, opened and closed as a whole.
+import { createServer as createHttpServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import express, { type Express } from 'express';
+import { type Logger, pino } from 'pino';
+import type { Engine } from '../engines/engine.ts';
+import { LockstepError } from '../errors.ts';
+import type { PlannerSource } from '../planner/index.ts';
+import type { Tokenizer } from '../planner/tokenizer.ts';
+import type { Workshop } from './answer.ts';
+import { chatTemplate } from './chat.ts';
+import { Gate } from './gate.ts';
+import { chatCompletions, completions, type Served } from './generate.ts';
+import { Metrics } from './metrics.ts';
+import {
+  answerErrors,
+  bearer,
+  headers,
+  jsonOnly,
+  knownHosts,
+  limitRate,
+  notFound,
+  observe,
+  onlyMethods,
+  requestId,
+} from './middleware.ts';
+import { page } from './page.ts';
+import { detokenize, planText, tokenize } from './plan.ts';
+import { type Summary, summarize } from './summary.ts';
+
+export interface ServerOptions {
+  /** Name of the model in requests and answers. */
+  model?: string;
+  /** Address to listen on. Default 127.0.0.1: this machine alone. */
+  host?: string;
+  /** Most tokens of a sequence, prompt and completion together. */
+  maxTokens?: number;
+  /** Most generations at once. Each holds a session of the engine. */
+  maxSessions?: number;
+  /** Most requests that wait for a place; the next one gets 429. */
+  maxQueue?: number;
+  /** Most bytes of a request body. */
+  maxBodyBytes?: number;
+  /** Key that callers must show; null asks for none. */
+  apiKey?: string | null;
+  /** Requests a minute from one address; null sets no limit. */
+  requestsPerMinute?: number | null;
+  /** Host names that a loopback server answers to, beside localhost. */
+  hostNames?: readonly string[];
+  /** A comment goes into a silent stream this often. */
+  keepAliveMs?: number;
+  /** A reader that takes nothing for this long is given up. */
+  stallMs?: number;
+  /** How long `close` lets running generations finish. */
+  drainMs?: number;
+  log?: Logger;
+}
+
+export interface ServerParts {
+  engine: Engine;
+  tokenizer: Tokenizer;
+  /** A checkpoint's contract and policy.js, as `readContract` believed them. */
+  contract: PlannerSource;
+  options?: ServerOptions;
+}
+
+export interface LockstepServer {
+  readonly app: Express;
+  /** What `/lockstep/contract` answers. */
+  readonly summary: Summary;
+  /** Open the port (0: any free one). Gives the address. */
+  listen(port: number): Promise<{ host: string; port: number; url: string }>;
+  /** End: refuse newcomers, let running answers finish for a while, free the engine. Idempotent. */
+  close(): Promise<void>;
+}
+
+const LOOPBACK = ['localhost', '127.0.0.1', '::1'];
+
+/**
+ * @throws LS_SERVE_DIGEST when engine and contract differ
+ */
+export function createServer({ engine, tokenizer, contract, options = {} }: ServerParts): LockstepServer {
+  const ours = contract.contract;
+  if (engine.contract.digest !== ours.digest) {
+    throw new LockstepError(
+      'LS_SERVE_DIGEST',
+      `expected an engine of contract ${ours.digest}, got one of ${engine.contract.digest}`,
+      { mend: 'Export the checkpoint again: lockstep export DIR' },
+    );
+  }
+  const {
+    model = 'lockstep',
+    host = '127.0.0.1',
+    maxTokens = 32_768,
+    maxSessions = 8,
+    maxQueue = 64,
+    maxBodyBytes = 4 * 1024 * 1024,
+    apiKey = null,
+    requestsPerMinute = LOOPBACK.includes(host) ? null : 600,
+    hostNames = [],
+    keepAliveMs = 15_000,
+    stallMs = 60_000,
+    drainMs = 10_000,
+    log = pino({ level: 'silent' }),
+  } = options;
+
+  const gate = new Gate(maxSessions, maxQueue);
+  const metrics = new Metrics(engine, gate, model);
+  const closing = new AbortController();
+  const shop: Workshop = {
+    engine,
+    tokenizer,
+    source: contract,
+    gate,
+    metrics,
+    log,
+    closing: closing.signal,
+    stream: { keepAliveMs, stallMs },
+  };
+  const template = chatTemplate(tokenizer);
+  const served: Served = { model, template, maxTokens };
+  const summary = summarize(
+    model,
+    ours,
+    engine.info,
+    { tokens: maxTokens, sessions: maxSessions, bodyBytes: maxBodyBytes },
+    template !== null,
+  );
+
+  let state: 'ready' | 'closing' = 'ready';
+  const since = Math.floor(Date.now() / 1000);
+  const app = express();
+  app.disable('x-powered-by');
+  app.set('query parser', 'simple');
+  app.set('etag', false);
+  app.use(requestId(), observe(log, metrics), headers());
+  app.use(knownHosts(LOOPBACK.includes(host) ? [...LOOPBACK, ...hostNames] : null));
+
+  app.get('/health/live', (_request, response) => {
+    response.json({ status: 'live' });
+  });
+  app.get('/health/ready', (_request, response) => {
+    response.status(state === 'ready' ? 200 : 503).json({
+      status: state,
+      model,
+      engine: engine.info.name,
+      precision: engine.info.precision,
+      digest: ours.digest,
+      trained: ours.trained !== null,
+    });
+  });
+  const { index, files } = page();
+  app.get('/', index);
+  app.use('/page', files);
+
+  app.use(limitRate(requestsPerMinute), bearer(apiKey));
+  app.get('/metrics', async (_request, response) => {
+    response.type(metrics.registry.contentType).send(await metrics.registry.metrics());
+  });
+  const card = { id: model, object: 'model', created: since, owned_by: 'lockstep' };
+  app.get('/v1/models', (_request, response) => {
+    response.json({ object: 'list', data: [card] });
+  });
+  app.get('/v1/models/:model', (request, response, next) => {
+    if (request.params.model === model) response.json(card);
+    else next();
+  });
+  app.get('/lockstep/contract', (_request, response) => {
+    response.json(summary);
+  });
+
+  const body = [jsonOnly(), express.json({ limit: maxBodyBytes })];
+  app.post('/v1/completions', body, completions(served, shop));
+  app.post('/v1/chat/completions', body, chatCompletions(served, shop));
+  app.post('/tokenize', body, tokenize(served, shop));
+  app.post('/detokenize', body, detokenize(served, shop));
+  app.post('/lockstep/plan', body, planText(shop));
+  const posts = [
+    '/v1/completions',
+    '/v1/chat/completions',
+    '/tokenize',
+    '/detokenize',
+    '/lockstep/plan',
+  ];
+  app.all(posts, onlyMethods('POST'));
+  app.all(['/', '/metrics', '/v1/models', '/lockstep/contract', '/health/live', '/health/ready'], onlyMethods('GET'));
+  app.use(notFound(), answerErrors(log));
+
+  const http = createHttpServer(app);
+  // A slow sender of a body is cut off; a slow answer is not: prefill may take its time.
+  http.requestTimeout = 60_000;
+  http.headersTimeout = 20_000;
+  let closed: Promise<void> | null = null;
+
+  return {
+    app,
+    summary,
+    async listen(port) {
+      await open(http, port, host);
+      const address = http.address() as AddressInfo;
+      const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
+      return { host: address.address, port: address.port, url: `http://${name}:${address.port}` };
+    },
+    close() {
+      closed ??= (async () => {
+        state = 'closing';
+        gate.close();
+        const ended = new Promise<void>((resolve) => {
+          if (http.listening) http.close(() => resolve());
+          else resolve();
+        });
+        // A connection that falls idle after its last answer would keep the server open otherwise.
+        const sweep = setInterval(() => http.closeIdleConnections(), 100);
+        const patience = setTimeout(() => closing.abort(), drainMs);
+        const force = setTimeout(() => http.closeAllConnections(), drainMs + 5_000);
+        await ended;
+        clearInterval(sweep);
+        clearTimeout(patience);
+        clearTimeout(force);
+        await engine.close();
+      })();
+      return closed;
+    },
+  };
+}
+
+/**
+ * Fail early, before a model is loaded, when the port cannot be had.
+ *
+ * @throws LS_SERVE_PORT, LS_SERVE_HOST
+ */
+export async function probePort(port: number, host: string): Promise<void> {
+  const probe = createHttpServer();
+  await open(probe, port, host);
+  await new Promise((resolve) => probe.close(resolve));
+}
+
+function open(http: Server, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    http.once('error', (cause: NodeJS.ErrnoException) => {
+      reject(listenError(cause, port, host));
+    });
+    http.listen(port, host, () => resolve());
+  });
+}
+
+function listenError(cause: NodeJS.ErrnoException, port: number, host: string): LockstepError {
+  if (cause.code === 'EADDRINUSE') {
+    return new LockstepError('LS_SERVE_PORT', `expected a free port, got ${port} in use`, {
+      mend: `Choose another with --port, or 0 for any free one.`,
+      field: 'port',
+      cause,
+    });
+  }
+  if (cause.code === 'EACCES') {
+    return new LockstepError('LS_SERVE_PORT', `expected a port this user may open, got ${port}`, {
+      mend: 'Choose one above 1023 with --port.',
+      field: 'port',
+      cause,
+    });
+  }
+  return new LockstepError('LS_SERVE_HOST', `expected an address of this machine, got ${host} (${cause.code})`, {
+    mend: 'Give --host an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them.',
+    field: 'host',
+    cause,
+  });
+}
