@@ -65,9 +65,11 @@ def write(
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
-            deviation = 0.1 if "norm" in name else 0.4 if "embed" in name else weight.shape[1] ** -0.5
-            noise = torch.randn(weight.shape, generator=generator) * deviation
-            weight.copy_(noise + 1.0 if "norm" in name else noise)
+            noise = torch.randn(weight.shape, generator=generator)
+            if "norm" in name:
+                weight.copy_(1.0 + 0.1 * noise)
+            else:
+                weight.copy_(noise * (0.4 if "embed" in name else weight.shape[1] ** -0.5))
     model.save_pretrained(directory)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=made, eos_token="<|endoftext|>", model_max_length=512

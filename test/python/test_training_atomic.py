@@ -1,4 +1,4 @@
-"""A checkpoint directory is the old one or the new one, also when the disk is full or power fails."""
+"""A checkpoint directory is the old one or the new one, also on a full disk or after a crash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from lockstep.errors import LockstepError
 from lockstep.training import atomic
 
@@ -81,7 +80,7 @@ def test_an_error_that_only_looks_like_one_is_not_a_full_disk() -> None:
 
 
 def test_a_real_write_error_of_safetensors_is_a_full_disk(tmp_path: Path) -> None:
-    """The file-size limit of a process stands in for a full disk; the error comes from the kernel."""
+    """A process's file-size limit stands in for a full disk; the error comes from the kernel."""
     code = f"""
 import resource, sys
 sys.path.insert(0, {str(ROOT / "python")!r})

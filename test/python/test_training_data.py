@@ -8,7 +8,6 @@ from pathlib import Path
 import make_tiny
 import numpy as np
 import pytest
-
 from lockstep.errors import LockstepError
 from lockstep.training import data
 from lockstep.training.schedule import Budget, learning_rate

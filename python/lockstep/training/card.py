@@ -16,7 +16,7 @@ def card(job: Job, contract: dict[str, Any] | None, progress: Progress, document
     name, base = job.out.name, job.base.name
     parts = [
         f"---\nlibrary_name: transformers\nbase_model: {base}\n"
-        f"tags: [{'lockstep, segmented-execution' if contract else 'lockstep, full-attention'}]\n---",
+        f"tags: [lockstep, {'segmented-execution' if contract else 'full-attention'}]\n---",
         f"# {name}",
         _what(base, contract),
         _contract(contract) if contract else "",
@@ -42,14 +42,15 @@ def _what(base: str, contract: dict[str, Any] | None) -> str:
 
 def _contract(contract: dict[str, Any]) -> str:
     segment, carry, retrieval = contract["segment"], contract["carry"], contract["retrieval"]
-    long = sum(len(heads) for heads in contract["heads"]["long"])
+    policy, all_layers = contract["policy"], contract["heads"]["long"]
+    long = sum(len(heads) for heads in all_layers)
     rows = {
-        "policy": f"`{contract['policy']['name']}` (policy.js, SHA-256 `{contract['policy']['sha256'][:16]}…`)",
+        "policy": f"`{policy['name']}` (policy.js, SHA-256 `{policy['sha256'][:16]}…`)",
         "segment": f"{segment['min']} to {segment['max']} tokens, multiples of {segment['align']}",
         "carry": f"last {carry['size']} tokens, and the first {carry['sinks']} (sinks)",
         "retrieval": f"{retrieval['size']} rows, recipe `{retrieval['recipe']}`, "
         f"layers {', '.join(map(str, retrieval['layers'])) or 'none'}",
-        "long KV heads": f"{long} over {len(contract['heads']['long'])} layers",
+        "long KV heads": f"{long} over {len(all_layers)} layers",
         "gradient crosses": f"{contract['training']['truncation']} boundaries",
         "digest": f"`{contract['digest']}`",
     }
@@ -78,7 +79,10 @@ def _curve(progress: Progress) -> str:
     if not curve:
         return ""
     width = math.ceil(len(curve) / ROWS)
-    lines = ["| steps | tokens | mean loss (nats/token) | perplexity |", "| ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| steps | tokens | mean loss (nats/token) | perplexity |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
     for at in range(0, len(curve), width):
         rows = curve[at : at + width]
         loss = sum(row[3] for row in rows) / len(rows)
@@ -87,7 +91,8 @@ def _curve(progress: Progress) -> str:
             f"| {math.exp(min(loss, 700)):.2f} |"
         )
     scores = "".join(
-        f"\n\nHeld-out text, {when}: {nll:.4f} nats/token (perplexity {math.exp(min(nll, 700)):.2f})."
+        f"\n\nHeld-out text, {when}: {nll:.4f} nats/token, "
+        f"perplexity {math.exp(min(nll, 700)):.2f}."
         for when, nll in progress.scores.items()
     )
     return "### Curve\n\n" + "\n".join(lines) + scores

@@ -17,7 +17,7 @@ from lockstep.training.atomic import replace_directory
 from lockstep.training.progress import Progress
 from lockstep.training.settings import Job
 
-# Of the base model: everything that belongs to its tokenizer and to how it is prompted and licensed.
+# Of the base model: what belongs to its tokenizer and to how it is prompted and licensed.
 CARRIED = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -69,9 +69,7 @@ def save(
             _seal(directory, {**contract, "trained": state.trained()}, job.model / "policy.js")
         text = card.card(job, contract, state, documents)
         (directory / "README.md").write_text(text, encoding="utf-8")
-        progress.write(
-            directory, state, job.training.as_dict(), optimizer, parameters, identity
-        )
+        progress.write(directory, state, job.training.as_dict(), optimizer, parameters, identity)
 
     replace_directory(job.out, fill)
 

@@ -78,7 +78,7 @@ def read_text(path: Path) -> str:
             "LS_TRAIN_TEXT",
             f"expected UTF-8 text, got byte 0x{error.object[error.start]:02x} at offset "
             f"{error.start} of {path}",
-            "Convert it (iconv -f ... -t utf-8), or take it out with a pattern that begins with '!'.",
+            "Convert it (iconv -f ... -t utf-8), or take it out with a pattern '!file'.",
         ) from error
     except OSError as error:
         raise LockstepError(

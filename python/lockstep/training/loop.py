@@ -101,7 +101,9 @@ class Training:
 
     def _resumed(self) -> Progress:
         state = progress.read_state(self.job.out)
-        changed = differences(state["settings"], json.loads(json.dumps(self.job.training.as_dict())))
+        changed = differences(
+            state["settings"], json.loads(json.dumps(self.job.training.as_dict()))
+        )
         if state["mode"] != self.job.mode:
             changed.append(f"mode: {state['mode']!r} -> {self.job.mode!r}")
         if self.job.mode == "segmented":
@@ -111,8 +113,8 @@ class Training:
                 fields = contract_differences(old, self.contract)
                 raise LockstepError(
                     "LS_TRAIN_CONTRACT",
-                    f"expected the contract of {self.job.out} (digest {old['digest'][:16]}…), got "
-                    f"another: {'; '.join(fields) or 'digest'} differs",
+                    f"expected the contract of {self.job.out} (digest {old['digest'][:16]}…), "
+                    f"got another: {'; '.join(fields) or 'digest'} differs",
                     "A model is trained under one contract: undo the change, or start a new training "
                     "with another `out`.",
                 )
@@ -272,7 +274,7 @@ class Training:
 
 
 def own_contract(job: Job, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The contract as this job writes it: its own K, and what the base model saw under it before."""
+    """The contract as this job writes it: its own K, what the base model saw under it before."""
     path, earlier = job.base / "lockstep.json", None
     if path.is_file():
         base = json.loads(path.read_text(encoding="utf-8"))

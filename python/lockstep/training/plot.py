@@ -29,7 +29,11 @@ def write_png(path: Path, curve: list[list[float]], title: str) -> None:
     width = max(1, len(losses) // 20)
     if width > 1:
         axes.plot(
-            steps, smooth(losses, width), color="#1f5fa8", linewidth=2, label=f"mean of {width} steps"
+            steps,
+            smooth(losses, width),
+            color="#1f5fa8",
+            linewidth=2,
+            label=f"mean of {width} steps",
         )
         axes.legend(frameon=False)
     axes.set_title(title)

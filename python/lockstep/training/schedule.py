@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Budget:
     """How far a training has come. Exactly one of ``steps`` and ``minutes`` is set.
 
-    ``step`` counts optimizer steps done, ``seconds`` the time they took (loading, scoring and saving
-    excluded), so that a resumed training goes on where it stopped.
+    ``step`` counts optimizer steps done, ``seconds`` the time they took (without loading, scoring
+    and saving), so that a resumed training goes on where it stopped.
     """
 
     steps: int | None
@@ -37,7 +37,7 @@ class Budget:
 
     @property
     def next_progress(self) -> float:
-        """Share of the budget spent when the next step ends; what its learning rate is taken from."""
+        """Share of the budget spent when the next step ends: it sets the step's learning rate."""
         if self.steps is not None:
             return min(1.0, (self.step + 1) / self.steps)
         assert self.minutes is not None
@@ -45,7 +45,7 @@ class Budget:
 
     @property
     def done(self) -> bool:
-        """True when no further step fits. A time budget stops at the step that ends nearest to it."""
+        """True when no further step fits. Time ends with the step that ends nearest to it."""
         if self.steps is not None:
             return self.step >= self.steps
         assert self.minutes is not None

