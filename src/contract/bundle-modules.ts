@@ -55,8 +55,10 @@ export function bundlePlugin(names: ModuleNames): Plugin {
 
       async function load(name: string, namespace: string) {
         const file = names.files.get(`${namespace}:${name}`) as string;
+        const text = await readFile(file, 'utf8');
         return {
-          contents: await readFile(file, 'utf8'),
+          // tsc's maps lead out of dist/; places are given in the files that are bundled.
+          contents: text.replace(/\n\/\/# sourceMappingURL=\S+\s*$/, '\n'),
           loader: loaders[path.extname(file)] ?? ('js' as const),
           resolveDir: path.dirname(file),
         };
