@@ -29,12 +29,13 @@ DEFAULT = {"recipe": "anchors", "sinks": 4}
 
 
 def spec(model: nn.Module, **options) -> Spec:
-    """A spec with the default recipe and A = 4; heads mixed and layers 1 and 2 with a pool."""
+    """A spec with the default recipe and A = 4; heads mixed, a pool in all layers but the first."""
     config = model.config
     kv_heads = config.num_key_value_heads
     mixed = tuple((layer % kv_heads,) for layer in range(config.num_hidden_layers))
     defaults = {
-        "max": 16, "carry": 6, "retrieval_size": 8, "retrieval_layers": (1, 2), "long_heads": mixed,
+        "max": 16, "carry": 6, "retrieval_size": 8, "long_heads": mixed,
+        "retrieval_layers": tuple(range(1, config.num_hidden_layers)),
     }  # fmt: skip
     return Spec(**(defaults | DEFAULT | options))
 
