@@ -115,8 +115,8 @@ class Training:
                     "LS_TRAIN_CONTRACT",
                     f"expected the contract of {self.job.out} (digest {old['digest'][:16]}…), "
                     f"got another: {'; '.join(fields) or 'digest'} differs",
-                    "A model is trained under one contract: undo the change, or start a new training "
-                    "with another `out`.",
+                    "A model is trained under one contract: undo the change, or start a new "
+                    "training with another `out`.",
                 )
         if changed:
             raise LockstepError(

@@ -17,7 +17,7 @@ class Objective:
     """A loss over whole sequences, in nats summed over next tokens, and its gradient.
 
     mode ``segmented``: L_K of SEMANTICS.md 6, cut by the contract's own policy, the gradient
-    crossing ``truncation`` boundaries. mode ``full``: stock full attention of the same weights, the control.
+    crossing ``truncation`` boundaries. mode ``full``: stock full attention of the same weights.
     precision ``bfloat16``: matrix products in bfloat16 under float32 weights.
     """
 
