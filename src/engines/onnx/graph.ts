@@ -1,0 +1,84 @@
+// One run of the step graph: tokens of an open segment in, logits out, state rows appended in place.
+import * as ort from 'onnxruntime-node';
+import type { SequenceState } from '../../state/index.ts';
+import type { WorkerSetup } from './protocol.ts';
+
+type Feeds = Record<string, ort.Tensor>;
+
+export class StepGraph {
+  readonly #session: ort.InferenceSession;
+  readonly #half: number;
+  readonly #inputs: ReadonlySet<string>;
+  /** Tensors over state buffers. A buffer that grew is another array and gets another tensor. */
+  readonly #tensors = new WeakMap<Float32Array, ort.Tensor>();
+
+  private constructor(session: ort.InferenceSession, headDim: number) {
+    this.#session = session;
+    this.#half = headDim / 2;
+    this.#inputs = new Set(session.inputNames);
+  }
+
+  static async load(setup: WorkerSetup): Promise<StepGraph> {
+    const session = await ort.InferenceSession.create(setup.graph, {
+      executionProviders: ['cpu'],
+      intraOpNumThreads: setup.threads,
+      interOpNumThreads: 1,
+      graphOptimizationLevel: 'all',
+      // Every length would leave a plan behind.
+      enableMemPattern: false,
+      logSeverityLevel: 4,
+      extra: { session: { disable_prepacking: setup.prepack ? '0' : '1' } },
+    });
+    return new StepGraph(session, setup.layout.headDim);
+  }
+
+  /**
+   * Run the next tokens of the state's open segment.
+   *
+   * @param rows which of the tokens' logits are wanted
+   * @returns logits [rows, vocabulary]
+   */
+  async run(state: SequenceState, tokens: Int32Array, rows: number[]): Promise<Float32Array> {
+    const count = tokens.length;
+    const { cos, sin } = state.prepare(count);
+    const feeds: Feeds = {
+      ids: new ort.Tensor('int64', BigInt64Array.from(tokens, BigInt), [count]),
+      rows: new ort.Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
+      cos: new ort.Tensor('float32', cos, [count, this.#half]),
+      sin: new ort.Tensor('float32', sin, [count, this.#half]),
+    };
+    for (const name of ['local', 'long', 'bare'] as const) {
+      if (!this.#inputs.has(`${name}_last`)) continue;
+      const total = state.prefixRows(name) + state.openLength + count;
+      feeds[`${name}_last`] = new ort.Tensor('int32', Int32Array.of(total - 1), [1]);
+      feeds[`${name}_total`] = new ort.Tensor('int32', Int32Array.of(total), []);
+    }
+    const fetches: Record<string, ort.Tensor | null> = { logits: null };
+    for (const { group, buffer } of state.groups) {
+      const name = `${group.layer}.${group.kind}`;
+      const shape = [1, buffer.heads, buffer.capacity, buffer.dim];
+      // The same memory in and out: the attention node appends to it and copies nothing.
+      feeds[`${name}.keys`] = fetches[`${name}.keys.out`] = this.#tensor(buffer.keys, shape);
+      feeds[`${name}.values`] = fetches[`${name}.values.out`] = this.#tensor(buffer.values, shape);
+      if (group.prefix !== 'long') continue;
+      fetches[`${group.layer}.raw_queries`] = null;
+      fetches[`${group.layer}.raw_keys`] = null;
+    }
+    const out = await this.#session.run(feeds, fetches);
+    const floats = (name: string): Float32Array => (out[name] as ort.Tensor).data as Float32Array;
+    state.advance(count, (layer) => ({
+      queries: floats(`${layer}.raw_queries`),
+      keys: floats(`${layer}.raw_keys`),
+    }));
+    return floats('logits');
+  }
+
+  #tensor(data: Float32Array, shape: number[]): ort.Tensor {
+    let tensor = this.#tensors.get(data);
+    if (tensor === undefined) {
+      tensor = new ort.Tensor('float32', data, shape);
+      this.#tensors.set(data, tensor);
+    }
+    return tensor;
+  }
+}

@@ -1,0 +1,133 @@
+// What `lockstep export` wrote beside a graph, and the checks before it is believed.
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open, readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import { LockstepError } from '../../errors.ts';
+
+export const precisions = ['fp32', 'int8', 'int4'] as const;
+export type Precision = (typeof precisions)[number];
+
+const size = z.int().min(1);
+const metaSchema = z.object({
+  format: z.literal(1),
+  precision: z.enum(precisions),
+  digest: z.string(),
+  files: z.record(z.string(), z.object({ bytes: z.int().min(0), sha256: z.string() })),
+  weights: z.array(z.object({ name: z.string(), bytes: z.int(), sample: z.string() })),
+  model: z.object({
+    architecture: z.string(),
+    layers: size,
+    vocabulary: size,
+    queryHeads: size,
+    kvHeads: size,
+    headDim: size,
+    invFreq: z.array(z.number()),
+    attentionFactor: z.number(),
+  }),
+});
+
+/** The content of `onnx/<precision>/meta.json`. */
+export type Meta = z.infer<typeof metaSchema>;
+
+/** Folder of one precision's graph. */
+export function graphFolder(dir: string, precision: Precision): string {
+  return path.join(dir, 'onnx', precision);
+}
+
+/**
+ * Read and check an exported graph: the contract's digest, size and SHA-256 of its files, and that it
+ * is not older than the weights beside it.
+ *
+ * @throws LS_ENGINE_EXPORT when there is none; LS_ENGINE_DIGEST; LS_ENGINE_CORRUPT; LS_ENGINE_STALE
+ */
+export async function readGraph(dir: string, precision: Precision, digest: string): Promise<Meta> {
+  const folder = graphFolder(dir, precision);
+  const mend = `Export it again: lockstep export ${dir} --precision ${precision}`;
+  const meta = await readMeta(path.join(folder, 'meta.json'), precision, mend);
+  if (meta.digest !== digest) {
+    throw new LockstepError(
+      'LS_ENGINE_DIGEST',
+      `expected a graph exported under the contract ${digest}, got ${meta.digest}`,
+      { mend },
+    );
+  }
+  for (const [name, file] of Object.entries(meta.files)) {
+    const found = await digestFile(path.join(folder, name)).catch(() => null);
+    if (found?.bytes === file.bytes && found.sha256 === file.sha256) continue;
+    throw new LockstepError(
+      'LS_ENGINE_CORRUPT',
+      `expected ${path.join(folder, name)} as it was exported (${file.bytes} bytes), got ${found === null ? 'no such file' : `other content (${found.bytes} bytes)`}`,
+      { mend },
+    );
+  }
+  for (const file of meta.weights) {
+    const sample = await sampleFile(path.join(dir, file.name));
+    // A folder may hold the graph alone, to serve without Python.
+    if (sample === null || sample === file.sample) continue;
+    throw new LockstepError(
+      'LS_ENGINE_STALE',
+      `expected a graph of the weights in ${file.name}, got one exported from other weights`,
+      { mend },
+    );
+  }
+  return meta;
+}
+
+async function readMeta(file: string, precision: Precision, mend: string): Promise<Meta> {
+  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new LockstepError(
+      'LS_ENGINE_EXPORT',
+      `expected an exported ${precision} graph, got ${cause.code} for ${file}`,
+      { mend, cause },
+    );
+  });
+  let value: unknown = null;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // Told below, with everything else that is no meta.json.
+  }
+  const result = metaSchema.safeParse(value);
+  if (result.success && result.data.precision === precision) return result.data;
+  const issue = result.error?.issues[0];
+  throw new LockstepError(
+    'LS_ENGINE_CORRUPT',
+    `expected ${file} as it was exported, got other content${issue ? ` (${issue.path.join('.')}: ${issue.message})` : ''}`,
+    { mend },
+  );
+}
+
+async function digestFile(file: string): Promise<{ bytes: number; sha256: string }> {
+  const hash = createHash('sha256');
+  let bytes = 0;
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) {
+    hash.update(chunk as Buffer);
+    bytes += (chunk as Buffer).length;
+  }
+  return { bytes, sha256: hash.digest('hex') };
+}
+
+const samples = 256;
+const sampleBytes = 4096;
+
+/** SHA-256 of 256 evenly spaced blocks (`fingerprint` in onnx_weights.py); null without the file. */
+async function sampleFile(file: string): Promise<string | null> {
+  const found = await stat(file).catch(() => null);
+  if (found === null) return null;
+  const hash = createHash('sha256');
+  const handle = await open(file);
+  try {
+    const block = Buffer.alloc(sampleBytes);
+    const last = Math.max(0, found.size - sampleBytes);
+    for (let sample = 0; sample < samples; sample++) {
+      const at = Math.floor((last * sample) / (samples - 1));
+      const { bytesRead } = await handle.read(block, 0, sampleBytes, at);
+      hash.update(block.subarray(0, bytesRead));
+    }
+  } finally {
+    await handle.close();
+  }
+  return hash.digest('hex');
+}

@@ -1,0 +1,53 @@
+// What the engine and its worker thread say to each other.
+import type { Layout, RetrievedRows, Rotation, StateMemory } from '../../state/index.ts';
+import type { Rows } from '../engine.ts';
+
+/** How a worker is started. */
+export interface WorkerSetup {
+  graph: string;
+  layout: Layout;
+  rotation: Rotation;
+  vocabulary: number;
+  threads: number;
+  /** Tokens of one run of the graph; a longer step takes several, other sessions in between. */
+  pieceTokens: number;
+  /** Pack weights when the graph is loaded (quantized graphs need it, fp32 is slower with it). */
+  prepack: boolean;
+}
+
+export type Request =
+  | { kind: 'open'; session: number }
+  | { kind: 'fork'; session: number; from: number }
+  | { kind: 'step'; session: number; tokens: Int32Array; rows: Rows; close: boolean }
+  | { kind: 'replace'; session: number; retrieved: RetrievedRows[] }
+  | { kind: 'memory'; session: number }
+  | { kind: 'close'; session: number };
+
+export interface Stepped {
+  logits: Float32Array;
+  rows: number;
+  boundary: { at: number; retrieved: RetrievedRows[] } | null;
+}
+
+/** What a request is answered with, by its kind. */
+export interface Answers {
+  open: null;
+  fork: null;
+  step: Stepped;
+  replace: null;
+  memory: StateMemory;
+  close: null;
+}
+
+export interface Failure {
+  code: string;
+  message: string;
+  mend?: string;
+}
+
+/** `call` numbers pair a request with its answer; the answer to number 0 says that the graph runs. */
+export type ToWorker = { call: number } & Request;
+export type FromWorker = { call: number } & (
+  | { answer: Answers[Request['kind']] }
+  | { failure: Failure }
+);

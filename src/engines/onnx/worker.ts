@@ -1,0 +1,164 @@
+// The worker thread: the graph, and the state of every session.
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { LockstepError } from '../../errors.ts';
+import { SequenceState } from '../../state/index.ts';
+import { StepGraph } from './graph.ts';
+import type {
+  Answers,
+  Failure,
+  FromWorker,
+  Request,
+  Stepped,
+  ToWorker,
+  WorkerSetup,
+} from './protocol.ts';
+import { type Job, Scheduler } from './scheduler.ts';
+
+const setup = workerData as WorkerSetup;
+const port = parentPort as MessagePort;
+const sessions = new Map<number, SequenceState>();
+const scheduler = new Scheduler();
+
+function reply(message: FromWorker, transfer: ArrayBuffer[] = []): void {
+  port.postMessage(message, transfer);
+}
+
+function failureOf(error: unknown): Failure {
+  if (error instanceof LockstepError) return { ...error.toJSON() };
+  const message = error instanceof Error ? error.message : String(error);
+  return {
+    code: 'LS_ENGINE_RUN',
+    message: `expected the step to run, got: ${message.slice(0, 400)}`,
+    mend: 'Close the session; where it happens again, export the graph again.',
+  };
+}
+
+function stateOf(session: number): SequenceState {
+  const state = sessions.get(session);
+  if (state !== undefined) return state;
+  throw new LockstepError('LS_ENGINE_SESSION', 'expected an open session, got a closed one');
+}
+
+/** A step, run in pieces of at most `pieceTokens`. */
+class StepJob implements Job {
+  readonly #graph: StepGraph;
+  readonly #state: SequenceState;
+  readonly #request: Request & { kind: 'step' };
+  readonly #call: number;
+  readonly #logits: Float32Array;
+  readonly #rows: number;
+  #at = 0;
+  #boundary: Stepped['boundary'] = null;
+
+  constructor(
+    graph: StepGraph,
+    state: SequenceState,
+    request: Request & { kind: 'step' },
+    call: number,
+  ) {
+    this.#graph = graph;
+    this.#state = state;
+    this.#request = request;
+    this.#call = call;
+    const { rows, tokens } = request;
+    this.#rows = rows === 'none' ? 0 : rows === 'last' ? Math.min(1, tokens.length) : tokens.length;
+    this.#logits = new Float32Array(this.#rows * setup.vocabulary);
+  }
+
+  async next(): Promise<boolean> {
+    const { tokens, rows, close } = this.#request;
+    const piece = tokens.subarray(this.#at, this.#at + setup.pieceTokens);
+    const end = this.#at + piece.length;
+    if (piece.length > 0) {
+      const last = rows === 'last' && end === tokens.length ? [piece.length - 1] : [];
+      const wanted = rows === 'all' ? Array.from(piece.keys()) : last;
+      const logits = await this.#graph.run(this.#state, piece, wanted);
+      this.#logits.set(logits, rows === 'all' ? this.#at * setup.vocabulary : 0);
+    }
+    this.#at = end;
+    if (end < tokens.length) return false;
+    if (close) {
+      const retrieved = this.#state.close();
+      this.#boundary = { at: this.#state.position, retrieved };
+    }
+    return true;
+  }
+
+  settle(error?: unknown): void {
+    if (error !== undefined) {
+      reply({ call: this.#call, failure: failureOf(error) });
+      return;
+    }
+    const answer = { logits: this.#logits, rows: this.#rows, boundary: this.#boundary };
+    reply({ call: this.#call, answer }, [this.#logits.buffer as ArrayBuffer]);
+  }
+}
+
+/** Work that waits for the steps before it and is done at once. */
+function after(call: number, work: () => Answers[Request['kind']]): Job {
+  let answer: Answers[Request['kind']] = null;
+  return {
+    next: async () => {
+      answer = work();
+      return true;
+    },
+    settle: (error) =>
+      reply(error === undefined ? { call, answer } : { call, failure: failureOf(error) }),
+  };
+}
+
+const closedMeanwhile = new LockstepError(
+  'LS_ENGINE_SESSION',
+  'expected an open session, got one closed meanwhile',
+);
+
+function handle(graph: StepGraph, request: ToWorker): void {
+  const { call, session, kind } = request;
+  if (kind === 'open') {
+    sessions.set(session, new SequenceState(setup.layout, setup.rotation));
+    reply({ call, answer: null });
+  } else if (kind === 'close') {
+    sessions.delete(session);
+    scheduler.cancel(session, closedMeanwhile);
+    reply({ call, answer: null });
+  } else if (kind === 'step') {
+    scheduler.add(session, new StepJob(graph, stateOf(session), request, call));
+  } else if (kind === 'fork') {
+    const fork = (): null => {
+      sessions.set(session, stateOf(request.from).fork());
+      return null;
+    };
+    scheduler.add(request.from, after(call, fork));
+  } else if (kind === 'replace') {
+    const replace = (): null => {
+      stateOf(session).replaceRetrieved(request.retrieved);
+      return null;
+    };
+    scheduler.add(session, after(call, replace));
+  } else {
+    scheduler.add(
+      session,
+      after(call, () => stateOf(session).memory()),
+    );
+  }
+}
+
+try {
+  const graph = await StepGraph.load(setup);
+  port.on('message', (request: ToWorker) => {
+    try {
+      handle(graph, request);
+    } catch (error) {
+      reply({ call: request.call, failure: failureOf(error) });
+    }
+  });
+  reply({ call: 0, answer: null });
+} catch (error) {
+  const message = error instanceof Error ? error.message : String(error);
+  const failure: Failure = {
+    code: 'LS_ENGINE_LOAD',
+    message: `expected onnxruntime to load ${setup.graph}, got: ${message.slice(0, 400)}`,
+    mend: 'Export the graph again: lockstep export DIR',
+  };
+  reply({ call: 0, failure });
+}

@@ -1,0 +1,154 @@
+// Scores of query vectors against pool keys: float32 products, summed in float64 in order of the
+// dimension, rounded to float32 (SEMANTICS.md 4); float64 rows stay float64 throughout.
+import type { Reals } from './means.ts';
+
+/** Keys [rows, dim] that lie together; `data` may be longer. */
+export interface KeyChunk {
+  data: Reals;
+  rows: number;
+}
+
+export interface Scored {
+  position: number;
+  score: number;
+}
+
+/** Query vectors scored together: as many independent sums keep the processor's adders busy. */
+const lanes = 4;
+
+/** The score of one query against every key. */
+export function scoresOf(query: Reals, chunks: readonly KeyChunk[], dim: number): Reals {
+  const length = chunks.reduce((sum, chunk) => sum + chunk.rows, 0);
+  const out = query instanceof Float64Array ? new Float64Array(length) : new Float32Array(length);
+  let first = 0;
+  for (const { data, rows } of chunks) {
+    const block = new Float64Array(rows * lanes);
+    scoreBlock([query, query, query, query], data, rows, dim, block);
+    for (let row = 0; row < rows; row++) out[first + row] = block[row * lanes] as number;
+    first += rows;
+  }
+  return out;
+}
+
+/** The `few` best keys of every query vector, equal scores to the lower position. */
+export function bestFew(
+  vectors: readonly Reals[],
+  chunks: readonly KeyChunk[],
+  dim: number,
+  few: number,
+): Scored[] {
+  const bests = vectors.map(() => new Best(few));
+  const largest = chunks.reduce((most, chunk) => Math.max(most, chunk.rows), 0);
+  const block = new Float64Array(largest * lanes);
+  for (let at = 0; at < vectors.length; at += lanes) {
+    const group = Array.from(
+      { length: lanes },
+      (_, i) => vectors[at + i] ?? (vectors[at] as Reals),
+    );
+    const wanted = Math.min(lanes, vectors.length - at);
+    let first = 0;
+    for (const { data, rows } of chunks) {
+      scoreBlock(group, data, rows, dim, block);
+      for (let lane = 0; lane < wanted; lane++) {
+        (bests[at + lane] as Best).take(block, lane, rows, first);
+      }
+      first += rows;
+    }
+  }
+  return bests.flatMap((best) => best.found);
+}
+
+/** Fills out[row * 4 + lane] with the score of `queries[lane]` and key `row`. */
+function scoreBlock(
+  queries: readonly Reals[],
+  keys: Reals,
+  rows: number,
+  dim: number,
+  out: Float64Array,
+): void {
+  if (keys instanceof Float32Array && queries.every((query) => query instanceof Float32Array)) {
+    scoreFloat32(queries as Float32Array[], keys, rows, dim, out);
+  } else {
+    scoreFloat64(queries, keys, rows, dim, out);
+  }
+}
+
+function scoreFloat32(
+  queries: readonly Float32Array[],
+  keys: Float32Array,
+  rows: number,
+  dim: number,
+  out: Float64Array,
+): void {
+  const [q0, q1, q2, q3] = queries as [Float32Array, Float32Array, Float32Array, Float32Array];
+  for (let row = 0, base = 0; row < rows; row++, base += dim) {
+    let s0 = 0;
+    let s1 = 0;
+    let s2 = 0;
+    let s3 = 0;
+    for (let d = 0; d < dim; d++) {
+      const key = keys[base + d] as number;
+      s0 += Math.fround(key * (q0[d] as number));
+      s1 += Math.fround(key * (q1[d] as number));
+      s2 += Math.fround(key * (q2[d] as number));
+      s3 += Math.fround(key * (q3[d] as number));
+    }
+    const at = row * lanes;
+    out[at] = Math.fround(s0);
+    out[at + 1] = Math.fround(s1);
+    out[at + 2] = Math.fround(s2);
+    out[at + 3] = Math.fround(s3);
+  }
+}
+
+function scoreFloat64(
+  queries: readonly Reals[],
+  keys: Reals,
+  rows: number,
+  dim: number,
+  out: Float64Array,
+): void {
+  for (let row = 0; row < rows; row++) {
+    for (let lane = 0; lane < lanes; lane++) {
+      const query = queries[lane] as Reals;
+      let sum = 0;
+      for (let d = 0; d < dim; d++) sum += (keys[row * dim + d] as number) * (query[d] as number);
+      out[row * lanes + lane] = sum;
+    }
+  }
+}
+
+/** The best few of scores that come in order of position. */
+class Best {
+  readonly found: Scored[] = [];
+  readonly #size: number;
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  /** Scores of positions first, first + 1, ... in one lane of a block. */
+  take(block: Float64Array, lane: number, rows: number, first: number): void {
+    const { found } = this;
+    let worst = found.length < this.#size ? Number.NEGATIVE_INFINITY : this.#worst();
+    for (let row = 0; row < rows; row++) {
+      const score = block[row * lanes + lane] as number;
+      // Written so that NaN is taken in: the caller refuses it.
+      if (found.length >= this.#size && score <= worst) continue;
+      this.#insert({ position: first + row, score });
+      worst = this.#worst();
+    }
+  }
+
+  #worst(): number {
+    return (this.found[this.found.length - 1] as Scored).score;
+  }
+
+  /** After all of at least its score: an equal one that came before has the lower position. */
+  #insert(scored: Scored): void {
+    let at = this.found.length;
+    while (at > 0 && (this.found[at - 1] as Scored).score < scored.score) at--;
+    this.found.splice(at, 0, scored);
+    if (this.found.length > this.#size) this.found.pop();
+  }
+}

@@ -1,0 +1,163 @@
+// Everything a runtime keeps of one sequence between steps: sinks, carry, pool, retrieved rows, and
+// the open segment (SEMANTICS.md 1).
+import { LockstepError } from '../errors.ts';
+import { GroupState } from './group.ts';
+import type { Layout } from './layout.ts';
+import { type Angles, anglesOf, type Rotation } from './rotation.ts';
+
+/** What one long layer retrieved at a boundary. */
+export interface RetrievedRows {
+  layer: number;
+  /** Per long head: pool positions, ascending. */
+  positions: Int32Array[];
+}
+
+/** Bytes that a sequence holds, by part. */
+export interface StateMemory {
+  sinks: number;
+  carry: number;
+  pool: number;
+  retrieved: number;
+  open: number;
+  total: number;
+  fullAttention: number;
+}
+
+/** Raw (unrotated) queries [T, Hq_long, D] and keys [T, H_long, D] of a piece in one long layer. */
+export interface RawRows {
+  queries: Float32Array;
+  keys: Float32Array;
+}
+
+export class SequenceState {
+  readonly layout: Layout;
+  readonly rotation: Rotation;
+  groups: GroupState[];
+  /** Tokens run so far. */
+  position = 0;
+  /** First token of the open segment. */
+  start = 0;
+
+  constructor(layout: Layout, rotation: Rotation) {
+    this.layout = layout;
+    this.rotation = rotation;
+    this.groups = layout.groups.map((group) => new GroupState(group, layout, rotation));
+  }
+
+  get openLength(): number {
+    return this.position - this.start;
+  }
+
+  /** Rows of a group's prefix, by the prefix's name. The same for all groups of that name. */
+  prefixRows(name: 'local' | 'long' | 'bare'): number {
+    return this.groups.find(({ group }) => group.prefix === name)?.prefix ?? 0;
+  }
+
+  /**
+   * Make room for the next `tokens` of the open segment.
+   *
+   * @returns cos and sin of their positions
+   * @throws LS_STATE_LENGTH when they do not fit the segment
+   */
+  prepare(tokens: number): Angles {
+    const room = this.layout.segment - this.openLength;
+    if (tokens > room) {
+      throw new LockstepError(
+        'LS_STATE_LENGTH',
+        `expected at most ${room} more tokens in the open segment, got ${tokens}`,
+        { mend: 'Close the segment where the policy cuts.' },
+      );
+    }
+    for (const state of this.groups) {
+      const used = state.prefix + this.openLength;
+      state.buffer.reserve(used + tokens, used);
+    }
+    return anglesOf(this.rotation, this.position, tokens);
+  }
+
+  /** The rows of `tokens` prepared tokens are in the buffers; `raw` gives those of pooled layers. */
+  advance(tokens: number, raw: (layer: number) => RawRows): void {
+    for (const state of this.groups) {
+      if (state.pool === null) continue;
+      const { queries, keys } = raw(state.group.layer);
+      state.take(queries, keys, this.position, this.start, tokens);
+    }
+    this.position += tokens;
+  }
+
+  /**
+   * Close the open segment: its end becomes a boundary.
+   *
+   * @throws LS_STATE_EMPTY when it has no tokens
+   */
+  close(): RetrievedRows[] {
+    if (this.openLength === 0) {
+      throw new LockstepError(
+        'LS_STATE_EMPTY',
+        'expected tokens in the segment to close, got an empty one',
+        { mend: 'Step at least one token before closing.' },
+      );
+    }
+    const retrieved: RetrievedRows[] = [];
+    for (const state of this.groups) {
+      const positions = state.close({ start: this.start, end: this.position });
+      if (positions !== null) retrieved.push({ layer: state.group.layer, positions });
+    }
+    this.start = this.position;
+    return retrieved;
+  }
+
+  /**
+   * Go on with other pool positions than the last boundary chose.
+   *
+   * @throws LS_STATE_OPEN once the next segment has tokens; LS_STATE_POSITIONS when they do not fit
+   */
+  replaceRetrieved(retrieved: readonly RetrievedRows[]): void {
+    if (this.openLength > 0 || this.position === 0) {
+      throw new LockstepError(
+        'LS_STATE_OPEN',
+        `expected a fresh boundary, got a segment with ${this.openLength} tokens`,
+        { mend: 'Replace retrieved rows right after a step that closed a segment.' },
+      );
+    }
+    const chosen = retrieved.map(({ layer, positions }) => {
+      const state = this.groups.find((g) => g.pool !== null && g.group.layer === layer);
+      const size = state?.pool?.length ?? 0;
+      const count = Math.min(this.layout.retrieval, size);
+      const fits =
+        state !== undefined &&
+        positions.length === state.group.heads &&
+        positions.every((list) => list.length === count && list.every((p) => p >= 0 && p < size));
+      if (!fits) {
+        throw new LockstepError(
+          'LS_STATE_POSITIONS',
+          `expected ${count} pool positions in 0..${size - 1} for each long head of layer ${layer}, got ${positions.map((list) => list.length).join(', ') || 'none'}`,
+          { mend: 'Pass the positions that another runtime retrieved at the same boundary.' },
+        );
+      }
+      return { state, positions };
+    });
+    for (const { state, positions } of chosen) state.retrieve(positions, this.position);
+  }
+
+  memory(): StateMemory {
+    const { kvHeads, headDim, layers } = this.layout;
+    const fullAttention = this.position * layers * kvHeads * headDim * 2 * 4;
+    const sum = { sinks: 0, carry: 0, pool: 0, retrieved: 0, open: 0 };
+    for (const state of this.groups) {
+      const part = state.memory();
+      for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += part[name];
+    }
+    const total = sum.sinks + sum.carry + sum.pool + sum.retrieved + sum.open;
+    return { ...sum, total, fullAttention };
+  }
+
+  /** An independent copy; full pages of the pools are shared. */
+  fork(): SequenceState {
+    const twin = new SequenceState(this.layout, this.rotation);
+    twin.groups = this.groups.map((state) => state.fork(this.openLength));
+    twin.position = this.position;
+    twin.start = this.start;
+    return twin;
+  }
+}
