@@ -9,8 +9,11 @@ import { exitCodes, printError } from './output.ts';
 // Loaded when named, so that `lockstep plan` does not wait for onnxruntime.
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   attach: async () => (await import('./attach.ts')).attachCommand(),
+  doctor: async () => (await import('./doctor.ts')).doctorCommand(),
+  perplexity: async () => (await import('./perplexity.ts')).perplexityCommand(),
   plan: async () => (await import('./plan.ts')).planCommand(),
   train: async () => (await import('./train.ts')).trainCommand(),
+  verify: async () => (await import('./verify.ts')).verifyCommand(),
 };
 
 /** Build the program with the named subcommand; with all of them for help and for misspellings. */
