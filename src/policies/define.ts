@@ -74,6 +74,12 @@ export function definePolicy<
 
   const revive = (params: Params): Policy => {
     const own = params as Widen<P>;
+    // Tables are the same object token after token.
+    let context: PolicyContext<Widen<P>, Tables> | undefined;
+    const contextOf = (tables: Json): PolicyContext<Widen<P>, Tables> => {
+      if (context?.tables !== tables) context = { params: own, tables: tables as Tables };
+      return context;
+    };
     return seal(
       {
         kind: 'policy',
@@ -82,9 +88,8 @@ export function definePolicy<
         prepare: (vocabulary) => definition.prepare?.(vocabulary, own) ?? null,
         start: () => (definition.start === undefined ? {} : definition.start(own)),
         push: (state, token, tables) =>
-          definition.push(state as State, token, { params: own, tables: tables as Tables }),
-        cut: (state, tables) =>
-          definition.cut?.(state as State, { params: own, tables: tables as Tables }),
+          definition.push(state as State, token, contextOf(tables)),
+        cut: (state, tables) => definition.cut?.(state as State, contextOf(tables)),
       },
       origin,
     );

@@ -7,10 +7,10 @@ const { make, origin } = defineCombinator('after', import.meta.url, (params) => 
   const tokens = params['tokens'] as number;
   return {
     start: () => ({ length: 0 }),
-    push: (state, answers) => {
+    push: (state, asked) => {
       const own = state as { length: number };
       own.length += 1;
-      return answers[0] === true && own.length >= tokens;
+      return asked && own.length >= tokens;
     },
     cut: (state) => {
       (state as { length: number }).length = 0;

@@ -13,7 +13,8 @@ import {
 /** The part of a combinator that differs: state and what it does with the answers. */
 export interface Combination {
   start(): unknown;
-  push(state: unknown, answers: readonly boolean[]): boolean;
+  /** `asked`: at least one of the held policies asks for a cut after this token. */
+  push(state: unknown, asked: boolean): boolean;
   cut(state: unknown): void;
 }
 
@@ -46,14 +47,14 @@ export function defineCombinator(
         start: () => ({ own: start(), policies: policies.map((policy) => policy.start()) }),
         push: (state, token, tables) => {
           const held = state as CombinedState;
-          const answers: boolean[] = [];
+          let asked = false;
           for (let i = 0; i < policies.length; i++) {
             const answer = policies[i]?.push(held.policies[i], token, tablesOf(tables, i)) as boolean;
             // Not an answer: passed up for the planner to refuse.
             if (typeof answer !== 'boolean') return answer;
-            answers.push(answer);
+            if (answer) asked = true;
           }
-          return push(held.own, answers);
+          return push(held.own, asked);
         },
         cut: (state, tables) => {
           const held = state as CombinedState;

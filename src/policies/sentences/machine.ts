@@ -27,8 +27,11 @@ type At =
   | { kind: 'cut'; spaced: boolean };
 
 interface State {
-  /** What is open; one level, as prose seldom nests. First, so that it orders the states. */
-  open: 'none' | 'quote' | 'bracket';
+  /**
+   * What is open; one level, as prose seldom nests. A bracket opened within a sentence is an aside:
+   * the sentence goes on after it. First, so that it orders the states.
+   */
+  open: 'none' | 'quote' | 'bracket' | 'aside';
   at: At;
 }
 
@@ -131,7 +134,8 @@ export function sentenceMachine(abbreviations: readonly string[]): TextMachine<S
       case 'stop':
         return { open, at: stop(at) };
       case 'bang':
-        return { open, at: end };
+        // "?!" in two tokens: the cut is made.
+        return { open, at: at.kind === 'cut' && !at.spaced ? at : end };
       case 'ellipsis':
         return { open, at: { kind: 'ellipsis' } };
       case 'straight':
@@ -143,8 +147,10 @@ export function sentenceMachine(abbreviations: readonly string[]): TextMachine<S
       case 'closeQuote':
         return { open: open === 'quote' ? 'none' : open, at: closed(at) };
       case 'openBracket':
-        return { open: open === 'none' ? 'bracket' : open, at: gap };
+        if (open !== 'none') return { open, at: gap };
+        return { open: betweenSentences(at) ? 'bracket' : 'aside', at: gap };
       case 'closeBracket':
+        if (open === 'aside') return { open: 'none', at: word };
         return { open: open === 'bracket' ? 'none' : open, at: closed(at) };
       case 'apostrophe':
         // Inside a word ("don't") the word goes on; after a sentence end it closes.
@@ -177,7 +183,7 @@ export function sentenceMachine(abbreviations: readonly string[]): TextMachine<S
   };
 
   return {
-    start: { open: 'none', at: gap },
+    start: { open: 'none', at: { kind: 'cut', spaced: true } },
     classes: classes.length,
     classify: (character) => {
       const name = characters[character];
@@ -227,6 +233,11 @@ function closed(at: At): At {
     default:
       return word;
   }
+}
+
+/** Whether what comes now begins a sentence. */
+function betweenSentences(at: At): boolean {
+  return at.kind === 'rest' || at.kind === 'blank' || at.kind === 'end' || at.kind === 'cut';
 }
 
 /** Whether a straight quote here opens rather than closes. */

@@ -1,0 +1,20 @@
+import { expect, it } from 'vitest';
+import { characters, segmentsOf } from '../../../test/helpers/policy.ts';
+import { fixed } from './fixed.ts';
+
+it('cuts every size tokens', () => {
+  expect(segmentsOf(fixed({ size: 3 }), characters('abcdefgh'))).toEqual(['abc', 'def', 'gh']);
+});
+
+it('counts from the last actual cut, not from the last request', () => {
+  const limits = { min: 2, max: 4, align: 2 };
+  expect(segmentsOf(fixed({ size: 3 }), characters('abcdefghij'), limits)).toEqual([
+    'abcd',
+    'efgh',
+    'ij',
+  ]);
+});
+
+it('refuses a size below one', () => {
+  expect(() => fixed({ size: 0 })).toThrow('fixed.size: expected an integer >= 1, got 0');
+});
