@@ -1,0 +1,309 @@
+// The page in a real browser, in front of a real server and a toy engine.
+import { rm } from 'node:fs/promises';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { createServer, type LockstepServer, type ServerOptions } from '../src/server/index.ts';
+import { complaintsOf, launch } from './browser.ts';
+import { makeToy, type Toy, ToyEngine, type ToyFaults } from './server-toy.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
+type Any = any;
+
+let toy: Toy;
+let browser: Browser;
+let server: LockstepServer | null = null;
+let engine: ToyEngine;
+let page: Page;
+let url: string;
+let complaints: string[];
+
+beforeAll(async () => {
+  [toy, browser] = await Promise.all([makeToy(), launch()]);
+});
+beforeEach(async () => {
+  page = await browser.newPage({ viewport: { width: 1360, height: 900 } });
+  page.setDefaultTimeout(15_000);
+});
+afterEach(async () => {
+  await page.close();
+  await server?.close();
+  server = null;
+});
+afterAll(async () => {
+  await browser?.close();
+  await rm(toy.dir, { recursive: true, force: true });
+});
+
+async function show(faults: ToyFaults = {}, options: ServerOptions = {}): Promise<void> {
+  engine = new ToyEngine(toy, faults);
+  server = createServer({
+    engine,
+    tokenizer: toy.tokenizer,
+    contract: toy.files,
+    options: { model: 'toy', drainMs: 100, ...options },
+  });
+  ({ url } = await server.listen(0));
+  complaints = complaintsOf(page, url);
+  await page.goto(url);
+}
+
+async function mostTokens(count: number): Promise<void> {
+  await page.click('.settings summary');
+  await page.fill('#most', String(count));
+  await page.click('.settings summary');
+}
+
+/** The bands that are shown: each segment's text, without its tag. */
+function bands(): Promise<string[]> {
+  return page.$$eval('#sequence .seg', (all) =>
+    all.map((band) => {
+      const copy = band.cloneNode(true) as HTMLElement;
+      copy.querySelector('.tag')?.remove();
+      return copy.textContent ?? '';
+    }),
+  );
+}
+
+async function planOf(text: string): Promise<Any> {
+  const response = await fetch(`${url}/lockstep/plan`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ text }),
+  });
+  return response.json();
+}
+
+const TEXT =
+  'The rain fell in torrents. It stopped? It did not!\nRattling along the housetops, and fiercely agitating the scanty flame of the lamps — été ☃.';
+
+test('typing shows the segments that /lockstep/plan gives', async () => {
+  await show();
+  await page.click('#tab-cut');
+  for (const text of [TEXT, `${TEXT} ${TEXT}`, '🌊 a. '.repeat(30)]) {
+    await page.fill('#text', text);
+    const plan = await planOf(text);
+    await expect.poll(bands).toEqual(plan.segments.map((segment: Any) => segment.text));
+    expect(await page.locator('#strip svg [class^="band-"]').count()).toBe(plan.segments.length);
+    expect(await page.locator('#strip .cutline').count()).toBe(plan.boundaries.length);
+  }
+  await page.fill('#text', '');
+  await expect.poll(bands).toEqual([]);
+  expect(complaints).toEqual([]);
+});
+
+test('chat streams, and segments, carry, sinks and retrieved spans are drawn', async () => {
+  await show({ delayMs: 4 });
+  await mostTokens(120);
+  await page.fill('#message', TEXT);
+  await page.keyboard.press('Enter');
+  const held = new Set<string>();
+  await expect
+    .poll(async () => {
+      held.add(`${await page.textContent('#held')} of ${await page.textContent('#full')}`);
+      return page.locator('.meta').count();
+    }, { timeout: 20_000, interval: 30 })
+    .toBe(1);
+  // The bars moved while it ran.
+  expect(held.size).toBeGreaterThan(4);
+  const answer = await page.textContent('.bubble.assistant');
+  expect(answer?.length).toBeGreaterThan(100);
+  const shown = (await bands()).join('');
+  expect(shown).toContain(`<|user|>${TEXT}<|end|><|assistant|>`);
+  // The last sampled token has not run.
+  expect(shown.endsWith(`${(answer ?? '').slice(0, -1)}`)).toBe(true);
+  const plan = await planOf(shown);
+  expect(await bands()).toEqual(plan.segments.map((segment: Any) => segment.text));
+
+  for (const role of ['sinks', 'carry', 'own', 'retrieved']) {
+    expect(await page.locator(`#strip .fill-${role}`).count(), role).toBeGreaterThan(0);
+  }
+  expect(await page.textContent('#readout')).toMatch(/sees .* of .* 4 sinks, 24 carried/);
+  await page.selectOption('#lens', { label: 'Layer 2, head 1' });
+  await expect.poll(() => page.textContent('#readout')).toMatch(/4 sinks, 8 retrieved/);
+  expect(await page.locator('#mask .fill-retrieved').count()).toBeGreaterThan(3);
+  expect(await page.locator('#mask .fill-carry').count()).toBe(0);
+
+  const width = (part: string) =>
+    page.$eval(part, (bar) => Number.parseFloat((bar as HTMLElement).style.width));
+  expect(await width('#bar-full i')).toBe(100);
+  for (const part of ['carry', 'sinks', 'pool', 'retrieved', 'open']) {
+    const share = await width(`#bar-held [data-part=${part}]`);
+    expect(share).toBeGreaterThan(0);
+    expect(share).toBeLessThan(60);
+  }
+  expect(complaints).toEqual([]);
+});
+
+test('pointing at a token lights what it sees and nothing else', async () => {
+  await show();
+  await page.click('#tab-cut');
+  const text = TEXT.repeat(2);
+  await page.fill('#text', text);
+  const plan = await planOf(text);
+  await expect.poll(() => page.locator('#sequence .t').count()).toBe(plan.tokens.length);
+  const at = plan.segments[2].start + 5;
+  await page.locator(`#sequence .t[data-i="${at}"]`).hover();
+  await expect.poll(() => page.locator('#sequence .t.at').count()).toBe(1);
+  const lit = async (role: string) =>
+    page.$$eval(`#sequence .see-${role}`, (all) => all.map((one) => Number((one as HTMLElement).dataset['i'])));
+  const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+  const s = plan.segments[2].start;
+  expect(await lit('sinks')).toEqual(range(0, 4));
+  expect(await lit('carry')).toEqual(range(s - 24, s));
+  expect(await lit('own')).toEqual(range(s, at + 1));
+  await page.mouse.move(5, 5);
+  await expect.poll(() => page.locator('#sequence.lit').count()).toBe(0);
+});
+
+test('the conversation goes on, and Stop frees the session', async () => {
+  await show({ delayMs: 10 });
+  await mostTokens(20);
+  for (const [turn, text] of ['First.', 'Second.'].entries()) {
+    await page.fill('#message', text);
+    await page.click('#send');
+    await expect.poll(() => page.locator('.meta').count(), { timeout: 20_000 }).toBe(turn + 1);
+  }
+  const shown = (await bands()).join('');
+  const first = await page.locator('.bubble.assistant').first().textContent();
+  expect(shown).toContain(`<|user|>First.<|end|><|assistant|>${first}<|end|><|user|>Second.`);
+  await mostTokens(5000);
+  await page.fill('#message', 'Third.');
+  await page.click('#send');
+  await expect.poll(() => page.locator('.bubble.assistant').last().textContent()).toMatch(/.{5}/);
+  expect(engine.sessions).toBe(1);
+  await page.click('#send');
+  await expect.poll(() => engine.sessions).toBe(0);
+  await expect.poll(() => page.locator('.meta').last().textContent()).toBe('Stopped.');
+  expect(await page.textContent('#send')).toBe('Send');
+  expect(complaints).toEqual([]);
+});
+
+test('errors are said in words, and the message is not lost', async () => {
+  await show({ failAt: 30 }, { maxTokens: 400, maxBodyBytes: 20_000 });
+  await mostTokens(100);
+  await page.fill('#message', 'A message that fails on its way.');
+  await page.click('#send');
+  await expect.poll(() => page.textContent('#alert')).toContain('expected finite logits');
+  expect(await page.inputValue('#message')).toBe('A message that fails on its way.');
+  await page.click('#alert button');
+  expect(await page.isVisible('#alert')).toBe(false);
+  engine.faults = {};
+  await page.fill('#message', 'x'.repeat(500));
+  await page.click('#send');
+  await expect.poll(() => page.textContent('#alert')).toContain('session limit');
+  await page.click('#tab-cut');
+  await page.fill('#text', 'x'.repeat(30_000));
+  await expect.poll(() => page.textContent('#alert')).toContain('at most 20000 bytes');
+  await server?.close();
+  await page.fill('#text', 'y');
+  await expect.poll(() => page.textContent('#alert')).toContain('cannot be reached');
+});
+
+test('a server with a key asks for it once', async () => {
+  await show({}, { apiKey: 'open sesame' });
+  await page.waitForSelector('#key-dialog[open]');
+  await page.fill('#key', 'open sesame');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.chip');
+  await page.click('#tab-cut');
+  await page.fill('#text', 'A text. Another one.');
+  await expect.poll(bands).not.toEqual([]);
+});
+
+test('the keyboard reaches everything, and what is drawn has words', async () => {
+  await show();
+  await page.click('#tab-cut');
+  await page.fill('#text', TEXT.repeat(2));
+  await expect.poll(() => page.locator('#sequence .t').count()).toBeGreaterThan(100);
+  await page.focus('#tab-cut');
+  await page.keyboard.press('ArrowLeft');
+  expect(await page.getAttribute('#tab-chat', 'aria-selected')).toBe('true');
+  expect(await page.isVisible('#panel-cut')).toBe(false);
+  await page.keyboard.press('ArrowRight');
+  await page.focus('#query');
+  await page.keyboard.press('Home');
+  await expect.poll(() => page.textContent('#readout')).toContain('Token 0 in segment 0 sees 1 of 1');
+  await page.keyboard.press('ArrowRight');
+  await expect.poll(() => page.getAttribute('#query', 'aria-valuetext')).toContain('Token 1');
+  const wordless = await page.$$eval('button, input, select, textarea, svg[role=img]', (all) =>
+    all
+      .filter((one) => one.checkVisibility())
+      .filter((one) => {
+        const label = (one as HTMLInputElement).labels?.[0]?.textContent;
+        return !(one.getAttribute('aria-label') || one.textContent?.trim() || label?.trim());
+      })
+      .map((one) => one.outerHTML),
+  );
+  expect(wordless).toEqual([]);
+});
+
+test('light and dark both have contrast, and the choice is kept', async () => {
+  await show();
+  await page.waitForSelector('.chip');
+  const ink = () => page.evaluate(() => getComputedStyle(document.body).color);
+  const light = await ink();
+  await page.click('#theme');
+  const dark = await ink();
+  expect(dark).not.toBe(light);
+  await page.reload();
+  await page.waitForSelector('.chip');
+  expect(await ink()).toBe(dark);
+  for (const scheme of ['light', 'dark']) {
+    await page.evaluate((name) => {
+      document.documentElement.dataset['theme'] = name;
+    }, scheme);
+    const poor = await page.evaluate(lowContrast);
+    expect(poor, scheme).toEqual([]);
+  }
+});
+
+/** Visible texts below 4.5:1 against their nearest opaque background (WCAG AA). */
+function lowContrast(): string[] {
+  const parse = (color: string) => (color.match(/[\d.]+/g) ?? []).map(Number);
+  const light = (rgb: number[]) => {
+    const [r, g, b] = rgb.slice(0, 3).map((v) => {
+      const c = v / 255;
+      return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    }) as [number, number, number];
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const poor: string[] = [];
+  for (const element of document.querySelectorAll<HTMLElement>('body *')) {
+    const own = [...element.childNodes].some(
+      (node) => node.nodeType === Node.TEXT_NODE && node.textContent?.trim(),
+    );
+    if (!own || !element.checkVisibility() || element.closest('svg')) continue;
+    if ((element as HTMLButtonElement).disabled) continue;
+    let ground: HTMLElement | null = element;
+    while (ground !== null && (parse(getComputedStyle(ground).backgroundColor)[3] ?? 1) === 0) {
+      ground = ground.parentElement;
+    }
+    const back = light(parse(getComputedStyle(ground ?? document.body).backgroundColor));
+    const front = light(parse(getComputedStyle(element).color));
+    const ratio = (Math.max(back, front) + 0.05) / (Math.min(back, front) + 0.05);
+    if (ratio < 4.5) {
+      poor.push(`${element.tagName}.${element.className} ${ratio.toFixed(2)} "${element.textContent?.slice(0, 30)}"`);
+    }
+  }
+  return poor;
+}
+
+test('it fits a narrow screen', async () => {
+  await page.setViewportSize({ width: 400, height: 860 });
+  await show();
+  await page.waitForSelector('.chip');
+  await mostTokens(60);
+  await page.fill('#message', TEXT);
+  await page.click('#send');
+  await expect.poll(() => page.locator('.meta').count(), { timeout: 20_000 }).toBe(1);
+  for (const tab of ['#tab-chat', '#tab-cut']) {
+    await page.click(tab);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    expect(wide).toBeLessThanOrEqual(0);
+  }
+  await page.click('#tab-chat');
+  const box = await page.locator('#send').boundingBox();
+  expect(box?.x).toBeGreaterThanOrEqual(0);
+  expect((box?.x ?? 0) + (box?.width ?? 0)).toBeLessThanOrEqual(400);
+  expect(complaints).toEqual([]);
+});
