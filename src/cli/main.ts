@@ -12,6 +12,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   doctor: async () => (await import('./doctor.ts')).doctorCommand(),
   perplexity: async () => (await import('./perplexity.ts')).perplexityCommand(),
   plan: async () => (await import('./plan.ts')).planCommand(),
+  serve: async () => (await import('./serve.ts')).serveCommand(),
   train: async () => (await import('./train.ts')).trainCommand(),
   verify: async () => (await import('./verify.ts')).verifyCommand(),
 };
