@@ -4,5 +4,5 @@ export {
   type OnnxEngineOptions,
   type OnnxSession,
   openOnnxEngine,
-} from './engine.ts';
-export { type Precision, precisions } from './meta.ts';
+} from './onnx/engine.ts';
+export { type Precision, precisions } from './onnx/meta.ts';

@@ -1,0 +1,161 @@
+// Tiny checkpoints of every architecture, attached and exported, with the trainer's numbers for them.
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.ts';
+import { attach, type ContractSettings } from '../src/contract/index.ts';
+import type { EngineSession, Retrieved } from '../src/engines/engine.ts';
+import { fixed } from '../src/policies/index.ts';
+
+export interface TinyCase {
+  name: string;
+  architecture: 'llama' | 'mistral' | 'qwen2' | 'qwen3';
+  /** Options of test/python/tiny.py. */
+  model: Record<string, number | string | boolean>;
+  segment: number;
+  carry: { size: number; sinks: number };
+  retrieval: { size: number; recipe: 'anchors' | 'topk'; layers: number[] };
+  heads: number[] | number[][];
+  tokens: number[];
+  boundaries: number[];
+}
+
+/** What the trainer computed for a case. */
+export interface Reference {
+  /** log p, [T, V]. */
+  logp: Float32Array;
+  vocabulary: number;
+  /** By boundary. */
+  retrieved: Map<number, { layer: number; positions: number[][] }[]>;
+}
+
+export class TinyCheckpoints {
+  readonly folder: string;
+  readonly python: Python;
+
+  private constructor(folder: string, python: Python) {
+    this.folder = folder;
+    this.python = python;
+  }
+
+  static async make(folder: string, cases: readonly TinyCase[]): Promise<TinyCheckpoints> {
+    const made = new TinyCheckpoints(folder, await findPython());
+    made.#run(
+      'make',
+      cases.map(({ name, architecture, model }) => ({
+        dir: path.join(folder, `${name}.model`),
+        architecture,
+        ...model,
+      })),
+    );
+    for (const one of cases) {
+      await attach({ config: settings(one), modelDir: made.modelDir(one), out: made.dir(one) });
+    }
+    return made;
+  }
+
+  modelDir(one: TinyCase): string {
+    return path.join(this.folder, `${one.name}.model`);
+  }
+
+  /** The attached checkpoint. */
+  dir(one: TinyCase): string {
+    return path.join(this.folder, one.name);
+  }
+
+  /** What `lockstep export` does, for many in one process. */
+  export(cases: readonly TinyCase[], precisions: readonly string[] = ['fp32']): void {
+    const jobs = cases.map((one) => ({ dir: this.dir(one), precisions, force: true }));
+    this.#run('export', jobs);
+  }
+
+  /** The trainer's numbers, from one Python process. */
+  references(cases: readonly TinyCase[]): Map<string, Reference> {
+    const jobs = cases.map((one) => ({
+      dir: this.dir(one),
+      out: path.join(this.folder, `${one.name}.logp`),
+      ids: one.tokens,
+      boundaries: one.boundaries,
+    }));
+    const printed = JSON.parse(this.#run('run', jobs)) as [
+      number,
+      { layer: number; positions: number[][] }[],
+    ][][];
+    return new Map(
+      cases.map((one, i) => {
+        const bytes = readFileSync(jobs[i]?.out as string);
+        const logp = new Float32Array(new Uint8Array(bytes).buffer);
+        const vocabulary = logp.length / one.tokens.length;
+        return [one.name, { logp, vocabulary, retrieved: new Map(printed[i]) }];
+      }),
+    );
+  }
+
+  #run(command: string, cases: readonly object[]): string {
+    const script = path.join(import.meta.dirname, 'python', 'onnx_reference.py');
+    return String(
+      execFileSync(this.python.executable, [script, command], {
+        input: JSON.stringify(cases),
+        env: { ...pythonEnvironment(), OMP_NUM_THREADS: '1', HF_HUB_DISABLE_PROGRESS_BARS: '1' },
+        maxBuffer: 1 << 26,
+        stdio: ['pipe', 'pipe', 'inherit'],
+      }),
+    );
+  }
+}
+
+function settings(one: TinyCase): ContractSettings {
+  return {
+    policy: fixed(),
+    segment: { min: 1, max: one.segment, align: 1 },
+    carry: one.carry,
+    retrieval: one.retrieval,
+    heads: { long: one.heads },
+    bos: false,
+  } as ContractSettings;
+}
+
+/** Run a case's tokens in steps of at most `size`; log p [T, V] and what was retrieved. */
+export async function runCase(
+  session: EngineSession,
+  one: TinyCase,
+  size: number,
+  vocabulary: number,
+): Promise<{ logp: Float32Array; retrieved: Map<number, Retrieved[]> }> {
+  const logp = new Float32Array(one.tokens.length * vocabulary);
+  const retrieved = new Map<number, Retrieved[]>();
+  const cuts = [...one.boundaries.filter((cut) => cut < one.tokens.length), one.tokens.length];
+  let at = 0;
+  for (const cut of cuts) {
+    while (at < cut) {
+      const end = Math.min(cut, at + size);
+      const close = end === cut && one.boundaries.includes(cut);
+      const step = await session.step(one.tokens.slice(at, end), { rows: 'all', close });
+      logp.set(logSoftmax(step.logits, vocabulary), at * vocabulary);
+      if (step.boundary !== null) retrieved.set(step.boundary.at, step.boundary.retrieved);
+      at = end;
+    }
+  }
+  return { logp, retrieved };
+}
+
+function logSoftmax(logits: Float32Array, width: number): Float32Array {
+  const out = new Float32Array(logits.length);
+  for (let at = 0; at < logits.length; at += width) {
+    const row = logits.subarray(at, at + width);
+    const most = row.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+    const sum = row.reduce((a, b) => a + Math.exp(b - most), 0);
+    for (let i = 0; i < width; i++) out[at + i] = (row[i] as number) - most - Math.log(sum);
+  }
+  return out;
+}
+
+export function largestDifference(a: Float32Array, b: Float32Array): number {
+  let most = a.length === b.length ? 0 : Number.POSITIVE_INFINITY;
+  for (let i = 0; i < a.length; i++) {
+    const difference = Math.abs((a[i] as number) - (b[i] as number));
+    // NaN must not pass.
+    if (!(difference <= most)) most = difference;
+  }
+  return most;
+}
