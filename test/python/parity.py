@@ -64,9 +64,7 @@ class Result:
     mismatches: int
 
 
-def stepped(
-    model: Model, ids: list[int], cuts: list[int], stride: int
-) -> tuple[Tensor, Retrieved]:
+def stepped(model: Model, ids: list[int], cuts: list[int], stride: int) -> tuple[Tensor, Retrieved]:
     """Drive the state by hand, as an engine does, ``stride`` tokens a step."""
     state, rows, retrieved = model.state(), [], {}
     for start, end in reference.segments(cuts, len(ids)):

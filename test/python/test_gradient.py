@@ -46,7 +46,9 @@ def check(module: nn.Module, given: Spec, docs: list[Document], truncation: int,
 @pytest.mark.parametrize("truncation", [0, 1, 2, 3])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_architectures(architecture: str, truncation: int) -> None:
-    module = tiny(architecture, layers=2, seed=1, bias=True, tied=architecture == "qwen2", rope="yarn")
+    module = tiny(
+        architecture, layers=2, seed=1, bias=True, tied=architecture == "qwen2", rope="yarn"
+    )
     given = spec(module, carry=5, retrieval_layers=(1,))
     check(module, given, [(text(24, 1), [3, 8, 13, 19])], truncation)
 

@@ -38,10 +38,13 @@ def test_long_heads_in_layers_with_and_without_a_pool(layers: tuple[int, ...]) -
         assert check(module, given, text(36, 2), CUTS).mismatches == 0
 
 
-@pytest.mark.parametrize("long", [h for n in range(8) for h in [[b for b in (0, 1, 2) if n >> b & 1]]])
-def test_every_partition_of_three_heads_with_groups_of_three(long: list[int]) -> None:
+THREE = [tuple(head for head in range(3) if bits >> head & 1) for bits in range(8)]
+
+
+@pytest.mark.parametrize("long", THREE)
+def test_every_partition_of_three_heads_with_groups_of_three(long: tuple[int, ...]) -> None:
     module = tiny(layers=2, kv_heads=3, group=3, head_dim=4, seed=3)
-    given = spec(module, long_heads=(tuple(long),) * 2, retrieval_layers=(1,))
+    given = spec(module, long_heads=(long, long), retrieval_layers=(1,))
     assert check(module, given, text(30, 3), [7, 19]).mismatches == 0
 
 
@@ -67,7 +70,7 @@ def test_recipes_and_sinks(architecture: str) -> None:
 @pytest.mark.parametrize("sinks", [0, 1, 4, 11, 60])
 @pytest.mark.parametrize("carry", [0, 1, 6, 30, 60])
 def test_sinks_and_carry(sinks: int, carry: int) -> None:
-    """No carry, one shorter and longer than a segment, than the text; sinks over several segments."""
+    """No carry, ones beyond a segment and beyond the text; sinks over several segments."""
     module = tiny(layers=2, seed=6)
     given = spec(module, max=13, sinks=sinks, carry=carry, retrieval_layers=(1,))
     assert check(module, given, text(40, 6), [5, 8, 20, 33]).mismatches == 0
@@ -78,7 +81,9 @@ def test_sinks_and_carry(sinks: int, carry: int) -> None:
 def test_retrieval_sizes(size: int, recipe: str) -> None:
     module = tiny(layers=2, seed=7)
     for sinks in (0, 4):
-        given = spec(module, retrieval_size=size, sinks=sinks, recipe=recipe, retrieval_layers=(0, 1))
+        given = spec(
+            module, retrieval_size=size, sinks=sinks, recipe=recipe, retrieval_layers=(0, 1)
+        )
         result = check(module, given, text(44, 7), CUTS)
         assert result.mismatches == 0
         pool = 33 - sinks
@@ -122,7 +127,7 @@ def test_segments_around_the_queries_that_retrieval_looks_back_on(length: int) -
 @pytest.mark.parametrize("different", [1, 2, 3, 5])
 @pytest.mark.parametrize("recipe", ["anchors", "topk"])
 def test_repeated_tokens_tie_exactly_in_the_first_layer(different: int, recipe: str) -> None:
-    """Equal tokens have equal keys in layer 0: positions, not rounding, must decide in every form."""
+    """Equal tokens have equal keys in layer 0: positions must decide, not rounding."""
     for seed, architecture in enumerate(ARCHITECTURES):
         module = tiny(architecture, layers=2, seed=seed, bias=True)
         given = spec(module, recipe=recipe, retrieval_layers=(0,), retrieval_size=9,
@@ -153,7 +158,10 @@ def test_other_positions_than_the_state_chose() -> None:
     module = tiny(layers=2, seed=11)
     given = spec(module, retrieval_layers=(0, 1), long_heads=((0, 1), (1,)), retrieval_size=3)
     ids, cuts = text(36, 11), [10, 22]
-    other = {10: {0: [[0, 3, 5], [1, 2, 4]], 1: [[2, 4, 5]]}, 22: {0: [[1, 9, 17], [0, 8, 16]], 1: [[3, 4, 17]]}}
+    other = {
+        10: {0: [[0, 3, 5], [1, 2, 4]], 1: [[2, 4, 5]]},
+        22: {0: [[1, 9, 17], [0, 8, 16]], 1: [[3, 4, 17]]},
+    }
     model = Model.from_module(module, given)
     oracle = Oracle(weights_of(module), module.config, plain(given))
     expected, _, _ = oracle.forward(ids, cuts, replacements(other))
@@ -171,7 +179,12 @@ def test_other_positions_than_the_state_chose() -> None:
 def test_documents_in_one_pass_are_as_each_alone() -> None:
     module = tiny(seed=12)
     model = Model.from_module(module, spec(module, retrieval_layers=(0, 1, 2)))
-    docs = [(text(33, 1), [5, 20]), (text(7, 2), []), (text(20, 3), [1, 2, 18, 20]), (text(1, 4), [1])]
+    docs = [
+        (text(33, 1), [5, 20]),
+        (text(7, 2), []),
+        (text(20, 3), [1, 2, 18, 20]),
+        (text(1, 4), [1]),
+    ]
     for (ids, cuts), packed in zip(docs, model.hidden_many(docs), strict=True):
         for form in ("parallel", "steps", "tokens"):
             assert distance(packed, model.hidden(ids, cuts, form=form)) <= 1e-10
@@ -199,7 +212,7 @@ def test_float32_follows_the_reference_within_its_rounding(architecture: str) ->
 def test_forks_go_their_own_ways() -> None:
     module = tiny(seed=15)
     model = Model.from_module(module, spec(module))
-    ids, cuts = text(40, 15), [5, 21, 30]
+    ids = text(40, 15)
     state = model.state()
     model.step(state, ids[:5])
     model.close(state)

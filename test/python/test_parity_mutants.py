@@ -144,7 +144,9 @@ def test_ties_that_rounding_decides(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("this machine's matrix products treat all rows alike")
 
 
-def test_gradients_of_another_carry_or_with_open_long_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_of_another_carry_or_with_open_long_heads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     module = tiny(layers=2, seed=36)
     given = spec(module, carry=5, retrieval_layers=(0, 1))
     docs = [(text(20, 36), [4, 8, 12, 16])]

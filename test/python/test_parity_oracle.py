@@ -15,8 +15,8 @@ def float64_norms(model: nn.Module) -> None:
     """Hugging Face's RMSNorm and rotary tables compute in float32 even for a float64 model."""
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):
-            module.forward = lambda x, m=module: m.weight * x * torch.rsqrt(
-                x.pow(2).mean(-1, keepdim=True) + m.variance_epsilon
+            module.forward = lambda x, m=module: (
+                m.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + m.variance_epsilon)
             )
         elif type(module).__name__.endswith("RotaryEmbedding"):
 
@@ -29,8 +29,14 @@ def float64_norms(model: nn.Module) -> None:
 
 
 def plain_spec(model: nn.Module, **changes) -> Spec:
-    options = {"carry": 0, "sinks": 0, "retrieval_size": 0, "recipe": "anchors",
-               "retrieval_layers": (), "long_heads": ((),) * model.config.num_hidden_layers}  # fmt: skip
+    options = {
+        "carry": 0,
+        "sinks": 0,
+        "retrieval_size": 0,
+        "recipe": "anchors",
+        "retrieval_layers": (),
+        "long_heads": ((),) * model.config.num_hidden_layers,
+    }
     return Spec(**(options | changes))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle.planner import boundaries, plan
@@ -42,12 +44,14 @@ def test_the_policy_is_told_of_cuts() -> None:
     assert found == [2, 6] and told == ["cut", "cut"]
 
 
-@given(st.lists(st.booleans(), max_size=80), st.integers(1, 4), st.integers(1, 4), st.integers(0, 4))
+@given(
+    st.lists(st.booleans(), max_size=80), st.integers(1, 4), st.integers(1, 4), st.integers(0, 4)
+)
 def test_every_closed_segment_fits(asked: list[bool], align: int, low: int, more: int) -> None:
     minimum, maximum = align * low, align * (low + more)
     found = boundaries(asked, minimum, maximum, align)
     edges = [0, *found]
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         assert minimum <= b - a <= maximum and (b - a) % align == 0
     assert len(asked) - edges[-1] < maximum
     for cut in range(len(asked)):  # no lookahead

@@ -55,9 +55,7 @@ def worlds(draw: st.DrawFn, most: int):
         sinks=sinks,
         retrieval_size=draw(st.integers(0, 24)),
         recipe=recipe,
-        retrieval_layers=tuple(
-            draw(st.lists(st.integers(0, layers - 1), unique=True).map(sorted))
-        ),
+        retrieval_layers=tuple(draw(st.lists(st.integers(0, layers - 1), unique=True).map(sorted))),
         long_heads=tuple(draw(heads) for _ in range(layers)),
     )
     length, cuts = draw(lengths(most))

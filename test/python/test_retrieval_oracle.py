@@ -1,4 +1,4 @@
-"""Retrieval (SEMANTICS section 4): hand-made cases, then the product against the naive reference."""
+"""Retrieval (SEMANTICS section 4): hand-made cases, and product = naive reference."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ class TestByHand:
 class TestQueryVectors:
     def starts(self, count: int) -> list[list[float]]:
         """Query vectors of queries 0, 1, 2, ...: their means betray which rows were averaged."""
-        return [v.tolist() for v in oracle.query_vectors(np.arange(count, dtype=np.float64)[:, None])]
+        return [
+            v.tolist() for v in oracle.query_vectors(np.arange(count, dtype=np.float64)[:, None])
+        ]
 
     def test_full_windows_of_eight_at_stride_four_then_the_last_four(self) -> None:
         assert self.starts(20) == [[3.5], [7.5], [11.5], [15.5], [17.5]]

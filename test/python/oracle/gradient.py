@@ -36,8 +36,8 @@ def gradient(
             state = plain.constant(origin, by_end.get(origin))
             logits = torch.zeros(0)
             for start, end in tiles[first : i + 1]:
-                replace = {(end, layer): used for layer, used in by_end[end].used.items()} \
-                    if end in by_end else None  # fmt: skip
+                used = by_end[end].used if end in by_end else {}
+                replace = {(end, layer): rows for layer, rows in used.items()}
                 logits = oracle.segment(state, ids[start:end], close=end in by_end, replace=replace)
             start, end = tiles[i]
             loss = torch.zeros((), dtype=torch.float64)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -71,14 +72,17 @@ class State:
 
     def constant(self, position: int, boundary: Boundary | None) -> State:
         """The state after ``position`` tokens with every gradient stopped."""
-        return State([[row.constant() for row in layer[:position]] for layer in self.rows], boundary)
+        rows = [[row.constant() for row in layer[:position]] for layer in self.rows]
+        return State(rows, boundary)
 
 
 def segments(boundaries: list[int], length: int) -> list[tuple[int, int]]:
     """Tiles [s_i, e_i) of a sequence; the last may be open."""
-    edges = [0, *boundaries] if boundaries and boundaries[-1] == length else [0, *boundaries, length]
-    assert all(a < b for a, b in zip(edges, edges[1:], strict=False)), edges
-    return list(zip(edges, edges[1:], strict=False))
+    edges = [0, *boundaries]
+    if edges[-1] != length:
+        edges.append(length)
+    assert all(a < b for a, b in pairwise(edges)), edges
+    return list(pairwise(edges))
 
 
 class Oracle:
@@ -130,7 +134,7 @@ class Oracle:
         up = self.linear(f"{name}.up_proj", x_E)
         return self.linear(f"{name}.down_proj", gate / (1 + torch.exp(-gate)) * up)
 
-    @lru_cache(maxsize=None)  # noqa: B019 - an oracle lives for one test
+    @cache  # noqa: B019 - an oracle lives for one test
     def turn(self, position: int) -> tuple[Tensor, Tensor]:
         """cos and sin of a position's angles, with the scaling's attention factor. [D / 2] each"""
         angle = position * self.inverse
@@ -225,16 +229,13 @@ class Oracle:
         heads = sorted(self.spec.long_heads[layer])
         recent = queries[-min(64, len(queries)) :]
         pool = state.rows[layer][self.spec.sinks : boundary.at]
-        queries_HQD = torch.stack([torch.stack([self.mean(q_HD, h) for q_HD in recent])
-                                   for h in heads]) if heads else torch.zeros(0)  # fmt: skip
-        keys_HND = torch.stack(
-            [
-                torch.stack([row.key_HD[h].detach() for row in pool])
-                if pool
-                else torch.zeros(0, self.head_dim, dtype=torch.float64)
-                for h in heads
-            ]
-        ) if heads else torch.zeros(0)  # fmt: skip
+        queries_HQD = torch.zeros(len(heads), len(recent), self.head_dim, dtype=torch.float64)
+        keys_HND = torch.zeros(len(heads), len(pool), self.head_dim, dtype=torch.float64)
+        for h, head in enumerate(heads):
+            for i, query_HD in enumerate(recent):
+                queries_HQD[h, i] = self.mean(query_HD, head)
+            for n, row in enumerate(pool):
+                keys_HND[h, n] = row.key_HD[head].detach()
         boundary.queries_HQD[layer], boundary.keys_HND[layer] = queries_HQD, keys_HND
         boundary.selected[layer] = retrieval.select(
             queries_HQD.numpy(), keys_HND.numpy(), self.spec.retrieval_size, self.spec.recipe

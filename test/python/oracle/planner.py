@@ -32,9 +32,7 @@ class Planner:
         return cut
 
 
-def boundaries(
-    requests: Iterable[bool], minimum: int, maximum: int, align: int = 1
-) -> list[int]:
+def boundaries(requests: Iterable[bool], minimum: int, maximum: int, align: int = 1) -> list[int]:
     """Decided cuts e_i (number of tokens before the cut) for given requests, one per token."""
     planner = Planner(minimum, maximum, align)
     return [planner.position for requested in requests if planner.push(requested)]
