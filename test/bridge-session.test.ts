@@ -221,6 +221,23 @@ describe('start', () => {
     await ended(pid);
   });
 
+  it('keeps Node alive until a close has ended the process', async () => {
+    const script = `
+      import { PythonSession } from ${JSON.stringify(path.join(packageRoot, 'src/bridge/index.ts'))};
+      const session = await PythonSession.open({ python: ${JSON.stringify(python.executable)} });
+      await session.close();
+      console.log('closed');`;
+    const tsx = path.join(packageRoot, 'node_modules', 'tsx', 'dist', 'esm', 'index.mjs');
+    const stdout = await new Promise<string>((resolve, reject) => {
+      execFile(
+        process.execPath,
+        ['--import', tsx, '--input-type=module', '-e', script],
+        (error, out) => (error ? reject(error) : resolve(out)),
+      );
+    });
+    expect(stdout).toBe('closed\n');
+  });
+
   it('has the ws that pythonia asks for', () => {
     const require = createRequire(import.meta.url);
     const { version } = require('ws/package.json') as { version: string };

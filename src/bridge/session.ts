@@ -248,6 +248,8 @@ export class PythonSession {
     if (this.#end !== undefined) return;
     this.#end = error;
     this.#pythonia?.stop();
+    // The process's end is awaited by `close`: it must not be the reason for Node to leave early.
+    this.#pythonia?.keepAlive(true);
     this.#pythonia?.process.kill('SIGKILL');
     for (const reject of this.#onEnd) reject(error);
     this.#onEnd.clear();
