@@ -53,7 +53,8 @@ def backward(
         p_cV.div_(sum_c[:, None].to(p_cV.dtype))
         p_cV.scatter_add_(1, y_c, torch.full_like(p_cV[:, :1], -1.0).expand_as(y_c))
         p_cV = p_cV.mul_(scale).to(h_cE.dtype)
-        grad_TE[row_c] = F.linear(p_cV, weight_VE.t())
+        # Under autocast the product comes in half precision.
+        grad_TE[row_c] = F.linear(p_cV, weight_VE.t()).to(grad_TE.dtype)
         if weight_VE.grad is not None and weight_VE.requires_grad:
             weight_VE.grad.addmm_(p_cV.t(), h_cE)
     return total, grad_TE

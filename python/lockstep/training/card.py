@@ -51,7 +51,7 @@ def _contract(contract: dict[str, Any]) -> str:
         "retrieval": f"{retrieval['size']} rows, recipe `{retrieval['recipe']}`, "
         f"layers {', '.join(map(str, retrieval['layers'])) or 'none'}",
         "long KV heads": f"{long} over {len(all_layers)} layers",
-        "gradient crosses": f"{contract['training']['truncation']} boundaries",
+        "gradient crosses": _count(contract["training"]["truncation"], "boundary"),
         "digest": f"`{contract['digest']}`",
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
@@ -64,7 +64,7 @@ def _data(job: Job, progress: Progress, documents: int) -> str:
     earlier = progress.start["steps"]
     return (
         "## Training\n\n"
-        f"{progress.step} steps, {progress.tokens:,} tokens of {documents} documents "
+        f"{progress.step} steps, {progress.tokens:,} tokens of {_count(documents, 'document')} "
         f"({', '.join(f'`{p}`' for p in s.data)}), {progress.seconds / 60:.1f} minutes"
         + (f", after {earlier} earlier steps under the same contract" if earlier else "")
         + f". AdamW, learning rate {s.learningRate:g} (warm-up {s.warmup:.0%}, cosine to "
@@ -106,6 +106,12 @@ def _use(name: str) -> str:
         "`config.json` names a Segmented architecture, so that a runtime which does not know the "
         "contract refuses the model instead of serving it with other attention."
     )
+
+
+def _count(number: int, noun: str) -> str:
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
 def _limits(contract: dict[str, Any] | None) -> str:

@@ -85,11 +85,12 @@ def _readable(directory: Path) -> None:
 def _seal(directory: Path, contract: dict[str, Any], policy: Path) -> None:
     """Add the contract, and make runtimes that do not know it refuse the model."""
     shutil.copyfile(policy, directory / "policy.js")
-    _write_json(directory / "lockstep.json", contract)
+    (directory / "lockstep.json").write_text(formatted(contract) + "\n", encoding="utf-8")
     path = directory / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["architectures"] = [segmented_name(a) for a in config["architectures"]]
-    _write_json(path, config)
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def segmented_name(architecture: str) -> str:
@@ -97,8 +98,19 @@ def segmented_name(architecture: str) -> str:
     return architecture if architecture.startswith("Segmented") else f"Segmented{architecture}"
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def formatted(value: Any, indent: str = "") -> str:
+    """JSON as src/contract/format.ts writes it: objects spread out, lists of numbers on a line."""
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        lines = [f"{inner}{json.dumps(k)}: {formatted(v, inner)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, list) and _holds_object(value):
+        return "[\n" + ",\n".join(inner + formatted(v, inner) for v in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _holds_object(value: Any) -> bool:
+    return any(isinstance(v, dict) or (isinstance(v, list) and _holds_object(v)) for v in value)
 
 
 def refuse_to_replace(out: Path, overwrite: bool) -> None:
