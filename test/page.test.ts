@@ -9,6 +9,9 @@ import { makeToy, type Toy, ToyEngine, type ToyFaults } from './server-toy.ts';
 // biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
 type Any = any;
 
+// What runs inside the browser, in JavaScript: the rest of the project has no DOM types.
+const probes: Any = await import(new URL('page-probes.js', import.meta.url).href);
+
 let toy: Toy;
 let browser: Browser;
 let server: LockstepServer | null = null;
@@ -55,13 +58,7 @@ async function mostTokens(count: number): Promise<void> {
 
 /** The bands that are shown: each segment's text, without its tag. */
 function bands(): Promise<string[]> {
-  return page.$$eval('#sequence .seg', (all) =>
-    all.map((band) => {
-      const copy = band.cloneNode(true) as HTMLElement;
-      copy.querySelector('.tag')?.remove();
-      return copy.textContent ?? '';
-    }),
-  );
+  return page.$$eval('#sequence .seg', probes.bandTexts);
 }
 
 async function planOf(text: string): Promise<Any> {
@@ -94,17 +91,12 @@ test('typing shows the segments that /lockstep/plan gives', async () => {
 test('chat streams, and segments, carry, sinks and retrieved spans are drawn', async () => {
   await show({ delayMs: 4 });
   await mostTokens(120);
+  await page.evaluate(probes.recordHeld);
   await page.fill('#message', TEXT);
   await page.keyboard.press('Enter');
-  const held = new Set<string>();
-  await expect
-    .poll(async () => {
-      held.add(`${await page.textContent('#held')} of ${await page.textContent('#full')}`);
-      return page.locator('.meta').count();
-    }, { timeout: 20_000, interval: 30 })
-    .toBe(1);
+  await expect.poll(() => page.locator('.meta').count(), { timeout: 20_000 }).toBe(1);
   // The bars moved while it ran.
-  expect(held.size).toBeGreaterThan(4);
+  expect(await page.evaluate('heldTexts.length')).toBeGreaterThan(4);
   const answer = await page.textContent('.bubble.assistant');
   expect(answer?.length).toBeGreaterThan(100);
   const shown = (await bands()).join('');
@@ -123,8 +115,7 @@ test('chat streams, and segments, carry, sinks and retrieved spans are drawn', a
   expect(await page.locator('#mask .fill-retrieved').count()).toBeGreaterThan(3);
   expect(await page.locator('#mask .fill-carry').count()).toBe(0);
 
-  const width = (part: string) =>
-    page.$eval(part, (bar) => Number.parseFloat((bar as HTMLElement).style.width));
+  const width = (part: string): Promise<number> => page.$eval(part, probes.widthOf);
   expect(await width('#bar-full i')).toBe(100);
   for (const part of ['carry', 'sinks', 'pool', 'retrieved', 'open']) {
     const share = await width(`#bar-held [data-part=${part}]`);
@@ -144,8 +135,8 @@ test('pointing at a token lights what it sees and nothing else', async () => {
   const at = plan.segments[2].start + 5;
   await page.locator(`#sequence .t[data-i="${at}"]`).hover();
   await expect.poll(() => page.locator('#sequence .t.at').count()).toBe(1);
-  const lit = async (role: string) =>
-    page.$$eval(`#sequence .see-${role}`, (all) => all.map((one) => Number((one as HTMLElement).dataset['i'])));
+  const lit = (role: string): Promise<number[]> =>
+    page.$$eval(`#sequence .see-${role}`, probes.positions);
   const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
   const s = plan.segments[2].start;
   expect(await lit('sinks')).toEqual(range(0, 4));
@@ -222,26 +213,21 @@ test('the keyboard reaches everything, and what is drawn has words', async () =>
   await page.keyboard.press('ArrowRight');
   await page.focus('#query');
   await page.keyboard.press('Home');
-  await expect.poll(() => page.textContent('#readout')).toContain('Token 0 in segment 0 sees 1 of 1');
+  await expect
+    .poll(() => page.textContent('#readout'))
+    .toContain('Token 0 in segment 0 sees 1 of 1');
   await page.keyboard.press('ArrowRight');
   await expect.poll(() => page.getAttribute('#query', 'aria-valuetext')).toContain('Token 1');
-  const wordless = await page.$$eval('button, input, select, textarea, svg[role=img]', (all) =>
-    all
-      .filter((one) => one.checkVisibility())
-      .filter((one) => {
-        const label = (one as HTMLInputElement).labels?.[0]?.textContent;
-        return !(one.getAttribute('aria-label') || one.textContent?.trim() || label?.trim());
-      })
-      .map((one) => one.outerHTML),
-  );
+  const named = 'button, input, select, textarea, svg[role=img]';
+  const wordless = await page.$$eval(named, probes.wordless);
   expect(wordless).toEqual([]);
 });
 
 test('light and dark both have contrast, and the choice is kept', async () => {
   await show();
   await page.waitForSelector('.chip');
-  const ink = () => page.evaluate(() => getComputedStyle(document.body).color);
-  const light = await ink();
+  const ink = (): Promise<string> => page.evaluate(probes.ink);
+  const light: string = await ink();
   await page.click('#theme');
   const dark = await ink();
   expect(dark).not.toBe(light);
@@ -249,44 +235,11 @@ test('light and dark both have contrast, and the choice is kept', async () => {
   await page.waitForSelector('.chip');
   expect(await ink()).toBe(dark);
   for (const scheme of ['light', 'dark']) {
-    await page.evaluate((name) => {
-      document.documentElement.dataset['theme'] = name;
-    }, scheme);
-    const poor = await page.evaluate(lowContrast);
+    await page.evaluate(probes.setTheme, scheme);
+    const poor = await page.evaluate(probes.lowContrast);
     expect(poor, scheme).toEqual([]);
   }
 });
-
-/** Visible texts below 4.5:1 against their nearest opaque background (WCAG AA). */
-function lowContrast(): string[] {
-  const parse = (color: string) => (color.match(/[\d.]+/g) ?? []).map(Number);
-  const light = (rgb: number[]) => {
-    const [r, g, b] = rgb.slice(0, 3).map((v) => {
-      const c = v / 255;
-      return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-    }) as [number, number, number];
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const poor: string[] = [];
-  for (const element of document.querySelectorAll<HTMLElement>('body *')) {
-    const own = [...element.childNodes].some(
-      (node) => node.nodeType === Node.TEXT_NODE && node.textContent?.trim(),
-    );
-    if (!own || !element.checkVisibility() || element.closest('svg')) continue;
-    if ((element as HTMLButtonElement).disabled) continue;
-    let ground: HTMLElement | null = element;
-    while (ground !== null && (parse(getComputedStyle(ground).backgroundColor)[3] ?? 1) === 0) {
-      ground = ground.parentElement;
-    }
-    const back = light(parse(getComputedStyle(ground ?? document.body).backgroundColor));
-    const front = light(parse(getComputedStyle(element).color));
-    const ratio = (Math.max(back, front) + 0.05) / (Math.min(back, front) + 0.05);
-    if (ratio < 4.5) {
-      poor.push(`${element.tagName}.${element.className} ${ratio.toFixed(2)} "${element.textContent?.slice(0, 30)}"`);
-    }
-  }
-  return poor;
-}
 
 test('it fits a narrow screen', async () => {
   await page.setViewportSize({ width: 400, height: 860 });
@@ -298,7 +251,7 @@ test('it fits a narrow screen', async () => {
   await expect.poll(() => page.locator('.meta').count(), { timeout: 20_000 }).toBe(1);
   for (const tab of ['#tab-chat', '#tab-cut']) {
     await page.click(tab);
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    const wide = await page.evaluate(probes.overflow);
     expect(wide).toBeLessThanOrEqual(0);
   }
   await page.click('#tab-chat');

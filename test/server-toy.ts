@@ -25,7 +25,11 @@ const CHAT = `{% for message in messages %}{{ '<|' + message['role'] + '|>' + me
 /** GPT-2's printable stand-ins for bytes. */
 function byteLetters(): string[] {
   const printable = new Set<number>();
-  for (const [from, to] of [[33, 126], [161, 172], [174, 255]] as const) {
+  for (const [from, to] of [
+    [33, 126],
+    [161, 172],
+    [174, 255],
+  ] as const) {
     for (let byte = from; byte <= to; byte++) printable.add(byte);
   }
   let next = 256;
@@ -44,7 +48,12 @@ export interface Toy {
 export async function makeToy(): Promise<Toy> {
   const dir = await mkdtemp(path.join(os.tmpdir(), 'lockstep-toy-'));
   const vocab = Object.fromEntries(byteLetters().map((letter, id) => [letter, id]));
-  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
+  const byteLevel = {
+    type: 'ByteLevel',
+    add_prefix_space: false,
+    trim_offsets: true,
+    use_regex: true,
+  };
   const tokenizer = {
     version: '1.0',
     truncation: null,

@@ -85,7 +85,10 @@ export function knownHosts(names: readonly string[] | null): RequestHandler {
 }
 
 function hostname(host: string): string {
-  return host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '').toLowerCase();
+  return host
+    .replace(/:\d+$/, '')
+    .replace(/^\[|\]$/g, '')
+    .toLowerCase();
 }
 
 /** Ask for `Authorization: Bearer <key>`; null asks for nothing. Compared in constant time. */

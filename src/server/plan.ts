@@ -45,16 +45,19 @@ export function planText(shop: Workshop) {
     });
     if (texts.length > 0) texts[texts.length - 1] += show.end();
     const ends = boundaries.at(-1) === tokens.length ? boundaries : [...boundaries, tokens.length];
-    const segments = tokens.length === 0 ? [] : ends.map((end, index) => {
-      const start = ends[index - 1] ?? 0;
-      return {
-        index,
-        start,
-        end,
-        closed: index < boundaries.length,
-        text: texts.slice(start, end).join(''),
-      };
-    });
+    const segments =
+      tokens.length === 0
+        ? []
+        : ends.map((end, index) => {
+            const start = ends[index - 1] ?? 0;
+            return {
+              index,
+              start,
+              end,
+              closed: index < boundaries.length,
+              text: texts.slice(start, end).join(''),
+            };
+          });
     response.json({
       tokens: Array.from(tokens),
       texts,

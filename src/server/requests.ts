@@ -1,6 +1,6 @@
 // The request bodies, as strict schemas: a field is understood, or it is refused by its name.
 import { z } from 'zod';
-import { HttpError, invalid } from './errors.ts';
+import { type HttpError, invalid } from './errors.ts';
 
 const MAX_STOPS = 4;
 const ids = z.array(z.int().min(0));
@@ -46,7 +46,8 @@ const prompt = z.unknown().transform((value, context): string | number[] => {
   if (typeof one === 'string') {
     return isWellFormed(one) ? one : fail('expected well-formed Unicode, got a lone surrogate');
   }
-  if (!Array.isArray(one)) return fail(`expected a string or a list of token ids, got ${kind(one)}`);
+  if (!Array.isArray(one))
+    return fail(`expected a string or a list of token ids, got ${kind(one)}`);
   const parsed = ids.safeParse(one);
   if (parsed.success) return parsed.data;
   const path = parsed.error.issues[0]?.path as number[];
@@ -69,20 +70,18 @@ const parts = z
 
 const message = z.strictObject({
   role: z.enum(['system', 'user', 'assistant']),
-  content: z
-    .unknown()
-    .transform((value, context): string => {
-      const parsed = (Array.isArray(value) ? parts : text).safeParse(value);
-      if (parsed.success) return parsed.data;
-      const issue = parsed.error.issues[0];
-      const words = Array.isArray(value)
-        ? 'expected text parts {type: "text", text}'
-        : typeof value === 'string'
-          ? issue?.message
-          : `expected a string or a list of text parts, got ${kind(value)}`;
-      context.addIssue({ code: 'custom', message: words ?? '', path: issue?.path ?? [] });
-      return z.NEVER;
-    }),
+  content: z.unknown().transform((value, context): string => {
+    const parsed = (Array.isArray(value) ? parts : text).safeParse(value);
+    if (parsed.success) return parsed.data;
+    const issue = parsed.error.issues[0];
+    const words = Array.isArray(value)
+      ? 'expected text parts {type: "text", text}'
+      : typeof value === 'string'
+        ? issue?.message
+        : `expected a string or a list of text parts, got ${kind(value)}`;
+    context.addIssue({ code: 'custom', message: words ?? '', path: issue?.path ?? [] });
+    return z.NEVER;
+  }),
   // Clients send back the assistant messages they were given; both are null there.
   refusal: z.null().optional(),
   annotations: z.array(z.never()).optional(),
@@ -192,7 +191,11 @@ function fromIssue(issue: z.core.$ZodIssue, body: unknown): HttpError {
   }
   const words = describe(issue, value);
   const code = issue.code === 'invalid_type' ? 'invalid_type' : 'invalid_value';
-  return invalid(field === '' ? null : field, `${field === '' ? '' : `\`${field}\`: `}${words}.`, code);
+  return invalid(
+    field === '' ? null : field,
+    `${field === '' ? '' : `\`${field}\`: `}${words}.`,
+    code,
+  );
 }
 
 function describe(issue: z.core.$ZodIssue, value: unknown): string {
@@ -206,7 +209,9 @@ function describe(issue: z.core.$ZodIssue, value: unknown): string {
     case 'invalid_value':
       return `expected one of ${issue.values.map((one) => JSON.stringify(one)).join(', ')}, got ${kind(value)}`;
     default:
-      return issue.message.includes('got ') ? issue.message : `${issue.message}, got ${kind(value)}`;
+      return issue.message.includes('got ')
+        ? issue.message
+        : `${issue.message}, got ${kind(value)}`;
   }
 }
 

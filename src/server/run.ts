@@ -1,9 +1,10 @@
 // One generation: the prompt segment by segment, then token by token; what happens is told as events.
 import type { EngineSession, SessionMemory, StepResult } from '../engines/engine.ts';
+import { Sampler } from '../engines/sampling.ts';
+import { LockstepError } from '../errors.ts';
 import { Segmenter } from '../planner/index.ts';
 import type { Workshop } from './answer.ts';
 import type { FinishReason, SampledToken } from './reply.ts';
-import { Sampler } from './sampling-draft.ts';
 
 export interface RunRequest {
   prompt: Int32Array;
@@ -53,6 +54,9 @@ async function* generate(
   signal: AbortSignal,
 ): AsyncGenerator<RunEvent> {
   const segmenter = new Segmenter(shop.source);
+  // Closing drops a step that waits or runs, so that leaving is noticed before its end.
+  const leave = () => void session.close();
+  signal.addEventListener('abort', leave, { once: true });
   try {
     const { prompt } = request;
     const cuts = segmenter.pushMany(prompt);
@@ -79,6 +83,7 @@ async function* generate(
     for (let count = 0; ; ) {
       signal.throwIfAborted();
       const { id, logprob, top } = sampler.sample(logits);
+      if (Number.isNaN(logprob)) throw notNumbers(segmenter.position);
       count += 1;
       const ends = eos.has(id);
       held += ends ? decoder.end() : decoder.push(id);
@@ -97,9 +102,18 @@ async function* generate(
       yield { type: 'ran', tokens: [id], prompt: false, boundary: result.boundary, memory };
     }
   } finally {
+    signal.removeEventListener('abort', leave);
     segmenter.close();
     await session.close();
   }
+}
+
+function notNumbers(position: number): LockstepError {
+  return new LockstepError(
+    'LS_ENGINE_LOGITS',
+    `expected finite logits, got NaN after token ${position - 1}`,
+    { mend: 'Check the weights: a training may have diverged. lockstep verify says where.' },
+  );
 }
 
 /** Where the earliest stop string begins, or -1. */

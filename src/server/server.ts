@@ -79,7 +79,12 @@ const LOOPBACK = ['localhost', '127.0.0.1', '::1'];
 /**
  * @throws LS_SERVE_DIGEST when engine and contract differ
  */
-export function createServer({ engine, tokenizer, contract, options = {} }: ServerParts): LockstepServer {
+export function createServer({
+  engine,
+  tokenizer,
+  contract,
+  options = {},
+}: ServerParts): LockstepServer {
   const ours = contract.contract;
   if (engine.contract.digest !== ours.digest) {
     throw new LockstepError(
@@ -183,7 +188,10 @@ export function createServer({ engine, tokenizer, contract, options = {} }: Serv
     '/lockstep/plan',
   ];
   app.all(posts, onlyMethods('POST'));
-  app.all(['/', '/metrics', '/v1/models', '/lockstep/contract', '/health/live', '/health/ready'], onlyMethods('GET'));
+  app.all(
+    ['/', '/metrics', '/v1/models', '/lockstep/contract', '/health/live', '/health/ready'],
+    onlyMethods('GET'),
+  );
   app.use(notFound(), answerErrors(log));
 
   const http = createHttpServer(app);
@@ -259,9 +267,13 @@ function listenError(cause: NodeJS.ErrnoException, port: number, host: string): 
       cause,
     });
   }
-  return new LockstepError('LS_SERVE_HOST', `expected an address of this machine, got ${host} (${cause.code})`, {
-    mend: 'Give --host an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them.',
-    field: 'host',
-    cause,
-  });
+  return new LockstepError(
+    'LS_SERVE_HOST',
+    `expected an address of this machine, got ${host} (${cause.code})`,
+    {
+      mend: 'Give --host an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them.',
+      field: 'host',
+      cause,
+    },
+  );
 }

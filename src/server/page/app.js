@@ -13,7 +13,11 @@ import { makeText } from './text.js';
 
 const alerts = {
   show(error) {
-    const close = h('button', { type: 'button', class: 'quiet', onclick: () => alerts.clear() }, 'Dismiss');
+    const close = h(
+      'button',
+      { type: 'button', class: 'quiet', onclick: () => alerts.clear() },
+      'Dismiss',
+    );
     const wait = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : '';
     byId('alert').replaceChildren(h('span', {}, `${error.message}${wait}`), close);
     byId('alert').hidden = false;

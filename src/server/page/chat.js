@@ -15,9 +15,13 @@ export function makeChat(sequence, contract, alerts) {
   function welcome() {
     const empty = h('div', { class: 'empty' });
     if (!contract.chat) {
-      empty.append(h('p', {}, 'This model has no chat template. What you write is continued as text.'));
+      empty.append(
+        h('p', {}, 'This model has no chat template. What you write is continued as text.'),
+      );
     } else {
-      empty.append(h('p', {}, 'Say something, or start with one of these and watch the right side.'));
+      empty.append(
+        h('p', {}, 'Say something, or start with one of these and watch the right side.'),
+      );
     }
     for (const prompt of prompts) {
       const button = h(
@@ -46,7 +50,10 @@ export function makeChat(sequence, contract, alerts) {
       ...(most > 0 ? { max_tokens: most } : {}),
     };
     return contract.chat
-      ? ['v1/chat/completions', { ...common, messages: [...messages, { role: 'user', content: text }] }]
+      ? [
+          'v1/chat/completions',
+          { ...common, messages: [...messages, { role: 'user', content: text }] },
+        ]
       : ['v1/completions', { ...common, prompt: text }];
   }
 
@@ -104,7 +111,9 @@ export function makeChat(sequence, contract, alerts) {
         if (reply === '') answer.remove();
         else remember(text, reply);
       } else {
-        alerts.show(error instanceof ApiError ? error : new ApiError('The page failed; reload it.'));
+        alerts.show(
+          error instanceof ApiError ? error : new ApiError('The page failed; reload it.'),
+        );
         if (!(error instanceof ApiError)) console.error(error);
         if (reply === '') {
           answer.remove();

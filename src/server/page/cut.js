@@ -40,7 +40,11 @@ export function makeCut(sequence, alerts) {
     status.textContent = 'Cutting…';
     try {
       // Half a surrogate pair, left by an edit in the middle of an emoji, has no UTF-8 form.
-      const plan = await postJson('lockstep/plan', { text: text.value.toWellFormed() }, mine.signal);
+      const plan = await postJson(
+        'lockstep/plan',
+        { text: text.value.toWellFormed() },
+        mine.signal,
+      );
       if (running !== mine) return;
       alerts.clear();
       sequence.plan(plan);

@@ -3,9 +3,28 @@ import { byId, h, svg } from './dom.js';
 import { headGroups, number } from './model.js';
 
 const ROLES = [
-  ['own', 'Own segment', (c) => `Everything since the last cut: at most ${number(c.segment.max)} tokens, cut by \u201c${c.policy.name}\u201d.`],
-  ['sinks', 'Sinks', (c) => (c.carry.sinks === 0 ? 'None in this contract.' : `The first ${number(c.carry.sinks)} tokens of the sequence, kept for every head.`)],
-  ['carry', 'Carry', (c) => (c.carry.size === 0 ? 'None in this contract.' : `The last ${number(c.carry.size)} tokens before the cut, for local heads.`)],
+  [
+    'own',
+    'Own segment',
+    (c) =>
+      `Everything since the last cut: at most ${number(c.segment.max)} tokens, cut by \u201c${c.policy.name}\u201d.`,
+  ],
+  [
+    'sinks',
+    'Sinks',
+    (c) =>
+      c.carry.sinks === 0
+        ? 'None in this contract.'
+        : `The first ${number(c.carry.sinks)} tokens of the sequence, kept for every head.`,
+  ],
+  [
+    'carry',
+    'Carry',
+    (c) =>
+      c.carry.size === 0
+        ? 'None in this contract.'
+        : `The last ${number(c.carry.size)} tokens before the cut, for local heads.`,
+  ],
   ['retrieved', 'Retrieved', (c) => retrievedWords(c)],
 ];
 
@@ -20,7 +39,12 @@ export function showFacts(contract) {
   byId('chips').append(
     h('li', { class: 'chip' }, h('b', {}, contract.name)),
     h('li', { class: 'chip' }, `${contract.engine.name} ${contract.engine.precision}`),
-    h('li', { class: 'chip', title: contract.digest }, 'digest ', h('b', {}, contract.digest.slice(0, 10))),
+    h(
+      'li',
+      { class: 'chip', title: contract.digest },
+      'digest ',
+      h('b', {}, contract.digest.slice(0, 10)),
+    ),
     trained === null
       ? h('li', { class: 'chip warn' }, 'not trained under this contract')
       : h('li', { class: 'chip good' }, `trained: ${number(trained.steps)} steps`),
@@ -36,13 +60,32 @@ export function showFacts(contract) {
     .join(', ');
   const rows = [
     ['Policy', `${policy.name}${parameters === '' ? '' : ` (${parameters.slice(0, 160)})`}`],
-    ['Segment', `${segment.min} to ${segment.max} tokens (S)${segment.align > 1 ? `, multiples of ${segment.align}` : ''}`],
+    [
+      'Segment',
+      `${segment.min} to ${segment.max} tokens (S)${segment.align > 1 ? `, multiples of ${segment.align}` : ''}`,
+    ],
     ['Carry', `${carry.size} tokens (M)`],
     ['Sinks', `${carry.sinks} tokens (A)`],
-    ['Retrieval', retrieval.layers.length === 0 ? 'none' : `${retrieval.size} rows (R) by \u201c${retrieval.recipe}\u201d in layers ${retrieval.layers.join(', ')}`],
-    ['Trained', trained === null ? 'no: any checkpoint runs thanks to its sinks, training makes it better' : `${number(trained.steps)} steps, ${number(trained.tokens)} tokens, K = ${contract.training.truncation}`],
-    ['Model', `${model.layers} layers, ${model.queryHeads} query and ${model.kvHeads} KV heads of ${model.headDim}`],
-    ['Session limit', `${number(contract.limits.tokens)} tokens, ${contract.limits.sessions} at once`],
+    [
+      'Retrieval',
+      retrieval.layers.length === 0
+        ? 'none'
+        : `${retrieval.size} rows (R) by \u201c${retrieval.recipe}\u201d in layers ${retrieval.layers.join(', ')}`,
+    ],
+    [
+      'Trained',
+      trained === null
+        ? 'no: any checkpoint runs thanks to its sinks, training makes it better'
+        : `${number(trained.steps)} steps, ${number(trained.tokens)} tokens, K = ${contract.training.truncation}`,
+    ],
+    [
+      'Model',
+      `${model.layers} layers, ${model.queryHeads} query and ${model.kvHeads} KV heads of ${model.headDim}`,
+    ],
+    [
+      'Session limit',
+      `${number(contract.limits.tokens)} tokens, ${contract.limits.sessions} at once`,
+    ],
     ['Policy file', h('code', {}, policy.sha256)],
     ['Digest', h('code', {}, contract.digest)],
   ];
@@ -66,14 +109,33 @@ function showHeads(contract) {
       picture.append(
         svg(
           'rect',
-          { x: layer * (cell + 2), y: head * (cell + 2), width: cell, height: cell, rx: 2, class: `head-${kind}` },
-          svg('title', {}, `Layer ${layer}, KV head ${head}: ${kind === 'local' ? 'local, sees the carry' : kind === 'long' ? 'long, retrieves' : 'long without a pool'}`),
+          {
+            x: layer * (cell + 2),
+            y: head * (cell + 2),
+            width: cell,
+            height: cell,
+            rx: 2,
+            class: `head-${kind}`,
+          },
+          svg(
+            'title',
+            {},
+            `Layer ${layer}, KV head ${head}: ${kind === 'local' ? 'local, sees the carry' : kind === 'long' ? 'long, retrieves' : 'long without a pool'}`,
+          ),
         ),
       );
     }
     if (layer % 5 === 0 || pooled.has(layer)) {
       picture.append(
-        svg('text', { x: layer * (cell + 2) + cell / 2, y: kvHeads * (cell + 2) + 9, 'text-anchor': 'middle' }, String(layer)),
+        svg(
+          'text',
+          {
+            x: layer * (cell + 2) + cell / 2,
+            y: kvHeads * (cell + 2) + 9,
+            'text-anchor': 'middle',
+          },
+          String(layer),
+        ),
       );
     }
   }

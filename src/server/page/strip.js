@@ -31,7 +31,9 @@ export function makeStrip(stage) {
   lenses.forEach(({ label }, i) => {
     select.append(h('option', { value: i }, label));
   });
-  select.addEventListener('change', () => stage.sequence.setLens(lenses[Number(select.value)].lens));
+  select.addEventListener('change', () =>
+    stage.sequence.setLens(lenses[Number(select.value)].lens),
+  );
   slider.addEventListener('input', () => {
     const { sequence } = stage;
     const value = Number(slider.value);
@@ -79,11 +81,20 @@ export function makeStrip(stage) {
       'aria-label': 'The sequence from its first to its newest token, one row a kind of head',
     });
     const track = (y) =>
-      picture.append(svg('rect', { x: left, y, width: inner, height: TRACK, rx: 4, class: 'track' }));
+      picture.append(
+        svg('rect', { x: left, y, width: inner, height: TRACK, rx: 4, class: 'track' }),
+      );
     const bar = (y, [from, to], name, title, least = 2.5) => {
       const size = Math.max(least, x(to) - x(from));
       const at = Math.min(x(from), left + inner - size);
-      const rect = svg('rect', { x: at, y, width: size, height: TRACK, rx: Math.min(3, size / 2), class: name });
+      const rect = svg('rect', {
+        x: at,
+        y,
+        width: size,
+        height: TRACK,
+        rx: Math.min(3, size / 2),
+        class: name,
+      });
       if (title) rect.append(svg('title', {}, title));
       picture.append(rect);
     };
@@ -111,12 +122,18 @@ export function makeStrip(stage) {
       const room = x(segment.end) - x(segment.start);
       if (room > 26) {
         picture.append(
-          svg('text', { x: x(segment.start) + 5, y: y + TRACK - 4, class: 'number' }, String(segment.index)),
+          svg(
+            'text',
+            { x: x(segment.start) + 5, y: y + TRACK - 4, class: 'number' },
+            String(segment.index),
+          ),
         );
       }
     }
     for (const cut of sequence.boundaries) {
-      picture.append(svg('line', { x1: x(cut), x2: x(cut), y1: y, y2: y + TRACK, class: 'cutline' }));
+      picture.append(
+        svg('line', { x1: x(cut), x2: x(cut), y1: y, y2: y + TRACK, class: 'cutline' }),
+      );
     }
 
     const query = sequence.query;
@@ -131,19 +148,23 @@ export function makeStrip(stage) {
       if (lens.kind === 'long' && start > sinks) {
         bar(y, [sinks, start], 'fill-pool', 'Pool: kept for this head and searched at each cut');
       }
-      for (const span of view.own) bar(y, span, 'fill-own', `Own segment: ${sizeOf([span])} tokens`);
+      for (const span of view.own)
+        bar(y, span, 'fill-own', `Own segment: ${sizeOf([span])} tokens`);
       for (const span of view.carry) bar(y, span, 'fill-carry', `Carry: ${sizeOf([span])} tokens`);
       for (const span of view.retrieved) {
         bar(y, span, 'fill-retrieved', `Retrieved: tokens ${span[0]} to ${span[1] - 1}`);
       }
-      for (const span of view.sinks) bar(y, span, 'fill-sinks', `Sinks: ${sizeOf([span])} tokens`, 4);
+      for (const span of view.sinks)
+        bar(y, span, 'fill-sinks', `Sinks: ${sizeOf([span])} tokens`, 4);
     }
     if (query !== null) {
       const at = x(query + 0.5);
       picture.append(svg('line', { x1: at, x2: at, y1: head, y2: y + TRACK + 2, class: 'needle' }));
       const words = `token ${number(query)}`;
       const anchor = at > width - 60 ? 'end' : at < left + 40 ? 'start' : 'middle';
-      picture.append(svg('text', { x: at, y: height - 1, 'text-anchor': anchor, class: 'number' }, words));
+      picture.append(
+        svg('text', { x: at, y: height - 1, 'text-anchor': anchor, class: 'number' }, words),
+      );
     }
     root.replaceChildren(picture);
 

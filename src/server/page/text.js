@@ -20,7 +20,8 @@ export function makeText(stage) {
     const token = event.target.closest('.t');
     const band = event.target.closest('.seg');
     if (token !== null) stage.sequence.hover(Number(token.dataset.i));
-    else if (band !== null && tokens.length === 0) stage.sequence.hover(Number(band.dataset.end) - 1);
+    else if (band !== null && tokens.length === 0)
+      stage.sequence.hover(Number(band.dataset.end) - 1);
   });
   root.addEventListener('pointerleave', () => stage.sequence.hover(null));
   root.addEventListener('click', (event) => {
@@ -96,7 +97,15 @@ export function makeText(stage) {
 
   function light() {
     const { sequence } = stage;
-    for (const i of lit) tokens[i]?.classList.remove('see', 'at', 'see-sinks', 'see-carry', 'see-retrieved', 'see-own');
+    for (const i of lit)
+      tokens[i]?.classList.remove(
+        'see',
+        'at',
+        'see-sinks',
+        'see-carry',
+        'see-retrieved',
+        'see-own',
+      );
     lit = [];
     const chosen = sequence.hovered ?? sequence.pinned;
     const on = chosen !== null && chosen < sequence.length && tokens.length > 0;
