@@ -10,6 +10,7 @@ import { exitCodes, printError } from './output.ts';
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   attach: async () => (await import('./attach.ts')).attachCommand(),
   doctor: async () => (await import('./doctor.ts')).doctorCommand(),
+  export: async () => (await import('./export.ts')).exportCommand(),
   perplexity: async () => (await import('./perplexity.ts')).perplexityCommand(),
   plan: async () => (await import('./plan.ts')).planCommand(),
   serve: async () => (await import('./serve.ts')).serveCommand(),

@@ -1,0 +1,124 @@
+// lockstep export: write the step graph for ONNX Runtime, in one precision or several.
+import path from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import { type JobEvent, runJob } from '../bridge/index.ts';
+import { precisions } from '../engines/onnx.ts';
+import { asLockstepError, cancellation, paint, progress } from './output.ts';
+
+interface ExportOptions {
+  precision: string[];
+  maxLoss: Record<string, number>;
+  text?: string;
+  force?: true;
+  python?: string;
+  json?: true;
+}
+
+/** One exported graph, as the job reports it. */
+interface Exported {
+  precision: string;
+  path: string;
+  bytes: number;
+  seconds: number;
+  perplexity: number | null;
+  ratio: number | null;
+  forced: boolean;
+}
+
+export function exportCommand(): Command {
+  return new Command('export')
+    .description('write the step graph for ONNX Runtime into DIR/onnx: fp32, int8, int4')
+    .argument('<dir>', 'checkpoint folder with a contract')
+    .option(
+      '--precision <names>',
+      `${precisions.join(', ')}, several with commas, or all`,
+      chosen,
+      ['fp32'],
+    )
+    .option(
+      '--text <file>',
+      'UTF-8 text that int8 and int4 are judged by (default: a built-in one)',
+    )
+    .option(
+      '--max-loss <factors>',
+      'perplexity allowed, as a multiple of fp32: 1.1, or int8=1.05,int4=1.25',
+      limits,
+      {},
+    )
+    .option('--force', 'keep a precision that loses more')
+    .option('--python <path>', 'interpreter to use')
+    .option('--json', 'print one JSON object')
+    .action(runExport);
+}
+
+async function runExport(dir: string, options: ExportOptions): Promise<void> {
+  const cancel = cancellation();
+  const stages = 2 * options.precision.length;
+  const bar = progress({ label: 'export', total: stages, silent: options.json === true });
+  let done = 0;
+  const onEvent = (event: JobEvent): void => {
+    if (event.event !== 'stage') return;
+    bar.update(Math.min(done++, stages), `${event['stage']} ${event['precision']}`);
+  };
+  try {
+    const { event: _, ...result } = await runJob({
+      module: 'lockstep.export',
+      python: options.python,
+      signal: cancel.signal,
+      job: {
+        dir: path.resolve(dir),
+        precisions: options.precision,
+        maxLoss: options.maxLoss,
+        text: options.text === undefined ? null : path.resolve(options.text),
+        force: options.force === true,
+      },
+      onEvent,
+    });
+    bar.stop();
+    const text = options.json ? JSON.stringify(result) : table(result['precisions'] as Exported[]);
+    process.stdout.write(`${text}\n`);
+  } catch (error) {
+    throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
+  } finally {
+    bar.stop();
+    cancel.stop();
+  }
+}
+
+function table(rows: readonly Exported[]): string {
+  const { bold, dim, yellow } = paint(process.stdout);
+  return rows
+    .map((row) => {
+      const size = `${(row.bytes / 2 ** 20).toFixed(1)} MiB`.padStart(12);
+      const loss =
+        row.ratio === null || row.perplexity === null
+          ? ''
+          : `  perplexity ${row.perplexity.toFixed(2)}, ${row.ratio.toFixed(3)} x fp32`;
+      const forced = row.forced ? yellow('  beyond the limit, kept by --force') : '';
+      return `${bold(row.precision)}${size}${loss}${forced}  ${dim(row.path)}`;
+    })
+    .join('\n');
+}
+
+function chosen(text: string): string[] {
+  const names = text === 'all' ? [...precisions] : text.split(',').map((name) => name.trim());
+  const unknown = names.find((name) => !precisions.some((known) => known === name));
+  if (unknown === undefined) return [...new Set(names)];
+  throw new InvalidArgumentError(`expected ${precisions.join(', ')} or all, got ${unknown}.`);
+}
+
+function limits(text: string): Record<string, number> {
+  const quantized = precisions.filter((name) => name !== 'fp32');
+  const entries = text.includes('=')
+    ? text.split(',').map((part) => part.split('=').map((word) => word.trim()))
+    : quantized.map((name) => [name, text.trim()]);
+  return Object.fromEntries(
+    entries.map(([name = '', value = '']) => {
+      const factor = Number(value);
+      if (quantized.some((known) => known === name) && factor > 0 && Number.isFinite(factor)) {
+        return [name, factor];
+      }
+      throw new InvalidArgumentError('expected a factor such as 1.1, or int8=1.05,int4=1.25.');
+    }),
+  );
+}
