@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
-import type { Loader, OnResolveArgs, OnResolveResult, Plugin } from 'esbuild';
+import { type Loader, type OnResolveArgs, type OnResolveResult, type Plugin, transform } from 'esbuild';
 import { LockstepError } from '../errors.ts';
 
 export interface ModuleNames {
@@ -56,12 +56,20 @@ export function bundlePlugin(names: ModuleNames): Plugin {
       async function load(name: string, namespace: string) {
         const file = names.files.get(`${namespace}:${name}`) as string;
         const text = await readFile(file, 'utf8');
-        return {
-          // tsc's maps lead out of dist/; places are given in the files that are bundled.
-          contents: text.replace(/\n\/\/# sourceMappingURL=\S+\s*$/, '\n'),
-          loader: loaders[path.extname(file)] ?? ('js' as const),
-          resolveDir: path.dirname(file),
-        };
+        // tsc's maps lead out of dist/; places are given in the files that are bundled.
+        const contents = text.replace(/\n\/\/# sourceMappingURL=\S+\s*$/, '\n');
+        const loader = loaders[path.extname(file)] ?? ('js' as const);
+        const resolveDir = path.dirname(file);
+        if (namespace !== 'lockstep') return { contents, loader, resolveDir };
+        // tsc breaks lines elsewhere, and esbuild keeps some breaks: have none.
+        const { code } = await transform(contents, {
+          loader,
+          minifyWhitespace: true,
+          charset: 'utf8',
+          target: 'es2022',
+          tsconfigRaw: {},
+        });
+        return { contents: code, loader: 'js' as const, resolveDir };
       }
     },
   };
