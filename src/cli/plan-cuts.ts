@@ -35,6 +35,8 @@ export interface PythonCutsOptions {
   tokenizerFile: string;
   python?: string | undefined;
   signal: AbortSignal;
+  /** Told how far the work is: bytes of the text, half of them for tokenizing, half for planning. */
+  onProgress: (bytes: number, note: string) => void;
 }
 
 /** Ids a piece, where they are read again. */
@@ -54,12 +56,17 @@ export async function* pythonCuts(
     await writeContractFiles(folder, files);
     const ids = path.join(folder, 'ids.i32');
     const cuts = path.join(folder, 'cuts.i32');
-    const bytes = await writeIds(ids, pieces);
+    const { bytes, tokens } = await writeIds(ids, pieces, options);
     await runJob({
       module: 'lockstep.plan_job',
       job: { contract: folder, tokenizer: options.tokenizerFile, ids, cuts },
       python: options.python,
       signal: options.signal,
+      onEvent: ({ event, tokens: planned }) => {
+        if (event !== 'progress') return;
+        const share = (planned as number) / Math.max(1, tokens);
+        options.onProgress(bytes * (0.5 + share / 2), 'planning in Python');
+      },
     });
     yield* joined(ids, cuts, bytes);
   } finally {
@@ -67,11 +74,19 @@ export async function* pythonCuts(
   }
 }
 
-async function writeIds(file: string, pieces: AsyncIterable<TokenPiece>): Promise<number> {
+async function writeIds(
+  file: string,
+  pieces: AsyncIterable<TokenPiece>,
+  { signal, onProgress }: PythonCutsOptions,
+): Promise<{ bytes: number; tokens: number }> {
   const stream = createWriteStream(file);
   let bytes = 0;
+  let tokens = 0;
   for await (const piece of pieces) {
+    signal.throwIfAborted();
     bytes = piece.bytes;
+    tokens += piece.ids.length;
+    onProgress(bytes / 2, 'tokenizing');
     const { buffer, byteOffset, byteLength } = piece.ids;
     if (!stream.write(Buffer.from(buffer, byteOffset, byteLength))) {
       await once(stream, 'drain');
@@ -79,7 +94,7 @@ async function writeIds(file: string, pieces: AsyncIterable<TokenPiece>): Promis
   }
   stream.end();
   await finished(stream);
-  return bytes;
+  return { bytes, tokens };
 }
 
 /** Ids and cuts side by side: each piece with the cuts that fall into it. */

@@ -8,7 +8,7 @@ import { type ContractFiles, makeContract, readContract } from '../contract/inde
 import { LockstepError } from '../errors.ts';
 import { loadTokenizer, type Tokenizer } from '../planner/tokenizer.ts';
 import { cancellation, paint, progress } from './output.ts';
-import { type CutStream, nodeCuts, pythonCuts } from './plan-cuts.ts';
+import { type CutStream, nodeCuts, type PythonCutsOptions, pythonCuts } from './plan-cuts.ts';
 import { type MapHeading, SegmentCollector, type SegmentMap, thousands } from './segment-map.ts';
 import { segmentMapHtml } from './segment-map-html.ts';
 import { printSegmentMap } from './segment-map-text.ts';
@@ -59,18 +59,24 @@ async function runPlan(file: string, options: PlanOptions): Promise<void> {
   const { contract } = files;
   const cancel = cancellation();
   const bar = progress({ label: `plan ${path.basename(file)}`, total: bytes });
+  const onProgress = (done: number, note: string): void => bar.update(done, note);
   const rows = options.html === undefined ? terminalRows : pageRows;
   const collector =
     options.json && options.html === undefined ? null : newCollector(files, tokenizer, rows);
   const boundaries: number[] = [];
   let tokens = 0;
   try {
-    for await (const step of cutsOf(file, options, { files, tokenizer }, cancel.signal)) {
+    for await (const step of cutsOf(
+      file,
+      options,
+      { files, tokenizer },
+      { signal: cancel.signal, onProgress },
+    )) {
       cancel.signal.throwIfAborted();
       if (options.json) for (const cut of step.cuts) boundaries.push(cut);
       collector?.add(step.ids, step.cuts);
       tokens += step.ids.length;
-      bar.update(step.bytes, `${thousands(tokens)} tokens`);
+      onProgress(step.bytes, `${thousands(tokens)} tokens`);
     }
   } finally {
     bar.stop();
@@ -88,17 +94,13 @@ async function runPlan(file: string, options: PlanOptions): Promise<void> {
 function cutsOf(
   file: string,
   options: PlanOptions,
-  source: Source,
-  signal: AbortSignal,
+  { files, tokenizer }: Source,
+  running: Pick<PythonCutsOptions, 'signal' | 'onProgress'>,
 ): CutStream {
-  const { files, tokenizer } = source;
   const ids = tokenizer.encodeFile(file, { bos: files.contract.tokenizer.bos !== null });
   if (options.runtime === 'node') return nodeCuts(ids, files);
-  const where = {
-    tokenizerFile: path.join(tokenizer.dir, 'tokenizer.json'),
-    python: options.python,
-  };
-  return pythonCuts(ids, files, { ...where, signal });
+  const tokenizerFile = path.join(tokenizer.dir, 'tokenizer.json');
+  return pythonCuts(ids, files, { tokenizerFile, python: options.python, ...running });
 }
 
 async function findSource(options: PlanOptions): Promise<Source> {
@@ -125,10 +127,19 @@ function headingOf(file: string, { contract }: ContractFiles): MapHeading {
   return {
     title: path.basename(file),
     policy: policy.name,
-    params: JSON.stringify(policy.params),
+    params: shortParams(policy.params),
     ...segment,
     digest,
   };
+}
+
+/** Parameters for a heading: of long lists the first entries and the count. */
+function shortParams(params: unknown): string {
+  return JSON.stringify(params, (_, value: unknown) =>
+    Array.isArray(value) && value.length > 4
+      ? [...value.slice(0, 3), `... ${value.length - 3} more`]
+      : value,
+  );
 }
 
 async function fileSize(file: string): Promise<number> {

@@ -47,7 +47,8 @@ function facts(map: SegmentMap, heading: MapHeading): string {
 /** Lengths along the document, and how often each length occurs. */
 function charts(map: SegmentMap, heading: MapHeading): string {
   if (map.closed === 0) return '';
-  const along = bars(map.curve.means, heading.max, (mean, at) => {
+  const alternate = map.curve.per === 1;
+  const along = bars(map.curve.means, heading.max, alternate, (mean, at) => {
     const from = at * map.curve.per;
     const to = Math.min(map.closed, from + map.curve.per) - 1;
     return from === to
@@ -55,7 +56,7 @@ function charts(map: SegmentMap, heading: MapHeading): string {
       : `segments ${from} to ${to}: ${mean.toFixed(1)} tokens on average`;
   });
   const step = heading.max / map.histogram.length;
-  const often = bars(map.histogram, Math.max(...map.histogram), (count, at) => {
+  const often = bars(map.histogram, Math.max(...map.histogram), false, (count, at) => {
     const from = Math.floor(at * step) + 1;
     const to = Math.max(from, Math.floor((at + 1) * step));
     return `${from} to ${to} tokens: ${thousands(count)} segments`;
@@ -73,6 +74,7 @@ const chart = { width: 512, height: 96 };
 function bars(
   values: number[],
   most: number,
+  alternate: boolean,
   label: (value: number, at: number) => string,
 ): string {
   const width = chart.width / values.length;
@@ -83,7 +85,7 @@ function bars(
       const x = (at * width).toFixed(2);
       const y = (chart.height - height).toFixed(2);
       return (
-        `<rect class="t${at % 2}" x="${x}" y="${y}" width="${(width - gap).toFixed(2)}" height="${height.toFixed(2)}">` +
+        `<rect class="t${alternate ? at % 2 : 0}" x="${x}" y="${y}" width="${(width - gap).toFixed(2)}" height="${height.toFixed(2)}">` +
         `<title>${label(value, at)}</title></rect>`
       );
     })
