@@ -210,3 +210,31 @@ def test_views_and_other_strides_are_read_right() -> None:
         expected = oracle.select(queries, keys, 24, recipe)
         got = product.select(torch.from_numpy(queries), torch.from_numpy(keys), 24, recipe)
         assert got.tolist() == expected
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_perturbed_choice_is_explained_by_twice_the_perturbation(recipe: str) -> None:
+    """Keys off by a little choose other rows; the deciding gap is no more than scores moved."""
+    differing = 0
+    for seed in (*range(27, 43), 69, 165):  # 69, 165: a key gains another query's score
+        rng = np.random.default_rng(seed)
+        queries = rng.standard_normal((1, int(rng.choice([8, 20, 64])), 8))
+        keys = rng.standard_normal((1, int(rng.choice([200, 600])), 8))
+        size = int(rng.choice([64, 128, 180]))
+        moved = keys + 0.02 * rng.standard_normal(keys.shape)
+        other = torch.tensor(oracle.select(queries, moved, size, recipe))
+        vectors = [queries[0, -1]] if recipe == "topk" else oracle.query_vectors(queries[0])
+        most = max(
+            abs(a - b)
+            for vector in vectors
+            for (_, a), (_, b) in zip(
+                oracle.scores(vector, keys[0]), oracle.scores(vector, moved[0]), strict=True
+            )
+        )
+        gap = product.deciding_gap(
+            torch.from_numpy(queries), torch.from_numpy(keys), size, recipe, other
+        )
+        same = other.tolist() == oracle.select(queries, keys, size, recipe)
+        assert gap == 0 if same else gap <= 2 * most * (1 + 1e-9)
+        differing += not same
+    assert differing > 3

@@ -55,8 +55,7 @@ def _topk_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
 def _anchors_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
     """Least cost of a set of anchors that expands to the other positions.
 
-    A key costs what it lacks to enter some query's best 16; one passed over costs the lesser of
-    its lead on the last anchor, and its lead on the 17th best of its queries.
+    See `_cost` for what a set costs.
     """
     N = scores_QN.shape[1]
     k = min(KEYS_PER_QUERY, N)
@@ -65,8 +64,9 @@ def _anchors_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
     next_Q1 = ranked_Qk[:, k : k + 1] if k < N else torch.full_like(last_Q1, -math.inf)
     inside_QN = scores_QN >= last_Q1
     candidate_N = inside_QN.any(0)
-    enter_N = (last_Q1 - scores_QN).amin(0).clamp_min(0.0)
-    leave_N = (scores_QN - next_Q1).masked_fill(~inside_QN, -math.inf).amax(0)
+    enter_QN = last_Q1 - scores_QN
+    leave_QN = scores_QN - next_Q1
+    enter_N = enter_QN.amin(0).clamp_min(0.0)
     best_N = torch.where(
         candidate_N,
         scores_QN.masked_fill(~inside_QN, -math.inf).amax(0),
@@ -80,14 +80,36 @@ def _anchors_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
         chosen = torch.tensor(allowed[:start] + list(tail), dtype=torch.int64)
         if not torch.equal(expand(chosen, N, size), other_R):
             continue
-        passed_N = candidate_N.clone()
-        passed_N[chosen] = False
-        cost = float(enter_N[chosen].max()) if count else 0.0
-        if count and bool(passed_N.any()):
-            lead_n = best_N[passed_N] - best_N[chosen].min()
-            cost = max(cost, float(torch.minimum(lead_n, leave_N[passed_N]).max()))
-        least = min(least, cost)
+        least = min(least, _cost(scores_QN, enter_QN, leave_QN, chosen))
     return least
+
+
+def _cost(scores_QN: Tensor, enter_QN: Tensor, leave_QN: Tensor, chosen_a: Tensor) -> float:
+    """Smallest gap that can make these keys the anchors.
+
+    Within the gap a key may enter any query's best 16 that it misses by no more, and so gain that
+    query's score; it may fall out of one that it leads the 17th by no more. The gap suffices when
+    no other key is then surely ahead of the last anchor by more than it.
+    """
+    if not len(chosen_a):
+        return 0.0
+    passed_N = torch.ones(scores_QN.shape[1], dtype=torch.bool)
+    passed_N[chosen_a] = False
+    own_Qa, enter_Qa = scores_QN[:, chosen_a], enter_QN[:, chosen_a]
+    rival_Qp, leave_Qp = scores_QN[:, passed_N], leave_QN[:, passed_N]
+
+    def suffices(gap: float) -> bool:
+        last = own_Qa.masked_fill(enter_Qa > gap, -math.inf).amax(0).min()
+        ahead = rival_Qp.masked_fill(leave_Qp <= gap, -math.inf).max()
+        return bool(torch.isfinite(last)) and float(ahead - last) <= gap
+
+    if suffices(0.0):
+        return 0.0
+    low, high = 0.0, float(scores_QN.max() - scores_QN.min())
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high
 
 
 def _order(candidate_N: Tensor, best_N: Tensor, enter_N: Tensor) -> list[int]:
