@@ -216,7 +216,7 @@ def test_views_and_other_strides_are_read_right() -> None:
 def test_a_perturbed_choice_is_explained_by_twice_the_perturbation(recipe: str) -> None:
     """Keys off by a little choose other rows; the deciding gap is no more than scores moved."""
     differing = 0
-    for seed in (*range(27, 43), 69, 165):  # 69, 165: a key gains another query's score
+    for seed in (*range(27, 35), 69, 165):  # 69, 165: a key gains another query's score
         rng = np.random.default_rng(seed)
         queries = rng.standard_normal((1, int(rng.choice([8, 20, 64])), 8))
         keys = rng.standard_normal((1, int(rng.choice([200, 600])), 8))
