@@ -25,6 +25,7 @@ from .errors import LockstepError
 
 _MIB = 1 << 20
 _BATCH = 1 << 13  # tokens that cross in one call: a few milliseconds of work
+_PATIENCE = 60.0  # seconds of wall clock for a stuck engine to reach its CPU limit on a busy machine
 _STACK = 512 << 10  # bytes; the thread's own stack is larger
 
 _MENDS = {
@@ -167,7 +168,7 @@ class PolicyRuntime:
         for _ in range(_cpus() - 1):
             threading.Thread(target=_spend, args=(answered,), daemon=True).start()
         try:
-            return reply.get(timeout=3 * self._seconds)
+            return reply.get(timeout=max(_PATIENCE, 3 * self._seconds))
         except queue.Empty:
             return "failed", ""
         finally:

@@ -189,6 +189,7 @@ const outOfMemory = [
   'Array buffer allocation failed',
   'invalid array length',
   'invalid string length',
+  'string too long',
   'invalid array buffer length',
   'Map maximum size exceeded',
   'Set maximum size exceeded',
@@ -196,6 +197,10 @@ const outOfMemory = [
 
 /** An error's code and text, the same in every engine. */
 function described(error: unknown): { code: string; message: string } {
+  // QuickJS throws null where no memory is left even for an error.
+  if (error === null) {
+    return { code: 'LS_POLICY_LIMIT', message: 'takes more memory than it may, or throws null' };
+  }
   if (error instanceof PolicyFault) return { code: error.code, message: error.message };
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   const name = forbiddenName(error);

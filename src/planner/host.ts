@@ -27,7 +27,7 @@ const LOOK = 100;
 /** Starting a thread on a busy machine takes its time, milliseconds. */
 const START = 60_000;
 /** Growth of the process, during one token, that only a runaway policy causes, bytes. */
-const RUNAWAY = 1 << 30;
+const RUNAWAY = 1 << 29;
 
 /**
  * One policy in a worker thread; any number of sequences share it. Calls are synchronous: they block

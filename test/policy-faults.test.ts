@@ -1,0 +1,205 @@
+// Policies that misbehave, in Node and in Python: named, with the token, and nothing hangs.
+import { execFile } from 'node:child_process';
+import path from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { bundlePolicy } from '../src/contract/bundle.ts';
+import { LockstepError } from '../src/errors.ts';
+import { packageRoot } from '../src/paths.ts';
+import { PolicyHost, type PolicySource, Segmenter } from '../src/planner/index.ts';
+import { python } from './helpers/python.ts';
+import { trap } from './policies/trap.ts';
+
+interface Fault {
+  /** What it does, in place of the trap's statement. */
+  body: string;
+  code: string;
+  message: RegExp;
+}
+
+const faults: Record<string, Fault> = {
+  'throws an error': { body: "throw new Error('boom')", code: 'LS_POLICY_THREW', message: /threw Error: boom$/ },
+  'throws a string': { body: "throw 'boom'", code: 'LS_POLICY_THREW', message: /threw boom$/ },
+  'throws nothing': { body: 'throw undefined', code: 'LS_POLICY_THREW', message: /threw undefined$/ },
+  'uses what is not there': { body: 'return nothing.at(1)', code: 'LS_POLICY_THREW', message: /nothing is not defined$/ },
+  'writes to its tables': { body: 'tables.list.push(1)', code: 'LS_POLICY_THREW', message: /threw TypeError/ },
+  'keeps state in a prototype': { body: 'Array.prototype.seen = 1', code: 'LS_POLICY_THREW', message: /threw TypeError/ },
+  'returns a number': { body: 'return 1', code: 'LS_POLICY_RESULT', message: /boolean, got 1$/ },
+  'returns nothing': { body: '', code: 'LS_POLICY_RESULT', message: /boolean, got undefined$/ },
+  'returns a promise': { body: 'return (async () => true)()', code: 'LS_POLICY_RESULT', message: /boolean, got a Promise$/ },
+  loops: { body: 'for (;;) {}', code: 'LS_POLICY_LIMIT', message: /expected an answer, got none: .*loops/ },
+  'loops and catches': { body: 'for (;;) { try { for (;;) {} } catch {} }', code: 'LS_POLICY_LIMIT', message: /got none/ },
+  'calls itself': { body: 'const f = () => f() + 1; return f() > 1', code: 'LS_POLICY_LIMIT', message: /calls itself without end$/ },
+  'fills memory with lists': { body: 'const all = []; for (;;) all.push(new Array(1000).fill(0.5))', code: 'LS_POLICY_LIMIT', message: /memory|MiB/ },
+  'fills memory with state': { body: 'state.kept = []; for (;;) state.kept.push({ a: [] })', code: 'LS_POLICY_LIMIT', message: /memory|MiB/ },
+  'fills memory with text': { body: "let s = 'x'; for (;;) s += s + state.seen", code: 'LS_POLICY_LIMIT', message: /memory|MiB/ },
+  'fills memory with buffers': { body: 'const all = []; for (;;) all.push(new Float64Array(1 << 20).fill(1))', code: 'LS_POLICY_LIMIT', message: /memory|MiB/ },
+  'reads the clock': { body: 'return Date.now() > 0', code: 'LS_POLICY_FORBIDDEN', message: /reads Date,/ },
+  'reads the other clock': { body: 'return performance.now() > 0', code: 'LS_POLICY_FORBIDDEN', message: /reads performance,/ },
+  'throws dice': { body: 'return Math.random() > 2', code: 'LS_POLICY_FORBIDDEN', message: /reads Math\.random,/ },
+  'computes what engines round differently': { body: 'return Math.exp(1) > 2', code: 'LS_POLICY_FORBIDDEN', message: /reads Math\.exp,/ },
+  'reads the environment': { body: 'return process.env.HOME === ""', code: 'LS_POLICY_FORBIDDEN', message: /reads process,/ },
+  'reads files': { body: "return require('fs').existsSync('/')", code: 'LS_POLICY_FORBIDDEN', message: /reads require,/ },
+  'reads the network': { body: "fetch('http://127.0.0.1')", code: 'LS_POLICY_FORBIDDEN', message: /reads fetch,/ },
+  'reads the globals': { body: 'return globalThis.lockstep === 1', code: 'LS_POLICY_FORBIDDEN', message: /reads globalThis,/ },
+  'makes code of text': { body: "return eval('true')", code: 'LS_POLICY_FORBIDDEN', message: /reads eval,/ },
+  'makes functions of text': { body: "return (() => {}).constructor('return true')()", code: 'LS_POLICY_FORBIDDEN', message: /reads Function/ },
+  'waits for the garbage collector': { body: 'new WeakRef(state)', code: 'LS_POLICY_FORBIDDEN', message: /reads WeakRef,/ },
+  'compares by locale': { body: "return 'a'.localeCompare('b') > 0", code: 'LS_POLICY_FORBIDDEN', message: /reads String\.prototype\.localeCompare,/ },
+  'matches text': { body: "return /a/.test('a')", code: 'LS_POLICY_FORBIDDEN', message: /reads a regular expression outside prepare,/ },
+  'splits text': { body: "return 'a b'.split(/ /).length > 5", code: 'LS_POLICY_FORBIDDEN', message: /reads a regular expression outside prepare,/ },
+  'asks Unicode': { body: "return 'a'.toUpperCase() === 'B'", code: 'LS_POLICY_FORBIDDEN', message: /reads String\.prototype\.toUpperCase,/ },
+};
+
+const statement = 'return state.seen < tables.list.length;';
+/** Index 4, id 7. */
+const tokens = [1, 2, 3, 4, 7, 5, 6];
+const limits = { milliseconds: 1000, megabytes: 64 };
+
+interface Outcome {
+  code?: string;
+  message?: string;
+  cuts?: number[];
+  /** What came of another push to the same sequence, and to another one of the same host. */
+  again?: string;
+  other?: string;
+}
+
+let bundled: string;
+beforeAll(async () => {
+  bundled = (await bundlePolicy(trap())).source;
+});
+
+const sourceOf = (policySource: string): PolicySource => ({
+  contract: {
+    policy: { name: 'trap' },
+    tables: { list: [1, 2, 3] },
+    segment: { min: 1, max: 1000, align: 1 },
+    tokenizer: { size: 100 },
+  },
+  policySource,
+});
+
+function trapOf(body: string): string {
+  expect(bundled).toContain(statement);
+  return bundled.replace(statement, `${body};`);
+}
+
+function inNode(policySource: string): Outcome {
+  const outcome: Outcome = {};
+  const codeOf = (call: () => unknown): string => {
+    try {
+      call();
+      return 'ok';
+    } catch (error) {
+      return (error as LockstepError).code;
+    }
+  };
+  let host: PolicyHost | undefined;
+  try {
+    host = new PolicyHost(sourceOf(policySource), limits);
+    const segmenter = new Segmenter(host);
+    const other = new Segmenter(host);
+    try {
+      outcome.cuts = segmenter.pushMany(tokens);
+      segmenter.snapshot();
+    } finally {
+      outcome.again = codeOf(() => segmenter.push(1));
+      outcome.other = codeOf(() => other.push(1));
+    }
+  } catch (error) {
+    expect(error).toBeInstanceOf(LockstepError);
+    Object.assign(outcome, (error as LockstepError).toJSON());
+  } finally {
+    host?.close();
+  }
+  return outcome;
+}
+
+async function inPython(sources: readonly string[]): Promise<Outcome[]> {
+  const cases = sources.map((source) => ({ ...sourceOf(source), ...limits, tokens }));
+  const script = path.join(packageRoot, 'test/python/run_policy_cases.py');
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      python,
+      [script],
+      { timeout: 100_000, maxBuffer: 1 << 26, env: { ...process.env, PYTHONPATH: path.join(packageRoot, 'python') } },
+      (error, stdout) => (error === null ? resolve(JSON.parse(stdout)) : reject(error)),
+    );
+    child.stdin?.end(JSON.stringify(cases));
+  });
+}
+
+function check(outcome: Outcome, { code, message }: Fault): void {
+  expect(outcome).toMatchObject({ code });
+  expect(outcome.message).toMatch(/^policy trap at token 4 \(id 7\): /);
+  expect(outcome.message).toMatch(message);
+  // A policy that cannot be trusted to answer is asked no more; others lose one sequence.
+  const stopped = outcome.message?.includes('got none') === true;
+  expect(outcome.again).toBe(stopped ? 'LS_POLICY_LIMIT' : 'LS_PLAN_CLOSED');
+  expect(outcome.other).toBe(stopped ? 'LS_POLICY_LIMIT' : 'ok');
+}
+
+describe('a policy that', () => {
+  let python: Outcome[];
+  beforeAll(async () => {
+    python = await inPython(Object.values(faults).map(({ body }) => trapOf(body)));
+  });
+
+  describe.each(Object.entries(faults))('%s', (name, fault) => {
+    it('is stopped in Node', () => {
+      check(inNode(trapOf(fault.body)), fault);
+    });
+
+    it('is stopped in Python', () => {
+      check(python[Object.keys(faults).indexOf(name)] as Outcome, fault);
+    });
+  });
+});
+
+describe('a policy.js that', () => {
+  const cases: Record<string, { source: () => string; code: string; message: RegExp }> = {
+    'throws at once': { source: () => `throw new Error('no');${bundled}`, code: 'LS_POLICY_LOAD', message: /threw Error: no when it was loaded$/ },
+    'does not end': { source: () => `for (;;) {}${bundled}`, code: 'LS_POLICY_LIMIT', message: /does not end when it is loaded|expected an answer, got none/ },
+    'is no JavaScript': { source: () => 'policy:', code: 'LS_POLICY_LOAD', message: /threw SyntaxError/ },
+    'is no policy': { source: () => 'var a = 1', code: 'LS_POLICY_LOAD', message: /lockstep is not defined|offers no planner/ },
+    'exports no policy of that name': { source: () => bundled.replace('"trap", {}', '"gone", {}'), code: 'LS_POLICY_LOAD', message: /expected the module of the policy gone to export it/ },
+    'keeps what JSON cannot': { source: () => trapOf('state.kept = new Map(); return false'), code: 'LS_POLICY_STATE', message: /expected state\.kept to be JSON, got a Map$/ },
+  };
+  let python: Outcome[];
+  beforeAll(async () => {
+    python = await inPython(Object.values(cases).map(({ source }) => source()));
+  });
+
+  it.each(Object.entries(cases))('%s is refused in both', (name, { source, code, message }) => {
+    for (const outcome of [inNode(source()), python[Object.keys(cases).indexOf(name)] as Outcome]) {
+      expect(outcome).toMatchObject({ code, message: expect.stringMatching(message) });
+    }
+  });
+});
+
+it.each([
+  [[1, 2, 100], /at token 2 \(id 100\): expected token ids from 0 to 99, got 100$/],
+  [[1, -1], /at token 1 \(id -1\)/],
+])('tokens outside the vocabulary are refused: %j', (list, message) => {
+  const host = new PolicyHost(sourceOf(bundled), limits);
+  expect(() => new Segmenter(host).pushMany(list)).toThrow(message);
+  host.close();
+});
+
+it('a planner in use keeps no process alive', async () => {
+  const script = `
+    import { PolicyHost, Segmenter } from ${JSON.stringify(path.join(packageRoot, 'dist/planner/index.js'))};
+    const source = JSON.parse(process.argv[1]);
+    const segmenter = new Segmenter(source);
+    console.log(segmenter.pushMany([1, 2, 3]).length);
+  `;
+  const stdout = await new Promise<string>((resolve, reject) => {
+    execFile(
+      process.execPath,
+      ['--input-type=module', '-e', script, JSON.stringify(sourceOf(bundled))],
+      { timeout: 30_000 },
+      (error, out) => (error === null ? resolve(out) : reject(error)),
+    );
+  });
+  expect(stdout.trim()).toBe('0');
+});
