@@ -1,14 +1,14 @@
 // A contract from a config and a checkpoint: everything that changes a number, gathered once.
 import { type ConfigProblem, type ConfigValues, configError } from '../config/schema.ts';
 import { LockstepError } from '../errors.ts';
-import { advance, begin } from '../planner/core.ts';
-import { PolicyHost, plan } from '../planner/index.ts';
+import { plan } from '../planner/index.ts';
 import { loadTokenizer, type Tokenizer } from '../planner/tokenizer.ts';
 import type { Policy } from '../policies/policy.ts';
 import { bundlePolicy } from './bundle.ts';
 import { digestOf } from './digest.ts';
 import { goldenTokens } from './golden.ts';
 import { type ModelInfo, readModel } from './model.ts';
+import { provePolicy } from './prove.ts';
 import { type Contract, contractSchema, type Json } from './schema.ts';
 
 /** A contract and the policy it names: what a planner needs, and what a checkpoint carries. */
@@ -80,11 +80,10 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
     trained: null,
     digest: '',
   };
-  const golden = goldenPlans(
-    { contract: draft, policySource },
-    policy,
-    await goldenTokens(tokenizer, tables, config.segment.max),
-  );
+  const sequences = await goldenTokens(tokenizer, tables, config.segment.max);
+  const source = { contract: draft, policySource };
+  provePolicy(policy, source, sequences);
+  const golden = sequences.map((tokens) => ({ tokens, boundaries: plan(source, tokens) }));
   const contract = { ...draft, golden };
   return { contract: { ...contract, digest: digestOf(contract) }, policySource };
 }
@@ -116,45 +115,6 @@ function prepareTables(policy: Policy, tokenizer: Tokenizer): Json {
   throw fail(
     `something that is no JSON of integers at ${['tables', ...(error.issues[0]?.path ?? [])].join('.')}`,
   );
-}
-
-/**
- * Cuts of the golden sequences as policy.js makes them; the policy in memory must make the same.
- *
- * @throws LS_POLICY_CLOSURE where it does not: it depends on what is not shipped
- */
-function goldenPlans(
-  source: ContractFiles,
-  policy: Policy,
-  sequences: readonly number[][],
-): Contract['golden'] {
-  const { tables, segment } = source.contract;
-  const host = new PolicyHost(source);
-  try {
-    return sequences.map((tokens) => {
-      const boundaries = plan(host, tokens);
-      const sequence = begin(policy);
-      let next = 0;
-      for (const token of tokens) {
-        const cut = advance(policy, tables, segment, sequence, token);
-        if (cut === (boundaries[next] === sequence.position)) {
-          if (cut) next += 1;
-          continue;
-        }
-        throw new LockstepError(
-          'LS_POLICY_CLOSURE',
-          `expected the policy ${policy.name} to cut alike in the config and in policy.js, got a difference at token ${sequence.position - 1} (id ${token})`,
-          {
-            mend: 'Let push and cut use only state, params and tables: what they close over is not shipped.',
-            field: 'policy',
-          },
-        );
-      }
-      return { tokens, boundaries };
-    });
-  } finally {
-    host.close();
-  }
 }
 
 /** H_long of every layer: one list for all, or a list for each. */
