@@ -85,6 +85,7 @@ function common(
       seed: body.seed ?? null,
       stop: body.stop ?? [],
       logprobs,
+      watched: trace,
     },
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,

@@ -27,7 +27,8 @@ export function observe(log: Logger, metrics: Metrics): RequestHandler {
     response.once('close', () => {
       const seconds = (performance.now() - since) / 1000;
       // The route's pattern, never the raw path: unknown paths would make labels without end.
-      const route = (request.route as { path?: string } | undefined)?.path ?? 'other';
+      const path = (request.route as { path?: string } | undefined)?.path;
+      const route = path ?? (request.originalUrl.startsWith('/page/') ? '/page' : 'other');
       const status = response.writableFinished ? String(response.statusCode) : 'aborted';
       metrics.requests.inc({ route, method: request.method, status });
       metrics.requestSeconds.observe({ route }, seconds);

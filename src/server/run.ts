@@ -16,6 +16,8 @@ export interface RunRequest {
   stop: readonly string[];
   /** Alternatives to report a token; null reports none. */
   logprobs: number | null;
+  /** Someone looks at every step. */
+  watched: boolean;
 }
 
 export type RunEvent =
@@ -31,8 +33,9 @@ export type RunEvent =
   /** The end, with text that was held back until it was sure that no stop string begins in it. */
   | { type: 'end'; reason: FinishReason; text: string };
 
-/** Tokens of one step of the prompt: short enough that a client who leaves is noticed soon. */
+/** Tokens of one step of the prompt. A watched prompt runs in smaller ones, to be seen growing. */
 const CHUNK = 512;
+const WATCHED_CHUNK = 128;
 
 /**
  * Open a session and give the events of its generation. The session is freed when the iteration ends,
@@ -58,7 +61,8 @@ async function* generate(
   const leave = () => void session.close();
   signal.addEventListener('abort', leave, { once: true });
   try {
-    const { prompt } = request;
+    const { prompt, watched } = request;
+    const chunk = watched ? WATCHED_CHUNK : CHUNK;
     const cuts = segmenter.pushMany(prompt);
     let logits: Float32Array = new Float32Array(0);
     let next = 0;
@@ -66,7 +70,7 @@ async function* generate(
     for (let at = 0; at < prompt.length; ) {
       signal.throwIfAborted();
       const cut = cuts[next];
-      const end = Math.min(cut ?? prompt.length, at + CHUNK);
+      const end = Math.min(cut ?? prompt.length, at + chunk);
       const tokens = prompt.subarray(at, end);
       const close = end === cut;
       if (close) next += 1;

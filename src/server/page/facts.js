@@ -28,6 +28,11 @@ const ROLES = [
   ['retrieved', 'Retrieved', (c) => retrievedWords(c)],
 ];
 
+/** Long lists of words, say of abbreviations, would hide the rest. */
+function short(text) {
+  return text.length <= 90 ? text : `${text.slice(0, 80)}…`;
+}
+
 function retrievedWords(contract) {
   const count = headGroups(contract).long.length;
   if (count === 0 || contract.retrieval.size === 0) return 'None in this contract.';
@@ -59,7 +64,7 @@ export function showFacts(contract) {
     .map(([name, value]) => `${name}: ${JSON.stringify(value)}`)
     .join(', ');
   const rows = [
-    ['Policy', `${policy.name}${parameters === '' ? '' : ` (${parameters.slice(0, 160)})`}`],
+    ['Policy', `${policy.name}${parameters === '' ? '' : ` (${short(parameters)})`}`],
     [
       'Segment',
       `${segment.min} to ${segment.max} tokens (S)${segment.align > 1 ? `, multiples of ${segment.align}` : ''}`,

@@ -1,4 +1,4 @@
-// Texts to begin with. Written for this page; the last line of the log asks for something far back.
+// Texts to begin with. Written for this page.
 const log = `The keeper's log, Saint Brannoc light, the year of the long winter.
 
 First of November. I came out with the supply boat at dawn, and the sea was flat as slate. The lamp is in good order. The store key hangs behind the barometer, and the old keeper has painted its number, 417, on the door in red, so that nobody forgets it in the dark.
@@ -14,6 +14,14 @@ Fourteenth of November. Fog. The bell rings every thirty seconds, and after some
 Sixteenth of November. The storm. I will write down what I remember. At four the glass of the lower window went. At five the store was knee deep in water, and I carried up the oil, eleven cans, one at a time. At six the light was still burning. At seven a ship answered it, a long way off, with a rocket, and turned away from the reef. I sat on the stairs then, and laughed, and could not say at what.
 
 Seventeenth of November. The sea is flat as slate. There is salt on every prism, and it will take me a week to clean them. The seal is back. I have slept, and eaten, and slept again.
+
+Twentieth of November. I have begun to number the stairs. There are one hundred and ninety-six from the store to the lamp, and on each of them I think of one thing that I would say to my sister if she were here. On the first day I came as far as the fortieth stair. The lens is clean again, and at noon it threw seven small rainbows on the wall of the oil room.
+
+Twenty-third of November. A fishing boat from the mainland came close enough to shout. They asked whether I needed anything, and I called back that I needed nothing, and it was only when they had gone behind the point that I thought of tobacco, and of a newspaper, and of how it would be to hear a second voice say good night.
+
+Twenty-sixth of November. Frost on the gallery. The rope of the bell has become a rod of ice, and I thaw it every hour with a kettle. At dusk a flock of small grey birds came out of the east, thousands of them, and turned around the light like snow around a lantern. By morning they had gone on. I found only one of them, on the sill, and it was alive, and flew when I opened my hand.
+
+Twenty-ninth of November. I took stock. Nine cans of oil, two sacks of flour, one of beans, a side of bacon, half a box of candles, forty-one matches. I wrote it all on the slate beside the barometer, where the old keeper had written his own winters, one above the other, as children are measured against a door.
 
 Second of December. The boat came. They brought bread, and oil, and a letter from my sister, who asks whether it is not lonely. I have thought about the answer all day. It is like the bell in the fog: after some time one no longer hears it.`;
 
@@ -52,9 +60,9 @@ export const samples = [
 /** For the chat. */
 export const prompts = [
   {
-    name: 'Read a log book, then answer',
-    note: 'About 800 tokens: several segments, and what they carry and retrieve',
-    text: `${log}\n\nWhich number is painted on the door of the store?`,
+    name: 'Read a log book, then go on writing it',
+    note: 'Some 1,000 tokens: several segments, and what they carry and retrieve',
+    text: `${log}\n\nWrite the keeper's entry for the third of December, as long as the others.`,
   },
   {
     name: 'Tell me a story about the sea',
