@@ -2,13 +2,16 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.ts';
 import { attach } from '../src/contract/index.ts';
 import type { Engine, EngineSession, Retrieved } from '../src/engines/engine.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
 import type { LockstepError } from '../src/errors.ts';
 import { sentences } from '../src/policies/index.ts';
+
+// An interpreter that imports torch takes its time on a busy machine.
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 const S = 24;
 let folder: string;
