@@ -1,11 +1,21 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { tinyTokenizer } from '../../test/tiny-checkpoint.ts';
 import { packageRoot } from '../paths.ts';
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
+import { cutCharacters, lastCut } from './tokenizer-cut.ts';
 import { encodePieces } from './tokenizer-stream.ts';
 import { readText } from './tokenizer-text.ts';
 
@@ -83,7 +93,9 @@ function metaspaceJson(): object {
 
 async function pieces(tokenizer: Tokenizer, text: string, pieceLength: number): Promise<number[]> {
   const ids: number[] = [];
-  const safe = new Set(' \n\r,.');
+  const { vocabulary } = tokenizer;
+  const texts = Array.from({ length: vocabulary.size }, (_, id) => vocabulary.text(id));
+  const safe = cutCharacters(texts);
   const encode = async (part: string) => tokenizer.encode(part);
   const source = text.match(/.{1,700}/gsu)?.map((part) => ({ text: part, bytes: 0 })) ?? [];
   const options = { encode, safe, added: ['<|im_end|>'], pieceLength };
@@ -238,6 +250,72 @@ describe('SentencePiece-like BPE', () => {
       }),
       { numRuns: 40 },
     );
+  });
+});
+
+describe('byte-level BPE with the pre-tokenizer of Qwen and Llama 3, and NFC', () => {
+  // Qwen2's own pattern; Llama 3 differs in the number of digits, {1,3}.
+  const pattern =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+  const split = { type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false };
+  const bytes = {
+    type: 'ByteLevel',
+    add_prefix_space: false,
+    trim_offsets: false,
+    use_regex: false,
+  };
+  let tokenizer: Tokenizer;
+  beforeAll(async () => {
+    const folder = path.join(dir, 'qwen');
+    mkdirSync(folder);
+    const json = {
+      ...tinyTokenizer(),
+      normalizer: { type: 'NFC' },
+      pre_tokenizer: { type: 'Sequence', pretokenizers: [split, bytes] },
+    };
+    writeFileSync(path.join(folder, 'tokenizer.json'), JSON.stringify(json));
+    tokenizer = await loadTokenizer(folder);
+  });
+
+  test('pieces give the ids of the whole', async () => {
+    const unit = fc.constantFrom(
+      ...[
+        'a',
+        'the',
+        'in',
+        'é',
+        'e\u0301',
+        '\u0338',
+        '1',
+        '23',
+        ' ',
+        '  ',
+        '\n',
+        '\n\n',
+        '\r\n',
+        '\t',
+      ],
+      ...['.', ',', '...', "'s", "'LL", '(', '"', '今日', '。', '😀', '```', '<|im_end|>', '='],
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(unit, { minLength: 800, maxLength: 2500 }), async (units) => {
+        const text = units.join('');
+        expect(await pieces(tokenizer, text, 500)).toEqual([...(await tokenizer.encode(text))]);
+      }),
+      { numRuns: 40 },
+    );
+  });
+});
+
+describe('cuts', () => {
+  test('stand after a letter or digit, before a character that no token joins to one', () => {
+    const safe = cutCharacters(['a', 'b.c', ' the', '\n', '1,', '今。']);
+    expect([...safe].includes(' ')).toBe(true);
+    for (const joined of ['.', ',', '。']) expect(safe.has(joined)).toBe(false);
+    expect(lastCut('word word, 7\n!', 0, 99, safe)).toBe(12);
+    expect(lastCut('word word', 0, 3, safe)).toBe(-1);
+    expect(lastCut('𝒳 y', 0, 9, safe)).toBe(2);
+    expect(lastCut('😀 . \n', 0, 9, safe)).toBe(-1);
   });
 });
 
