@@ -1,0 +1,270 @@
+// `lockstep serve` as its own process, in front of both real engines, on a tiny checkpoint.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import OpenAI from 'openai';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { findPython, pythonEnvironment, runJob } from '../src/bridge/index.ts';
+import { parseConfig } from '../src/config/index.ts';
+import { attach } from '../src/contract/index.ts';
+import { packageRoot } from '../src/paths.ts';
+import { delimiters } from '../src/policies/index.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
+type Any = any;
+
+const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
+let folder: string;
+let dir: string;
+const running: ChildProcess[] = [];
+
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-serve-'));
+  const model = path.join(folder, 'model');
+  dir = path.join(folder, 'tiny');
+  const { executable } = await findPython();
+  execFileSync(executable, [path.join(packageRoot, 'test/python/make_tiny.py'), model], {
+    env: { ...pythonEnvironment(), OMP_NUM_THREADS: '1' },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const config = parseConfig(
+    {
+      model,
+      out: dir,
+      policy: delimiters({ strings: ['.', '?', '!'] }),
+      segment: { min: 8, max: 32 },
+      carry: { size: 12, sinks: 4 },
+      retrieval: { size: 8, layers: [1, 2] },
+      heads: { long: [1] },
+    },
+    'the test config',
+  );
+  await attach({ config, modelDir: model, out: dir });
+  await runJob({ module: 'lockstep.export', job: { dir, precisions: ['fp32'], force: true } });
+}, 240_000);
+
+afterEach(() => {
+  for (const child of running.splice(0)) child.kill('SIGKILL');
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+interface Started {
+  child: ChildProcess;
+  stderr: () => string;
+  ended: Promise<number | null>;
+}
+
+function start(args: string[], env: NodeJS.ProcessEnv = {}): Started {
+  const child = spawn(process.execPath, [main, 'serve', ...args], {
+    env: { ...process.env, OMP_NUM_THREADS: '1', ...env },
+  });
+  running.push(child);
+  let stderr = '';
+  child.stderr?.on('data', (text) => {
+    stderr += text;
+  });
+  const ended = once(child, 'close').then(([code]) => code as number | null);
+  return { child, stderr: () => stderr, ended };
+}
+
+/** Start and wait until it says that it is ready. */
+async function serve(...args: string[]): Promise<Started & { url: string; client: OpenAI }> {
+  const started = start([dir, '--port', '0', '--json', '--threads', '1', ...args]);
+  const lines = createInterface({ input: started.child.stdout as NodeJS.ReadableStream });
+  const [line] = (await Promise.race([
+    once(lines, 'line'),
+    started.ended.then(() => [started.stderr()]),
+  ])) as [string];
+  const { url } = JSON.parse(line) as { url: string };
+  const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 });
+  return { ...started, url, client };
+}
+
+async function sessions(url: string): Promise<number> {
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  return Number(/^lockstep_sessions (\d+)/m.exec(metrics)?.[1]);
+}
+
+const PROMPT =
+  'The rain fell in torrents. It was a dark night! And then? Then the wind came. '.repeat(3);
+
+describe('both engines', () => {
+  const answers = new Map<string, Any>();
+
+  test.each(['onnx', 'torch'])(
+    '%s: completes, streams, traces, frees what a client left',
+    async (engine) => {
+      const { url, client, child, ended, stderr } = await serve('--engine', engine);
+      const ready = (await (await fetch(`${url}/health/ready`)).json()) as Any;
+      expect(ready).toMatchObject({ status: 'ready', engine, trained: false, model: 'tiny' });
+      const ask = { model: 'tiny', prompt: PROMPT, max_tokens: 60, temperature: 0, logprobs: 2 };
+      const whole = await client.completions.create(ask);
+      answers.set(engine, whole.choices[0]);
+      let text = '';
+      const traces: Any[] = [];
+      const stream = await client.completions.create({
+        ...ask,
+        stream: true,
+        lockstep: { trace: true },
+      } as Any);
+      for await (const chunk of stream as Any) {
+        text += chunk.choices[0]?.text ?? '';
+        if (chunk.lockstep) traces.push(chunk.lockstep);
+      }
+      expect(text).toBe(whole.choices[0]?.text);
+      const run = traces.flatMap((trace) => trace.tokens.map((token: Any) => token.text)).join('');
+      const response = await fetch(`${url}/lockstep/plan`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ text: run }),
+      });
+      const plan = (await response.json()) as Any;
+      const cuts = traces.map((trace) => trace.cut).filter((cut) => cut !== null);
+      // The text's tokens are the run's: what was sampled need not be how its text is tokenized.
+      if (plan.tokens.length === traces.at(-1).position) expect(plan.boundaries).toEqual(cuts);
+      expect(cuts.length).toBeGreaterThan(8);
+      const last = traces.filter((trace) => trace.cut !== null).at(-1);
+      expect(last.retrieved.map((one: Any) => one.layer)).toEqual([1, 2]);
+      for (const { heads } of last.retrieved) {
+        expect(heads).toHaveLength(1);
+        const rows = heads[0].spans.reduce(
+          (sum: number, [a, b]: number[]) => sum + (b as number) - (a as number),
+          0,
+        );
+        expect(rows).toBe(8);
+      }
+      expect(last.memory.fullAttention).toBeGreaterThan(last.memory.carry + last.memory.pool);
+
+      const leaving = await client.completions.create({ ...ask, max_tokens: 5000, stream: true });
+      for await (const _ of leaving) break;
+      leaving.controller.abort();
+      for (let i = 0; i < 200 && (await sessions(url)) > 0; i++) await sleep(25);
+      expect(await sessions(url)).toBe(0);
+
+      child.kill('SIGTERM');
+      expect(await ended).toBe(0);
+      expect(stderr()).toBe('');
+    },
+  );
+
+  test('they write the same tokens with the same probabilities', () => {
+    const [onnx, torch] = [answers.get('onnx'), answers.get('torch')];
+    expect(onnx.logprobs.tokens).toEqual(torch.logprobs.tokens);
+    const gaps = onnx.logprobs.token_logprobs.map((value: number, i: number) =>
+      Math.abs(value - torch.logprobs.token_logprobs[i]),
+    );
+    expect(Math.max(...gaps)).toBeLessThan(1e-4);
+  });
+});
+
+describe('the process', () => {
+  test('SIGTERM lets the running stream end, then leaves with 0', async () => {
+    const { client, child, ended } = await serve();
+    const stream = await client.completions.create({
+      model: 'tiny',
+      prompt: PROMPT,
+      max_tokens: 150,
+      stream: true,
+    });
+    let finish: string | null | undefined = null;
+    let count = 0;
+    for await (const chunk of stream) {
+      if (++count === 3) child.kill('SIGTERM');
+      finish = chunk.choices[0]?.finish_reason ?? finish;
+    }
+    expect(finish).toBe('length');
+    expect(await ended).toBe(0);
+  });
+
+  test('32 streams at once are the answers that each gives alone', async () => {
+    const { client, url } = await serve('--max-sessions', '8');
+    const ask = (i: number) => ({
+      model: 'tiny',
+      prompt: `${i}. ${PROMPT.slice(i)}`,
+      max_tokens: 12,
+      temperature: 0.8,
+      seed: i,
+    });
+    const streamed = await Promise.all(
+      Array.from({ length: 32 }, async (_, i) => {
+        let text = '';
+        for await (const chunk of await client.completions.create({ ...ask(i), stream: true })) {
+          text += chunk.choices[0]?.text ?? '';
+        }
+        return text;
+      }),
+    );
+    for (let i = 0; i < 32; i += 8) {
+      expect((await client.completions.create(ask(i))).choices[0]?.text).toBe(streamed[i]);
+    }
+    expect(await sessions(url)).toBe(0);
+  });
+
+  test('it says that the checkpoint is untrained, and where the page is', async () => {
+    const { child, stderr, ended } = start([dir, '--port', '0']);
+    for (let i = 0; i < 400 && !stderr().includes('Ctrl-C stops it'); i++) await sleep(25);
+    expect(stderr()).toContain('untrained under this contract');
+    const url = /page (http:\/\/127\.0\.0\.1:\d+\/)/.exec(stderr())?.[1] as string;
+    expect(await (await fetch(url)).text()).toContain('<title>Lockstep</title>');
+    child.kill('SIGINT');
+    expect(await ended).toBe(0);
+  });
+
+  test.each([
+    [
+      'an edited contract',
+      'LS_CONTRACT_DIGEST',
+      async (copy: string) => {
+        const file = path.join(copy, 'lockstep.json');
+        const contract = JSON.parse(await readFile(file, 'utf8'));
+        contract.carry.size = 13;
+        await writeFile(file, JSON.stringify(contract));
+      },
+    ],
+    [
+      'an edited policy',
+      'LS_CONTRACT_POLICY',
+      async (copy: string) => {
+        const file = path.join(copy, 'policy.js');
+        await writeFile(file, `${await readFile(file, 'utf8')}\n`);
+      },
+    ],
+    ['no contract', 'LS_CONTRACT_MISSING', (copy: string) => rm(path.join(copy, 'lockstep.json'))],
+    [
+      'no graph',
+      'LS_ENGINE_EXPORT',
+      (copy: string) => rm(path.join(copy, 'onnx'), { recursive: true }),
+    ],
+  ])('it never starts on %s', async (_, code, harm) => {
+    const copy = path.join(folder, `copy-${code}`);
+    await cp(dir, copy, { recursive: true });
+    await harm(copy);
+    const { ended, stderr } = start([copy, '--port', '0']);
+    expect(await ended).toBe(1);
+    expect(stderr()).toContain(code);
+    expect(stderr()).toContain('mend:');
+    expect(stderr()).not.toContain('    at ');
+  });
+
+  test('a port in use, a missing key and a wrong precision are said before a model is loaded', async () => {
+    const holder = net.createServer().listen(0, '127.0.0.1');
+    await once(holder, 'listening');
+    const { port } = holder.address() as net.AddressInfo;
+    const taken = start([dir, '--port', String(port)]);
+    expect(await taken.ended).toBe(1);
+    expect(taken.stderr()).toContain('LS_SERVE_PORT');
+    expect(taken.stderr()).not.toContain('opening');
+    holder.close();
+    const keyless = start([dir, '--port', '0', '--api-key', 'NO_SUCH_KEY']);
+    expect(await keyless.ended).toBe(1);
+    expect(keyless.stderr()).toContain('LS_SERVE_KEY');
+    const wrong = start([dir, '--port', '0', '--precision', 'float64']);
+    expect(await wrong.ended).toBe(2);
+    expect(wrong.stderr()).toContain('fp32, int8 or int4');
+  });
+});
