@@ -1,7 +1,7 @@
-"""The export job: step graphs for onnxruntime, one folder a precision, judged and written atomically.
+"""The export job: step graphs for onnxruntime, a folder a precision, judged, written atomically.
 
-``python -m lockstep.export`` reads ``{"dir", "precisions": ["fp32", "int8", "int4"], "force": false,
-"maxLoss": {"int8": 1.05}, "text": null}`` and emits ``stage`` and ``precision`` events.
+``python -m lockstep.export`` reads ``{"dir", "precisions": ["fp32", "int8", "int4"], "force",
+"maxLoss": {"int8": 1.05}, "text"}`` and emits ``stage`` and ``precision`` events.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,18 +68,25 @@ class Exporter:
         self.parts = partition(self.model, self.spec)
         self.weights = fingerprint(self.directory)
 
-    def build(self, precision: str) -> Build:
-        """Write the graph and its weights into a scratch folder."""
-        from .onnx_graph import Linear, build
-        from .onnx_quant import Quantized
-        from .onnx_weights import Checkpoint, WeightFile
-
+    @contextmanager
+    def building(self, precision: str) -> Iterator[Build]:
+        """Write the graph and its weights into a scratch folder, which goes unless published."""
         check_cancelled()
         emit("stage", stage="build", precision=precision)
         started = time.monotonic()
         folder = self.directory / "onnx" / f".{precision}.{os.getpid()}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        try:
+            yield self._build(precision, folder, started)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _build(self, precision: str, folder: Path, started: float) -> Build:
+        from .onnx_graph import Linear, build
+        from .onnx_quant import Quantized
+        from .onnx_weights import Checkpoint, WeightFile
+
         linear = Linear() if precision == "fp32" else Quantized(int(precision[3:]))
         file = WeightFile(folder / "step.onnx.data")
         graph = build(self.model, self.parts, Checkpoint(self.directory), file, linear)
@@ -107,8 +116,8 @@ class Exporter:
         if reference.bytes >= SHRINK_FROM and share > SHRINK_TO[build.precision]:
             raise LockstepError(
                 "LS_EXPORT_SIZE",
-                f"expected {build.precision} weights below {SHRINK_TO[build.precision]:.0%} of fp32, "
-                f"got {share:.0%}",
+                f"expected {build.precision} weights below {SHRINK_TO[build.precision]:.0%} of "
+                f"fp32's, got {share:.0%}",
                 "export this checkpoint as fp32 or int8",
             )
         assert build.perplexity is not None and reference.perplexity is not None
@@ -135,7 +144,9 @@ class Exporter:
             "weights": self.weights,
             "model": describe(self.model),
             "quality": {
-                "perplexity": build.perplexity, "ratio": build.ratio, "forced": build.forced,
+                "perplexity": build.perplexity,
+                "ratio": build.ratio,
+                "forced": build.forced,
             },
         }
         (build.folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
@@ -146,9 +157,13 @@ class Exporter:
         build.folder.rename(place)
         shutil.rmtree(aside, ignore_errors=True)
         report = {
-            "precision": build.precision, "path": str(place), "bytes": build.bytes,
-            "seconds": round(build.seconds, 3), "perplexity": build.perplexity,
-            "ratio": build.ratio, "forced": build.forced,
+            "precision": build.precision,
+            "path": str(place),
+            "bytes": build.bytes,
+            "seconds": round(build.seconds, 3),
+            "perplexity": build.perplexity,
+            "ratio": build.ratio,
+            "forced": build.forced,
         }
         emit("precision", **report)
         return report
@@ -162,7 +177,8 @@ class Exporter:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise LockstepError(
-                "LS_EXPORT_TEXT", f"expected UTF-8 text in {file}, got: {error}",
+                "LS_EXPORT_TEXT",
+                f"expected UTF-8 text in {file}, got: {error}",
                 "give another file with --text",
             ) from error
         tokenizer = Tokenizer.from_file(str(self.directory / "tokenizer.json"))
@@ -172,14 +188,15 @@ class Exporter:
         ids = [token for token in ids if token < self.model.vocabulary][: JUDGED_TOKENS + 1]
         if len(ids) < 2:
             raise LockstepError(
-                "LS_EXPORT_TEXT", f"expected at least 2 tokens in {file}, got {len(ids)}",
+                "LS_EXPORT_TEXT",
+                f"expected at least 2 tokens in {file}, got {len(ids)}",
                 "give a longer text with --text",
             )
         return ids
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """The part of meta.json that an engine needs to run the graph; inverse frequencies are exact."""
+    """What an engine needs to run the graph; the inverse frequencies are exact."""
     return {
         "architecture": model.architecture,
         "layers": model.layers,
@@ -194,7 +211,7 @@ def describe(model: Any) -> dict[str, Any]:
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Export every precision asked for. The quantized ones are judged against fp32, which is built
-    for that even where it is not kept."""
+    for that even where it is not kept; one that is refused does not keep back the others."""
     wanted = _precisions(job.get("precisions") or ["fp32"])
     limits = MAX_LOSS | {name: float(limit) for name, limit in (job.get("maxLoss") or {}).items()}
     text = job.get("text")
@@ -202,23 +219,23 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         Path(job["dir"]), bool(job.get("force")), limits, None if text is None else Path(text)
     )
     ids = exporter.judged_ids() if wanted != ["fp32"] else []
-    done, scratch = [], []
-    try:
-        reference = exporter.build("fp32")
-        scratch.append(reference.folder)
+    done, refused = [], []
+    with exporter.building("fp32") as reference:
         if ids:
             exporter.judge(reference, ids)
-        for precision in (name for name in wanted if name != "fp32"):
-            build = exporter.build(precision)
-            scratch.append(build.folder)
-            exporter.judge(build, ids)
-            exporter.compare(build, reference)
-            done.append(exporter.publish(build))
         if "fp32" in wanted:
-            done.insert(0, exporter.publish(reference))
-    finally:
-        for folder in scratch:
-            shutil.rmtree(folder, ignore_errors=True)
+            done.append(exporter.publish(reference))
+    for precision in (name for name in wanted if name != "fp32"):
+        with exporter.building(precision) as build:
+            exporter.judge(build, ids)
+            try:
+                exporter.compare(build, reference)
+            except LockstepError as error:
+                refused.append(error)
+            else:
+                done.append(exporter.publish(build))
+    if refused:
+        raise refused[0]
     return {"dir": str(exporter.directory), "precisions": done}
 
 
@@ -228,7 +245,8 @@ def _precisions(names: list[str]) -> list[str]:
         raise LockstepError(
             "LS_EXPORT_PRECISION",
             f"expected precisions among {', '.join(PRECISIONS)}, got {unknown[0]!r}",
-            "choose one of them, or all", "precision",
+            "choose one of them, or all",
+            "precision",
         )
     return [name for name in PRECISIONS if name in names]
 

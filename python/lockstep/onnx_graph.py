@@ -55,7 +55,12 @@ class Graph:
         return self.nodes_out(op, inputs, [output], **attributes)[0]
 
     def nodes_out(
-        self, op: str, inputs: Sequence[str], outputs: list[str], domain: str = "", **attributes: object
+        self,
+        op: str,
+        inputs: Sequence[str],
+        outputs: list[str],
+        domain: str = "",
+        **attributes: object,
     ) -> list[str]:
         made = helper.make_node(op, inputs, outputs, name=outputs[0], domain=domain, **attributes)
         self.nodes.append(made)
@@ -124,7 +129,10 @@ def build(
     normed = graph.node(
         "SimplifiedLayerNormalization",
         [hidden, graph.small("0.norm", weights["model.layers.0.input_layernorm.weight"])],
-        "0.normed", axis=-1, stash_type=1, **epsilon,
+        "0.normed",
+        axis=-1,
+        stash_type=1,
+        **epsilon,
     )
     for layer, heads in enumerate(parts):
         block = _Block(model, layer, heads, weights, graph, linear)
@@ -137,11 +145,15 @@ def build(
             hidden = graph.node("Gather", [hidden, "rows"], "rows.hidden", axis=1)
         projected = block.project(attended)
         normed, hidden = block.add_norm(
-            projected, hidden, f"{layer}.post", f"model.layers.{layer}.post_attention_layernorm.weight"
+            projected,
+            hidden,
+            f"{layer}.post",
+            f"model.layers.{layer}.post_attention_layernorm.weight",
         )
         mixed = block.mlp(normed)
         following = (
-            "model.norm.weight" if layer == model.layers - 1
+            "model.norm.weight"
+            if layer == model.layers - 1
             else f"model.layers.{layer + 1}.input_layernorm.weight"
         )
         normed, hidden = block.add_norm(mixed, hidden, f"{layer}.end", following)
@@ -162,7 +174,13 @@ class _Block:
     """One decoder layer."""
 
     def __init__(
-        self, model: Model, layer: int, heads: Heads, weights: Checkpoint, graph: Graph, linear: Linear
+        self,
+        model: Model,
+        layer: int,
+        heads: Heads,
+        weights: Checkpoint,
+        graph: Graph,
+        linear: Linear,
     ):
         self.model, self.layer, self.heads = model, layer, heads
         self.weights, self.graph, self.linear = weights, graph, linear
@@ -195,40 +213,61 @@ class _Block:
             count = len(getattr(self.heads, kind))
             q, k = f"{layer}.{kind}.q", f"{layer}.{kind}.k"
             if model.qk_norm:
-                q = self._head_norm(q, f"{self.prefix}.self_attn.q_norm.weight", count * model.group)
+                q = self._head_norm(
+                    q, f"{self.prefix}.self_attn.q_norm.weight", count * model.group
+                )
                 k = self._head_norm(k, f"{self.prefix}.self_attn.k_norm.weight", count)
             if kind == "long" and self.heads.pooled:
                 graph.node("Identity", [q], f"{layer}.raw_queries")
                 graph.node("Identity", [k], f"{layer}.raw_keys")
             q, k = (
                 graph.contrib(
-                    "RotaryEmbedding", [x, "position0", "cos", "sin"], f"{x}.rotated",
-                    num_heads=heads, rotary_embedding_dim=0,
+                    "RotaryEmbedding",
+                    [x, "position0", "cos", "sin"],
+                    f"{x}.rotated",
+                    num_heads=heads,
+                    rotary_embedding_dim=0,
                 )
                 for x, heads in ((q, count * model.group), (k, count))
             )
             group, cache = group_of(self.heads, kind), f"{layer}.{kind}"
             graph.nodes_out(
                 "GroupQueryAttention",
-                [q, k, f"{layer}.{kind}.v", f"{cache}.keys", f"{cache}.values",
-                 f"{group}_last", f"{group}_total"],
+                [
+                    q,
+                    k,
+                    f"{layer}.{kind}.v",
+                    f"{cache}.keys",
+                    f"{cache}.values",
+                    f"{group}_last",
+                    f"{group}_total",
+                ],
                 [f"{cache}.out", f"{cache}.keys.out", f"{cache}.values.out"],
-                CONTRIB, num_heads=count * model.group, kv_num_heads=count,
+                CONTRIB,
+                num_heads=count * model.group,
+                kv_num_heads=count,
                 scale=model.head_dim**-0.5,
             )
             outs.append(f"{cache}.out")
-        return outs[0] if len(outs) == 1 else graph.node("Concat", outs, f"{layer}.attended", axis=2)
+        return (
+            outs[0] if len(outs) == 1 else graph.node("Concat", outs, f"{layer}.attended", axis=2)
+        )
 
     def project(self, attended: str) -> str:
         weight_OI = self.weights[f"{self.prefix}.self_attn.o_proj.weight"]
         columns = _columns(self._query_heads(), self.model.head_dim)
-        return self._linear(attended, "o", weight_OI[:, columns], [f"{self.prefix}.self_attn.o_proj.bias"])
+        return self._linear(
+            attended, "o", weight_OI[:, columns], [f"{self.prefix}.self_attn.o_proj.bias"]
+        )
 
     def mlp(self, x: str) -> str:
         mlp, graph, layer = f"{self.prefix}.mlp", self.graph, self.layer
         gate, up = self.weights[f"{mlp}.gate_proj.weight"], self.weights[f"{mlp}.up_proj.weight"]
         both = self._linear(
-            x, "gate_up", np.concatenate((gate, up)), [f"{mlp}.gate_proj.bias", f"{mlp}.up_proj.bias"]
+            x,
+            "gate_up",
+            np.concatenate((gate, up)),
+            [f"{mlp}.gate_proj.bias", f"{mlp}.up_proj.bias"],
         )
         widths = graph.small("mlp.widths", np.array([len(gate), len(up)]))
         graph.nodes_out("Split", [both, widths], [f"{layer}.gate", f"{layer}.up"], axis=2)
@@ -243,8 +282,11 @@ class _Block:
         """Residual sum and its RMS norm: (normed, sum)."""
         gamma = self.graph.small(f"{name}.gamma", self.weights[weight])
         normed, _, _, total = self.graph.nodes_out(
-            "SkipSimplifiedLayerNormalization", [x, skip, gamma],
-            [f"{name}.normed", "", "", f"{name}.sum"], CONTRIB, epsilon=self.model.epsilon,
+            "SkipSimplifiedLayerNormalization",
+            [x, skip, gamma],
+            [f"{name}.normed", "", "", f"{name}.sum"],
+            CONTRIB,
+            epsilon=self.model.epsilon,
         )
         return normed, total
 
@@ -272,7 +314,10 @@ class _Block:
         )
         if any(bias is not None for bias in biases):
             whole = np.concatenate(
-                [np.zeros(width, "f4") if b is None else b for b, width in zip(biases, widths, strict=True)]
+                [
+                    np.zeros(width, "f4") if b is None else b
+                    for b, width in zip(biases, widths, strict=True)
+                ]
             )
             out = self._bias(out, f"{self.layer}.qkv", whole)
         return out, names, widths
@@ -283,8 +328,12 @@ class _Block:
         apart = graph.node("Reshape", [x, split], f"{x}.apart")
         gamma = graph.small(weight, self.weights[weight])
         normed = graph.node(
-            "SimplifiedLayerNormalization", [apart, gamma], f"{x}.apart.normed",
-            axis=-1, stash_type=1, epsilon=self.model.epsilon,
+            "SimplifiedLayerNormalization",
+            [apart, gamma],
+            f"{x}.apart.normed",
+            axis=-1,
+            stash_type=1,
+            epsilon=self.model.epsilon,
         )
         joined = graph.small(f"join.{heads}", np.array([0, 0, heads * size]))
         return graph.node("Reshape", [normed, joined], f"{x}.normed")

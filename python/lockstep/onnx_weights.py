@@ -24,7 +24,7 @@ class Checkpoint:
 
         self.files = weight_files(directory)
         self._handles = [safe_open(str(file), framework="pt") for file in self.files]
-        self._where = {name: handle for handle in self._handles for name in handle.keys()}
+        self._where = {name: handle for handle in self._handles for name in handle.keys()}  # noqa: SIM118
 
     def __contains__(self, name: str) -> bool:
         return name in self._where
@@ -39,7 +39,7 @@ class Checkpoint:
         return self._where[name].get_tensor(name).float().numpy()
 
     def get(self, name: str) -> np.ndarray | None:
-        return self[name] if name in self else None
+        return self[name] if name in self else None  # noqa: SIM401
 
 
 def weight_files(directory: Path) -> list[Path]:
