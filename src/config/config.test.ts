@@ -175,7 +175,7 @@ describe('parseConfig', () => {
     ['policy', { policy: sentences }, 'expected a policy such as sentences()'],
     ['data', { training: { steps: 1 } }, 'as training is given, got nothing'],
     ['training.steps', { data: { train: ['a'] }, training: {} }, 'exactly one of'],
-    ['serve.engine', { serve: { engine: 'gpu' } }, 'expected "onnx" or "torch", got "gpu"'],
+    ['verify.tolerance', { verify: { tolerance: 0 } }, 'expected a number above 0, got 0'],
     ['modle', { modle: 'm' }, 'expected no such option, got "m"'],
   ])('%s: %j', (field, change, message) => {
     const run = () => parseConfig({ ...good, ...change }, 'lockstep.config.ts');

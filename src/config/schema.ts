@@ -121,16 +121,6 @@ export const configSchema = z
         tolerance: z.number().positive().optional(),
       })
       .optional(),
-    serve: z
-      .strictObject({
-        engine: z.enum(['onnx', 'torch']).optional(),
-        host: z.string().min(1).default('127.0.0.1'),
-        port: z.int().min(0).max(65535).default(8080),
-        /** Tokens (prompt and completion) one session may hold. */
-        maxTokens: positive.optional(),
-        maxSessions: positive.optional(),
-      })
-      .optional(),
   })
   .superRefine((config, context) => {
     if (config.training !== undefined && config.data === undefined) {
