@@ -119,6 +119,8 @@ export async function makeToy(): Promise<Toy> {
 export interface ToyFaults {
   /** A step that reaches this position fails. */
   failAt?: number;
+  /** With this code; LS_ENGINE_STEP unless given. */
+  failCode?: `LS_${string}`;
   /** A step takes this long. */
   delayMs?: number;
   /** The token at this position ends the text. */
@@ -185,9 +187,13 @@ class ToySession implements EngineSession {
     if (faults.delayMs !== undefined) await sleep(faults.delayMs);
     this.position += tokens.length;
     if (faults.failAt !== undefined && this.position >= faults.failAt) {
-      throw new LockstepError('LS_ENGINE_STEP', 'expected finite logits, got NaN in layer 2', {
-        mend: 'Export the model again.',
-      });
+      throw new LockstepError(
+        faults.failCode ?? 'LS_ENGINE_STEP',
+        'expected finite logits, got NaN in layer 2',
+        {
+          mend: 'Export the model again.',
+        },
+      );
     }
     const logits = new Float32Array(rows === 'last' ? info.vocabulary : 0).fill(-4);
     if (rows === 'last') {

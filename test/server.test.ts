@@ -550,6 +550,20 @@ describe('clients that leave, engines that fail', () => {
     expect((await post('/v1/completions', { prompt: PROMPT })).status).toBe(200);
   });
 
+  test('an engine that is gone makes the server not ready', async () => {
+    const { post, url } = await serve({ failAt: 100, failCode: 'LS_ENGINE_CRASHED' });
+    expect((await post('/v1/completions', { prompt: 'a', max_tokens: 2 })).status).toBe(200);
+    expect((await fetch(`${url}/health/ready`)).status).toBe(200);
+    const response = await post('/v1/completions', { prompt: PROMPT, max_tokens: 60 });
+    expect([response.status, ((await response.json()) as Any).error.code]).toEqual([
+      503,
+      'LS_ENGINE_CRASHED',
+    ]);
+    const ready = await fetch(`${url}/health/ready`);
+    expect([ready.status, ((await ready.json()) as Any).status]).toEqual([503, 'engine lost']);
+    expect((await fetch(`${url}/health/live`)).status).toBe(200);
+  });
+
   test('an engine without a free session is 429', async () => {
     const { post } = await serve({ maxSessions: 0 });
     const response = await post('/v1/completions', { prompt: PROMPT, stream: true });

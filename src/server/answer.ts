@@ -5,7 +5,7 @@ import type { Contract } from '../contract/schema.ts';
 import type { Engine } from '../engines/engine.ts';
 import type { PlannerSource } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
-import { HttpError, toHttpError } from './errors.ts';
+import { HttpError, isEngineLost, toHttpError } from './errors.ts';
 import type { Gate } from './gate.ts';
 import type { Metrics, Outcome } from './metrics.ts';
 import type { FinishReason, Reply, SampledToken, Usage } from './reply.ts';
@@ -24,6 +24,8 @@ export interface Workshop {
   log: Logger;
   /** Aborts when the server's patience with running generations ends. */
   closing: AbortSignal;
+  /** Called when the engine turns out to be gone. */
+  onEngineLost(): void;
   stream: EventStreamOptions;
 }
 
@@ -75,6 +77,7 @@ export async function answer(
       return;
     }
     count.end('error');
+    if (isEngineLost(error)) shop.onEngineLost();
     const known = shop.closing.aborted ? shutDown() : toHttpError(error);
     if (stream === null) throw known;
     shop.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');

@@ -55,6 +55,13 @@ export function busy(message: string, retryAfter: number): HttpError {
   });
 }
 
+const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
+
+/** The engine itself is gone, so that no later request can succeed either. */
+export function isEngineLost(error: unknown): boolean {
+  return error instanceof LockstepError && LOST.includes(error.code);
+}
+
 /** Shape of the errors that body-parser (Express) raises. */
 interface ParserError {
   type?: string;
@@ -107,6 +114,9 @@ export function toHttpError(error: unknown): HttpError {
         retryAfter: 1,
         cause: error,
       });
+    }
+    if (isEngineLost(error)) {
+      return new HttpError(503, words, { code: error.code, cause: error });
     }
     const theirs = /^LS_(REQUEST|TOKENIZER_TEXT|SAMPLING|CHAT)/.test(error.code);
     return new HttpError(theirs ? 400 : 500, words, {

@@ -122,6 +122,8 @@ export function limitRate(perMinute: number | null): RequestHandler {
     limit: perMinute,
     standardHeaders: 'draft-8',
     legacyHeaders: false,
+    // Behind a proxy all callers share its address, unless Express is told to trust it: on purpose.
+    validate: { xForwardedForHeader: false },
     handler: (_request, _response, next) => {
       next(busy(`Expected at most ${perMinute} requests a minute from one address.`, 60));
     },

@@ -112,6 +112,7 @@ export function createServer({
   const gate = new Gate(maxSessions, maxQueue);
   const metrics = new Metrics(engine, gate, model);
   const closing = new AbortController();
+  let state: 'ready' | 'closing' | 'engine lost' = 'ready';
   const shop: Workshop = {
     engine,
     tokenizer,
@@ -120,6 +121,9 @@ export function createServer({
     metrics,
     log,
     closing: closing.signal,
+    onEngineLost: () => {
+      if (state === 'ready') state = 'engine lost';
+    },
     stream: { keepAliveMs, stallMs },
   };
   const template = chatTemplate(tokenizer);
@@ -132,7 +136,6 @@ export function createServer({
     template !== null,
   );
 
-  let state: 'ready' | 'closing' = 'ready';
   const since = Math.floor(Date.now() / 1000);
   const app = express();
   app.disable('x-powered-by');
