@@ -5,6 +5,7 @@ import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import vm from 'node:vm';
 import { type BuildFailure, build, type Message } from 'esbuild';
+import { userCodeLimit, withinTime } from '../contract/time-limit.ts';
 import { LockstepError } from '../errors.ts';
 import { originOf, type Policy } from '../policies/policy.ts';
 import { configPlugin } from './plugin.ts';
@@ -128,7 +129,9 @@ function evaluate(code: string, file: string, shown: string): unknown {
         filename: file,
       },
     );
-    run(module, module.exports, createRequire(file), file, path.dirname(file));
+    const require = createRequire(file);
+    const start = () => run(module, module.exports, require, file, path.dirname(file));
+    withinTime(start, userCodeLimit);
   } catch (error) {
     // A LockstepError of the bundle's own copy of the package: policies check their parameters.
     const { name, code: stable, message, mend } = error as LockstepError;

@@ -2,7 +2,13 @@
 import { readFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
-import { type Loader, type OnResolveArgs, type OnResolveResult, type Plugin, transform } from 'esbuild';
+import {
+  type Loader,
+  type OnResolveArgs,
+  type OnResolveResult,
+  type Plugin,
+  transform,
+} from 'esbuild';
 import { LockstepError } from '../errors.ts';
 
 export interface ModuleNames {
@@ -41,7 +47,12 @@ export function bundlePlugin(names: ModuleNames): Plugin {
           return named(file, names, true);
         }
         if (isBuiltin(args.path)) throw builtin(args, names);
-        const { path: file, errors, warnings, sideEffects } = await builder.resolve(args.path, {
+        const {
+          path: file,
+          errors,
+          warnings,
+          sideEffects,
+        } = await builder.resolve(args.path, {
           resolveDir: args.resolveDir,
           kind: args.kind,
           pluginData: resolving,
@@ -49,7 +60,9 @@ export function bundlePlugin(names: ModuleNames): Plugin {
         if (errors.length > 0) return { errors, warnings };
         return named(file, names, file.startsWith(ownRoot + path.sep) ? false : sideEffects);
       });
-      builder.onLoad({ filter: /.*/, namespace: 'lockstep' }, (args) => load(args.path, 'lockstep'));
+      builder.onLoad({ filter: /.*/, namespace: 'lockstep' }, (args) =>
+        load(args.path, 'lockstep'),
+      );
       builder.onLoad({ filter: /.*/, namespace: 'npm' }, (args) => load(args.path, 'npm'));
       builder.onLoad({ filter: /.*/, namespace: 'policy' }, (args) => load(args.path, 'policy'));
 

@@ -24,7 +24,9 @@ async function written(source: string, name = 'mine', file = `${name}.ts`): Prom
 
 describe('the bytes', () => {
   it('are one readable script without a path of this machine', async () => {
-    const { source, sha256 } = await bundlePolicy(anyOf(after(sentences(), 64), fixed({ size: 4 })));
+    const { source, sha256 } = await bundlePolicy(
+      anyOf(after(sentences(), 64), fixed({ size: 4 })),
+    );
     expect(source.startsWith('"use strict";\n(() => {\n')).toBe(true);
     expect(source).toContain('// lockstep:policies/sentences/machine');
     expect(source).not.toContain(packageRoot);

@@ -108,7 +108,8 @@ async function run(
       logLevel: 'silent',
       plugins: [bundlePlugin(names)],
     });
-    const text = (end: string): string => outputFiles.find((file) => file.path.endsWith(end))?.text ?? '';
+    const text = (end: string): string =>
+      outputFiles.find((file) => file.path.endsWith(end))?.text ?? '';
     return { source: text('.js'), map: new SourceMap(JSON.parse(text('.map'))) };
   } catch (error) {
     const [first] = (error as BuildFailure).errors ?? [];

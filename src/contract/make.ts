@@ -10,6 +10,7 @@ import { goldenTokens } from './golden.ts';
 import { type ModelInfo, readModel } from './model.ts';
 import { provePolicy } from './prove.ts';
 import { type Contract, contractSchema, type Json } from './schema.ts';
+import { userCodeLimit, withinTime } from './time-limit.ts';
 
 /** A contract and the policy it names: what a planner needs, and what a checkpoint carries. */
 export interface ContractFiles {
@@ -106,7 +107,7 @@ function prepareTables(policy: Policy, tokenizer: Tokenizer): Json {
     );
   let tables: Json;
   try {
-    tables = policy.prepare(tokenizer.vocabulary);
+    tables = withinTime(() => policy.prepare(tokenizer.vocabulary), userCodeLimit);
   } catch (cause) {
     throw fail(`an error: ${cause instanceof Error ? cause.message : String(cause)}`, cause);
   }

@@ -1,7 +1,7 @@
 // Whether a policy is what its bundle is: nothing outside the state, nothing that was left behind.
 import { LockstepError } from '../errors.ts';
 import { advance, begin } from '../planner/core.ts';
-import { type PolicySource, PolicyHost, plan, Segmenter } from '../planner/index.ts';
+import { PolicyHost, type PolicySource, plan, Segmenter } from '../planner/index.ts';
 import type { Policy } from '../policies/policy.ts';
 
 /**
@@ -26,7 +26,9 @@ export function provePolicy(
     sequences.forEach((tokens, i) => {
       const sequence = begin(policy);
       const memory = tokens.flatMap((token) =>
-        advance(policy, source.contract.tables, segment, sequence, token) ? [sequence.position] : [],
+        advance(policy, source.contract.tables, segment, sequence, token)
+          ? [sequence.position]
+          : [],
       );
       const at = difference(wholes[i] as number[], memory);
       if (at !== undefined) throw closure(policy.name, at - 1, tokens[at - 1] as number);

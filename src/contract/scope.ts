@@ -22,7 +22,10 @@ export function freeNames(program: Program): IsFree {
       for (const parameter of node.params) for (const name of bound(parameter)) declare(node, name);
       declare(node, 'arguments');
       if (node.id) {
-        declare(node.type === 'FunctionDeclaration' ? nearest(outer, isBlockScope) : node, node.id.name);
+        declare(
+          node.type === 'FunctionDeclaration' ? nearest(outer, isBlockScope) : node,
+          node.id.name,
+        );
       }
     } else if (node.type === 'ClassDeclaration' || node.type === 'ClassExpression') {
       if (node.id) declare(nearest(outer, isBlockScope), node.id.name);
@@ -71,4 +74,3 @@ function bound(pattern: Pattern): string[] {
       return [];
   }
 }
-

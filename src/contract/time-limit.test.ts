@@ -1,0 +1,26 @@
+import { expect, test } from 'vitest';
+import { TimeLimitError, withinTime } from './time-limit.ts';
+
+test('gives what the function gives, by identity', () => {
+  const value = { a: 1 };
+  expect(withinTime(() => value, 1000)).toBe(value);
+});
+
+test('throws what the function throws', () => {
+  const error = new RangeError('mine');
+  const run = () =>
+    withinTime(() => {
+      throw error;
+    }, 1000);
+  expect(run).toThrow(error);
+});
+
+test('interrupts an endless loop', () => {
+  let turns = 0;
+  const run = () =>
+    withinTime(() => {
+      for (;;) turns += 1;
+    }, 50);
+  expect(run).toThrow(TimeLimitError);
+  expect(turns).toBeGreaterThan(0);
+});
