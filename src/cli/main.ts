@@ -13,6 +13,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   export: async () => (await import('./export.ts')).exportCommand(),
   perplexity: async () => (await import('./perplexity.ts')).perplexityCommand(),
   plan: async () => (await import('./plan.ts')).planCommand(),
+  quickstart: async () => (await import('./quickstart/index.ts')).quickstartCommand(),
   serve: async () => (await import('./serve.ts')).serveCommand(),
   train: async () => (await import('./train.ts')).trainCommand(),
   verify: async () => (await import('./verify.ts')).verifyCommand(),

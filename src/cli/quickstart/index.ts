@@ -6,7 +6,7 @@ import { loadConfig } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { packageRoot } from '../../paths.ts';
 import { complete, startServer } from './serving.ts';
-import { type StageEvent, runStage } from './stage.ts';
+import { runStage, type StageEvent } from './stage.ts';
 import { perplexityTable, verifyTable } from './tables.ts';
 
 interface QuickstartOptions {
@@ -137,9 +137,13 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     const result = { checkpoint: trained, perplexity, verify: rows, completion, seconds };
     if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
     if (verified['ok'] !== true) {
-      throw new LockstepError('LS_VERIFY_FAILED', 'expected every engine to agree, got the table above.', {
-        mend: `run lockstep verify ${trained} to see where they part.`,
-      });
+      throw new LockstepError(
+        'LS_VERIFY_FAILED',
+        'expected every engine to agree, got the table above.',
+        {
+          mend: `run lockstep verify ${trained} to see where they part.`,
+        },
+      );
     }
     if (!options.exit) {
       say(`The page: ${server.url}/   (Ctrl-C stops it)`);
