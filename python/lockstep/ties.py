@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,13 +31,14 @@ def linear(module: nn.Linear, x: Tensor) -> Tensor:
 
 
 @contextmanager
-def exact_keys(body: nn.Module, spec: Spec) -> Iterator[None]:
+def exact_keys(body: Any, spec: Spec) -> Iterator[None]:
     """Meanwhile a transformers decoder computes layer 0's keys so, where they are retrieved by."""
     projection = body.layers[0].self_attn.k_proj
-    if 0 not in spec.retrieval_layers or not spec.long_heads[0] or type(projection) is not nn.Linear:
+    plain = type(projection) is nn.Linear
+    if 0 not in spec.retrieval_layers or not spec.long_heads[0] or not plain:
         yield
         return
-    projection.forward = lambda x: linear(projection, x)
+    projection.forward = partial(linear, projection)
     try:
         yield
     finally:
