@@ -1,0 +1,117 @@
+import { describe, expect, it } from 'vitest';
+import type { ScoreEvent, StartEvent, StepEvent, TrainResult } from './train-events.ts';
+import { type Screen, trainView } from './train-view.ts';
+
+const start: StartEvent = {
+  event: 'start',
+  mode: 'segmented',
+  model: 'tiny',
+  out: 'out',
+  parameters: 2_000_000,
+  trainable: 1_500_000,
+  documents: 3,
+  tokens: 123_456,
+  skipped: [{ path: 'void.txt', reason: 'empty' }],
+  step: 0,
+  steps: 40,
+  minutes: null,
+  curve: [],
+};
+const step = (n: number): StepEvent => ({
+  event: 'step',
+  step: n,
+  steps: 40,
+  loss: 4 - n / 20,
+  learningRate: 1e-4,
+  gradientNorm: 1,
+  tokens: n * 100,
+  tokensPerSecond: 1234.5,
+  memory: 987_654_321,
+  seconds: n,
+  progress: n / 40,
+  eta: 40 - n,
+});
+const score: ScoreEvent = { event: 'score', when: 'before', loss: Math.log(20), targets: 511 };
+const result: TrainResult = {
+  event: 'result',
+  out: 'out',
+  stopped: false,
+  step: 40,
+  steps: 40,
+  tokens: 4000,
+  seconds: 40,
+  loss: 2.1,
+  scores: {},
+  trained: { steps: 40, tokens: 4000 },
+};
+
+function screen(isTTY: boolean, columns = 80): { screen: Screen; text: () => string } {
+  let text = '';
+  const write = (chunk: string): boolean => {
+    text += chunk;
+    return true;
+  };
+  return { screen: { write, isTTY, columns } as unknown as Screen, text: () => text };
+}
+
+function play(isTTY: boolean, json: boolean, last: TrainResult = result, columns = 80): string {
+  const drawn = screen(isTTY, columns);
+  const view = trainView(drawn.screen, json);
+  view.event(start);
+  view.event(score);
+  for (let n = 1; n <= 39; n++) view.event(step(n));
+  view.event({ event: 'saved', path: 'out', step: 39, seconds: 1 });
+  view.event(step(40));
+  view.end(last);
+  return drawn.text();
+}
+
+describe('trainView', () => {
+  it('prints one JSON object a line, the result last', () => {
+    const lines = play(false, true).trimEnd().split('\n');
+    expect(lines.map((line) => JSON.parse(line).event)).toEqual([
+      'start',
+      'score',
+      ...Array.from({ length: 39 }, () => 'step'),
+      'saved',
+      'step',
+      'result',
+    ]);
+    expect(JSON.parse(lines.at(-1) as string)).toEqual(result);
+  });
+
+  it('prints few plain lines in a pipe, the first and the last step among them', () => {
+    const text = play(false, false);
+    expect(text).not.toContain('\x1b');
+    expect(text).toContain('1.5M of 2M parameters, 123k tokens in 3 documents, 40 steps');
+    expect(text).toContain('skipped void.txt: empty');
+    expect(text).toContain('perplexity 20.00');
+    expect(text).toContain('step 1/40  loss 3.950  1.24k tok/s  988 MB  eta 0:39');
+    expect(text).toContain('step 40/40');
+    expect(text.split('\n').length).toBeLessThan(12);
+    expect(text).toContain('trained 40 steps, 4k tokens in 0:40, loss 2.100: out');
+  });
+
+  it('draws a chart on a terminal that it wipes before drawing again', () => {
+    const text = play(true, false);
+    // The last picture: chart, bar, closing line; nothing wider than the terminal.
+    const last = text.slice(text.lastIndexOf('\x1b[0J') + '\x1b[0J'.length).split('\n');
+    expect(last.filter((line) => line.includes('┤'))).toHaveLength(8);
+    expect(last.some((line) => line.includes('━') && line.includes('100%'))).toBe(true);
+    for (const line of last.filter((l) => !l.startsWith('trained'))) {
+      expect(line.length).toBeLessThan(80);
+    }
+    expect(text).toContain('\x1b[9A\x1b[0J');
+    expect(text).toContain('saved out after step 39\n  3.9');
+  });
+
+  it('fits a narrow terminal and says how to go on after a stop', () => {
+    const text = play(true, false, { ...result, stopped: true, step: 7 }, 40);
+    expect(text).toContain('stopped after 7 steps');
+    expect(text).toContain('--resume');
+    const last = text.slice(text.lastIndexOf('\x1b[0J') + '\x1b[0J'.length).split('\n');
+    for (const line of last.filter((l) => !l.startsWith('stopped'))) {
+      expect(line.length).toBeLessThan(40);
+    }
+  });
+});
