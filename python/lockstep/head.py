@@ -16,14 +16,14 @@ def logits(head: nn.Module, hidden_TE: Tensor) -> Tensor:
 
 
 def nll(head: nn.Module, hidden_TE: Tensor, targets_T: Tensor) -> Tensor:
-    """-log p(target) of every row in float64 nats, [T]; exponentials are summed in float64."""
+    """-log p(target) of every row in float64 nats, [T]."""
     out = []
     for h_cE, y_c in zip(hidden_TE.split(CHUNK), targets_T.split(CHUNK), strict=True):
         logits_cV = logits(head, h_cE)
         target_c = logits_cV.gather(1, y_c[:, None])[:, 0].double()
         top_c = logits_cV.amax(1)
-        sum_c = logits_cV.sub_(top_c[:, None]).exp_().sum(1, dtype=torch.float64)
-        out.append(sum_c.log() + top_c.double() - target_c)
+        sum_c = logits_cV.sub_(top_c[:, None]).exp_().sum(1)
+        out.append(sum_c.double().log() + top_c.double() - target_c)
     return torch.cat(out) if out else hidden_TE.new_empty(0, dtype=torch.float64)
 
 
@@ -48,9 +48,9 @@ def backward(
         target_c = p_cV.gather(1, y_c)[:, 0].double()
         top_c = p_cV.amax(1, keepdim=True)
         p_cV.sub_(top_c).exp_()
-        sum_c = p_cV.sum(1, dtype=torch.float64)
-        total += float((sum_c.log() + top_c[:, 0].double() - target_c).sum())
-        p_cV.div_(sum_c[:, None].to(p_cV.dtype))
+        sum_c = p_cV.sum(1)
+        total += float((sum_c.double().log() + top_c[:, 0].double() - target_c).sum())
+        p_cV.div_(sum_c[:, None])
         p_cV.scatter_add_(1, y_c, torch.full_like(p_cV[:, :1], -1.0).expand_as(y_c))
         p_cV = p_cV.mul_(scale).to(h_cE.dtype)
         # Under autocast the product comes in half precision.

@@ -1,4 +1,4 @@
-"""The quick selection's bound under pressure, and the gap that explains another runtime's choice."""
+"""The quick selection under pressure, and the gap that explains another runtime's choice."""
 
 from __future__ import annotations
 
