@@ -6,7 +6,13 @@ import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { bundlePolicy } from '../src/contract/bundle.ts';
 import { packageRoot } from '../src/paths.ts';
-import { PolicyHost, type PolicySource, plan, planStream, Segmenter } from '../src/planner/index.ts';
+import {
+  PolicyHost,
+  type PolicySource,
+  plan,
+  planStream,
+  Segmenter,
+} from '../src/planner/index.ts';
 import {
   after,
   anyOf,
@@ -67,14 +73,16 @@ const rows = Object.keys(policies).flatMap((policy, i) => [
   { policy, runtime: 'quickjs', ...(quickjs[i] as Measured) },
 ]);
 
-console.table(rows.map((row) => ({
-  policy: row.policy,
-  runtime: row.runtime,
-  'start ms': Math.round(row.startMs),
-  'tokens/s': Math.round(row.tokensPerSecond),
-  'us a single push': round(row.usPerSinglePush),
-  [`ms a call of ${sequences} sequences`]: round(row.msPerBatch),
-})));
+console.table(
+  rows.map((row) => ({
+    policy: row.policy,
+    runtime: row.runtime,
+    'start ms': Math.round(row.startMs),
+    'tokens/s': Math.round(row.tokensPerSecond),
+    'us a single push': round(row.usPerSinglePush),
+    [`ms a call of ${sequences} sequences`]: round(row.msPerBatch),
+  })),
+);
 console.log(
   `A stream of ${streamed.toLocaleString('en')} tokens: ${round(stream.seconds)} s, ${round(stream.grownMiB)} MiB more`,
 );
@@ -106,7 +114,10 @@ function inNode(source: PolicySource): Measured {
   const calls = timed(() => {
     for (let step = 0; step < steps; step++) {
       const token = [tokens[step] as number];
-      Segmenter.pushBatch(batch, batch.map(() => token));
+      Segmenter.pushBatch(
+        batch,
+        batch.map(() => token),
+      );
     }
   });
   host.close();
@@ -143,7 +154,8 @@ async function longStream(source: PolicySource): Promise<{ seconds: number; grow
   const chunks = function* (): Generator<number[]> {
     for (let at = 0; at < streamed; at += chunk.length) yield chunk;
   };
-  for await (const _ of planStream(host, chunks())) most = Math.max(most, process.memoryUsage.rss());
+  for await (const _ of planStream(host, chunks()))
+    most = Math.max(most, process.memoryUsage.rss());
   host.close();
   return { seconds: (performance.now() - begin) / 1e3, grownMiB: (most - before) / 2 ** 20 };
 }

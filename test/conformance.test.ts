@@ -117,7 +117,10 @@ afterAll(async () => {
 
 /** The `index`-th stretch of `size` tokens, around the end. */
 function part(tokens: Int32Array, size: number, index: number): number[] {
-  return Array.from({ length: size }, (_, i) => tokens[(index * size + i) % tokens.length] as number);
+  return Array.from(
+    { length: size },
+    (_, i) => tokens[(index * size + i) % tokens.length] as number,
+  );
 }
 
 /**
@@ -132,7 +135,8 @@ function reference(policy: Policy, { contract, tokens }: Job): number[] {
   let request = Number.POSITIVE_INFINITY;
   tokens.forEach((token, i) => {
     const length = i + 1 - start;
-    if (policy.push(state, token, tables) && length >= segment.min) request = Math.min(request, length);
+    if (policy.push(state, token, tables) && length >= segment.min)
+      request = Math.min(request, length);
     const wanted = Math.ceil(request / segment.align) * segment.align;
     if (length !== wanted && length !== segment.max) return;
     cuts.push(i + 1);
@@ -143,104 +147,108 @@ function reference(policy: Policy, { contract, tokens }: Job): number[] {
   return cuts;
 }
 
-describe.each(rows.map(([name, policy], index) => ({ name, policy, index })))('$name', ({ policy, index }) => {
-  let job: Job;
-  let host: PolicyHost;
-  let whole: number[];
-  const before = (length: number): number[] => whole.filter((cut) => cut <= length);
-  const draw = randomIntegers(11 + index);
+describe.each(rows.map(([name, policy], index) => ({ name, policy, index })))(
+  '$name',
+  ({ policy, index }) => {
+    let job: Job;
+    let host: PolicyHost;
+    let whole: number[];
+    const cutsUpTo = (length: number): number[] => whole.filter((cut) => cut <= length);
+    const draw = randomIntegers(11 + index);
 
-  beforeAll(() => {
-    job = jobs[index] as Job;
-    host = new PolicyHost(job);
-    whole = plan(host, job.tokens);
-    compared += job.tokens.length;
-  });
-  afterAll(() => host.close());
-
-  it('cuts where the reference does, in Node and in Python', () => {
-    expect(whole).toEqual(reference(policy, job));
-    expect((inPython[index] as Outcome).whole).toEqual(whole);
-    expect(whole.length).toBeGreaterThan(job.tokens.length / job.contract.segment.max - 1);
-    compared += job.tokens.length;
-  });
-
-  it('cuts alike however Python feeds it', () => {
-    for (const [way, [tokens, differs]] of Object.entries((inPython[index] as Outcome).ways)) {
-      expect([way, differs]).toEqual([way, false]);
-      compared += tokens;
-    }
-  });
-
-  it('cuts alike in chunks of any size', async () => {
-    const chunks = function* (): Generator<number[]> {
-      for (let at = 0; at < job.tokens.length; ) {
-        const end = at + 1 + draw(400);
-        yield job.tokens.slice(at, end);
-        at = end;
-      }
-    };
-    const cuts: number[] = [];
-    for await (const { boundaries } of planStream(host, chunks())) cuts.push(...boundaries);
-    expect(cuts).toEqual(whole);
-    compared += job.tokens.length;
-  });
-
-  it('cuts alike token by token', () => {
-    const segmenter = new Segmenter(host);
-    const cuts: number[] = [];
-    for (const token of job.tokens.slice(0, few)) {
-      if (segmenter.push(token)) cuts.push(segmenter.position);
-      expect(segmenter.openLength).toBe(segmenter.position - (cuts.at(-1) ?? 0));
-    }
-    segmenter.close();
-    expect(cuts).toEqual(before(few));
-    compared += few;
-  });
-
-  it('plans a prefix as it plans the whole', () => {
-    for (let n = 0; n < 8; n++) {
-      const length = draw(4 * few);
-      expect(plan(host, job.tokens.slice(0, length))).toEqual(before(length));
-      compared += length;
-    }
-  });
-
-  it('goes on from snapshots and forks', () => {
-    let segmenter = new Segmenter(host);
-    const cuts: number[] = [];
-    for (let at = 0; at < 8 * few; ) {
-      const end = Math.min(8 * few, at + 1 + draw(200));
-      cuts.push(...segmenter.pushMany(job.tokens.slice(at, end)));
-      at = end;
-      const next = draw(2) === 0 ? segmenter.fork() : Segmenter.restore(host, segmenter.snapshot());
-      // What the old one sees now is nothing to the new one.
-      segmenter.pushMany(job.tokens.slice(0, 10));
-      segmenter.close();
-      segmenter = next;
-    }
-    segmenter.close();
-    expect(cuts).toEqual(before(8 * few));
-    compared += 8 * few;
-  });
-
-  it('plans a hundred sequences in one call', () => {
-    const segmenters = Array.from({ length: 100 }, () => new Segmenter(host));
-    const cuts = Segmenter.pushBatch(
-      segmenters,
-      segmenters.map((_, i) => job.tokens.slice(0, 10 * i)),
-    );
-    cuts.forEach((list, i) => {
-      expect(list).toEqual(before(10 * i));
+    beforeAll(() => {
+      job = jobs[index] as Job;
+      host = new PolicyHost(job);
+      whole = plan(host, job.tokens);
+      compared += job.tokens.length;
     });
-    for (const segmenter of segmenters) segmenter.close();
-    compared += 49_500;
-  });
+    afterAll(() => host.close());
 
-  it('is the policy that its author wrote', () => {
-    provePolicy(policy, job, [job.tokens.slice(0, 4000), job.tokens.slice(-4000)]);
-  });
-});
+    it('cuts where the reference does, in Node and in Python', () => {
+      expect(whole).toEqual(reference(policy, job));
+      expect((inPython[index] as Outcome).whole).toEqual(whole);
+      expect(whole.length).toBeGreaterThan(job.tokens.length / job.contract.segment.max - 1);
+      compared += job.tokens.length;
+    });
+
+    it('cuts alike however Python feeds it', () => {
+      for (const [way, [tokens, differs]] of Object.entries((inPython[index] as Outcome).ways)) {
+        expect([way, differs]).toEqual([way, false]);
+        compared += tokens;
+      }
+    });
+
+    it('cuts alike in chunks of any size', async () => {
+      const chunks = function* (): Generator<number[]> {
+        for (let at = 0; at < job.tokens.length; ) {
+          const end = at + 1 + draw(400);
+          yield job.tokens.slice(at, end);
+          at = end;
+        }
+      };
+      const cuts: number[] = [];
+      for await (const { boundaries } of planStream(host, chunks())) cuts.push(...boundaries);
+      expect(cuts).toEqual(whole);
+      compared += job.tokens.length;
+    });
+
+    it('cuts alike token by token', () => {
+      const segmenter = new Segmenter(host);
+      const cuts: number[] = [];
+      for (const token of job.tokens.slice(0, few)) {
+        if (segmenter.push(token)) cuts.push(segmenter.position);
+        expect(segmenter.openLength).toBe(segmenter.position - (cuts.at(-1) ?? 0));
+      }
+      segmenter.close();
+      expect(cuts).toEqual(cutsUpTo(few));
+      compared += few;
+    });
+
+    it('plans a prefix as it plans the whole', () => {
+      for (let n = 0; n < 8; n++) {
+        const length = draw(4 * few);
+        expect(plan(host, job.tokens.slice(0, length))).toEqual(cutsUpTo(length));
+        compared += length;
+      }
+    });
+
+    it('goes on from snapshots and forks', () => {
+      let segmenter = new Segmenter(host);
+      const cuts: number[] = [];
+      for (let at = 0; at < 8 * few; ) {
+        const end = Math.min(8 * few, at + 1 + draw(200));
+        cuts.push(...segmenter.pushMany(job.tokens.slice(at, end)));
+        at = end;
+        const next =
+          draw(2) === 0 ? segmenter.fork() : Segmenter.restore(host, segmenter.snapshot());
+        // What the old one sees now is nothing to the new one.
+        segmenter.pushMany(job.tokens.slice(0, 10));
+        segmenter.close();
+        segmenter = next;
+      }
+      segmenter.close();
+      expect(cuts).toEqual(cutsUpTo(8 * few));
+      compared += 8 * few;
+    });
+
+    it('plans a hundred sequences in one call', () => {
+      const segmenters = Array.from({ length: 100 }, () => new Segmenter(host));
+      const cuts = Segmenter.pushBatch(
+        segmenters,
+        segmenters.map((_, i) => job.tokens.slice(0, 10 * i)),
+      );
+      cuts.forEach((list, i) => {
+        expect(list).toEqual(cutsUpTo(10 * i));
+      });
+      for (const segmenter of segmenters) segmenter.close();
+      compared += 49_500;
+    });
+
+    it('is the policy that its author wrote', () => {
+      provePolicy(policy, job, [job.tokens.slice(0, 4000), job.tokens.slice(-4000)]);
+    });
+  },
+);
 
 it('compared at least a million tokens', () => {
   expect(rows.length * (sizes.prose + sizes.code + sizes.random)).toBeGreaterThan(1e6);

@@ -17,37 +17,149 @@ interface Fault {
 }
 
 const faults: Record<string, Fault> = {
-  'throws an error': { body: "throw new Error('boom')", code: 'LS_POLICY_THREW', message: /threw Error: boom$/ },
+  'throws an error': {
+    body: "throw new Error('boom')",
+    code: 'LS_POLICY_THREW',
+    message: /threw Error: boom$/,
+  },
   'throws a string': { body: "throw 'boom'", code: 'LS_POLICY_THREW', message: /threw boom$/ },
-  'throws nothing': { body: 'throw undefined', code: 'LS_POLICY_THREW', message: /threw undefined$/ },
-  'uses what is not there': { body: 'return nothing.at(1)', code: 'LS_POLICY_THREW', message: /nothing is not defined$/ },
-  'writes to its tables': { body: 'tables.list.push(1)', code: 'LS_POLICY_THREW', message: /threw TypeError/ },
-  'keeps state in a prototype': { body: 'Array.prototype.seen = 1', code: 'LS_POLICY_THREW', message: /threw TypeError/ },
+  'throws nothing': {
+    body: 'throw undefined',
+    code: 'LS_POLICY_THREW',
+    message: /threw undefined$/,
+  },
+  'uses what is not there': {
+    body: 'return nothing.at(1)',
+    code: 'LS_POLICY_THREW',
+    message: /nothing is not defined$/,
+  },
+  'writes to its tables': {
+    body: 'tables.list.push(1)',
+    code: 'LS_POLICY_THREW',
+    message: /threw TypeError/,
+  },
+  'keeps state in a prototype': {
+    body: 'Array.prototype.seen = 1',
+    code: 'LS_POLICY_THREW',
+    message: /threw TypeError/,
+  },
   'returns a number': { body: 'return 1', code: 'LS_POLICY_RESULT', message: /boolean, got 1$/ },
   'returns nothing': { body: '', code: 'LS_POLICY_RESULT', message: /boolean, got undefined$/ },
-  'returns a promise': { body: 'return (async () => true)()', code: 'LS_POLICY_RESULT', message: /boolean, got a Promise$/ },
-  loops: { body: 'for (;;) {}', code: 'LS_POLICY_LIMIT', message: /expected an answer, got none: .*loops/ },
-  'loops and catches': { body: 'for (;;) { try { for (;;) {} } catch {} }', code: 'LS_POLICY_LIMIT', message: /got none/ },
-  'calls itself': { body: 'const f = () => f() + 1; return f() > 1', code: 'LS_POLICY_LIMIT', message: /calls itself without end$/ },
-  'fills memory with lists': { body: 'const all = []; for (;;) all.push(new Array(1000).fill(0.5))', code: 'LS_POLICY_LIMIT', message: /memory|MiB/ },
-  'fills memory with state': { body: 'state.kept = []; for (;;) state.kept.push({ a: [] })', code: 'LS_POLICY_LIMIT', message: /memory|MiB/ },
-  'fills memory with text': { body: "let s = 'x'; for (;;) s += s + state.seen", code: 'LS_POLICY_LIMIT', message: /memory|MiB/ },
-  'fills memory with buffers': { body: 'const all = []; for (;;) all.push(new Float64Array(1 << 20).fill(1))', code: 'LS_POLICY_LIMIT', message: /memory|MiB/ },
-  'reads the clock': { body: 'return Date.now() > 0', code: 'LS_POLICY_FORBIDDEN', message: /reads Date,/ },
-  'reads the other clock': { body: 'return performance.now() > 0', code: 'LS_POLICY_FORBIDDEN', message: /reads performance,/ },
-  'throws dice': { body: 'return Math.random() > 2', code: 'LS_POLICY_FORBIDDEN', message: /reads Math\.random,/ },
-  'computes what engines round differently': { body: 'return Math.exp(1) > 2', code: 'LS_POLICY_FORBIDDEN', message: /reads Math\.exp,/ },
-  'reads the environment': { body: 'return process.env.HOME === ""', code: 'LS_POLICY_FORBIDDEN', message: /reads process,/ },
-  'reads files': { body: "return require('fs').existsSync('/')", code: 'LS_POLICY_FORBIDDEN', message: /reads require,/ },
-  'reads the network': { body: "fetch('http://127.0.0.1')", code: 'LS_POLICY_FORBIDDEN', message: /reads fetch,/ },
-  'reads the globals': { body: 'return globalThis.lockstep === 1', code: 'LS_POLICY_FORBIDDEN', message: /reads globalThis,/ },
-  'makes code of text': { body: "return eval('true')", code: 'LS_POLICY_FORBIDDEN', message: /reads eval,/ },
-  'makes functions of text': { body: "return (() => {}).constructor('return true')()", code: 'LS_POLICY_FORBIDDEN', message: /reads Function/ },
-  'waits for the garbage collector': { body: 'new WeakRef(state)', code: 'LS_POLICY_FORBIDDEN', message: /reads WeakRef,/ },
-  'compares by locale': { body: "return 'a'.localeCompare('b') > 0", code: 'LS_POLICY_FORBIDDEN', message: /reads String\.prototype\.localeCompare,/ },
-  'matches text': { body: "return /a/.test('a')", code: 'LS_POLICY_FORBIDDEN', message: /reads a regular expression outside prepare,/ },
-  'splits text': { body: "return 'a b'.split(/ /).length > 5", code: 'LS_POLICY_FORBIDDEN', message: /reads a regular expression outside prepare,/ },
-  'asks Unicode': { body: "return 'a'.toUpperCase() === 'B'", code: 'LS_POLICY_FORBIDDEN', message: /reads String\.prototype\.toUpperCase,/ },
+  'returns a promise': {
+    body: 'return (async () => true)()',
+    code: 'LS_POLICY_RESULT',
+    message: /boolean, got a Promise$/,
+  },
+  loops: {
+    body: 'for (;;) {}',
+    code: 'LS_POLICY_LIMIT',
+    message: /expected an answer, got none: .*loops/,
+  },
+  'loops and catches': {
+    body: 'for (;;) { try { for (;;) {} } catch {} }',
+    code: 'LS_POLICY_LIMIT',
+    message: /got none/,
+  },
+  'calls itself': {
+    body: 'const f = () => f() + 1; return f() > 1',
+    code: 'LS_POLICY_LIMIT',
+    message: /calls itself without end$/,
+  },
+  'fills memory with lists': {
+    body: 'const all = []; for (;;) all.push(new Array(1000).fill(0.5))',
+    code: 'LS_POLICY_LIMIT',
+    message: /memory|MiB/,
+  },
+  'fills memory with state': {
+    body: 'state.kept = []; for (;;) state.kept.push({ a: [] })',
+    code: 'LS_POLICY_LIMIT',
+    message: /memory|MiB/,
+  },
+  'fills memory with text': {
+    body: "let s = 'x'; for (;;) s += s + state.seen",
+    code: 'LS_POLICY_LIMIT',
+    message: /memory|MiB/,
+  },
+  'fills memory with buffers': {
+    body: 'const all = []; for (;;) all.push(new Float64Array(1 << 20).fill(1))',
+    code: 'LS_POLICY_LIMIT',
+    message: /memory|MiB/,
+  },
+  'reads the clock': {
+    body: 'return Date.now() > 0',
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads Date,/,
+  },
+  'reads the other clock': {
+    body: 'return performance.now() > 0',
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads performance,/,
+  },
+  'throws dice': {
+    body: 'return Math.random() > 2',
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads Math\.random,/,
+  },
+  'computes what engines round differently': {
+    body: 'return Math.exp(1) > 2',
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads Math\.exp,/,
+  },
+  'reads the environment': {
+    body: 'return process.env.HOME === ""',
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads process,/,
+  },
+  'reads files': {
+    body: "return require('fs').existsSync('/')",
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads require,/,
+  },
+  'reads the network': {
+    body: "fetch('http://127.0.0.1')",
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads fetch,/,
+  },
+  'reads the globals': {
+    body: 'return globalThis.lockstep === 1',
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads globalThis,/,
+  },
+  'makes code of text': {
+    body: "return eval('true')",
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads eval,/,
+  },
+  'makes functions of text': {
+    body: "return (() => {}).constructor('return true')()",
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads Function/,
+  },
+  'waits for the garbage collector': {
+    body: 'new WeakRef(state)',
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads WeakRef,/,
+  },
+  'compares by locale': {
+    body: "return 'a'.localeCompare('b') > 0",
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads String\.prototype\.localeCompare,/,
+  },
+  'matches text': {
+    body: "return /a/.test('a')",
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads a regular expression outside prepare,/,
+  },
+  'splits text': {
+    body: "return 'a b'.split(/ /).length > 5",
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads a regular expression outside prepare,/,
+  },
+  'asks Unicode': {
+    body: "return 'a'.toUpperCase() === 'B'",
+    code: 'LS_POLICY_FORBIDDEN',
+    message: /reads String\.prototype\.toUpperCase,/,
+  },
 };
 
 const statement = 'return state.seen < tables.list.length;';
@@ -122,7 +234,11 @@ async function inPython(sources: readonly string[]): Promise<Outcome[]> {
     const child = execFile(
       python,
       [script],
-      { timeout: 100_000, maxBuffer: 1 << 26, env: { ...process.env, PYTHONPATH: path.join(packageRoot, 'python') } },
+      {
+        timeout: 100_000,
+        maxBuffer: 1 << 26,
+        env: { ...process.env, PYTHONPATH: path.join(packageRoot, 'python') },
+      },
       (error, stdout) => (error === null ? resolve(JSON.parse(stdout)) : reject(error)),
     );
     child.stdin?.end(JSON.stringify(cases));
@@ -158,12 +274,36 @@ describe('a policy that', () => {
 
 describe('a policy.js that', () => {
   const cases: Record<string, { source: () => string; code: string; message: RegExp }> = {
-    'throws at once': { source: () => `throw new Error('no');${bundled}`, code: 'LS_POLICY_LOAD', message: /threw Error: no when it was loaded$/ },
-    'does not end': { source: () => `for (;;) {}${bundled}`, code: 'LS_POLICY_LIMIT', message: /does not end when it is loaded|expected an answer, got none/ },
-    'is no JavaScript': { source: () => 'policy:', code: 'LS_POLICY_LOAD', message: /threw SyntaxError/ },
-    'is no policy': { source: () => 'var a = 1', code: 'LS_POLICY_LOAD', message: /lockstep is not defined|offers no planner/ },
-    'exports no policy of that name': { source: () => bundled.replace('"trap", {}', '"gone", {}'), code: 'LS_POLICY_LOAD', message: /expected the module of the policy gone to export it/ },
-    'keeps what JSON cannot': { source: () => trapOf('state.kept = new Map(); return false'), code: 'LS_POLICY_STATE', message: /expected state\.kept to be JSON, got a Map$/ },
+    'throws at once': {
+      source: () => `throw new Error('no');${bundled}`,
+      code: 'LS_POLICY_LOAD',
+      message: /threw Error: no when it was loaded$/,
+    },
+    'does not end': {
+      source: () => `for (;;) {}${bundled}`,
+      code: 'LS_POLICY_LIMIT',
+      message: /does not end when it is loaded|expected an answer, got none/,
+    },
+    'is no JavaScript': {
+      source: () => 'policy:',
+      code: 'LS_POLICY_LOAD',
+      message: /threw SyntaxError/,
+    },
+    'is no policy': {
+      source: () => 'var a = 1',
+      code: 'LS_POLICY_LOAD',
+      message: /lockstep is not defined|offers no planner/,
+    },
+    'exports no policy of that name': {
+      source: () => bundled.replace('"trap", {}', '"gone", {}'),
+      code: 'LS_POLICY_LOAD',
+      message: /expected the module of the policy gone to export it/,
+    },
+    'keeps what JSON cannot': {
+      source: () => trapOf('state.kept = new Map(); return false'),
+      code: 'LS_POLICY_STATE',
+      message: /expected state\.kept to be JSON, got a Map$/,
+    },
   };
   let python: Outcome[];
   beforeAll(async () => {

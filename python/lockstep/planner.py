@@ -22,7 +22,7 @@ class PlannerSource(Protocol):
 
 
 class Planner:
-    """Plans under one contract; makes the policy's engine ready once. Safe to use from any thread."""
+    """Plans under one contract; makes the policy's engine ready once. Any thread may call."""
 
     def __init__(self, contract: PlannerSource, *, seconds: float = 5.0, megabytes: int = 256):
         document = contract.document

@@ -25,15 +25,15 @@ from .errors import LockstepError
 
 _MIB = 1 << 20
 _BATCH = 1 << 13  # tokens that cross in one call: a few milliseconds of work
-_PATIENCE = 60.0  # seconds of wall clock for a stuck engine to reach its CPU limit on a busy machine
+_PATIENCE = 60.0  # seconds until a stuck engine on a busy machine has used up its CPU time
 _STACK = 512 << 10  # bytes; the thread's own stack is larger
 
 _MENDS = {
     "LS_PLAN_TOKEN": "give token ids of the contract's own tokenizer",
     "LS_PLAN_CLOSED": "open another sequence, or restore one from a snapshot",
-    "LS_POLICY_FORBIDDEN": "a policy depends on token ids and its tables alone; compute the rest in prepare",
+    "LS_POLICY_FORBIDDEN": "a policy may read tokens and its tables; compute the rest in prepare",
     "LS_POLICY_RESULT": "return true to ask for a cut after the token, false otherwise",
-    "LS_POLICY_STATE": "keep numbers, strings, booleans, null, lists and plain objects in the state",
+    "LS_POLICY_STATE": "keep numbers, strings, booleans, null, lists and plain objects in it",
 }
 
 
@@ -115,7 +115,9 @@ class PolicyRuntime:
     def close(self) -> None:
         """Stop the thread. Idempotent."""
         self._finalizer()
-        self._stopped = self._stopped or self._error("LS_PLAN_CLOSED", "expected an open planner, got a closed one")
+        self._stopped = self._stopped or self._error(
+            "LS_PLAN_CLOSED", "expected an open planner, got a closed one"
+        )
 
     # The thread
 
@@ -147,7 +149,9 @@ class PolicyRuntime:
             if kind == "failed":
                 index, token = (int(word) for word in text.split(",")) if text else (-1, -1)
                 why = f"loops, or needs more than {self._megabytes} MiB or {self._seconds:g} s"
-                self._stopped = self._error("LS_POLICY_LIMIT", f"expected an answer, got none: it {why}", index, token)
+                self._stopped = self._error(
+                    "LS_POLICY_LIMIT", f"expected an answer, got none: it {why}", index, token
+                )
                 raise self._stopped
         if kind == "threw":
             raise self._error("LS_POLICY_LOAD", f"threw {text} when it was loaded")
@@ -161,9 +165,9 @@ class PolicyRuntime:
             return reply.get(timeout=self._seconds)
         except queue.Empty:
             pass
-        # The engine's limit is CPU time, set so high that no busy neighbour thread can use it up in
-        # `seconds`. The wall clock has now spoken, so the rest of that CPU time is spent on purpose:
-        # the engine then stops, and can say at which token it was.
+        # The engine's limit is CPU time of the process, so high that busy neighbour threads cannot
+        # use it up in `seconds`. Now the wall clock has spoken, and the rest of that CPU time is
+        # spent on purpose: the engine then stops, and can say at which token it was.
         answered = threading.Event()
         for _ in range(_cpus() - 1):
             threading.Thread(target=_spend, args=(answered,), daemon=True).start()
@@ -206,7 +210,17 @@ def _serve(calls: queue.SimpleQueue[Any], source: str, seconds: float, memory: i
                 reply.put(("failed", ""))
 
 
-_FUNCTIONS = ("load", "open", "push", "where", "snapshot", "restore", "free", "describe", "progress")
+_FUNCTIONS = (
+    "load",
+    "open",
+    "push",
+    "where",
+    "snapshot",
+    "restore",
+    "free",
+    "describe",
+    "progress",
+)
 
 
 def _batches(
@@ -233,7 +247,9 @@ def _decimals(tokens: Sequence[int]) -> str:
         return ",".join(map(repr, map(operator.index, tokens)))
     except TypeError as error:
         raise LockstepError(
-            "LS_PLAN_TOKEN", f"expected integers as token ids, got: {error}", _MENDS["LS_PLAN_TOKEN"]
+            "LS_PLAN_TOKEN",
+            f"expected integers as token ids, got: {error}",
+            _MENDS["LS_PLAN_TOKEN"],
         ) from error
 
 

@@ -83,7 +83,10 @@ export function makeAbi(policy: Policy): Abi {
   const find = (handle: number): Sequence => {
     const sequence = sequences.get(handle);
     if (sequence !== undefined) return sequence;
-    throw new PolicyFault('LS_PLAN_CLOSED', 'expected an open sequence, got one that is closed or failed');
+    throw new PolicyFault(
+      'LS_PLAN_CLOSED',
+      'expected an open sequence, got one that is closed or failed',
+    );
   };
   const add = (sequence: Sequence): string => {
     handles += 1;
@@ -108,7 +111,10 @@ export function makeAbi(policy: Policy): Abi {
       at[2] = token;
       at[1] = sequence.position;
       if (!(token >= 0 && token < vocabulary && token % 1 === 0)) {
-        throw new PolicyFault('LS_PLAN_TOKEN', `expected token ids from 0 to ${vocabulary - 1}, got ${token}`);
+        throw new PolicyFault(
+          'LS_PLAN_TOKEN',
+          `expected token ids from 0 to ${vocabulary - 1}, got ${token}`,
+        );
       }
       if (advance(policy, tables, limits, sequence, token)) {
         cells[end] = sequence.position;

@@ -35,7 +35,11 @@ function reference(tokens: readonly number[], { min, max, align }: SegmentLimits
 }
 
 const limits = fc
-  .tuple(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 4 }), fc.integer({ min: 0, max: 4 }))
+  .tuple(
+    fc.integer({ min: 1, max: 5 }),
+    fc.integer({ min: 1, max: 4 }),
+    fc.integer({ min: 0, max: 4 }),
+  )
   .map(([align, first, more]) => ({ align, min: align * first, max: align * (first + more) }));
 const tokens = fc.array(fc.integer({ min: 0, max: 1 }), { maxLength: 120 });
 
@@ -93,7 +97,11 @@ describe('a state that JSON would change is refused', () => {
     [{ sum: Number.NaN }, 'expected state.sum to be JSON, got NaN'],
     [{ f: () => 1 }, 'expected state.f to be JSON, got a function'],
   ])('%o', (state, message) => {
-    const policy = definePolicy({ name: 'holder', start: () => state as object, push: () => false })();
+    const policy = definePolicy({
+      name: 'holder',
+      start: () => state as object,
+      push: () => false,
+    })();
     expect(() => begin(policy)).toThrow(message);
   });
 });

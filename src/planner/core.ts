@@ -53,7 +53,10 @@ export function advance(
 ): boolean {
   const asks = policy.push(sequence.state, token, tables);
   if (typeof asks !== 'boolean') {
-    throw new PolicyFault('LS_POLICY_RESULT', `expected push to return a boolean, got ${kind(asks)}`);
+    throw new PolicyFault(
+      'LS_POLICY_RESULT',
+      `expected push to return a boolean, got ${kind(asks)}`,
+    );
   }
   sequence.position += 1;
   sequence.length += 1;

@@ -23,7 +23,9 @@ export function harden(realm: object): void {
   forbidConstructors();
   forbidMembers(Math, 'Math', (name) => !exactMath.includes(name));
   for (const owner of [Object, Array, String, Number, BigInt]) {
-    forbidMembers(owner.prototype, `${owner.name}.prototype`, (name) => localeMethods.includes(name));
+    forbidMembers(owner.prototype, `${owner.name}.prototype`, (name) =>
+      localeMethods.includes(name),
+    );
   }
   for (const holder of [Math, JSON, Reflect]) Object.freeze(holder);
   for (const name of Object.getOwnPropertyNames(realm)) {
@@ -42,7 +44,11 @@ export function harden(realm: object): void {
  * nothing to keep state in but the state.
  */
 export function harderStill(): void {
-  forbidMembers(RegExp.prototype, 'a regular expression outside prepare', (name) => name === 'exec');
+  forbidMembers(
+    RegExp.prototype,
+    'a regular expression outside prepare',
+    (name) => name === 'exec',
+  );
   forbidMembers(String.prototype, 'String.prototype', (name) => unicodeMethods.includes(name));
   for (const owner of [Object, Array, String, Number, Boolean, Map, Set, RegExp, Error]) {
     Object.freeze(owner.prototype);
@@ -72,7 +78,11 @@ function forbidConstructors(): void {
   for (const kind of kinds) {
     const prototype = Object.getPrototypeOf(kind) as object;
     const value = refusing('Function (code made of strings)');
-    Reflect.defineProperty(prototype, 'constructor', { value, writable: false, configurable: false });
+    Reflect.defineProperty(prototype, 'constructor', {
+      value,
+      writable: false,
+      configurable: false,
+    });
   }
 }
 

@@ -18,7 +18,9 @@ const realm = vm.createContext(Object.create(null), {
 /** A view made inside the realm: nothing of this thread's realm is handed to the policy. */
 function viewInside(buffer: SharedArrayBuffer): Cells {
   Object.setPrototypeOf(buffer, null);
-  return (vm.runInContext('(buffer) => new Int32Array(buffer)', realm) as (b: object) => Cells)(buffer);
+  return (vm.runInContext('(buffer) => new Int32Array(buffer)', realm) as (b: object) => Cells)(
+    buffer,
+  );
 }
 
 function start(): { abi: Abi; cells: Cells } | string {
@@ -34,7 +36,9 @@ function start(): { abi: Abi; cells: Cells } | string {
     }
     return failure('LS_POLICY_LOAD', `threw ${name}: ${message} when it was loaded`);
   }
-  const abi = vm.runInContext("typeof lockstep === 'object' ? lockstep : undefined", realm) as Abi | undefined;
+  const abi = vm.runInContext("typeof lockstep === 'object' ? lockstep : undefined", realm) as
+    | Abi
+    | undefined;
   if (abi === undefined) return failure('LS_POLICY_LOAD', 'offers no planner');
   abi.watch(progress);
   const loaded = abi.load(data.tables, data.limits);

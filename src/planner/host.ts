@@ -1,10 +1,15 @@
 // Runs a policy where it can harm nobody: a thread of its own, with limits, called synchronously.
-import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import {
+  MessageChannel,
+  type MessagePort,
+  receiveMessageOnPort,
+  Worker,
+} from 'node:worker_threads';
 import { LockstepError } from '../errors.ts';
 import { builtModule } from '../paths.ts';
 import type { AbiError } from './abi.ts';
-import * as protocol from './host-protocol.ts';
 import { batches, type Part, unpack } from './host-batch.ts';
+import * as protocol from './host-protocol.ts';
 import type { PolicySource } from './source.ts';
 
 export interface HostLimits {
@@ -130,9 +135,13 @@ export class PolicyHost {
   /** Stop the thread. Idempotent; sequences of this host can then go on no more. */
   close(): void {
     this.#stop(
-      new LockstepError('LS_PLAN_CLOSED', `expected an open planner, got a closed one (${this.#name})`, {
-        mend: 'Close a planner after its last use.',
-      }),
+      new LockstepError(
+        'LS_PLAN_CLOSED',
+        `expected an open planner, got a closed one (${this.#name})`,
+        {
+          mend: 'Close a planner after its last use.',
+        },
+      ),
     );
   }
 
@@ -227,7 +236,8 @@ export class PolicyHost {
 const mends: Readonly<Record<string, string>> = {
   LS_PLAN_TOKEN: "Give token ids of the contract's own tokenizer.",
   LS_PLAN_CLOSED: 'Open another sequence, or restore one from a snapshot.',
-  LS_POLICY_FORBIDDEN: 'A policy depends on token ids and its tables alone; compute the rest in prepare.',
+  LS_POLICY_FORBIDDEN:
+    'A policy depends on token ids and its tables alone; compute the rest in prepare.',
   LS_POLICY_RESULT: 'Return true to ask for a cut after the token, false otherwise.',
   LS_POLICY_STATE: 'Keep numbers, strings, booleans, null, lists and plain objects in the state.',
 };

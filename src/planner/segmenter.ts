@@ -49,7 +49,10 @@ export class Segmenter {
   ): number[][] {
     const [first] = segmenters;
     if (first === undefined) return [];
-    if (segmenters.length !== tokens.length || segmenters.some((one) => one.#host !== first.#host)) {
+    if (
+      segmenters.length !== tokens.length ||
+      segmenters.some((one) => one.#host !== first.#host)
+    ) {
       throw new LockstepError(
         'LS_PLAN_BATCH',
         `expected a token list for each segmenter of one policy, got ${segmenters.length} segmenters and ${tokens.length} lists`,

@@ -45,10 +45,7 @@ export interface PolicyDefinition<P extends Params, State extends object, Tables
     context: PolicyContext<NoInfer<Widen<P>>, NoInfer<Tables>>,
   ): boolean;
   /** The planner cut after the token just pushed. */
-  cut?(
-    state: NoInfer<State>,
-    context: PolicyContext<NoInfer<Widen<P>>, NoInfer<Tables>>,
-  ): void;
+  cut?(state: NoInfer<State>, context: PolicyContext<NoInfer<Widen<P>>, NoInfer<Tables>>): void;
 }
 
 /** Makes policies of one kind: `sentences()`, `fixed({ size: 512 })`. */
@@ -87,8 +84,7 @@ export function definePolicy<
         params,
         prepare: (vocabulary) => definition.prepare?.(vocabulary, own) ?? null,
         start: () => (definition.start === undefined ? {} : definition.start(own)),
-        push: (state, token, tables) =>
-          definition.push(state as State, token, contextOf(tables)),
+        push: (state, token, tables) => definition.push(state as State, token, contextOf(tables)),
         cut: (state, tables) => definition.cut?.(state as State, contextOf(tables)),
       },
       origin,

@@ -1,11 +1,11 @@
+export { code } from './code/code.ts';
 export { after } from './combinators/after.ts';
 export { anyOf } from './combinators/any-of.ts';
-export { code } from './code/code.ts';
-export { definePolicy } from './define.ts';
 export type { PolicyContext, PolicyDefinition, PolicyFactory } from './define.ts';
+export { definePolicy } from './define.ts';
 export { delimiters } from './delimiters/delimiters.ts';
 export { fixed } from './fixed/fixed.ts';
 export { paragraphs } from './paragraphs/paragraphs.ts';
-export { has } from './policy.ts';
 export type { Params, Policy, PolicyTree, Vocabulary } from './policy.ts';
+export { has } from './policy.ts';
 export { sentences } from './sentences/sentences.ts';

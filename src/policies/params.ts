@@ -63,7 +63,8 @@ function plain(value: unknown, path: string, refuse: Refuse): void {
       plain(item, `${path}[${i}]`, refuse);
     });
   } else if (kind === 'an object') {
-    for (const [key, item] of Object.entries(value as object)) plain(item, `${path}.${key}`, refuse);
+    for (const [key, item] of Object.entries(value as object))
+      plain(item, `${path}.${key}`, refuse);
   } else if (kind === 'something else') {
     refuse(path, 'JSON without floating-point numbers');
   }
@@ -72,7 +73,8 @@ function plain(value: unknown, path: string, refuse: Refuse): void {
 function kindOf(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'a list';
-  if (typeof value === 'number') return Number.isSafeInteger(value) ? 'an integer' : 'something else';
+  if (typeof value === 'number')
+    return Number.isSafeInteger(value) ? 'an integer' : 'something else';
   if (typeof value === 'string') return 'a string';
   if (typeof value === 'boolean') return 'a boolean';
   if (typeof value !== 'object') return 'something else';

@@ -59,7 +59,8 @@ export const ORIGIN: unique symbol = Symbol.for('lockstep.policy.origin') as nev
 
 /** Origin of a policy or of a policy factory; undefined for anything else. */
 export function originOf(value: unknown): Origin | undefined {
-  if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return undefined;
+  if ((typeof value !== 'object' && typeof value !== 'function') || value === null)
+    return undefined;
   return (value as { [ORIGIN]?: Origin })[ORIGIN];
 }
 

@@ -1,5 +1,5 @@
 // Policies over texts without a tokenizer: tokens are given, and the vocabulary is made of them.
-import { type SegmentLimits, advance, begin } from '../../src/planner/core.ts';
+import { advance, begin, type SegmentLimits } from '../../src/planner/core.ts';
 import type { Policy, Vocabulary } from '../../src/policies/index.ts';
 
 /** A vocabulary of these texts; a text in angle brackets (`<end>`) is a special token. */
@@ -36,7 +36,9 @@ export function segmentsOf(
 
 /** Split a text as byte-level tokenizers do: words with their leading space, digits, runs of marks. */
 export function words(text: string): string[] {
-  return text.match(/<\w+>|'(?:s|t|re)\b| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}<]+|\s+(?!\S)|\s/gu) ?? [];
+  return (
+    text.match(/<\w+>|'(?:s|t|re)\b| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}<]+|\s+(?!\S)|\s/gu) ?? []
+  );
 }
 
 /** One token a character. */

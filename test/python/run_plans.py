@@ -10,11 +10,19 @@ from lockstep.planner import Planner, Segmenter, push_batch
 
 def run(job: dict) -> dict:
     """Cuts of the whole, and per other way the number of tokens compared and of differences."""
-    contract = SimpleNamespace(document=job["contract"], policy_source=job["policySource"])
-    planner, tokens, draw = Planner(contract, seconds=30.0), job["tokens"], random.Random(7)
+    contract = SimpleNamespace(
+        document=job["contract"], policy_source=job["policySource"]
+    )
+    planner, tokens, draw = (
+        Planner(contract, seconds=30.0),
+        job["tokens"],
+        random.Random(7),
+    )
     whole = planner.plan(tokens)
 
-    def chunks(segmenter: Segmenter, part: list[int], most: int, *, snapshots: bool) -> list[int]:
+    def chunks(
+        segmenter: Segmenter, part: list[int], most: int, *, snapshots: bool
+    ) -> list[int]:
         cuts, at = [], 0
         while at < len(part):
             size = draw.randint(1, most)
@@ -31,12 +39,19 @@ def run(job: dict) -> dict:
         return [cut for cut in whole if cut <= length]
 
     few, ways = job["few"], {}
-    ways["chunks"] = (len(tokens), chunks(planner.segmenter(), tokens, 400, snapshots=False) != whole)
+    ways["chunks"] = (
+        len(tokens),
+        chunks(planner.segmenter(), tokens, 400, snapshots=False) != whole,
+    )
     single = planner.segmenter()
     cuts = [i + 1 for i, token in enumerate(tokens[:few]) if single.push(token)]
     ways["tokens"] = (few, cuts != prefix_cuts(few) or single.position != few)
     lengths = [draw.randint(0, 4 * few) for _ in range(8)]
-    wrong = [length for length in lengths if planner.plan(tokens[:length]) != prefix_cuts(length)]
+    wrong = [
+        length
+        for length in lengths
+        if planner.plan(tokens[:length]) != prefix_cuts(length)
+    ]
     ways["prefix"] = (sum(lengths), bool(wrong))
     cuts = chunks(planner.segmenter(), tokens[: 8 * few], 200, snapshots=True)
     ways["snapshot"] = (8 * few, cuts != prefix_cuts(8 * few))
@@ -44,10 +59,16 @@ def run(job: dict) -> dict:
     from_node = planner.restore(job["snapshot"])
     at = from_node.position
     cuts = from_node.push_many(tokens[at:])
-    ways["other runtime"] = (len(tokens) - at, cuts != [cut for cut in whole if cut > at])
+    ways["other runtime"] = (
+        len(tokens) - at,
+        cuts != [cut for cut in whole if cut > at],
+    )
     batch = [planner.segmenter() for _ in range(100)]
     cuts_of = push_batch(batch, [tokens[: 10 * i] for i in range(100)])
-    ways["batch"] = (49500, any(cuts != prefix_cuts(10 * i) for i, cuts in enumerate(cuts_of)))
+    ways["batch"] = (
+        49500,
+        any(cuts != prefix_cuts(10 * i) for i, cuts in enumerate(cuts_of)),
+    )
     planner.close()
     return {"whole": whole, "ways": ways}
 

@@ -10,17 +10,24 @@ from lockstep.planner import Planner
 
 
 def run(case: dict) -> dict:
-    contract = SimpleNamespace(document=case["contract"], policy_source=case["policySource"])
+    contract = SimpleNamespace(
+        document=case["contract"], policy_source=case["policySource"]
+    )
     start = time.monotonic()
     result: dict = {}
     try:
-        planner = Planner(contract, seconds=case["milliseconds"] / 1000, megabytes=case["megabytes"])
+        planner = Planner(
+            contract, seconds=case["milliseconds"] / 1000, megabytes=case["megabytes"]
+        )
         segmenter, other = planner.segmenter(), planner.segmenter()
         try:
             result["cuts"] = segmenter.push_many(case["tokens"])
             result["snapshot"] = segmenter.snapshot()
         finally:
-            result |= {"again": code_of(lambda: segmenter.push(1)), "other": code_of(lambda: other.push(1))}
+            result |= {
+                "again": code_of(lambda: segmenter.push(1)),
+                "other": code_of(lambda: other.push(1)),
+            }
     except LockstepError as error:
         result |= error.as_dict()
     return result | {"seconds": time.monotonic() - start}

@@ -32,6 +32,10 @@ describe.each(Object.entries(texts))('%s', (_, expected) => {
 });
 
 it('lets max cut inside a fence, and stays inside', () => {
-  const segments = segmentsOf(code(), characters('```\n\n\n\n\n\n\n```\nab'), { min: 1, max: 8, align: 1 });
+  const segments = segmentsOf(code(), characters('```\n\n\n\n\n\n\n```\nab'), {
+    min: 1,
+    max: 8,
+    align: 1,
+  });
   expect(segments).toEqual(['```\n\n\n\n\n', '\n\n```\n', 'ab']);
 });

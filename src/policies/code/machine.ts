@@ -33,7 +33,8 @@ export const codeMachine: TextMachine<State> = {
   },
   step: (state, read) => step(state, classes[read] as (typeof classes)[number]),
   asks: (state) => state.at === 'line' && state.block === 'ends',
-  settle: (state) => (state.at === 'line' && state.block === 'ends' ? { at: 'line', block: 'cut' } : state),
+  settle: (state) =>
+    state.at === 'line' && state.block === 'ends' ? { at: 'line', block: 'cut' } : state,
 };
 
 function step(state: State, read: (typeof classes)[number]): State {

@@ -1,14 +1,7 @@
 // What combinators share: a policy that holds policies, with a list of their states and tables.
 import type { Json } from '../../contract/schema.ts';
 import { LockstepError } from '../../errors.ts';
-import {
-  ORIGIN,
-  type Origin,
-  originOf,
-  type Params,
-  type Policy,
-  seal,
-} from '../policy.ts';
+import { ORIGIN, type Origin, originOf, type Params, type Policy, seal } from '../policy.ts';
 
 /** The part of a combinator that differs: state and what it does with the answers. */
 export interface Combination {
@@ -49,7 +42,11 @@ export function defineCombinator(
           const held = state as CombinedState;
           let asked = false;
           for (let i = 0; i < policies.length; i++) {
-            const answer = policies[i]?.push(held.policies[i], token, tablesOf(tables, i)) as boolean;
+            const answer = policies[i]?.push(
+              held.policies[i],
+              token,
+              tablesOf(tables, i),
+            ) as boolean;
             // Not an answer: passed up for the planner to refuse.
             if (typeof answer !== 'boolean') return answer;
             if (answer) asked = true;
@@ -84,7 +81,10 @@ export function expectPolicy(combinator: string, value: unknown, index: number):
   throw new LockstepError(
     'LS_POLICY_PARAMS',
     `${combinator}: expected argument ${index + 1} to be a policy, got ${typeof value}${hint}`,
-    { mend: `Give ${combinator} policies such as sentences() or paragraphs().`, field: `[${index}]` },
+    {
+      mend: `Give ${combinator} policies such as sentences() or paragraphs().`,
+      field: `[${index}]`,
+    },
   );
 }
 

@@ -4,7 +4,11 @@ import { delimiters } from './delimiters.ts';
 
 it('cuts after token ids', () => {
   // Ids are given by first appearance: a = 0, b = 1, c = 2.
-  expect(segmentsOf(delimiters({ tokens: [1] }), ['a', 'b', 'c', 'b', 'a'])).toEqual(['ab', 'cb', 'a']);
+  expect(segmentsOf(delimiters({ tokens: [1] }), ['a', 'b', 'c', 'b', 'a'])).toEqual([
+    'ab',
+    'cb',
+    'a',
+  ]);
 });
 
 describe('strings', () => {
@@ -19,7 +23,12 @@ describe('strings', () => {
   });
 
   it('are found where they overlap, and where a false start precedes', () => {
-    expect(segmentsOf(policy, characters('EENDXE\n\n--\na'))).toEqual(['EEND', 'X', 'E\n\n--\n', 'a']);
+    expect(segmentsOf(policy, characters('EENDXE\n\n--\na'))).toEqual([
+      'EEND',
+      'X',
+      'E\n\n--\n',
+      'a',
+    ]);
   });
 
   it('do not span a special token', () => {
@@ -40,7 +49,10 @@ it.each([
   [{}, 'delimiters: expected at least one of tokens, strings and pattern'],
   [{ pattern: '(' }, 'delimiters.pattern: expected a regular expression, got "("'],
   [{ tokens: [-1] }, 'delimiters.tokens[0]: expected a token id (an integer >= 0), got -1'],
-  [{ strings: ['a', ''] }, 'delimiters.strings[1]: expected a string of 1 to 64 characters, got ""'],
+  [
+    { strings: ['a', ''] },
+    'delimiters.strings[1]: expected a string of 1 to 64 characters, got ""',
+  ],
 ])('refuses %j', (params, message) => {
   expect(() => delimiters(params)).toThrow(message);
 });

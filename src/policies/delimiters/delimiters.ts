@@ -16,7 +16,8 @@ export const delimiters = definePolicy({
   params: { tokens: [] as readonly number[], strings: [] as readonly string[], pattern: '' },
   check: ({ tokens, strings, pattern }, refuse) => {
     tokens.forEach((token, i) => {
-      if (!Number.isSafeInteger(token) || token < 0) refuse(`tokens[${i}]`, 'a token id (an integer >= 0)');
+      if (!Number.isSafeInteger(token) || token < 0)
+        refuse(`tokens[${i}]`, 'a token id (an integer >= 0)');
     });
     strings.forEach((string, i) => {
       if (typeof string !== 'string' || string === '' || string.length > 64) {
@@ -49,6 +50,7 @@ function matching(vocabulary: Vocabulary, tokens: readonly number[], pattern: st
   const wanted = new Set(tokens);
   const fits = pattern === '' ? undefined : new RegExp(pattern, 'u');
   return vocabulary.select(
-    (text, id) => wanted.has(id) || (fits !== undefined && !vocabulary.special(id) && fits.test(text)),
+    (text, id) =>
+      wanted.has(id) || (fits !== undefined && !vocabulary.special(id) && fits.test(text)),
   );
 }

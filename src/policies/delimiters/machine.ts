@@ -13,7 +13,10 @@ export function stringMachine(strings: readonly string[]): TextMachine<State> {
   const prefixes = new Set(['']);
   for (const string of strings) {
     let prefix = '';
-    for (const character of string) prefixes.add((prefix += character));
+    for (const character of string) {
+      prefix += character;
+      prefixes.add(prefix);
+    }
   }
   const characters = [...new Set(strings.join(''))].sort();
   const other = characters.length;

@@ -38,7 +38,7 @@ export function compileText<S>(vocabulary: Vocabulary, machine: TextMachine<S>):
         read = machine.classify(character);
         classes.set(character, read);
       }
-      map = maps.then(map, read);
+      map = maps.reading(map, read);
     }
     const list = members.get(map);
     if (list === undefined) members.set(map, [id]);
@@ -62,7 +62,7 @@ class Maps {
   readonly #machine: NumberedMachine;
   readonly #ids = new Map<string, number>();
   readonly #maps: Int32Array[] = [];
-  readonly #then: number[] = [];
+  readonly #readings: number[] = [];
 
   constructor(machine: NumberedMachine) {
     this.#machine = machine;
@@ -75,13 +75,13 @@ class Maps {
   }
 
   /** The map that does `map` and then reads a character of class `read`. */
-  then(map: number, read: number): number {
+  reading(map: number, read: number): number {
     const { classes, next } = this.#machine;
     const key = map * classes + read;
-    const known = this.#then[key];
+    const known = this.#readings[key];
     if (known !== undefined) return known;
     const id = this.#id(this.targets(map).map((state) => next[state * classes + read] as number));
-    this.#then[key] = id;
+    this.#readings[key] = id;
     return id;
   }
 
