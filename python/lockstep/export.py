@@ -83,7 +83,8 @@ class Exporter:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _build(self, precision: str, folder: Path, started: float) -> Build:
-        from .onnx_graph import Linear, build
+        from .onnx_graph import build
+        from .onnx_nodes import Linear
         from .onnx_quant import Quantized
         from .onnx_weights import Checkpoint, WeightFile
 

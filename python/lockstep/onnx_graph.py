@@ -15,88 +15,18 @@ Groups: ``local`` (sinks, carry), ``long`` (sinks, retrieved: layers of L_long),
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper
 
+from .onnx_block import Block, group_of
 from .onnx_model import Heads, Model
+from .onnx_nodes import CONTRIB, Graph, Linear
 from .onnx_weights import Checkpoint, WeightFile
 
 OPSET, IR_VERSION = 20, 9
 FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
-CONTRIB = "com.microsoft"
-
-
-class Linear:
-    """How a weight [in, out] becomes nodes; fp32 here, quantized in ``onnx_quant``."""
-
-    def matmul(self, graph: Graph, x: str, name: str, weight_IO: np.ndarray) -> str:
-        return graph.node("MatMul", [x, graph.weight(name, weight_IO)], f"{name}.out")
-
-    def embed(self, graph: Graph, ids: str, weight_VE: np.ndarray) -> str:
-        return graph.node("Gather", [graph.weight("embedding", weight_VE), ids], "embed")
-
-    def head(self, graph: Graph, x: str, weight_VE: np.ndarray, tied: bool) -> str:
-        name = "embedding" if tied else "head"
-        weight = graph.weight(name, weight_VE)
-        return graph.node("Gemm", [x, weight], "head.out", transB=1)
-
-
-class Graph:
-    """Collects nodes and weights of one graph."""
-
-    def __init__(self, file: WeightFile):
-        self.file = file
-        self.nodes: list[NodeProto] = []
-        self.initializers: dict[str, TensorProto] = {}
-
-    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
-        return self.nodes_out(op, inputs, [output], **attributes)[0]
-
-    def nodes_out(
-        self,
-        op: str,
-        inputs: Sequence[str],
-        outputs: list[str],
-        domain: str = "",
-        **attributes: object,
-    ) -> list[str]:
-        made = helper.make_node(op, inputs, outputs, name=outputs[0], domain=domain, **attributes)
-        self.nodes.append(made)
-        return outputs
-
-    def contrib(self, op: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
-        return self.nodes_out(op, inputs, [output], CONTRIB, **attributes)[0]
-
-    def weight(self, name: str, array: np.ndarray, dims: list[int] | None = None) -> str:
-        """Store a large tensor in the external file, once a name."""
-        if name not in self.initializers:
-            self.initializers[name] = self.file.add(name, array, dims)
-        return name
-
-    def alias(self, name: str, original: str, dims: list[int]) -> str:
-        """The bytes of a stored tensor under another name and shape."""
-        made = TensorProto()
-        made.CopyFrom(self.initializers[original])
-        made.name = name
-        made.ClearField("dims")
-        made.dims.extend(dims)
-        self.initializers[name] = made
-        return name
-
-    def small(self, name: str, array: np.ndarray) -> str:
-        """Store a small tensor inside the graph, once a name."""
-        if name not in self.initializers:
-            kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-            made = helper.make_tensor(name, kind, array.shape, array.tobytes(), raw=True)
-            self.initializers[name] = made
-        return name
-
-
-def group_of(heads: Heads, kind: str) -> str:
-    """Name of the group whose row counts a layer's head group follows."""
-    return "local" if kind == "local" else "long" if heads.pooled else "bare"
 
 
 def build(
@@ -104,7 +34,7 @@ def build(
 ) -> ModelProto:
     """The step graph; its large weights are written to ``file`` on the way."""
     graph = Graph(file)
-    inputs = [
+    inputs: list[Any] = [
         helper.make_tensor_value_info("ids", INT64, ["T"]),
         helper.make_tensor_value_info("cos", FLOAT, ["T", model.head_dim // 2]),
         helper.make_tensor_value_info("sin", FLOAT, ["T", model.head_dim // 2]),
@@ -125,17 +55,16 @@ def build(
     tokens = linear.embed(graph, "ids", embedding)
     hidden = graph.node("Unsqueeze", [tokens, graph.small("axis0", np.array([0]))], "hidden0")
     graph.small("position0", np.array([0]))
-    epsilon = {"epsilon": model.epsilon}
     normed = graph.node(
         "SimplifiedLayerNormalization",
         [hidden, graph.small("0.norm", weights["model.layers.0.input_layernorm.weight"])],
         "0.normed",
         axis=-1,
         stash_type=1,
-        **epsilon,
+        epsilon=model.epsilon,
     )
     for layer, heads in enumerate(parts):
-        block = _Block(model, layer, heads, weights, graph, linear)
+        block = Block(model, layer, heads, weights, graph, linear)
         inputs += block.inputs
         outputs += block.outputs
         attended = block.attention(normed)
@@ -168,188 +97,3 @@ def build(
     return helper.make_model(
         body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="lockstep"
     )
-
-
-class _Block:
-    """One decoder layer."""
-
-    def __init__(
-        self,
-        model: Model,
-        layer: int,
-        heads: Heads,
-        weights: Checkpoint,
-        graph: Graph,
-        linear: Linear,
-    ):
-        self.model, self.layer, self.heads = model, layer, heads
-        self.weights, self.graph, self.linear = weights, graph, linear
-        self.prefix = f"model.layers.{layer}"
-        self.kinds = [kind for kind in ("local", "long") if getattr(heads, kind)]
-        self.inputs: list = []
-        self.outputs: list = []
-        for kind in self.kinds:
-            shape = [1, len(getattr(heads, kind)), f"{layer}.{kind}.rows", model.head_dim]
-            for part in ("keys", "values"):
-                name = f"{layer}.{kind}.{part}"
-                self.inputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
-                self.outputs.append(helper.make_tensor_value_info(f"{name}.out", FLOAT, shape))
-        if heads.pooled:
-            width = len(heads.long) * model.head_dim
-            for name, size in (("raw_queries", width * model.group), ("raw_keys", width)):
-                self.outputs.append(
-                    helper.make_tensor_value_info(f"{layer}.{name}", FLOAT, [1, "T", size])
-                )
-
-    def attention(self, normed: str) -> str:
-        """[1, T, E] -> attention output [1, T, Hq D], query heads ordered local, then long."""
-        model, graph, layer = self.model, self.graph, self.layer
-        projected, names, widths = self._project_qkv(normed)
-        graph.nodes_out(
-            "Split", [projected, graph.small(f"{layer}.widths", np.array(widths))], names, axis=2
-        )
-        outs = []
-        for kind in self.kinds:
-            count = len(getattr(self.heads, kind))
-            q, k = f"{layer}.{kind}.q", f"{layer}.{kind}.k"
-            if model.qk_norm:
-                q = self._head_norm(
-                    q, f"{self.prefix}.self_attn.q_norm.weight", count * model.group
-                )
-                k = self._head_norm(k, f"{self.prefix}.self_attn.k_norm.weight", count)
-            if kind == "long" and self.heads.pooled:
-                graph.node("Identity", [q], f"{layer}.raw_queries")
-                graph.node("Identity", [k], f"{layer}.raw_keys")
-            q, k = (
-                graph.contrib(
-                    "RotaryEmbedding",
-                    [x, "position0", "cos", "sin"],
-                    f"{x}.rotated",
-                    num_heads=heads,
-                    rotary_embedding_dim=0,
-                )
-                for x, heads in ((q, count * model.group), (k, count))
-            )
-            group, cache = group_of(self.heads, kind), f"{layer}.{kind}"
-            graph.nodes_out(
-                "GroupQueryAttention",
-                [
-                    q,
-                    k,
-                    f"{layer}.{kind}.v",
-                    f"{cache}.keys",
-                    f"{cache}.values",
-                    f"{group}_last",
-                    f"{group}_total",
-                ],
-                [f"{cache}.out", f"{cache}.keys.out", f"{cache}.values.out"],
-                CONTRIB,
-                num_heads=count * model.group,
-                kv_num_heads=count,
-                scale=model.head_dim**-0.5,
-            )
-            outs.append(f"{cache}.out")
-        return (
-            outs[0] if len(outs) == 1 else graph.node("Concat", outs, f"{layer}.attended", axis=2)
-        )
-
-    def project(self, attended: str) -> str:
-        weight_OI = self.weights[f"{self.prefix}.self_attn.o_proj.weight"]
-        columns = _columns(self._query_heads(), self.model.head_dim)
-        return self._linear(
-            attended, "o", weight_OI[:, columns], [f"{self.prefix}.self_attn.o_proj.bias"]
-        )
-
-    def mlp(self, x: str) -> str:
-        mlp, graph, layer = f"{self.prefix}.mlp", self.graph, self.layer
-        gate, up = self.weights[f"{mlp}.gate_proj.weight"], self.weights[f"{mlp}.up_proj.weight"]
-        both = self._linear(
-            x,
-            "gate_up",
-            np.concatenate((gate, up)),
-            [f"{mlp}.gate_proj.bias", f"{mlp}.up_proj.bias"],
-        )
-        widths = graph.small("mlp.widths", np.array([len(gate), len(up)]))
-        graph.nodes_out("Split", [both, widths], [f"{layer}.gate", f"{layer}.up"], axis=2)
-        # With alpha = 1, QuickGelu is x * sigmoid(x), SiLU.
-        active = graph.contrib("QuickGelu", [f"{layer}.gate"], f"{layer}.active", alpha=1.0)
-        product = graph.node("Mul", [active, f"{layer}.up"], f"{layer}.product")
-        return self._linear(
-            product, "down", self.weights[f"{mlp}.down_proj.weight"], [f"{mlp}.down_proj.bias"]
-        )
-
-    def add_norm(self, x: str, skip: str, name: str, weight: str) -> tuple[str, str]:
-        """Residual sum and its RMS norm: (normed, sum)."""
-        gamma = self.graph.small(f"{name}.gamma", self.weights[weight])
-        normed, _, _, total = self.graph.nodes_out(
-            "SkipSimplifiedLayerNormalization",
-            [x, skip, gamma],
-            [f"{name}.normed", "", "", f"{name}.sum"],
-            CONTRIB,
-            epsilon=self.model.epsilon,
-        )
-        return normed, total
-
-    def _query_heads(self) -> list[int]:
-        group = self.model.group
-        return [h * group + j for h in self.heads.local + self.heads.long for j in range(group)]
-
-    def _project_qkv(self, normed: str) -> tuple[str, list[str], list[int]]:
-        """One product for all projections, its columns ordered local q, k, v, long q, k, v."""
-        model = self.model
-        stacked, biases, names, widths = [], [], [], []
-        for kind in self.kinds:
-            kv = list(getattr(self.heads, kind))
-            q = [h * model.group + j for h in kv for j in range(model.group)]
-            for part, heads in (("q", q), ("k", kv), ("v", kv)):
-                rows = _columns(heads, model.head_dim)
-                name = f"{self.prefix}.self_attn.{part}_proj"
-                stacked.append(self.weights[f"{name}.weight"][rows])
-                bias = self.weights.get(f"{name}.bias")
-                biases.append(None if bias is None else bias[rows])
-                names.append(f"{self.layer}.{kind}.{part}")
-                widths.append(len(rows))
-        out = self.linear.matmul(
-            self.graph, normed, f"{self.layer}.qkv", np.ascontiguousarray(np.concatenate(stacked).T)
-        )
-        if any(bias is not None for bias in biases):
-            whole = np.concatenate(
-                [
-                    np.zeros(width, "f4") if b is None else b
-                    for b, width in zip(biases, widths, strict=True)
-                ]
-            )
-            out = self._bias(out, f"{self.layer}.qkv", whole)
-        return out, names, widths
-
-    def _head_norm(self, x: str, weight: str, heads: int) -> str:
-        graph, size = self.graph, self.model.head_dim
-        split = graph.small(f"split.{heads}", np.array([0, 0, heads, size]))
-        apart = graph.node("Reshape", [x, split], f"{x}.apart")
-        gamma = graph.small(weight, self.weights[weight])
-        normed = graph.node(
-            "SimplifiedLayerNormalization",
-            [apart, gamma],
-            f"{x}.apart.normed",
-            axis=-1,
-            stash_type=1,
-            epsilon=self.model.epsilon,
-        )
-        joined = graph.small(f"join.{heads}", np.array([0, 0, heads * size]))
-        return graph.node("Reshape", [normed, joined], f"{x}.normed")
-
-    def _linear(self, x: str, name: str, weight_OI: np.ndarray, biases: list[str]) -> str:
-        full = f"{self.layer}.{name}"
-        out = self.linear.matmul(self.graph, x, full, np.ascontiguousarray(weight_OI.T))
-        found = [self.weights.get(bias) for bias in biases]
-        if any(bias is None for bias in found):
-            return out
-        return self._bias(out, full, np.concatenate([bias for bias in found if bias is not None]))
-
-    def _bias(self, x: str, name: str, bias: np.ndarray) -> str:
-        return self.graph.node("Add", [x, self.graph.small(f"{name}.bias", bias)], f"{name}.biased")
-
-
-def _columns(heads: Sequence[int], head_dim: int) -> np.ndarray:
-    """Rows of a projection's weight that belong to these heads, in their order."""
-    return np.concatenate([np.arange(h * head_dim, (h + 1) * head_dim) for h in heads])

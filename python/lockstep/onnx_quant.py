@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .onnx_graph import Graph, Linear
+from .onnx_nodes import Graph, Linear
 
 BLOCK = 32
 #: int8 activations in MatMulNBits; measured faster and within the quality bounds.

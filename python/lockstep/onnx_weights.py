@@ -102,7 +102,7 @@ class WeightFile:
             ("length", str(data.nbytes)),
         ):
             tensor.external_data.add(key=key, value=value)
-        self._write(memoryview(data).cast("B") if data.size else b"")
+        self._write(data.tobytes())
         return tensor
 
     def close(self) -> dict[str, object]:

@@ -24,11 +24,16 @@ def make(cases: list[dict]) -> None:
 
     logging.disable_progress_bar()
     tokenizer = make_tiny.tokenizer()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|endoftext|>"
+    )
     for case in cases:
         options = {k: v for k, v in case.items() if k not in ("dir", "architecture")}
         model = tiny(
-            case["architecture"], vocabulary=tokenizer.get_vocab_size(), dtype=torch.float32, **options
+            case["architecture"],
+            vocabulary=tokenizer.get_vocab_size(),
+            dtype=torch.float32,
+            **options,
         )
         model.save_pretrained(case["dir"])
         fast.save_pretrained(case["dir"])
@@ -44,10 +49,18 @@ def run(cases: list[dict]) -> None:
         logp_TV = logits_TV.double().log_softmax(-1)
         Path(case["out"]).write_bytes(logp_TV.float().numpy().tobytes())
         trace = model.trace(case["ids"], case["boundaries"])
-        out.append([
-            [b.at, [{"layer": layer, "positions": p.tolist()} for layer, p in sorted(b.positions.items())]]
-            for b in trace.boundaries
-        ])
+        out.append(
+            [
+                [
+                    b.at,
+                    [
+                        {"layer": layer, "positions": p.tolist()}
+                        for layer, p in sorted(b.positions.items())
+                    ],
+                ]
+                for b in trace.boundaries
+            ]
+        )
     print(json.dumps(out))
 
 

@@ -1,0 +1,91 @@
+// One generation: the prompt, then token by token, until something says stop.
+import { type Sampled, Sampler, type SamplingOptions } from './sampling.ts';
+import type { Ran, Sequence } from './sequence.ts';
+
+export interface GenerateRequest extends SamplingOptions {
+  /** At least one id. */
+  prompt: ArrayLike<number>;
+  maxTokens: number;
+  /** The generation ends before the first of these strings; they may span tokens. */
+  stop?: readonly string[];
+  /** The generation ends with one of these ids; its text is not part of the answer. */
+  stopIds?: Iterable<number>;
+  signal?: AbortSignal | undefined;
+}
+
+/** Turns ids into text as they come; characters may span ids. */
+export interface TextDecoder {
+  push(id: number): string;
+  /** What was held back. */
+  end(): string;
+}
+
+export type GenerateEvent =
+  /** These tokens have run; `prompt`: they are the prompt's. */
+  | ({ type: 'ran'; prompt: boolean } & Pick<Ran, 'from' | 'tokens' | 'boundary'>)
+  /** The next token, and the text that is now sure: it may belong to earlier tokens. */
+  | ({ type: 'token'; text: string } & Sampled)
+  /** The end, with text held back until now. */
+  | { type: 'end'; reason: 'stop' | 'length'; text: string };
+
+/**
+ * Generate after a prompt. The same request on the same state gives the same tokens where `seed` is set
+ * or `temperature` is 0. The last token is not run through the model. The caller closes the sequence.
+ *
+ * @throws what `Sequence.run` throws; the signal's reason once it aborts
+ */
+export async function* generate(
+  sequence: Sequence,
+  request: GenerateRequest,
+  decoder: TextDecoder,
+): AsyncGenerator<GenerateEvent, void> {
+  const { stop = [], signal } = request;
+  const stopIds = new Set(request.stopIds);
+  const sampler = new Sampler(request);
+  if (request.prompt.length === 0) throw new RangeError('expected a prompt of at least one token');
+  let held = '';
+  let next: ArrayLike<number> = request.prompt;
+  for (let count = 0; count < request.maxTokens; count++) {
+    let logits: Float32Array = new Float32Array(0);
+    for await (const ran of sequence.run(next, { signal })) {
+      const { from, tokens, boundary } = ran;
+      logits = ran.logits;
+      yield { type: 'ran', prompt: count === 0, from, tokens, boundary };
+    }
+    signal?.throwIfAborted();
+    const sampled = sampler.sample(logits);
+    const ends = stopIds.has(sampled.id);
+    held += ends ? decoder.end() : decoder.push(sampled.id);
+    const found = firstStop(held, stop);
+    const sure = found >= 0 ? found : ends ? held.length : sureLength(held, stop);
+    yield { type: 'token', text: held.slice(0, sure), ...sampled };
+    held = held.slice(sure);
+    if (ends || found >= 0) {
+      yield { type: 'end', reason: 'stop', text: '' };
+      return;
+    }
+    next = [sampled.id];
+  }
+  const rest = held + decoder.end();
+  const found = firstStop(rest, stop);
+  if (found < 0) yield { type: 'end', reason: 'length', text: rest };
+  else yield { type: 'end', reason: 'stop', text: rest.slice(0, found) };
+}
+
+/** Where the earliest stop string begins, or -1. */
+function firstStop(text: string, stops: readonly string[]): number {
+  const found = stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
+  return found.length === 0 ? -1 : Math.min(...found);
+}
+
+/** How much of `text` no stop string can begin in any more. */
+function sureLength(text: string, stops: readonly string[]): number {
+  let sure = text.length;
+  for (const stop of stops) {
+    const longest = Math.min(stop.length - 1, text.length);
+    for (let size = longest; size > text.length - sure; size--) {
+      if (stop.startsWith(text.slice(text.length - size))) sure = text.length - size;
+    }
+  }
+  return sure;
+}
