@@ -7,7 +7,7 @@ import type { TextPiece } from './tokenizer-text.ts';
 /** Ids of one stretch of the text. */
 export interface TokenPiece {
   ids: Int32Array;
-  /** Bytes of the source consumed so far: at most the end of what was read. */
+  /** UTF-8 bytes of the text up to the end of this stretch. */
   bytes: number;
 }
 
@@ -44,20 +44,22 @@ export async function* encodePieces(
   let bytes = 0;
   for await (const piece of source) {
     pending += piece.text;
-    bytes = piece.bytes;
     while (pending.length >= pieceLength + checked) {
       const at = await findCut(pending, searched, options, pieceLength);
       if (at === -1) {
         searched = pending.length - checked;
         break;
       }
-      yield { ids: await encodePiece(pending.slice(0, at), first, encode), bytes };
+      const text = pending.slice(0, at);
+      bytes += Buffer.byteLength(text);
+      yield { ids: await encodePiece(text, first, encode), bytes };
       pending = pending.slice(at);
       first = false;
       searched = 0;
     }
-    if (pending.length > limit) throw unsplittable(pending.length, bytes);
+    if (pending.length > limit) throw unsplittable(pending.length, piece.bytes);
   }
+  bytes += Buffer.byteLength(pending);
   if (pending !== '') yield { ids: await encodePiece(pending, first, encode), bytes };
 }
 
