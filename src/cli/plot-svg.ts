@@ -85,7 +85,7 @@ ${width > 1 ? line('mean', means) : ''}
 <text transform="translate(20 ${(BOX.top + bottom) / 2}) rotate(-90)" text-anchor="middle">loss (nats per token)</text>
 ${
   width > 1
-    ? `<g transform="translate(${WIDTH - BOX.right - 250} 66)"><line class="raw" x1="0" x2="22" y1="-4" y2="-4"/><text class="muted" x="28" y="0">each step</text><line class="mean" x1="108" x2="130" y1="-4" y2="-4"/><text class="muted" x="136" y="0">mean of ${width} steps</text></g>`
+    ? `<g transform="translate(${WIDTH - BOX.right - 250} 30)"><line class="raw" x1="0" x2="22" y1="-4" y2="-4"/><text class="muted" x="28" y="0">each step</text><line class="mean" x1="108" x2="130" y1="-4" y2="-4"/><text class="muted" x="136" y="0">mean of ${width} steps</text></g>`
     : ''
 }
 </svg>
