@@ -60,9 +60,9 @@ export const samples = [
 /** For the chat. */
 export const prompts = [
   {
-    name: 'Read a log book, then go on writing it',
+    name: 'Read a log book, then sum it up',
     note: 'Some 1,000 tokens: several segments, and what they carry and retrieve',
-    text: `${log}\n\nWrite the keeper's entry for the third of December, as long as the others.`,
+    text: `${log}\n\nSummarize the log.`,
   },
   {
     name: 'Tell me a story about the sea',
