@@ -1,6 +1,5 @@
 // Which pool rows the next segment sees (SEMANTICS.md 4): the recipes `anchors` and `topk`.
 import type { Recipe } from '../contract/schema.ts';
-import { LockstepError } from '../errors.ts';
 import { meanRows, type Reals } from './means.ts';
 import { bestFew, type KeyChunk, type Scored, scoresOf } from './scores.ts';
 
@@ -57,7 +56,7 @@ export function selectHead(
   if (size === 0) return new Int32Array(0);
   if (recipe === 'topk') {
     const scores = scoresOf(queries.subarray(queries.length - dim), chunks, dim);
-    return bestMany(checked(scores), size);
+    return bestMany(scores, size);
   }
   const few = Math.min(keysPerQuery, length);
   const candidates = bestFew(queryVectors(queries, dim), chunks, dim, few);
@@ -80,7 +79,6 @@ export function queryVectors(queries: Reals, dim: number): Reals[] {
 function anchorsOf(candidates: readonly Scored[], count: number): number[] {
   const best = new Map<number, number>();
   for (const { position, score } of candidates) {
-    if (!Number.isFinite(score)) throw nonFinite();
     const known = best.get(position);
     if (known === undefined || score > known) best.set(position, score);
   }
@@ -114,17 +112,4 @@ function bestMany(scores: Reals, size: number): Int32Array {
     if (score > threshold || (score === threshold && ties-- > 0)) out[filled++] = position;
   }
   return out;
-}
-
-function checked(scores: Reals): Reals {
-  for (const score of scores) if (!Number.isFinite(score)) throw nonFinite();
-  return scores;
-}
-
-function nonFinite(): LockstepError {
-  return new LockstepError(
-    'LS_RETRIEVAL_NONFINITE',
-    'expected finite queries and keys at a boundary, got NaN or infinity',
-    { mend: 'The weights have diverged: go back to the last good checkpoint.' },
-  );
 }

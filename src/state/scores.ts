@@ -1,5 +1,6 @@
 // Scores of query vectors against pool keys: float32 products, summed in float64 in order of the
 // dimension, rounded to float32 (SEMANTICS.md 4); float64 rows stay float64 throughout.
+import { LockstepError } from '../errors.ts';
 import type { Reals } from './means.ts';
 
 /** Keys [rows, dim] that lie together; `data` may be longer. */
@@ -24,7 +25,7 @@ export function scoresOf(query: Reals, chunks: readonly KeyChunk[], dim: number)
   for (const { data, rows } of chunks) {
     const block = new Float64Array(rows * lanes);
     scoreBlock([query, query, query, query], data, rows, dim, block);
-    for (let row = 0; row < rows; row++) out[first + row] = block[row * lanes] as number;
+    for (let row = 0; row < rows; row++) out[first + row] = finite(block[row * lanes] as number);
     first += rows;
   }
   return out;
@@ -133,9 +134,9 @@ class Best {
     let worst = found.length < this.#size ? Number.NEGATIVE_INFINITY : this.#worst();
     for (let row = 0; row < rows; row++) {
       const score = block[row * lanes + lane] as number;
-      // Written so that NaN is taken in: the caller refuses it.
+      // NaN fails the comparison and so comes to be refused.
       if (found.length >= this.#size && score <= worst) continue;
-      this.#insert({ position: first + row, score });
+      this.#insert({ position: first + row, score: finite(score) });
       worst = this.#worst();
     }
   }
@@ -151,4 +152,13 @@ class Best {
     this.found.splice(at, 0, scored);
     if (this.found.length > this.#size) this.found.pop();
   }
+}
+
+function finite(score: number): number {
+  if (Number.isFinite(score)) return score;
+  throw new LockstepError(
+    'LS_RETRIEVAL_NONFINITE',
+    'expected finite queries and keys at a boundary, got NaN or infinity',
+    { mend: 'The weights have diverged: go back to the last good checkpoint.' },
+  );
 }
