@@ -34,7 +34,7 @@ export class Segmenter {
   /** A segmenter that goes on from a snapshot of the same policy. */
   static restore(source: PolicySource | PolicyHost, snapshot: string): Segmenter {
     const segmenter = new Segmenter(source);
-    segmenter.#host.free(segmenter.handle);
+    segmenter.#host.free(segmenter.#opened);
     segmenter.#handle = segmenter.#host.restore(snapshot);
     const { position, length } = JSON.parse(snapshot) as { position: number; length: number };
     segmenter.#position = position;
@@ -60,7 +60,7 @@ export class Segmenter {
       );
     }
     const cuts = first.#host.push(
-      segmenters.map((one, i) => ({ handle: one.handle, tokens: tokens[i] as ArrayLike<number> })),
+      segmenters.map((one, i) => ({ handle: one.#opened, tokens: tokens[i] as ArrayLike<number> })),
     );
     segmenters.forEach((one, i) => {
       one.#position += (tokens[i] as ArrayLike<number>).length;
@@ -87,7 +87,7 @@ export class Segmenter {
 
   /** JSON from which `restore` goes on exactly. */
   snapshot(): string {
-    return this.#host.snapshot(this.handle);
+    return this.#host.snapshot(this.#opened);
   }
 
   /** Another segmenter that stands where this one does. */
@@ -111,7 +111,7 @@ export class Segmenter {
     this.#handle = undefined;
   }
 
-  private get handle(): number {
+  get #opened(): number {
     if (this.#handle !== undefined) return this.#handle;
     throw new LockstepError('LS_PLAN_CLOSED', 'expected an open segmenter, got a closed one', {
       mend: 'Close a segmenter after its last use.',
