@@ -119,6 +119,8 @@ export async function makeToy(): Promise<Toy> {
 export interface ToyFaults {
   /** A step that reaches this position fails. */
   failAt?: number;
+  /** A step that reaches this position gives NaN. */
+  nanAt?: number;
   /** With this code; LS_ENGINE_STEP unless given. */
   failCode?: `LS_${string}`;
   /** A step takes this long. */
@@ -204,6 +206,7 @@ class ToySession implements EngineSession {
       logits[97 + ((letter + 5) % 26)] = 4;
       if (faults.endAt !== undefined && this.position >= faults.endAt) logits[256] = 30;
     }
+    if (faults.nanAt !== undefined && this.position >= faults.nanAt) logits.fill(Number.NaN);
     let boundary: StepResult['boundary'] = null;
     if (close) {
       this.start = this.position;

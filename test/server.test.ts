@@ -550,6 +550,16 @@ describe('clients that leave, engines that fail', () => {
     expect((await post('/v1/completions', { prompt: PROMPT })).status).toBe(200);
   });
 
+  test('logits that are not numbers end the stream with an error', async () => {
+    const { post, engine } = await serve({ nanAt: PROMPT.length + 5 });
+    const ask = { prompt: PROMPT, max_tokens: 50, stream: true };
+    const { events, done } = await eventsOf(await post('/v1/completions', ask));
+    expect(done).toBe(false);
+    expect(events.at(-1).error.code).toBe('LS_ENGINE_LOGITS');
+    expect(events.at(-1).error.message).toContain(`after token ${PROMPT.length + 4}`);
+    expect(engine.sessions).toBe(0);
+  });
+
   test('an engine that is gone makes the server not ready', async () => {
     const { post, url } = await serve({ failAt: 100, failCode: 'LS_ENGINE_CRASHED' });
     expect((await post('/v1/completions', { prompt: 'a', max_tokens: 2 })).status).toBe(200);

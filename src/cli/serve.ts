@@ -32,10 +32,16 @@ export function serveCommand(): Command {
     .description('serve a checkpoint over HTTP, as OpenAI does, with a page to look at')
     .argument('<dir>', 'checkpoint with a contract (lockstep attach, lockstep train)')
     .addOption(
-      new Option('--engine <name>', 'what runs the model').choices(['onnx', 'torch']).default('onnx'),
+      new Option('--engine <name>', 'what runs the model')
+        .choices(['onnx', 'torch'])
+        .default('onnx'),
     )
     .option('--port <n>', 'port to listen on; 0 takes any free one', port, 8080)
-    .option('--host <address>', 'address to listen on; 0.0.0.0 opens it to the network', '127.0.0.1')
+    .option(
+      '--host <address>',
+      'address to listen on; 0.0.0.0 opens it to the network',
+      '127.0.0.1',
+    )
     .option('--model <name>', "the model's name in requests (default: the folder's)")
     .option('--precision <name>', 'onnx: fp32, int8, int4; torch: float32, float64, bfloat16')
     .option('--threads <n>', 'threads of one step', count)
@@ -127,7 +133,9 @@ function announce(
   if (apiKey === null && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
     say(`${colors.yellow('open')}: everyone who reaches ${options.host} may use it; see --api-key`);
   }
-  say(`${colors.green('serving')}  page ${colors.bold(`${url}/`)}   API ${url}/v1   metrics ${url}/metrics`);
+  say(
+    `${colors.green('serving')}  page ${colors.bold(`${url}/`)}   API ${url}/v1   metrics ${url}/metrics`,
+  );
   say(colors.dim('Ctrl-C stops it'));
 }
 

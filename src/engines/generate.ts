@@ -1,8 +1,9 @@
 // One generation: the prompt, then token by token, until something says stop.
+import { LockstepError } from '../errors.ts';
 import { type Sampled, Sampler, type SamplingOptions } from './sampling.ts';
-import type { Ran, Sequence } from './sequence.ts';
+import type { Ran, RunOptions, Sequence } from './sequence.ts';
 
-export interface GenerateRequest extends SamplingOptions {
+export interface GenerateRequest extends SamplingOptions, Pick<RunOptions, 'pieceTokens'> {
   /** At least one id. */
   prompt: ArrayLike<number>;
   maxTokens: number;
@@ -32,7 +33,7 @@ export type GenerateEvent =
  * Generate after a prompt. The same request on the same state gives the same tokens where `seed` is set
  * or `temperature` is 0. The last token is not run through the model. The caller closes the sequence.
  *
- * @throws what `Sequence.run` throws; the signal's reason once it aborts
+ * @throws LS_ENGINE_LOGITS for logits that are not numbers; what `Sequence.run` throws; the signal's reason once it aborts
  */
 export async function* generate(
   sequence: Sequence,
@@ -42,18 +43,21 @@ export async function* generate(
   const { stop = [], signal } = request;
   const stopIds = new Set(request.stopIds);
   const sampler = new Sampler(request);
+  const { pieceTokens } = request;
+  const run = { signal, ...(pieceTokens === undefined ? {} : { pieceTokens }) };
   if (request.prompt.length === 0) throw new RangeError('expected a prompt of at least one token');
   let held = '';
   let next: ArrayLike<number> = request.prompt;
   for (let count = 0; count < request.maxTokens; count++) {
     let logits: Float32Array = new Float32Array(0);
-    for await (const ran of sequence.run(next, { signal })) {
+    for await (const ran of sequence.run(next, run)) {
       const { from, tokens, boundary } = ran;
       logits = ran.logits;
       yield { type: 'ran', prompt: count === 0, from, tokens, boundary };
     }
     signal?.throwIfAborted();
     const sampled = sampler.sample(logits);
+    if (!Number.isFinite(sampled.logprob)) throw notNumbers(sequence.position);
     const ends = stopIds.has(sampled.id);
     held += ends ? decoder.end() : decoder.push(sampled.id);
     const found = firstStop(held, stop);
@@ -70,6 +74,14 @@ export async function* generate(
   const found = firstStop(rest, stop);
   if (found < 0) yield { type: 'end', reason: 'length', text: rest };
   else yield { type: 'end', reason: 'stop', text: rest.slice(0, found) };
+}
+
+function notNumbers(position: number): LockstepError {
+  return new LockstepError(
+    'LS_ENGINE_LOGITS',
+    `expected finite logits, got NaN after token ${position - 1}`,
+    { mend: 'Check the weights: a training may have diverged. lockstep verify says where.' },
+  );
 }
 
 /** Where the earliest stop string begins, or -1. */

@@ -22,14 +22,13 @@ export interface RunOptions {
   rows?: Rows;
   /** Stop before the next piece, and do not wait for the one that runs. */
   signal?: AbortSignal | undefined;
+  /** Most tokens of one step (default 512): short enough that whoever waits sees progress. */
+  pieceTokens?: number;
 }
 
 export interface FeedOptions extends RunOptions {
   onBoundary?: (boundary: NonNullable<StepResult['boundary']>) => void;
 }
-
-/** Tokens of one step: short enough that whoever waits for an answer sees progress. */
-const pieceTokens = 512;
 
 /** Runs tokens through a session, closing segments where the policy cuts. */
 export class Sequence {
@@ -55,7 +54,7 @@ export class Sequence {
    * @throws LS_POLICY_*, LS_PLAN_TOKEN, LS_ENGINE_*; the signal's reason. The sequence cannot go on.
    */
   async *run(tokens: ArrayLike<number>, options: RunOptions = {}): AsyncGenerator<Ran, void> {
-    const { rows = 'last', signal } = options;
+    const { rows = 'last', signal, pieceTokens = 512 } = options;
     const ids = Int32Array.from(tokens);
     const cuts = this.#cutter.pushMany(ids).map((cut) => cut - this.#position);
     let next = 0;

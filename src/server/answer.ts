@@ -9,7 +9,7 @@ import { HttpError, isEngineLost, toHttpError } from './errors.ts';
 import type { Gate } from './gate.ts';
 import type { Metrics, Outcome } from './metrics.ts';
 import type { FinishReason, Reply, SampledToken, Usage } from './reply.ts';
-import { type RunEvent, type RunRequest, run } from './run.ts';
+import { type Run, type RunEvent, type RunRequest, run } from './run.ts';
 import { EventStream, type EventStreamOptions } from './sse.ts';
 import { TokenShow } from './tokens.ts';
 import { spansOf, type Trace } from './trace.ts';
@@ -63,12 +63,13 @@ export async function answer(
   const count = new Tally(job, shop, response);
   try {
     signal.throwIfAborted();
-    const events = await run(job.run, shop, signal);
+    const running = await run(job.run, shop, signal);
+    count.memory = running.memory;
     if (job.stream) {
       stream = new EventStream(response, shop.stream);
-      await streamed(stream, events, job, shop, count);
+      await streamed(stream, running, job, shop, count);
     } else {
-      await whole(response, events, job, count);
+      await whole(response, running, job, count);
     }
   } catch (error) {
     if (gone.signal.aborted) {
@@ -89,12 +90,7 @@ export async function answer(
   }
 }
 
-async function whole(
-  response: Response,
-  events: AsyncIterable<RunEvent>,
-  job: Job,
-  count: Tally,
-): Promise<void> {
+async function whole(response: Response, { events }: Run, job: Job, count: Tally): Promise<void> {
   let text = '';
   const tokens: SampledToken[] = [];
   let reason: FinishReason = 'length';
@@ -110,7 +106,7 @@ async function whole(
 
 async function streamed(
   stream: EventStream,
-  events: AsyncIterable<RunEvent>,
+  { events }: Run,
   job: Job,
   shop: Workshop,
   count: Tally,
@@ -196,6 +192,8 @@ class Tally {
   #segmentStart = 0;
   #memoryIn = 0;
   #outcome: Outcome | null = null;
+  /** The session's, once there is one. */
+  memory: Run['memory'] | null = null;
 
   constructor(job: Job, shop: Workshop, response: Response) {
     this.#job = job;
@@ -233,7 +231,7 @@ class Tally {
     this.#memoryIn -= event.tokens.length;
     if (!always && event.boundary === null && this.#memoryIn > 0) return null;
     this.#memoryIn = MEMORY_EVERY;
-    const memory = await event.memory();
+    const memory = (await this.memory?.()) ?? null;
     metrics.hold(this, memory);
     return memory;
   }
