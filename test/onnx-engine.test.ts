@@ -1,0 +1,331 @@
+// The onnx engine as a service: many sessions, limits, memory, faults.
+import { appendFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import type { Worker } from 'node:worker_threads';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readContract } from '../src/contract/index.ts';
+import type { EngineSession } from '../src/engines/engine.ts';
+import { generate } from '../src/engines/generate.ts';
+import { type OnnxEngine, openOnnxEngine } from '../src/engines/onnx.ts';
+import { Sequence } from '../src/engines/sequence.ts';
+import type { LockstepError } from '../src/errors.ts';
+import { Segmenter } from '../src/planner/index.ts';
+import { loadTokenizer } from '../src/planner/tokenizer.ts';
+import { largestDifference, runCase, type TinyCase, TinyCheckpoints } from './onnx-checkpoints.ts';
+import { temporaryFolder } from './tiny-checkpoint.ts';
+
+const vocabulary = 264;
+const S = 16;
+const tokensOf = (seed: number, length = 90): number[] =>
+  Array.from({ length }, (_, i) => (i * i * 7 + seed * 31 + 11 * i) % vocabulary);
+
+const one: TinyCase = {
+  name: 'tiny',
+  architecture: 'llama',
+  model: { head_dim: 16, hidden: 32, tied: true },
+  segment: S,
+  carry: { size: 6, sinks: 4 },
+  retrieval: { size: 16, recipe: 'anchors', layers: [1, 2] },
+  heads: [1],
+  tokens: tokensOf(0),
+  boundaries: [16, 20, 36, 52, 68, 84],
+};
+
+let folder: string;
+let made: TinyCheckpoints;
+let dir: string;
+let engine: OnnxEngine;
+
+const failure = async (work: Promise<unknown>): Promise<LockstepError> =>
+  work.then(
+    (value) => {
+      throw new Error(`expected a failure, got ${typeof value}`);
+    },
+    (error) => error as LockstepError,
+  );
+const step = (session: EngineSession, tokens: number[], close = false) =>
+  session.step(tokens, { rows: 'last', close });
+
+beforeAll(async () => {
+  folder = temporaryFolder('onnx-engine');
+  made = await TinyCheckpoints.make(folder, [one]);
+  made.export([one], ['fp32', 'int8', 'int4']);
+  dir = made.dir(one);
+  engine = await openOnnxEngine(dir, {
+    threads: 1,
+    maxSessions: 8,
+    maxTokens: 100,
+    pieceTokens: 5,
+  });
+});
+afterAll(async () => {
+  await engine?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+describe('sessions', () => {
+  it('computes the same interleaved as alone', async () => {
+    const cases = [0, 1, 2, 3].map((seed) => ({ ...one, tokens: tokensOf(seed) }));
+    const alone: Float32Array[] = [];
+    for (const each of cases) {
+      const session = await engine.open();
+      alone.push((await runCase(session, each, S, vocabulary)).logp);
+      await session.close();
+    }
+    const together = await Promise.all(
+      cases.map(async (each) => {
+        const session = await engine.open();
+        const { logp } = await runCase(session, each, S, vocabulary);
+        await session.close();
+        return logp;
+      }),
+    );
+    together.forEach((logp, i) => {
+      expect(largestDifference(logp, alone[i] as Float32Array)).toBe(0);
+    });
+    expect(engine.sessions).toBe(0);
+  });
+
+  it('lets a short step pass a long prompt', async () => {
+    const [long, short] = [await engine.open(), await engine.open()];
+    const order: string[] = [];
+    const prompt = step(long, tokensOf(1, S)).then(() => order.push('long'));
+    const token = step(short, [5]).then(() => order.push('short'));
+    await Promise.all([prompt, token]);
+    expect(order).toEqual(['short', 'long']);
+    await Promise.all([long.close(), short.close()]);
+  });
+
+  it('runs the calls of one session in order', async () => {
+    const session = await engine.open();
+    const [first, second, memory] = await Promise.all([
+      step(session, tokensOf(1, S), true),
+      step(session, [1, 2, 3]),
+      session.memory(),
+    ]);
+    expect(first.boundary?.at).toBe(S);
+    expect(second.boundary).toBeNull();
+    expect(memory.fullAttention).toBe((S + 3) * 3 * 2 * 16 * 2 * 4);
+    await session.close();
+  });
+
+  it('forks into sessions that go on independently', async () => {
+    const session = await engine.open();
+    await step(session, tokensOf(1, S), true);
+    await step(session, [1, 2, 3]);
+    const twin = await session.fork();
+    expect(twin.id).not.toBe(session.id);
+    await step(twin, [200, 201, 202, 203], true);
+    const own = await step(session, [9, 8]);
+    const again = await engine.open();
+    await step(again, tokensOf(1, S), true);
+    await step(again, [1, 2, 3]);
+    expect((await step(again, [9, 8])).logits).toEqual(own.logits);
+    await Promise.all([session.close(), twin.close(), again.close()]);
+  });
+
+  it('goes on from replaced positions, once', async () => {
+    const session = await engine.open();
+    await step(session, tokensOf(1, S), true);
+    const { boundary } = await step(session, tokensOf(2, S), true);
+    const retrieved = boundary?.retrieved ?? [];
+    expect(retrieved.map(({ layer }) => layer)).toEqual([1, 2]);
+    const other = retrieved.map(({ layer, positions }) => ({
+      layer,
+      positions: positions.map((list) => list.map((_, i) => i)),
+    }));
+    const twin = await session.fork();
+    await twin.replaceRetrieved(other);
+    const [a, b] = [await step(session, [5]), await step(twin, [5])];
+    expect(largestDifference(a.logits, b.logits)).toBeGreaterThan(1e-6);
+    expect(await failure(twin.replaceRetrieved(other))).toMatchObject({ code: 'LS_STATE_OPEN' });
+    expect((await step(twin, [6])).rows).toBe(1);
+    await Promise.all([session.close(), twin.close()]);
+  });
+
+  it('holds bounded memory but for the pool', async () => {
+    const session = await engine.open();
+    const rest: number[] = [];
+    let pool = 0;
+    for (let at = 0; at < 96; at += S) {
+      await step(session, tokensOf(at, S), true);
+      const memory = await session.memory();
+      const { sinks, carry, retrieved, open, total } = memory;
+      expect(total).toBe(sinks + carry + memory.pool + retrieved + open);
+      rest.push(total - memory.pool);
+      pool = memory.pool;
+    }
+    expect(new Set(rest.slice(3)).size).toBe(1);
+    // One long head in two layers, one page of 256 tokens, keys and values.
+    expect(pool).toBe(2 * 256 * 16 * 2 * 4);
+    await session.close();
+  });
+});
+
+describe('limits', () => {
+  it('refuses more sessions than it may hold', async () => {
+    const open = await Promise.all(Array.from({ length: 8 }, () => engine.open()));
+    expect(await failure(engine.open())).toMatchObject({ code: 'LS_ENGINE_SESSIONS' });
+    await Promise.all(open.map((session) => session.close()));
+    expect(engine.sessions).toBe(0);
+    await (await engine.open()).close();
+  });
+
+  it('refuses more tokens than a session may hold, and goes on', async () => {
+    const session = await engine.open();
+    for (let i = 0; i < 6; i++) await step(session, tokensOf(i, S), true);
+    expect(await failure(step(session, [1, 2, 3, 4, 5]))).toMatchObject({
+      code: 'LS_ENGINE_LIMIT',
+    });
+    expect((await step(session, [1, 2, 3, 4])).rows).toBe(1);
+    await session.close();
+  });
+
+  it.each([[vocabulary], [-1], [1.5], [Number.NaN]])('refuses the token id %s', async (id) => {
+    const session = await engine.open();
+    expect(await failure(step(session, [3, id]))).toMatchObject({ code: 'LS_ENGINE_TOKEN' });
+    expect((await step(session, [3])).rows).toBe(1);
+    await session.close();
+  });
+
+  it('makes a session unusable whose step failed', async () => {
+    const session = await engine.open();
+    const long = step(session, tokensOf(0, S + 1));
+    expect(await failure(long)).toMatchObject({ code: 'LS_STATE_LENGTH' });
+    expect(await failure(step(session, [1]))).toMatchObject({ code: 'LS_ENGINE_SESSION' });
+    await session.close();
+  });
+
+  it('drops the work of a session that is closed', async () => {
+    const [session, other] = [await engine.open(), await engine.open()];
+    const dropped = failure(session.step(tokensOf(0, S), { rows: 'all', close: false }));
+    await session.close();
+    await session.close();
+    expect(await dropped).toMatchObject({ code: 'LS_ENGINE_SESSION' });
+    expect(await failure(step(session, [1]))).toMatchObject({ code: 'LS_ENGINE_SESSION' });
+    expect((await step(other, [1])).rows).toBe(1);
+    await other.close();
+  });
+});
+
+describe('generation', () => {
+  it('repeats itself with a seed, across boundaries', async () => {
+    const files = await readContract(dir);
+    const tokenizer = await loadTokenizer(dir);
+    const run = async (seed: number): Promise<{ ids: number[]; cuts: number[] }> => {
+      const sequence = new Sequence(await engine.open(), new Segmenter(files));
+      const ids: number[] = [];
+      const cuts: number[] = [];
+      const request = { prompt: tokensOf(0, 20), maxTokens: 40, temperature: 1, topP: 0.9, seed };
+      for await (const event of generate(sequence, request, tokenizer.decoder())) {
+        if (event.type === 'token') ids.push(event.id);
+        if (event.type === 'ran' && event.boundary !== null) cuts.push(event.boundary.at);
+      }
+      await sequence.close();
+      return { ids, cuts };
+    };
+    const first = await run(7);
+    expect(first.ids).toHaveLength(40);
+    expect(first.cuts).toEqual([16, 32, 48]);
+    expect(await run(7)).toEqual(first);
+    expect((await run(8)).ids).not.toEqual(first.ids);
+  });
+});
+
+describe('precisions', () => {
+  it.each(['int8', 'int4'] as const)('runs %s, near fp32 but not equal', async (precision) => {
+    const quantized = await openOnnxEngine(dir, { precision, threads: 1 });
+    expect(quantized.info.precision).toBe(precision);
+    const [a, b] = [await engine.open(), await quantized.open()];
+    const exact = (await runCase(a, one, S, vocabulary)).logp;
+    const rough = (await runCase(b, one, S, vocabulary)).logp;
+    const mean = exact.reduce((sum, x, i) => sum + Math.abs(x - (rough[i] as number)), 0);
+    expect(mean / exact.length).toBeLessThan(precision === 'int8' ? 0.2 : 2);
+    expect(mean / exact.length).toBeGreaterThan(1e-4);
+    await a.close();
+    await quantized.close();
+  });
+});
+
+describe('faults', () => {
+  const copy = (name: string): string => {
+    const target = path.join(folder, name);
+    cpSync(dir, target, { recursive: true });
+    return target;
+  };
+  const code = async (name: string): Promise<string> =>
+    (await failure(openOnnxEngine(path.join(folder, name), { threads: 1 }))).code;
+
+  it('refuses a checkpoint without an export', async () => {
+    rmSync(path.join(copy('bare'), 'onnx'), { recursive: true });
+    expect(await code('bare')).toBe('LS_ENGINE_EXPORT');
+  });
+
+  it('refuses files that are not as they were exported', async () => {
+    const cut = path.join(copy('cut'), 'onnx/fp32/step.onnx.data');
+    writeFileSync(cut, readFileSync(cut).subarray(0, 1000));
+    expect(await code('cut')).toBe('LS_ENGINE_CORRUPT');
+    appendFileSync(path.join(copy('longer'), 'onnx/fp32/step.onnx'), 'x');
+    expect(await code('longer')).toBe('LS_ENGINE_CORRUPT');
+    rmSync(path.join(copy('lost'), 'onnx/fp32/step.onnx.data'));
+    expect(await code('lost')).toBe('LS_ENGINE_CORRUPT');
+    writeFileSync(path.join(copy('meta'), 'onnx/fp32/meta.json'), '{"format": 1}');
+    expect(await code('meta')).toBe('LS_ENGINE_CORRUPT');
+  });
+
+  it('refuses a graph of another contract', async () => {
+    const file = path.join(copy('other'), 'onnx/fp32/meta.json');
+    const meta = JSON.parse(readFileSync(file, 'utf8')) as object;
+    writeFileSync(file, JSON.stringify({ ...meta, digest: 'f'.repeat(64) }));
+    expect(await code('other')).toBe('LS_ENGINE_DIGEST');
+  });
+
+  it('refuses a graph older than its weights, and runs one without weights beside it', async () => {
+    const file = path.join(copy('trained'), 'model.safetensors');
+    const bytes = readFileSync(file);
+    bytes[bytes.length - 100] = (bytes[bytes.length - 100] as number) ^ 1;
+    rmSync(file);
+    writeFileSync(file, bytes);
+    expect(await code('trained')).toBe('LS_ENGINE_STALE');
+    rmSync(file);
+    const alone = await openOnnxEngine(path.join(folder, 'trained'), { threads: 1 });
+    await alone.close();
+  });
+
+  it('says when onnxruntime cannot load the graph', async () => {
+    const target = copy('broken');
+    const file = path.join(target, 'onnx/fp32/step.onnx');
+    writeFileSync(file, 'no graph');
+    const metaFile = path.join(target, 'onnx/fp32/meta.json');
+    const meta = JSON.parse(readFileSync(metaFile, 'utf8'));
+    const { createHash } = await import('node:crypto');
+    meta.files['step.onnx'] = {
+      bytes: 8,
+      sha256: createHash('sha256').update('no graph').digest('hex'),
+    };
+    writeFileSync(metaFile, JSON.stringify(meta));
+    expect(await code('broken')).toBe('LS_ENGINE_LOAD');
+  });
+
+  it('rejects what waits when the worker dies or the engine closes', async () => {
+    // The policy's host is a worker too; the engine's is started after it.
+    const workers: Worker[] = [];
+    process.on('worker', (started) => workers.push(started));
+    const doomed = await openOnnxEngine(dir, { threads: 1, pieceTokens: 1 });
+    const session = await doomed.open();
+    const steps = [step(session, tokensOf(0, S)), doomed.open(), session.memory()].map((work) =>
+      failure(work),
+    );
+    await workers.at(-1)?.terminate();
+    for (const each of steps) expect((await each).code).toBe('LS_ENGINE_CRASHED');
+    expect(await failure(doomed.open())).toMatchObject({ code: 'LS_ENGINE_CRASHED' });
+    await session.close();
+    await doomed.close();
+    const closing = await openOnnxEngine(dir, { threads: 1, pieceTokens: 1 });
+    const open = await closing.open();
+    const dropped = failure(step(open, tokensOf(0, S)));
+    await closing.close();
+    expect(await dropped).toMatchObject({ code: 'LS_ENGINE_CLOSED' });
+    expect(await failure(closing.open())).toMatchObject({ code: 'LS_ENGINE_CLOSED' });
+  });
+});
