@@ -33,7 +33,8 @@ export type GenerateEvent =
  * Generate after a prompt. The same request on the same state gives the same tokens where `seed` is set
  * or `temperature` is 0. The last token is not run through the model. The caller closes the sequence.
  *
- * @throws LS_ENGINE_LOGITS for logits that are not numbers; what `Sequence.run` throws; the signal's reason once it aborts
+ * @throws LS_ENGINE_LOGITS for logits that are not numbers; what `Sequence.run` throws; the signal's
+ *   reason once it aborts
  */
 export async function* generate(
   sequence: Sequence,
