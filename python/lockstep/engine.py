@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .errors import LockstepError
 from .loader import load as load_model
-from .model import Model
+from .model import Model, Rows
 from .state import State
 
 MEMORY_FOLDER = Path("/dev/shm")
@@ -37,7 +37,7 @@ class Channel:
 
     def write(self, rows_RV: Tensor) -> None:
         """Put the rows at the start of the file; `path` changes when the file had to move."""
-        data = memoryview(rows_RV.to(torch.float32).contiguous().numpy()).cast("B")
+        data = rows_RV.to(torch.float32).contiguous().numpy().data.cast("B")
         try:
             self._put(data)
         except OSError as error:
@@ -73,7 +73,7 @@ class Engine:
         self.states[handle] = self.model.state()
         return handle
 
-    def step(self, handle: int, tokens: list[int], rows: str, close: bool) -> dict[str, Any]:
+    def step(self, handle: int, tokens: list[int], rows: Rows, close: bool) -> dict[str, Any]:
         state = self._state(handle)
         try:
             logits_RV = self.model.step(state, tokens, rows=rows)
@@ -143,7 +143,7 @@ def open_session() -> int:
     return _loaded().open()
 
 
-def step(handle: int, tokens: list[int], rows: str, close: bool) -> dict[str, Any]:
+def step(handle: int, tokens: list[int], rows: Rows, close: bool) -> dict[str, Any]:
     """Run tokens of the open segment: ``{rows, channel, boundary: {at, retrieved} | null}``."""
     return _loaded().step(handle, tokens, rows, close)
 

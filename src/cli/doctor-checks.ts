@@ -199,27 +199,20 @@ function inputs(): Check[] {
     ? 'missing'
     : 'optional';
   const data = path.join(packageRoot, '.lockstep');
-  const check = (name: string, files: string[]): Check => {
-    const lacking = files.filter((file) => !existsSync(path.join(data, file)));
-    return lacking.length === 0
-      ? { name, status: 'ok', detail: path.join('.lockstep', path.dirname(files[0] as string)) }
-      : {
-          name,
-          status: absent,
-          detail: `expected .lockstep/${lacking[0]}, got no file`,
-          mend: setup,
-        };
+  const check = (name: string, folder: string, files: string[]): Check => {
+    const lacking = files.find((file) => !existsSync(path.join(data, folder, file)));
+    const shown = path.join('.lockstep', folder);
+    if (lacking === undefined) return { name, status: 'ok', detail: shown };
+    const detail = `expected ${path.join(shown, lacking)}, got no file`;
+    return { name, status: absent, detail, mend: setup };
   };
-  const model = ['config.json', 'tokenizer.json', 'model.safetensors'];
   return [
-    check(
-      'model',
-      model.map((file) => path.join('models', 'smollm2-135m-instruct', file)),
-    ),
-    check('texts', [
-      path.join('texts', 'milton', 'paradiselost.txt'),
-      path.join('texts', 'shakespeare'),
+    check('model', path.join('models', 'smollm2-135m-instruct'), [
+      'config.json',
+      'tokenizer.json',
+      'model.safetensors',
     ]),
+    check('texts', 'texts', [path.join('milton', 'paradiselost.txt'), 'shakespeare']),
   ];
 }
 
