@@ -23,8 +23,9 @@ def deciding_gap(
     are what `select` chooses, infinity where no change among near-ties leads to them. For `anchors`
     the search covers changes among the anchors around the last one chosen.
     """
+    queries_HQD, keys_HND = queries_HQD.cpu(), keys_HND.cpu()
     H, N, _ = keys_HND.shape
-    other_HR = torch.as_tensor(other_positions, dtype=torch.int64)
+    other_HR = torch.as_tensor(other_positions, dtype=torch.int64).cpu()
     if other_HR.shape != (H, min(size, N)):
         return math.inf
     if other_HR.numel() == 0:
