@@ -45,9 +45,9 @@ def load_module(path: str | Path, *, dtype: str = "float32", device: str = "cpu"
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    module: Any
+    loaded: Any
     try:
-        module, info = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=DTYPES[dtype],
             local_files_only=True,
@@ -61,6 +61,7 @@ def load_module(path: str | Path, *, dtype: str = "float32", device: str = "cpu"
             f"expected weights in safetensors files in {folder}, got: {error}",
             "convert the checkpoint with save_pretrained(..., safe_serialization=True)",
         ) from error
+    module, info = loaded
     # transformers would go on with random values in their place.
     absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if absent:

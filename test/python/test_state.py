@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import tiny
 import torch
 from lockstep import LockstepError, Model, Spec, full
+from lockstep.loader import load_module
+from safetensors.torch import load_file, save_file
 
 torch.set_num_threads(1)
 
@@ -199,3 +202,21 @@ def test_nan_weights_are_named() -> None:
         module.model.layers[0].self_attn.v_proj.weight[0] = torch.nan
     model = Model.from_module(module, SPEC)
     assert code_of(lambda: model.logits(IDS, CUTS)) == "LS_RETRIEVAL_NONFINITE"
+
+
+def test_a_checkpoint_without_a_weight_is_refused(tmp_path: Path) -> None:
+    """transformers would fill the gap with random values."""
+    module = tiny.tiny("llama", dtype=torch.float32)
+    module.save_pretrained(tmp_path)
+    loaded = load_module(tmp_path)
+    assert torch.equal(loaded.lm_head.weight, module.lm_head.weight) and not loaded.training
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    assert code_of(lambda: load_module(tmp_path)) == "LS_MODEL_WEIGHTS"
+    (tmp_path / "model.safetensors").unlink()
+    torch_only = tmp_path / "pytorch_model.bin"
+    torch_only.write_bytes(b"")
+    assert code_of(lambda: load_module(tmp_path)) == "LS_MODEL_LOAD"
+    assert code_of(lambda: load_module(tmp_path / "absent")) == "LS_MODEL_MISSING"
+    assert code_of(lambda: load_module(tmp_path, dtype="float16")) == "LS_MODEL_DTYPE"
