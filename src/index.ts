@@ -30,7 +30,9 @@ export type {
   StepOptions,
   StepResult,
 } from './engines/engine.ts';
+export { type GenerateEvent, type GenerateRequest, generate } from './engines/generate.ts';
 export { type OnnxEngineOptions, openOnnxEngine, type Precision } from './engines/onnx.ts';
+export { Sequence } from './engines/sequence.ts';
 export { openTorchEngine, type TorchDtype, type TorchEngineOptions } from './engines/torch.ts';
 export { LockstepError, type LockstepErrorOptions } from './errors.ts';
 export {

@@ -106,7 +106,7 @@ describe('schema', () => {
       digest: 'f'.repeat(64),
     };
     const change = (at: string, value: unknown): object => {
-      const copy = structuredClone(good) as Record<string, never>;
+      const copy = structuredClone(good) as unknown as Record<string, never>;
       const keys = at.split('.');
       const last = keys.pop() as string;
       const parent = keys.reduce<Record<string, unknown>>((node, key) => node[key] as never, copy);
