@@ -218,7 +218,7 @@ print(json.dumps({
     });
     expect(
       await failure(session.step(Array(201).fill(5), { rows: 'last', close: false })),
-    ).toMatchObject({ code: 'LS_ENGINE_LENGTH' });
+    ).toMatchObject({ code: 'LS_ENGINE_LIMIT' });
     // Refused input has changed nothing.
     expect((await session.step([5], { rows: 'last', close: false })).rows).toBe(1);
     await session.close();

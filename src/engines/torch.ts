@@ -236,7 +236,7 @@ class TorchSession implements EngineSession {
     }
     if (this.#length + tokens.length > this.#engine.maxTokens) {
       throw new LockstepError(
-        'LS_ENGINE_LENGTH',
+        'LS_ENGINE_LIMIT',
         `expected at most ${this.#engine.maxTokens} tokens in a session, got ${this.#length + tokens.length}`,
         { mend: 'shorten the prompt, or open the engine with a larger maxTokens' },
       );
