@@ -60,7 +60,10 @@ function train(args: string[], options: RunOptions = {}): Promise<Run> {
   const child =
     options.shell === undefined
       ? spawn(command[0] as string, command.slice(1), { cwd: home, env })
-      : spawn('bash', ['-c', `${options.shell}; exec "$@"`, 'bash', ...command], { cwd: home, env });
+      : spawn('bash', ['-c', `${options.shell}; exec "$@"`, 'bash', ...command], {
+          cwd: home,
+          env,
+        });
   const run: Run = { code: null, out: '', err: '', events: [], result: undefined };
   let rest = '';
   child.stderr.on('data', (data: Buffer) => {
@@ -141,7 +144,10 @@ describe('lockstep train', () => {
     expect(again.err).toContain('LS_TRAIN_OUT');
     expect(again.err).toContain('--resume');
     const other = path.join(home, 'other.config.ts');
-    writeFileSync(other, config('steps: 9').replace('size: 8 }, retrieval', 'size: 6 }, retrieval'));
+    writeFileSync(
+      other,
+      config('steps: 9').replace('size: 8 }, retrieval', 'size: 6 }, retrieval'),
+    );
     const changed = await train(['--out', 'whole', '--resume', '--config', 'other.config.ts']);
     expect(changed.code).toBe(1);
     expect(changed.err).toContain('LS_TRAIN_CONTRACT');

@@ -34,7 +34,9 @@ export function ticks(low: number, high: number, wanted: number): number[] {
   const first = Math.floor(low / gap + 1e-9);
   const last = Math.max(first + 1, Math.ceil(high / gap - 1e-9));
   // Through toPrecision, because 3 * 0.1 is no label.
-  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * gap).toPrecision(12)));
+  return Array.from({ length: last - first + 1 }, (_, i) =>
+    Number(((first + i) * gap).toPrecision(12)),
+  );
 }
 
 /** `1234567` -> `1.2M`. */

@@ -43,8 +43,7 @@ export function lossSvg(points: readonly CurvePoint[], options: LossPlotOptions)
   const yTicks = ticks(minimum(losses), maximum(losses), 5);
   const xTicks = ticks(0, last, 6).filter((step) => step <= last && Number.isInteger(step));
   const [low, high] = [yTicks[0] as number, yTicks.at(-1) as number];
-  const x = (step: number): number =>
-    BOX.left + (step / last) * (WIDTH - BOX.left - BOX.right);
+  const x = (step: number): number => BOX.left + (step / last) * (WIDTH - BOX.left - BOX.right);
   const y = (loss: number): number =>
     HEIGHT - BOX.bottom - ((loss - low) / (high - low)) * (HEIGHT - BOX.top - BOX.bottom);
   const line = (kind: string, curve: readonly CurvePoint[]): string =>
@@ -56,14 +55,12 @@ export function lossSvg(points: readonly CurvePoint[], options: LossPlotOptions)
   const bottom = HEIGHT - BOX.bottom;
   const final = means.at(-1);
   const summary =
-    final === undefined
-      ? 'no step yet'
-      : `${final.loss.toFixed(3)} nats/token after ${last} steps`;
+    final === undefined ? 'no step yet' : `${final.loss.toFixed(3)} nats/token after ${last} steps`;
 
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" role="img" aria-label="${escape(`${options.title}: loss ${summary}`)}">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" role="img" aria-label="${escapeXml(`${options.title}: loss ${summary}`)}">
 <style>${style}</style>
-<text class="title" x="${BOX.left}" y="30">${escape(options.title)}</text>
-<text class="muted" x="${BOX.left}" y="52">${escape([options.subtitle, summary].filter(Boolean).join(' · '))}</text>
+<text class="title" x="${BOX.left}" y="30">${escapeXml(options.title)}</text>
+<text class="muted" x="${BOX.left}" y="52">${escapeXml([options.subtitle, summary].filter(Boolean).join(' · '))}</text>
 ${yTicks
   .map(
     (loss) =>
@@ -101,7 +98,7 @@ function maximum(values: readonly number[]): number {
   return values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
 }
 
-function escape(text: string): string {
+function escapeXml(text: string): string {
   return text
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')

@@ -14,11 +14,7 @@ const DOTS = [
  * @param height lines
  * @returns `height` lines; empty before the second step
  */
-export function lossChart(
-  points: readonly CurvePoint[],
-  width: number,
-  height: number,
-): string[] {
+export function lossChart(points: readonly CurvePoint[], width: number, height: number): string[] {
   if (points.length < 2) return [];
   const means = smooth(
     points.map((point) => point.loss),

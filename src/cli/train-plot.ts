@@ -28,7 +28,10 @@ export function lossPlot(file: string | undefined, title: string): LossPlot {
   if (absolute === undefined) return { png: undefined, event: () => {}, end: () => {} };
   if (kind === '.png') return { png: absolute, event: () => {}, end: () => {} };
   if (kind !== '.svg') {
-    throw new LockstepError('LS_TRAIN_PLOT', `expected --plot to name an .svg or a .png, got ${file}`);
+    throw new LockstepError(
+      'LS_TRAIN_PLOT',
+      `expected --plot to name an .svg or a .png, got ${file}`,
+    );
   }
   return svgPlot(absolute, title);
 }
@@ -49,7 +52,8 @@ function svgPlot(file: string, title: string): LossPlot {
     event(event) {
       if (event.event === 'start') {
         subtitle = `${event.model}, ${event.mode === 'full' ? 'full attention (control)' : 'segmented'}, ${short(event.tokens)} tokens of text`;
-        for (const row of event.curve) points.push({ step: row[0] ?? 0, loss: row[3] ?? Number.NaN });
+        for (const row of event.curve)
+          points.push({ step: row[0] ?? 0, loss: row[3] ?? Number.NaN });
       } else if (event.event === 'step') {
         points.push({ step: event.step, loss: event.loss });
         if (Date.now() - at >= REWRITE_MS) draw();

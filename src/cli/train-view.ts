@@ -52,7 +52,9 @@ function liveView(screen: Screen): TrainView {
   return {
     event(event) {
       if (event.event === 'start') {
-        points.push(...event.curve.map((row) => ({ step: row[0] ?? 0, loss: row[3] ?? Number.NaN })));
+        points.push(
+          ...event.curve.map((row) => ({ step: row[0] ?? 0, loss: row[3] ?? Number.NaN })),
+        );
       }
       if (event.event === 'step') {
         points.push({ step: event.step, loss: event.loss });
@@ -113,7 +115,9 @@ function sentence(event: Exclude<TrainEvent, StepEvent>): string {
   switch (event.event) {
     case 'start': {
       const budget = event.steps === null ? `${event.minutes} minutes` : `${event.steps} steps`;
-      const skipped = event.skipped.map((file) => `\nskipped ${file.path}: ${file.reason}`).join('');
+      const skipped = event.skipped
+        .map((file) => `\nskipped ${file.path}: ${file.reason}`)
+        .join('');
       const how = event.mode === 'full' ? ' with full attention (control)' : '';
       const from = event.step > 0 ? `, going on after step ${event.step}` : '';
       return (

@@ -3,12 +3,17 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { runJob } from '../bridge/index.ts';
-import { type Config, defaultConfigFile, loadConfig, type TrainingSettings } from '../config/index.ts';
+import {
+  type Config,
+  defaultConfigFile,
+  loadConfig,
+  type TrainingSettings,
+} from '../config/index.ts';
 import { attach } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
 import { cancellation, exitCodes } from './output.ts';
-import { lossPlot } from './train-plot.ts';
 import type { TrainEvent, TrainResult } from './train-events.ts';
+import { lossPlot } from './train-plot.ts';
 import { trainView } from './train-view.ts';
 
 interface TrainOptions {
@@ -32,7 +37,9 @@ export function trainCommand(): Command {
     .option('--config <file>', 'the config', defaultConfigFile)
     .option('--out <dir>', 'checkpoint to write (default: `out` of the config)')
     .addOption(
-      new Option('--steps <n>', 'train this many optimizer steps').argParser(count).conflicts('minutes'),
+      new Option('--steps <n>', 'train this many optimizer steps')
+        .argParser(count)
+        .conflicts('minutes'),
     )
     .option('--minutes <x>', 'train this long', duration)
     .option('--seed <n>', 'which sequences are drawn, and in which order', seed)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,9 @@ from lockstep.training.atomic import recover
 from lockstep.training.data import Corpus, Sequences
 from lockstep.training.objective import Objective
 from lockstep.training.progress import Progress
+from lockstep.training.resume import identity, own_contract, resumable
 from lockstep.training.schedule import Budget, learning_rate
-from lockstep.training.settings import Job, differences
+from lockstep.training.settings import Job
 
 BETAS = (0.9, 0.95)
 PLOT_SECONDS = 15.0
@@ -40,11 +40,8 @@ class Training:
         recover(job.out)
         self.read = contract.read(job.model)
         self.contract = own_contract(job, self.read.document)
-        self.identity = {
-            "mode": job.mode,
-            "digest": self.contract["digest"] if job.mode == "segmented" else None,
-        }
-        resumed = self._resumed() if job.resume else None
+        self.identity = identity(job, self.contract)
+        resumed = resumable(job, self.contract) if job.resume else None
         if resumed is None:
             checkpoint.refuse_to_replace(job.out, job.overwrite)
         self.corpus = self._corpus()
@@ -98,33 +95,6 @@ class Training:
             self._save()
         self._plot()
         return self._result()
-
-    def _resumed(self) -> Progress:
-        state = progress.read_state(self.job.out)
-        changed = differences(
-            state["settings"], json.loads(json.dumps(self.job.training.as_dict()))
-        )
-        if state["mode"] != self.job.mode:
-            changed.append(f"mode: {state['mode']!r} -> {self.job.mode!r}")
-        if self.job.mode == "segmented":
-            contract_path = self.job.out / "lockstep.json"
-            old = json.loads(contract_path.read_text(encoding="utf-8"))
-            if old["digest"] != self.contract["digest"] or state["digest"] != old["digest"]:
-                fields = contract_differences(old, self.contract)
-                raise LockstepError(
-                    "LS_TRAIN_CONTRACT",
-                    f"expected the contract of {self.job.out} (digest {old['digest'][:16]}…), "
-                    f"got another: {'; '.join(fields) or 'digest'} differs",
-                    "A model is trained under one contract: undo the change, or start a new "
-                    "training with another `out`.",
-                )
-        if changed:
-            raise LockstepError(
-                "LS_TRAIN_RESUME",
-                f"expected the settings of the interrupted training, got {'; '.join(changed)}",
-                "Only the budget, saving and scoring may change on --resume.",
-            )
-        return progress.read_progress(state)
 
     def _corpus(self) -> Corpus:
         job = self.job
@@ -271,35 +241,6 @@ class Training:
             "scores": state.scores,
             "trained": state.trained() if self.job.mode == "segmented" else None,
         }
-
-
-def own_contract(job: Job, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The contract as this job writes it: its own K, what the base model saw under it before."""
-    path, earlier = job.base / "lockstep.json", None
-    if path.is_file():
-        base = json.loads(path.read_text(encoding="utf-8"))
-        earlier = base["trained"] if base["digest"] == document["digest"] else None
-    return {**document, "training": {"truncation": job.training.truncation}, "trained": earlier}
-
-
-def contract_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Names of the contract's fields that differ, with their values where those are short."""
-    out = []
-    for name in sorted((old.keys() | new.keys()) - {"digest", "training", "trained", "lockstep"}):
-        a, b = old.get(name), new.get(name)
-        if a == b:
-            continue
-        if isinstance(a, dict) and isinstance(b, dict):
-            parts = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
-            out += [_change(f"{name}.{k}", a.get(k), b.get(k)) for k in parts]
-        else:
-            out.append(_change(name, a, b))
-    return out
-
-
-def _change(name: str, a: Any, b: Any) -> str:
-    text = f"{name} {json.dumps(a)} -> {json.dumps(b)}"
-    return text if len(text) <= 120 else name
 
 
 def memory() -> int:

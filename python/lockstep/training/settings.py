@@ -85,7 +85,9 @@ def read_job(raw: dict[str, Any]) -> Job:
             + ("neither" if settings["steps"] is None else "both"),
             "Give --steps N or --minutes X.",
         )
-    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    tuples: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+    }
     return Job(
         model=Path(raw["model"]),
         base=Path(raw["base"]),

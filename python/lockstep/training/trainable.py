@@ -8,7 +8,7 @@ from torch import nn
 
 from lockstep.errors import LockstepError
 
-ATTENTION = ("*.self_attn.*", "*norm.weight")
+NAMED = {"all": ("*",), "attention": ("*.self_attn.*", "*norm.weight")}
 
 
 def select(module: nn.Module, trainable: str | tuple[str, ...]) -> dict[str, nn.Parameter]:
@@ -17,7 +17,7 @@ def select(module: nn.Module, trainable: str | tuple[str, ...]) -> dict[str, nn.
     ``all``, ``attention`` (projections and norms), or patterns of names (``*`` and ``?``).
     Raises LS_TRAIN_TRAINABLE when a pattern matches no parameter.
     """
-    patterns = {"all": ("*",), "attention": ATTENTION}.get(trainable, trainable)  # type: ignore[call-overload]
+    patterns = NAMED[trainable] if isinstance(trainable, str) else trainable
     named = dict(module.named_parameters())
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named):
