@@ -1,12 +1,12 @@
 // Engines on SmolLM2: prefill and decode of onnx and torch, and time per token as the context grows.
 //
 // usage: npx tsx bench/engines.ts DIR TEXT [--engines onnx:fp32,onnx:int8,onnx:int4,torch:float32]
-//          [--tokens 1024,4096,16384,32768] [--threads 1] [--decode 32]
+//          [--tokens 1024,4096,16384,32768] [--threads 1] [--decode 32] [--json FILE]
 //
 // DIR is an attached and exported checkpoint. Each engine runs the text through its policy's cuts; at
 // each mark the next `--decode` tokens are run one at a time, as decoding does, and their times taken.
 // One JSON object a line, the last one the table's rows. Only ratios within one run mean anything.
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import { parseArgs } from 'node:util';
 import { readContract } from '../src/contract/index.ts';
@@ -24,6 +24,7 @@ const { positionals, values } = parseArgs({
     tokens: { type: 'string', default: '1024,4096,16384,32768' },
     threads: { type: 'string', default: '1' },
     decode: { type: 'string', default: '32' },
+    json: { type: 'string' },
   },
 });
 const [dir, text] = positionals;
@@ -107,5 +108,12 @@ const machine = {
   load: os.loadavg()[0],
   threads,
 };
-console.log(JSON.stringify({ bench: 'engines', machine, rows }));
+const result = {
+  command: 'npm run bench -- engines',
+  date: new Date().toISOString().slice(0, 10),
+  machine,
+  rows,
+};
+console.log(JSON.stringify(result));
+if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(result, null, 1)}\n`);
 process.exit(0);

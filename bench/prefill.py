@@ -37,21 +37,19 @@ def token_ids(checkpoint: Path, text: Path, count: int) -> list[int]:
 
 
 def run_case(mode: str, checkpoint: Path, text: Path, count: int, threads: int) -> dict:
-    import torch
-
     import lockstep
+    import torch
 
     torch.set_num_threads(threads)
     model = lockstep.load(checkpoint)
     ids = token_ids(checkpoint, text, count)
     module = model.module
     if mode == "full":
-        module.set_attn_implementation("sdpa")
+        module.config._attn_implementation = "sdpa"
 
         def prefill(tokens: list[int]) -> torch.Tensor:
-            from lockstep import full
-
-            return full.prefill(model, tokens)
+            out = module.model(input_ids=torch.tensor([tokens]), use_cache=True)
+            return module.lm_head(out.last_hidden_state[:, -1:])
     else:
 
         def prefill(tokens: list[int]) -> torch.Tensor:
@@ -113,7 +111,8 @@ def main() -> None:
                 sys.exit(out.stderr)
             rows.append(json.loads(out.stdout.splitlines()[-1]))
             print(rows[-1], file=sys.stderr, flush=True)
-    write_raw("prefill", {**header("npm run bench -- prefill"), "threads": args.threads, "rows": rows})
+    head = header("npm run bench -- prefill")
+    write_raw("prefill", {**head, "threads": args.threads, "rows": rows})
 
 
 if __name__ == "__main__":

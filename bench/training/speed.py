@@ -150,7 +150,7 @@ def main() -> None:
     }
     result = {"tokens": args.tokens, "threads": args.threads, "cases": times, "ratios": ratios}
     result["memory"] = growth(args)
-    write_raw("training-speed", {**header("npm run bench -- training"), **result})
+    write_raw("step", {**header("npm run bench -- step"), **result})
     print(json.dumps(result, indent=1))
 
 

@@ -1,0 +1,48 @@
+// `npm start -- --exit --json` with a shorter training: every stage, on the real model and texts.
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+import { packageRoot } from '../src/paths.ts';
+
+const run = promisify(execFile);
+
+interface Row {
+  full: number;
+  noSinks: number;
+  segmentedBefore: number;
+  segmentedAfter: number;
+}
+
+test('the quickstart trains, proves, exports, serves and completes', async () => {
+  const cli = path.join(packageRoot, 'dist/cli/main.js');
+  const { stdout } = await run('node', [cli, 'quickstart', '--exit', '--json', '--minutes', '1'], {
+    cwd: packageRoot,
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  const result = JSON.parse(stdout.trim().split('\n').at(-1) ?? '');
+  expect(Object.keys(result)).toEqual([
+    'checkpoint',
+    'perplexity',
+    'verify',
+    'completion',
+    'seconds',
+  ]);
+  expect(existsSync(path.join(result.checkpoint, 'lockstep.json'))).toBe(true);
+  expect(Object.keys(result.perplexity)).toEqual(['2048', '4096']);
+  for (const row of Object.values<Row>(result.perplexity)) {
+    expect(row.full).toBeGreaterThan(1);
+    expect(row.segmentedBefore).toBeLessThan(row.noSinks);
+    expect(row.segmentedAfter).toBeLessThan(row.segmentedBefore);
+  }
+  const bounds: Record<string, number> = { onnx: 5e-3, torch: 1e-3 };
+  expect(result.verify.map((row: { engine: string }) => row.engine)).toEqual(['onnx', 'torch']);
+  for (const row of result.verify) {
+    expect(row.tokens).toBeGreaterThanOrEqual(512);
+    expect(row.boundaryMismatches).toBe(0);
+    expect(row.greedyMismatches).toBe(0);
+    expect(row.maxAbsDlogp).toBeLessThanOrEqual(bounds[row.engine] as number);
+  }
+  expect(result.completion.trim().length).toBeGreaterThan(0);
+}, 1_500_000);
