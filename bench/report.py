@@ -1,0 +1,180 @@
+"""Write bench/RESULTS.md from bench/raw/*.json: figures come from nowhere else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+RAW = Path(__file__).resolve().parent / "raw"
+
+
+def read(name: str) -> dict | None:
+    path = RAW / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    line = "| " + " | ".join(head) + " |"
+    rule = "|" + " --- |" * len(head)
+    return "\n".join([line, rule, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def origin(raw: dict) -> str:
+    machine = raw["machine"]
+    if isinstance(machine, dict):
+        machine = f"{machine['cpu']}, {machine['cores']} cores"
+    return f"`{raw['command']}`, {machine}, {raw['date']}."
+
+
+def mib(size: float) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def prefill(raw: dict) -> str:
+    cases = {(row["tokens"], row["mode"]): row for row in raw["rows"]}
+    rows = []
+    for count in sorted({row["tokens"] for row in raw["rows"]}):
+        own, full = cases[count, "segmented"], cases.get((count, "full"))
+        rows.append(
+            [
+                f"{count:,}",
+                f"{own['seconds']:.1f} s",
+                f"{full['seconds']:.1f} s" if full else "not run",
+                f"{own['seconds'] / full['seconds']:.2f}" if full else "",
+                mib(own["peakExtraBytes"]),
+                mib(full["peakExtraBytes"]) if full else "not run",
+                f"{own['peakExtraBytes'] / full['peakExtraBytes']:.2f}" if full else "",
+            ]
+        )
+    head = ["tokens", "segmented", "full attention", "ratio", "peak extra", "full", "ratio"]
+    return f"{origin(raw)} {raw['threads']} threads.\n\n{table(head, rows)}"
+
+
+def step(raw: dict) -> str:
+    rows = [
+        [name, f"{case['seconds']:.1f} s", mib(case["peakExtraBytes"])]
+        for name, case in raw["cases"].items()
+    ]
+    ratios, memory = raw["ratios"], raw["memory"]
+    return (
+        f"{origin(raw)} {raw['tokens']:,} tokens, {raw['threads']} threads.\n\n"
+        f"{table(['case', 'forward and backward', 'peak extra'], rows)}\n\n"
+        f"K=1 takes {ratios['K1/K0']:.2f} of K=0 and {ratios['K1/full']:.2f} of full-attention "
+        f"training. Peak at 64 segments of {memory['segmentTokens']} tokens over the peak at 8, the "
+        f"pool aside: {memory['ratio']:.3f}."
+    )
+
+
+def engines(raw: dict) -> str:
+    rows = [
+        [
+            row["engine"],
+            f"{row['context']:,}",
+            f"{row['prefillPerSecond']:.0f}",
+            f"{row['decodeMs']:.0f}",
+            mib(row["held"]),
+            mib(row["fullAttention"]),
+        ]
+        for row in raw["rows"]
+    ]
+    head = ["engine", "context", "prefill tokens/s", "decode ms/token", "held", "full would hold"]
+    return f"{origin(raw)} {raw['machine']['threads']} thread(s).\n\n{table(head, rows)}"
+
+
+def planner(raw: dict) -> str:
+    rows = [
+        [
+            row["policy"],
+            row["runtime"],
+            f"{row['tokensPerSecond']:,.0f}",
+            f"{row['usPerSinglePush']:.1f}",
+            f"{row['msPerBatch']:.2f}",
+        ]
+        for row in raw["rows"]
+    ]
+    head = ["policy", "runtime", "tokens/s", "us a single push", "ms for 100 sequences"]
+    stream = raw["stream"]
+    return (
+        f"{origin({'command': 'npm run bench -- planner', **raw})}\n\n{table(head, rows)}\n\n"
+        f"A stream of {stream['tokens']:,} tokens: {stream['seconds']:.1f} s, "
+        f"{stream['grownMiB']:.1f} MiB more."
+    )
+
+
+def control(raw: dict) -> str:
+    before, seeds = raw["before"], raw["seeds"]
+    lengths = list(raw["summary"])
+    kinds = {
+        "fullAfter": "trained with full attention, run full",
+        "segmentedAfter": "trained in segments, run in segments",
+        "fullTrainedSegmented": "trained with full attention, run in segments",
+    }
+    rows = [
+        [label, "", *(f"{before[key]['perplexity'][n]:.2f}" for n in lengths)]
+        for key, label in (
+            ("full", "base model, full attention"),
+            ("segmentedBefore", "base model, segmented"),
+        )
+    ]
+    for key, label in kinds.items():
+        rows += [
+            [label, f"{row['seed']}", *(f"{row[key]['perplexity'][n]:.2f}" for n in lengths)]
+            for row in seeds
+        ]
+    ratios = [
+        [
+            "segmentedAfter / fullAfter",
+            f"{row['seed']}",
+            *(f"{raw['summary'][n]['ratios'][i]:.3f}" for n in lengths),
+        ]
+        for i, row in enumerate(seeds)
+    ]
+    settings = raw["settings"]
+    return (
+        f"{origin(raw)} Config `{settings['config']}`, text `{Path(settings['text']).name}` from "
+        f"character {settings['skip']:,}; {seeds[0]['steps']} steps, {seeds[0]['tokens']:,} tokens "
+        f"for each training of the first seed.\n\n"
+        f"{table(['model and execution', 'seed', *(f'{int(n):,}' for n in lengths)], rows + ratios)}"
+    )
+
+
+SECTIONS = [
+    ("control", "Honest control: the same tokens trained with full attention", control),
+    ("control-all-long", "The same, every head of layers 1 to 29 retrieving 512 rows", control),
+    ("prefill", "Prefill: segmented against stock full attention", prefill),
+    ("step", "Training step", step),
+    ("engines", "Engines", engines),
+    ("planner", "Planner", planner),
+]
+
+
+def main() -> None:
+    parts = [
+        "# Results",
+        "",
+        "Written by `bench/report.py` from `bench/raw/`. Ratios are within one run.",
+    ]
+    for name, title, render in SECTIONS:
+        raw = read(name)
+        if raw is None:
+            continue
+        parts += ["", f"## {title}", "", render(raw)]
+        if raw.get("note"):
+            parts += ["", raw["note"]]
+    positions = RAW / "positions-positions.png"
+    if positions.exists():
+        parts += [
+            "",
+            "## Perplexity by position",
+            "",
+            f"{origin(read('positions') or {})}",
+            "",
+            "![Perplexity by position over 32,768 tokens](raw/positions-positions.png)",
+        ]
+    (RAW.parent / "RESULTS.md").write_text("\n".join(parts) + "\n")
+    print("bench/RESULTS.md", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
