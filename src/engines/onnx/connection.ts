@@ -2,30 +2,55 @@
 import { Worker } from 'node:worker_threads';
 import { LockstepError } from '../../errors.ts';
 import { builtModule } from '../../paths.ts';
-import type { Answers, FromWorker, Request, ToWorker, WorkerSetup } from './protocol.ts';
+import {
+  type Answers,
+  type FromWorker,
+  flags,
+  type Request,
+  type ToWorker,
+  type WorkerSetup,
+} from './protocol.ts';
 
 interface Waiting {
   resolve: (answer: never) => void;
   reject: (error: LockstepError) => void;
 }
 
+/** Longest that leaving the process waits for a run of the graph. */
+const patience = 30_000;
+
 export class Connection {
   readonly #worker: Worker;
+  readonly #flags: Int32Array;
+  readonly #exited: Promise<void>;
   readonly #waiting = new Map<number, Waiting>();
   #calls = 0;
   #end: LockstepError | null = null;
 
-  private constructor(worker: Worker) {
+  private constructor(worker: Worker, shared: Int32Array) {
     this.#worker = worker;
+    this.#flags = shared;
+    process.on('exit', this.#settle);
+    this.#exited = new Promise((resolve) => {
+      worker.once('exit', () => {
+        process.off('exit', this.#settle);
+        resolve();
+      });
+    });
     worker.on('message', (message: FromWorker) => this.#receive(message));
     worker.on('error', (cause) => this.#fail(crashed(cause)));
     worker.on('exit', (code) => this.#fail(crashed(new Error(`exit code ${code}`))));
   }
 
   /** Start a worker and wait until its graph is loaded. */
-  static async start(setup: WorkerSetup): Promise<Connection> {
-    const worker = new Worker(builtModule('engines/onnx/worker.js'), { workerData: setup });
-    const connection = new Connection(worker);
+  static async start(setup: Omit<WorkerSetup, 'flags'>): Promise<Connection> {
+    const shared = new Int32Array(new SharedArrayBuffer(8));
+    const worker = new Worker(builtModule('engines/onnx/worker.js'), {
+      workerData: { ...setup, flags: shared } satisfies WorkerSetup,
+      // Options of the parent (--input-type, --import) are not meant for it.
+      execArgv: [],
+    });
+    const connection = new Connection(worker, shared);
     try {
       await new Promise<void>((resolve, reject) => {
         connection.#waiting.set(0, { resolve, reject });
@@ -51,11 +76,19 @@ export class Connection {
     });
   }
 
-  /** Stop the worker; calls still waiting are refused. */
+  /** Stop the worker, after the run that it is in; calls still waiting are refused at once. */
   async close(): Promise<void> {
     this.#fail(new LockstepError('LS_ENGINE_CLOSED', 'expected an open engine, got a closed one'));
-    await this.#worker.terminate();
+    this.#worker.ref();
+    this.#worker.postMessage({ call: -1, kind: 'stop', session: 0 } satisfies ToWorker);
+    await this.#exited;
   }
+
+  /** The process leaves: let the worker come to rest first, for it is ended wherever it is. */
+  readonly #settle = (): void => {
+    Atomics.store(this.#flags, flags.stopping, 1);
+    Atomics.wait(this.#flags, flags.running, 1, patience);
+  };
 
   #receive(message: FromWorker): void {
     const waiting = this.#waiting.get(message.call);

@@ -1,7 +1,7 @@
 // One run of the step graph: tokens of an open segment in, logits out, state rows appended in place.
 import * as ort from 'onnxruntime-node';
 import type { SequenceState } from '../../state/index.ts';
-import type { WorkerSetup } from './protocol.ts';
+import { flags, type WorkerSetup } from './protocol.ts';
 
 type Feeds = Record<string, ort.Tensor>;
 
@@ -9,12 +9,14 @@ export class StepGraph {
   readonly #session: ort.InferenceSession;
   readonly #half: number;
   readonly #inputs: ReadonlySet<string>;
+  readonly #flags: Int32Array;
   /** Tensors over state buffers. A buffer that grew is another array and gets another tensor. */
   readonly #tensors = new WeakMap<Float32Array, ort.Tensor>();
 
-  private constructor(session: ort.InferenceSession, headDim: number) {
+  private constructor(session: ort.InferenceSession, setup: WorkerSetup) {
     this.#session = session;
-    this.#half = headDim / 2;
+    this.#half = setup.layout.headDim / 2;
+    this.#flags = setup.flags;
     this.#inputs = new Set(session.inputNames);
   }
 
@@ -35,7 +37,7 @@ export class StepGraph {
         },
       },
     });
-    return new StepGraph(session, setup.layout.headDim);
+    return new StepGraph(session, setup);
   }
 
   /**
@@ -70,13 +72,24 @@ export class StepGraph {
       fetches[`${group.layer}.raw_queries`] = null;
       fetches[`${group.layer}.raw_keys`] = null;
     }
-    const out = await this.#session.run(feeds, fetches);
+    const out = await this.#uninterrupted(() => this.#session.run(feeds, fetches));
     const floats = (name: string): Float32Array => (out[name] as ort.Tensor).data as Float32Array;
     state.advance(count, (layer) => ({
       queries: floats(`${layer}.raw_queries`),
       keys: floats(`${layer}.raw_keys`),
     }));
     return floats('logits');
+  }
+
+  async #uninterrupted<T>(run: () => Promise<T>): Promise<T> {
+    Atomics.store(this.#flags, flags.running, 1);
+    try {
+      if (Atomics.load(this.#flags, flags.stopping) === 1) throw new Error('the engine stops');
+      return await run();
+    } finally {
+      Atomics.store(this.#flags, flags.running, 0);
+      Atomics.notify(this.#flags, flags.running);
+    }
   }
 
   #tensor(data: Float32Array, shape: number[]): ort.Tensor {

@@ -13,7 +13,15 @@ export interface WorkerSetup {
   pieceTokens: number;
   /** Pack weights when the graph is loaded (quantized graphs need it, fp32 is slower with it). */
   prepack: boolean;
+  /** See `flags`. */
+  flags: Int32Array;
 }
+
+/**
+ * Shared between both threads. A thread that ends inside onnxruntime aborts the whole process (an
+ * exception in native code), so whoever ends the worker asks for a stop and waits until it is at rest.
+ */
+export const flags = { running: 0, stopping: 1 } as const;
 
 export type Request =
   | { kind: 'open'; session: number }
@@ -21,7 +29,8 @@ export type Request =
   | { kind: 'step'; session: number; tokens: Int32Array; rows: Rows; close: boolean }
   | { kind: 'replace'; session: number; retrieved: RetrievedRows[] }
   | { kind: 'memory'; session: number }
-  | { kind: 'close'; session: number };
+  | { kind: 'close'; session: number }
+  | { kind: 'stop'; session: 0 };
 
 export interface Stepped {
   logits: Float32Array;
@@ -37,6 +46,7 @@ export interface Answers {
   replace: null;
   memory: StateMemory;
   close: null;
+  stop: null;
 }
 
 export interface Failure {

@@ -121,6 +121,11 @@ function handle(graph: StepGraph, request: ToWorker): void {
     sessions.delete(session);
     scheduler.cancel(session, closedMeanwhile);
     reply({ call, answer: null });
+  } else if (kind === 'stop') {
+    // A piece that runs ends first; then nothing keeps the thread alive.
+    for (const open of sessions.keys()) scheduler.cancel(open, closedMeanwhile);
+    sessions.clear();
+    port.close();
   } else if (kind === 'step') {
     scheduler.add(session, new StepJob(graph, stateOf(session), request, call));
   } else if (kind === 'fork') {
