@@ -156,20 +156,15 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   }
 }
 
-/** Progress of a stage: its own lines, at most one every two seconds. */
+/** Progress of a training: one of its steps at most every five seconds. */
 let shown = 0;
 function progress(event: StageEvent): void {
-  const text = event['event'] === 'step' || event['event'] === 'progress' ? line(event) : '';
-  if (text === '' || performance.now() - shown < 2000) return;
+  if (event['event'] !== 'step' || performance.now() - shown < 5000) return;
   shown = performance.now();
-  say(`  ${text}`);
-}
-
-function line(event: StageEvent): string {
-  return Object.entries(event)
-    .filter(([key, value]) => key !== 'event' && (typeof value === 'number' || key === 'stage'))
-    .map(([key, value]) => `${key} ${typeof value === 'number' ? round(value, 4) : value}`)
-    .join('  ');
+  const number = (key: string, digits: number): string => Number(event[key]).toFixed(digits);
+  say(
+    `  step ${event['step']}   loss ${number('loss', 3)}   ${number('tokensPerSecond', 0)} tokens/s   ${number('eta', 0)} s to go`,
+  );
 }
 
 function join(before: StageEvent, after: StageEvent): Record<string, QuickstartPerplexity> {
