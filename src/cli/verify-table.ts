@@ -51,8 +51,10 @@ function notes(engine: EngineReport, colors: Paint): string[] {
   const explained = engine.retrievalMismatches - engine.unexplainedRetrievals;
   if (explained > 0) {
     out.push(
-      `  ${explained} retrieval near-tie${explained === 1 ? '' : 's'} decided otherwise: ` +
-        `gap up to ${scientific(engine.largestGap)} of |q||k|, allowed ${scientific(engine.gapBound)}`,
+      engine.gapBound === null
+        ? `  ${explained} retrieval${explained === 1 ? '' : 's'} decided otherwise: any gap passes at ${engine.precision}`
+        : `  ${explained} retrieval near-tie${explained === 1 ? '' : 's'} decided otherwise: ` +
+            `gap up to ${scientific(engine.largestGap)} of |q||k|, allowed ${scientific(engine.gapBound)}`,
     );
   }
   if (engine.firstDivergence !== null) {

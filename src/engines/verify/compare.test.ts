@@ -128,6 +128,14 @@ describe('Comparison', () => {
     });
   });
 
+  it('passes any retrieval where no bound is stated, and says so in JSON', () => {
+    const comparison = compare(rows, { tolerance: 5e-3, gap: Number.POSITIVE_INFINITY });
+    comparison.retrieval(2, 1, 0, Number.POSITIVE_INFINITY, ['a', 'b']);
+    const report = comparison.report('onnx', 'int4');
+    expect(report).toMatchObject({ ok: true, retrievalMismatches: 1, gapBound: null });
+    expect(JSON.parse(JSON.stringify(report))).toEqual(report);
+  });
+
   it('fails when an engine stopped early', () => {
     expect(compare(rows.slice(0, 2)).report('onnx', 'fp32').ok).toBe(false);
   });

@@ -25,8 +25,9 @@ export interface EngineReport {
   meanAbsDlogp: number;
   precision: string;
   tolerance: number;
-  /** Share of |q| |k| below which a deciding gap passes, and the largest gap seen, in that unit. */
-  gapBound: number;
+  /** Share of |q| |k| below which a deciding gap passes; null: any passes. */
+  gapBound: number | null;
+  /** The largest gap seen, in the same unit; the largest number where no near-tie explains it. */
   largestGap: number;
   /** Retrieval mismatches whose gap is above the bound. */
   unexplainedRetrievals: number;
@@ -141,7 +142,7 @@ export class Comparison {
       meanAbsDlogp: this.#values === 0 ? 0 : finite(this.#sum / this.#values),
       precision,
       tolerance: this.#limits.tolerance,
-      gapBound: this.#limits.gap,
+      gapBound: Number.isFinite(this.#limits.gap) ? this.#limits.gap : null,
       largestGap: this.#largestGap,
       unexplainedRetrievals: this.#unexplained,
       worst: this.#worst,

@@ -6,7 +6,8 @@ export interface Limits {
   /**
    * A retrieval mismatch passes where the trainer's deciding gap is at most this share of the
    * largest |q| |k| that was compared. A hidden state off by a share e moves a score by up to
-   * 2 e |q| |k|; float32 leaves e near 1e-4 at the very worst after tens of layers.
+   * 2 e |q| |k|; float32 leaves e near 1e-4 at the very worst after tens of layers. Infinity: any
+   * passes (int4 moves scores further than any near-tie).
    */
   gap: number;
 }
@@ -16,8 +17,9 @@ const table: Readonly<Record<string, Limits>> = {
   'torch float64': { tolerance: 1e-3, gap: 2e-4 },
   'torch bf16': { tolerance: 1, gap: 5e-2 },
   'onnx fp32': { tolerance: 5e-3, gap: 2e-4 },
-  'onnx int8': { tolerance: 2, gap: 1e-1 },
-  'onnx int4': { tolerance: 8, gap: 3e-1 },
+  // Measured on SmolLM2-135M, 600 tokens of Paradise Lost: 0.91 and 7.9 nats at most.
+  'onnx int8': { tolerance: 2, gap: 2e-2 },
+  'onnx int4': { tolerance: 12, gap: Number.POSITIVE_INFINITY },
 };
 
 /** The stated limits of an engine and precision; those of float32 for one that is not listed. */

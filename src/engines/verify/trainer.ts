@@ -116,7 +116,8 @@ export class Judge {
   }
 
   /**
-   * The deciding gap of `other` at boundary `at`, in units of the largest |q| |k| compared.
+   * The deciding gap of `other` at boundary `at`, in units of the largest |q| |k| compared;
+   * infinity where no near-tie explains it.
    *
    * @param head counts the layer's long heads from 0
    */
@@ -137,6 +138,7 @@ export class Judge {
         other: Array.from(other),
       },
     );
+    if (gap === Number.MAX_VALUE) return Number.POSITIVE_INFINITY;
     return scale > 0 ? gap / scale : gap;
   }
 
