@@ -48,7 +48,9 @@ try {
   for (const name of named.length > 0 ? named : Object.keys(suites)) {
     say(`── ${name}`);
     const [command, args] = suites[name];
-    const code = await attached(command, args, { env: { ...process.env, PYTHON_BIN: venvPython } });
+    const code = await attached(command, args, {
+      env: { ...process.env, PYTHON_BIN: venvPython, OMP_WAIT_POLICY: 'PASSIVE' },
+    });
     if (code !== 0) process.exit(code);
   }
   process.exitCode = await attached(venvPython, ['bench/report.py']);

@@ -6,7 +6,7 @@ import { setup } from './setup/index.mjs';
 
 const filter = process.argv.slice(2);
 const local = (name) => path.join(root, 'node_modules', name);
-const env = { ...process.env, INIT_CWD: root, PYTHON_BIN: venvPython };
+const env = { ...process.env, INIT_CWD: root, PYTHON_BIN: venvPython, OMP_WAIT_POLICY: 'PASSIVE' };
 
 const steps = [
   ['types', process.execPath, [local('typescript/bin/tsc'), '--noEmit']],

@@ -233,15 +233,15 @@ class State:
             pooled = [g for g in groups if g.group.pooled]
             chosen = torch.as_tensor(chosen, dtype=torch.int64)
             size = pooled[0].pool_k.n if pooled else 0
+            rows = min(self.spec.retrieval_size, size)
             if (
                 not pooled
-                or chosen.dim() != 2
-                or len(chosen) != len(pooled[0].group.kv)
+                or chosen.shape != (len(pooled[0].group.kv), rows)
                 or (chosen.numel() and (int(chosen.min()) < 0 or int(chosen.max()) >= size))
             ):
                 raise LockstepError(
                     "LS_STATE_POSITIONS",
-                    f"expected a list of pool positions in 0..{size - 1} for each long head of a "
+                    f"expected {rows} pool positions in 0..{size - 1} for each long head of a "
                     f"retrieval layer, got shape {tuple(chosen.shape)} for layer {layer}",
                     "pass the positions that another runtime retrieved at the same boundary",
                 )

@@ -122,6 +122,8 @@ describe('pythonEnvironment', () => {
   it('puts the package first on PYTHONPATH and keeps what was there', () => {
     const env = pythonEnvironment({ PYTHONPATH: '/mine' }, ['/extra']);
     expect(env['PYTHONPATH']).toBe(['/extra', pythonRoot, '/mine'].join(path.delimiter));
+    expect(pythonEnvironment({})['OMP_WAIT_POLICY']).toBe('PASSIVE');
+    expect(pythonEnvironment({ OMP_WAIT_POLICY: 'ACTIVE' })['OMP_WAIT_POLICY']).toBe('ACTIVE');
     expect(pythonEnvironment({})['PYTHONPATH']).toBe(pythonRoot);
   });
 });
