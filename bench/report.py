@@ -61,7 +61,7 @@ def step(raw: dict) -> str:
         f"{origin(raw)} {raw['tokens']:,} tokens, {raw['threads']} threads.\n\n"
         f"{table(['case', 'forward and backward', 'peak extra'], rows)}\n\n"
         f"K=1 takes {ratios['K1/K0']:.2f} of K=0 and {ratios['K1/full']:.2f} of full-attention "
-        f"training. Peak at 64 segments of {memory['segmentTokens']} tokens over the peak at 8, the "
+        f"training. Peak at 64 segments of {memory['segmentTokens']} tokens over that at 8, the "
         f"pool aside: {memory['ratio']:.3f}."
     )
 
@@ -131,11 +131,12 @@ def control(raw: dict) -> str:
         for i, row in enumerate(seeds)
     ]
     settings = raw["settings"]
+    head = ["model and execution", "seed", *(f"{int(n):,}" for n in lengths)]
     return (
         f"{origin(raw)} Config `{settings['config']}`, text `{Path(settings['text']).name}` from "
         f"character {settings['skip']:,}; {seeds[0]['steps']} steps, {seeds[0]['tokens']:,} tokens "
         f"for each training of the first seed.\n\n"
-        f"{table(['model and execution', 'seed', *(f'{int(n):,}' for n in lengths)], rows + ratios)}"
+        f"{table(head, rows + ratios)}"
     )
 
 

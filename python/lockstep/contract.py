@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import rfc8785
 
 from .errors import LockstepError
@@ -100,7 +100,7 @@ def _read_document(folder: Path) -> dict[str, Any]:
         ) from error
     problem = jsonschema.exceptions.best_match(_validator().iter_errors(document))
     if problem is None:
-        return document  # type: ignore[no-any-return]
+        return document
     field = ""
     for step in problem.absolute_path:
         field += f"[{step}]" if isinstance(step, int) else f".{step}" if field else str(step)

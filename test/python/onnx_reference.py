@@ -1,8 +1,9 @@
 """What test/onnx.test.ts needs of Python: tiny checkpoints, and the trainer's numbers for them.
 
 ``make`` reads ``[{"dir", "architecture", ...options of tiny.tiny}]`` from stdin and writes Hugging
-Face directories. ``export`` reads export jobs. ``run`` reads ``[{"dir", "out", "ids", "boundaries"}]``, writes log-probabilities
-[T, V] as raw float32 to ``out`` and prints what each boundary retrieved.
+Face directories. ``export`` reads export jobs. ``run`` reads
+``[{"dir", "out", "ids", "boundaries"}]``, writes log-probabilities [T, V] as raw float32 to ``out``
+and prints what each boundary retrieved.
 """
 
 from __future__ import annotations

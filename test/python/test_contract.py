@@ -67,7 +67,8 @@ def test_reads_what_node_wrote(checkpoint: Path) -> None:
 
 def test_training_is_not_part_of_what_was_agreed(checkpoint: Path) -> None:
     before = contract.read(checkpoint).digest
-    edit(checkpoint, lambda d: d.update(trained={"steps": 2, "tokens": 9}, training={"truncation": 3}))
+    trained = {"trained": {"steps": 2, "tokens": 9}, "training": {"truncation": 3}}
+    edit(checkpoint, lambda d: d.update(trained))
     assert contract.read(checkpoint).digest == before
 
 
@@ -108,7 +109,11 @@ def _set(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_a_contract_edited_by_hand(
-    checkpoint: Path, change: Callable[[dict[str, Any]], None], seal: bool, code: str, field: str | None
+    checkpoint: Path,
+    change: Callable[[dict[str, Any]], None],
+    seal: bool,
+    code: str,
+    field: str | None,
 ) -> None:
     edit(checkpoint, change, seal=seal)
     error = refused(checkpoint)

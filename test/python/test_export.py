@@ -1,4 +1,4 @@
-"""Exported graphs against transformers, quantized weights against their bounds, and atomic export."""
+"""Exported graphs against transformers, quantized weights against bounds, and atomic export."""
 
 from __future__ import annotations
 

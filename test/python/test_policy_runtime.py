@@ -1,4 +1,4 @@
-"""The policy's engine in Python: threads, forks, batches, and the planner's rule against the oracle."""
+"""The policy's engine in Python: threads, forks, batches; the planner's rule against the oracle."""
 
 from __future__ import annotations
 

@@ -118,7 +118,15 @@ def test_replaced_retrievals_are_used(model: Model) -> None:
 
 @pytest.mark.parametrize(
     "positions",
-    [{0: [[0]]}, {9: [[0]]}, {2: [[0, 99]]}, {2: [[-1]]}, {1: [[0, 1]]}, {2: [0, 1]}, {2: [[0, 1]]}],
+    [
+        {0: [[0]]},
+        {9: [[0]]},
+        {2: [[0, 99]]},
+        {2: [[-1]]},
+        {1: [[0, 1]]},
+        {2: [0, 1]},
+        {2: [[0, 1]]},
+    ],
 )
 def test_positions_must_fit_the_pool(model: Model, positions: dict) -> None:
     state = model.state()
