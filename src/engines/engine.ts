@@ -1,5 +1,8 @@
 // One interface for everything that can run a segment.
 import type { Contract } from '../contract/schema.ts';
+import type { Retrieved, SessionMemory } from '../state/sequence.ts';
+
+export type { Retrieved, SessionMemory };
 
 /** Which logit rows a step returns: none, the last token's, or one per token. */
 export type Rows = 'none' | 'last' | 'all';
@@ -11,13 +14,6 @@ export interface StepOptions {
   close: boolean;
 }
 
-/** What was chosen from one long layer's pool at a boundary (SEMANTICS.md 4). */
-export interface Retrieved {
-  layer: number;
-  /** Per long KV head of the layer (ascending): pool positions, ascending. Token position = pool position + A. */
-  positions: Int32Array[];
-}
-
 export interface StepResult {
   /** [rows, vocabulary], row-major float32. Empty for `rows: 'none'`. */
   logits: Float32Array;
@@ -25,19 +21,6 @@ export interface StepResult {
   rows: number;
   /** Set when the step closed a segment: its end e_i and what the next segment will see. */
   boundary: { at: number; retrieved: Retrieved[] } | null;
-}
-
-/** Bytes a session holds between steps, by part. */
-export interface SessionMemory {
-  sinks: number;
-  carry: number;
-  pool: number;
-  retrieved: number;
-  /** The open segment's own keys and values (and recent queries). */
-  open: number;
-  total: number;
-  /** What a full-attention KV cache of the same tokens would hold. */
-  fullAttention: number;
 }
 
 export interface EngineSession {

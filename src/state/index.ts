@@ -8,7 +8,7 @@ export { type Angles, anglesOf, type Rotation, rotateRows } from './rotation.ts'
 export { RowBuffer } from './rows.ts';
 export {
   type RawRows,
-  type RetrievedRows,
+  type Retrieved,
   SequenceState,
-  type StateMemory,
+  type SessionMemory,
 } from './sequence.ts';

@@ -5,21 +5,23 @@ import { GroupState } from './group.ts';
 import type { Layout } from './layout.ts';
 import { type Angles, anglesOf, type Rotation } from './rotation.ts';
 
-/** What one long layer retrieved at a boundary. */
-export interface RetrievedRows {
+/** What was chosen from one long layer's pool at a boundary (SEMANTICS.md 4). */
+export interface Retrieved {
   layer: number;
-  /** Per long head: pool positions, ascending. */
+  /** Per long KV head of the layer (ascending): pool positions, ascending. Token = position + A. */
   positions: Int32Array[];
 }
 
-/** Bytes that a sequence holds, by part. */
-export interface StateMemory {
+/** Bytes that a sequence holds between steps, by part. */
+export interface SessionMemory {
   sinks: number;
   carry: number;
   pool: number;
   retrieved: number;
+  /** The open segment's own keys and values (and recent queries). */
   open: number;
   total: number;
+  /** What a full-attention KV cache of the same tokens would hold. */
   fullAttention: number;
 }
 
@@ -90,7 +92,7 @@ export class SequenceState {
    *
    * @throws LS_STATE_EMPTY when it has no tokens
    */
-  close(): RetrievedRows[] {
+  close(): Retrieved[] {
     if (this.openLength === 0) {
       throw new LockstepError(
         'LS_STATE_EMPTY',
@@ -98,7 +100,7 @@ export class SequenceState {
         { mend: 'Step at least one token before closing.' },
       );
     }
-    const retrieved: RetrievedRows[] = [];
+    const retrieved: Retrieved[] = [];
     for (const state of this.groups) {
       const positions = state.close({ start: this.start, end: this.position });
       if (positions !== null) retrieved.push({ layer: state.group.layer, positions });
@@ -112,7 +114,7 @@ export class SequenceState {
    *
    * @throws LS_STATE_OPEN once the next segment has tokens; LS_STATE_POSITIONS when they do not fit
    */
-  replaceRetrieved(retrieved: readonly RetrievedRows[]): void {
+  replaceRetrieved(retrieved: readonly Retrieved[]): void {
     if (this.openLength > 0 || this.position === 0) {
       throw new LockstepError(
         'LS_STATE_OPEN',
@@ -140,7 +142,7 @@ export class SequenceState {
     for (const { state, positions } of chosen) state.retrieve(positions, this.position);
   }
 
-  memory(): StateMemory {
+  memory(): SessionMemory {
     const { kvHeads, headDim, layers } = this.layout;
     const fullAttention = this.position * layers * kvHeads * headDim * 2 * 4;
     const sum = { sinks: 0, carry: 0, pool: 0, retrieved: 0, open: 0 };

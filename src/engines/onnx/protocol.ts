@@ -1,5 +1,5 @@
 // What the engine and its worker thread say to each other.
-import type { Layout, RetrievedRows, Rotation, StateMemory } from '../../state/index.ts';
+import type { Layout, Retrieved, Rotation, SessionMemory } from '../../state/index.ts';
 import type { Rows } from '../engine.ts';
 
 /** How a worker is started. */
@@ -27,7 +27,7 @@ export type Request =
   | { kind: 'open'; session: number }
   | { kind: 'fork'; session: number; from: number }
   | { kind: 'step'; session: number; tokens: Int32Array; rows: Rows; close: boolean }
-  | { kind: 'replace'; session: number; retrieved: RetrievedRows[] }
+  | { kind: 'replace'; session: number; retrieved: Retrieved[] }
   | { kind: 'memory'; session: number }
   | { kind: 'close'; session: number }
   | { kind: 'stop'; session: 0 };
@@ -35,7 +35,7 @@ export type Request =
 export interface Stepped {
   logits: Float32Array;
   rows: number;
-  boundary: { at: number; retrieved: RetrievedRows[] } | null;
+  boundary: { at: number; retrieved: Retrieved[] } | null;
 }
 
 /** What a request is answered with, by its kind. */
@@ -44,7 +44,7 @@ export interface Answers {
   fork: null;
   step: Stepped;
   replace: null;
-  memory: StateMemory;
+  memory: SessionMemory;
   close: null;
   stop: null;
 }
