@@ -36,18 +36,16 @@ def prefill(raw: dict) -> str:
     rows = []
     for count in sorted({row["tokens"] for row in raw["rows"]}):
         own, full = cases[count, "segmented"], cases.get((count, "full"))
-        rows.append(
-            [
-                f"{count:,}",
-                f"{own['seconds']:.1f} s",
-                f"{full['seconds']:.1f} s" if full else "not run",
-                f"{own['seconds'] / full['seconds']:.2f}" if full else "",
-                mib(own["peakExtraBytes"]),
-                mib(full["peakExtraBytes"]) if full else "not run",
-                f"{own['peakExtraBytes'] / full['peakExtraBytes']:.2f}" if full else "",
-            ]
-        )
-    head = ["tokens", "segmented", "full attention", "ratio", "peak extra", "full", "ratio"]
+        cells = [f"{count:,}"]
+        for key, show in (
+            ("seconds", lambda x: f"{x:.1f} s"),
+            ("cpuSeconds", lambda x: f"{x:.1f} s"),
+            ("peakExtraBytes", mib),
+        ):
+            cells.append(f"{show(own[key])} / {show(full[key]) if full else 'not run'}")
+            cells.append(f"{own[key] / full[key]:.2f}" if full else "")
+        rows.append(cells)
+    head = ["tokens", "wall: segmented / full", "ratio", "CPU time", "ratio", "peak extra", "ratio"]
     return f"{origin(raw)} {raw['threads']} threads.\n\n{table(head, rows)}"
 
 
