@@ -6,7 +6,7 @@ Every case is a process of its own, so that a peak belongs to one case: the resi
 weights are loaded (and one short warm-up) is subtracted from the highest one seen during the run.
 Full attention is transformers' own SDPA path filling its own KV cache; segmented execution keeps
 what a server keeps (sinks, carry, pool, retrieved rows). Neither computes logits but the last row.
-CPU seconds are taken beside the wall clock: they hardly change when something else uses the machine.
+CPU seconds stand beside the wall clock: they hardly change when something else runs as well.
 """
 
 from __future__ import annotations
