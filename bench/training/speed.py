@@ -4,7 +4,8 @@ usage: python bench/training/speed.py [--checkpoint DIR] [--tokens 2048] [--repe
 
 Forward and backward of one sequence of real text; the optimizer, which is the same for all, is left
 out. Every case is a process of its own. Times are the median of --repeat runs after a warm-up, in
-turns (K = 0, K = 1, full, K = 0, ...) so that a slow minute of the machine falls on all of them.
+turns (K = 0, K = 1, full, K = 0, ...) so that a slow minute of the machine falls on all of them;
+CPU time stands beside the wall clock, for machines that are shared.
 Peak memory is the highest resident set beyond weights and gradients. The cases `64 segments` and
 `8 segments` use sequences of 64 and 8 segments of --segment tokens: their peaks, the pool's own
 bytes subtracted, show that memory does not grow with the number of segments.
@@ -62,10 +63,10 @@ def serve(args: argparse.Namespace, case: str) -> None:
     one(model, case, ids[:64], [])
     before = peak_bytes()
     for _ in sys.stdin:
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         one(model, case, ids, cuts)
-        seconds = time.perf_counter() - began
-        print(json.dumps({"seconds": seconds, "peak": peak_bytes() - before}), flush=True)
+        row = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+        print(json.dumps({**row, "peak": peak_bytes() - before}), flush=True)
 
 
 def grow(args: argparse.Namespace, segments: int) -> None:
@@ -104,6 +105,7 @@ def timings(args: argparse.Namespace) -> dict:
     return {
         case: {
             "seconds": statistics.median(r["seconds"] for r in rows),
+            "cpuSeconds": statistics.median(r["cpu"] for r in rows),
             "all": [r["seconds"] for r in rows],
             "peakExtraBytes": rows[-1]["peak"],
         }
@@ -145,8 +147,9 @@ def main() -> None:
 
     times = timings(args)
     ratios = {
-        "K1/K0": times["K1"]["seconds"] / times["K0"]["seconds"],
-        "K1/full": times["K1"]["seconds"] / times["full"]["seconds"],
+        f"{a}/{b}{unit}": times[a][key] / times[b][key]
+        for key, unit in (("seconds", ""), ("cpuSeconds", " (CPU time)"))
+        for a, b in (("K1", "K0"), ("K1", "full"))
     }
     result = {"tokens": args.tokens, "threads": args.threads, "cases": times, "ratios": ratios}
     result["memory"] = growth(args)
