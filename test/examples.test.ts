@@ -44,8 +44,8 @@ describe('examples', () => {
   }, 240_000);
 
   test('training through an npm script, in a project that only depends on lockstep', async () => {
-    // Beside the clone's .lockstep, as the config's relative paths expect, but its own node_modules.
-    const project = path.join(packageRoot, '.lockstep', 'example-project', path.basename(scratch));
+    // Two folders below the root, as the config's relative paths expect, with its own node_modules.
+    const project = path.join(packageRoot, '.lockstep', path.basename(scratch));
     cpSync(example('npm-training'), project, { recursive: true });
     const env = { ...process.env, npm_config_loglevel: 'error' };
     try {
