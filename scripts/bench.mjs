@@ -1,6 +1,6 @@
 // npm run bench [-- SUITE …]: runs the suites (all by default, hours on two cores) and writes what they
 // measured to bench/raw/; bench/RESULTS.md is written from there. Needs the quickstart's checkpoint.
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { attached, report, root, SetupError, say, venvPython, work } from './lib.mjs';
 import { setup } from './setup/index.mjs';
@@ -45,6 +45,7 @@ try {
       'run npm start -- --exit --json first.',
     );
   }
+  mkdirSync(path.join(root, 'bench', 'raw'), { recursive: true });
   for (const name of named.length > 0 ? named : Object.keys(suites)) {
     say(`── ${name}`);
     const [command, args] = suites[name];

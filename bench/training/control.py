@@ -25,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -74,7 +75,8 @@ def by_position(nll: list[float]) -> list[list[float]]:
 
 
 def measure(model, ids: list[int], args: argparse.Namespace, segmented: bool) -> dict:
-    most = args.positions if segmented else args.full_positions
+    far = args.positions if segmented else min(args.positions, args.full_positions)
+    most = far if far > max(args.lengths) else 0
     count = max(max(args.lengths), min(most, len(ids)))
     began = time.time()
     nll = losses(model, ids[:count], segmented)
@@ -82,7 +84,7 @@ def measure(model, ids: list[int], args: argparse.Namespace, segmented: bool) ->
     return out | ({"positions": by_position(nll)} if most > max(args.lengths) else {})
 
 
-def run(args: argparse.Namespace) -> dict:
+def run(args: argparse.Namespace) -> Iterator[dict]:
     import lockstep
     import torch
     from lockstep.loader import load_module
@@ -120,8 +122,8 @@ def run(args: argparse.Namespace) -> dict:
             "fullTrainedSegmented": measure(other, ids, args, True),
         }
         rows.append(row)
-        print(json.dumps({**row, **before}, indent=1), file=sys.stderr)
-    return {"before": before, "seeds": rows, "summary": summary(rows, args.lengths)}
+        # After every seed: hours of work must not hang on the last one.
+        yield {"before": before, "seeds": rows, "summary": summary(rows, args.lengths)}
 
 
 def summary(rows: list[dict], lengths: list[int]) -> dict:
@@ -196,11 +198,12 @@ def main() -> None:
     args = parser.parse_args()
     from machine import RAW, header, write_raw
 
-    result = run(args)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     for key in ("config", "model", "text"):
         settings[key] = str(Path(settings[key]).resolve().relative_to(ROOT))
-    write_raw(args.name, {**header("npm run bench -- control"), "settings": settings, **result})
+    head = {**header("npm run bench -- control"), "settings": settings}
+    for result in run(args):
+        write_raw(args.name, {**head, **result})
     if args.positions > max(args.lengths):
         plot(result, RAW / f"{args.name}-positions.png")
     print(json.dumps(result["summary"], indent=1))
