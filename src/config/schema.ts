@@ -1,17 +1,10 @@
 // What lockstep.config.ts may say, and how a config that says something else is reported.
 import { z } from 'zod';
+import { count, positive } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import type { Policy } from '../policies/policy.ts';
 import { trainingSchema } from './training.ts';
 
-const count = z
-  .int()
-  .min(0)
-  .max(2 ** 31 - 1);
-const positive = z
-  .int()
-  .min(1)
-  .max(2 ** 31 - 1);
 const patterns = z.array(z.string().min(1)).min(1);
 /** Heads and layers: from 0, each once; kept in ascending order. */
 const indices = z

@@ -2,11 +2,12 @@
 import { z } from 'zod';
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lowercase hexadecimal digits');
-const count = z
+/** Integers that every runtime holds alike: quickjs cuts those of 2^31 and more. */
+export const count = z
   .int()
   .min(0)
   .max(2 ** 31 - 1);
-const positive = z
+export const positive = z
   .int()
   .min(1)
   .max(2 ** 31 - 1);
