@@ -2,22 +2,14 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import type { Loader, Plugin } from 'esbuild';
+import type { Plugin } from 'esbuild';
+import { codeLoaders } from '../contract/loaders.ts';
 
 const here = fileURLToPath(import.meta.url);
 /** This package runs from src/*.ts (tests) or dist/*.js. */
 const extension = path.extname(here);
 const policies = path.join(path.dirname(here), '..', 'policies', `index${extension}`);
 const define = path.join(path.dirname(here), `define${extension}`);
-
-const loaders: Readonly<Record<string, Loader>> = {
-  '.ts': 'ts',
-  '.mts': 'ts',
-  '.cts': 'ts',
-  '.js': 'js',
-  '.mjs': 'js',
-  '.cjs': 'js',
-};
 
 /**
  * Resolve `lockstep` and `lockstep/policies` to this package from wherever the importer lives, through
@@ -42,7 +34,7 @@ export function configPlugin(): Plugin {
         if (!source.includes('import.meta')) return undefined;
         return {
           contents: withOwnMeta(source, file),
-          loader: loaders[path.extname(file)] ?? 'ts',
+          loader: codeLoaders[path.extname(file)] ?? 'ts',
           resolveDir: path.dirname(file),
         };
       });

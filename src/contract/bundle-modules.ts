@@ -10,6 +10,7 @@ import {
   transform,
 } from 'esbuild';
 import { LockstepError } from '../errors.ts';
+import { codeLoaders } from './loaders.ts';
 
 export interface ModuleNames {
   /** Stable name (`policy:speaker.ts`) to the absolute path of the file. */
@@ -22,15 +23,7 @@ export interface ModuleNames {
 const ownRoot = path.dirname(import.meta.dirname);
 const ownExtension = path.extname(import.meta.filename);
 
-const loaders: Readonly<Record<string, Loader>> = {
-  '.ts': 'ts',
-  '.mts': 'ts',
-  '.cts': 'ts',
-  '.js': 'js',
-  '.mjs': 'js',
-  '.cjs': 'js',
-  '.json': 'json',
-};
+const loaders: Readonly<Record<string, Loader>> = { ...codeLoaders, '.json': 'json' };
 
 /** esbuild plugin that resolves as usual, but gives every file a stable name. */
 export function bundlePlugin(names: ModuleNames): Plugin {
