@@ -2,6 +2,9 @@
 import { LockstepError } from '../errors.ts';
 import { type Sampled, Sampler, type SamplingOptions } from './sampling.ts';
 import type { Ran, RunOptions, Sequence } from './sequence.ts';
+import { StoppedText, type TextDecoder } from './stops.ts';
+
+export type { TextDecoder };
 
 export interface GenerateRequest extends SamplingOptions, Pick<RunOptions, 'pieceTokens'> {
   /** At least one id. */
@@ -12,13 +15,6 @@ export interface GenerateRequest extends SamplingOptions, Pick<RunOptions, 'piec
   /** The generation ends with one of these ids; its text is not part of the answer. */
   stopIds?: Iterable<number>;
   signal?: AbortSignal | undefined;
-}
-
-/** Turns ids into text as they come; characters may span ids. */
-export interface TextDecoder {
-  push(id: number): string;
-  /** What was held back. */
-  end(): string;
 }
 
 export type GenerateEvent =
@@ -47,7 +43,7 @@ export async function* generate(
   const { pieceTokens } = request;
   const run = { signal, ...(pieceTokens === undefined ? {} : { pieceTokens }) };
   if (request.prompt.length === 0) throw new RangeError('expected a prompt of at least one token');
-  let held = '';
+  const text = new StoppedText(decoder, stop);
   let next: ArrayLike<number> = request.prompt;
   for (let count = 0; count < request.maxTokens; count++) {
     let logits: Float32Array = new Float32Array(0);
@@ -60,21 +56,16 @@ export async function* generate(
     const sampled = sampler.sample(logits);
     if (!Number.isFinite(sampled.logprob)) throw notNumbers(sequence.position);
     const ends = stopIds.has(sampled.id);
-    held += ends ? decoder.end() : decoder.push(sampled.id);
-    const found = firstStop(held, stop);
-    const sure = found >= 0 ? found : ends ? held.length : sureLength(held, stop);
-    yield { type: 'token', text: held.slice(0, sure), ...sampled };
-    held = held.slice(sure);
-    if (ends || found >= 0) {
+    const { text: sure, stopped } = ends ? text.end() : text.push(sampled.id);
+    yield { type: 'token', text: sure, ...sampled };
+    if (ends || stopped) {
       yield { type: 'end', reason: 'stop', text: '' };
       return;
     }
     next = [sampled.id];
   }
-  const rest = held + decoder.end();
-  const found = firstStop(rest, stop);
-  if (found < 0) yield { type: 'end', reason: 'length', text: rest };
-  else yield { type: 'end', reason: 'stop', text: rest.slice(0, found) };
+  const rest = text.end();
+  yield { type: 'end', reason: rest.stopped ? 'stop' : 'length', text: rest.text };
 }
 
 function notNumbers(position: number): LockstepError {
@@ -83,22 +74,4 @@ function notNumbers(position: number): LockstepError {
     `expected finite logits, got NaN after token ${position - 1}`,
     { mend: 'Check the weights: a training may have diverged. lockstep verify says where.' },
   );
-}
-
-/** Where the earliest stop string begins, or -1. */
-function firstStop(text: string, stops: readonly string[]): number {
-  const found = stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
-  return found.length === 0 ? -1 : Math.min(...found);
-}
-
-/** How much of `text` no stop string can begin in any more. */
-function sureLength(text: string, stops: readonly string[]): number {
-  let sure = text.length;
-  for (const stop of stops) {
-    const longest = Math.min(stop.length - 1, text.length);
-    for (let size = longest; size > text.length - sure; size--) {
-      if (stop.startsWith(text.slice(text.length - size))) sure = text.length - size;
-    }
-  }
-  return sure;
 }

@@ -2,21 +2,20 @@
 import type { Request, Response } from 'express';
 import type { Logger } from 'pino';
 import type { Contract } from '../contract/schema.ts';
-import type { Engine } from '../engines/engine.ts';
+import type { Run, RunEvent, Runner, RunRequest } from '../engines/runner.ts';
 import type { PlannerSource } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
-import { HttpError, isEngineLost, toHttpError } from './errors.ts';
+import { HttpError, toHttpError } from './errors.ts';
 import type { Gate } from './gate.ts';
 import type { Metrics, Outcome } from './metrics.ts';
-import type { FinishReason, Reply, SampledToken, Usage } from './reply.ts';
-import { type Run, type RunEvent, type RunRequest, run } from './run.ts';
+import type { Reply, SampledToken, Usage, WholeChoice } from './reply.ts';
 import { EventStream, type EventStreamOptions } from './sse.ts';
 import { TokenShow } from './tokens.ts';
 import { spansOf, type Trace } from './trace.ts';
 
 /** What generations share. */
 export interface Workshop {
-  engine: Engine;
+  runner: Runner;
   tokenizer: Tokenizer;
   source: PlannerSource;
   gate: Gate;
@@ -24,8 +23,6 @@ export interface Workshop {
   log: Logger;
   /** Aborts when the server's patience with running generations ends. */
   closing: AbortSignal;
-  /** Called when the engine turns out to be gone. */
-  onEngineLost(): void;
   stream: EventStreamOptions;
 }
 
@@ -58,12 +55,15 @@ export async function answer(
   // The socket may have closed while the body was being tokenized.
   if (request.socket.destroyed) gone.abort();
   const signal = AbortSignal.any([gone.signal, shop.closing]);
+  const health = shop.runner.health();
+  // What was asked for is known to fail: say so at once instead of after a wait in the queue.
+  if (!health.ready && health.error !== undefined) throw health.error;
   const release = await shop.gate.acquire(gone.signal);
   let stream: EventStream | null = null;
   const count = new Tally(job, shop, response);
   try {
     signal.throwIfAborted();
-    const running = await run(job.run, shop, signal);
+    const running = await shop.runner.run(job.run, signal);
     count.memory = running.memory;
     if (job.stream) {
       stream = new EventStream(response, shop.stream);
@@ -78,7 +78,6 @@ export async function answer(
       return;
     }
     count.end('error');
-    if (isEngineLost(error)) shop.onEngineLost();
     const known = shop.closing.aborted ? shutDown() : toHttpError(error);
     if (stream === null) throw known;
     shop.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');
@@ -91,17 +90,22 @@ export async function answer(
 }
 
 async function whole(response: Response, { events }: Run, job: Job, count: Tally): Promise<void> {
-  let text = '';
-  const tokens: SampledToken[] = [];
-  let reason: FinishReason = 'length';
+  type Growing = { parts: string[]; tokens: SampledToken[]; reason: WholeChoice['reason'] };
+  const growing = Array.from(
+    { length: job.run.extra?.n ?? 1 },
+    (): Growing => ({ parts: [], tokens: [], reason: 'length' }),
+  );
   for await (const event of events) {
     await count.see(event);
-    if (event.type === 'token') tokens.push(event);
-    if (event.type !== 'ran') text += event.text;
-    if (event.type === 'end') reason = event.reason;
+    const mine = growing[event.choice];
+    if (event.type === 'ran' || mine === undefined) continue;
+    mine.parts.push(event.text);
+    if (event.type === 'token') mine.tokens.push(event);
+    else mine.reason = event.reason;
   }
-  count.end(reason);
-  response.json(job.reply.whole(text, tokens, reason, count.usage));
+  const choices = growing.map(({ parts, ...rest }) => ({ text: parts.join(''), ...rest }));
+  count.end(choices[0]?.reason ?? 'length');
+  response.json(job.reply.whole(choices, count.usage));
 }
 
 async function streamed(
@@ -118,23 +122,31 @@ async function streamed(
       ...(job.includeUsage ? { usage: null } : {}),
       ...more,
     });
-  const opening = reply.opening();
-  if (opening !== null) await send([opening]);
+  const choices = job.run.extra?.n ?? 1;
+  for (let choice = 0; choice < choices; choice++) {
+    const opening = reply.opening(choice);
+    if (opening !== null) await send([opening]);
+  }
   const tracer = job.trace ? new Tracer(shop) : null;
+  let open = choices;
   for await (const event of events) {
     const memory = await count.see(event, tracer !== null);
+    const { choice } = event;
     if (event.type === 'ran') {
       tracer?.ran(event, memory);
       // A long prompt is told of as it runs; afterwards every token's own chunk tells.
       if (tracer !== null && event.prompt) await send([], tracer.take());
     } else if (event.type === 'token') {
-      if (event.text !== '' || job.run.logprobs !== null || tracer !== null) {
-        await send([reply.delta(event.text, [event])], tracer?.take());
+      const delta = reply.delta(choice, event.text, [event]);
+      if (delta !== null || tracer !== null) {
+        await send(delta === null ? [] : [delta], tracer?.take());
       }
     } else {
-      if (event.text !== '') await send([reply.delta(event.text, [])]);
-      count.end(event.reason);
-      await send([reply.closing(event.reason)], tracer?.take());
+      const delta = event.text === '' ? null : reply.delta(choice, event.text, []);
+      if (delta !== null) await send([delta]);
+      open -= 1;
+      if (open === 0) count.end(event.reason);
+      await send([reply.closing(choice, event.reason)], tracer?.take());
     }
   }
   if (job.includeUsage) await stream.send({ ...reply.chunk([]), usage: count.usage });
@@ -170,7 +182,8 @@ class Tracer {
     if (event.boundary === null) return;
     const { carry, heads } = this.#contract;
     trace.cut = event.boundary.at;
-    trace.retrieved = spansOf(event.boundary.retrieved, carry.sinks, heads.long);
+    trace.retrieved =
+      event.boundary.retrieved && spansOf(event.boundary.retrieved, carry.sinks, heads.long);
     trace.segment = { index: trace.segment.index + 1, start: event.boundary.at, length: 0 };
   }
 
@@ -187,9 +200,12 @@ class Tally {
   readonly #shop: Workshop;
   readonly #response: Response;
   readonly #since = performance.now();
-  #last: number | null = null;
+  /** When each choice's last token came. */
+  readonly #last: number[] = [];
+  readonly #segmentStart: number[] = [];
   #completion = 0;
-  #segmentStart = 0;
+  /** The prompt's last boundary: where the open segment of every choice begins. */
+  #promptEnd = 0;
   #memoryIn = 0;
   #outcome: Outcome | null = null;
   /** The session's, once there is one. */
@@ -215,9 +231,10 @@ class Tally {
     const { metrics } = this.#shop;
     if (event.type === 'token') {
       const now = performance.now();
-      if (this.#last === null) metrics.firstToken.observe((now - this.#since) / 1000);
-      else metrics.interToken.observe((now - this.#last) / 1000);
-      this.#last = now;
+      const last = this.#last[event.choice];
+      if (last !== undefined) metrics.interToken.observe((now - last) / 1000);
+      else if (event.choice === 0) metrics.firstToken.observe((now - this.#since) / 1000);
+      this.#last[event.choice] = now;
       this.#completion += 1;
       metrics.tokens.inc({ kind: 'completion' });
     }
@@ -225,8 +242,10 @@ class Tally {
     if (event.prompt) metrics.tokens.inc({ kind: 'prompt' }, event.tokens.length);
     if (event.boundary !== null) {
       metrics.segments.inc();
-      metrics.segmentTokens.observe(event.boundary.at - this.#segmentStart);
-      this.#segmentStart = event.boundary.at;
+      const start = this.#segmentStart[event.choice] ?? this.#promptEnd;
+      metrics.segmentTokens.observe(event.boundary.at - start);
+      this.#segmentStart[event.choice] = event.boundary.at;
+      if (event.prompt) this.#promptEnd = event.boundary.at;
     }
     this.#memoryIn -= event.tokens.length;
     if (!always && event.boundary === null && this.#memoryIn > 0) return null;

@@ -2,10 +2,15 @@
 import { Template } from '@huggingface/jinja';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import { HttpError, invalid } from './errors.ts';
-import type { ChatMessage } from './requests.ts';
 
 /** Renders messages to text. Null where the checkpoint has no template. */
-export type ChatTemplate = (messages: readonly ChatMessage[]) => string;
+export type ChatTemplate = (
+  messages: readonly TemplateMessage[],
+  tools?: readonly object[] | null,
+) => string;
+
+/** A message, with whatever fields beside its role the template looks at. */
+export type TemplateMessage = { role: string; content?: string | null };
 
 /**
  * Compile the checkpoint's template once.
@@ -17,13 +22,13 @@ export function chatTemplate(
 ): ChatTemplate | null {
   if (tokenizer.chatTemplate === null) return null;
   const template = new Template(tokenizer.chatTemplate);
-  return (messages) => {
+  return (messages, tools = null) => {
     try {
       return template.render({
         ...tokenizer.specialTokens,
-        messages,
+        messages: messages.map(forTemplate),
         add_generation_prompt: true,
-        tools: null,
+        tools,
         documents: null,
       });
     } catch (cause) {
@@ -32,6 +37,32 @@ export function chatTemplate(
       throw invalid('messages', `The model's chat template refuses these messages: ${reason}`);
     }
   };
+}
+
+/** Templates write a call's arguments as JSON themselves; clients send them as text. */
+function forTemplate(message: TemplateMessage): object {
+  const calls = (message as { tool_calls?: readonly Call[] }).tool_calls;
+  if (calls === undefined) return message;
+  return {
+    ...message,
+    content: message.content ?? '',
+    tool_calls: calls.map((call) => ({
+      ...call,
+      function: { ...call.function, arguments: parsedArguments(call.function.arguments) },
+    })),
+  };
+}
+
+interface Call {
+  function: { name: string; arguments: string };
+}
+
+function parsedArguments(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }
 
 export function needTemplate(template: ChatTemplate | null): ChatTemplate {

@@ -1,4 +1,5 @@
 // OpenAI's error body, and how every failure becomes one.
+import { isEngineLost } from '../engines/stepped.ts';
 import { LockstepError } from '../errors.ts';
 
 export interface ErrorBody {
@@ -55,12 +56,16 @@ export function busy(message: string, retryAfter: number): HttpError {
   });
 }
 
-const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
-
-/** The engine itself is gone, so that no later request can succeed either. */
-export function isEngineLost(error: unknown): boolean {
-  return error instanceof LockstepError && LOST.includes(error.code);
-}
+/** What an engine behind HTTP may fail with: the status, and after how many seconds to try again. */
+const UPSTREAM: Record<string, { status: number; retryAfter?: number }> = {
+  LS_VLLM_REFUSED: { status: 400 },
+  LS_VLLM_PROTOCOL: { status: 502 },
+  LS_VLLM_FAILED: { status: 502 },
+  LS_VLLM_NOT_READY: { status: 503, retryAfter: 5 },
+  LS_VLLM_UNREACHABLE: { status: 503, retryAfter: 5 },
+  LS_VLLM_DIED: { status: 503, retryAfter: 5 },
+  LS_VLLM_STALLED: { status: 504 },
+};
 
 /** Shape of the errors that body-parser (Express) raises. */
 interface ParserError {
@@ -117,6 +122,16 @@ export function toHttpError(error: unknown): HttpError {
     }
     if (isEngineLost(error)) {
       return new HttpError(503, words, { code: error.code, cause: error });
+    }
+    const upstream = UPSTREAM[error.code];
+    if (upstream !== undefined) {
+      const { status, ...more } = upstream;
+      return new HttpError(status, words, {
+        ...more,
+        code: error.code,
+        param: error.field ?? null,
+        cause: error,
+      });
     }
     const theirs = /^LS_(REQUEST|TOKENIZER_TEXT|SAMPLING|CHAT)/.test(error.code);
     return new HttpError(theirs ? 400 : 500, words, {

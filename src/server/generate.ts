@@ -1,9 +1,17 @@
 // `/v1/completions` and `/v1/chat/completions`: from a checked body to a job.
 import { randomUUID } from 'node:crypto';
 import type { Request, Response } from 'express';
+import type { ExtraRequest } from '../engines/runner.ts';
 import { answer, type Job, type Workshop } from './answer.ts';
 import { type ChatTemplate, needTemplate } from './chat.ts';
 import { HttpError, invalid } from './errors.ts';
+import {
+  type ExtendedChat,
+  extendedChat,
+  extendedCompletion,
+  extraOf,
+  toolsOf,
+} from './extended.ts';
 import { chatReply, completionReply, type ReplyHead } from './reply.ts';
 import {
   type ChatRequest,
@@ -13,6 +21,7 @@ import {
   parseBody,
 } from './requests.ts';
 import { checkIds, encodePrompt } from './tokens.ts';
+import { ToolText } from './tools.ts';
 
 export interface Served {
   /** The one model's name. */
@@ -20,6 +29,11 @@ export interface Served {
   template: ChatTemplate | null;
   /** Most tokens of a sequence, prompt and completion together. */
   maxTokens: number;
+}
+
+/** Most tokens of a sequence: the server's limit or the engine's own, whichever is less. */
+export function limitOf(served: Served, shop: Workshop): number {
+  return Math.min(served.maxTokens, shop.runner.maxTokens ?? served.maxTokens);
 }
 
 /** @throws HttpError 404 for any other model than the served one */
@@ -34,40 +48,73 @@ export function checkModel(asked: string | undefined, model: string): void {
 
 export function completions(served: Served, shop: Workshop) {
   return async (request: Request, response: Response): Promise<void> => {
-    const body = parseBody(completionRequest, request.body);
+    const { tokenizer, source, runner } = shop;
+    const body = runner.extended
+      ? parseBody(extendedCompletion, request.body)
+      : parseBody(completionRequest, request.body);
     checkModel(body.model, served.model);
-    const { tokenizer, source } = shop;
     const prompt =
       typeof body.prompt === 'string'
         ? await encodePrompt(body.prompt, tokenizer, source.contract)
-        : checkIds(body.prompt, 'prompt', shop.engine.info.vocabulary);
+        : checkIds(body.prompt, 'prompt', runner.info.vocabulary);
     const logprobs = body.logprobs ?? null;
     const reply = completionReply(head('cmpl', served, shop), tokenizer, logprobs);
-    const most = room(prompt.length, body.max_tokens, 'prompt', 'max_tokens', served.maxTokens);
-    await answer(request, response, { ...common(body, prompt, most, logprobs), reply }, shop);
+    const most = room(
+      prompt.length,
+      body.max_tokens,
+      'prompt',
+      'max_tokens',
+      limitOf(served, shop),
+    );
+    const extra = runner.extended ? checkedExtra(body, runner.info.vocabulary) : {};
+    const job = common(body, prompt, most, logprobs, extra);
+    await answer(request, response, { ...job, reply }, shop);
   };
 }
 
 export function chatCompletions(served: Served, shop: Workshop) {
   return async (request: Request, response: Response): Promise<void> => {
-    const body = parseBody(chatRequest, request.body);
+    const { runner } = shop;
+    const asked = runner.extended ? parseBody(extendedChat, request.body) : null;
+    const body = asked ?? parseBody(chatRequest, request.body);
     checkModel(body.model, served.model);
-    const text = needTemplate(served.template)(body.messages);
+    const tools = asked && toolsOf(asked);
+    const text = needTemplate(served.template)(body.messages, tools?.shown);
     const prompt = await encodePrompt(text, shop.tokenizer, shop.source.contract);
     const field = body.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens';
-    const asked = body.max_completion_tokens ?? body.max_tokens;
-    const most = room(prompt.length, asked, 'messages', field, served.maxTokens);
+    const wanted = body.max_completion_tokens ?? body.max_tokens;
+    const most = room(prompt.length, wanted, 'messages', field, limitOf(served, shop));
     const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
-    const reply = chatReply(head('chatcmpl', served, shop), shop.tokenizer, body.logprobs);
-    await answer(request, response, { ...common(body, prompt, most, logprobs), reply }, shop);
+    const mode = tools?.mode ?? null;
+    const reply = chatReply(
+      head('chatcmpl', served, shop),
+      shop.tokenizer,
+      body.logprobs,
+      mode && (() => new ToolText(mode)),
+    );
+    const extra = runner.extended ? checkedExtra(body, runner.info.vocabulary) : {};
+    if (tools?.format) extra.response_format = tools.format;
+    const job = common(body, prompt, most, logprobs, extra);
+    await answer(request, response, { ...job, reply }, shop);
   };
 }
 
+function checkedExtra(body: object, vocabulary: number): ExtraRequest {
+  const extra = extraOf(body);
+  const outside = Object.keys(extra.logit_bias ?? {}).find((id) => Number(id) >= vocabulary);
+  if (outside === undefined) return extra;
+  throw invalid(
+    'logit_bias',
+    `\`logit_bias\`: expected token ids below ${vocabulary}, got ${outside}.`,
+  );
+}
+
 function common(
-  body: CompletionRequest | ChatRequest,
+  body: CompletionRequest | ChatRequest | ExtendedChat,
   prompt: Int32Array,
   maxTokens: number,
   logprobs: number | null,
+  extra: ExtraRequest,
 ): Omit<Job, 'reply'> {
   if (body.stream_options !== undefined && !body.stream) {
     throw invalid('stream_options', '`stream_options`: expected `stream: true` beside it.');
@@ -75,6 +122,9 @@ function common(
   const trace = body.lockstep?.trace ?? false;
   if (trace && !body.stream) {
     throw invalid('lockstep.trace', '`lockstep.trace`: expected `stream: true` beside it.');
+  }
+  if (trace && (extra.n ?? 1) > 1) {
+    throw invalid('lockstep.trace', '`lockstep.trace`: expected `n: 1` beside it.');
   }
   return {
     run: {
@@ -86,6 +136,8 @@ function common(
       stop: body.stop ?? [],
       logprobs,
       watched: trace,
+      streamed: body.stream,
+      extra,
     },
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,

@@ -1,6 +1,7 @@
 // What operators watch: requests, tokens, latencies, segments, memory by part, the queue.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { Engine, SessionMemory } from '../engines/engine.ts';
+import type { SessionMemory } from '../engines/engine.ts';
+import type { Runner } from '../engines/runner.ts';
 import type { Gate } from './gate.ts';
 
 export const MEMORY_PARTS = ['sinks', 'carry', 'pool', 'retrieved', 'open'] as const;
@@ -20,7 +21,7 @@ export class Metrics {
   readonly segmentTokens: Histogram;
   readonly #memories = new Map<object, SessionMemory>();
 
-  constructor(engine: Engine, gate: Gate, model: string) {
+  constructor(runner: Runner, gate: Gate, model: string) {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry });
     const info = new Gauge({
@@ -32,11 +33,11 @@ export class Metrics {
     info.set(
       {
         model,
-        engine: engine.info.name,
-        precision: engine.info.precision,
-        policy: engine.contract.policy.name,
-        digest: engine.contract.digest,
-        trained: engine.contract.trained === null ? 'no' : 'yes',
+        engine: runner.info.name,
+        precision: runner.info.precision,
+        policy: runner.contract.policy.name,
+        digest: runner.contract.digest,
+        trained: runner.contract.trained === null ? 'no' : 'yes',
       },
       1,
     );
@@ -93,7 +94,7 @@ export class Metrics {
       help: 'Sequences open in the engine.',
       registers,
       collect() {
-        this.set(engine.sessions);
+        this.set(runner.sessions);
       },
     });
     new Gauge({

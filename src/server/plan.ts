@@ -2,7 +2,7 @@
 import type { Request, Response } from 'express';
 import { plan } from '../planner/index.ts';
 import type { Workshop } from './answer.ts';
-import { checkModel, type Served } from './generate.ts';
+import { checkModel, limitOf, type Served } from './generate.ts';
 import { detokenizeRequest, parseBody, planRequest, tokenizeRequest } from './requests.ts';
 import { checkIds, encodePrompt, TokenShow } from './tokens.ts';
 
@@ -15,7 +15,7 @@ export function tokenize(served: Served, shop: Workshop) {
     response.json({
       tokens: Array.from(tokens),
       count: tokens.length,
-      max_model_len: served.maxTokens,
+      max_model_len: limitOf(served, shop),
     });
   };
 }
@@ -24,7 +24,7 @@ export function detokenize(served: Served, shop: Workshop) {
   return (request: Request, response: Response): void => {
     const body = parseBody(detokenizeRequest, request.body);
     checkModel(body.model, served.model);
-    const ids = checkIds(body.tokens, 'tokens', shop.engine.info.vocabulary);
+    const ids = checkIds(body.tokens, 'tokens', shop.runner.info.vocabulary);
     response.json({ text: shop.tokenizer.decode(ids, { skipSpecial: false }) });
   };
 }

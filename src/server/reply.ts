@@ -1,5 +1,6 @@
 // The two shapes of an answer, text completion and chat completion, whole and in chunks.
 import type { Tokenizer } from '../planner/tokenizer.ts';
+import type { ToolText } from './tools.ts';
 
 /** One sampled token as the client is told of it. */
 export interface SampledToken {
@@ -12,7 +13,14 @@ export interface SampledToken {
   top: readonly { id: number; logprob: number }[];
 }
 
-export type FinishReason = 'stop' | 'length';
+export type FinishReason = 'stop' | 'length' | 'tool_calls';
+
+/** One text of an answer, once it has ended. */
+export interface WholeChoice {
+  text: string;
+  tokens: readonly SampledToken[];
+  reason: 'stop' | 'length';
+}
 
 export interface Usage {
   prompt_tokens: number;
@@ -28,18 +36,18 @@ export interface ReplyHead {
   system_fingerprint: string;
 }
 
-/** How one endpoint words its answers. */
+/** How one endpoint words its answers. Choices are counted from 0. */
 export interface Reply {
-  /** What opens a stream, before any text. */
-  opening(): object | null;
-  /** A choice that carries text, and logprobs where they were asked for. */
-  delta(text: string, tokens: readonly SampledToken[]): object;
-  /** The choice that ends a stream. */
-  closing(reason: FinishReason): object;
+  /** What opens a choice in a stream, before any text. */
+  opening(choice: number): object | null;
+  /** A choice that carries text, and logprobs where they were asked for; null: nothing to say yet. */
+  delta(choice: number, text: string, tokens: readonly SampledToken[]): object | null;
+  /** The choice that ends a text in a stream, after `delta` of all its text. */
+  closing(choice: number, reason: 'stop' | 'length'): object;
   /** A chunk of a stream around its choices. */
   chunk(choices: readonly object[]): object;
   /** The whole answer. */
-  whole(text: string, tokens: readonly SampledToken[], reason: FinishReason, usage: Usage): object;
+  whole(choices: readonly WholeChoice[], usage: Usage): object;
 }
 
 /** `/v1/completions`. `logprobs`: how many alternatives a token, or null for none at all. */
@@ -48,23 +56,26 @@ export function completionReply(
   tokenizer: Tokenizer,
   logprobs: number | null,
 ): Reply {
-  let offset = 0;
+  const offsets: number[] = [];
   const choice = (
+    index: number,
     text: string,
     tokens: readonly SampledToken[],
     reason: FinishReason | null,
   ): object => ({
-    index: 0,
+    index,
     text,
-    logprobs: logprobs === null ? null : lists(tokens),
+    logprobs: logprobs === null ? null : lists(index, tokens),
     finish_reason: reason,
   });
-  function lists(tokens: readonly SampledToken[]): object {
+  function lists(index: number, tokens: readonly SampledToken[]): object {
+    let offset = offsets[index] ?? 0;
     const at = tokens.map((token) => {
       const here = offset;
       offset += token.text.length;
       return here;
     });
+    offsets[index] = offset;
     return {
       tokens: tokens.map(({ id }) => tokenName(tokenizer, id)),
       token_logprobs: tokens.map(({ logprob }) => logprob),
@@ -86,18 +97,29 @@ export function completionReply(
   });
   return {
     opening: () => null,
-    delta: (text, tokens) => choice(text, tokens, null),
-    closing: (reason) => choice('', [], reason),
+    delta: (index, text, tokens) =>
+      text === '' && logprobs === null ? null : choice(index, text, tokens, null),
+    closing: (index, reason) => choice(index, '', [], reason),
     chunk: around,
-    whole: (text, tokens, reason, usage) => ({
-      ...around([choice(text, tokens, reason)]),
+    whole: (choices, usage) => ({
+      ...around(choices.map((one, i) => choice(i, one.text, one.tokens, one.reason))),
       usage,
     }),
   };
 }
 
-/** `/v1/chat/completions`. `logprobs`: whether to report any. */
-export function chatReply(head: ReplyHead, tokenizer: Tokenizer, logprobs: boolean): Reply {
+/**
+ * `/v1/chat/completions`.
+ *
+ * @param logprobs whether to report any
+ * @param tools finds calls of tools in one choice's text; null where none may be called
+ */
+export function chatReply(
+  head: ReplyHead,
+  tokenizer: Tokenizer,
+  logprobs: boolean,
+  tools: (() => ToolText) | null = null,
+): Reply {
   const one = (id: number, logprob: number) => ({
     token: tokenName(tokenizer, id),
     logprob,
@@ -113,34 +135,73 @@ export function chatReply(head: ReplyHead, tokenizer: Tokenizer, logprobs: boole
           refusal: null,
         }
       : null;
+  const parsers: ToolText[] = [];
+  const parserOf = (index: number): ToolText | null => {
+    if (tools === null) return null;
+    parsers[index] ??= tools();
+    return parsers[index];
+  };
+  const finish = (index: number, reason: 'stop' | 'length'): FinishReason =>
+    reason === 'stop' && (parsers[index]?.called ?? false) ? 'tool_calls' : reason;
   return {
-    opening: () => ({
-      index: 0,
+    opening: (index) => ({
+      index,
       delta: { role: 'assistant', content: '', refusal: null },
       logprobs: null,
       finish_reason: null,
     }),
-    delta: (text, tokens) => ({
-      index: 0,
-      delta: { content: text },
-      logprobs: content(tokens),
-      finish_reason: null,
-    }),
-    closing: (reason) => ({ index: 0, delta: {}, logprobs: null, finish_reason: reason }),
+    delta: (index, text, tokens) => {
+      const said = parserOf(index)?.push(text) ?? { content: text, calls: [] };
+      const silent = said.content === '' && said.calls.length === 0;
+      if (silent && !logprobs) return null;
+      return {
+        index,
+        delta: {
+          ...(said.content === '' && said.calls.length > 0 ? {} : { content: said.content }),
+          ...(said.calls.length === 0 ? {} : { tool_calls: said.calls }),
+        },
+        logprobs: content(tokens),
+        finish_reason: null,
+      };
+    },
+    closing: (index, reason) => {
+      const rest = parserOf(index)?.end() ?? { content: '', calls: [] };
+      return {
+        index,
+        delta: {
+          ...(rest.content === '' ? {} : { content: rest.content }),
+          ...(rest.calls.length === 0 ? {} : { tool_calls: rest.calls }),
+        },
+        logprobs: null,
+        finish_reason: finish(index, reason),
+      };
+    },
     chunk: (choices) => ({ ...head, object: 'chat.completion.chunk', choices }),
-    whole: (text, tokens, reason, usage) => ({
+    whole: (choices, usage) => ({
       ...head,
       object: 'chat.completion',
-      choices: [
-        {
-          index: 0,
-          message: { role: 'assistant', content: text, refusal: null },
-          logprobs: content(tokens),
-          finish_reason: reason,
-        },
-      ],
+      choices: choices.map(({ text, tokens, reason }, index) => ({
+        index,
+        message: message(text, parserOf(index)),
+        logprobs: content(tokens),
+        finish_reason: finish(index, reason),
+      })),
       usage,
     }),
+  };
+}
+
+function message(text: string, parser: ToolText | null): object {
+  if (parser === null) return { role: 'assistant', content: text, refusal: null };
+  const parts = [parser.push(text), parser.end()];
+  const said = parts.map((part) => part.content).join('');
+  const calls = parts.flatMap((part) => part.calls).map(({ index: _, ...call }) => call);
+  if (calls.length === 0) return { role: 'assistant', content: said, refusal: null };
+  return {
+    role: 'assistant',
+    content: said.trim() === '' ? null : said,
+    refusal: null,
+    tool_calls: calls,
   };
 }
 

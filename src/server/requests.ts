@@ -68,7 +68,7 @@ const parts = z
   .min(1)
   .transform((list) => list.map((part) => part.text).join(''));
 
-const message = z.strictObject({
+export const message = z.strictObject({
   role: z.enum(['system', 'user', 'assistant']),
   content: z.unknown().transform((value, context): string => {
     const parsed = (Array.isArray(value) ? parts : text).safeParse(value);
@@ -88,32 +88,43 @@ const message = z.strictObject({
 });
 export type ChatMessage = { role: 'system' | 'user' | 'assistant'; content: string };
 
-export const chatRequest = z
-  .strictObject({
-    ...sampling,
-    messages: z.array(message).min(1),
-    max_tokens: z.int().min(1).optional(),
-    max_completion_tokens: z.int().min(1).optional(),
-    logprobs: z.boolean().default(false),
-    top_logprobs: z.int().min(0).max(20).optional(),
-  })
-  .superRefine((body, context) => {
-    if (body.top_logprobs !== undefined && !body.logprobs) {
-      context.addIssue({
-        code: 'custom',
-        path: ['top_logprobs'],
-        message: 'expected `logprobs: true` beside it',
-      });
-    }
-    const { max_tokens: old, max_completion_tokens: limit } = body;
-    if (old !== undefined && limit !== undefined && old !== limit) {
-      context.addIssue({
-        code: 'custom',
-        path: ['max_tokens'],
-        message: 'expected the same as `max_completion_tokens`, or only one of the two',
-      });
-    }
-  });
+export const chatFields = {
+  ...sampling,
+  messages: z.array(message).min(1),
+  max_tokens: z.int().min(1).optional(),
+  max_completion_tokens: z.int().min(1).optional(),
+  logprobs: z.boolean().default(false),
+  top_logprobs: z.int().min(0).max(20).optional(),
+};
+
+/** What fields of a chat request mean beside each other. */
+export function checkChat(
+  body: {
+    logprobs: boolean;
+    top_logprobs?: number | undefined;
+    max_tokens?: number | undefined;
+    max_completion_tokens?: number | undefined;
+  },
+  context: z.RefinementCtx,
+): void {
+  if (body.top_logprobs !== undefined && !body.logprobs) {
+    context.addIssue({
+      code: 'custom',
+      path: ['top_logprobs'],
+      message: 'expected `logprobs: true` beside it',
+    });
+  }
+  const { max_tokens: old, max_completion_tokens: limit } = body;
+  if (old !== undefined && limit !== undefined && old !== limit) {
+    context.addIssue({
+      code: 'custom',
+      path: ['max_tokens'],
+      message: 'expected the same as `max_completion_tokens`, or only one of the two',
+    });
+  }
+}
+
+export const chatRequest = z.strictObject(chatFields).superRefine(checkChat);
 export type ChatRequest = z.infer<typeof chatRequest>;
 
 export const tokenizeRequest = z.strictObject({ model: z.string().optional(), text });
@@ -150,13 +161,17 @@ const REFUSED: Record<string, (value: unknown) => boolean> = {
  *
  * @throws HttpError 400 whose `param` is the first field that does not fit
  */
-export function parseBody<T>(schema: z.ZodType<T>, body: unknown): T {
+export function parseBody<T>(
+  schema: z.ZodType<T> & { shape: Readonly<Record<string, unknown>> },
+  body: unknown,
+): T {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw invalid(null, `Expected a JSON object as the body, got ${kind(body)}.`, 'invalid_type');
   }
   const given: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(body)) {
-    const neutral = Object.hasOwn(REFUSED, key) ? REFUSED[key] : undefined;
+    const known = Object.hasOwn(schema.shape, key);
+    const neutral = !known && Object.hasOwn(REFUSED, key) ? REFUSED[key] : undefined;
     if (value !== null && neutral !== undefined && !neutral(value)) {
       throw invalid(
         key,

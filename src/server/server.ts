@@ -4,11 +4,14 @@ import type { AddressInfo } from 'node:net';
 import express, { type Express } from 'express';
 import { type Logger, pino } from 'pino';
 import type { Engine } from '../engines/engine.ts';
+import type { Runner } from '../engines/runner.ts';
+import { steppedRunner } from '../engines/stepped.ts';
 import { LockstepError } from '../errors.ts';
 import type { PlannerSource } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { Workshop } from './answer.ts';
 import { chatTemplate } from './chat.ts';
+import { toHttpError } from './errors.ts';
 import { Gate } from './gate.ts';
 import { chatCompletions, completions, type Served } from './generate.ts';
 import { Metrics } from './metrics.ts';
@@ -57,7 +60,8 @@ export interface ServerOptions {
 }
 
 export interface ServerParts {
-  engine: Engine;
+  /** An engine, which is then stepped from here, or what runs by itself. */
+  engine: Engine | Runner;
   tokenizer: Tokenizer;
   /** A checkpoint's contract and policy.js, as `readContract` believed them. */
   contract: PlannerSource;
@@ -86,13 +90,7 @@ export function createServer({
   options = {},
 }: ServerParts): LockstepServer {
   const ours = contract.contract;
-  if (engine.contract.digest !== ours.digest) {
-    throw new LockstepError(
-      'LS_SERVE_DIGEST',
-      `expected an engine of contract ${ours.digest}, got one of ${engine.contract.digest}`,
-      { mend: 'Export the checkpoint again: lockstep export DIR' },
-    );
-  }
+  const runner = 'run' in engine ? engine : steppedRunner(engine, tokenizer, contract);
   const {
     model = 'lockstep',
     host = '127.0.0.1',
@@ -110,20 +108,17 @@ export function createServer({
   } = options;
 
   const gate = new Gate(maxSessions, maxQueue);
-  const metrics = new Metrics(engine, gate, model);
+  const metrics = new Metrics(runner, gate, model);
   const closing = new AbortController();
-  let state: 'ready' | 'closing' | 'engine lost' = 'ready';
+  let ending = false;
   const shop: Workshop = {
-    engine,
+    runner,
     tokenizer,
     source: contract,
     gate,
     metrics,
     log,
     closing: closing.signal,
-    onEngineLost: () => {
-      if (state === 'ready') state = 'engine lost';
-    },
     stream: { keepAliveMs, stallMs },
   };
   const template = chatTemplate(tokenizer);
@@ -131,7 +126,7 @@ export function createServer({
   const summary = summarize(
     model,
     ours,
-    engine.info,
+    runner.info,
     { tokens: maxTokens, sessions: maxSessions, bodyBytes: maxBodyBytes },
     template !== null,
   );
@@ -148,11 +143,13 @@ export function createServer({
     response.json({ status: 'live' });
   });
   app.get('/health/ready', (_request, response) => {
-    response.status(state === 'ready' ? 200 : 503).json({
-      status: state,
+    const health = ending ? { ready: false, status: 'closing' } : runner.health();
+    response.status(health.ready ? 200 : 503).json({
+      status: health.status,
+      ...(health.error === undefined ? {} : { error: toHttpError(health.error).body().error }),
       model,
-      engine: engine.info.name,
-      precision: engine.info.precision,
+      engine: runner.info.name,
+      precision: runner.info.precision,
       digest: ours.digest,
       trained: ours.trained !== null,
     });
@@ -214,7 +211,7 @@ export function createServer({
     },
     close() {
       closed ??= (async () => {
-        state = 'closing';
+        ending = true;
         gate.close();
         const ended = new Promise<void>((resolve) => {
           if (http.listening) http.close(() => resolve());
@@ -228,7 +225,7 @@ export function createServer({
         clearInterval(sweep);
         clearTimeout(patience);
         clearTimeout(force);
-        await engine.close();
+        await runner.close();
       })();
       return closed;
     },

@@ -1,0 +1,98 @@
+// What the server needs of whatever turns a prompt into tokens: an engine that it steps, or vLLM.
+import type { Contract } from '../contract/schema.ts';
+import type { EngineInfo, Retrieved, SessionMemory } from './engine.ts';
+import type { Alternative, SamplingOptions } from './sampling.ts';
+
+/** What a client asked for. */
+export interface RunRequest extends SamplingOptions {
+  /** At least one id. */
+  prompt: ArrayLike<number>;
+  maxTokens: number;
+  /** A text ends before the first of these strings; they may span tokens. */
+  stop: readonly string[];
+  /** Alternatives to report a token; null reports none. */
+  logprobs: number | null;
+  /** Someone looks at every step. */
+  watched: boolean;
+  /** The answer goes out token by token. */
+  streamed: boolean;
+  /** What only an extended runner does. */
+  extra?: ExtraRequest;
+}
+
+/** Requests beyond one freely sampled text; names and meanings are those of OpenAI and vLLM. */
+export interface ExtraRequest {
+  /** Texts to generate; 1 unless given. */
+  n?: number;
+  presence_penalty?: number;
+  frequency_penalty?: number;
+  repetition_penalty?: number;
+  top_k?: number;
+  min_p?: number;
+  min_tokens?: number;
+  ignore_eos?: boolean;
+  logit_bias?: Record<string, number>;
+  /** A form that the text is held to. */
+  response_format?: object;
+}
+
+export type RunEvent = {
+  /** Which of the texts this is about. */
+  choice: number;
+} & (
+  | {
+      type: 'ran';
+      /** They are the prompt's. */
+      prompt: boolean;
+      from: number;
+      tokens: Int32Array;
+      /** Set where the segment ended with these tokens; `retrieved` null: the engine does not tell. */
+      boundary: { at: number; retrieved: Retrieved[] | null } | null;
+    }
+  | ({ type: 'token'; text: string; top: Alternative[] } & Alternative)
+  | { type: 'end'; reason: 'stop' | 'length'; text: string }
+);
+
+export interface Run {
+  /** To be iterated once; whatever the run holds is freed when that ends. */
+  events: AsyncGenerator<RunEvent, void>;
+  /** Bytes held now; null: the engine does not tell. */
+  memory(): Promise<SessionMemory | null>;
+}
+
+export interface Health {
+  ready: boolean;
+  /** One or two words: `ready`, `starting`, `restarting`, `engine lost`, ... */
+  status: string;
+  /** Why it is not ready. */
+  error?: Error;
+}
+
+export interface Runner {
+  readonly info: EngineInfo;
+  readonly contract: Contract;
+  /** Whether `RunRequest.extra` is understood. */
+  readonly extended: boolean;
+  /** Runs that hold something in the engine now. */
+  readonly sessions: number;
+  /** Most tokens of a sequence, where the engine has a limit of its own. */
+  readonly maxTokens: number | null;
+  health(): Health;
+  /**
+   * Begin. The same request on the same state gives the same tokens where `seed` is set or
+   * `temperature` is 0.
+   *
+   * @throws LS_ENGINE_*, LS_POLICY_*, LS_VLLM_*; while iterating too, and the signal's reason
+   */
+  run(request: RunRequest, signal: AbortSignal): Promise<Run>;
+  /** Figures of an engine of its own, for `/metrics` (Prometheus' text) and `/lockstep/engine`. */
+  figures?(): Promise<Figures>;
+  close(): Promise<void>;
+}
+
+export interface Figures {
+  /** Prometheus' text format. */
+  prometheus: string;
+  /** The same in short, for the page. */
+  summary: object;
+}
