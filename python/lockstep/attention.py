@@ -51,7 +51,7 @@ def attend(q_HTD: Tensor, k_HND: Tensor, v_HND: Tensor, scale: float) -> Tensor:
     for s in range(0, T, block):
         e = min(T, s + block)
         n = N - T + e
-        mask_bn = _mask(block, n, q.device)[block - (e - s) :]
+        mask_bn = _mask(block, n, q)[block - (e - s) :]
         outs.append(
             F.scaled_dot_product_attention(
                 q[:, :, s:e], k[:, :, :n], v[:, :, :n], attn_mask=mask_bn, scale=scale
@@ -61,15 +61,17 @@ def attend(q_HTD: Tensor, k_HND: Tensor, v_HND: Tensor, scale: float) -> Tensor:
     return out.reshape(Hq, T, D)
 
 
-def _mask(block: int, n: int, device: torch.device) -> Tensor:
-    """[block, n]: the last row sees all n keys, each row before it one less."""
+def _mask(block: int, n: int, like: Tensor) -> Tensor:
+    """[block, n], 0 or -inf: the last row sees all n keys, each row before it one less."""
     columns = 1 << (max(n, block) - 1).bit_length()
-    return _triangle(block, columns, device)[:, columns - n :]
+    return _triangle(block, columns, like.dtype, like.device)[:, columns - n :]
 
 
 @lru_cache(maxsize=16)
-def _triangle(rows: int, columns: int, device: torch.device) -> Tensor:
-    return torch.ones(rows, columns, dtype=torch.bool, device=device).tril(columns - rows)
+def _triangle(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Additive: a boolean mask would be turned into one at every call.
+    hidden = torch.full((rows, columns), -torch.inf, dtype=dtype, device=device)
+    return hidden.triu(columns - rows + 1)
 
 
 def segmented_attention(

@@ -68,7 +68,7 @@ class Model:
         )
         self.rope = Rope.of(module.model.rotary_emb, config, self.dtype, self.device)
         self._stock_rotary = module.model.rotary_emb
-        self._identity = Identity(torch.empty(0, dtype=self.dtype, device=self.device))
+        self._identity = Identity()
         self._planner: Any = None
         if self.dtype == torch.float64:
             _native_norms(module)

@@ -20,14 +20,35 @@ def rotate(x_HTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
     return torch.addcmul(x_HTD * cos_TD, x_HTD.roll(x_HTD.shape[-1] // 2, -1), sin_TD)
 
 
+class _One:
+    """A cosine of 1: a tensor times it is the tensor itself, without a pass over its memory."""
+
+    def unsqueeze(self, dim: int) -> _One:
+        return self
+
+    def __rmul__(self, x: Tensor) -> Tensor:
+        return x
+
+
+class _Zero:
+    """A sine of 0: what it multiplies adds nothing."""
+
+    def unsqueeze(self, dim: int) -> _Zero:
+        return self
+
+    def __rmul__(self, x: Tensor) -> _Zero:
+        return self
+
+    def __radd__(self, x: Tensor) -> Tensor:
+        return x
+
+
 class Identity(nn.Module):
-    """In place of a model's rotary embedding: queries and keys stay raw (cos = 1, sin = 0)."""
+    """In place of a model's rotary embedding: queries and keys stay raw (q * 1 + rotated q * 0)."""
 
-    def __init__(self, like: Tensor):
-        super().__init__()
-        self.table = like.new_ones(1, 1, 1), like.new_zeros(1, 1, 1)
+    table = _One(), _Zero()
 
-    def forward(self, x: Tensor, position_ids: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, position_ids: Tensor, *_: Any, **__: Any) -> tuple[_One, _Zero]:
         return self.table
 
 
