@@ -54,7 +54,7 @@ class Model:
 
     def __init__(self, module: Any, spec: Spec, contract: Any = None):
         config = module.config
-        _check_architecture(config)
+        check_architecture(config)
         self.module, self.config, self.spec, self.contract = module, config, spec, contract
         self.vocabulary: int = config.vocab_size
         weight = module.get_input_embeddings().weight
@@ -251,7 +251,8 @@ class Model:
         return list(hidden_TE.split([len(ids_T) for ids_T, _ in docs])), context
 
 
-def _check_architecture(config: Any) -> None:
+def check_architecture(config: Any) -> None:
+    """Refuse other families (``LS_MODEL_ARCHITECTURE``), sliding windows (``LS_MODEL_SLIDING``)."""
     if config.model_type not in ARCHITECTURES:
         raise LockstepError(
             "LS_MODEL_ARCHITECTURE",

@@ -20,6 +20,20 @@ def rotate(x_HTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
     return torch.addcmul(x_HTD * cos_TD, x_HTD.roll(x_HTD.shape[-1] // 2, -1), sin_TD)
 
 
+def check_scaling(config: Any) -> None:
+    """Refuse a RoPE scaling that depends on the length (``LS_ROPE_SCALING``)."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    kind = parameters.get("rope_type", "default")
+    if kind not in FIXED_TYPES:
+        raise LockstepError(
+            "LS_ROPE_SCALING",
+            f"expected a fixed RoPE scaling ({', '.join(FIXED_TYPES)}), got {kind!r}",
+            "distances stay within a segment and its prefix: remove the scaling, "
+            "or use a checkpoint with a fixed one",
+            "rope_parameters.rope_type",
+        )
+
+
 class _One:
     """A cosine of 1: a tensor times it is the tensor itself, without a pass over its memory."""
 
@@ -67,16 +81,7 @@ class Rope:
     @classmethod
     def of(cls, rotary: Any, config: Any, dtype: torch.dtype, device: torch.device) -> Rope:
         """From a transformers rotary module; refuses what depends on the length (``LS_ROPE_*``)."""
-        parameters = getattr(config, "rope_parameters", None) or {}
-        kind = parameters.get("rope_type", "default")
-        if kind not in FIXED_TYPES:
-            raise LockstepError(
-                "LS_ROPE_SCALING",
-                f"expected a fixed RoPE scaling ({', '.join(FIXED_TYPES)}), got {kind!r}",
-                "distances stay within a segment and its prefix: remove the scaling, "
-                "or use a checkpoint with a fixed one",
-                "rope_parameters.rope_type",
-            )
+        check_scaling(config)
         # A fresh one: .to(bfloat16) on the module would have rounded its frequencies.
         fresh = type(rotary)(config)
         head_dim = (

@@ -1,0 +1,315 @@
+"""Fail closed: what must hold before a segmented model may serve a token.
+
+The checks run where vLLM makes its configuration, before any weight is read, and again in every
+engine process. A model that would be served under another definition than it was trained under is
+refused; so is every feature of vLLM that changes what is computed and was not shown to be equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..contract import CONTRACT_FILE, Contract, read
+from ..errors import LockstepError
+from ..model import check_architecture
+from ..rope import check_scaling
+
+BASES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+SCHEDULER = "lockstep.vllm.scheduler.SegmentScheduler"
+EXTENSION = "lockstep.vllm.http.WorkerExtension"
+_DTYPES = ("torch.float32", "torch.bfloat16")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A setting, what it has to be, and how to get there. ``wrong`` gives what it is instead."""
+
+    field: str
+    expected: str
+    mend: str
+    wrong: Callable[[Any], Any]
+
+
+def _unless(value: Any, *fine: Any) -> Any:
+    return None if value in fine else value
+
+
+def _dtype(config: Any) -> Any:
+    return _unless(str(config.model_config.dtype), *_DTYPES)
+
+
+def _cache_dtype(config: Any) -> Any:
+    own = str(config.model_config.dtype).removeprefix("torch.")
+    return _unless(config.cache_config.cache_dtype, "auto", own)
+
+
+def _full_graphs(config: Any) -> Any:
+    # Resolved only after the configuration hook: the second round of checks sees it.
+    mode = config.compilation_config.cudagraph_mode
+    return mode.name if mode is not None and mode.has_full_cudagraphs() else None
+
+
+def _scheduler(config: Any) -> Any:
+    chosen = config.scheduler_config.scheduler_cls
+    name = chosen if isinstance(chosen, str | None) else f"{chosen.__module__}.{chosen.__name__}"
+    return _unless(name, None, SCHEDULER, "lockstep.vllm.SegmentScheduler")
+
+
+_WITHOUT = "start vLLM without it"
+
+REFUSALS = (
+    Refusal(
+        "speculative_config",
+        "no speculative decoding",
+        f"{_WITHOUT}: a rejected draft would leave cuts behind",
+        lambda c: c.speculative_config,
+    ),
+    Refusal(
+        "kv_transfer_config",
+        "no KV connector",
+        f"{_WITHOUT}: connectors do not carry sinks",
+        lambda c: c.kv_transfer_config,
+    ),
+    Refusal(
+        "kv_offloading_size",
+        "no KV offloading",
+        f"{_WITHOUT}: it does not carry sinks",
+        lambda c: c.cache_config.kv_offloading_size,
+    ),
+    Refusal(
+        "ec_transfer_config",
+        "no encoder-cache connector",
+        _WITHOUT,
+        lambda c: c.ec_transfer_config,
+    ),
+    Refusal(
+        "decode_context_parallel_size",
+        "1",
+        f"{_WITHOUT}: use tensor parallelism",
+        lambda c: _unless(c.parallel_config.decode_context_parallel_size, 1),
+    ),
+    Refusal(
+        "prefill_context_parallel_size",
+        "1",
+        f"{_WITHOUT}: use tensor parallelism",
+        lambda c: _unless(c.parallel_config.prefill_context_parallel_size, 1),
+    ),
+    Refusal(
+        "pipeline_parallel_size",
+        "1",
+        f"{_WITHOUT}: use tensor parallelism",
+        lambda c: _unless(c.parallel_config.pipeline_parallel_size, 1),
+    ),
+    Refusal(
+        "data_parallel_size",
+        "1",
+        "start one engine a replica: lockstep serve --engine vllm --replicas N",
+        lambda c: _unless(c.parallel_config.data_parallel_size, 1),
+    ),
+    Refusal(
+        "enable_dbo",
+        "no dual-batch overlap",
+        _WITHOUT,
+        lambda c: c.parallel_config.use_ubatching or None,
+    ),
+    Refusal(
+        "async_scheduling",
+        "no async scheduling",
+        f"{_WITHOUT}: where the next segment starts depends on the token just sampled, which the "
+        "host has only after the step",
+        lambda c: c.scheduler_config.async_scheduling or None,
+    ),
+    Refusal(
+        "scheduler_cls",
+        SCHEDULER,
+        f"{_WITHOUT}: the plugin chooses it",
+        _scheduler,
+    ),
+    Refusal(
+        "disable_hybrid_kv_cache_manager",
+        "the hybrid KV cache manager",
+        f"{_WITHOUT}: head groups keep different tokens",
+        lambda c: c.scheduler_config.disable_hybrid_kv_cache_manager or None,
+    ),
+    Refusal(
+        "lora_config", "no LoRA", "merge the adapter into the weights", lambda c: c.lora_config
+    ),
+    Refusal(
+        "quantization",
+        "weights as the contract's trainer left them",
+        _WITHOUT,
+        lambda c: c.model_config.quantization,
+    ),
+    Refusal(
+        "kv_cache_dtype",
+        "auto",
+        f"{_WITHOUT}: a quantised KV cache computes other numbers",
+        _cache_dtype,
+    ),
+    Refusal("dtype", " or ".join(_DTYPES), "start vLLM with --dtype float32", _dtype),
+    Refusal(
+        "enable_prompt_embeds",
+        "token ids as prompts",
+        f"{_WITHOUT}: a policy sees token ids",
+        lambda c: c.model_config.enable_prompt_embeds or None,
+    ),
+    Refusal(
+        "runner",
+        "generate",
+        f"{_WITHOUT}: pooling was not shown to be equal",
+        lambda c: _unless(c.model_config.runner_type, "generate"),
+    ),
+    Refusal(
+        "hf_overrides",
+        "the checkpoint's own config.json",
+        f"{_WITHOUT}: the contract was made for that file",
+        lambda c: c.model_config.hf_overrides or None,
+    ),
+    Refusal(
+        "kv_sharing_fast_prefill",
+        "no KV sharing",
+        _WITHOUT,
+        lambda c: c.cache_config.kv_sharing_fast_prefill or None,
+    ),
+    Refusal(
+        "cudagraph_mode",
+        "NONE or PIECEWISE",
+        'start vLLM with --compilation-config \'{"cudagraph_mode": "PIECEWISE"}\'',
+        _full_graphs,
+    ),
+)
+
+
+def check(vllm_config: Any) -> Contract:
+    """The contract of the model to be served, after everything about it was found right.
+
+    Raises ``LS_CONTRACT_*``, ``LS_VLLM_FEATURE`` for a setting that is not supported,
+    ``LS_VLLM_HEADS``, ``LS_VLLM_TOKENIZER``, ``LS_MODEL_SLIDING``, ``LS_ROPE_SCALING``.
+    """
+    contract = contract_of(vllm_config)
+    model = vllm_config.model_config
+    check_architecture(model.hf_config)
+    check_scaling(model.hf_config)
+    for rule in REFUSALS:
+        wrong = rule.wrong(vllm_config)
+        if wrong is not None:
+            raise LockstepError(
+                "LS_VLLM_FEATURE",
+                f"expected {rule.field} to be {rule.expected}, got {_short(wrong)}",
+                rule.mend,
+                rule.field,
+            )
+    _check_heads(contract, vllm_config)
+    return contract
+
+
+def contract_of(vllm_config: Any) -> Contract:
+    """The contract in the served folder, verified; the same one in every process of an engine."""
+    model = vllm_config.model_config
+    contract = read(model.model)
+    if model.tokenizer is not None and model.tokenizer != model.model:
+        read(model.model, tokenizer=Path(model.tokenizer) / "tokenizer.json")
+    agreed = (vllm_config.additional_config or {}).get("lockstep")
+    if agreed is not None and agreed != contract.digest:
+        raise LockstepError(
+            "LS_CONTRACT_DIGEST",
+            f"expected digest {agreed}, got {contract.digest} ({CONTRACT_FILE} changed while the "
+            "engine started)",
+            "start the engine again",
+            "digest",
+        )
+    return contract
+
+
+def _check_heads(contract: Contract, vllm_config: Any) -> None:
+    """Every rank gets the same number of local and of long heads of each layer."""
+    ranks = vllm_config.parallel_config.tensor_parallel_size
+    kv_heads = vllm_config.model_config.get_total_num_kv_heads()
+    for layer, long in enumerate(contract.document["heads"]["long"]):
+        if len(long) % ranks or (kv_heads - len(long)) % ranks:
+            raise LockstepError(
+                "LS_VLLM_HEADS",
+                f"expected long and local KV heads that {ranks} ranks can share, got {len(long)} "
+                f"long of {kv_heads} in layer {layer}",
+                "choose another tensor_parallel_size, or heads.long in the contract",
+                "tensor_parallel_size",
+            )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str | int | float):
+        return str(value)
+    return type(value).__name__
+
+
+# Where vLLM asks
+
+
+def install() -> None:
+    """Register the checks with vLLM; idempotent. Called by the plugin in every process."""
+    from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
+
+    if f"Segmented{BASES[0]}" in MODELS_CONFIG_MAP:
+        return
+
+    class SegmentedConfig(VerifyAndUpdateConfig):
+        @staticmethod
+        def verify_and_update_config(vllm_config: Any) -> None:
+            adopt(vllm_config)
+
+    class StockConfig(VerifyAndUpdateConfig):
+        @staticmethod
+        def verify_and_update_config(vllm_config: Any) -> None:
+            refuse_stock(vllm_config.model_config)
+
+    for base in BASES:
+        MODELS_CONFIG_MAP[f"Segmented{base}"] = SegmentedConfig
+        MODELS_CONFIG_MAP.setdefault(base, StockConfig)
+
+
+def adopt(vllm_config: Any) -> None:
+    """Check a configuration of a segmented model, and set what such a model needs."""
+    contract = check(vllm_config)
+    vllm_config.scheduler_config.scheduler_cls = SCHEDULER
+    vllm_config.scheduler_config.async_scheduling = False
+    if not vllm_config.parallel_config.worker_extension_cls:
+        vllm_config.parallel_config.worker_extension_cls = EXTENSION
+    _choose_graphs(vllm_config)
+    if not keeps_all_tokens(contract):
+        # Nothing to hit: every group forgets tokens that a policy would have to see again.
+        vllm_config.cache_config.enable_prefix_caching = False
+    vllm_config.additional_config = {
+        **(vllm_config.additional_config or {}),
+        "lockstep": contract.digest,
+    }
+
+
+def _choose_graphs(vllm_config: Any) -> None:
+    """A full graph would replay a step without asking the policy; upstream's default has them."""
+    from vllm.config import CUDAGraphMode
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cuda_alike() and vllm_config.compilation_config.cudagraph_mode is None:
+        vllm_config.compilation_config.cudagraph_mode = CUDAGraphMode.PIECEWISE
+
+
+def keeps_all_tokens(contract: Contract) -> bool:
+    """Whether the model has a pool: long heads, in a layer that retrieves."""
+    retrieval, long = contract.document["retrieval"], contract.document["heads"]["long"]
+    return retrieval["size"] > 0 and any(long[layer] for layer in retrieval["layers"])
+
+
+def refuse_stock(model_config: Any) -> None:
+    """A checkpoint with a contract is not served by an architecture that ignores it."""
+    if (Path(model_config.model) / CONTRACT_FILE).is_file():
+        raise LockstepError(
+            "LS_CONTRACT_ARCHITECTURE",
+            f"expected architectures ['Segmented{model_config.architecture}'] beside "
+            f"{CONTRACT_FILE}, got {model_config.architectures}",
+            "the checkpoint was trained segmented: restore config.json, or attach again; to serve "
+            f"it with full attention on purpose, remove {CONTRACT_FILE} from a copy",
+            "architectures",
+        )
