@@ -98,6 +98,7 @@ export async function makeToy(): Promise<Toy> {
       num_hidden_layers: LAYERS,
       num_attention_heads: 4,
       num_key_value_heads: KV_HEADS,
+      head_dim: 16,
     }),
   ]);
   const config = parseConfig(

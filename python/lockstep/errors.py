@@ -13,6 +13,8 @@ class LockstepError(Exception):
     def __init__(self, code: str, message: str, mend: str | None = None, field: str | None = None):
         super().__init__(message)
         self.code, self.message, self.mend, self.field = code, message, mend, field
+        # Where nobody catches it (inside vLLM's processes), the traceback still tells both.
+        self.add_note(f"[{code}] {mend or ''}")
 
     def as_dict(self) -> dict[str, str]:
         out = {"code": self.code, "message": self.message}

@@ -9,4 +9,5 @@ export {
   pythonEnvironment,
   requiredModules,
 } from './python.ts';
+export { type Service, type ServiceExit, type ServiceOptions, startService } from './service.ts';
 export { PythonSession, type PythonSessionOptions } from './session.ts';

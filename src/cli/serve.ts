@@ -3,27 +3,20 @@ import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { type Logger, pino } from 'pino';
 import { readContract } from '../contract/index.ts';
-import type { Engine } from '../engines/engine.ts';
 import { LockstepError } from '../errors.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
 import { createServer, type LockstepServer, probePort } from '../server/index.ts';
 import { type Paint, paint } from './output.ts';
+import { checkChoice, type EngineChoice, openChosen } from './serve-engine.ts';
 
-interface ServeOptions {
-  engine: 'onnx' | 'torch';
+interface ServeOptions extends EngineChoice {
   host: string;
   port: number;
   model?: string;
-  precision?: string;
-  threads?: number;
-  maxTokens: number;
-  maxSessions: number;
   maxQueue: number;
   apiKey?: string;
   rate?: number;
   allowHost?: string[];
-  python?: string;
-  log: 'silent' | 'error' | 'info';
   json?: true;
 }
 
@@ -31,9 +24,13 @@ export function serveCommand(): Command {
   return new Command('serve')
     .description('serve a checkpoint over HTTP, as OpenAI does, with a page to look at')
     .argument('<dir>', 'checkpoint with a contract (lockstep attach, lockstep train)')
+    .argument(
+      '[flags...]',
+      'vllm: its own flags, after --: lockstep serve DIR -- --max-num-seqs 64',
+    )
     .addOption(
       new Option('--engine <name>', 'what runs the model')
-        .choices(['onnx', 'torch'])
+        .choices(['onnx', 'torch', 'vllm'])
         .default('onnx'),
     )
     .option('--port <n>', 'port to listen on; 0 takes any free one', port, 8080)
@@ -43,15 +40,32 @@ export function serveCommand(): Command {
       '127.0.0.1',
     )
     .option('--model <name>', "the model's name in requests (default: the folder's)")
-    .option('--precision <name>', 'onnx: fp32, int8, int4; torch: float32, float64, bfloat16')
+    .option(
+      '--precision <name>',
+      'onnx: fp32, int8, int4; torch: float32, float64, bfloat16; vllm: float32, bfloat16, float16',
+    )
     .option('--threads <n>', 'threads of one step', count)
-    .option('--max-tokens <n>', 'most tokens of a sequence, prompt and completion', count, 32_768)
-    .option('--max-sessions <n>', 'most generations at once', count, 8)
+    .option(
+      '--max-tokens <n>',
+      "most tokens of a sequence, prompt and completion (default: 32768; vllm: the model's)",
+      count,
+    )
+    .option(
+      '--max-sessions <n>',
+      'most generations at once (default: 8; vllm: 256 a replica)',
+      count,
+    )
     .option('--max-queue <n>', 'most requests that wait for a place', whole, 64)
     .option('--api-key <variable>', 'environment variable that holds the key callers must show')
     .option('--rate <n>', 'requests a minute from one address', count)
     .option('--allow-host <name...>', 'further host names to answer to while on loopback')
-    .option('--python <path>', 'torch: interpreter to use')
+    .option('--replicas <n>', 'vllm: processes to run', count)
+    .option('--upstream <url...>', 'vllm: use these, which run already, instead of starting any')
+    .option(
+      '--upstream-key <variable>',
+      'vllm: environment variable with the key that they ask for',
+    )
+    .option('--python <path>', 'torch, vllm: interpreter to use')
     .addOption(
       new Option('--log <level>', 'JSON lines on stderr, never with texts')
         .choices(['silent', 'error', 'info'])
@@ -61,13 +75,18 @@ export function serveCommand(): Command {
     .action(runServe);
 }
 
-async function runServe(dir: string, options: ServeOptions): Promise<void> {
+async function runServe(
+  dir: string,
+  flags: readonly string[],
+  options: ServeOptions,
+): Promise<void> {
   const stop = stopSignal();
   const colors = paint(process.stderr);
   const say = (line: string): void => {
     if (options.json !== true) process.stderr.write(`${line}\n`);
   };
   const apiKey = keyFrom(options.apiKey);
+  await checkChoice(options, flags);
   await probePort(options.port, options.host);
   const files = await readContract(dir);
   const { contract } = files;
@@ -85,9 +104,15 @@ async function runServe(dir: string, options: ServeOptions): Promise<void> {
   const tokenizer = await loadTokenizer(dir);
   say(`opening the ${options.engine} engine …`);
   const since = performance.now();
-  const engine = await openEngine(dir, options);
+  const parts = { dir, source: files, tokenizer, model };
+  const opened = await openChosen(parts, options, flags, say, stop.signal);
+  const { engine } = opened;
+  const seconds = ((performance.now() - since) / 1000).toFixed(1);
+  const { name, precision, layers } = engine.info;
   say(
-    `${engine.info.name} ${engine.info.precision}, ${engine.info.layers} layers, ready after ${((performance.now() - since) / 1000).toFixed(1)} s`,
+    options.upstream === undefined
+      ? `${name} ${precision}, ${layers} layers, ready after ${seconds} s`
+      : `asking ${options.upstream.join(', ')} every few seconds; /health/ready says when it serves`,
   );
   let server: LockstepServer | undefined;
   try {
@@ -98,8 +123,8 @@ async function runServe(dir: string, options: ServeOptions): Promise<void> {
       options: {
         model,
         host: options.host,
-        maxTokens: options.maxTokens,
-        maxSessions: options.maxSessions,
+        maxTokens: opened.maxTokens,
+        maxSessions: opened.maxSessions,
         maxQueue: options.maxQueue,
         apiKey,
         ...(options.rate === undefined ? {} : { requestsPerMinute: options.rate }),
@@ -110,7 +135,8 @@ async function runServe(dir: string, options: ServeOptions): Promise<void> {
     if (stop.asked) return;
     const { url } = await server.listen(options.port);
     announce(url, model, contract.digest, options, apiKey, say, colors);
-    await stop.promise;
+    const lost = await Promise.race([stop.promise, opened.failed]);
+    if (lost !== undefined) throw lost;
     say('stopping: running answers may finish; Ctrl-C again ends at once');
   } finally {
     await (server ?? engine).close();
@@ -139,35 +165,6 @@ function announce(
   say(colors.dim('Ctrl-C stops it'));
 }
 
-async function openEngine(dir: string, options: ServeOptions): Promise<Engine> {
-  const common = {
-    maxSessions: options.maxSessions,
-    maxTokens: options.maxTokens,
-    ...(options.threads === undefined ? {} : { threads: options.threads }),
-  };
-  if (options.engine === 'torch') {
-    const { openTorchEngine } = await import('../engines/torch.ts');
-    const dtype = options.precision ?? 'float32';
-    if (dtype !== 'float32' && dtype !== 'float64' && dtype !== 'bfloat16') {
-      throw precisionError(dtype, 'float32, float64 or bfloat16');
-    }
-    return openTorchEngine(dir, { ...common, dtype, python: options.python });
-  }
-  const { openOnnxEngine } = await import('../engines/onnx.ts');
-  const precision = options.precision ?? 'fp32';
-  if (precision !== 'fp32' && precision !== 'int8' && precision !== 'int4') {
-    throw precisionError(precision, 'fp32, int8 or int4');
-  }
-  return openOnnxEngine(dir, { ...common, precision });
-}
-
-function precisionError(got: string, expected: string): LockstepError {
-  return new LockstepError('LS_USAGE', `expected --precision ${expected}, got ${got}`, {
-    mend: 'Each engine has its own precisions: lockstep serve --help',
-    field: 'precision',
-  });
-}
-
 /** The key itself never stands on the command line, where every user of the machine can read it. */
 function keyFrom(variable: string | undefined): string | null {
   if (variable === undefined) return null;
@@ -184,23 +181,28 @@ function logger(level: ServeOptions['log']): Logger {
 }
 
 /** The first SIGINT or SIGTERM asks to stop, the second ends the process at once. */
-function stopSignal(): { readonly asked: boolean; promise: Promise<void>; off: () => void } {
-  let asked = false;
-  let settle = (): void => {};
+function stopSignal(): {
+  readonly asked: boolean;
+  signal: AbortSignal;
+  promise: Promise<void>;
+  off: () => void;
+} {
+  const stopping = new AbortController();
+  const { signal } = stopping;
   const promise = new Promise<void>((resolve) => {
-    settle = resolve;
+    signal.addEventListener('abort', () => resolve(), { once: true });
   });
   const ask = (): void => {
-    if (asked) process.exit(130);
-    asked = true;
-    settle();
+    if (signal.aborted) process.exit(130);
+    stopping.abort(new LockstepError('LS_CANCELLED', 'cancelled.'));
   };
   process.on('SIGINT', ask);
   process.on('SIGTERM', ask);
   return {
     get asked() {
-      return asked;
+      return signal.aborted;
     },
+    signal,
     promise,
     off: () => {
       process.off('SIGINT', ask);

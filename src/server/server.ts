@@ -123,13 +123,19 @@ export function createServer({
   };
   const template = chatTemplate(tokenizer);
   const served: Served = { model, template, maxTokens };
-  const summary = summarize(
-    model,
-    ours,
-    runner.info,
-    { tokens: maxTokens, sessions: maxSessions, bodyBytes: maxBodyBytes },
-    template !== null,
-  );
+  const summary = () =>
+    summarize(
+      model,
+      ours,
+      runner.info,
+      {
+        // Known only once the engine has told.
+        tokens: Math.min(maxTokens, runner.maxTokens ?? maxTokens),
+        sessions: maxSessions,
+        bodyBytes: maxBodyBytes,
+      },
+      template !== null,
+    );
 
   const since = Math.floor(Date.now() / 1000);
   const app = express();
@@ -160,7 +166,16 @@ export function createServer({
 
   app.use(limitRate(requestsPerMinute), bearer(apiKey));
   app.get('/metrics', async (_request, response) => {
-    response.type(metrics.registry.contentType).send(await metrics.registry.metrics());
+    const [own, engines] = await Promise.all([
+      metrics.registry.metrics(),
+      runner.figures?.().then(({ prometheus }) => prometheus),
+    ]);
+    response.type(metrics.registry.contentType).send(own + (engines ?? ''));
+  });
+  app.get('/lockstep/engine', async (_request, response) => {
+    const { name, precision } = runner.info;
+    const summary = (await runner.figures?.())?.summary;
+    response.json({ name, precision, sessions: runner.sessions, ...summary });
   });
   const card = { id: model, object: 'model', created: since, owned_by: 'lockstep' };
   app.get('/v1/models', (_request, response) => {
@@ -171,7 +186,7 @@ export function createServer({
     else next();
   });
   app.get('/lockstep/contract', (_request, response) => {
-    response.json(summary);
+    response.json(summary());
   });
 
   const body = [jsonOnly(), express.json({ limit: maxBodyBytes })];
@@ -189,7 +204,15 @@ export function createServer({
   ];
   app.all(posts, onlyMethods('POST'));
   app.all(
-    ['/', '/metrics', '/v1/models', '/lockstep/contract', '/health/live', '/health/ready'],
+    [
+      '/',
+      '/metrics',
+      '/v1/models',
+      '/lockstep/contract',
+      '/lockstep/engine',
+      '/health/live',
+      '/health/ready',
+    ],
     onlyMethods('GET'),
   );
   app.use(notFound(), answerErrors(log));
@@ -202,7 +225,9 @@ export function createServer({
 
   return {
     app,
-    summary,
+    get summary() {
+      return summary();
+    },
     async listen(port) {
       await open(http, port, host);
       const address = http.address() as AddressInfo;

@@ -1,0 +1,45 @@
+// Why a vLLM did not start or died, out of what it printed last.
+import type { ServiceExit } from '../../bridge/index.ts';
+import { LockstepError } from '../../errors.ts';
+
+/** Lines shown of what it printed. */
+const SHOWN = 15;
+
+/**
+ * An error of Lockstep's own plugin by its code and mend (python/lockstep/errors.py adds both to the
+ * traceback); else LS_VLLM_START with the last lines.
+ */
+export function startFailure({ code, signal, lines }: ServiceExit): LockstepError {
+  const printed = lines.map(withoutPrefix).filter((line) => line.trim() !== '');
+  const noted = printed.findLastIndex((line) => /^\[LS_[A-Z0-9_]+\]/.test(line));
+  if (noted > 0) {
+    const [, own, mend] = /^\[(LS_[A-Z0-9_]+)\]\s*(.*)$/.exec(printed[noted] as string) ?? [];
+    const message = (printed[noted - 1] as string).replace(/^[\w.]*LockstepError: /, '');
+    return new LockstepError(own as `LS_${string}`, message, mend ? { mend } : {});
+  }
+  const how = signal ?? `exit code ${code}`;
+  const last = printed.slice(-SHOWN).join('\n');
+  const reason = printed.findLast((line) => /^[\w.]*(Error|Exception): ./.test(line));
+  return new LockstepError(
+    'LS_VLLM_START',
+    `expected vLLM to run, got ${how}. ${last === '' ? 'It printed nothing.' : `Its last lines:\n${last}`}`,
+    { mend: mendFor(reason ?? last, signal) },
+  );
+}
+
+/** vLLM puts the process and the place before each line. */
+function withoutPrefix(line: string): string {
+  return line
+    .replace(/^\(\w+(?: pid=\d+)?\)\s?/, '')
+    .replace(/^(?:ERROR|WARNING|INFO) \d\d-\d\d [\d:]+ \[[^\]]*\]\s?/, '');
+}
+
+function mendFor(reason: string, signal: string | null): string {
+  if (/No module named .?vllm/.test(reason)) return 'Install vLLM: npm run setup -- --vllm';
+  if (/KV cache|max seq len|max_model_len/i.test(reason)) {
+    return 'Give it more memory for KV (VLLM_CPU_KVCACHE_SPACE, in GiB, on a CPU), or lower --max-tokens.';
+  }
+  if (/address already in use/i.test(reason)) return 'Start again: another program took the port.';
+  if (signal === 'SIGKILL') return 'SIGKILL often means that memory ran out.';
+  return 'lockstep serve --log info shows everything that vLLM prints.';
+}

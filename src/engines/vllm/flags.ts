@@ -1,0 +1,116 @@
+// vLLM's command line: what Lockstep sets, what a user may add, and what is refused by name.
+import { LockstepError } from '../../errors.ts';
+
+/** Flags that are not the user's here, and what to do instead. Abbreviations are refused with them. */
+const REFUSED: Readonly<Record<string, string>> = {
+  '--model': 'lockstep serve takes the checkpoint as its argument.',
+  '--served-model-name': 'use lockstep serve --model.',
+  '--host': 'vLLM stays on 127.0.0.1; use lockstep serve --host.',
+  '--port': 'vLLM gets a free port; use lockstep serve --port.',
+  '--uds': 'vLLM is reached over 127.0.0.1.',
+  '--grpc-port': 'only the HTTP routes of lockstep serve are open.',
+  '--api-key': 'use lockstep serve --api-key; vLLM gets a key of its own.',
+  '--root-path': 'vLLM is reached by lockstep serve alone.',
+  '--middleware': 'vLLM is reached by lockstep serve alone.',
+  '--ssl-keyfile': 'put TLS in front of lockstep serve.',
+  '--ssl-certfile': 'put TLS in front of lockstep serve.',
+  '--config': 'write the flags out, so that they can be checked.',
+  '--dtype': 'use lockstep serve --precision.',
+  '--max-model-len': 'use lockstep serve --max-tokens.',
+  '--tokenizer': "the contract names the checkpoint's own tokenizer.",
+  '--tokenizer-mode': "the contract names the checkpoint's own tokenizer.",
+  '--skip-tokenizer-init': 'structured output needs the tokenizer.',
+  '--trust-remote-code': 'no code of a checkpoint is run.',
+  '--chat-template': "the checkpoint's own template is rendered by lockstep serve.",
+  '--generation-config': 'every sampling parameter comes with its request.',
+  '--hf-overrides': 'the checkpoint is served as it is.',
+  '--hf-config-path': 'the checkpoint is served as it is.',
+  '--model-impl': 'the plugin brings the model.',
+  '--scheduler-cls': 'the plugin brings the scheduler.',
+  '--worker-cls': 'the plugin extends the worker.',
+  '--worker-extension-cls': 'the plugin extends the worker.',
+  '--speculative-config': 'segments are not implemented for speculative decoding.',
+  '--kv-transfer-config': 'KV connectors would lose sinks and the pool.',
+  '--kv-offloading-size': 'KV offloading would lose sinks and the pool.',
+  '--kv-offloading-backend': 'KV offloading would lose sinks and the pool.',
+  '--kv-cache-dtype': 'a quantized cache was not shown to compute what training computed.',
+  '--quantization': 'quantized weights were not shown to compute what training computed.',
+  '--decode-context-parallel-size': 'segments are not implemented for context parallelism.',
+  '--prefill-context-parallel-size': 'segments are not implemented for context parallelism.',
+  '--data-parallel-size': 'use lockstep serve --replicas.',
+  '--data-parallel-backend': 'use lockstep serve --replicas.',
+  '--data-parallel-address': 'use lockstep serve --replicas.',
+  '--api-server-count': 'use lockstep serve --replicas.',
+  '--headless': 'vLLM is reached over HTTP.',
+  '--enable-dbo': 'segments are not implemented for dual-batch overlap.',
+  '--enable-lora': 'the contract names one set of weights.',
+  '--lora-modules': 'the contract names one set of weights.',
+  '--tokens-only': 'structured output needs the tokenizer.',
+};
+
+/** Short names of refused flags. */
+const SHORT: Readonly<Record<string, string>> = {
+  '-sc': '--speculative-config',
+  '-q': '--quantization',
+  '-dp': '--data-parallel-size',
+  '-dpb': '--data-parallel-backend',
+  '-dpa': '--data-parallel-address',
+  '-dcp': '--decode-context-parallel-size',
+  '-pcp': '--prefill-context-parallel-size',
+  '-asc': '--api-server-count',
+};
+
+/**
+ * Flags that a user gives for vLLM after `--`.
+ *
+ * @throws LS_VLLM_FLAG naming the first that is refused, and why
+ */
+export function checkFlags(flags: readonly string[]): void {
+  for (const flag of flags) {
+    if (!/^-{1,2}[A-Za-z]/.test(flag)) continue;
+    // vLLM takes underscores for dashes, `--flag=value`, and `--flag.key value` for its JSON flags.
+    const name = (/^[^=.]+/.exec(flag)?.[0] ?? flag).replaceAll('_', '-');
+    const refused = SHORT[name] ?? owned(name);
+    if (refused === undefined) continue;
+    throw new LockstepError(
+      'LS_VLLM_FLAG',
+      `expected no ${name} among vLLM's flags: ${REFUSED[refused]}`,
+      { mend: 'Leave it out.', field: name },
+    );
+  }
+}
+
+/** argparse takes every unambiguous beginning of a flag for the flag. */
+function owned(name: string): string | undefined {
+  const positive = name.replace(/^--no-/, '--');
+  if (Object.hasOwn(REFUSED, positive)) return positive;
+  if (name.length < 5) return undefined;
+  return Object.keys(REFUSED).find((flag) => flag.startsWith(name));
+}
+
+export interface Launch {
+  dir: string;
+  /** The model's name in requests. */
+  model: string;
+  port: number;
+  /** What it computes in, as vLLM's `--dtype` names it. */
+  dtype: string;
+  /** Most tokens of a sequence; null leaves vLLM's own choice. */
+  maxTokens: number | null;
+  flags: readonly string[];
+}
+
+/** Arguments of the interpreter that start vLLM. (Its `vllm` command fails with the CPU build.) */
+export function vllmCommand({ dir, model, port, dtype, maxTokens, flags }: Launch): string[] {
+  return [
+    '-m',
+    'vllm.entrypoints.openai.api_server',
+    ...['--model', dir, '--served-model-name', model],
+    ...['--host', '127.0.0.1', '--port', String(port)],
+    // Left to itself, vLLM would round float32 weights.
+    ...['--dtype', dtype],
+    ...['--generation-config', 'vllm', '--disable-uvicorn-access-log', '--disable-fastapi-docs'],
+    ...(maxTokens === null ? [] : ['--max-model-len', String(maxTokens)]),
+    ...flags,
+  ];
+}

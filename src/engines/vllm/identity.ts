@@ -1,0 +1,106 @@
+// Whether a vLLM may be trusted with a contract: every engine process of it has to say so.
+import { z } from 'zod';
+import { LockstepError } from '../../errors.ts';
+
+/** Where the plugin answers, and how it is switched on: an endpoint plugin loads only when named. */
+export const IDENTITY_PATH = '/lockstep';
+export const PLUGIN_ENVIRONMENT = { VLLM_PLUGINS: 'lockstep' } as const;
+
+const identity = z.object({
+  digest: z.string().nullable(),
+  version: z.string().nullable(),
+  engines: z.array(
+    z.object({ rank: z.number(), digest: z.string().nullable(), architecture: z.string() }),
+  ),
+});
+export type Identity = z.infer<typeof identity>;
+
+const models = z.object({
+  data: z.array(z.object({ id: z.string(), max_model_len: z.number().nullish() })).min(1),
+});
+
+/** One HTTP answer, read whole. */
+export type Get = (path: string) => Promise<{ status: number; text: string }>;
+
+export interface Upstream {
+  identity: Identity;
+  /** Most tokens of a sequence. */
+  maxTokens: number | null;
+}
+
+/**
+ * Ask a vLLM what it serves. Nothing but the contract's digest from every engine process will do.
+ *
+ * @throws LS_VLLM_PLUGIN the plugin is not there; LS_VLLM_STOCK a stock architecture;
+ *   LS_VLLM_DIGEST another contract; LS_VLLM_IDENTITY an engine process that does not answer;
+ *   LS_VLLM_PROTOCOL an answer that is none
+ */
+export async function identify(get: Get, digest: string): Promise<Upstream> {
+  const answer = await get(IDENTITY_PATH);
+  if (answer.status === 404 || answer.status === 401) {
+    throw new LockstepError(
+      'LS_VLLM_PLUGIN',
+      `expected Lockstep's plugin in vLLM, got HTTP ${answer.status} from ${IDENTITY_PATH}`,
+      {
+        mend: 'Install lockstep beside vLLM (npm run setup -- --vllm) and start it with VLLM_PLUGINS=lockstep.',
+      },
+    );
+  }
+  if (answer.status !== 200) {
+    throw new LockstepError(
+      'LS_VLLM_IDENTITY',
+      `expected every engine process to report its digest, got HTTP ${answer.status}${said(answer.text)}`,
+      { mend: 'Look at the log of vLLM; an engine process may be starting or gone.' },
+    );
+  }
+  const told = parse(identity, answer.text, IDENTITY_PATH);
+  const stock = told.engines.find((engine) => !engine.architecture.startsWith('Segmented'));
+  if (stock !== undefined) {
+    throw new LockstepError(
+      'LS_VLLM_STOCK',
+      `expected a segmented architecture in every engine process, got ${stock.architecture} in rank ${stock.rank}`,
+      { mend: 'Serve a checkpoint that carries a contract: lockstep attach, lockstep train.' },
+    );
+  }
+  const other = told.engines.find((engine) => engine.digest !== digest);
+  if (told.engines.length === 0 || other !== undefined || told.digest !== digest) {
+    const got =
+      told.engines.length === 0 ? 'no engine process' : (other?.digest ?? told.digest ?? 'none');
+    throw new LockstepError(
+      'LS_VLLM_DIGEST',
+      `expected every engine process under contract ${digest}, got ${got}${other === undefined ? '' : ` in rank ${other.rank}`}`,
+      { mend: 'Serve both from the same checkpoint folder.' },
+    );
+  }
+  const listed = await get('/v1/models');
+  if (listed.status !== 200) {
+    throw new LockstepError(
+      'LS_VLLM_PROTOCOL',
+      `expected the list of models, got HTTP ${listed.status} from /v1/models`,
+      { mend: 'If vLLM asks for a key, name its variable: --upstream-key VARIABLE' },
+    );
+  }
+  const list = parse(models, listed.text, '/v1/models');
+  return { identity: told, maxTokens: list.data[0]?.max_model_len ?? null };
+}
+
+function parse<T>(schema: z.ZodType<T>, text: string, path: string): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    value = undefined;
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new LockstepError(
+    'LS_VLLM_PROTOCOL',
+    `expected vLLM's answer from ${path}, got ${JSON.stringify(text.slice(0, 80))}`,
+    { mend: 'Check that the address is that of vLLM 0.32 itself.' },
+  );
+}
+
+function said(text: string): string {
+  const message = /"message"\s*:\s*"([^"]{1,300})/.exec(text)?.[1];
+  return message === undefined ? '' : `: ${message}`;
+}

@@ -1,0 +1,11 @@
+// The vLLM engine: supervision, the relay in front of it, what it reports.
+export { checkFlags } from './flags.ts';
+export {
+  type SupervisedOptions,
+  superviseVllm,
+  useVllm,
+  type VllmEngine,
+  type VllmParts,
+  vllmModules,
+} from './open.ts';
+export { progressOf } from './progress.ts';

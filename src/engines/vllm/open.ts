@@ -1,0 +1,247 @@
+// Opens the vLLM engine: supervised children of this process, or ones that run already.
+import { randomBytes } from 'node:crypto';
+import { createServer } from 'node:net';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { findPython, type Python, requiredModules } from '../../bridge/index.ts';
+import { readModel } from '../../contract/model.ts';
+import { LockstepError } from '../../errors.ts';
+import type { PlannerSource } from '../../planner/index.ts';
+import type { Tokenizer } from '../../planner/tokenizer.ts';
+import type { EngineInfo } from '../engine.ts';
+import { checkFlags, vllmCommand } from './flags.ts';
+import { PLUGIN_ENVIRONMENT } from './identity.ts';
+import { Relay } from './relay.ts';
+import { Replica } from './replica.ts';
+import { Supervisor, type SupervisorOptions } from './supervisor.ts';
+
+/** Between two looks at a vLLM that is not ours. */
+const WATCH_MS = 2_000;
+/** An answer from which nothing comes for this long is given up: a long prompt may take minutes. */
+const STALL_MS = 600_000;
+
+export interface VllmParts {
+  /** Checkpoint folder. */
+  dir: string;
+  source: PlannerSource;
+  tokenizer: Tokenizer;
+  /** The model's name in requests. */
+  model: string;
+}
+
+export interface SupervisedOptions
+  extends Pick<SupervisorOptions, 'startMs' | 'graceMs' | 'pauseMs' | 'crashes' | 'stableMs'> {
+  /** An interpreter from `findPython`, or what `--python` named. */
+  python?: Python | string | undefined;
+  /** vLLM processes (default 1). */
+  replicas?: number;
+  /** vLLM's own flags. */
+  flags?: readonly string[];
+  /** What it computes in: float32, bfloat16, float16 (default: the checkpoint's own). */
+  dtype?: string | undefined;
+  /** Most tokens of a sequence (default: vLLM's own choice). */
+  maxTokens?: number | null;
+  env?: NodeJS.ProcessEnv;
+  /** Instead of vLLM: arguments after the interpreter, given the port. */
+  command?: (port: number) => string[];
+  onLine?: (line: string) => void;
+  say?: (what: string) => void;
+  stallMs?: number;
+  signal?: AbortSignal;
+}
+
+/** What an interpreter must have to run vLLM with the plugin. */
+export const vllmModules: readonly string[] = [...requiredModules, 'vllm'];
+
+/** A relay, and when it turned out that nothing can be served any more. */
+export interface VllmEngine {
+  relay: Relay;
+  /** Settles with the reason when the last replica has been given up. Never settles for upstreams. */
+  failed: Promise<LockstepError>;
+  /** Guards of the supervised processes that run now. */
+  pids(): number[];
+}
+
+/**
+ * Start vLLM and wait until every engine process of every replica has reported the digest.
+ *
+ * @throws LS_VLLM_FLAG, LS_VLLM_START, LS_VLLM_PLUGIN, LS_VLLM_STOCK, LS_VLLM_DIGEST, LS_VLLM_IDENTITY,
+ *   LS_PYTHON_*, and the plugin's own errors by their codes; nothing is left running then
+ */
+export async function superviseVllm(
+  parts: VllmParts,
+  options: SupervisedOptions = {},
+): Promise<VllmEngine> {
+  const { flags = [], replicas = 1, maxTokens = null, env = process.env } = options;
+  checkFlags(flags);
+  const info = await infoOf(parts.dir, options.dtype);
+  const python = await interpreter(options);
+  const key = randomBytes(24).toString('base64url');
+  const childEnv: NodeJS.ProcessEnv = {
+    ...env,
+    ...PLUGIN_ENVIRONMENT,
+    VLLM_API_KEY: key,
+    // Routes that change a running engine; nobody needs them here.
+    VLLM_SERVER_DEV_MODE: '0',
+    VLLM_NO_USAGE_STATS: '1',
+    HF_HUB_OFFLINE: '1',
+    // Segments need no scaling of positions: the limit is what was asked for (SEMANTICS 3).
+    ...(maxTokens === null ? {} : { VLLM_ALLOW_LONG_MAX_MODEL_LEN: '1' }),
+  };
+  const supervisors: Supervisor[] = [];
+  const stopAll = () => Promise.all(supervisors.map((one) => one.stop()));
+  const stop = () => void stopAll();
+  options.signal?.addEventListener('abort', stop, { once: true });
+  try {
+    const all: Replica[] = [];
+    for (let i = 0; i < replicas; i++) {
+      const port = await freePort();
+      const url = `http://127.0.0.1:${port}`;
+      all.push(replicaOf(url, key, parts, options));
+      const launch = {
+        dir: path.resolve(parts.dir),
+        model: parts.model,
+        port,
+        maxTokens,
+        flags,
+        dtype: info.precision,
+      };
+      const replica = all[i] as Replica;
+      supervisors.push(
+        new Supervisor({
+          ...options,
+          python,
+          command: options.command?.(port) ?? vllmCommand(launch),
+          env: childEnv,
+          replica,
+          onRestart: () => relay.router.forget(replica),
+        }),
+      );
+      options.signal?.throwIfAborted();
+    }
+    const relay = new Relay({
+      ...parts,
+      info,
+      replicas: all,
+      failed: () =>
+        supervisors.every((one) => one.failed) ? (supervisors[0]?.failed ?? null) : null,
+      status: () => supervisors.find((one) => one.failed === null)?.status ?? 'failed',
+      close: async () => {
+        options.signal?.removeEventListener('abort', stop);
+        await stopAll();
+        await Promise.all(all.map((replica) => replica.close()));
+      },
+    });
+    await Promise.all(supervisors.map((one) => one.started));
+    const failed = Promise.all(supervisors.map((one) => one.ended)).then(
+      () =>
+        supervisors.find((one) => one.failed)?.failed ??
+        // Stopped on purpose: nobody waits for this any more.
+        new Promise<LockstepError>(() => {}),
+    );
+    return { relay, failed, pids: () => supervisors.flatMap((one) => one.pid ?? []) };
+  } catch (error) {
+    await stopAll();
+    throw error;
+  }
+}
+
+/**
+ * Use vLLMs that run already. They are asked every few seconds and serve only while every engine
+ * process of theirs reports the digest; until one does, the relay is not ready and says why.
+ *
+ * @param key what they ask for as `Authorization: Bearer`; null: nothing
+ */
+export async function useVllm(
+  parts: VllmParts,
+  urls: readonly string[],
+  options: { key?: string | null; stallMs?: number; watchMs?: number } = {},
+): Promise<VllmEngine> {
+  const info = await infoOf(parts.dir);
+  const all = urls.map((url) => replicaOf(origin(url), options.key ?? null, parts, options));
+  const closing = new AbortController();
+  const watching = all.map(async (replica) => {
+    for (;;) {
+      const was = replica.ready;
+      await replica.check(closing.signal);
+      if (!replica.ready && was) relay.router.forget(replica);
+      const pause = sleep(options.watchMs ?? WATCH_MS, undefined, { signal: closing.signal });
+      if (
+        await pause.then(
+          () => false,
+          () => true,
+        )
+      )
+        return;
+    }
+  });
+  const relay = new Relay({
+    ...parts,
+    info,
+    replicas: all,
+    failed: () => null,
+    status: () => 'upstream not ready',
+    close: async () => {
+      closing.abort();
+      await Promise.all(watching);
+      await Promise.all(all.map((replica) => replica.close()));
+    },
+  });
+  return { relay, failed: new Promise(() => {}), pids: () => [] };
+}
+
+function replicaOf(
+  url: string,
+  key: string | null,
+  { source }: VllmParts,
+  { stallMs = STALL_MS }: { stallMs?: number },
+): Replica {
+  return new Replica({ url, key, digest: source.contract.digest, stallMs });
+}
+
+function interpreter({ python, env }: SupervisedOptions): Promise<Python> | Python {
+  if (typeof python === 'object') return python;
+  return findPython({
+    python,
+    modules: vllmModules,
+    ...(env === undefined ? {} : { env }),
+  });
+}
+
+async function infoOf(dir: string, asked?: string): Promise<EngineInfo> {
+  const { config, layers, queryHeads, kvHeads, vocabulary } = await readModel(dir);
+  const hidden = Number(config['hidden_size']);
+  const headDim = Number(config['head_dim'] ?? hidden / queryHeads);
+  const precision = asked ?? String(config['dtype'] ?? config['torch_dtype'] ?? 'float32');
+  return { name: 'vllm', precision, vocabulary, layers, kvHeads, queryHeads, headDim };
+}
+
+/** @throws LS_VLLM_UPSTREAM for anything but an http address without a path */
+function origin(text: string): string {
+  const bad = (got: string) =>
+    new LockstepError('LS_VLLM_UPSTREAM', `expected an address as http://HOST:PORT, got ${got}`, {
+      mend: 'Name where vLLM listens: --upstream http://127.0.0.1:8000',
+      field: 'upstream',
+    });
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    throw bad(text);
+  }
+  if (!['http:', 'https:'].includes(url.protocol) || url.pathname !== '/' || url.search !== '') {
+    throw bad(text);
+  }
+  if (url.username !== '' || url.password !== '') {
+    throw bad('one with a name or password in it');
+  }
+  return url.origin;
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', () => resolve()));
+  const { port } = probe.address() as { port: number };
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+}

@@ -1,0 +1,187 @@
+// A runner in front of one or more vLLMs: token ids go there, tokens come back, text is made here.
+import type { Contract } from '../../contract/schema.ts';
+import { LockstepError } from '../../errors.ts';
+import { type PlannerSource, Segmenter } from '../../planner/index.ts';
+import type { Tokenizer } from '../../planner/tokenizer.ts';
+import type { EngineInfo } from '../engine.ts';
+import type { Figures, Health, Run, RunEvent, Runner, RunRequest } from '../runner.ts';
+import { figuresOf } from './figures.ts';
+import type { Replica } from './replica.ts';
+import { prefixKeys, Router } from './route.ts';
+import { ChoiceText } from './text.ts';
+import { completionBody, readTokens, type TokenChunk } from './wire.ts';
+
+export interface RelayParts {
+  info: EngineInfo;
+  source: PlannerSource;
+  tokenizer: Tokenizer;
+  replicas: readonly Replica[];
+  /** Why no replica can be ready any more; null while one may. */
+  failed(): Error | null;
+  /** What the replicas are doing while none is ready, in a word. */
+  status(): string;
+  close(): Promise<void>;
+}
+
+export class Relay implements Runner {
+  readonly extended = true;
+  readonly info: EngineInfo;
+  readonly contract: Contract;
+  readonly router: Router<Replica>;
+  readonly #parts: RelayParts;
+
+  constructor(parts: RelayParts) {
+    this.info = parts.info;
+    this.contract = parts.source.contract;
+    this.router = new Router(parts.replicas);
+    this.#parts = parts;
+  }
+
+  get sessions(): number {
+    return this.#parts.replicas.reduce((sum, replica) => sum + replica.running, 0);
+  }
+
+  get maxTokens(): number | null {
+    const limits = this.#parts.replicas.flatMap((replica) => replica.maxTokens ?? []);
+    return limits.length === 0 ? null : Math.min(...limits);
+  }
+
+  health(): Health {
+    const { replicas } = this.#parts;
+    if (replicas.some((replica) => replica.ready)) return { ready: true, status: 'ready' };
+    const failed = this.#parts.failed();
+    const error = failed ?? replicas[0]?.why;
+    return {
+      ready: false,
+      status: failed === null ? this.#parts.status() : 'engine lost',
+      ...(error === undefined ? {} : { error }),
+    };
+  }
+
+  async run(request: RunRequest, signal: AbortSignal): Promise<Run> {
+    const prompt = Int32Array.from(request.prompt);
+    const segmenter = new Segmenter(this.#parts.source);
+    try {
+      const cuts = segmenter.pushMany(prompt);
+      return {
+        events: this.#events({ ...request, prompt }, segmenter, cuts, signal),
+        memory: async () => null,
+      };
+    } catch (error) {
+      segmenter.close();
+      throw error;
+    }
+  }
+
+  figures(): Promise<Figures> {
+    return figuresOf(this.#parts.replicas);
+  }
+
+  async close(): Promise<void> {
+    await this.#parts.close();
+  }
+
+  async *#events(
+    request: RunRequest & { prompt: Int32Array },
+    segmenter: Segmenter,
+    cuts: readonly number[],
+    signal: AbortSignal,
+  ): AsyncGenerator<RunEvent, void> {
+    const { tokenizer } = this.#parts;
+    const count = request.extra?.n ?? 1;
+    let texts: ChoiceText[] | null = null;
+    let open = count;
+    // Ends the request in vLLM too, where a text stops before vLLM has noticed.
+    const leave = new AbortController();
+    const chunks = this.#tokens(request, cuts, AbortSignal.any([signal, leave.signal]));
+    try {
+      for await (const { choice, tokens, reason } of chunks) {
+        if (texts === null) {
+          yield* promptRan(request.prompt, cuts);
+          texts = Array.from({ length: count }, (_, i) => {
+            const mine = i === count - 1 ? segmenter : segmenter.fork();
+            return new ChoiceText(i, mine, tokenizer, request);
+          });
+        }
+        const text = texts[choice] as ChoiceText;
+        for (const token of tokens) yield* text.take(token);
+        if (reason !== null) yield* text.end(reason);
+        if (text.ended && !text.counted) {
+          text.counted = true;
+          open -= 1;
+        }
+        if (open === 0) {
+          // The rest of the stream is `[DONE]`: reading it keeps the connection for the next request.
+          if (reason === null) return;
+        }
+      }
+    } finally {
+      leave.abort();
+      for (const text of texts ?? []) text.close();
+      segmenter.close();
+    }
+  }
+
+  /** Chunks of the first replica that answers; another one is asked only before the first token. */
+  async *#tokens(
+    request: RunRequest & { prompt: Int32Array },
+    cuts: readonly number[],
+    signal: AbortSignal,
+  ): AsyncGenerator<TokenChunk, void> {
+    const keys = prefixKeys(request.prompt, cuts);
+    const body = completionBody(request, this.#parts.tokenizer.eos);
+    const count = request.extra?.n ?? 1;
+    const order = this.router.order(keys);
+    // An idle connection may close just as it is used: one replica gets a second chance too.
+    const tries = order.length === 1 ? [...order, ...order] : order;
+    let last: unknown = this.health().error ?? noReplica();
+    for (const replica of tries) {
+      if (!replica.ready) continue;
+      let begun = false;
+      replica.running += 1;
+      this.router.took(keys, replica);
+      try {
+        const stream = await replica.complete(body, signal);
+        for await (const chunks of readTokens(stream, count, this.info.vocabulary)) {
+          begun = true;
+          yield* chunks;
+        }
+        return;
+      } catch (error) {
+        last = error;
+        if (begun || signal.aborted || !mayRetry(error)) throw error;
+      } finally {
+        replica.running -= 1;
+      }
+    }
+    throw last;
+  }
+}
+
+function mayRetry(error: unknown): boolean {
+  return (
+    error instanceof LockstepError &&
+    (error.code === 'LS_VLLM_UNREACHABLE' || error.code === 'LS_VLLM_DIED')
+  );
+}
+
+function noReplica(): LockstepError {
+  return new LockstepError('LS_VLLM_NOT_READY', 'expected a ready vLLM, got none', {
+    mend: 'Wait until /health/ready says 200.',
+  });
+}
+
+/** The prompt as it ran: one event a segment. */
+function* promptRan(prompt: Int32Array, cuts: readonly number[]): Generator<RunEvent> {
+  let from = 0;
+  for (const cut of cuts) {
+    yield ran(from, prompt.slice(from, cut), cut);
+    from = cut;
+  }
+  if (from < prompt.length) yield ran(from, prompt.slice(from), null);
+}
+
+function ran(from: number, tokens: Int32Array, at: number | null): RunEvent {
+  const boundary = at === null ? null : { at, retrieved: null };
+  return { choice: 0, type: 'ran', prompt: true, from, tokens, boundary };
+}

@@ -1,0 +1,197 @@
+// vLLM's own protocol: a run as a body of its /v1/completions, and its event stream as tokens.
+import { LockstepError } from '../../errors.ts';
+import type { RunRequest } from '../runner.ts';
+import type { Alternative } from '../sampling.ts';
+
+/** One event may be this large: tokens with 20 alternatives each, gathered, are far below it. */
+const MOST_EVENT_BYTES = 8 * 1024 * 1024;
+
+/** Tokens a chunk of an answer that nobody watches may gather: fewer events to frame and to parse. */
+const GATHERED = 32;
+
+/** Some tokens of one choice, as vLLM told of them. */
+export interface TokenChunk {
+  choice: number;
+  tokens: ({ top: Alternative[] } & Alternative)[];
+  /** Set on the choice's last chunk. */
+  reason: 'stop' | 'length' | null;
+}
+
+/**
+ * A run as vLLM's request. Every sampling parameter is named, so that nothing comes from a
+ * generation_config.json that this server has not read.
+ */
+export function completionBody(request: RunRequest, eos: readonly number[]): object {
+  const { logit_bias, response_format, ...extra } = request.extra ?? {};
+  return {
+    prompt: Array.from(request.prompt),
+    max_tokens: request.maxTokens,
+    temperature: request.temperature ?? 1,
+    top_p: request.topP ?? 1,
+    top_k: 0,
+    min_p: 0,
+    repetition_penalty: 1,
+    presence_penalty: 0,
+    frequency_penalty: 0,
+    ...extra,
+    ...(logit_bias === undefined ? {} : { logit_bias }),
+    ...(response_format === undefined ? {} : { response_format }),
+    ...(request.seed == null ? {} : { seed: request.seed }),
+    // Node decides where a text stops; vLLM is told so that it does not run on.
+    stop: request.stop,
+    ...(extra.ignore_eos ? {} : { stop_token_ids: eos }),
+    logprobs: request.logprobs ?? null,
+    return_token_ids: true,
+    return_tokens_as_token_ids: true,
+    stream: true,
+    ...(request.streamed || request.watched ? {} : { stream_interval: GATHERED }),
+  };
+}
+
+/**
+ * Read an event stream of vLLM to its end.
+ *
+ * @param choices how many texts were asked for: the stream is complete when each has ended
+ * @param vocabulary ids are below it
+ * @throws LS_VLLM_FAILED what vLLM reported in the stream; LS_VLLM_PROTOCOL bytes that are no such
+ *   stream; LS_VLLM_DIED an end before its time
+ */
+export async function* readTokens(
+  body: AsyncIterable<Uint8Array>,
+  choices: number,
+  vocabulary: number,
+): AsyncGenerator<TokenChunk[], void> {
+  const ended = new Set<number>();
+  try {
+    for await (const data of readEvents(body)) {
+      if (data === '[DONE]') break;
+      const chunks = chunksOf(data, choices, vocabulary);
+      for (const { choice, reason } of chunks) {
+        if (ended.has(choice)) throw malformed(`more of choice ${choice} after its end`);
+        if (reason !== null) ended.add(choice);
+      }
+      if (chunks.length > 0) yield chunks;
+    }
+  } catch (error) {
+    // The answer is whole; whatever its connection died of, nothing is missing.
+    if (ended.size === choices) return;
+    throw error;
+  }
+  if (ended.size < choices) {
+    throw early(
+      `the end of its stream with ${choices - ended.size} of ${choices} texts unfinished`,
+    );
+  }
+}
+
+/** The `data` of server-sent events. */
+async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<string, void> {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  let rest = '';
+  for await (const bytes of body) {
+    try {
+      rest += decoder.decode(bytes, { stream: true });
+    } catch (cause) {
+      throw malformed('bytes that are not UTF-8', cause);
+    }
+    for (let end = rest.search(/\r?\n\r?\n/); end >= 0; end = rest.search(/\r?\n\r?\n/)) {
+      const block = rest.slice(0, end);
+      rest = rest.slice(end).replace(/^\r?\n\r?\n/, '');
+      const data = block
+        .split(/\r?\n/)
+        .filter((line) => line.startsWith('data:'))
+        .map((line) => line.slice(5).trimStart())
+        .join('\n');
+      if (data !== '') yield data;
+      else if (!/^(:|event:|id:|retry:)/.test(block.trim())) throw malformed(quote(block));
+    }
+    if (rest.length > MOST_EVENT_BYTES) {
+      throw malformed(`an event of more than ${MOST_EVENT_BYTES} bytes`);
+    }
+  }
+}
+
+interface WireChunk {
+  error?: { message?: unknown };
+  choices?: WireChoice[];
+}
+
+interface WireChoice {
+  index?: unknown;
+  token_ids?: unknown;
+  finish_reason?: unknown;
+  logprobs?: {
+    token_logprobs?: unknown[];
+    top_logprobs?: (Record<string, unknown> | null)[];
+  } | null;
+}
+
+function chunksOf(data: string, choices: number, vocabulary: number): TokenChunk[] {
+  let chunk: WireChunk;
+  try {
+    chunk = JSON.parse(data) as WireChunk;
+  } catch (cause) {
+    throw malformed(quote(data), cause);
+  }
+  if (chunk?.error !== undefined) {
+    throw new LockstepError(
+      'LS_VLLM_FAILED',
+      `expected tokens from vLLM, got its error: ${String(chunk.error?.message ?? 'no message').slice(0, 500)}.`,
+      { mend: 'Its log says more: lockstep serve --log info' },
+    );
+  }
+  if (!Array.isArray(chunk?.choices)) throw malformed(quote(data));
+  return chunk.choices.map((one) => tokensOf(one, choices, vocabulary));
+}
+
+function tokensOf(wire: WireChoice, choices: number, vocabulary: number): TokenChunk {
+  const choice = wire?.index;
+  if (typeof choice !== 'number' || !Number.isInteger(choice) || choice < 0 || choice >= choices) {
+    throw malformed(`choice ${String(choice)} of ${choices}`);
+  }
+  const ids = wire.token_ids ?? [];
+  if (!Array.isArray(ids)) throw malformed('token_ids that are no list');
+  const tokens = ids.map((id: unknown, i) => {
+    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= vocabulary) {
+      throw malformed(`token id ${String(id).slice(0, 20)} of a vocabulary of ${vocabulary}`);
+    }
+    return { id, ...probabilities(wire, i) };
+  });
+  const reason = wire.finish_reason ?? null;
+  if (reason === 'stop' || reason === 'length' || reason === null) {
+    return { choice, tokens, reason };
+  }
+  throw early(`finish_reason ${String(reason).slice(0, 40)}`);
+}
+
+function probabilities(wire: WireChoice, i: number): { logprob: number; top: Alternative[] } {
+  if (wire.logprobs == null) return { logprob: Number.NaN, top: [] };
+  const logprob = wire.logprobs.token_logprobs?.[i];
+  if (typeof logprob !== 'number') throw malformed('a token without its logprob');
+  const top = Object.entries(wire.logprobs.top_logprobs?.[i] ?? {}).map(([name, value]) => {
+    const id = Number(/^token_id:(\d+)$/.exec(name)?.[1]);
+    if (!Number.isInteger(id) || typeof value !== 'number') throw malformed(quote(name));
+    return { id, logprob: value };
+  });
+  top.sort((a, b) => b.logprob - a.logprob || a.id - b.id);
+  return { logprob, top };
+}
+
+function malformed(got: string, cause?: unknown): LockstepError {
+  return new LockstepError('LS_VLLM_PROTOCOL', `expected vLLM's event stream, got ${got}.`, {
+    mend: 'Check what stands between this server and vLLM, and that it is vLLM 0.32.',
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+function early(how: string): LockstepError {
+  return new LockstepError(
+    'LS_VLLM_DIED',
+    `expected vLLM to finish its answer, got ${how}. The text so far is incomplete.`,
+    { mend: 'Ask again; a supervised vLLM is being restarted.' },
+  );
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.length <= 80 ? text : `${text.slice(0, 80)}…`);
+}
