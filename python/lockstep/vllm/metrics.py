@@ -31,7 +31,7 @@ class Report:
         self._next = 0.0
 
     def chunk(self, end: str) -> None:
-        """A prefill chunk ended at a ``boundary``, at the ``prompt``'s end, or with the ``budget``."""
+        """A prefill chunk ended at a ``boundary``, at the ``prompt``'s end, or with ``budget``."""
         self._counts[f"chunks:{end}"] += 1
 
     def finished(self, segments: int) -> None:

@@ -36,10 +36,10 @@ class SegmentScheduler(AsyncScheduler):
         super().__init__(*args, **kwargs)
         contract = contract_of(self.vllm_config)
         self.layout = SegmentLayout(contract)
-        self.report = Report(contract.digest, self.vllm_config, self.kv_cache_config)
         self._managers = self.kv_cache_manager.coordinator.single_type_managers
-        # Freeing waits for the policy; pushing a block's worth at once makes that cheap.
-        self._batch = self.block_size
+        self.report = Report(contract.digest, self.vllm_config, self.kv_cache_config)
+        # Only freeing needs the cuts of decoded tokens: a block's worth of them is pushed at once.
+        self._batch = min(manager.block_size for manager in self._managers)
         self._decoding = 0
         for manager in self._managers:
             if hasattr(manager, "open_start"):

@@ -1,0 +1,83 @@
+"""Tiny checkpoints with a contract, attached by the built `lockstep attach`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import make_tiny
+import torch
+from tiny import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: TypeScript of the policies that the scheduling matrix runs.
+POLICIES = {
+    "fixed": "fixed()",
+    "sentences": "sentences()",
+    "sums": "sums()",  # with memory
+    "every": "delimiters({ pattern: '[aeiou ]' })",  # asks often: for segments of one token
+}
+
+
+def write_model(
+    folder: Path, architecture: str = "llama", *, seed: int = 0, layers: int = 4, kv_heads: int = 2
+) -> Path:
+    """A random model with weights large enough that errors show, and make_tiny's tokenizer."""
+    made = make_tiny.tokenizer()
+    module = tiny(
+        architecture,
+        seed=seed,
+        layers=layers,
+        kv_heads=kv_heads,
+        dtype=torch.float32,
+        vocabulary=made.get_vocab_size(),
+    )
+    module.config.max_position_embeddings = 8192
+    module.config.bos_token_id = module.config.eos_token_id = 0
+    module.save_pretrained(folder)
+    make_tiny.PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="<|endoftext|>", model_max_length=8192
+    ).save_pretrained(folder)
+    return folder
+
+
+def attach(
+    folder: Path,
+    model: Path,
+    *,
+    policy: str = "fixed",
+    least: int = 1,
+    most: int = 48,
+    align: int = 1,
+    carry: int = 16,
+    sinks: int = 4,
+    retrieval: int = 16,
+    recipe: str = "anchors",
+    layers: tuple[int, ...] = (1, 2),
+    long: str = "[1]",
+) -> Path:
+    """A checkpoint in ``folder/checkpoint`` under a contract with these parameters."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = POLICIES.get(policy, policy)
+    shutil.copy(Path(__file__).parent / "sums.ts", folder)
+    (folder / "lockstep.config.ts").write_text(
+        f"""import {{ defineConfig, delimiters, fixed, sentences }} from 'lockstep';
+import {{ sums }} from './sums.ts';
+void [delimiters, fixed, sentences, sums];
+export default defineConfig({{
+  model: {str(model)!r}, out: 'out', policy: {source},
+  segment: {{ min: {least}, max: {most}, align: {align} }},
+  carry: {{ size: {carry}, sinks: {sinks} }},
+  retrieval: {{ size: {retrieval}, recipe: {recipe!r}, layers: {list(layers)} }},
+  heads: {{ long: {long} }},
+}});
+"""
+    )
+    command = [shutil.which("node") or "node", str(ROOT / "dist" / "cli" / "main.js"), "attach"]
+    done = subprocess.run(
+        [*command, str(model), "--out", "checkpoint"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "checkpoint"

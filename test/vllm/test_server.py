@@ -1,0 +1,81 @@
+"""vLLM's own server with the plugin: who it says it is, the segments it tells, what it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import checkpoints
+import pytest
+from lockstep.contract import read
+from lockstep.planner import Planner
+from servers import Server, serving
+from tiny import text
+
+IDS = 264
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("server")
+    model = checkpoints.write_model(folder / "model")
+    return checkpoints.attach(folder, model, policy="sums", least=4, most=40)
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint: Path) -> Iterator[Server]:
+    with serving(checkpoint, "--block-size", "16", "--max-num-batched-tokens", "96") as server:
+        server.ready()
+        yield server
+
+
+def complete(server: Server, prompt: list[int], **options: object) -> tuple[int, dict]:
+    body = {"prompt": prompt, "max_tokens": 24, "ignore_eos": True, "temperature": 0, **options}
+    return server.call("/v1/completions", body)
+
+
+def test_every_engine_process_says_what_it_loaded(server: Server, checkpoint: Path) -> None:
+    status, told = server.call("/lockstep")
+    assert status == 200
+    assert told["digest"] == read(checkpoint).digest
+    (engine,) = told["engines"]
+    assert engine["digest"] == told["digest"]
+    assert engine["architecture"] == "SegmentedLlamaForCausalLM"
+    assert engine["pid"] != server.process.pid
+
+
+def test_segments_of_a_request(server: Server, checkpoint: Path) -> None:
+    prompt = text(300, 1, vocabulary=IDS)
+    status, answer = complete(
+        server, prompt, vllm_xargs={"lockstep_segments": 1}, return_token_ids=True
+    )
+    assert status == 200
+    told = answer["kv_transfer_params"]["lockstep"]
+    whole = prompt + answer["choices"][0]["token_ids"]
+    assert len(whole) == 324
+    cuts = Planner(read(checkpoint)).plan(whole)
+    assert [end for _, end in told["segments"]] == cuts
+    status, answer = complete(server, prompt)
+    assert status == 200 and answer["kv_transfer_params"] is None
+
+
+def test_a_token_outside_the_vocabulary(server: Server) -> None:
+    status, answer = complete(server, [5, IDS])
+    assert status == 400, answer
+    assert complete(server, [5, 6])[0] == 200
+
+
+def test_what_is_measured(server: Server, checkpoint: Path) -> None:
+    complete(server, text(200, 2, vocabulary=IDS))
+    lines = server.call("/metrics")[1].splitlines()
+    values = {
+        name: float(value)
+        for name, _, value in (line.rpartition(" ") for line in lines)
+        if name.startswith("lockstep_")
+    }
+    digest = read(checkpoint).digest
+    assert values[f'lockstep_contract_info{{digest="{digest}",engine="0"}}'] == 1
+    assert values['lockstep_segments_total{engine="0"}'] > 5
+    assert values['lockstep_requests_total{engine="0"}'] >= 1
+    assert values['lockstep_chunks_total{end="boundary",engine="0"}'] > 1
+    assert 'lockstep_kv_blocks{engine="0",group="pool"}' in values
