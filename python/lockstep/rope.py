@@ -102,8 +102,14 @@ class Rope:
             self._grow(max(end, min(2 * len(self.cos_ND), end + 4096)))
         return self.cos_ND[start:end], self.sin_ND[start:end]
 
+    def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and signed sin [..., D] of any positions [...], without a table."""
+        angle_F = positions.double()[..., None] * self.inv_freq_F.to(positions.device)
+        cos_F, sin_F = angle_F.cos() * self.factor, angle_F.sin() * self.factor
+        return (
+            torch.cat((cos_F, cos_F), -1).to(self.device, self.dtype),
+            torch.cat((-sin_F, sin_F), -1).to(self.device, self.dtype),
+        )
+
     def _grow(self, size: int) -> None:
-        angle_NF = torch.arange(size, dtype=torch.float64)[:, None] * self.inv_freq_F
-        cos_NF, sin_NF = angle_NF.cos() * self.factor, angle_NF.sin() * self.factor
-        self.cos_ND = torch.cat((cos_NF, cos_NF), -1).to(self.device, self.dtype)
-        self.sin_ND = torch.cat((-sin_NF, sin_NF), -1).to(self.device, self.dtype)
+        self.cos_ND, self.sin_ND = self.at(torch.arange(size))

@@ -1,0 +1,243 @@
+"""Attention of one decoder layer over paged head groups (SEMANTICS.md 2 to 4), in batches.
+
+Stands where upstream's `Attention` stood and gets raw queries and keys: upstream's rotary embedding
+is the identity here. Heads were permuted when the weights were loaded, local heads first, so every
+head group is a slice. vLLM compiles around one opaque operator a layer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from vllm.forward_context import get_forward_context
+from vllm.utils.torch_utils import direct_register_custom_op
+
+from .. import retrieval
+from ..rope import rotate
+from .step import Bucket, Closing, Step
+
+if TYPE_CHECKING:
+    from .state import SegmentedState
+
+
+class Raw(nn.Module):
+    """In place of a layer's rotary embedding: queries and keys go on unrotated."""
+
+    def forward(self, positions: Tensor, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        return query, key
+
+
+class SegmentedAttention(nn.Module):
+    """forward(q, k, v) of one layer: [T, heads * D] each, on this rank's heads."""
+
+    def __init__(
+        self,
+        name: str,
+        layer: int,
+        state: SegmentedState,
+        q_heads: int,
+        kv_heads: int,
+        long_heads: int,
+        head_dim: int,
+        scale: float,
+    ):
+        super().__init__()
+        self.name, self.layer, self.scale, self.head_dim = name, layer, scale, head_dim
+        self.q_heads, self.kv_heads, self.group = q_heads, kv_heads, q_heads // kv_heads
+        self.local, self.long = kv_heads - long_heads, long_heads
+        spec = state.spec
+        self.pooled = bool(
+            long_heads and spec.retrieval_size > 0 and layer in spec.retrieval_layers
+        )
+        self._state = (state,)  # a tuple: not a submodule
+        # Token positions that the last segment closed in a pool block retrieved, [blocks, H, R].
+        self._chosen = torch.empty(0, dtype=torch.int32)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = torch.empty_like(q)
+        torch.ops.vllm.lockstep_attention(q, k, v, out, self.name)
+        return out
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
+        """The operator's body; rows beyond the step's tokens are padding."""
+        step = self._state[0].step
+        if step is None:  # a profiling run: shapes matter, numbers do not
+            out.zero_()
+            return
+        T, D = step.tokens, self.head_dim
+        q_THD = q[:T].view(T, self.q_heads, D)
+        k_THD, v_THD = (x[:T].view(T, self.kv_heads, D) for x in (k, v))
+        out_THD = out.view(-1, self.q_heads, D)
+        if T < len(out):
+            out_THD[T:] = 0
+        stored = self.kv_heads if not self.pooled else self.local
+        if stored:
+            kr_THD = rotate(k_THD[:, :stored], *step.own)
+            if step.raw_T is not None:
+                kr_THD = torch.where(step.raw_T, k_THD[:, :stored], kr_THD)
+            qr_THD = rotate(q_THD[:, : stored * self.group], *step.own)
+            if self.local:
+                self._windowed("local", 0, self.local, step, qr_THD, kr_THD, v_THD, out_THD)
+            if stored > self.local:
+                self._windowed("long", self.local, stored, step, qr_THD, kr_THD, v_THD, out_THD)
+        if self.pooled:
+            long = slice(self.local, self.kv_heads)
+            q_long = q_THD[:, self.local * self.group :]
+            self._retrieving(step, q_long, k_THD[:, long], v_THD[:, long], out_THD)
+
+    def _write(self, step: Step, kind: str, rows_TRC: Tensor) -> None:
+        heads = rows_TRC.shape[1]
+        cache = step.caches[kind]
+        index = step.write_rows(kind, heads)
+        cache.rows(self.layer).index_copy_(0, index, rows_TRC.reshape(-1, cache.width))
+
+    def _windowed(
+        self,
+        kind: str,
+        first: int,
+        end: int,
+        step: Step,
+        q_THD: Tensor,
+        k_THD: Tensor,
+        v_THD: Tensor,
+        out_THD: Tensor,
+    ) -> None:
+        """Heads [first, end), whose keys lie rotated in a window."""
+        self._write(step, kind, torch.cat((k_THD[:, first:end], v_THD[:, first:end]), -1))
+        cache, heads = step.caches[kind], end - first
+        q_heads = slice(first * self.group, end * self.group)
+        for bucket in step.buckets:
+            keys = bucket.keys[kind]
+            rows = cache.rows(self.layer).index_select(0, step.key_rows(bucket, kind, heads))
+            kv = rows.view(bucket.count, heads, -1, cache.width)
+            k_nHWD, v_nHWD = kv.split(self.head_dim, -1)
+            if keys.sinks is not None:
+                A = step.spec.sinks
+                k_nHWD[:, :, :A] = rotate(k_nHWD[:, :, :A], *keys.sinks)
+            self._attend(bucket, keys.mask, q_THD[:, q_heads], k_nHWD, v_nHWD, out_THD[:, q_heads])
+
+    def _retrieving(
+        self, step: Step, q_THD: Tensor, k_THD: Tensor, v_THD: Tensor, out_THD: Tensor
+    ) -> None:
+        """Long heads with a pool: raw keys, rotated as they are read."""
+        cache, heads = step.caches["pool"], self.long
+        self._write(step, "pool", torch.cat((k_THD, v_THD), -1))
+        mean_HTD = None
+        if "queries" in step.caches or step.closings:
+            q_HgTD = q_THD.unflatten(1, (heads, self.group)).permute(1, 2, 0, 3)
+            mean_HTD = retrieval.group_mean(q_HgTD)
+        if "queries" in step.caches:
+            assert mean_HTD is not None
+            self._write(step, "queries", mean_HTD.transpose(0, 1))
+        R = step.spec.retrieval_size
+        if len(self._chosen) != cache.blocks:
+            self._chosen = torch.zeros(
+                cache.blocks, heads, R, dtype=torch.int32, device=q_THD.device
+            )
+        here = [self._choose(step, closing, mean_HTD) for closing in step.closings]
+        table = self._chosen
+        if here:
+            table = torch.cat((table, torch.stack(here)))
+        qr_THD = rotate(q_THD, *step.relative)
+        q_heads = slice(self.local * self.group, self.q_heads)
+        for bucket in step.buckets:
+            keys = bucket.keys["pool"]
+            assert keys.every is not None
+            source_n = torch.where(
+                bucket.chosen_here_n < 0, bucket.chosen_block_n, bucket.chosen_here_n + cache.blocks
+            )
+            A = step.spec.sinks
+            index = step.key_rows(bucket, "pool", heads).view(bucket.count, heads, -1).clone()
+            index[:, :, A : A + R] = self._rows_of(step, bucket.row_n, table[source_n].long())
+            rows = cache.rows(self.layer).index_select(0, index.flatten())
+            kv = rows.view(bucket.count, heads, -1, cache.width)
+            k_nHWD, v_nHWD = kv.split(self.head_dim, -1)
+            k_nHWD = rotate(k_nHWD, *keys.every)
+            self._attend(bucket, keys.mask, qr_THD, k_nHWD, v_nHWD, out_THD[:, q_heads])
+        # Not before: until here the open segment's choice may stand in a block that one of these
+        # segments ends in.
+        kept = [i for i, closing in enumerate(step.closings) if closing.last]
+        if kept:
+            blocks = torch.tensor([step.closings[i].block for i in kept], device=q_THD.device)
+            self._chosen[blocks] = torch.stack([here[i] for i in kept])
+
+    def _rows_of(self, step: Step, row_n: Tensor, position_nHR: Tensor) -> Tensor:
+        """Pool rows of token positions that differ by head."""
+        metadata, cache = step.metadata["pool"], step.caches["pool"]
+        size, heads = metadata.block_size, position_nHR.shape[1]
+        block = metadata.block_table[row_n[:, None, None], position_nHR // size].long()
+        head = torch.arange(heads, device=position_nHR.device)
+        return cache.index(block, position_nHR % size, heads) + head[:, None]
+
+    def _choose(self, step: Step, closing: Closing, mean_HTD: Tensor | None) -> Tensor:
+        """Token positions retrieved at a boundary, int32 [H, R]; the spare ones point at 0."""
+        assert mean_HTD is not None
+        spec, heads, device = step.spec, self.long, mean_HTD.device
+        first = min(spec.sinks, closing.end)
+        positions = torch.zeros(heads, spec.retrieval_size, dtype=torch.int32, device=device)
+        count = min(spec.retrieval_size, closing.end - first)
+        if count == closing.end - first:  # the whole pool
+            positions[:, :count] = torch.arange(first, closing.end, device=device)
+            return positions
+        row = torch.tensor([closing.row], device=device)
+        at_N = torch.arange(first, closing.end, device=device)
+        keys_HND = self._read(step, "pool", row, at_N)[..., : self.head_dim]
+        if spec.recipe == "topk":
+            queries_HQD = mean_HTD[:, closing.flat : closing.flat + 1]
+        else:
+            start = max(closing.start, closing.end - retrieval.recent(spec.recipe))
+            at_Q = torch.arange(start, closing.end, device=device)
+            queries_HQD = self._read(step, "queries", row, at_Q)
+        chosen = retrieval.select(queries_HQD, keys_HND, spec.retrieval_size, spec.recipe)
+        positions[:, :count] = (chosen + first).int()
+        return positions
+
+    def _read(self, step: Step, kind: str, row_1: Tensor, position_N: Tensor) -> Tensor:
+        """Rows [H, N, width] of tokens of one request, for all heads of this layer."""
+        cache, metadata = step.caches[kind], step.metadata[kind]
+        heads, size = cache.heads[self.layer], metadata.block_size
+        block = metadata.block_table[row_1, position_N // size].long()
+        first = cache.index(block, position_N % size, heads)
+        head = torch.arange(heads, device=position_N.device)
+        rows = cache.rows(self.layer).index_select(0, (first + head[:, None]).flatten())
+        return rows.view(heads, -1, cache.width)
+
+    def _attend(
+        self,
+        bucket: Bucket,
+        mask: Tensor,
+        q_THD: Tensor,
+        k_nHWD: Tensor,
+        v_nHWD: Tensor,
+        out_THD: Tensor,
+    ) -> None:
+        n, queries = bucket.count, bucket.queries
+        q = q_THD if bucket.whole else q_THD[bucket.flat_nq.flatten()]
+        q_nHqD = q.unflatten(0, (n, queries)).transpose(1, 2)
+        o = F.scaled_dot_product_attention(
+            q_nHqD, k_nHWD, v_nHWD, attn_mask=mask, scale=self.scale, enable_gqa=True
+        )
+        o_THD = o.transpose(1, 2).flatten(0, 1)
+        if bucket.whole:
+            out_THD[: len(o_THD)] = o_THD
+        else:
+            out_THD[bucket.target] = o_THD if bucket.kept is None else o_THD[bucket.kept]
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor, name: str) -> None:
+    get_forward_context().no_compile_layers[name].attend(q, k, v, out)
+
+
+def _attention_fake(q: Tensor, k: Tensor, v: Tensor, out: Tensor, name: str) -> None:
+    return
+
+
+direct_register_custom_op(
+    op_name="lockstep_attention",
+    op_func=_attention,
+    mutates_args=["out"],
+    fake_impl=_attention_fake,
+)

@@ -1,0 +1,66 @@
+"""What the layers of a segmented model share on one worker: caches, rotation, and the step at hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from vllm.forward_context import get_forward_context
+
+from ..contract import Contract
+from ..errors import LockstepError
+from ..rope import Rope
+from ..spec import Spec
+from .caches import Cache, CacheMetadata, name_of
+from .step import Step
+from .tracker import Tracker
+
+
+class SegmentedState:
+    """Made with the model; `begin` looks at a batch before its forward pass."""
+
+    def __init__(self, contract: Contract, spec: Spec, rope: Rope, caches: dict[str, Cache]):
+        self.contract, self.spec, self.rope, self.caches = contract, spec, rope, caches
+        self.step: Step | None = None
+        self._tracker: Tracker | None = None
+
+    def begin(self, input_ids: Tensor | None) -> None:
+        """Cut the batch into segments and prepare the indices that all layers share."""
+        found: Any = get_forward_context().attn_metadata
+        if found is None:
+            self.step = None
+            return
+        if isinstance(found, list):
+            raise LockstepError(
+                "LS_VLLM_UNSUPPORTED",
+                "expected one batch a step, got microbatches",
+                "start vLLM without dual-batch overlap",
+            )
+        if input_ids is None:
+            raise LockstepError(
+                "LS_VLLM_UNSUPPORTED",
+                "expected token ids, got embeddings: a boundary policy reads tokens",
+                "start vLLM without --enable-prompt-embeds",
+            )
+        metadata: dict[str, CacheMetadata] = {k: found[name_of(k)] for k in self.caches}
+        tables = {k: m.block_table.cpu().numpy() for k, m in metadata.items()}
+        anchor = "pool" if "pool" in metadata else next(iter(metadata))
+        main = metadata[anchor]
+        if self._tracker is None:
+            cache = self.caches[anchor]
+            slots = cache.blocks * cache.block
+            self._tracker = Tracker(self.contract, slots, cache.block, anchor == "pool")
+        edges_R = main.query_start.numpy()
+        tokens = int(edges_R[-1])
+        if not tokens:
+            self.step = None
+            return
+        pieces = self._tracker.cut(
+            tables[anchor],
+            main.slots_T.cpu().numpy(),
+            edges_R,
+            main.seq_lens.cpu().numpy(),
+            input_ids[:tokens].cpu().numpy().astype(np.int64),
+        )
+        self.step = Step(self.spec, self.rope, self.caches, metadata, tables, pieces, tokens)
