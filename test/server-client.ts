@@ -51,6 +51,9 @@ export async function eventsOf(response: Response): Promise<{ events: Any[]; don
 
 /** Wait until something holds; fails after `seconds`. */
 export async function until(test: () => boolean | Promise<boolean>, seconds = 5): Promise<void> {
-  for (let i = 0; i < 100 * seconds && !(await test()); i++) await sleep(10);
+  for (let i = 0; i < 100 * seconds; i++) {
+    if (await test()) return;
+    await sleep(10);
+  }
   expect(await test()).toBe(true);
 }

@@ -232,11 +232,11 @@ describe('faults in the middle of an answer', () => {
     const { post, fake } = await served([], {}, { stallMs: 500 });
     const ask = { prompt: PROMPT, max_tokens: 30 };
     if ((fault as Any).kind !== 'die') {
-      await fake.fault({ ...fault, after: 10 });
+      await fake.fault({ ...fault, after: 10, times: 2 });
       const whole = await post('/v1/completions', ask);
       expect([whole.status >= 500, ((await whole.json()) as Any).error.code]).toEqual([true, code]);
     }
-    await fake.fault({ ...fault, after: 10 });
+    await fake.fault({ ...fault, after: 10, times: 2 });
     const response = await post('/v1/completions', { ...ask, stream: true });
     const { events, done } = await eventsOf(response);
     expect(done).toBe(false);
@@ -244,9 +244,9 @@ describe('faults in the middle of an answer', () => {
     expect(events.slice(0, -1).map((event) => event.choices[0].finish_reason)).toEqual(
       Array(events.length - 1).fill(null),
     );
-    expect(events.map((event) => event.choices?.[0].text ?? '').join('')).toBe(
-      foreseen(PROMPT, 10),
-    );
+    // What had come is passed on, unless it stood in one packet with the fault.
+    const text = events.map((event) => event.choices?.[0].text ?? '').join('');
+    expect(foreseen(PROMPT, 10).startsWith(text)).toBe(true);
   });
 
   test('a comment of vLLM’s own is no fault', async () => {
@@ -262,6 +262,10 @@ describe('faults in the middle of an answer', () => {
       const prompt = `${i}: ${PROMPT}`;
       const max_tokens = 5 + (i % 40);
       const response = await post('/v1/completions', { prompt, max_tokens, stream: true });
+      if (response.status !== 200) {
+        const { error } = (await response.json()) as Any;
+        return { prompt, max_tokens, events: [{ error }], done: false };
+      }
       return { prompt, max_tokens, ...(await eventsOf(response)) };
     });
     await until(async () => (await fake.seen()).completed >= 3);
@@ -276,7 +280,7 @@ describe('faults in the middle of an answer', () => {
         expect([text, finish]).toEqual([foreseen(prompt, max_tokens), ['length']]);
       } else {
         errors += 1;
-        expect(events.at(-1).error.code).toMatch(/^LS_VLLM_(DIED|UNREACHABLE)$/);
+        expect(events.at(-1).error.code).toMatch(/^LS_VLLM_(DIED|UNREACHABLE|NOT_READY)$/);
         expect(finish).toEqual([]);
       }
     }
@@ -345,16 +349,21 @@ describe('clients that leave', () => {
     );
     expect(left).toBe(200);
     await until(() => engine.relay.sessions === 0);
-    await until(async () => (await fake.seen()).running === 0);
-    const { aborted, completed } = await fake.seen();
-    expect(completed).toBe(0);
-    expect(aborted).toBeGreaterThan(150);
+    // Those that left early enough were never sent.
+    await until(async () => {
+      const { begun, aborted, completed, running } = await fake.seen();
+      expect(completed).toBe(0);
+      return running === 0 && aborted > 100 && aborted === begun;
+    });
     const after = await post('/v1/completions', { prompt: PROMPT, max_tokens: 5 });
     expect(((await after.json()) as Any).choices[0].text).toBe(foreseen(PROMPT, 5));
   });
 
   test('a reader that stops reading stops vLLM too, and is given up', async () => {
-    const { port, engine, fake } = await served(['--max-len', '4000000'], { stallMs: 300 });
+    const { port, engine, fake } = await served(['--max-len', '4000000'], {
+      stallMs: 300,
+      maxTokens: 4_000_000,
+    });
     const body = JSON.stringify({
       prompt: PROMPT,
       max_tokens: 2_000_000,

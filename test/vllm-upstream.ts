@@ -13,6 +13,7 @@ const program = path.join(import.meta.dirname, 'python', 'faults', 'fake_vllm.py
 
 export interface Seen {
   paths: Record<string, number>;
+  begun: number;
   running: number;
   completed: number;
   aborted: number;

@@ -56,6 +56,13 @@ export function busy(message: string, retryAfter: number): HttpError {
   });
 }
 
+/** 413 for a body above the limit. */
+export function tooLarge(limit: number): HttpError {
+  return new HttpError(413, `Expected a body of at most ${limit} bytes, got a larger one.`, {
+    code: 'body_too_large',
+  });
+}
+
 /** What an engine behind HTTP may fail with: the status, and after how many seconds to try again. */
 const UPSTREAM: Record<string, { status: number; retryAfter?: number }> = {
   LS_VLLM_REFUSED: { status: 400 },
@@ -84,11 +91,7 @@ function fromBodyParser(error: ParserError): HttpError | null {
         code: 'invalid_json',
       });
     case 'entity.too.large':
-      return new HttpError(
-        413,
-        `Expected a body of at most ${error.limit ?? 0} bytes, got a larger one.`,
-        { code: 'body_too_large' },
-      );
+      return tooLarge(error.limit ?? 0);
     case 'encoding.unsupported':
     case 'charset.unsupported':
       return new HttpError(415, 'Expected the body as UTF-8 JSON without an unknown encoding.', {

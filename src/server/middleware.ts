@@ -4,7 +4,7 @@ import type { ErrorRequestHandler, NextFunction, Request, RequestHandler, Respon
 import { rateLimit } from 'express-rate-limit';
 import helmet from 'helmet';
 import type { Logger } from 'pino';
-import { busy, HttpError, toHttpError } from './errors.ts';
+import { busy, HttpError, toHttpError, tooLarge } from './errors.ts';
 import type { Metrics } from './metrics.ts';
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
@@ -137,6 +137,14 @@ export function jsonOnly(): RequestHandler {
     throw new HttpError(415, 'Expected `content-type: application/json`.', {
       code: 'unsupported_media_type',
     });
+  };
+}
+
+/** Refuse a body by its announced length: what is too large is answered at once, not read to its end. */
+export function smallBody(limit: number): RequestHandler {
+  return (request, _response, next) => {
+    if (Number(request.get('content-length') ?? 0) <= limit) return next();
+    throw tooLarge(limit);
   };
 }
 

@@ -26,6 +26,7 @@ import {
   observe,
   onlyMethods,
   requestId,
+  smallBody,
 } from './middleware.ts';
 import { page } from './page.ts';
 import { detokenize, planText, tokenize } from './plan.ts';
@@ -189,7 +190,7 @@ export function createServer({
     response.json(summary());
   });
 
-  const body = [jsonOnly(), express.json({ limit: maxBodyBytes })];
+  const body = [jsonOnly(), smallBody(maxBodyBytes), express.json({ limit: maxBodyBytes })];
   app.post('/v1/completions', body, completions(served, shop));
   app.post('/v1/chat/completions', body, chatCompletions(served, shop));
   app.post('/tokenize', body, tokenize(served, shop));

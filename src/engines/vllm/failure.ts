@@ -11,11 +11,13 @@ const SHOWN = 15;
  */
 export function startFailure({ code, signal, lines }: ServiceExit): LockstepError {
   const printed = lines.map(withoutPrefix).filter((line) => line.trim() !== '');
-  const noted = printed.findLastIndex((line) => /^\[LS_[A-Z0-9_]+\]/.test(line));
-  if (noted > 0) {
-    const [, own, mend] = /^\[(LS_[A-Z0-9_]+)\]\s*(.*)$/.exec(printed[noted] as string) ?? [];
-    const message = (printed[noted - 1] as string).replace(/^[\w.]*LockstepError: /, '');
-    return new LockstepError(own as `LS_${string}`, message, mend ? { mend } : {});
+  const at = printed.findLastIndex((line) => /LockstepError: ./.test(line));
+  const [, message] = /LockstepError: (?:\[LS_[A-Z0-9_]+\] )?(.*)$/.exec(printed[at] ?? '') ?? [];
+  // The code and the mend stand on the line itself or, as the exception's note, on the next.
+  const [, own, mend] = /\[(LS_[A-Z0-9_]+)\] ?(.*)$/.exec(printed[at + 1] ?? '') ?? [];
+  const named = own ?? /\[(LS_[A-Z0-9_]+)\]/.exec(printed[at] ?? '')?.[1];
+  if (message !== undefined && named !== undefined) {
+    return new LockstepError(named as `LS_${string}`, message, mend ? { mend } : {});
   }
   const how = signal ?? `exit code ${code}`;
   const last = printed.slice(-SHOWN).join('\n');

@@ -142,6 +142,7 @@ export async function superviseVllm(
     return { relay, failed, pids: () => supervisors.flatMap((one) => one.pid ?? []) };
   } catch (error) {
     await stopAll();
+    options.signal?.throwIfAborted();
     throw error;
   }
 }

@@ -61,13 +61,20 @@ export class Relay implements Runner {
   async run(request: RunRequest, signal: AbortSignal): Promise<Run> {
     const prompt = Int32Array.from(request.prompt);
     const segmenter = new Segmenter(this.#parts.source);
+    // Ends the request in vLLM too, where a text stops before vLLM has noticed.
+    const leave = new AbortController();
     try {
       const cuts = segmenter.pushMany(prompt);
+      const asked = { ...request, prompt };
+      const asking = this.#ask(asked, cuts, AbortSignal.any([signal, leave.signal]));
+      // vLLM has judged the request once it begins to answer: what it refuses is refused here at once.
+      const first = await asking.open();
       return {
-        events: this.#events({ ...request, prompt }, segmenter, cuts, signal),
+        events: this.#events(asked, segmenter, cuts, asking.chunks(first), leave),
         memory: async () => null,
       };
     } catch (error) {
+      leave.abort();
       segmenter.close();
       throw error;
     }
@@ -85,35 +92,25 @@ export class Relay implements Runner {
     request: RunRequest & { prompt: Int32Array },
     segmenter: Segmenter,
     cuts: readonly number[],
-    signal: AbortSignal,
+    chunks: AsyncIterable<TokenChunk>,
+    leave: AbortController,
   ): AsyncGenerator<RunEvent, void> {
-    const { tokenizer } = this.#parts;
     const count = request.extra?.n ?? 1;
     let texts: ChoiceText[] | null = null;
-    let open = count;
-    // Ends the request in vLLM too, where a text stops before vLLM has noticed.
-    const leave = new AbortController();
-    const chunks = this.#tokens(request, cuts, AbortSignal.any([signal, leave.signal]));
     try {
       for await (const { choice, tokens, reason } of chunks) {
         if (texts === null) {
           yield* promptRan(request.prompt, cuts);
           texts = Array.from({ length: count }, (_, i) => {
             const mine = i === count - 1 ? segmenter : segmenter.fork();
-            return new ChoiceText(i, mine, tokenizer, request);
+            return new ChoiceText(i, mine, this.#parts.tokenizer, request);
           });
         }
         const text = texts[choice] as ChoiceText;
         for (const token of tokens) yield* text.take(token);
         if (reason !== null) yield* text.end(reason);
-        if (text.ended && !text.counted) {
-          text.counted = true;
-          open -= 1;
-        }
-        if (open === 0) {
-          // The rest of the stream is `[DONE]`: reading it keeps the connection for the next request.
-          if (reason === null) return;
-        }
+        // Where vLLM has said so too, only `[DONE]` follows: reading it keeps the connection.
+        if (reason === null && texts.every((one) => one.ended)) return;
       }
     } finally {
       leave.abort();
@@ -122,39 +119,52 @@ export class Relay implements Runner {
     }
   }
 
-  /** Chunks of the first replica that answers; another one is asked only before the first token. */
-  async *#tokens(
-    request: RunRequest & { prompt: Int32Array },
-    cuts: readonly number[],
-    signal: AbortSignal,
-  ): AsyncGenerator<TokenChunk, void> {
+  /** A request to whichever replica takes it; another one is asked only before the first token. */
+  #ask(request: RunRequest & { prompt: Int32Array }, cuts: readonly number[], signal: AbortSignal) {
     const keys = prefixKeys(request.prompt, cuts);
     const body = completionBody(request, this.#parts.tokenizer.eos);
-    const count = request.extra?.n ?? 1;
     const order = this.router.order(keys);
     // An idle connection may close just as it is used: one replica gets a second chance too.
-    const tries = order.length === 1 ? [...order, ...order] : order;
+    const left = order.length === 1 ? [...order, ...order] : order;
     let last: unknown = this.health().error ?? noReplica();
-    for (const replica of tries) {
-      if (!replica.ready) continue;
-      let begun = false;
-      replica.running += 1;
-      this.router.took(keys, replica);
-      try {
-        const stream = await replica.complete(body, signal);
-        for await (const chunks of readTokens(stream, count, this.info.vocabulary)) {
-          begun = true;
-          yield* chunks;
+    const settle = (error: unknown): void => {
+      last = error;
+      if (signal.aborted || !mayRetry(error)) throw error;
+    };
+    const open = async (): Promise<{ replica: Replica; stream: AsyncIterable<Uint8Array> }> => {
+      for (let replica = left.shift(); replica !== undefined; replica = left.shift()) {
+        if (!replica.ready) continue;
+        replica.running += 1;
+        this.router.took(keys, replica);
+        try {
+          return { replica, stream: await replica.complete(body, signal) };
+        } catch (error) {
+          replica.running -= 1;
+          settle(error);
         }
-        return;
-      } catch (error) {
-        last = error;
-        if (begun || signal.aborted || !mayRetry(error)) throw error;
-      } finally {
-        replica.running -= 1;
+      }
+      throw last;
+    };
+    const count = request.extra?.n ?? 1;
+    const { vocabulary } = this.info;
+    async function* chunks(first: Awaited<ReturnType<typeof open>>): AsyncGenerator<TokenChunk> {
+      for (let answer = first; ; answer = await open()) {
+        let begun = false;
+        try {
+          for await (const some of readTokens(answer.stream, count, vocabulary)) {
+            begun = true;
+            yield* some;
+          }
+          return;
+        } catch (error) {
+          if (begun) throw error;
+          settle(error);
+        } finally {
+          answer.replica.running -= 1;
+        }
       }
     }
-    throw last;
+    return { open, chunks };
   }
 }
 

@@ -14,8 +14,6 @@ export class ChoiceText {
   readonly #alternatives: number;
   #last: number | null = null;
   ended = false;
-  /** Whether whoever reads has noticed the end. */
-  counted = false;
 
   /** @param segmenter stands at the prompt's end; closed with this */
   constructor(choice: number, segmenter: Segmenter, tokenizer: Tokenizer, request: RunRequest) {

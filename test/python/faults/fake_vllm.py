@@ -39,7 +39,7 @@ class State:
         self.max_len: int = options.max_len
         self.delay: float = options.delay
         self.fault: dict[str, Any] = {}
-        self.running = self.completed = self.aborted = 0
+        self.begun = self.running = self.completed = self.aborted = 0
         self.paths: dict[str, int] = {}
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str] = set()
@@ -111,6 +111,7 @@ class Handler(BaseHTTPRequestHandler):
                 200,
                 {
                     "paths": state.paths,
+                    "begun": state.begun,
                     "running": state.running,
                     "completed": state.completed,
                     "aborted": state.aborted,
@@ -137,6 +138,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, {})
         with state.lock:
             state.bodies.append(body)
+            state.begun += 1
             state.running += 1
         try:
             self.complete(body, state.take_fault())
@@ -262,6 +264,9 @@ class Handler(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     request_queue_size = 512
     daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass  # clients that leave are the point
 
 
 def main() -> None:
