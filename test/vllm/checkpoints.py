@@ -61,6 +61,7 @@ def attach(
     """A checkpoint in ``folder/checkpoint`` under a contract with these parameters."""
     folder.mkdir(parents=True, exist_ok=True)
     source = POLICIES.get(policy, policy)
+    retrieving = f"recipe: {recipe!r}, layers: {list(layers)}" if retrieval else "layers: []"
     shutil.copy(Path(__file__).parent / "sums.ts", folder)
     (folder / "lockstep.config.ts").write_text(
         f"""import {{ defineConfig, delimiters, fixed, sentences }} from 'lockstep';
@@ -70,7 +71,7 @@ export default defineConfig({{
   model: {str(model)!r}, out: 'out', policy: {source},
   segment: {{ min: {least}, max: {most}, align: {align} }},
   carry: {{ size: {carry}, sinks: {sinks} }},
-  retrieval: {{ size: {retrieval}, recipe: {recipe!r}, layers: {list(layers)} }},
+  retrieval: {{ size: {retrieval}, {retrieving} }},
   heads: {{ long: {long} }},
 }});
 """

@@ -150,7 +150,6 @@ OPTIONS: dict[str, Document] = {
     },
     "kv_offloading_size": {"kv_offloading_size": 1.0},
     "pipeline_parallel_size": {"pipeline_parallel_size": 2},
-    "data_parallel_size": {"data_parallel_size": 2},
     "decode_context_parallel_size": {
         "tensor_parallel_size": 2,
         "decode_context_parallel_size": 2,
@@ -177,6 +176,13 @@ def test_a_feature_that_was_not_shown_equal(made: Path, field: str) -> None:
     assert (error.code, error.field) == ("LS_VLLM_FEATURE", field)
 
 
+def test_more_than_one_engine(made: Path) -> None:
+    """vLLM's own LLM class takes none of this; its server would."""
+    with pytest.raises(LockstepError) as caught:
+        EngineArgs(model=str(made), dtype="float32", data_parallel_size=2).create_engine_config()
+    assert caught.value.field == "data_parallel_size"
+
+
 def test_heads_that_ranks_cannot_share(made: Path) -> None:
     """One long and one local head: two ranks would get one kind each."""
     error = refused(made, tensor_parallel_size=2)
@@ -200,7 +206,7 @@ def test_what_a_cpu_cannot_be_configured_for(made: Path) -> None:
 
 
 def test_every_rule_has_its_test() -> None:
-    tested = {*OPTIONS, "cudagraph_mode", "ec_transfer_config"}
+    tested = {*OPTIONS, "data_parallel_size", "cudagraph_mode", "ec_transfer_config"}
     assert {rule.field for rule in checks.REFUSALS} == tested
 
 
@@ -213,7 +219,7 @@ def test_prefix_caching_needs_a_pool(made: Path, tmp_path: Path) -> None:
 
     model = checkpoints.write_model(tmp_path / "model")
     assert cached(made)
-    assert not cached(checkpoints.attach(tmp_path, model, layers=()))
+    assert not cached(checkpoints.attach(tmp_path, model, retrieval=0, layers=()))
 
 
 # As a user meets it
