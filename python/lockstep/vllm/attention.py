@@ -71,7 +71,7 @@ class SegmentedAttention(nn.Module):
         q_THD = q[:T].view(T, self.q_heads, D)
         k_THD, v_THD = (x[:T].view(T, self.kv_heads, D) for x in (k, v))
         out_THD = out.view(-1, self.q_heads, D)
-        if T < len(out):
+        if len(out) > T:
             out_THD[T:] = 0
         stored = self.kv_heads if not self.pooled else self.local
         if stored:

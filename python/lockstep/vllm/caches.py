@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +80,8 @@ class CacheMetadataBuilder(AttentionMetadataBuilder[CacheMetadata]):
 class SegmentedBackend(AttentionBackend):
     """What vLLM asks of a cache's owner; attention itself is `attention.SegmentedAttention`."""
 
-    supported_dtypes = [torch.float32, torch.bfloat16, torch.float16]
-    supported_kv_cache_dtypes = ["auto", "float32", "bfloat16", "float16"]
+    supported_dtypes: ClassVar = [torch.float32, torch.bfloat16, torch.float16]
+    supported_kv_cache_dtypes: ClassVar = ["auto", "float32", "bfloat16", "float16"]
 
     @staticmethod
     def get_supported_kernel_block_sizes(kv_cache_spec: Any = None) -> list[int | MultipleOf]:

@@ -1,4 +1,4 @@
-"""Segmented{Llama,Mistral,Qwen2,Qwen3}ForCausalLM: upstream's classes with their attention swapped."""
+"""Segmented{Llama,Mistral,Qwen2,Qwen3}ForCausalLM: upstream's classes, their attention swapped."""
 
 from __future__ import annotations
 

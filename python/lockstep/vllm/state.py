@@ -1,4 +1,4 @@
-"""What the layers of a segmented model share on one worker: caches, rotation, and the step at hand."""
+"""What the layers of a segmented model share on a worker: caches, rotation, the step at hand."""
 
 from __future__ import annotations
 
