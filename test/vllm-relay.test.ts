@@ -333,15 +333,20 @@ describe('before the first byte', () => {
 
 describe('clients that leave', () => {
   test('200 aborts at different moments end 200 requests in vLLM', async () => {
-    const { post, fake, engine } = await served(['--delay', '0.005']);
+    const { post, fake, engine } = await served(['--delay', '0.005', '--max-len', '32000']);
     let left = 0;
     await Promise.all(
       Array.from({ length: 200 }, async (_, i) => {
-        const leave = AbortSignal.timeout(20 + ((i * 37) % 400));
-        const body = { prompt: `${i} ${PROMPT}`, max_tokens: 2000, stream: i % 3 > 0 };
+        const leave = new AbortController();
+        const stream = i % 3 > 0;
+        const body = { prompt: `${i} ${PROMPT}`, max_tokens: 20_000, stream };
+        if (!stream) setTimeout(() => leave.abort(), 10 * (i % 40));
         try {
-          const response = await post('/v1/completions', body, { signal: leave });
-          await response.text();
+          const response = await post('/v1/completions', body, { signal: leave.signal });
+          let chunks = 0;
+          for await (const _ of response.body as unknown as AsyncIterable<Uint8Array>) {
+            if (++chunks > i % 20) leave.abort();
+          }
         } catch {
           left += 1;
         }
@@ -353,8 +358,8 @@ describe('clients that leave', () => {
     await until(async () => {
       const { begun, aborted, completed, running } = await fake.seen();
       expect(completed).toBe(0);
-      return running === 0 && aborted > 100 && aborted === begun;
-    });
+      return running === 0 && aborted > 130 && aborted === begun;
+    }, 20);
     const after = await post('/v1/completions', { prompt: PROMPT, max_tokens: 5 });
     expect(((await after.json()) as Any).choices[0].text).toBe(foreseen(PROMPT, 5));
   });

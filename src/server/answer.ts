@@ -2,7 +2,7 @@
 import type { Request, Response } from 'express';
 import type { Logger } from 'pino';
 import type { Contract } from '../contract/schema.ts';
-import type { Run, RunEvent, Runner, RunRequest } from '../engines/runner.ts';
+import type { Health, Run, RunEvent, Runner, RunRequest } from '../engines/runner.ts';
 import type { PlannerSource } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import { HttpError, toHttpError } from './errors.ts';
@@ -57,7 +57,7 @@ export async function answer(
   const signal = AbortSignal.any([gone.signal, shop.closing]);
   const health = shop.runner.health();
   // What was asked for is known to fail: say so at once instead of after a wait in the queue.
-  if (!health.ready && health.error !== undefined) throw health.error;
+  if (!health.ready) throw notReady(health);
   const release = await shop.gate.acquire(gone.signal);
   let stream: EventStream | null = null;
   const count = new Tally(job, shop, response);
@@ -264,6 +264,13 @@ class Tally {
     const { prompt_tokens, completion_tokens } = this.usage;
     this.#response.locals['usage'] = { prompt_tokens, completion_tokens, outcome };
   }
+}
+
+function notReady({ status, error }: Health): HttpError {
+  const why = error === undefined ? `The engine is not ready: ${status}.` : toHttpError(error);
+  if (typeof why === 'string') return new HttpError(503, why, { code: 'not_ready', retryAfter: 5 });
+  const code = why.code ?? 'not_ready';
+  return new HttpError(503, why.message, { code, retryAfter: 5, cause: error });
 }
 
 function shutDown(): HttpError {

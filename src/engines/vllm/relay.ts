@@ -127,20 +127,22 @@ export class Relay implements Runner {
     // An idle connection may close just as it is used: one replica gets a second chance too.
     const left = order.length === 1 ? [...order, ...order] : order;
     let last: unknown = this.health().error ?? noReplica();
-    const settle = (error: unknown): void => {
+    /** Throws what no other replica can mend. */
+    const settle = (error: unknown, replica: Replica, begun = false): void => {
       last = error;
-      if (signal.aborted || !mayRetry(error)) throw error;
+      if (signal.aborted || !isBroken(error)) throw error;
+      if (error.code === 'LS_VLLM_UNREACHABLE') replica.doubt(error);
+      if (begun) throw error;
     };
     const open = async (): Promise<{ replica: Replica; stream: AsyncIterable<Uint8Array> }> => {
       for (let replica = left.shift(); replica !== undefined; replica = left.shift()) {
-        if (!replica.ready) continue;
         replica.running += 1;
         this.router.took(keys, replica);
         try {
           return { replica, stream: await replica.complete(body, signal) };
         } catch (error) {
           replica.running -= 1;
-          settle(error);
+          settle(error, replica);
         }
       }
       throw last;
@@ -157,8 +159,7 @@ export class Relay implements Runner {
           }
           return;
         } catch (error) {
-          if (begun) throw error;
-          settle(error);
+          settle(error, answer.replica, begun);
         } finally {
           answer.replica.running -= 1;
         }
@@ -168,7 +169,8 @@ export class Relay implements Runner {
   }
 }
 
-function mayRetry(error: unknown): boolean {
+/** The connection broke, or there was none. */
+function isBroken(error: unknown): error is LockstepError {
   return (
     error instanceof LockstepError &&
     (error.code === 'LS_VLLM_UNREACHABLE' || error.code === 'LS_VLLM_DIED')

@@ -1,4 +1,5 @@
 // One vLLM as seen from here: its address, whether it may serve, and requests to it.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Pool } from 'undici';
 import { LockstepError } from '../../errors.ts';
 import { identify, type Upstream } from './identity.ts';
@@ -35,6 +36,7 @@ export class Replica {
   readonly #pool: Pool;
   #upstream: Upstream | null = null;
   #why: LockstepError;
+  #closed = false;
 
   constructor(options: ReplicaOptions) {
     this.name = options.url;
@@ -82,6 +84,18 @@ export class Replica {
     this.#why = why;
   }
 
+  /** A connection broke: believe nothing until it has answered again. */
+  doubt(why: LockstepError): void {
+    if (!this.ready) return;
+    this.lost(why);
+    void (async () => {
+      for (let pause = 100; !this.#closed && !(await this.check()); pause *= 2) {
+        await sleep(Math.min(2_000, pause), undefined, { ref: false });
+        if (this.ready) return;
+      }
+    })();
+  }
+
   /** A short answer, read whole. */
   async get(path: string, signal?: AbortSignal): Promise<{ status: number; text: string }> {
     const timeout = AbortSignal.timeout(10_000);
@@ -121,6 +135,7 @@ export class Replica {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#pool.destroy();
   }
 

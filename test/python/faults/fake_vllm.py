@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 EOS = 256
@@ -273,6 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--digest")
+    parser.add_argument("--digest-file", help="read at the start, before --digest")
     parser.add_argument("--architecture", default="SegmentedLlamaForCausalLM")
     parser.add_argument("--no-plugin", action="store_true")
     parser.add_argument("--engines", type=int, default=1)
@@ -298,6 +300,8 @@ def main() -> None:
         )
         engine = subprocess.Popen([sys.executable, "-c", code])
         print(f"engine {engine.pid}", flush=True)
+    if options.digest_file is not None:
+        options.digest = Path(options.digest_file).read_text()
     Handler.state = State(options)
     server = Server(("127.0.0.1", options.port), Handler)
     print(f"pid {os.getpid()}", flush=True)
