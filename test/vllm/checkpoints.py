@@ -31,6 +31,7 @@ def write_model(
         seed=seed,
         layers=layers,
         kv_heads=kv_heads,
+        hidden=16 * kv_heads,  # vLLM's Qwen2 takes heads x head size for it
         dtype=torch.float32,
         vocabulary=made.get_vocab_size(),
     )
