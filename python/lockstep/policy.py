@@ -80,13 +80,18 @@ class PolicyRuntime:
         """
         cuts: list[list[int]] = [[] for _ in pushes]
         for parts in _batches(pushes):
-            words = ",".join(f"{handle},{len(ids)},{_decimals(ids)}" for _, handle, ids in parts)
-            answer = list(map(int, self._call("push", words).split(",")))
+            cells: list[int] = []
+            for _, handle, ids in parts:
+                cells += (handle, len(ids))
+                cells += ids
+            answer = list(map(int, self._call("push", _decimals(cells)).split(",")))
             at = 0
             for i, _, _ in parts:
-                end = at + 1 + answer[at]
-                cuts[i] += answer[at + 1 : end]
-                at = end
+                count = answer[at]
+                at += 1
+                if count:
+                    cuts[i] += answer[at : at + count]
+                    at += count
         return cuts
 
     def where(self, handle: int) -> tuple[int, int]:
@@ -227,6 +232,11 @@ def _batches(
     pushes: Sequence[tuple[int, Sequence[int]]],
 ) -> Iterator[list[tuple[int, int, Sequence[int]]]]:
     """Split pushes into (index, handle, tokens) lists of at most _BATCH tokens."""
+    if sum([len(tokens) for _, tokens in pushes]) <= _BATCH:
+        whole = [(i, handle, tokens) for i, (handle, tokens) in enumerate(pushes) if len(tokens)]
+        if whole:
+            yield whole
+        return
     parts: list[tuple[int, int, Sequence[int]]] = []
     room = _BATCH
     for index, (handle, tokens) in enumerate(pushes):
