@@ -2,9 +2,10 @@
 
 usage: python bench/vllm/cell.py ROW.json OUT.json      (an engine a process)
 
-ROW: {checkpoint, budget, batch, preemption, caching, answer, prompts, warm, ranks?}. Token ids go
-in. Prompt log-probabilities are compared where nothing is cached (vLLM computes a prompt anew to
-give them); the tokens that vLLM then chose are compared one by one always.
+ROW: {checkpoint, budget, batch, preemption, caching, answer, prompts, warm, ranks?, against?}; the
+operator runs ``against``, the checkpoint itself unless named. Token ids go in. Prompt
+log-probabilities are compared where nothing is cached (vLLM computes a prompt anew to give them);
+the tokens that vLLM then chose are compared one by one always.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def main(row: dict[str, Any]) -> dict[str, Any]:
     else:
         outputs, preemptions = run(), preempted(scheduler)
     ranks = llm.collective_rpc(recorded)
-    model = lockstep.load(row["checkpoint"])
+    model = lockstep.load(row.get("against", row["checkpoint"]))
     result: dict[str, Any] = {
         "preemptions": preemptions,
         "hits": [],

@@ -10,6 +10,7 @@ bench/vllm/raw/matrix.json; `report.py` beside it makes the table.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import random
@@ -141,6 +142,12 @@ def run(row: dict[str, Any], work: Path, ids: list[int]) -> dict[str, Any]:
         return {**row, **json.loads(out.read_text())}
 
 
+def version() -> str:
+    """vLLM's, under either of the names that its wheels have."""
+    names = importlib.metadata.packages_distributions()["vllm"]
+    return importlib.metadata.version(names[0])
+
+
 def main() -> None:
     from cover import pairwise
 
@@ -167,7 +174,7 @@ def main() -> None:
         shown = {k: v for k, v in found.items() if k not in ("mismatches", "hits")}
         print(json.dumps(shown), flush=True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        document = {**header("python bench/vllm/matrix.py"), "rows": done}
+        document = {**header("python bench/vllm/matrix.py"), "vllm": version(), "rows": done}
         options.out.write_text(json.dumps(document, indent=1) + "\n")
 
 
