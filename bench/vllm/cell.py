@@ -70,6 +70,10 @@ def main(row: dict[str, Any]) -> dict[str, Any]:
     from vllm import LLM, SamplingParams
 
     torch.set_num_threads(1)
+    if row.get("ranks", 1) > 1:
+        # Two ranks on one NUMA node: each its own cores, which vLLM does not choose there.
+        cores = sorted(os.sched_getaffinity(0))[: row["ranks"]]
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "|".join(map(str, cores)))
     longest = max(map(len, [*row["prompts"], *row["warm"]])) + row["answer"]
     llm = LLM(
         model=row["checkpoint"],

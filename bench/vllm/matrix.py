@@ -45,7 +45,9 @@ AXES: dict[str, list[Any]] = {
 #: min and max length of a segment, by policy: "every" has segments of one token.
 LIMITS = {"fixed": (1, 48), "sentences": (4, 48), "sums": (3, 48), "every": (1, 24)}
 LENGTHS = (700, 5, 64, 130, 33, 400, 257)
-ANSWER = {"none": 32, "forced": 96}  # preempted is who cannot grow any more
+#: Who cannot grow any more is preempted: long answers, and no prompt that needs most of the room.
+FORCED = (300, 5, 64, 130, 33, 280, 257)
+ANSWER = {"none": 32, "forced": 160}
 SHARED = 1600  # tokens of the prefix that the prompts of "inside" and "end" share
 LAYERS, KV_HEADS, LONG = 4, 4, "[1, 2]"
 
@@ -94,7 +96,8 @@ def prompts(
     the row wants: the prefix is as long as a multiple of the block that is, or is not, a boundary.
     """
     draw = random.Random(row["batch"])
-    lengths = [LENGTHS[i % 7] if i < 7 else draw.randrange(3, 300) for i in range(row["batch"])]
+    first = FORCED if row["preemption"] == "forced" else LENGTHS
+    lengths = [first[i] if i < 7 else draw.randrange(3, 300) for i in range(row["batch"])]
     # Not from what is shared: a repeated passage repeats its keys, and retrieval then has ties.
     starts = [draw.randrange(SHARED, len(ids) - max(lengths)) for _ in lengths]
     own = [ids[s : s + n] for s, n in zip(starts, lengths, strict=True)]

@@ -238,3 +238,13 @@ def test_without_the_plugin_vllm_knows_no_such_model(made: Path) -> None:
         assert server.wait() != 0
         assert "SegmentedLlamaForCausalLM" in server.output
         assert "Application startup complete" not in server.output
+
+
+def test_a_plugin_that_fails_to_load(made: Path, tmp_path: Path) -> None:
+    """Upstream logs that and carries on; no model of ours must come of it."""
+    (tmp_path / "lockstep").mkdir()
+    (tmp_path / "lockstep" / "__init__.py").write_text("raise ImportError('broken')\n")
+    with serving(made, PYTHONPATH=str(tmp_path)) as server:
+        assert server.wait() != 0
+        assert "Failed to load plugin lockstep" in server.output
+        assert "Application startup complete" not in server.output

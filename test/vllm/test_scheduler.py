@@ -213,6 +213,34 @@ def test_a_chunk_holds_as_many_segments_as_fit(make: Make, planner: Planner) -> 
     assert steps[0]["a"] == (0, max(cut for cut in cuts if cut <= 512))
 
 
+def test_a_threshold_for_long_prompts_is_a_budget(make: Make, planner: Planner) -> None:
+    """With others waiting, no chunk is longer; what fits under the threshold stays whole."""
+    requests = [request(f"r{i}", ids(300, i)) for i in range(3)]
+    steps, _ = run(make(budget=512, long_prefill_token_threshold=24), requests)
+    for one in requests:
+        cuts = planner.plan(one.prompt_token_ids)
+        edges = [0, *cuts, 300]
+        for end in inside(steps[:5], one.request_id, cuts, 300):
+            at = bisect_left(edges, end)
+            assert edges[at] - edges[at - 1] > 24
+    assert all(end - start <= 24 for start, end in steps[0].values())
+
+
+def test_a_hit_inside_a_segment_goes_on_to_its_end(make: Make, planner: Planner) -> None:
+    prompt = ids(300, 8)
+    cuts = planner.plan(prompt)
+    scheduler = make(budget=96)
+    run(scheduler, [request("a", prompt)])
+    hits = []
+    for length in range(90, 290, 25):
+        again = request(f"b{length}", [*prompt[:length], *ids(60, length)])
+        steps, _ = run(scheduler, [again])
+        hits.append(steps[0][again.request_id][0])
+        own = planner.plan(again.prompt_token_ids)
+        assert inside(steps, again.request_id, own, again.num_prompt_tokens) == []
+    assert any(hit and hit not in cuts for hit in hits)
+
+
 def test_decoding_never_starves_a_prefill(make: Make) -> None:
     """Segments of 40 do not fit beside 12 decodes in 48 tokens; the prompt still gets through."""
     decoders = [request(f"d{i}", ids(9, i), 200) for i in range(12)]
