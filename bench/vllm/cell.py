@@ -119,6 +119,7 @@ def main(row: dict[str, Any]) -> dict[str, Any]:
     model = lockstep.load(row.get("against", row["checkpoint"]))
     result: dict[str, Any] = {
         "preemptions": preemptions,
+        "resumed": resumed_from_cache(chunks),
         "hits": [],
         "tokens": 0,
         "prompt": 0.0,
@@ -219,6 +220,16 @@ def cut_segments(chunks: list[Chunk], name: str, cuts: list[int], room: int) -> 
         stop = min((cut for cut in cuts if cut > end), default=known)
         wrong += min(stop, known) - start <= room
     return wrong
+
+
+def resumed_from_cache(chunks: list[Chunk]) -> int:
+    """Requests that started again after a preemption, and not from their first token."""
+    at: dict[str, int] = {}
+    found = 0
+    for key, start, end, _ in chunks:
+        found += 0 < start < at.get(key, 0)
+        at[key] = end
+    return found
 
 
 def watch_chunks(scheduler: Any) -> list[Chunk]:

@@ -43,7 +43,9 @@ def line(row: dict[str, Any]) -> str:
         row["row"],
         row["budget"],
         row["batch"],
-        row["preemptions"],
+        f"{row['preemptions']} ({row['resumed']} back from the cache)"
+        if row.get("resumed")
+        else row["preemptions"],
         cached,
         row["policy"],
         row["sinks"],

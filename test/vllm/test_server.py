@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,3 +80,17 @@ def test_what_is_measured(server: Server, checkpoint: Path) -> None:
     assert values['lockstep_requests_total{engine="0"}'] >= 1
     assert values['lockstep_chunks_total{end="boundary",engine="0"}'] > 1
     assert 'lockstep_kv_blocks{engine="0",group="pool"}' in values
+
+
+def test_every_rank_is_asked(tmp_path: Path) -> None:
+    model = checkpoints.write_model(tmp_path / "model", kv_heads=4)
+    checkpoint = checkpoints.attach(tmp_path, model, long="[1, 2]")
+    cores = "|".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
+    with serving(
+        checkpoint, "--tensor-parallel-size", "2", VLLM_CPU_OMP_THREADS_BIND=cores
+    ) as server:
+        server.ready()
+        status, told = server.call("/lockstep")
+    assert status == 200
+    assert [engine["rank"] for engine in told["engines"]] == [0, 1]
+    assert {engine["digest"] for engine in told["engines"]} == {read(checkpoint).digest}
