@@ -49,6 +49,8 @@ LENGTHS = (700, 5, 64, 130, 33, 400, 257)
 FORCED = (300, 5, 64, 130, 33, 280, 257)
 ANSWER = {"none": 32, "forced": 160}
 SHARED = 1600  # tokens of the prefix that the prompts of "inside" and "end" share
+SHIFTS = 64  # places where it may begin, until a boundary lies where hits end
+HIT = 64  # hits are multiples of this: of the block sizes of all head groups
 LAYERS, KV_HEADS, LONG = 4, 4, "[1, 2]"
 
 
@@ -99,18 +101,21 @@ def prompts(
     first = FORCED if row["preemption"] == "forced" else LENGTHS
     lengths = [first[i] if i < 7 else draw.randrange(3, 300) for i in range(row["batch"])]
     # Not from what is shared: a repeated passage repeats its keys, and retrieval then has ties.
-    starts = [draw.randrange(SHARED, len(ids) - max(lengths)) for _ in lengths]
+    starts = [draw.randrange(SHARED + SHIFTS, len(ids) - max(lengths)) for _ in lengths]
     own = [ids[s : s + n] for s, n in zip(starts, lengths, strict=True)]
     if row["caching"] not in ("inside", "end"):
         return own, []
     from lockstep.contract import read
     from lockstep.planner import Planner
 
-    shared = ids[:SHARED]
-    cuts = set(Planner(read(folder)).plan(shared))
-    at_end = row["caching"] == "end"
-    fitting = [n for n in range(160, SHARED, 16) if (n in cuts) == at_end]
-    assert len(fitting) >= 2, "expected prefixes that end as the row wants"
+    planner, at_end = Planner(read(folder)), row["caching"] == "end"
+    for offset in range(SHIFTS):
+        shared = ids[offset : offset + SHARED]
+        cuts = set(planner.plan(shared))
+        fitting = [n for n in range(3 * HIT, SHARED, HIT) if (n in cuts) == at_end]
+        if fitting:
+            break
+    assert fitting, "expected prefixes that end as the row wants"
     chosen = [draw.choice(fitting) for _ in own]
     return [shared[:n] + tail[:200] for n, tail in zip(chosen, own, strict=True)], [shared]
 

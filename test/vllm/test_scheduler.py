@@ -51,7 +51,12 @@ Make = Callable[..., AsyncScheduler]
 @pytest.fixture
 def make(checkpoint: Path) -> Make:
     def scheduler(
-        *, budget: int = 96, blocks: int = 4000, stock: bool = False, **options: Any
+        *,
+        budget: int = 96,
+        blocks: int = 4000,
+        stock: bool = False,
+        sizes: tuple[int, int, int] = (BLOCK, BLOCK, BLOCK),
+        **options: Any,
     ) -> AsyncScheduler:
         config = EngineArgs(
             model=str(checkpoint),
@@ -63,23 +68,32 @@ def make(checkpoint: Path) -> Make:
             **options,
         ).create_engine_config()
         config.cache_config.num_gpu_blocks = blocks
-        common = {"block_size": BLOCK, "num_kv_heads": 1, "head_size": 8, "dtype": torch.float32}
+        common = {"num_kv_heads": 1, "head_size": 8, "dtype": torch.float32}
         windows = {"local": (MOST + CARRY, SINKS, CARRY), "long": (MOST, SINKS, 0)}
         groups = [
             KVCacheGroupSpec(
                 [f"lockstep.layers.0.{name}"],
-                SinkWindowSpec(sliding_window=window, sinks=sinks, carry=carry, **common),
+                SinkWindowSpec(
+                    block_size=size, sliding_window=window, sinks=sinks, carry=carry, **common
+                ),
             )
-            for name, (window, sinks, carry) in windows.items()
+            for size, (name, (window, sinks, carry)) in zip(sizes, windows.items(), strict=False)
         ]
-        groups.append(KVCacheGroupSpec(["lockstep.layers.0.pool"], FullAttentionSpec(**common)))
+        pool = FullAttentionSpec(block_size=sizes[2], **common)
+        groups.append(KVCacheGroupSpec(["lockstep.layers.0.pool"], pool))
         chosen = config.scheduler_config.get_scheduler_cls()
         assert chosen is SegmentScheduler
         return (AsyncScheduler if stock else chosen)(
             vllm_config=config,
-            kv_cache_config=KVCacheConfig(blocks, [], groups),
+            kv_cache_config=KVCacheConfig(
+                blocks,
+                [],
+                groups,
+                prefix_cache_retention_interval=config.cache_config.prefix_cache_retention_interval,
+                cache_hit_alignment_tokens=max(sizes),
+            ),
             structured_output_manager=StructuredOutputManager(config),
-            block_size=BLOCK,
+            block_size=max(sizes),
             hash_block_size=BLOCK,
             log_stats=True,
         )
@@ -239,6 +253,17 @@ def test_a_hit_inside_a_segment_goes_on_to_its_end(make: Make, planner: Planner)
         own = planner.plan(again.prompt_token_ids)
         assert inside(steps, again.request_id, own, again.num_prompt_tokens) == []
     assert any(hit and hit not in cuts for hit in hits)
+
+
+def test_blocks_that_went_back_early_are_in_the_prefix_cache(make: Make) -> None:
+    """Head groups of other block sizes fill the cache in common units, later than segments end."""
+    prompt = ids(400, 12)
+    scheduler = make(budget=37, sizes=(8, 16, 32), prefix_cache_retention_interval=None)
+    run(scheduler, [request("a", prompt)])
+    for length in range(70, 390, 40):
+        again = request(f"b{length}", [*prompt[:length], *ids(40, length)])
+        steps, _ = run(scheduler, [again])
+        assert steps[0][again.request_id][0] == length // 32 * 32
 
 
 def test_decoding_never_starves_a_prefill(make: Make) -> None:

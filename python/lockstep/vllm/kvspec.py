@@ -40,8 +40,12 @@ class SinkWindowManager(SlidingWindowManager):
     ) -> None:
         skipped = self.get_num_skipped_tokens(processed_computed_tokens)
         if self.open_start is not None:
-            start = self.open_start(request_id, processed_computed_tokens)
-            skipped = max(skipped, start - self.carry)
+            unseen = self.open_start(request_id, processed_computed_tokens) - self.carry
+            if self.enable_caching:
+                # The prefix cache takes blocks up as whole units of all groups: one given back
+                # before its turn would be missing there, and cut later hits short.
+                unseen = min(unseen, self.num_cached_block.get(request_id, 0) * self.block_size)
+            skipped = max(skipped, unseen)
         blocks = self.req_to_blocks.get(request_id)
         if blocks:
             end = min(skipped // self.block_size, len(blocks))
