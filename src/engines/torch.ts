@@ -4,6 +4,7 @@ import path from 'node:path';
 import { type Python, PythonSession } from '../bridge/index.ts';
 import { type Contract, readContract } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
+import { type Entry, SessionBook } from './book.ts';
 import type {
   Engine,
   EngineInfo,
@@ -85,11 +86,7 @@ class TorchEngine implements Engine {
   readonly contract: Contract;
   readonly python: PythonSession;
   readonly logits: LogitsReader;
-  readonly maxTokens: number;
-  readonly #maxSessions: number;
-  readonly #open = new Set<TorchSession>();
-  /** Sessions that `open` has promised but not made yet. */
-  #opening = 0;
+  readonly #book: SessionBook;
 
   constructor(
     info: EngineInfo,
@@ -102,35 +99,22 @@ class TorchEngine implements Engine {
     this.contract = contract;
     this.python = python;
     this.logits = logits;
-    this.#maxSessions = options.maxSessions ?? 64;
-    this.maxTokens = options.maxTokens ?? Number.POSITIVE_INFINITY;
+    this.#book = new SessionBook(info.vocabulary, options);
   }
 
   get sessions(): number {
-    return this.#open.size;
+    return this.#book.size;
   }
 
-  async open(): Promise<EngineSession> {
-    if (this.#open.size + this.#opening >= this.#maxSessions) {
-      throw new LockstepError(
-        'LS_ENGINE_SESSIONS',
-        `expected at most ${this.#maxSessions} open sessions, got one more`,
-        { mend: 'close a session, or open the engine with a larger maxSessions' },
-      );
-    }
-    this.#opening += 1;
-    try {
+  open(): Promise<EngineSession> {
+    return this.#book.open(0, async (entry) => {
       const handle = await this.python.call<number>('lockstep.engine:open_session');
-      const session = new TorchSession(handle, this, (closed) => this.#open.delete(closed));
-      this.#open.add(session);
-      return session;
-    } finally {
-      this.#opening -= 1;
-    }
+      return new TorchSession(handle, this, entry);
+    });
   }
 
   async close(): Promise<void> {
-    this.#open.clear();
+    this.#book.clear();
     await this.python.close();
     this.logits.close();
   }
@@ -140,49 +124,34 @@ class TorchSession implements EngineSession {
   readonly id: string;
   readonly #handle: number;
   readonly #engine: TorchEngine;
-  readonly #onClose: (session: TorchSession) => void;
-  #length = 0;
+  readonly #entry: Entry;
   #closed: Promise<void> | undefined;
-  #broken: LockstepError | undefined;
 
-  constructor(handle: number, engine: TorchEngine, onClose: (session: TorchSession) => void) {
+  constructor(handle: number, engine: TorchEngine, entry: Entry) {
     this.id = `torch-${handle}`;
     this.#handle = handle;
     this.#engine = engine;
-    this.#onClose = onClose;
+    this.#entry = entry;
   }
 
-  async step(tokens: ArrayLike<number>, options: StepOptions): Promise<StepResult> {
-    this.#check(tokens);
+  step(tokens: ArrayLike<number>, options: StepOptions): Promise<StepResult> {
+    return this.#entry.step(tokens, (ids) => this.#run(ids, options));
+  }
+
+  async #run(ids: Int32Array, { rows, close }: StepOptions): Promise<StepResult> {
     const { python, info, logits } = this.#engine;
-    this.#length += tokens.length;
-    let stepped: Stepped;
     let values: Float32Array = new Float32Array(0);
-    try {
-      stepped = await python.call<Stepped>(
-        'lockstep.engine:step',
-        {
-          handle: this.#handle,
-          tokens: Array.from(tokens),
-          rows: options.rows,
-          close: options.close,
+    const stepped = await python.call<Stepped>(
+      'lockstep.engine:step',
+      { handle: this.#handle, tokens: Array.from(ids), rows, close },
+      {
+        // In this call's turn: the next step overwrites the file.
+        take: (answer: Stepped) => {
+          values = logits.read(answer.channel, answer.rows * info.vocabulary);
+          return answer;
         },
-        {
-          // In this call's turn: the next step overwrites the file.
-          take: (answer: Stepped) => {
-            values = logits.read(answer.channel, answer.rows * info.vocabulary);
-            return answer;
-          },
-        },
-      );
-    } catch (cause) {
-      this.#broken ??= new LockstepError(
-        'LS_ENGINE_SESSION',
-        'expected a usable session, got one whose last step failed',
-        { mend: 'close it and open a new one', cause },
-      );
-      throw cause;
-    }
+      },
+    );
     return {
       logits: values,
       rows: stepped.rows,
@@ -197,7 +166,7 @@ class TorchSession implements EngineSession {
   }
 
   async replaceRetrieved(retrieved: Retrieved[]): Promise<void> {
-    this.#check([]);
+    this.#entry.check();
     await this.#engine.python.call('lockstep.engine:replace', {
       handle: this.#handle,
       retrieved: retrieved.map(({ layer, positions }) => ({
@@ -219,7 +188,7 @@ class TorchSession implements EngineSession {
   }
 
   async #free(): Promise<void> {
-    this.#onClose(this);
+    this.#entry.strike();
     // Where Python has died, its sequences went with it.
     if (!this.#engine.python.alive) return;
     await this.#engine.python
@@ -227,30 +196,6 @@ class TorchSession implements EngineSession {
       .catch((error: unknown) => {
         if (this.#engine.python.alive) throw error;
       });
-  }
-
-  #check(tokens: ArrayLike<number>): void {
-    if (this.#broken !== undefined) throw this.#broken;
-    if (this.#closed !== undefined) {
-      throw new LockstepError('LS_ENGINE_SESSION', 'expected an open session, got a closed one');
-    }
-    if (this.#length + tokens.length > this.#engine.maxTokens) {
-      throw new LockstepError(
-        'LS_ENGINE_LIMIT',
-        `expected at most ${this.#engine.maxTokens} tokens in a session, got ${this.#length + tokens.length}`,
-        { mend: 'shorten the prompt, or open the engine with a larger maxTokens' },
-      );
-    }
-    const { vocabulary } = this.#engine.info;
-    for (let at = 0; at < tokens.length; at++) {
-      const id = tokens[at] as number;
-      if (Number.isInteger(id) && id >= 0 && id < vocabulary) continue;
-      throw new LockstepError(
-        'LS_ENGINE_TOKEN',
-        `expected token ids in 0..${vocabulary - 1}, got ${id} at ${at}`,
-        { mend: "tokenize with the checkpoint's own tokenizer.json" },
-      );
-    }
   }
 }
 

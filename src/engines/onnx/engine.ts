@@ -2,8 +2,8 @@
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { type Contract, readContract } from '../../contract/index.ts';
-import { LockstepError } from '../../errors.ts';
 import { layoutOf } from '../../state/index.ts';
+import { type Entry, SessionBook } from '../book.ts';
 import type {
   Engine,
   EngineInfo,
@@ -71,9 +71,7 @@ class WorkerEngine implements OnnxEngine {
   readonly info: EngineInfo;
   readonly contract: Contract;
   readonly connection: Connection;
-  readonly maxTokens: number;
-  readonly #maxSessions: number;
-  readonly #open = new Set<number>();
+  readonly #book: SessionBook;
   #numbers = 0;
 
   constructor(
@@ -85,12 +83,11 @@ class WorkerEngine implements OnnxEngine {
     this.info = info;
     this.contract = contract;
     this.connection = connection;
-    this.maxTokens = options.maxTokens ?? Number.POSITIVE_INFINITY;
-    this.#maxSessions = options.maxSessions ?? 64;
+    this.#book = new SessionBook(info.vocabulary, options);
   }
 
   get sessions(): number {
-    return this.#open.size;
+    return this.#book.size;
   }
 
   open(): Promise<OnnxSession> {
@@ -98,31 +95,16 @@ class WorkerEngine implements OnnxEngine {
   }
 
   /** Number a session, and make it in the worker. */
-  async begin(length: number, make: (session: number) => Promise<null>): Promise<OnnxSession> {
-    if (this.#open.size >= this.#maxSessions) {
-      throw new LockstepError(
-        'LS_ENGINE_SESSIONS',
-        `expected at most ${this.#maxSessions} open sessions, got one more`,
-        { mend: 'Close a session, or open the engine with a larger maxSessions.' },
-      );
-    }
-    const session = ++this.#numbers;
-    this.#open.add(session);
-    try {
+  begin(length: number, make: (session: number) => Promise<null>): Promise<OnnxSession> {
+    return this.#book.open(length, async (entry) => {
+      const session = ++this.#numbers;
       await make(session);
-    } catch (error) {
-      this.#open.delete(session);
-      throw error;
-    }
-    return new WorkerSession(session, this, length);
-  }
-
-  forget(session: number): void {
-    this.#open.delete(session);
+      return new WorkerSession(session, this, entry);
+    });
   }
 
   async close(): Promise<void> {
-    this.#open.clear();
+    this.#book.clear();
     await this.connection.close();
   }
 }
@@ -131,50 +113,39 @@ class WorkerSession implements OnnxSession {
   readonly id: string;
   readonly #number: number;
   readonly #engine: WorkerEngine;
-  #length: number;
+  readonly #entry: Entry;
   #closed: Promise<void> | undefined;
-  #broken: LockstepError | undefined;
 
-  constructor(number: number, engine: WorkerEngine, length: number) {
+  constructor(number: number, engine: WorkerEngine, entry: Entry) {
     this.id = `onnx-${number}`;
     this.#number = number;
     this.#engine = engine;
-    this.#length = length;
+    this.#entry = entry;
   }
 
-  async step(tokens: ArrayLike<number>, { rows, close }: StepOptions): Promise<StepResult> {
-    this.#check();
-    const ids = this.#checkedTokens(tokens);
-    this.#length += ids.length;
-    try {
-      return await this.#engine.connection.call(
-        { kind: 'step', session: this.#number, tokens: ids, rows, close },
-        [ids.buffer as ArrayBuffer],
-      );
-    } catch (cause) {
-      this.#broken ??= new LockstepError(
-        'LS_ENGINE_SESSION',
-        'expected a usable session, got one whose last step failed',
-        { mend: 'Close it and open a new one.', cause },
-      );
-      throw cause;
-    }
+  step(tokens: ArrayLike<number>, { rows, close }: StepOptions): Promise<StepResult> {
+    const session = this.#number;
+    return this.#entry.step(tokens, (ids) =>
+      this.#engine.connection.call({ kind: 'step', session, tokens: ids, rows, close }, [
+        ids.buffer as ArrayBuffer,
+      ]),
+    );
   }
 
   async replaceRetrieved(retrieved: Retrieved[]): Promise<void> {
-    this.#check();
+    this.#entry.check();
     const session = this.#number;
     await this.#engine.connection.call({ kind: 'replace', session, retrieved });
   }
 
   async memory(): Promise<SessionMemory> {
-    this.#check();
+    this.#entry.check();
     return this.#engine.connection.call({ kind: 'memory', session: this.#number });
   }
 
   async fork(): Promise<OnnxSession> {
-    this.#check();
-    return this.#engine.begin(this.#length, (session) =>
+    this.#entry.check();
+    return this.#engine.begin(this.#entry.length, (session) =>
       this.#engine.connection.call({ kind: 'fork', session, from: this.#number }),
     );
   }
@@ -185,38 +156,8 @@ class WorkerSession implements OnnxSession {
   }
 
   async #free(): Promise<void> {
-    this.#engine.forget(this.#number);
+    this.#entry.strike();
     // Where the worker is gone, its sessions went with it.
     await this.#engine.connection.call({ kind: 'close', session: this.#number }).catch(() => {});
-  }
-
-  #check(): void {
-    if (this.#broken !== undefined) throw this.#broken;
-    if (this.#closed === undefined) return;
-    throw new LockstepError('LS_ENGINE_SESSION', 'expected an open session, got a closed one');
-  }
-
-  #checkedTokens(tokens: ArrayLike<number>): Int32Array {
-    const { maxTokens, info } = this.#engine;
-    if (this.#length + tokens.length > maxTokens) {
-      throw new LockstepError(
-        'LS_ENGINE_LIMIT',
-        `expected at most ${maxTokens} tokens in a session, got ${this.#length + tokens.length}`,
-        { mend: 'Shorten the prompt, or open the engine with a larger maxTokens.' },
-      );
-    }
-    const ids = new Int32Array(tokens.length);
-    for (let at = 0; at < tokens.length; at++) {
-      const id = tokens[at] as number;
-      if (!Number.isInteger(id) || id < 0 || id >= info.vocabulary) {
-        throw new LockstepError(
-          'LS_ENGINE_TOKEN',
-          `expected token ids in 0..${info.vocabulary - 1}, got ${id} at ${at}`,
-          { mend: "Tokenize with the checkpoint's own tokenizer.json." },
-        );
-      }
-      ids[at] = id;
-    }
-    return ids;
   }
 }

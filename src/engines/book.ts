@@ -1,0 +1,138 @@
+// Who has a session with an engine, how long it has become, and whether it can go on.
+import { LockstepError } from '../errors.ts';
+
+export interface BookOptions {
+  /** Sessions open at once (default 64). */
+  maxSessions?: number | undefined;
+  /** Tokens one session may hold (default: no limit). */
+  maxTokens?: number | undefined;
+}
+
+/** The open sessions of one engine. */
+export class SessionBook {
+  readonly #maxSessions: number;
+  readonly #maxTokens: number;
+  readonly #vocabulary: number;
+  readonly #entries = new Set<Entry>();
+
+  constructor(vocabulary: number, { maxSessions = 64, maxTokens }: BookOptions) {
+    this.#vocabulary = vocabulary;
+    this.#maxSessions = maxSessions;
+    this.#maxTokens = maxTokens ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** Sessions open or being made. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /**
+   * Enter a session, then make it; it is struck out again where that fails.
+   *
+   * @param length tokens that it holds already
+   * @throws LS_ENGINE_SESSIONS; what `make` throws
+   */
+  async open<T>(length: number, make: (entry: Entry) => Promise<T>): Promise<T> {
+    if (this.#entries.size >= this.#maxSessions) {
+      throw new LockstepError(
+        'LS_ENGINE_SESSIONS',
+        `expected at most ${this.#maxSessions} open sessions, got one more`,
+        { mend: 'Close a session, or open the engine with a larger maxSessions.' },
+      );
+    }
+    const limits = { maxTokens: this.#maxTokens, vocabulary: this.#vocabulary };
+    const entry = new Entry(length, limits, () => this.#entries.delete(entry));
+    this.#entries.add(entry);
+    try {
+      return await make(entry);
+    } catch (error) {
+      entry.strike();
+      throw error;
+    }
+  }
+
+  /** The engine closes: nobody has a session any more. */
+  clear(): void {
+    this.#entries.clear();
+  }
+}
+
+/** One session as the book has it. */
+export class Entry {
+  #length: number;
+  #broken: LockstepError | undefined;
+  #struck = false;
+  readonly #limits: { maxTokens: number; vocabulary: number };
+  readonly #onStrike: () => void;
+
+  constructor(
+    length: number,
+    limits: { maxTokens: number; vocabulary: number },
+    onStrike: () => void,
+  ) {
+    this.#length = length;
+    this.#limits = limits;
+    this.#onStrike = onStrike;
+  }
+
+  /** Tokens given to it so far. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** @throws LS_ENGINE_SESSION for one that is closed or whose last step failed */
+  check(): void {
+    if (this.#broken !== undefined) throw this.#broken;
+    if (!this.#struck) return;
+    throw new LockstepError('LS_ENGINE_SESSION', 'expected an open session, got a closed one');
+  }
+
+  /**
+   * Run a step of these tokens; one that fails leaves the session unusable.
+   *
+   * @throws LS_ENGINE_SESSION, LS_ENGINE_LIMIT, LS_ENGINE_TOKEN before anything has run; what `run` throws
+   */
+  async step<T>(tokens: ArrayLike<number>, run: (ids: Int32Array) => Promise<T>): Promise<T> {
+    this.check();
+    const ids = this.#taken(tokens);
+    try {
+      return await run(ids);
+    } catch (cause) {
+      this.#broken ??= new LockstepError(
+        'LS_ENGINE_SESSION',
+        'expected a usable session, got one whose last step failed',
+        { mend: 'Close it and open a new one.', cause },
+      );
+      throw cause;
+    }
+  }
+
+  /** Take it out of the book. Idempotent. */
+  strike(): void {
+    this.#struck = true;
+    this.#onStrike();
+  }
+
+  #taken(tokens: ArrayLike<number>): Int32Array {
+    const { maxTokens, vocabulary } = this.#limits;
+    const length = this.#length + tokens.length;
+    if (length > maxTokens) {
+      throw new LockstepError(
+        'LS_ENGINE_LIMIT',
+        `expected at most ${maxTokens} tokens in a session, got ${length}`,
+        { mend: 'Shorten the prompt, or open the engine with a larger maxTokens.' },
+      );
+    }
+    for (let at = 0; at < tokens.length; at++) {
+      const id = tokens[at] as number;
+      if (Number.isInteger(id) && id >= 0 && id < vocabulary) continue;
+      throw new LockstepError(
+        'LS_ENGINE_TOKEN',
+        `expected token ids in 0..${vocabulary - 1}, got ${id} at ${at}`,
+        { mend: "Tokenize with the checkpoint's own tokenizer.json." },
+      );
+    }
+    this.#length = length;
+    return Int32Array.from(tokens);
+  }
+}
