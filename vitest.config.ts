@@ -10,6 +10,8 @@ export default defineConfig({
   },
   test: {
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+    // They need vLLM: npm run test:vllm.
+    exclude: ['test/vllm/**'],
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',

@@ -1,0 +1,172 @@
+// Requests that are refused in OpenAI's words, with the field's name.
+import { once } from 'node:events';
+import http from 'node:http';
+import net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import type { Any } from './server-client.ts';
+import { toyServers } from './server-fixture.ts';
+
+const servers = toyServers();
+const { serve } = servers;
+
+describe('bad requests', () => {
+  const hi = [{ role: 'user', content: 'a' }];
+  /** By endpoint: a body, the field to be named, the code. Texts are sent as they stand. */
+  const cases: Record<string, [body: unknown, param: string | null, code: string][]> = {
+    '/v1/completions': [
+      [{}, 'prompt', 'missing_parameter'],
+      [{ prompt: null }, 'prompt', 'invalid_value'],
+      [{ prompt: '' }, 'prompt', 'invalid_value'],
+      [{ prompt: ['a', 'b'] }, 'prompt', 'invalid_value'],
+      [{ prompt: [1, 'x'] }, 'prompt[1]', 'invalid_value'],
+      [{ prompt: [1, 2, 999] }, 'prompt[2]', 'invalid_value'],
+      [{ prompt: [-1] }, 'prompt[0]', 'invalid_value'],
+      ['{"prompt":"\\ud83d"}', 'prompt', 'invalid_value'],
+      [{ prompt: 'a', beams: 4 }, 'beams', 'unknown_parameter'],
+      ['{"prompt":"a","__proto__":{"n":2}}', '__proto__', 'unknown_parameter'],
+      [{ prompt: 'a', temperature: 3 }, 'temperature', 'invalid_value'],
+      ['{"prompt":"a","temperature":1e999}', 'temperature', 'invalid_type'],
+      [{ prompt: 'a', top_p: '1' }, 'top_p', 'invalid_type'],
+      [{ prompt: 'a', top_p: 0 }, 'top_p', 'invalid_value'],
+      [{ prompt: 'a', max_tokens: 0 }, 'max_tokens', 'invalid_value'],
+      [{ prompt: 'a', max_tokens: 1.5 }, 'max_tokens', 'invalid_type'],
+      [{ prompt: 'a', stop: ['1', '2', '3', '4', '5'] }, 'stop', 'invalid_value'],
+      [{ prompt: 'a', stop: [''] }, 'stop', 'invalid_value'],
+      [{ prompt: 'a', seed: 'x' }, 'seed', 'invalid_type'],
+      [{ prompt: 'a', logprobs: 21 }, 'logprobs', 'invalid_value'],
+      [{ prompt: 'a', n: 2 }, 'n', 'unsupported_parameter'],
+      [{ prompt: 'a', echo: true }, 'echo', 'unsupported_parameter'],
+      [{ prompt: 'a', suffix: 'b' }, 'suffix', 'unsupported_parameter'],
+      [{ prompt: 'a', logit_bias: { 5: 1 } }, 'logit_bias', 'unsupported_parameter'],
+      [{ prompt: 'a', presence_penalty: 1 }, 'presence_penalty', 'unsupported_parameter'],
+      [{ prompt: 'a', model: 'gpt-9' }, 'model', 'model_not_found'],
+      [{ prompt: 'a', stream_options: {} }, 'stream_options', 'invalid_value'],
+      [{ prompt: 'a', lockstep: { trace: true } }, 'lockstep.trace', 'invalid_value'],
+      [{ prompt: 'a', lockstep: { x: 1 } }, 'lockstep.x', 'unknown_parameter'],
+      [{ prompt: 'a'.repeat(300) }, 'prompt', 'context_length_exceeded'],
+      [{ prompt: 'a', max_tokens: 300 }, 'max_tokens', 'context_length_exceeded'],
+      ['{"prompt": "a"', null, 'invalid_json'],
+      ['"a"', null, 'invalid_json'],
+      ['[]', null, 'invalid_type'],
+      ['', 'prompt', 'missing_parameter'],
+    ],
+    '/v1/chat/completions': [
+      [{}, 'messages', 'missing_parameter'],
+      [{ messages: [] }, 'messages', 'invalid_value'],
+      [{ messages: [{ role: 'tool', content: 'a' }] }, 'messages[0].role', 'invalid_value'],
+      [{ messages: [{ role: 'user' }] }, 'messages[0].content', 'missing_parameter'],
+      [{ messages: [...hi, { role: 'user', content: 5 }] }, 'messages[1].content', 'invalid_value'],
+      [
+        { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] },
+        'messages[0].content[0].type',
+        'invalid_value',
+      ],
+      [
+        { messages: [{ role: 'user', content: 'a', name: 'b' }] },
+        'messages[0].name',
+        'unknown_parameter',
+      ],
+      [{ messages: hi, tools: [{ type: 'function' }] }, 'tools', 'unsupported_parameter'],
+      [
+        { messages: hi, response_format: { type: 'json_object' } },
+        'response_format',
+        'unsupported_parameter',
+      ],
+      [{ messages: hi, top_logprobs: 1 }, 'top_logprobs', 'invalid_value'],
+      [{ messages: hi, max_tokens: 1, max_completion_tokens: 2 }, 'max_tokens', 'invalid_value'],
+      [
+        { messages: hi, max_completion_tokens: 900 },
+        'max_completion_tokens',
+        'context_length_exceeded',
+      ],
+    ],
+    '/lockstep/plan': [[{ text: 5 }, 'text', 'invalid_type']],
+    '/tokenize': [
+      [{ text: 'a'.repeat(5000) }, null, 'body_too_large'],
+      [{ text: 'a', add: true }, 'add', 'unknown_parameter'],
+    ],
+    '/detokenize': [[{ tokens: [5000] }, 'tokens[0]', 'invalid_value']],
+  };
+  const statuses: Record<string, number> = { body_too_large: 413, model_not_found: 404 };
+
+  test('each is refused in OpenAI’s words with the field’s name', async () => {
+    const { post, engine } = await serve({}, { maxTokens: 256, maxBodyBytes: 4096 });
+    const all = Object.entries(cases).flatMap(([path, list]) =>
+      list.map((one) => [path, ...one] as const),
+    );
+    for (const [path, body, param, code] of all) {
+      const response = await post(path, body);
+      const answer = (await response.json()) as Any;
+      const got = [response.status, answer.error.param, answer.error.code];
+      const what = `${JSON.stringify(body).slice(0, 80)}: ${answer.error.message}`;
+      expect(got, what).toEqual([statuses[code] ?? 400, param, code]);
+      expect(Object.keys(answer.error).sort()).toEqual(['code', 'message', 'param', 'type']);
+      expect(answer.error.type).toBe('invalid_request_error');
+      expect(response.headers.get('x-request-id')).toBeTruthy();
+    }
+    expect(engine.steps).toBe(0);
+  });
+
+  test('values that ask for nothing are taken', async () => {
+    const { post } = await serve();
+    const response = await post('/v1/chat/completions', {
+      model: 'toy',
+      messages: [
+        { role: 'user', content: [{ type: 'text', text: 'Hi' }] },
+        { role: 'assistant', content: 'Hello', refusal: null },
+        { role: 'user', content: 'Go on' },
+      ],
+      max_tokens: 1,
+      n: 1,
+      presence_penalty: 0,
+      frequency_penalty: 0,
+      response_format: { type: 'text' },
+      tools: [],
+      stop: null,
+      seed: null,
+      user: 'someone',
+    });
+    expect(response.status).toBe(200);
+  });
+
+  test('other media types, paths and verbs', async () => {
+    const { url, post } = await serve();
+    const text = await fetch(`${url}/v1/completions`, { method: 'POST', body: '{"prompt":"a"}' });
+    expect(text.status).toBe(415);
+    const form = await post('/v1/completions', 'prompt=a', {
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+    });
+    expect(form.status).toBe(415);
+    expect((await fetch(`${url}/v2/nothing`)).status).toBe(404);
+    const get = await fetch(`${url}/v1/completions`);
+    expect([get.status, get.headers.get('allow')]).toEqual([405, 'POST']);
+    expect((await fetch(`${url}/page/..%2f..%2fserver.ts`)).status).toBe(404);
+    expect((await fetch(`${url}/v1/models/other`)).status).toBe(404);
+  });
+
+  test('a foreign host name is refused on loopback', async () => {
+    const { port } = await serve();
+    const request = http.get({
+      port,
+      host: '127.0.0.1',
+      path: '/v1/models',
+      headers: { host: 'evil.example' },
+    });
+    const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+    response.resume();
+    expect(response.statusCode).toBe(403);
+  });
+
+  test('a body that ends early does not hold the server', async () => {
+    const { port, engine, url } = await serve();
+    const socket = net.connect(port, '127.0.0.1');
+    socket.write(
+      'POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{"prompt":',
+    );
+    await sleep(50);
+    socket.destroy();
+    expect((await fetch(`${url}/health/live`)).status).toBe(200);
+    expect(engine.sessions).toBe(0);
+  });
+});
