@@ -114,7 +114,8 @@ function fromBodyParser(error: ParserError): HttpError | null {
 export function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error;
   if (error instanceof LockstepError) {
-    const words = error.mend === undefined ? error.message : `${error.message} ${error.mend}`;
+    const sentence = /[.!?]$/.test(error.message) ? error.message : `${error.message}.`;
+    const words = error.mend === undefined ? sentence : `${sentence} ${error.mend}`;
     if (error.code === 'LS_ENGINE_SESSIONS') {
       return new HttpError(429, words, {
         type: 'rate_limit_error',

@@ -173,7 +173,8 @@ export function onlyMethods(...methods: string[]): RequestHandler {
 export function answerErrors(log: Logger): ErrorRequestHandler {
   return (error: unknown, _request: Request, response: Response, _next: NextFunction) => {
     const known = toHttpError(error);
-    if (known.status >= 500 && known.code !== 'shutting_down') {
+    // A refusal for the moment is no failure: it comes with the time to try again.
+    if (known.status >= 500 && known.retryAfter === undefined) {
       log.error({ requestId: response.locals['requestId'], err: error }, 'request failed');
     }
     if (response.headersSent) {

@@ -91,7 +91,6 @@ function summary(replicas: readonly Replica[], samples: readonly Sample[]): obje
         group,
         blocks: total('lockstep_kv_blocks', ['group', group]),
       })),
-      blocksFull: total('lockstep_kv_blocks_full'),
       bytes: total('lockstep_kv_bytes'),
       bytesFull: total('lockstep_kv_bytes_full'),
     },
@@ -99,7 +98,13 @@ function summary(replicas: readonly Replica[], samples: readonly Sample[]): obje
       running: total('vllm:num_requests_running'),
       waiting: total('vllm:num_requests_waiting'),
     },
-    segmentsClosed: total('lockstep_segments_closed_total'),
+    segments: total('lockstep_segments_total'),
+    finished: total('lockstep_requests_total'),
+    chunks: {
+      boundary: total('lockstep_chunks_total', ['end', 'boundary']),
+      prompt: total('lockstep_chunks_total', ['end', 'prompt']),
+      budget: total('lockstep_chunks_total', ['end', 'budget']),
+    },
     prefixCache: { queries, hits },
     preemptions: total('vllm:num_preemptions_total') ?? total('vllm:num_preemptions'),
   };

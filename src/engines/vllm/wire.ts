@@ -112,7 +112,7 @@ async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<stri
 }
 
 interface WireChunk {
-  error?: { message?: unknown };
+  error?: { message?: unknown; code?: unknown };
   choices?: WireChoice[];
 }
 
@@ -133,15 +133,22 @@ function chunksOf(data: string, choices: number, vocabulary: number): TokenChunk
   } catch (cause) {
     throw malformed(quote(data), cause);
   }
-  if (chunk?.error !== undefined) {
-    throw new LockstepError(
-      'LS_VLLM_FAILED',
-      `expected tokens from vLLM, got its error: ${String(chunk.error?.message ?? 'no message').slice(0, 500)}.`,
-      { mend: 'Its log says more: lockstep serve --log info' },
-    );
-  }
+  if (chunk?.error !== undefined) throw reported(chunk.error);
   if (!Array.isArray(chunk?.choices)) throw malformed(quote(data));
   return chunk.choices.map((one) => tokensOf(one, choices, vocabulary));
+}
+
+/** What vLLM says in a stream: some requests it judges only once it has begun to answer. */
+function reported({ message, code }: NonNullable<WireChunk['error']>): LockstepError {
+  const words = String(message ?? 'no message')
+    .slice(0, 500)
+    .trim();
+  if (code === 400 || code === 422) {
+    return new LockstepError('LS_VLLM_REFUSED', `vLLM refuses the request: ${words}`);
+  }
+  return new LockstepError('LS_VLLM_FAILED', `expected tokens from vLLM, got its error: ${words}`, {
+    mend: 'Its log says more: lockstep serve --log info',
+  });
 }
 
 function tokensOf(wire: WireChoice, choices: number, vocabulary: number): TokenChunk {
