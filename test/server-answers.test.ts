@@ -208,6 +208,17 @@ describe('traces and plans', () => {
     expect((PROMPT.repeat(3) + written).startsWith(text)).toBe(true);
   });
 
+  test('a whole answer tells its segments when asked', async () => {
+    const { post } = await serve();
+    const prompt = PROMPT.repeat(3);
+    const ask = { prompt, max_tokens: 1, lockstep: { segments: true } };
+    const { lockstep } = (await (await post('/v1/completions', ask)).json()) as Any;
+    const plan = (await (await post('/lockstep/plan', { text: prompt })).json()) as Any;
+    expect(lockstep.segments.map(([, end]: number[]) => end)).toEqual(plan.boundaries);
+    const spans = [...lockstep.segments, ...(lockstep.open ? [lockstep.open] : [])].flat();
+    expect(spans).toEqual(plan.segments.flatMap((segment: Any) => [segment.start, segment.end]));
+  });
+
   test('a plan tiles the text exactly, whatever it is', async () => {
     const { post } = await serve();
     for (const text of [

@@ -177,6 +177,23 @@ describe('answers', () => {
     expect(traces.every((trace) => trace.memory === null && trace.retrieved === null)).toBe(true);
   });
 
+  test('the segments that vLLM’s scheduler cut come with a whole answer', async () => {
+    const { post } = await served();
+    const ask = { prompt: PROMPT, max_tokens: 9, lockstep: { segments: true } };
+    const answer = (await (await post('/v1/completions', ask)).json()) as Any;
+    expect(answer.choices[0].text).toBe(foreseen(PROMPT, 9));
+    const open = [9, PROMPT.length + 9];
+    expect(answer.lockstep).toEqual({
+      segments: [
+        [0, 7],
+        [7, 9],
+      ],
+      open,
+    });
+    const streamed = await post('/v1/completions', { ...ask, stream: true });
+    expect(((await streamed.json()) as Any).error.param).toBe('lockstep.segments');
+  });
+
   test('vLLM’s figures stand in /metrics and /lockstep/engine', async () => {
     const { url } = await served();
     const metrics = await (await fetch(`${url}/metrics`)).text();

@@ -16,6 +16,8 @@ export interface RunRequest extends SamplingOptions {
   watched: boolean;
   /** The answer goes out token by token. */
   streamed: boolean;
+  /** The layout of segments is wanted at the end: `Run.layout`. */
+  layout?: boolean;
   /** What only an extended runner does. */
   extra?: ExtraRequest;
 }
@@ -58,6 +60,15 @@ export interface Run {
   events: AsyncGenerator<RunEvent, void>;
   /** Bytes held now; null: the engine does not tell. */
   memory(): Promise<SessionMemory | null>;
+  /** Where the engine itself cut, once the events have ended; null: it does not tell. */
+  layout(): Layout | null;
+}
+
+/** Segments of prompt and answer as half-open ranges of token positions. */
+export interface Layout {
+  segments: [number, number][];
+  /** The last one, which nothing has closed; null where there is none. */
+  open: [number, number] | null;
 }
 
 export interface Health {

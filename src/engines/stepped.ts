@@ -69,6 +69,8 @@ class SteppedRunner implements Runner {
         return {
           events: this.#events(sequence, request, signal),
           memory: () => session.memory(),
+          // Whoever reads the events has seen every cut.
+          layout: () => null,
         };
       } catch (error) {
         await session.close();

@@ -2,7 +2,7 @@
 import type { Request, Response } from 'express';
 import type { Logger } from 'pino';
 import type { Contract } from '../contract/schema.ts';
-import type { Health, Run, RunEvent, Runner, RunRequest } from '../engines/runner.ts';
+import type { Health, Layout, Run, RunEvent, Runner, RunRequest } from '../engines/runner.ts';
 import type { PlannerSource } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import { HttpError, toHttpError } from './errors.ts';
@@ -89,14 +89,16 @@ export async function answer(
   }
 }
 
-async function whole(response: Response, { events }: Run, job: Job, count: Tally): Promise<void> {
+async function whole(response: Response, running: Run, job: Job, count: Tally): Promise<void> {
   type Growing = { parts: string[]; tokens: SampledToken[]; reason: WholeChoice['reason'] };
   const growing = Array.from(
     { length: job.run.extra?.n ?? 1 },
     (): Growing => ({ parts: [], tokens: [], reason: 'length' }),
   );
-  for await (const event of events) {
+  const seen = new SeenLayout();
+  for await (const event of running.events) {
     await count.see(event);
+    seen.see(event);
     const mine = growing[event.choice];
     if (event.type === 'ran' || mine === undefined) continue;
     mine.parts.push(event.text);
@@ -105,7 +107,9 @@ async function whole(response: Response, { events }: Run, job: Job, count: Tally
   }
   const choices = growing.map(({ parts, ...rest }) => ({ text: parts.join(''), ...rest }));
   count.end(choices[0]?.reason ?? 'length');
-  response.json(job.reply.whole(choices, count.usage));
+  const answer = job.reply.whole(choices, count.usage);
+  const layout = job.run.layout ? { lockstep: running.layout() ?? seen.layout } : {};
+  response.json({ ...answer, ...layout });
 }
 
 async function streamed(
@@ -152,6 +156,27 @@ async function streamed(
   if (job.includeUsage) await stream.send({ ...reply.chunk([]), usage: count.usage });
   await stream.send('[DONE]');
   stream.end();
+}
+
+/** The layout of segments as the steps of an engine showed it. */
+class SeenLayout {
+  readonly #segments: [number, number][] = [];
+  #start = 0;
+  #position = 0;
+
+  see(event: RunEvent): void {
+    if (event.type !== 'ran') return;
+    this.#position = event.from + event.tokens.length;
+    if (event.boundary === null) return;
+    this.#segments.push([this.#start, event.boundary.at]);
+    this.#start = event.boundary.at;
+  }
+
+  get layout(): Layout {
+    const open: Layout['open'] =
+      this.#position > this.#start ? [this.#start, this.#position] : null;
+    return { segments: this.#segments, open };
+  }
 }
 
 /** Gathers what has run since the last chunk. */

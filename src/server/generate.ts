@@ -123,8 +123,14 @@ function common(
   if (trace && !body.stream) {
     throw invalid('lockstep.trace', '`lockstep.trace`: expected `stream: true` beside it.');
   }
-  if (trace && (extra.n ?? 1) > 1) {
-    throw invalid('lockstep.trace', '`lockstep.trace`: expected `n: 1` beside it.');
+  const layout = body.lockstep?.segments ?? false;
+  if (layout && body.stream) {
+    const words = '`lockstep.segments`: expected `stream: false`; a stream has `lockstep.trace`.';
+    throw invalid('lockstep.segments', words);
+  }
+  if ((trace || layout) && (extra.n ?? 1) > 1) {
+    const field = trace ? 'lockstep.trace' : 'lockstep.segments';
+    throw invalid(field, `\`${field}\`: expected \`n: 1\` beside it.`);
   }
   return {
     run: {
@@ -137,6 +143,7 @@ function common(
       logprobs,
       watched: trace,
       streamed: body.stream,
+      layout,
       extra,
     },
     stream: body.stream,

@@ -29,7 +29,9 @@ const sampling = {
   stream_options: z.strictObject({ include_usage: z.boolean().default(false) }).optional(),
   /** Who asks, for the caller's own books. Changes nothing. */
   user: z.string().optional(),
-  lockstep: z.strictObject({ trace: z.boolean().default(false) }).optional(),
+  lockstep: z
+    .strictObject({ trace: z.boolean().default(false), segments: z.boolean().default(false) })
+    .optional(),
 };
 
 /** A text, or token ids; also as a list of exactly one of them. */

@@ -173,6 +173,18 @@ describe('answers', () => {
     expect(['left', 'right']).toContain(JSON.parse(choices[0].text));
   });
 
+  test('the segments that the scheduler cut are those of the plan', async () => {
+    const prompt = TEXT.repeat(3);
+    const response = await server.post('/v1/completions', {
+      prompt,
+      max_tokens: 1,
+      lockstep: { segments: true },
+    });
+    const { lockstep } = (await response.json()) as Any;
+    const plan = (await (await server.post('/lockstep/plan', { text: prompt })).json()) as Any;
+    expect(lockstep.segments.map(([, end]: number[]) => end)).toEqual(plan.boundaries);
+  });
+
   test('a form that no text has is refused with its reason', async () => {
     const response = await server.post('/v1/completions', {
       prompt: TEXT,

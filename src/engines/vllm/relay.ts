@@ -4,12 +4,12 @@ import { LockstepError } from '../../errors.ts';
 import { type PlannerSource, Segmenter } from '../../planner/index.ts';
 import type { Tokenizer } from '../../planner/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
-import type { Figures, Health, Run, RunEvent, Runner, RunRequest } from '../runner.ts';
+import type { Figures, Health, Layout, Run, RunEvent, Runner, RunRequest } from '../runner.ts';
 import { figuresOf } from './figures.ts';
 import type { Replica } from './replica.ts';
 import { prefixKeys, Router } from './route.ts';
 import { ChoiceText } from './text.ts';
-import { completionBody, readTokens, type TokenChunk } from './wire.ts';
+import { completionBody, readTokens, readWhole, type TokenChunk } from './wire.ts';
 
 export interface RelayParts {
   info: EngineInfo;
@@ -72,6 +72,7 @@ export class Relay implements Runner {
       return {
         events: this.#events(asked, segmenter, cuts, asking.chunks(first), leave),
         memory: async () => null,
+        layout: asking.layout,
       };
     } catch (error) {
       leave.abort();
@@ -149,10 +150,17 @@ export class Relay implements Runner {
     };
     const count = request.extra?.n ?? 1;
     const { vocabulary } = this.info;
+    let layout: Layout | null = null;
     async function* chunks(first: Awaited<ReturnType<typeof open>>): AsyncGenerator<TokenChunk> {
       for (let answer = first; ; answer = await open()) {
         let begun = false;
         try {
+          if (request.layout) {
+            const whole = await readWhole(answer.stream, count, vocabulary);
+            layout = whole.layout;
+            yield* whole.chunks;
+            return;
+          }
           for await (const some of readTokens(answer.stream, count, vocabulary)) {
             begun = true;
             yield* some;
@@ -165,7 +173,7 @@ export class Relay implements Runner {
         }
       }
     }
-    return { open, chunks };
+    return { open, chunks, layout: () => layout };
   }
 }
 

@@ -1,10 +1,14 @@
 // vLLM's own protocol: a run as a body of its /v1/completions, and its event stream as tokens.
+import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
-import type { RunRequest } from '../runner.ts';
+import type { Layout, RunRequest } from '../runner.ts';
 import type { Alternative } from '../sampling.ts';
 
 /** One event may be this large: tokens with 20 alternatives each, gathered, are far below it. */
 const MOST_EVENT_BYTES = 8 * 1024 * 1024;
+
+/** A whole answer may be this large. */
+const MOST_ANSWER_BYTES = 256 * 1024 * 1024;
 
 /** Tokens a chunk of an answer that nobody watches may gather: fewer events to frame and to parse. */
 const GATHERED = 32;
@@ -43,7 +47,9 @@ export function completionBody(request: RunRequest, eos: readonly number[]): obj
     logprobs: request.logprobs ?? null,
     return_token_ids: true,
     return_tokens_as_token_ids: true,
-    stream: true,
+    // vLLM tells of segments in whole answers alone.
+    stream: !request.layout,
+    ...(request.layout ? { vllm_xargs: { lockstep_segments: 1 } } : {}),
     ...(request.streamed || request.watched ? {} : { stream_interval: GATHERED }),
   };
 }
@@ -82,6 +88,39 @@ export async function* readTokens(
       `the end of its stream with ${choices - ended.size} of ${choices} texts unfinished`,
     );
   }
+}
+
+const span = z.tuple([z.int().min(0), z.int().min(0)]);
+const layout = z.object({ segments: z.array(span), open: span.nullish() });
+
+/**
+ * Read a whole answer of vLLM, with the segments that its scheduler cut.
+ *
+ * @throws as `readTokens`
+ */
+export async function readWhole(
+  body: AsyncIterable<Uint8Array>,
+  choices: number,
+  vocabulary: number,
+): Promise<{ chunks: TokenChunk[]; layout: Layout }> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const part of body) {
+    size += part.length;
+    if (size > MOST_ANSWER_BYTES) throw malformed(`more than ${MOST_ANSWER_BYTES} bytes`);
+    parts.push(part);
+  }
+  const text = Buffer.concat(parts).toString('utf8');
+  const chunks = chunksOf(text, choices, vocabulary);
+  const unfinished = chunks.filter(({ reason }) => reason === null).length;
+  if (chunks.length !== choices || unfinished > 0) throw early('a part of it');
+  const { kv_transfer_params: told } = JSON.parse(text) as {
+    kv_transfer_params?: { lockstep?: unknown } | null;
+  };
+  const parsed = layout.safeParse(told?.lockstep);
+  if (!parsed.success) throw malformed('an answer without its segments');
+  const { segments, open } = parsed.data;
+  return { chunks, layout: { segments, open: open ?? null } };
 }
 
 /** The `data` of server-sent events. */

@@ -162,6 +162,8 @@ class Handler(BaseHTTPRequestHandler):
         if kind == "no-http":
             self.wfile.write(b"\x00\x01 this is no HTTP\r\n\r\n")
             return self.drop()
+        if not body["stream"]:
+            return self.whole(body)
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
@@ -189,6 +191,25 @@ class Handler(BaseHTTPRequestHandler):
                 break
         self.data("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
+
+    def whole(self, body: dict[str, Any]) -> None:
+        """Every token at once, and a layout that no policy made."""
+        last, position, tokens = body["prompt"][-1], len(body["prompt"]), []
+        for _ in range(body["max_tokens"]):
+            last = next_token(last, position)
+            tokens.append(last)
+            position += 1
+        choice = {
+            "index": 0,
+            "token_ids": tokens,
+            "finish_reason": "length",
+            "logprobs": None,
+        }
+        told = {"segments": [[0, 7], [7, 9]], "open": [9, position]}
+        answer: dict[str, Any] = {"choices": [choice]}
+        if body.get("vllm_xargs", {}).get("lockstep_segments") == 1:
+            answer["kv_transfer_params"] = {"lockstep": told}
+        self.answer(200, answer)
 
     def choice(
         self, body: dict[str, Any], index: int, token: int, ended: str | None
