@@ -1,14 +1,15 @@
 // npm run setup: everything the project needs, from its own files. Safe to run again: a step that
 // is done is skipped. `npm start` and `npm test` run it first.
+// With --vllm it installs vLLM as well.
 import { report } from './lib.mjs';
 import { setup } from './setup/index.mjs';
 
 const args = process.argv.slice(2);
-const unknown = args.filter((arg) => !['--force'].includes(arg));
+const unknown = args.filter((arg) => !['--force', '--vllm'].includes(arg));
 if (unknown.length > 0) {
   process.stderr.write(
-    `error LS_SETUP_OPTION: expected no option but --force, got ${unknown.join(' ')}.\n  mend: npm run setup [-- --force]\n`,
+    `error LS_SETUP_OPTION: expected no options but --force and --vllm, got ${unknown.join(' ')}.\n  mend: npm run setup [-- --force --vllm]\n`,
   );
   process.exit(2);
 }
-await setup({ force: args.includes('--force') }).catch(report);
+await setup({ force: args.includes('--force'), vllm: args.includes('--vllm') }).catch(report);

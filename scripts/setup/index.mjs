@@ -1,12 +1,13 @@
-// The order of set-up: tools, Node packages, build, Python packages, real inputs.
+// The order of set-up: tools, Node packages, build, Python packages, vLLM if asked for, real inputs.
 import { mkdirSync } from 'node:fs';
 import { say, work } from '../lib.mjs';
 import { checkDisk, checkNode, findSystemPython } from './checks.mjs';
 import { setUpInputs } from './inputs.mjs';
 import { build, setUpNode } from './node.mjs';
 import { setUpPython } from './python.mjs';
+import { setUpVllm } from './vllm.mjs';
 
-export async function setup({ force = false } = {}) {
+export async function setup({ force = false, vllm = false } = {}) {
   const started = Date.now();
   checkNode();
   mkdirSync(work, { recursive: true });
@@ -14,6 +15,7 @@ export async function setup({ force = false } = {}) {
   await setUpNode({ force });
   await build();
   await setUpPython({ force, systemPython: findSystemPython });
+  if (vllm) await setUpVllm({ force });
   await setUpInputs({ force });
   say(`set-up is complete (${((Date.now() - started) / 1000).toFixed(0)} s)`);
 }

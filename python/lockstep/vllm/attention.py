@@ -141,6 +141,7 @@ class SegmentedAttention(nn.Module):
         table = self._chosen
         if here:
             table = torch.cat((table, torch.stack(here)))
+        assert step.relative is not None
         qr_THD = rotate(q_THD, *step.relative)
         q_heads = slice(self.local * self.group, self.q_heads)
         for bucket in step.buckets:

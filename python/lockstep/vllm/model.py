@@ -94,7 +94,9 @@ def _install(model: nn.Module, contract: Contract, config: VllmConfig) -> Segmen
     spec = Spec.from_contract(contract)
     spec.check(shape.num_hidden_layers, shape.num_key_value_heads)
     layers = config.compilation_config.static_forward_context
-    owners = [m for m in model.modules() if isinstance(getattr(m, "attn", None), Attention)]
+    owners: list[Any] = [
+        m for m in model.modules() if isinstance(getattr(m, "attn", None), Attention)
+    ]
     first = owners[0].attn
     long_heads = [len(heads) // ranks for heads in spec.long_heads]
     caches = make_caches(spec, long_heads, first.num_kv_heads, first.head_size, config)

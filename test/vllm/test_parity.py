@@ -1,0 +1,217 @@
+"""The engine against the operator, where the scheduling matrix does not look: shapes and numbers.
+
+Every test is one engine in this process: prompts with their log-probabilities, then greedy answers,
+scored by `lockstep.Model` on the very same tokens.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# The engine in this process, before vLLM is imported.
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+import checkpoints
+import lockstep
+import pytest
+import torch
+from tiny import ROPES
+from vllm import LLM, SamplingParams
+
+ROOT = Path(__file__).resolve().parents[2]
+BOUND = 2e-4  # |d log p|, float32, random weights with enlarged scale
+ANSWER = 40
+
+
+def engine(checkpoint: Path, **changes: Any) -> LLM:
+    options = {
+        "dtype": "float32",
+        "max_model_len": 4096,
+        "enforce_eager": True,
+        "max_num_batched_tokens": 512,
+        "max_num_seqs": 16,
+        "enable_prefix_caching": False,
+        "num_gpu_blocks_override": 400,
+        "disable_log_stats": True,
+        **changes,
+    }
+    return LLM(str(checkpoint), **options)
+
+
+@pytest.fixture(autouse=True)
+def release() -> Iterator[None]:
+    """One engine at a time: an old one's memory and process group go before the next comes."""
+    yield
+    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+    gc.collect()
+    cleanup_dist_env_and_memory()
+
+
+def prompts(lengths: tuple[int, ...], vocabulary: int = 264, seed: int = 0) -> list[list[int]]:
+    generator = random.Random(seed)
+    return [[generator.randrange(3, vocabulary) for _ in range(n)] for n in lengths]
+
+
+def differences(
+    llm: LLM, reference: lockstep.Model, asked: list[list[int]], answer: int = ANSWER
+) -> tuple[float, int]:
+    """Largest |d log p| over prompts and greedy answers, and the boundaries crossed."""
+    params = SamplingParams(
+        max_tokens=answer, temperature=0, ignore_eos=True, logprobs=0, prompt_logprobs=0
+    )
+    answers = llm.generate([{"prompt_token_ids": ids} for ids in asked], params, use_tqdm=False)
+    worst, boundaries = 0.0, 0
+    for prompt, found in zip(asked, answers, strict=True):
+        chosen = list(found.outputs[0].token_ids)
+        assert len(chosen) == answer
+        ids = prompt + chosen
+        logits_TV = reference.logits(ids)
+        want = torch.log_softmax(logits_TV.double(), -1)
+        want_T = want[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+        given = [*found.prompt_logprobs[1:], *found.outputs[0].logprobs]
+        got_T = torch.tensor(
+            [one[token].logprob for one, token in zip(given, ids[1:], strict=True)]
+        )
+        worst = max(worst, float((got_T.double() - want_T).abs().max()))
+        boundaries += len(reference.plan(ids))
+    return worst, boundaries
+
+
+LENGTHS = (300, 17, 520, 49, 1)
+UNEQUAL = "[[1],[0,2],[0],[1,2]]"
+
+
+@pytest.mark.parametrize("budget", [37, 96, 512])
+@pytest.mark.parametrize(
+    ("architecture", "recipe", "sinks"),
+    [
+        ("llama", "anchors", 4),
+        ("mistral", "topk", 0),
+        ("qwen2", "topk", 4),
+        ("qwen3", "anchors", 0),
+    ],
+)
+def test_unequal_head_groups_of_every_architecture(
+    tmp_path: Path, architecture: str, recipe: str, sinks: int, budget: int
+) -> None:
+    model = checkpoints.write_model(tmp_path / "model", architecture, kv_heads=3)
+    checkpoint = checkpoints.attach(
+        tmp_path, model, policy="sentences", least=8, recipe=recipe, sinks=sinks, long=UNEQUAL
+    )
+    llm = engine(checkpoint, max_num_batched_tokens=budget)
+    worst, boundaries = differences(llm, lockstep.load(checkpoint), prompts(LENGTHS))
+    assert boundaries > 20
+    assert worst <= BOUND
+
+
+@pytest.mark.parametrize(
+    ("case", "changes"),
+    [
+        ("segments longer than a run of queries", {"most": 300, "carry": 40, "retrieval": 40}),
+        ("segments of one token", {"policy": "every", "most": 24, "carry": 5, "retrieval": 24}),
+        ("sinks that span segments", {"policy": "every", "most": 24, "sinks": 11}),
+        ("no carry", {"carry": 0}),
+        ("a pool in every layer", {"layers": (0, 1, 2, 3)}),
+        ("heads all local", {"long": "[]", "layers": ()}),
+        ("heads all long, some layers without a pool", {"long": "[0, 1, 2]", "layers": (1,)}),
+        ("long heads that retrieve nothing", {"retrieval": 0}),
+        ("one layer of long heads", {"long": "[[],[],[0,1,2],[]]", "layers": (2,)}),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_shapes_of_a_contract(tmp_path: Path, case: str, changes: dict[str, Any]) -> None:
+    model = checkpoints.write_model(tmp_path / "model", kv_heads=3)
+    checkpoint = checkpoints.attach(tmp_path, model, **{"long": UNEQUAL, **changes})
+    llm = engine(checkpoint, max_num_batched_tokens=320)
+    worst, boundaries = differences(llm, lockstep.load(checkpoint), prompts((700, 90, 30)))
+    assert boundaries > 1
+    assert worst <= BOUND
+
+
+@pytest.mark.parametrize("rope", [name for name in ROPES if name != "default"])
+def test_fixed_scalings_of_the_rotation(tmp_path: Path, rope: str) -> None:
+    model = checkpoints.write_model(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config["rope_parameters"] = ROPES[rope]
+    (model / "config.json").write_text(json.dumps(config))
+    checkpoint = checkpoints.attach(tmp_path, model)
+    worst, _ = differences(engine(checkpoint), lockstep.load(checkpoint), prompts((400, 60)))
+    assert worst <= BOUND
+
+
+def test_repeated_tokens_tie_to_the_lower_position(tmp_path: Path) -> None:
+    """Layer 0 retrieves by keys that are equal to the bit wherever a token stands."""
+    model = checkpoints.write_model(tmp_path / "model")
+    checkpoint = checkpoints.attach(tmp_path, model, layers=(0,), recipe="topk")
+    generator = random.Random(1)
+    asked = [[generator.choice((5, 90, 200)) for _ in range(n)] for n in (500, 333)]
+    llm = engine(checkpoint, max_num_batched_tokens=70)
+    worst, _ = differences(llm, lockstep.load(checkpoint), asked)
+    assert worst <= BOUND
+
+
+def test_compiled(tmp_path: Path) -> None:
+    """As vLLM starts unless it is told --enforce-eager."""
+    model = checkpoints.write_model(tmp_path / "model", kv_heads=3)
+    checkpoint = checkpoints.attach(tmp_path, model, long=UNEQUAL)
+    llm = engine(checkpoint, enforce_eager=False)
+    worst, _ = differences(llm, lockstep.load(checkpoint), prompts(LENGTHS))
+    assert worst <= BOUND
+
+
+def test_bfloat16_stays_near_the_operator_in_bfloat16(tmp_path: Path) -> None:
+    """Its numbers are rounded to 8 bits: what is shown is that caches and rotation hold them.
+
+    One layer, long segments and a pool that is retrieved whole, so that no near-tie decides.
+    """
+    model = checkpoints.write_model(tmp_path / "model", layers=1)
+    checkpoint = checkpoints.attach(tmp_path, model, layers=(0,), retrieval=512, most=64)
+    reference = lockstep.load(checkpoint, dtype="bfloat16")
+    llm = engine(checkpoint, dtype="bfloat16")
+    asked = prompts((300, 60))
+    worst, _ = differences(llm, reference, asked)
+    rounding = max(
+        float(
+            (
+                torch.log_softmax(lockstep.load(checkpoint).logits(ids), -1)
+                - torch.log_softmax(reference.logits(ids).float(), -1)
+            )
+            .abs()
+            .max()
+        )
+        for ids in asked
+    )
+    assert worst <= 2 * rounding
+
+
+def test_a_real_model_and_text(tmp_path: Path) -> None:
+    """SmolLM2-135M under sentences, 2,000 tokens of Paradise Lost."""
+    model = ROOT / ".lockstep" / "models" / "smollm2-135m-instruct"
+    text = ROOT / ".lockstep" / "texts" / "milton" / "paradiselost.txt"
+    checkpoint = checkpoints.attach(
+        tmp_path,
+        model,
+        policy="sentences",
+        least=256,
+        most=512,
+        carry=128,
+        retrieval=128,
+        layers=(10, 20),
+        long="[2]",
+    )
+    from tokenizers import Tokenizer
+
+    ids = (
+        Tokenizer.from_file(str(model / "tokenizer.json")).encode(text.read_text()[5000:15000]).ids
+    )
+    llm = engine(checkpoint, max_num_batched_tokens=512, num_gpu_blocks_override=None)
+    worst, boundaries = differences(llm, lockstep.load(checkpoint), [ids[:2000]], answer=16)
+    assert boundaries >= 4
+    assert worst <= 1e-3
