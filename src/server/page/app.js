@@ -3,6 +3,7 @@ import { getJson, postJson, setKey } from './api.js';
 import { makeChat } from './chat.js';
 import { makeCut } from './cut.js';
 import { byId, h, oncePerFrame } from './dom.js';
+import { makeEngine } from './engine.js';
 import { showFacts } from './facts.js';
 import { makeMask } from './mask.js';
 import { makeMemory } from './memory.js';
@@ -81,6 +82,7 @@ async function start() {
   const contract = await contractOrKey();
   document.title = `Lockstep: ${contract.name}`;
   showFacts(contract);
+  makeEngine(contract);
   // Each tab looks at a sequence of its own; the instruments show the chosen one.
   const { lens } = lensesOf(contract)[0];
   const chat = new Sequence(contract, lens);

@@ -46,7 +46,7 @@ export function makeMemory(stage) {
   }
 
   function series(sequence) {
-    if (sequence.ran) return sequence.history;
+    if (sequence.ran && sequence.memory !== null) return sequence.history;
     const n = sequence.length;
     const points = [];
     const stops = new Set(sequence.boundaries);
@@ -91,7 +91,9 @@ export function makeMemory(stage) {
       sequence.length === 0
         ? ''
         : sequence.ran
-          ? 'Measured in the running session.'
+          ? sequence.memory === null
+            ? 'Computed from the contract; the engine does not tell bytes by request.'
+            : 'Measured in the running session.'
           : 'Computed from the contract; nothing has run.';
     drawChart(series(sequence));
   }
