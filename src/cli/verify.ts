@@ -2,7 +2,12 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { findPython, type Python } from '../bridge/index.ts';
 import { loadConfig } from '../config/index.ts';
-import { type OpenEngine, type VerifyReport, verify } from '../engines/verify/index.ts';
+import {
+  type OpenEngine,
+  type VerifyReport,
+  verify,
+  type WholeEngine,
+} from '../engines/verify/index.ts';
 import { asLockstepError, cancellation, exitCodes, type Progress, progress } from './output.ts';
 import { verdict } from './verify-table.ts';
 
@@ -25,7 +30,7 @@ export function verifyCommand(): Command {
     .option('--tokens <n>', 'how many of its tokens (default: 512)', atLeastTwo)
     .option(
       '--against <engines>',
-      'engines, comma-separated: onnx (or onnx:int8, onnx:int4), torch (or torch:bfloat16, …)',
+      'engines, comma-separated: onnx (or onnx:int8, …), torch (or torch:bfloat16, …), vllm',
       list,
       ['onnx', 'torch'],
     )
@@ -74,8 +79,17 @@ async function runVerify(dir: string, options: VerifyCommandOptions): Promise<vo
 }
 
 /** `name` or `name:precision`. */
-function opener(choice: string, python: Python, options: VerifyCommandOptions): OpenEngine {
+function opener(
+  choice: string,
+  python: Python,
+  options: VerifyCommandOptions,
+): OpenEngine | WholeEngine {
   const [name, precision] = choice.split(':') as [string, string | undefined];
+  if (name === 'vllm') {
+    return {
+      run: async (input) => (await import('../engines/verify/vllm.ts')).runVllm(input),
+    };
+  }
   if (name === 'torch') {
     return async (dir) => {
       const { openTorchEngine } = await import('../engines/torch.ts');
@@ -95,6 +109,7 @@ function opener(choice: string, python: Python, options: VerifyCommandOptions): 
 const known: Readonly<Record<string, readonly string[]>> = {
   onnx: ['fp32', 'int8', 'int4'],
   torch: ['float32', 'float64', 'bfloat16'],
+  vllm: ['fp32'],
 };
 
 function list(text: string): string[] {
@@ -103,7 +118,7 @@ function list(text: string): string[] {
     const [name = '', precision] = choice.split(':');
     const precisions = known[name];
     if (precisions === undefined) {
-      throw new InvalidArgumentError(`expected onnx or torch, got ${JSON.stringify(name)}.`);
+      throw new InvalidArgumentError(`expected onnx, torch or vllm, got ${JSON.stringify(name)}.`);
     }
     if (precision !== undefined && !precisions.includes(precision)) {
       throw new InvalidArgumentError(

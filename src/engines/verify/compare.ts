@@ -94,11 +94,20 @@ export class Comparison {
 
   /** The engine's logits [V] after the token at `position`. */
   logits(position: number, logits: Float32Array): void {
+    const { logSum, argmax } = summed(logits);
+    this.scores(position, argmax, (token) => (logits[token] as number) - logSum);
+  }
+
+  /**
+   * The engine's answer after the token at `position`: its best token and log p of those asked for.
+   *
+   * @param logp of a token; `rank` is its place among the trainer's best, -1 for the observed one
+   */
+  scores(position: number, argmax: number, logp: (token: number, rank: number) => number): void {
     const { ids, best, bestIds, bestLogp, observed } = this.#trainer;
     this.#positions += 1;
-    const { logSum, argmax } = summed(logits);
-    const compare = (token: number, trainer: number): void => {
-      const engine = (logits[token] as number) - logSum;
+    const compare = (token: number, trainer: number, rank: number): void => {
+      const engine = logp(token, rank);
       const difference = Math.abs(engine - trainer);
       // NaN is worse than any number.
       const size = finite(Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference);
@@ -111,10 +120,12 @@ export class Comparison {
       if (size > this.#limits.tolerance) this.#note(place as Divergence);
     };
     if (position + 1 < ids.length) {
-      compare(ids[position + 1] as number, observed[position] as number);
+      compare(ids[position + 1] as number, observed[position] as number, -1);
     }
     const from = position * best;
-    for (let i = from; i < from + best; i++) compare(bestIds[i] as number, bestLogp[i] as number);
+    for (let rank = 0; rank < best; rank++) {
+      compare(bestIds[from + rank] as number, bestLogp[from + rank] as number, rank);
+    }
     const apart =
       best > 1
         ? (bestLogp[from] as number) - (bestLogp[from + 1] as number)

@@ -18,10 +18,37 @@ export type { Divergence, EngineReport } from './compare.ts';
 /** Opens an engine on a checkpoint folder. */
 export type OpenEngine = (dir: string) => Promise<Engine>;
 
+/** An engine that cannot be stepped from here: it runs over the whole text by itself. */
+export interface WholeEngine {
+  run: (input: WholeInput) => Promise<WholeRun>;
+}
+
+export interface WholeInput {
+  dir: string;
+  trainer: TrainerRun;
+  python: Python;
+  signal: AbortSignal | undefined;
+  onProgress: (stage: string, done: number, total: number) => void;
+}
+
+/** What such an engine computed; it went on with the trainer's rows where it chose others. */
+export interface WholeRun {
+  name: string;
+  precision: string;
+  digest: string;
+  /** Cuts e_i of each part of the engine that plans. */
+  plans: number[][];
+  retrieved: Map<number, Retrieved[]>;
+  /** Its best token at every position, [T]. */
+  argmax: Int32Array;
+  /** log p of the observed token and of the trainer's best, [T, 1 + best]. */
+  logp: Float64Array;
+}
+
 export interface VerifyOptions {
   dir: string;
   /** Engines by name, in the order in which they are compared. */
-  engines: ReadonlyMap<string, OpenEngine>;
+  engines: ReadonlyMap<string, OpenEngine | WholeEngine>;
   /** UTF-8 text file; a sample of Lockstep's own by default. */
   text?: string | undefined;
   /** Tokens compared (default 512); fewer where the text ends before. */
@@ -78,9 +105,14 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
     for (const [name, open] of options.engines) {
       signal?.throwIfAborted();
       options.onProgress?.(name, 0, ids.length);
+      const setting = { source, tokenizer, trainer, judge, options };
+      if (typeof open === 'object') {
+        reports.push(await compareWhole(open, python, setting));
+        continue;
+      }
       const engine = await open(dir);
       try {
-        reports.push(await compareEngine(engine, { source, tokenizer, trainer, judge, options }));
+        reports.push(await compareEngine(engine, setting));
       } finally {
         await engine.close();
       }
@@ -100,19 +132,64 @@ interface Setting {
   options: VerifyOptions;
 }
 
-async function compareEngine(engine: Engine, setting: Setting): Promise<EngineReport> {
-  const { source, tokenizer, trainer, judge, options } = setting;
-  const { name, precision } = engine.info;
-  if (engine.contract.digest !== source.contract.digest) {
+async function compareWhole(
+  engine: WholeEngine,
+  python: Python,
+  setting: Setting,
+): Promise<EngineReport> {
+  const { trainer, judge, options } = setting;
+  const run = await engine.run({
+    dir: options.dir,
+    trainer,
+    python,
+    signal: options.signal,
+    onProgress: options.onProgress ?? (() => {}),
+  });
+  const comparison = begin(run.name, run.precision, run.digest, setting);
+  const cuts = new Set(trainer.boundaries);
+  const plans = run.plans.map((plan) => new Set(plan));
+  const width = 1 + trainer.best;
+  for (const position of trainer.ids.keys()) {
+    const at = position + 1;
+    const cut = cuts.has(at);
+    // One part that plans otherwise is enough.
+    comparison.boundary(position, plans.every((plan) => plan.has(at) === cut) ? cut : !cut, cut);
+    comparison.scores(
+      position,
+      run.argmax[position] as number,
+      (_, rank) => run.logp[position * width + 1 + rank] as number,
+    );
+    // What a boundary at the very end would retrieve, nobody sees.
+    if (cut && at < trainer.ids.length) {
+      await judgeRetrieved(
+        { at, retrieved: run.retrieved.get(at) ?? [] },
+        trainer,
+        judge,
+        comparison,
+      );
+    }
+  }
+  return comparison.report(run.name, run.precision);
+}
+
+function begin(name: string, precision: string, digest: string, setting: Setting): Comparison {
+  const { source, tokenizer, trainer, options } = setting;
+  if (digest !== source.contract.digest) {
     throw new LockstepError(
       'LS_CONTRACT_DIGEST',
-      `expected the ${name} engine to serve ${source.contract.digest}, got ${engine.contract.digest}`,
+      `expected the ${name} engine to serve ${source.contract.digest}, got ${digest}`,
       { mend: 'the checkpoint changed while it was verified: verify it again' },
     );
   }
   const stated = limitsOf(name, precision);
   const limits: Limits = { ...stated, tolerance: options.tolerance ?? stated.tolerance };
-  const comparison = new Comparison(trainer, limits, (token) => tokenizer.decode([token]));
+  return new Comparison(trainer, limits, (token) => tokenizer.decode([token]));
+}
+
+async function compareEngine(engine: Engine, setting: Setting): Promise<EngineReport> {
+  const { source, trainer, judge, options } = setting;
+  const { name, precision } = engine.info;
+  const comparison = begin(name, precision, engine.contract.digest, setting);
   const cuts = new Set(trainer.boundaries);
   const segmenter = new Segmenter(source);
   const session = await engine.open();
@@ -142,6 +219,18 @@ async function compareRetrieved(
   judge: Judge,
   comparison: Comparison,
 ): Promise<void> {
+  // An engine that retrieves another number of rows has no room for ours: it goes on with its own.
+  const { same, sameSize } = await judgeRetrieved(boundary, trainer, judge, comparison);
+  const theirs = trainer.retrieved.get(boundary.at) ?? [];
+  if (!same && sameSize) await session.replaceRetrieved(theirs);
+}
+
+async function judgeRetrieved(
+  boundary: { at: number; retrieved: Retrieved[] },
+  trainer: TrainerRun,
+  judge: Judge,
+  comparison: Comparison,
+): Promise<{ same: boolean; sameSize: boolean }> {
   const theirs = trainer.retrieved.get(boundary.at) ?? [];
   const ours = new Map(boundary.retrieved.map((one) => [one.layer, one.positions]));
   let same = true;
@@ -156,8 +245,7 @@ async function compareRetrieved(
       comparison.retrieval(boundary.at, layer, head, gap, difference(expected, actual));
     }
   }
-  // An engine that retrieves another number of rows has no room for ours: it goes on with its own.
-  if (!same && sameSize) await session.replaceRetrieved(theirs);
+  return { same, sameSize };
 }
 
 function equal(a: Int32Array, b: Int32Array): boolean {

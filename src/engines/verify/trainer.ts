@@ -67,22 +67,10 @@ export async function runTrainer(options: TrainerOptions): Promise<TrainerRun> {
       { mend: 'the checkpoint changed while it was verified: verify it again' },
     );
   }
-  const retrieved = result['retrieved'] as {
-    at: number;
-    layers: { layer: number; positions: number[][] }[];
-  }[];
   return {
     ids,
     boundaries: result['boundaries'] as number[],
-    retrieved: new Map(
-      retrieved.map(({ at, layers }) => [
-        at,
-        layers.map(({ layer, positions }) => ({
-          layer,
-          positions: positions.map((list) => Int32Array.from(list)),
-        })),
-      ]),
-    ),
+    retrieved: retrievedOf(result['retrieved']),
     observed: new Float64Array(await bytes(folder, 'observed.f64', 8 * (ids.length - 1))),
     best,
     bestIds: new Int32Array(await bytes(folder, 'best-ids.i32', 4 * ids.length * best)),
@@ -91,12 +79,27 @@ export async function runTrainer(options: TrainerOptions): Promise<TrainerRun> {
   };
 }
 
-async function bytes(folder: string, name: string, length: number): Promise<ArrayBuffer> {
+/** What a job says was retrieved, by boundary. */
+export function retrievedOf(told: unknown): Map<number, Retrieved[]> {
+  const list = told as { at: number; layers: { layer: number; positions: number[][] }[] }[];
+  return new Map(
+    list.map(({ at, layers }) => [
+      at,
+      layers.map(({ layer, positions }) => ({
+        layer,
+        positions: positions.map((one) => Int32Array.from(one)),
+      })),
+    ]),
+  );
+}
+
+/** A file that a job wrote, of exactly this length. */
+export async function bytes(folder: string, name: string, length: number): Promise<ArrayBuffer> {
   const data = await readFile(path.join(folder, name));
   if (data.length !== length) {
     throw new LockstepError(
       'LS_VERIFY_FILES',
-      `expected ${length} bytes in ${name} from the trainer, got ${data.length}`,
+      `expected ${length} bytes in ${name}, got ${data.length}`,
     );
   }
   return new Uint8Array(data).buffer;
