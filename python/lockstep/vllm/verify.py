@@ -143,8 +143,10 @@ class _Watch:
             self.cuts.update(piece.b for piece in pieces if piece.closes)
             return pieces
 
-        SegmentedAttention._choose = watched  # type: ignore[method-assign]
-        Tracker.cut = cutting  # type: ignore[method-assign]
+        stock: Any = SegmentedAttention
+        stock._choose = watched
+        cutter: Any = Tracker
+        cutter.cut = cutting
 
     def retrieved(self) -> list[dict[str, Any]]:
         by_end: dict[int, list[dict[str, Any]]] = {}
