@@ -32,7 +32,8 @@ class GroupState:
         self.sink_k = self.sink_v = empty
         # Local heads: the carry. Long heads: the retrieved rows.
         self.extra_k = self.extra_v = empty
-        self.pool_k, self.pool_v = Rows(), Rows()
+        # The pool is what grows with the text: spare room in it is kept small.
+        self.pool_k, self.pool_v = Rows(1.25), Rows(1.25)
         self.recent_q: Tensor | None = None
         self._empty = empty
         self.reopen()
