@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-START = 240.0  # seconds that a start on a busy machine may take
+START = 600.0  # seconds that a start on a busy machine may take
 
 
 def free_port() -> int:
