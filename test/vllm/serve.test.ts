@@ -24,6 +24,8 @@ const TEXT =
 let folder: string;
 let dir: string;
 let python: Python;
+/** Every server started, for the end to see that none stays. */
+const started: ChildProcess[] = [];
 let server: TestClient & { child: ChildProcess; stderr: () => string };
 
 /** Processes below this one, the farthest first. */
@@ -54,6 +56,7 @@ async function start(...flags: string[]) {
       stdio: ['ignore', 'pipe', 'pipe'],
     },
   );
+  started.push(child);
   let stderr = '';
   child.stderr?.on('data', (text) => {
     stderr += text;
@@ -99,9 +102,10 @@ beforeAll(async () => {
   server = await start();
 });
 afterAll(async () => {
-  if (server !== undefined && server.child.exitCode === null) {
-    server.child.kill('SIGTERM');
-    await ended(server.child.pid as number);
+  for (const child of started) {
+    if (child.exitCode !== null || child.signalCode !== null) continue;
+    child.kill('SIGTERM');
+    await ended(child.pid as number);
   }
   await rm(folder, { recursive: true, force: true });
 });

@@ -6,8 +6,9 @@ export default defineConfig({
   root: path.resolve(import.meta.dirname, '../..'),
   test: {
     include: ['test/vllm/**/*.test.ts'],
-    testTimeout: 300_000,
-    hookTimeout: 300_000,
+    // A start takes a minute, on a busy machine several.
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
     pool: 'forks',
     maxWorkers: 1,
   },

@@ -1,5 +1,5 @@
 // The vLLM engine: supervision, the relay in front of it, what it reports.
-export { checkFlags } from './flags.ts';
+export { checkFlags, vllmCommand } from './flags.ts';
 export {
   type SupervisedOptions,
   superviseVllm,
