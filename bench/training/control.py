@@ -158,6 +158,7 @@ def plot(result: dict, path: Path) -> None:
             ys = [math.exp(loss) for _, loss in points]
             axes.plot(xs, ys, style, color=color, label=label, linewidth=1.5)
     axes.set(xlabel="position in the text (tokens)", ylabel=f"perplexity (bins of {BIN} tokens)")
+    axes.set_yscale("log")
     axes.set_title("Perplexity by position, text seen in no training")
     axes.axvline(8192, color="#bbbbbb", linewidth=1)
     axes.annotate("trained context", (8192, axes.get_ylim()[1]), rotation=90, va="top", fontsize=8)
