@@ -1,0 +1,161 @@
+"""Segmented execution in vLLM against stock vLLM with full attention, the same weights.
+
+usage: python bench/vllm/speed.py [--checkpoint DIR] [--model DIR] [--prompts 1000,7900]
+           [--batches 1,16] [--decode 32] [--threads 2]
+
+An engine a process, one after the other; both in float32, eager, without prefix caching, with the
+same budget of tokens a step. For every prompt length and batch: seconds and CPU seconds until the
+last request's first token, the median of the steps in which nothing but decoding ran, the KV bytes
+held when the prompts ended and the most that were held. Large cases (batch x prompt above
+--most-tokens) are left out. Only ratios within one run mean anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE.parent), str(ROOT / "python")]
+
+
+def token_ids(model: Path, text: Path) -> list[int]:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    ids: list[int] = tokenizer.encode(text.read_text(), add_special_tokens=False).ids
+    return ids
+
+
+def serve(args: argparse.Namespace, mode: str) -> None:
+    """Child: one engine, all cases, a JSON line each."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
+    os.environ["VLLM_PLUGINS"] = "lockstep" if mode == "segmented" else ""
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
+    import torch
+    from vllm import LLM, SamplingParams
+
+    torch.set_num_threads(args.threads)
+    folder = args.checkpoint if mode == "segmented" else args.model
+    prompts, batches = numbers(args.prompts), numbers(args.batches)
+    llm = LLM(
+        model=str(folder),
+        dtype="float32",
+        enforce_eager=True,
+        max_model_len=max(prompts) + args.decode + 2,
+        max_num_batched_tokens=args.budget,
+        max_num_seqs=max(batches),
+        enable_prefix_caching=False,
+        disable_log_stats=True,
+        seed=0,
+    )
+    engine = llm.llm_engine
+    core = engine.engine_core.engine_core
+    scheduler = core.scheduler
+    config = scheduler.kv_cache_config
+    # Groups share one pool of blocks: a block is a page of every layer of whichever group holds it.
+    block_bytes = max(
+        group.kv_cache_spec.page_size_bytes * len(group.layer_names)
+        for group in config.kv_cache_groups
+    )
+    pool = scheduler.kv_cache_manager.block_pool
+    idle = pool.get_num_free_blocks()
+    ids = token_ids(args.model, args.text)
+    while len(ids) < max(prompts) + max(batches):
+        ids = ids + ids
+    sampling = SamplingParams(
+        temperature=0.0, max_tokens=args.decode, ignore_eos=True, detokenize=False
+    )
+
+    def run(count: int, batch: int, decode: Any) -> dict[str, Any]:
+        for i in range(batch):
+            engine.add_request(f"{count}-{i}", {"prompt_token_ids": ids[i : i + count]}, decode)
+        began, worked = time.perf_counter(), time.process_time()
+        first: dict[str, float] = {}
+        steps: list[float] = []
+        most, ended, cpu = 0, 0, 0.0
+        while engine.has_unfinished_requests():
+            at = time.perf_counter()
+            outputs = engine.step()
+            took = time.perf_counter() - at
+            held = idle - pool.get_num_free_blocks()
+            most = max(most, held)
+            if len(first) == batch and len(outputs) == batch:
+                steps.append(took)
+            for output in outputs:
+                if output.outputs and output.outputs[0].token_ids:
+                    first.setdefault(output.request_id, time.perf_counter() - began)
+            if len(first) == batch and not ended:
+                ended, cpu = held, time.process_time() - worked
+        return {
+            "mode": mode,
+            "prompt": count,
+            "batch": batch,
+            "prefillSeconds": max(first.values()),
+            "prefillCpuSeconds": cpu,
+            "decodeMs": 1e3 * statistics.median(steps),
+            "kvBytes": ended * block_bytes,
+            "kvPeakBytes": most * block_bytes,
+        }
+
+    run(min(prompts), 1, SamplingParams(temperature=0.0, max_tokens=3, ignore_eos=True))
+    for count in prompts:
+        for batch in batches:
+            if count * batch <= args.most_tokens:
+                print(json.dumps(run(count, batch, sampling)), flush=True)
+
+
+def numbers(text: str) -> list[int]:
+    return [int(one) for one in text.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    work = ROOT / ".lockstep"
+    parser.add_argument("--checkpoint", type=Path, default=work / "runs/quickstart-untrained")
+    parser.add_argument("--model", type=Path, default=work / "models/smollm2-135m-instruct")
+    parser.add_argument("--text", type=Path, default=work / "texts/milton/paradiselost.txt")
+    parser.add_argument("--prompts", default="1000,7900")
+    parser.add_argument("--batches", default="1,16")
+    parser.add_argument("--decode", type=int, default=32)
+    parser.add_argument("--budget", type=int, default=2048, help="tokens a step")
+    parser.add_argument("--most-tokens", type=int, default=20_000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--mode", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.mode:
+        serve(args, args.mode)
+        return
+    from machine import header
+
+    rows = []
+    for mode in ("segmented", "full"):
+        command = [sys.executable, __file__, *sys.argv[1:], "--mode", mode]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith('{"mode"'):
+                    rows.append(json.loads(line))
+                    print(line.strip(), file=sys.stderr, flush=True)
+        if process.returncode != 0:
+            sys.exit(f"{mode}: vLLM ended with exit code {process.returncode}")
+    settings = {"budget": args.budget, "decode": args.decode, "threads": args.threads}
+    raw = {**header("python bench/vllm/speed.py " + " ".join(sys.argv[1:])), **settings}
+    out = HERE / "raw" / "speed.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps({**raw, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
