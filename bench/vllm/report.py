@@ -1,4 +1,4 @@
-"""The table of the scheduling matrix, from raw/matrix.json into RESULTS.md between its marks.
+"""The tables of raw/*.json, each into RESULTS.md between its marks.
 
 usage: python bench/vllm/report.py
 """
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-NAME = "matrix"
 COLUMNS = (
     "row",
     "budget",
@@ -92,16 +91,61 @@ def table(document: dict[str, Any]) -> str:
     return "\n".join(text)
 
 
+def speed(document: dict[str, Any]) -> str:
+    cases = {(row["prompt"], row["batch"], row["mode"]): row for row in document["rows"]}
+    lines = []
+    for prompt, batch in sorted({(row["prompt"], row["batch"]) for row in document["rows"]}):
+        own, full = (cases.get((prompt, batch, mode)) for mode in ("segmented", "full"))
+        if own is None or full is None:
+            continue
+        cells = [f"{prompt:,}", f"{batch}"]
+        for key, form, unit in (
+            ("prefillSeconds", ".1f", 1),
+            ("prefillCpuSeconds", ".1f", 1),
+            ("decodeMs", ".0f", 1),
+            ("kvBytes", ",.0f", 2**20),
+            ("kvPeakBytes", ",.0f", 2**20),
+        ):
+            cells.append(f"{own[key] / unit:{form}} / {full[key] / unit:{form}}")
+            cells.append(f"{own[key] / full[key]:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    head = ["prompt", "batch"]
+    for name in ("prefill s", "CPU s", "decode ms a step", "KV MiB after prefill", "peak KV MiB"):
+        head += [name, "ratio"]
+    return "\n".join(
+        [
+            "## Against stock vLLM with full attention",
+            "",
+            f"`{document['command']}`, {document['machine']}, {document['date']}, commit "
+            f"{document['commit']}. SmolLM2-135M, float32, eager, no prefix cache, "
+            f"{document['budget']} tokens a step; segmented / full. vLLM computes on one thread on "
+            "this machine.",
+            "",
+            "| " + " | ".join(head) + " |",
+            "|" + " --- |" * len(head),
+            *lines,
+        ]
+    )
+
+
+SECTIONS = {"matrix": table, "speed": speed}
+
+
 def main() -> None:
-    document = json.loads((HERE / "raw" / f"{NAME}.json").read_text())
     results = HERE / "RESULTS.md"
-    begin, end = f"<!-- {NAME} -->", f"<!-- /{NAME} -->"
     text = results.read_text() if results.exists() else "# Results: vLLM\n"
-    block = f"{begin}\n{table(document)}\n{end}"
-    if begin in text:
-        text = text[: text.index(begin)] + block + text[text.index(end) + len(end) :]
-    else:
-        text = f"{text.rstrip()}\n\n{block}\n"
+    for name, render in SECTIONS.items():
+        raw = HERE / "raw" / f"{name}.json"
+        if not raw.exists():
+            continue
+        document = json.loads(raw.read_text())
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        parts = [render(document), *([document["note"]] if document.get("note") else [])]
+        block = f"{begin}\n" + "\n\n".join(parts) + f"\n{end}"
+        if begin in text:
+            text = text[: text.index(begin)] + block + text[text.index(end) + len(end) :]
+        else:
+            text = f"{text.rstrip()}\n\n{block}\n"
     results.write_text(text)
 
 
