@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,7 +34,8 @@ def segmented(base: type[nn.Module]) -> type[nn.Module]:
     class Segmented(base):  # type: ignore[valid-type, misc]
         def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any):
             contract: Contract = check(vllm_config)
-            super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
+            with _default_rotation(vllm_config.model_config.hf_config):
+                super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
             self.contract = contract
             self.segments = _install(self, contract, vllm_config)
             self._ranks = get_tensor_model_parallel_world_size()
@@ -124,6 +126,21 @@ def _install(model: nn.Module, contract: Contract, config: VllmConfig) -> Segmen
     for kind, cache in caches.items():
         layers[name_of(kind)] = cache
     return state
+
+
+@contextmanager
+def _default_rotation(shape: Any) -> Iterator[None]:
+    """Meanwhile the configuration has no RoPE scaling.
+
+    Upstream's rotary embeddings are thrown away, and some cannot even be made: a linear factor that
+    JSON holds as an integer stops vLLM 0.32.
+    """
+    scaled = shape.rope_parameters
+    shape.rope_parameters = {"rope_type": "default", "rope_theta": scaled["rope_theta"]}
+    try:
+        yield
+    finally:
+        shape.rope_parameters = scaled
 
 
 def _rope(shape: Any, dtype: torch.dtype, device: torch.device) -> Rope:
