@@ -188,20 +188,37 @@ describe('a supervised vLLM', () => {
   });
 
   test('closing lets a running stream end, within bounds', async () => {
+    const start = new AbortController();
     const { post, server, fakes } = await opened.supervise(
       ['--delay', '0.01'],
-      {},
+      { signal: start.signal },
       { drainMs: 5000 },
     );
     const reading = eventsOf(
       await post('/v1/completions', { prompt: PROMPT, max_tokens: 60, stream: true }),
     );
     await until(async () => (await (fakes[0] as Any).seen()).running === 1);
+    // What would have ended the start must not end what runs.
+    start.abort();
     const closed = server.close();
     const { events, done } = await reading;
     expect(done).toBe(true);
     expect(events.at(-1).choices[0].finish_reason).toBe('length');
     await closed;
+  });
+
+  test('a start that is given up leaves nothing', async () => {
+    const start = new AbortController();
+    const lines: string[] = [];
+    const started = opened.supervise(['--engine-process', '--no-health'], {
+      signal: start.signal,
+      onLine: (line) => lines.push(line),
+    });
+    const error = failure(started);
+    await until(() => lines.some((line) => line.startsWith('listening')));
+    start.abort(new Error('enough'));
+    expect((await error).message).toBe('enough');
+    expect([pidIn(lines, 'pid'), pidIn(lines, 'engine')].map(isRunning)).toEqual([false, false]);
   });
 });
 

@@ -281,6 +281,8 @@ describe('what goes wrong', () => {
 
   test('SIGTERM lets a running stream end and leaves no process', async () => {
     server = await start();
+    // The first pass of a fresh engine takes seconds, more than a closing server waits.
+    await (await server.post('/v1/completions', { prompt: TEXT, max_tokens: 30 })).text();
     const all = below(server.child.pid as number);
     const reading = server
       .post('/v1/completions', { prompt: TEXT, max_tokens: 60, ignore_eos: true, stream: true })

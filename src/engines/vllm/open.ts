@@ -47,6 +47,7 @@ export interface SupervisedOptions
   onLine?: (line: string) => void;
   say?: (what: string) => void;
   stallMs?: number;
+  /** Aborts the start; nothing is left of it then. */
   signal?: AbortSignal;
 }
 
@@ -127,7 +128,6 @@ export async function superviseVllm(
         supervisors.every((one) => one.failed) ? (supervisors[0]?.failed ?? null) : null,
       status: () => supervisors.find((one) => one.failed === null)?.status ?? 'failed',
       close: async () => {
-        options.signal?.removeEventListener('abort', stop);
         await stopAll();
         await Promise.all(all.map((replica) => replica.close()));
       },
@@ -144,6 +144,9 @@ export async function superviseVllm(
     await stopAll();
     options.signal?.throwIfAborted();
     throw error;
+  } finally {
+    // It aborts a start; from here on `close` decides when running answers have had their time.
+    options.signal?.removeEventListener('abort', stop);
   }
 }
 

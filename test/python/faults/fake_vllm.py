@@ -36,6 +36,7 @@ class State:
         self.digest: str | None = options.digest
         self.architecture: str = options.architecture
         self.plugin: bool = not options.no_plugin
+        self.health: bool = not options.no_health
         self.engines: int = options.engines
         self.max_len: int = options.max_len
         self.delay: float = options.delay
@@ -78,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
         self.note()
         state = self.state
         if self.path == "/health":
-            return self.answer(200, "")
+            return self.answer(200 if state.health else 503, "")
         if self.path == "/lockstep" and state.plugin:
             engine = {
                 "digest": state.digest,
@@ -298,6 +299,7 @@ def main() -> None:
     parser.add_argument("--digest-file", help="read at the start, before --digest")
     parser.add_argument("--architecture", default="SegmentedLlamaForCausalLM")
     parser.add_argument("--no-plugin", action="store_true")
+    parser.add_argument("--no-health", action="store_true")
     parser.add_argument("--engines", type=int, default=1)
     parser.add_argument("--max-len", type=int, default=4096)
     parser.add_argument("--delay", type=float, default=0.0)
