@@ -118,8 +118,7 @@ def speed(document: dict[str, Any]) -> str:
             "",
             f"`{document['command']}`, {document['machine']}, {document['date']}, commit "
             f"{document['commit']}. SmolLM2-135M, float32, eager, no prefix cache, "
-            f"{document['budget']} tokens a step; segmented / full. vLLM computes on one thread on "
-            "this machine.",
+            f"{document['budget']} tokens a step; segmented / full.",
             "",
             "| " + " | ".join(head) + " |",
             "|" + " --- |" * len(head),
