@@ -58,6 +58,8 @@ async function ask(pool: Pool, first: number, seed: number): Promise<Asked> {
       temperature: 0,
       seed,
       stream: true,
+      // One chunk a token in both: without it the relay holds back bytes that are no character yet.
+      logprobs: 0,
     }),
   });
   const times: number[] = [];
@@ -71,7 +73,8 @@ async function ask(pool: Pool, first: number, seed: number): Promise<Asked> {
       if (event.startsWith('data: {"') && !event.includes('"error"')) times.push(now);
     }
   }
-  if (statusCode !== 200 || times.length === 0) throw new Error(`HTTP ${statusCode}, no tokens`);
+  if (statusCode !== 200 || times.length === 0)
+    throw new Error(`HTTP ${statusCode}: ${rest.slice(0, 300)}`);
   return {
     firstMs: (times[0] as number) - began,
     gapsMs: times.slice(1).map((time, i) => time - (times[i] as number)),
@@ -118,7 +121,7 @@ const service = await startService({
     model: 'bench',
     port,
     dtype: 'float32',
-    maxTokens: promptTokens + tokens,
+    maxTokens: promptTokens + tokens + 8,
     flags,
   }),
   env: { ...process.env, ...PLUGIN_ENVIRONMENT, VLLM_ALLOW_LONG_MAX_MODEL_LEN: '1' },
@@ -138,7 +141,9 @@ try {
         round % 2 === 0 ? (['direct', 'relay'] as const) : (['relay', 'direct'] as const);
       for (const [turn, way] of order.entries()) {
         const asked = await Promise.all(
-          Array.from({ length: streams }, (_, i) => ask(pools[way], 3 + turn, round * 97 + i)),
+          Array.from({ length: streams }, (_, i) =>
+            ask(pools[way], 3 + turn, (round + 2) * 97 + i),
+          ),
         );
         // The first two rounds warm up.
         if (round >= 0) all[way].push(...asked);
