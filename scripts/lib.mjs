@@ -68,6 +68,21 @@ export function run(command, args, { quiet = false, env = process.env, cwd = roo
   });
 }
 
+/**
+ * Runs steps [name, command, arguments] one after the other, each owning the terminal, and stops at the
+ * first that fails: its exit code becomes this process's.
+ */
+export async function runSteps(steps, env) {
+  for (const [name, command, args] of steps) {
+    process.stderr.write(`\n── ${name}\n`);
+    const code = await attached(command, args, { env });
+    if (code === 0) continue;
+    process.stderr.write(`\n${name}: failed (exit ${code})\n`);
+    process.exitCode = code;
+    return;
+  }
+}
+
 /** Runs a child that owns the terminal; resolves to its exit code (128 + signal when killed). */
 export function attached(command, args, { env = process.env } = {}) {
   return new Promise((resolve, reject) => {

@@ -2,7 +2,7 @@
 // `npm run test:vllm -- WORD...` runs the test files whose name holds one of the words.
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { attached, report, root, SetupError, venv, venvPython } from './lib.mjs';
+import { report, root, runSteps, SetupError, venv, venvPython } from './lib.mjs';
 import { setup } from './setup/index.mjs';
 
 const words = process.argv.slice(2);
@@ -47,16 +47,10 @@ try {
   await setup({ vllm: true });
   process.chdir(root);
   process.env.INIT_CWD = root;
-  for (const [name, command, args, chosen] of steps) {
-    if (chosen.length === 0) continue;
-    process.stderr.write(`\n── ${name}\n`);
-    const code = await attached(command, args, { env });
-    if (code !== 0) {
-      process.stderr.write(`\n${name}: failed (exit ${code})\n`);
-      process.exitCode = code;
-      break;
-    }
-  }
+  await runSteps(
+    steps.filter(([, , , chosen]) => chosen.length > 0),
+    env,
+  );
 } catch (error) {
   report(error);
 }

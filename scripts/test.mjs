@@ -1,7 +1,7 @@
 // npm test: set-up, then every check. The runners' own closing lines come last.
 // `npm test -- FILTER` hands FILTER to vitest alone.
 import path from 'node:path';
-import { attached, report, root, venvPython } from './lib.mjs';
+import { report, root, runSteps, venvPython } from './lib.mjs';
 import { setup } from './setup/index.mjs';
 
 const filter = process.argv.slice(2);
@@ -43,15 +43,7 @@ try {
     filter.length > 0
       ? [['tests', process.execPath, [local('vitest/vitest.mjs'), 'run', ...filter]]]
       : steps;
-  for (const [name, command, args] of chosen) {
-    process.stderr.write(`\n── ${name}\n`);
-    const code = await attached(command, args, { env });
-    if (code !== 0) {
-      process.stderr.write(`\n${name}: failed (exit ${code})\n`);
-      process.exitCode = code;
-      break;
-    }
-  }
+  await runSteps(chosen, env);
 } catch (error) {
   report(error);
 }

@@ -38,22 +38,22 @@ def record(worker: Any) -> None:
     A request that was preempted chooses twice, and one that hits a prefix goes on with what another
     chose for the same tokens: the first and the last choice are kept of each.
     """
-    from lockstep.vllm.attention import SegmentedAttention
-
     batch = worker.model_runner.input_batch
-    stock = SegmentedAttention._choose
     worker.retrieved = {}
 
-    def choose(self: Any, step: Any, closing: Any, mean: Any) -> Any:
-        positions = stock(self, step, closing, mean)
-        before = batch.token_ids_cpu[closing.row, : closing.end].astype("int32").tobytes()
-        request = batch.req_ids[closing.row].split("-")[0]
-        for key in ((request, closing.end, self.layer), (before, self.layer)):
-            worker.retrieved.setdefault(key, [None, None])[1] = positions.tolist()
-            worker.retrieved[key][0] = worker.retrieved[key][0] or worker.retrieved[key][1]
-        return positions
+    class Recorder:
+        def cut(self, pieces: Any) -> None:
+            pass
 
-    SegmentedAttention._choose = choose
+        def chose(self, layer: int, closing: Any, positions: Any) -> Any:
+            before = batch.token_ids_cpu[closing.row, : closing.end].astype("int32").tobytes()
+            request = batch.req_ids[closing.row].split("-")[0]
+            for key in ((request, closing.end, layer), (before, layer)):
+                worker.retrieved.setdefault(key, [None, None])[1] = positions.tolist()
+                worker.retrieved[key][0] = worker.retrieved[key][0] or worker.retrieved[key][1]
+            return positions
+
+    worker.get_model().segments.watcher = Recorder()
 
 
 def recorded(worker: Any) -> dict[Any, list[Any]]:

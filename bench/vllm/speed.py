@@ -27,14 +27,6 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE.parent), str(ROOT / "python")]
 
 
-def token_ids(model: Path, text: Path) -> list[int]:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-    ids: list[int] = tokenizer.encode(text.read_text(), add_special_tokens=False).ids
-    return ids
-
-
 def serve(args: argparse.Namespace, mode: str) -> None:
     """Child: one engine, all cases, a JSON line each."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -44,6 +36,7 @@ def serve(args: argparse.Namespace, mode: str) -> None:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
     import torch
+    from prefill import token_ids
     from vllm import LLM, SamplingParams
 
     torch.set_num_threads(args.threads)
@@ -71,9 +64,7 @@ def serve(args: argparse.Namespace, mode: str) -> None:
     )
     pool = scheduler.kv_cache_manager.block_pool
     idle = pool.get_num_free_blocks()
-    ids = token_ids(args.model, args.text)
-    while len(ids) < max(prompts) + max(batches):
-        ids = ids + ids
+    ids = token_ids(args.model, args.text, max(prompts) + max(batches))
     sampling = SamplingParams(
         temperature=0.0, max_tokens=args.decode, ignore_eos=True, detokenize=False
     )

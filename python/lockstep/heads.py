@@ -53,7 +53,7 @@ class Layout:
                     continue
                 q = [h * size + j for h in kv for j in range(size)]
                 order += q
-                pooled = not local and layer in spec.retrieval_layers and spec.retrieval_size > 0
+                pooled = not local and spec.pooled(layer)
                 groups.append(
                     Group(layer, local, pooled, tuple(kv), _index(kv, device), _index(q, device))
                 )

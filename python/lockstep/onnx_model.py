@@ -56,7 +56,7 @@ def partition(model: Model, spec: Spec) -> list[Heads]:
         Heads(
             local=tuple(head for head in range(model.kv_heads) if head not in long),
             long=long,
-            pooled=bool(long) and layer in spec.retrieval_layers and spec.retrieval_size > 0,
+            pooled=spec.pooled(layer),
         )
         for layer, long in enumerate(spec.long_heads)
     ]

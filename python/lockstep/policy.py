@@ -232,11 +232,6 @@ def _batches(
     pushes: Sequence[tuple[int, Sequence[int]]],
 ) -> Iterator[list[tuple[int, int, Sequence[int]]]]:
     """Split pushes into (index, handle, tokens) lists of at most _BATCH tokens."""
-    if sum([len(tokens) for _, tokens in pushes]) <= _BATCH:
-        whole = [(i, handle, tokens) for i, (handle, tokens) in enumerate(pushes) if len(tokens)]
-        if whole:
-            yield whole
-        return
     parts: list[tuple[int, int, Sequence[int]]] = []
     room = _BATCH
     for index, (handle, tokens) in enumerate(pushes):

@@ -90,6 +90,14 @@ class Spec:
                     "retrieval.layers",
                 )
 
+    def pooled(self, layer: int) -> bool:
+        """Whether the layer's long heads have a pool: it is one of L_long, and R is not 0."""
+        return (
+            bool(self.long_heads[layer])
+            and self.retrieval_size > 0
+            and layer in self.retrieval_layers
+        )
+
     def prefix_rows(self, start: int) -> int:
         """Rows of the longest prefix that a segment starting at token ``start`` can have."""
         sinks = min(self.sinks, start)

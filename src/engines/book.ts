@@ -83,8 +83,7 @@ export class Entry {
   /** @throws LS_ENGINE_SESSION for one that is closed or whose last step failed */
   check(): void {
     if (this.#broken !== undefined) throw this.#broken;
-    if (!this.#struck) return;
-    throw new LockstepError('LS_ENGINE_SESSION', 'expected an open session, got a closed one');
+    if (this.#struck) throw closedSession();
   }
 
   /**
@@ -96,7 +95,10 @@ export class Entry {
     this.check();
     const ids = this.#taken(tokens);
     try {
-      return await run(ids);
+      const result = await run(ids);
+      // A close that came first wins, however fast the step was.
+      if (this.#struck) throw closedSession();
+      return result;
     } catch (cause) {
       this.#broken ??= new LockstepError(
         'LS_ENGINE_SESSION',
@@ -135,4 +137,8 @@ export class Entry {
     this.#length = length;
     return Int32Array.from(tokens);
   }
+}
+
+function closedSession(): LockstepError {
+  return new LockstepError('LS_ENGINE_SESSION', 'expected an open session, got a closed one');
 }

@@ -49,9 +49,7 @@ class SegmentedAttention(nn.Module):
         self.q_heads, self.kv_heads, self.group = q_heads, kv_heads, q_heads // kv_heads
         self.local, self.long = kv_heads - long_heads, long_heads
         spec = state.spec
-        self.pooled = bool(
-            long_heads and spec.retrieval_size > 0 and layer in spec.retrieval_layers
-        )
+        self.pooled = spec.pooled(layer)
         self._state = (state,)  # a tuple: not a submodule
         # Token positions that the last segment closed in a pool block retrieved, [blocks, H, R].
         self._chosen = torch.empty(0, dtype=torch.int32)
@@ -138,6 +136,12 @@ class SegmentedAttention(nn.Module):
                 cache.blocks, heads, R, dtype=torch.int32, device=q_THD.device
             )
         here = [self._choose(step, closing, mean_HTD) for closing in step.closings]
+        watcher = self._state[0].watcher
+        if watcher is not None:
+            here = [
+                watcher.chose(self.layer, closing, positions_HR)
+                for closing, positions_HR in zip(step.closings, here, strict=True)
+            ]
         table = self._chosen
         if here:
             table = torch.cat((table, torch.stack(here)))
@@ -152,7 +156,9 @@ class SegmentedAttention(nn.Module):
             )
             A = step.spec.sinks
             index = step.key_rows(bucket, "pool", heads).view(bucket.count, heads, -1).clone()
-            index[:, :, A : A + R] = self._rows_of(step, bucket.row_n, table[source_n].long())
+            index[:, :, A : A + R] = self._rows_of(
+                step, "pool", bucket.row_n, table[source_n].long()
+            )
             rows = cache.rows(self.layer).index_select(0, index.flatten())
             kv = rows.view(bucket.count, heads, -1, cache.width)
             k_nHWD, v_nHWD = kv.split(self.head_dim, -1)
@@ -165,10 +171,10 @@ class SegmentedAttention(nn.Module):
             blocks = torch.tensor([step.closings[i].block for i in kept], device=q_THD.device)
             self._chosen[blocks] = torch.stack([here[i] for i in kept])
 
-    def _rows_of(self, step: Step, row_n: Tensor, position_nHR: Tensor) -> Tensor:
-        """Pool rows of token positions that differ by head."""
-        metadata, cache = step.metadata["pool"], step.caches["pool"]
-        size, heads = metadata.block_size, position_nHR.shape[1]
+    def _rows_of(self, step: Step, kind: str, row_n: Tensor, position_nHR: Tensor) -> Tensor:
+        """Rows [n, heads, R] of token positions [n, H, R]; H is 1 where all heads share them."""
+        metadata, cache = step.metadata[kind], step.caches[kind]
+        size, heads = metadata.block_size, cache.heads[self.layer]
         block = metadata.block_table[row_n[:, None, None], position_nHR // size].long()
         head = torch.arange(heads, device=position_nHR.device)
         return cache.index(block, position_nHR % size, heads) + head[:, None]
@@ -198,13 +204,10 @@ class SegmentedAttention(nn.Module):
 
     def _read(self, step: Step, kind: str, row_1: Tensor, position_N: Tensor) -> Tensor:
         """Rows [H, N, width] of tokens of one request, for all heads of this layer."""
-        cache, metadata = step.caches[kind], step.metadata[kind]
-        heads, size = cache.heads[self.layer], metadata.block_size
-        block = metadata.block_table[row_1, position_N // size].long()
-        first = cache.index(block, position_N % size, heads)
-        head = torch.arange(heads, device=position_N.device)
-        rows = cache.rows(self.layer).index_select(0, (first + head[:, None]).flatten())
-        return rows.view(heads, -1, cache.width)
+        cache = step.caches[kind]
+        index = self._rows_of(step, kind, row_1, position_N[None, None])
+        rows = cache.rows(self.layer).index_select(0, index.flatten())
+        return rows.view(cache.heads[self.layer], -1, cache.width)
 
     def _attend(
         self,

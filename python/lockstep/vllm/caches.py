@@ -184,7 +184,7 @@ def make_caches(
     block size; the others hold more tokens a page, and what is left of it stays unused.
     """
     layers = range(len(long_heads))
-    pooled = [spec.retrieval_size > 0 and i in spec.retrieval_layers for i in layers]
+    pooled = [spec.pooled(i) for i in layers]
     heads = {
         "local": [kv_heads - long_heads[i] for i in layers],
         "long": [0 if pooled[i] else long_heads[i] for i in layers],

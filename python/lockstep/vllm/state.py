@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -13,8 +14,20 @@ from ..errors import LockstepError
 from ..rope import Rope
 from ..spec import Spec
 from .caches import Cache, CacheMetadata, name_of
-from .step import Step
-from .tracker import Tracker
+from .step import Closing, Step
+from .tracker import Piece, Tracker
+
+
+class Watcher(Protocol):
+    """Sees what a worker decides, and may overrule what it retrieves: for verification."""
+
+    def cut(self, pieces: Sequence[Piece]) -> None:
+        """The pieces of a step."""
+        ...
+
+    def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:
+        """What a boundary retrieves, token positions int32 [H, R], in place of what it chose."""
+        ...
 
 
 class SegmentedState:
@@ -23,6 +36,7 @@ class SegmentedState:
     def __init__(self, contract: Contract, spec: Spec, rope: Rope, caches: dict[str, Cache]):
         self.contract, self.spec, self.rope, self.caches = contract, spec, rope, caches
         self.step: Step | None = None
+        self.watcher: Watcher | None = None
         self._tracker: Tracker | None = None
 
     def begin(self, input_ids: Tensor | None) -> None:
@@ -63,4 +77,6 @@ class SegmentedState:
             main.seq_lens.cpu().numpy(),
             input_ids[:tokens].cpu().numpy().astype(np.int64),
         )
+        if self.watcher is not None:
+            self.watcher.cut(pieces)
         self.step = Step(self.spec, self.rope, self.caches, metadata, tables, pieces, tokens)

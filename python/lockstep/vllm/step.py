@@ -88,9 +88,9 @@ class Step:
         metadata: dict[str, CacheMetadata],
         tables: dict[str, Array],
         pieces: Sequence[Piece],
-        lengths_T: int,
+        tokens: int,
     ):
-        self.spec, self.rope, self.tokens = spec, rope, lengths_T
+        self.spec, self.rope, self.tokens = spec, rope, tokens
         self.caches, self.metadata, self._tables = caches, metadata, tables
         self.device = rope.device
         position_T = np.concatenate([np.arange(p.a, p.b) for p in pieces])

@@ -11,11 +11,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import job
 from ..errors import LockstepError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .step import Closing
+    from .tracker import Piece
 
 DECODED = 256  # tokens at the end of the text that are decoded one by one
 LISTED = 64  # log-probabilities that vLLM is asked for at a position
@@ -38,13 +45,14 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     Raises ``LS_VLLM_MISSING``, ``LS_VLLM_START``, and what the plugin's checks refuse.
     """
     llm, ids = _engine(description), description["ids"]
-    watch = _Watch(llm, description["retrieved"])
+    (model,) = llm.collective_rpc(_model)
+    watch = _Watch(model, description["retrieved"])
     tail = min(DECODED, len(ids) // 2)
     _forced[:] = ids[len(ids) - tail :]
     rows, told = _serve(llm, ids[: len(ids) - tail], tail)
     _write(rows, description)
     return {
-        "digest": watch.model.contract.digest,
+        "digest": model.contract.digest,
         "boundaries": sorted(watch.cuts),
         "scheduled": told,
         "retrieved": watch.retrieved(),
@@ -107,57 +115,38 @@ def _cause(error: BaseException | None) -> LockstepError | None:
 
 
 class _Watch:
-    """Reads the worker's cuts and choices, and puts the trainer's choices in their place."""
+    """Notes the worker's cuts and choices, and puts the trainer's choices in their place."""
 
-    def __init__(self, llm: Any, retrieved: list[dict[str, Any]]):
-        from .attention import SegmentedAttention
-        from .tracker import Tracker
-
-        (self.model,) = llm.collective_rpc(_model)
+    def __init__(self, model: Any, retrieved: list[dict[str, Any]]):
         self.cuts: set[int] = set()
+        self._spec = model.segments.spec
         self._own: dict[tuple[int, int], list[list[int]]] = {}
-        spec = self.model.segments.spec
-        trainer = {
+        self._trainer = {
             (one["at"], layer["layer"]): layer["positions"]
             for one in retrieved
             for layer in one["layers"]
         }
-        choose, cut = SegmentedAttention._choose, Tracker.cut
-        places = [_places(heads) for heads in spec.long_heads]
+        model.segments.watcher = self
 
-        def watched(attention: Any, step: Any, closing: Any, mean: Any) -> Any:
-            positions_HR = choose(attention, step, closing, mean)
-            first = min(spec.sinks, closing.end)
-            count = min(spec.retrieval_size, closing.end - first)
-            order = places[attention.layer]
-            own = (positions_HR[:, :count] - first)[order].tolist()
-            self._own[closing.end, attention.layer] = own
-            theirs = trainer.get((closing.end, attention.layer))
-            if theirs is not None and theirs != own and len(theirs[0]) == count:
-                for place, row in zip(order, theirs, strict=True):
-                    positions_HR[place, :count] = positions_HR.new_tensor(row) + first
-            return positions_HR
+    def cut(self, pieces: Sequence[Piece]) -> None:
+        self.cuts.update(piece.b for piece in pieces if piece.closes)
 
-        def cutting(tracker: Any, *args: Any) -> Any:
-            pieces = cut(tracker, *args)
-            self.cuts.update(piece.b for piece in pieces if piece.closes)
-            return pieces
-
-        stock: Any = SegmentedAttention
-        stock._choose = watched
-        cutter: Any = Tracker
-        cutter.cut = cutting
+    def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:
+        first = min(self._spec.sinks, closing.end)
+        count = min(self._spec.retrieval_size, closing.end - first)
+        own = (positions_HR[:, :count] - first).tolist()
+        self._own[closing.end, layer] = own
+        theirs = self._trainer.get((closing.end, layer))
+        # A choice of another size has no room for the trainer's: it stays.
+        if theirs is not None and theirs != own and len(theirs[0]) == count:
+            positions_HR[:, :count] = positions_HR.new_tensor(theirs) + first
+        return positions_HR
 
     def retrieved(self) -> list[dict[str, Any]]:
         by_end: dict[int, list[dict[str, Any]]] = {}
         for (at, layer), positions in sorted(self._own.items()):
             by_end.setdefault(at, []).append({"layer": layer, "positions": positions})
         return [{"at": at, "layers": layers} for at, layers in by_end.items()]
-
-
-def _places(heads: list[int] | tuple[int, ...]) -> list[int]:
-    """Where each long head of the contract stands among a layer's stored ones, on one rank."""
-    return [sorted(heads).index(head) for head in heads]
 
 
 def _model(worker: Any) -> Any:

@@ -1,8 +1,8 @@
 // The last stage: a server as its own process, and one completion over HTTP.
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockstepError } from '../../errors.ts';
+import { freePort } from '../../free-port.ts';
 import { spawnStage } from './stage.ts';
 
 export interface RunningServer {
@@ -68,14 +68,4 @@ export async function complete(url: string, prompt: string, signal: AbortSignal)
     );
   }
   return text;
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const address = probe.address();
-  probe.close();
-  await once(probe, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no TCP address');
-  return address.port;
 }

@@ -1,11 +1,11 @@
 // Opens the vLLM engine: supervised children of this process, or ones that run already.
 import { randomBytes } from 'node:crypto';
-import { createServer } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findPython, type Python, requiredModules } from '../../bridge/index.ts';
 import { readModel } from '../../contract/model.ts';
 import { LockstepError } from '../../errors.ts';
+import { freePort } from '../../free-port.ts';
 import type { PlannerSource } from '../../planner/index.ts';
 import type { Tokenizer } from '../../planner/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
@@ -240,12 +240,4 @@ function origin(text: string): string {
     throw bad('one with a name or password in it');
   }
   return url.origin;
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', () => resolve()));
-  const { port } = probe.address() as { port: number };
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
 }

@@ -26,7 +26,7 @@ export interface TokenChunk {
  * generation_config.json that this server has not read.
  */
 export function completionBody(request: RunRequest, eos: readonly number[]): object {
-  const { logit_bias, response_format, ...extra } = request.extra ?? {};
+  const { extra = {} } = request;
   return {
     prompt: Array.from(request.prompt),
     max_tokens: request.maxTokens,
@@ -38,8 +38,6 @@ export function completionBody(request: RunRequest, eos: readonly number[]): obj
     presence_penalty: 0,
     frequency_penalty: 0,
     ...extra,
-    ...(logit_bias === undefined ? {} : { logit_bias }),
-    ...(response_format === undefined ? {} : { response_format }),
     ...(request.seed == null ? {} : { seed: request.seed }),
     // Node decides where a text stops; vLLM is told so that it does not run on.
     stop: request.stop,
@@ -71,7 +69,7 @@ export async function* readTokens(
   try {
     for await (const data of readEvents(body)) {
       if (data === '[DONE]') break;
-      const chunks = chunksOf(data, choices, vocabulary);
+      const chunks = chunksOf(parsed(data), choices, vocabulary);
       for (const { choice, reason } of chunks) {
         if (ended.has(choice)) throw malformed(`more of choice ${choice} after its end`);
         if (reason !== null) ended.add(choice);
@@ -110,16 +108,13 @@ export async function readWhole(
     if (size > MOST_ANSWER_BYTES) throw malformed(`more than ${MOST_ANSWER_BYTES} bytes`);
     parts.push(part);
   }
-  const text = Buffer.concat(parts).toString('utf8');
-  const chunks = chunksOf(text, choices, vocabulary);
+  const answer = parsed(Buffer.concat(parts).toString('utf8'));
+  const chunks = chunksOf(answer, choices, vocabulary);
   const unfinished = chunks.filter(({ reason }) => reason === null).length;
   if (chunks.length !== choices || unfinished > 0) throw early('a part of it');
-  const { kv_transfer_params: told } = JSON.parse(text) as {
-    kv_transfer_params?: { lockstep?: unknown } | null;
-  };
-  const parsed = layout.safeParse(told?.lockstep);
-  if (!parsed.success) throw malformed('an answer without its segments');
-  const { segments, open } = parsed.data;
+  const told = layout.safeParse(answer.kv_transfer_params?.lockstep);
+  if (!told.success) throw malformed('an answer without its segments');
+  const { segments, open } = told.data;
   return { chunks, layout: { segments, open: open ?? null } };
 }
 
@@ -152,7 +147,8 @@ async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<stri
 
 interface WireChunk {
   error?: { message?: unknown; code?: unknown };
-  choices?: WireChoice[];
+  choices: WireChoice[];
+  kv_transfer_params?: { lockstep?: unknown } | null;
 }
 
 interface WireChoice {
@@ -165,7 +161,7 @@ interface WireChoice {
   } | null;
 }
 
-function chunksOf(data: string, choices: number, vocabulary: number): TokenChunk[] {
+function parsed(data: string): WireChunk {
   let chunk: WireChunk;
   try {
     chunk = JSON.parse(data) as WireChunk;
@@ -174,6 +170,10 @@ function chunksOf(data: string, choices: number, vocabulary: number): TokenChunk
   }
   if (chunk?.error !== undefined) throw reported(chunk.error);
   if (!Array.isArray(chunk?.choices)) throw malformed(quote(data));
+  return chunk;
+}
+
+function chunksOf(chunk: WireChunk, choices: number, vocabulary: number): TokenChunk[] {
   return chunk.choices.map((one) => tokensOf(one, choices, vocabulary));
 }
 
