@@ -1,6 +1,6 @@
 """Segmented execution in vLLM against stock vLLM with full attention, the same weights.
 
-usage: python bench/vllm/speed.py [--checkpoint DIR] [--model DIR] [--prompts 1000,7900]
+usage: python bench/vllm/speed.py [--checkpoint DIR] [--model DIR] [--prompts 1000,7900,32000]
            [--batches 1,16] [--decode 32] [--threads 2]
 
 An engine a process, one after the other; both in float32, eager, without prefix caching, with the
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import math
 import statistics
 import subprocess
 import sys
@@ -29,47 +29,29 @@ sys.path[:0] = [str(HERE.parent), str(ROOT / "python")]
 
 def serve(args: argparse.Namespace, mode: str) -> None:
     """Child: one engine, all cases, a JSON line each."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
-    os.environ["VLLM_PLUGINS"] = "lockstep" if mode == "segmented" else ""
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
-    import torch
+    from inprocess import Inside
     from prefill import token_ids
-    from vllm import LLM, SamplingParams
 
-    torch.set_num_threads(args.threads)
     folder = args.checkpoint if mode == "segmented" else args.model
     prompts, batches = numbers(args.prompts), numbers(args.batches)
-    llm = LLM(
-        model=str(folder),
-        dtype="float32",
-        enforce_eager=True,
-        max_model_len=max(prompts) + args.decode + 2,
+    inside = Inside(
+        folder,
+        mode,
+        args.threads,
+        args.space,
+        max_model_len=max(prompts) + answer(max(prompts), max(batches), args) + 2,
         max_num_batched_tokens=args.budget,
         max_num_seqs=max(batches),
-        enable_prefix_caching=False,
-        disable_log_stats=True,
-        seed=0,
     )
-    engine = llm.llm_engine
-    core = engine.engine_core.engine_core
-    scheduler = core.scheduler
-    config = scheduler.kv_cache_config
-    # Groups share one pool of blocks: a block is a page of every layer of whichever group holds it.
-    block_bytes = max(
-        group.kv_cache_spec.page_size_bytes * len(group.layer_names)
-        for group in config.kv_cache_groups
-    )
-    pool = scheduler.kv_cache_manager.block_pool
-    idle = pool.get_num_free_blocks()
-    ids = token_ids(args.model, args.text, max(prompts) + max(batches))
-    sampling = SamplingParams(
-        temperature=0.0, max_tokens=args.decode, ignore_eos=True, detokenize=False
-    )
+    engine = inside.engine
+    from vllm import SamplingParams
 
-    def run(count: int, batch: int, decode: Any) -> dict[str, Any]:
+    ids = token_ids(args.model, args.text, max(prompts) + max(batches))
+
+    def run(count: int, batch: int, tokens: int) -> dict[str, Any]:
+        decode = SamplingParams(
+            temperature=0.0, max_tokens=tokens, ignore_eos=True, detokenize=False
+        )
         for i in range(batch):
             engine.add_request(f"{count}-{i}", {"prompt_token_ids": ids[i : i + count]}, decode)
         began, worked = time.perf_counter(), time.process_time()
@@ -80,7 +62,7 @@ def serve(args: argparse.Namespace, mode: str) -> None:
             at = time.perf_counter()
             outputs = engine.step()
             took = time.perf_counter() - at
-            held = idle - pool.get_num_free_blocks()
+            held = inside.held
             most = max(most, held)
             if len(first) == batch and len(outputs) == batch:
                 steps.append(took)
@@ -96,15 +78,22 @@ def serve(args: argparse.Namespace, mode: str) -> None:
             "prefillSeconds": max(first.values()),
             "prefillCpuSeconds": cpu,
             "decodeMs": 1e3 * statistics.median(steps),
-            "kvBytes": ended * block_bytes,
-            "kvPeakBytes": most * block_bytes,
+            "kvBytes": ended,
+            "kvPeakBytes": most,
         }
 
-    run(min(prompts), 1, SamplingParams(temperature=0.0, max_tokens=3, ignore_eos=True))
+    run(min(prompts), 1, 3)
     for count in prompts:
         for batch in batches:
             if count * batch <= args.most_tokens:
-                print(json.dumps(run(count, batch, sampling)), flush=True)
+                row = run(count, batch, answer(count, batch, args))
+                print(json.dumps(row), flush=True)
+
+
+def answer(count: int, batch: int, args: argparse.Namespace) -> int:
+    """Tokens of each answer: the first must not end before the last has decoded for a while."""
+    prefill = 2 * math.ceil(count * batch / args.budget) if batch > 1 else 0
+    return int(prefill + args.decode)
 
 
 def numbers(text: str) -> list[int]:
@@ -117,11 +106,12 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=work / "runs/quickstart-untrained")
     parser.add_argument("--model", type=Path, default=work / "models/smollm2-135m-instruct")
     parser.add_argument("--text", type=Path, default=work / "texts/milton/paradiselost.txt")
-    parser.add_argument("--prompts", default="1000,7900")
+    parser.add_argument("--prompts", default="1000,7900,32000")
     parser.add_argument("--batches", default="1,16")
     parser.add_argument("--decode", type=int, default=32)
     parser.add_argument("--budget", type=int, default=2048, help="tokens a step")
-    parser.add_argument("--most-tokens", type=int, default=20_000)
+    parser.add_argument("--most-tokens", type=int, default=130_000)
+    parser.add_argument("--space", type=float, default=7.0, help="GiB of KV cache")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--mode", help=argparse.SUPPRESS)
     args = parser.parse_args()
