@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +23,14 @@ def own_contract(job: Job, document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identity(job: Job, contract: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of the training that wrote it, beside its settings."""
-    return {"mode": job.mode, "digest": contract["digest"] if job.mode == "segmented" else None}
+    """What a checkpoint says of the training that wrote it, beside its settings.
+
+    base: where the model that it began from lies, relative to ``job.out``: `lockstep eval` puts
+    that model beside the trained one.
+    """
+    digest = contract["digest"] if job.mode == "segmented" else None
+    base = os.path.relpath(job.base.resolve(), job.out.resolve())
+    return {"mode": job.mode, "digest": digest, "base": base}
 
 
 def resumable(job: Job, contract: Mapping[str, Any]) -> Progress:
