@@ -1,6 +1,6 @@
 """How many long requests fit: prompts of 32K tokens decoding at once in 1 GiB of KV cache.
 
-usage: python bench/vllm/concurrent.py [--prompt 32000] [--space 1.0] [--most 8]
+usage: python bench/vllm/capacity.py [--prompt 32000] [--space 1.0] [--most 8]
 
 Requests are given one after the other to an engine with so much KV cache; counted is the most that
 decoded together before one was preempted or had to wait. Stock vLLM with full attention gets the
@@ -87,9 +87,9 @@ def main() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(done.stdout.strip().split("\n")[-1]))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    raw = header(" ".join(["python bench/vllm/concurrent.py", *sys.argv[1:]]))
+    raw = header(" ".join(["python bench/vllm/capacity.py", *sys.argv[1:]]))
     settings = {"prompt": args.prompt, "space": args.space, "most": args.most}
-    out = HERE / "raw" / "concurrent.json"
+    out = HERE / "raw" / "capacity.json"
     out.write_text(json.dumps({**raw, **settings, "rows": rows}, indent=1) + "\n")
 
 
