@@ -44,8 +44,14 @@ export interface Toy {
   tokenizer: Tokenizer;
 }
 
-/** A checkpoint folder without weights, whose tokens are bytes, cut after sentences. */
-export async function makeToy(): Promise<Toy> {
+/**
+ * A checkpoint folder without weights, whose tokens are bytes, cut after sentences.
+ *
+ * @param chat its chat template
+ * @param more special tokens beyond SPECIALS, from id 260 on
+ */
+export async function makeToy(chat = CHAT, more: readonly string[] = []): Promise<Toy> {
+  const specials = [...SPECIALS, ...more];
   const dir = await mkdtemp(path.join(os.tmpdir(), 'lockstep-toy-'));
   const vocab = Object.fromEntries(byteLetters().map((letter, id) => [letter, id]));
   const byteLevel = {
@@ -58,7 +64,7 @@ export async function makeToy(): Promise<Toy> {
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: SPECIALS.map((content, i) => ({
+    added_tokens: specials.map((content, i) => ({
       id: 256 + i,
       content,
       single_word: false,
@@ -90,11 +96,11 @@ export async function makeToy(): Promise<Toy> {
     write('tokenizer.json', tokenizer),
     write('tokenizer_config.json', { eos_token: SPECIALS[0] }),
     write('generation_config.json', { eos_token_id: 256 }),
-    write('chat_template.jinja', CHAT),
+    write('chat_template.jinja', chat),
     write('config.json', {
       model_type: 'llama',
       architectures: ['LlamaForCausalLM'],
-      vocab_size: 256 + SPECIALS.length,
+      vocab_size: 256 + specials.length,
       num_hidden_layers: LAYERS,
       num_attention_heads: 4,
       num_key_value_heads: KV_HEADS,

@@ -10,6 +10,8 @@ export interface RunRequest extends SamplingOptions {
   maxTokens: number;
   /** A text ends before the first of these strings; they may span tokens. */
   stop: readonly string[];
+  /** Special tokens, by their texts, that belong to the text; others are left out of it. */
+  keep?: readonly string[];
   /** Alternatives to report a token; null reports none. */
   logprobs: number | null;
   /** Someone looks at every step. */

@@ -88,7 +88,7 @@ class SteppedRunner implements Runner {
 
   async *#events(
     sequence: Sequence,
-    { watched, ...request }: RunRequest,
+    { watched, keep, ...request }: RunRequest,
     signal: AbortSignal,
   ): AsyncGenerator<RunEvent, void> {
     const { eos } = this.#tokenizer;
@@ -98,7 +98,8 @@ class SteppedRunner implements Runner {
     signal.addEventListener('abort', leave, { once: true });
     try {
       const asked = { ...request, ...pieces, stopIds: eos, signal };
-      for await (const event of generate(sequence, asked, this.#tokenizer.decoder())) {
+      const decoder = this.#tokenizer.decoder(keep === undefined ? {} : { keep });
+      for await (const event of generate(sequence, asked, decoder)) {
         yield { choice: 0, ...event };
       }
     } catch (error) {

@@ -4,6 +4,8 @@ import type { TokenBytes } from './tokenizer-bytes.ts';
 export interface DecodeOptions {
   /** Leave special tokens (`<|im_end|>`, ...) out of the text. Default true. */
   skipSpecial?: boolean;
+  /** Texts of special tokens that stay in the text all the same; others of this list mean nothing. */
+  keep?: readonly string[];
   /**
    * The ids begin a text, so SentencePiece's dummy leading space is dropped. Default true for `decode`,
    * false for `decoder`, which continues a prompt.

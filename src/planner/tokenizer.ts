@@ -160,7 +160,9 @@ class LoadedTokenizer implements Tokenizer {
   }
 
   decoder(options: DecodeOptions = {}): TextDecoderOfTokens {
-    return new TextDecoderOfTokens(this.#tokens, (id) => this.#special.has(id), options);
+    const kept = new Set(options.keep?.map((text) => this.#native.tokenToId(text)));
+    const left = (id: number) => this.#special.has(id) && !kept.has(id);
+    return new TextDecoderOfTokens(this.#tokens, left, options);
   }
 
   bytes(id: number): Uint8Array {

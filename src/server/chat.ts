@@ -21,8 +21,15 @@ export function chatTemplate(
   tokenizer: Pick<Tokenizer, 'chatTemplate' | 'specialTokens'>,
 ): ChatTemplate | null {
   if (tokenizer.chatTemplate === null) return null;
-  const template = new Template(tokenizer.chatTemplate);
+  const source = tokenizer.chatTemplate;
+  const template = new Template(source);
   return (messages, tools = null) => {
+    if (tools !== null && !/\btools\b/.test(source)) {
+      throw invalid(
+        'tools',
+        "`tools`: expected none, for the model's chat template shows it none.",
+      );
+    }
     try {
       return template.render({
         ...tokenizer.specialTokens,

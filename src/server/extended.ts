@@ -155,7 +155,10 @@ export function toolsOf(body: ExtendedChat): ToolsAsked {
     );
   }
   if (choice === 'none') return { shown: tools, mode: null, format: null };
-  if (choice === 'auto') return { shown: tools, mode: { kind: 'free', names }, format: null };
+  const single = body.parallel_tool_calls === false;
+  if (choice === 'auto') {
+    return { shown: tools, mode: { kind: 'free', names, single }, format: null };
+  }
   if (body.response_format !== undefined && body.response_format.type !== 'text') {
     throw invalid(
       'response_format',
@@ -170,7 +173,7 @@ export function toolsOf(body: ExtendedChat): ToolsAsked {
       required: ['name', 'arguments'],
       additionalProperties: false,
     }));
-    const most = body.parallel_tool_calls === false ? { maxItems: 1 } : {};
+    const most = single ? { maxItems: 1 } : {};
     return {
       shown: tools,
       mode: { kind: 'list' },

@@ -21,6 +21,7 @@ import {
   parseBody,
 } from './requests.ts';
 import { checkIds, encodePrompt } from './tokens.ts';
+import { CALL_TOKENS } from './tool-calls.ts';
 import { ToolText } from './tools.ts';
 
 export interface Served {
@@ -95,6 +96,7 @@ export function chatCompletions(served: Served, shop: Workshop) {
     const extra = runner.extended ? checkedExtra(body, runner.info.vocabulary) : {};
     if (tools?.format) extra.response_format = tools.format;
     const job = common(body, prompt, most, logprobs, extra);
+    if (mode?.kind === 'free') job.run.keep = CALL_TOKENS;
     await answer(request, response, { ...job, reply }, shop);
   };
 }

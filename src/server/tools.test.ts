@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type Said, type ToolMode, ToolText } from './tools.ts';
 
-const free: ToolMode = { kind: 'free', names: ['weather', 'time'] };
+const free: ToolMode = { kind: 'free', names: ['weather', 'time'], single: false };
 
 /** Everything that a text turns out to be, given whole or in pieces of a size. */
 function read(text: string, mode: ToolMode = free, size = text.length || 1) {
@@ -16,6 +16,10 @@ function read(text: string, mode: ToolMode = free, size = text.length || 1) {
       .map(({ index, function: { name, arguments: args } }) => [index, name, args]),
     called: parser.called,
   };
+}
+
+function spaceless([index, name, args]: (string | number)[]) {
+  return [index, name, String(args).replaceAll(' ', '')];
 }
 
 describe('calls in a text', () => {
@@ -40,8 +44,46 @@ describe('calls in a text', () => {
     ]);
   });
 
+  // What Mistral's templates write: a list (tokenizer v3), or name and arguments (v11, v13).
+  test.each([
+    '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Rome"}, "id": "abcdefghi"}, {"name": "time", "arguments": {}}]',
+    '[TOOL_CALLS]weather[ARGS]{"city":"Rome"}[TOOL_CALLS]time[ARGS]{}',
+    '[TOOL_CALLS]weather[CALL_ID]abcdefghi[ARGS]{"city":"Rome"}[TOOL_CALLS]time[CALL_ID]bbbbbbbbb[ARGS]{}',
+  ])('in the words of Mistral: %s', (text) => {
+    for (const size of [1, 5, 1000]) {
+      const found = read(`Well, [a] ${text}`, free, size);
+      expect({ ...found, calls: found.calls.map(spaceless) }).toEqual({
+        content: 'Well, [a] ',
+        calls: [
+          [0, 'weather', '{"city":"Rome"}'],
+          [1, 'time', '{}'],
+        ],
+        called: true,
+      });
+    }
+  });
+
+  test('no more than one where no more may come', () => {
+    const single: ToolMode = { ...free, single: true };
+    for (const text of [tagged, list, '[TOOL_CALLS]time[ARGS]{}[TOOL_CALLS]time[ARGS]{}']) {
+      expect(read(text, single, 3).calls).toHaveLength(1);
+    }
+  });
+
+  test('ids are as Mistral’s templates take them', () => {
+    const parser = new ToolText(free);
+    const [call] = [...parser.push(list).calls, ...parser.end().calls];
+    expect(call?.id).toMatch(/^[A-Za-z0-9]{9}$/);
+  });
+
   test.each([
     'no call at all',
+    '[TOOL_CALLS]',
+    '[TOOL_CALLS]unknown[ARGS]{}',
+    '[TOOL_CALLS]weather[ARGS]Rome',
+    '[TOOL_CALLS]weather {"city": "Rome"}',
+    '[TOOL_CALLS] [] [TOOL_CALLS]',
+    '[TOOL_',
     'a < b <tool and <tool_call',
     '<tool_call>{"name": "unknown", "arguments": {}}</tool_call>',
     '<tool_call>not JSON</tool_call> then text',

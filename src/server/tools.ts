@@ -1,11 +1,12 @@
 // Calls of tools in a model's text, as the usual templates teach it to write them.
-import { randomUUID } from 'node:crypto';
+import { randomInt } from 'node:crypto';
+import { type Call, callsIn, isJson, mistralCalls, TAGS } from './tool-calls.ts';
 
 export interface ToolCall {
   index: number;
   id: string;
   type: 'function';
-  function: { name: string; arguments: string };
+  function: Call;
 }
 
 /** What a piece of text turned out to be. */
@@ -17,15 +18,12 @@ export interface Said {
 
 /** How the text may hold calls. */
 export type ToolMode =
-  /** `<tool_call>{...}</tool_call>` anywhere, or a text that is nothing but JSON calls. */
-  | { kind: 'free'; names: readonly string[] }
+  /** Tagged calls anywhere, or a text that is nothing but JSON calls; the first alone if `single`. */
+  | { kind: 'free'; names: readonly string[]; single: boolean }
   /** The text is held to a JSON list of `{name, arguments}`. */
   | { kind: 'list' }
   /** The text is held to the arguments of this one tool. */
   | { kind: 'one'; name: string };
-
-const OPEN = '<tool_call>';
-const CLOSE = '</tool_call>';
 
 /** The text of one choice. What only looked like a call stays text, to the letter. */
 export class ToolText {
@@ -48,34 +46,31 @@ export class ToolText {
     const said: Said = { content: '', calls: [] };
     if (this.#mode.kind !== 'free' || this.#mayBeJson()) return said;
     for (;;) {
-      const at = this.#held.indexOf(OPEN);
-      if (at < 0) {
+      const tag = firstTag(this.#held);
+      if (tag === null) {
         const sure = this.#held.length - tailThatMayOpen(this.#held);
         said.content += this.#take(sure);
         return said;
       }
-      said.content += this.#take(at);
-      const close = this.#held.indexOf(CLOSE);
-      if (close < 0) return said;
-      const block = this.#take(close + CLOSE.length);
-      const found = this.#callsIn(block.slice(OPEN.length, close));
-      if (found === null) said.content += block;
-      else said.calls.push(...found);
+      said.content += this.#take(tag.at);
+      // Mistral's calls have no closing tag: the next call ends one, or the text does.
+      const [opening, closing] = [tag.open.length, tag.close ?? tag.open];
+      const found = this.#held.indexOf(closing, opening);
+      if (found < 0) return said;
+      const block = this.#take(tag.close === null ? found : found + closing.length);
+      this.#read(block, said);
     }
   }
 
   /** No text follows. */
   end(): Said {
     const rest = this.#take(this.#held.length);
+    const said: Said = { content: '', calls: [] };
     const mode = this.#mode;
-    if (mode.kind === 'one') {
-      return isJson(rest)
-        ? { content: '', calls: [this.#call(mode.name, rest.trim())] }
-        : { content: rest, calls: [] };
-    }
-    const text = rest.startsWith(OPEN) ? rest.slice(OPEN.length) : rest;
-    const found = this.#callsIn(text);
-    return found === null ? { content: rest, calls: [] } : { content: '', calls: found };
+    if (mode.kind !== 'one') this.#read(rest, said);
+    else if (isJson(rest)) said.calls.push(this.#call({ name: mode.name, arguments: rest.trim() }));
+    else said.content = rest;
+    return said;
   }
 
   /** Models that call without a tag write nothing but JSON; it is known for one at its end alone. */
@@ -93,46 +88,44 @@ export class ToolText {
     return text;
   }
 
-  /** Calls that a JSON text stands for; null where it stands for none. */
-  #callsIn(text: string): ToolCall[] | null {
-    let value: unknown;
-    try {
-      value = JSON.parse(text);
-    } catch {
-      return null;
-    }
-    const list = Array.isArray(value) ? value : [value];
+  /** A block from its tag on, or a text without one: its calls, or else the text itself. */
+  #read(block: string, said: Said): void {
     const mode = this.#mode;
-    const calls = list.map((one: unknown) => {
-      const { name, arguments: own, parameters } = (one ?? {}) as Record<string, unknown>;
-      const known = mode.kind !== 'free' || mode.names.includes(name as string);
-      const given = own ?? parameters ?? {};
-      if (typeof name !== 'string' || !known) return null;
-      return { name, text: typeof given === 'string' ? given : JSON.stringify(given) };
-    });
-    if (calls.length === 0 || calls.some((call) => call === null)) return null;
-    return calls.map((call) => this.#call((call as { name: string }).name, call?.text ?? ''));
+    const tag = TAGS.find(({ open }) => block.startsWith(open));
+    const inner = tag === undefined ? block : block.slice(tag.open.length);
+    const text = tag?.close == null ? inner : inner.replace(tag.close, '');
+    const calls = callsIn(text) ?? (tag?.close === null ? mistralCalls(text) : null);
+    const known = ({ name }: Call) => mode.kind !== 'free' || mode.names.includes(name);
+    if (calls === null || !calls.every(known)) {
+      said.content += block;
+      return;
+    }
+    const room = mode.kind === 'free' && mode.single ? 1 - this.#calls : calls.length;
+    said.calls.push(...calls.slice(0, room).map((call) => this.#call(call)));
   }
 
-  #call(name: string, args: string): ToolCall {
-    const id = `call_${randomUUID().replaceAll('-', '').slice(0, 24)}`;
-    return { index: this.#calls++, id, type: 'function', function: { name, arguments: args } };
+  #call(call: Call): ToolCall {
+    return { index: this.#calls++, id: callId(), type: 'function', function: call };
   }
+}
+
+/** Nine letters and digits: what Mistral's templates ask of an id; the others take any. */
+function callId(): string {
+  const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
+  return Array.from({ length: 9 }, () => letters[randomInt(letters.length)]).join('');
+}
+
+function firstTag(text: string): ({ at: number } & (typeof TAGS)[number]) | null {
+  const found = TAGS.map((tag) => ({ at: text.indexOf(tag.open), ...tag }));
+  return found.filter(({ at }) => at >= 0).sort((a, b) => a.at - b.at)[0] ?? null;
 }
 
 /** How many of the last characters may be the beginning of an opening tag. */
 function tailThatMayOpen(text: string): number {
-  for (let size = Math.min(OPEN.length - 1, text.length); size > 0; size--) {
-    if (OPEN.startsWith(text.slice(text.length - size))) return size;
+  const longest = Math.max(...TAGS.map(({ open }) => open.length));
+  for (let size = Math.min(longest - 1, text.length); size > 0; size--) {
+    const tail = text.slice(text.length - size);
+    if (TAGS.some(({ open }) => open.startsWith(tail))) return size;
   }
   return 0;
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
 }

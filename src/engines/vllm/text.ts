@@ -19,7 +19,8 @@ export class ChoiceText {
   constructor(choice: number, segmenter: Segmenter, tokenizer: Tokenizer, request: RunRequest) {
     this.#choice = choice;
     this.#segmenter = segmenter;
-    this.#text = new StoppedText(tokenizer.decoder(), request.stop);
+    const { keep, stop } = request;
+    this.#text = new StoppedText(tokenizer.decoder(keep === undefined ? {} : { keep }), stop);
     this.#eos = new Set(request.extra?.ignore_eos ? [] : tokenizer.eos);
     this.#alternatives = request.logprobs ?? 0;
   }

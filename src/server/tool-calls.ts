@@ -1,0 +1,62 @@
+// The forms that models write calls of tools in.
+
+/** A tool's name, and its arguments as JSON text. */
+export interface Call {
+  name: string;
+  arguments: string;
+}
+
+/** Where a call begins, and ends; `close` null: at the next call, or with the text. */
+export const TAGS: readonly { open: string; close: string | null }[] = [
+  // Hermes, Qwen
+  { open: '<tool_call>', close: '</tool_call>' },
+  // Mistral
+  { open: '[TOOL_CALLS]', close: null },
+];
+
+/** Texts of special tokens that calls are made of: they must not be left out of an answer's text. */
+export const CALL_TOKENS: readonly string[] = [
+  ...TAGS.flatMap(({ open, close }) => (close === null ? [open] : [open, close])),
+  '[CALL_ID]',
+  '[ARGS]',
+];
+
+/**
+ * Calls that a JSON text stands for, one or a list: `{"name", "arguments"}`, in Llama's words
+ * `{"name", "parameters"}`. Null where it stands for none.
+ */
+export function callsIn(text: string): Call[] | null {
+  const value = parsed(text);
+  const list = Array.isArray(value) ? value : [value];
+  const calls = list.flatMap((one: unknown) => {
+    const { name, arguments: own, parameters } = (one ?? {}) as Record<string, unknown>;
+    const given = own ?? parameters ?? {};
+    if (typeof name !== 'string') return [];
+    return { name, arguments: typeof given === 'string' ? given : JSON.stringify(given) };
+  });
+  return calls.length > 0 && calls.length === list.length ? calls : null;
+}
+
+/**
+ * What stands behind Mistral's `[TOOL_CALLS]` since its tokenizer v11: `name[ARGS]{...}`, in v11
+ * `name[CALL_ID]id[ARGS]{...}` (mistral-common, tokens/tokenizers/instruct.py). Null where it is none.
+ */
+export function mistralCalls(text: string): Call[] | null {
+  const found = /^\s*([\w-]{1,64})\s*(?:\[CALL_ID\]\s*\w+\s*)?\[ARGS\](.*)$/s.exec(text);
+  const args = found?.[2]?.trim() ?? '';
+  return found !== null && args.startsWith('{') && isJson(args)
+    ? [{ name: found[1] as string, arguments: args }]
+    : null;
+}
+
+export function isJson(text: string): boolean {
+  return parsed(text) !== undefined;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
