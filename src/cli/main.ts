@@ -14,6 +14,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   perplexity: async () => (await import('./perplexity.ts')).perplexityCommand(),
   plan: async () => (await import('./plan.ts')).planCommand(),
   quickstart: async () => (await import('./quickstart/index.ts')).quickstartCommand(),
+  report: async () => (await import('./report/index.ts')).reportCommand(),
   serve: async () => (await import('./serve.ts')).serveCommand(),
   train: async () => (await import('./train.ts')).trainCommand(),
   verify: async () => (await import('./verify.ts')).verifyCommand(),

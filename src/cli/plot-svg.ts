@@ -98,7 +98,8 @@ function maximum(values: readonly number[]): number {
   return values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
 }
 
-function escapeXml(text: string): string {
+/** Text as the content or an attribute of XML. */
+export function escapeXml(text: string): string {
   return text
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')

@@ -45,6 +45,8 @@ SETTINGS: dict[str, Any] = {
     "steps": 6,
     "minutes": None,
     "saveMinutes": 10,
+    "saveEvery": None,
+    "keep": None,
 }
 
 
@@ -146,8 +148,10 @@ def test_the_step_is_the_exact_gradient_of_the_planned_objective(
     model = lockstep.load(home / "start")
     job = read_job_of(home, tmp_path)
     documents = loop.data.load(("text.txt",), home, make_tiny.tokenizer(), 264).documents
-    ids = loop.Sequences(documents, 96, 1, None).next(loop.data.Cursor())
-    lockstep.tbptt.backward(model, [(ids, model.plan(ids))], 1)
+    sequences = loop.Sequences(documents, 96, 1, None, model.contract)
+    [drawn] = sequences.take(loop.data.Cursor(), 1)
+    assert drawn.boundaries == model.plan(drawn.ids) != []
+    lockstep.tbptt.backward(model, [(drawn.ids, drawn.boundaries)], 1)
     after = weights(tmp_path / "out")
     checked = 0
     for name, parameter in model.module.named_parameters():

@@ -18,9 +18,8 @@ from lockstep.errors import LockstepError
 from lockstep.loader import load_module
 from lockstep.model import Model
 from lockstep.spec import Spec
-from lockstep.training import checkpoint, data, plot, progress, trainable
-from lockstep.training.atomic import recover
-from lockstep.training.data import Corpus, Sequences
+from lockstep.training import carried, checkpoint, data, history, plot, progress, trainable
+from lockstep.training.data import Corpus, Drawn, Sequences
 from lockstep.training.objective import Objective
 from lockstep.training.progress import Progress
 from lockstep.training.resume import identity, own_contract, resumable
@@ -36,14 +35,14 @@ class Training:
     """One training from its first step, or from a checkpoint, to the end of its budget."""
 
     def __init__(self, job: Job, emit: Emit, cancelled: Callable[[], bool]):
+        job = history.prepare(job, emit)
         self.job, self.emit, self.cancelled = job, emit, cancelled
-        recover(job.out)
         self.read = contract.read(job.model)
         self.contract = own_contract(job, self.read.document)
         self.identity = identity(job, self.contract)
         resumed = resumable(job, self.contract) if job.resume else None
-        if resumed is None:
-            checkpoint.refuse_to_replace(job.out, job.overwrite)
+        self.first_save = resumed is None
+        self.carried = carried.read(job.model)
         self.corpus = self._corpus()
         self.objective = self._objective(job.out if resumed else job.model)
         self.parameters = trainable.select(self.objective.model.module, job.training.trainable)
@@ -69,6 +68,7 @@ class Training:
             job.training.sequence,
             job.training.seed,
             self.contract["tokenizer"]["bos"],
+            self.read,
         )
 
     def run(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Training:
             self._step()
             unsaved = True
             now = time.monotonic()
-            if now - saved >= 60 * self.job.training.saveMinutes:
+            if self._due(now - saved):
                 self._save()
                 unsaved, saved = False, time.monotonic()
             if now - plotted >= PLOT_SECONDS:
@@ -122,8 +122,8 @@ class Training:
 
     def _step(self) -> None:
         s, began = self.job.training, time.monotonic()
-        docs = [self.sequences.next(self.progress.cursor) for _ in range(s.batch)]
-        targets = sum(len(ids) - 1 for ids in docs)
+        docs = self.sequences.take(self.progress.cursor, s.batch)
+        targets = sum(len(doc.ids) - 1 for doc in docs)
         rate = learning_rate(self.budget.next_progress, s.learningRate, s.warmup, s.finalRate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -138,9 +138,9 @@ class Training:
         self._count(docs, loss, rate, norm, time.monotonic() - began)
 
     def _count(
-        self, docs: list[list[int]], loss: float, rate: float, norm: float, seconds: float
+        self, docs: list[Drawn], loss: float, rate: float, norm: float, seconds: float
     ) -> None:
-        state, tokens = self.progress, sum(map(len, docs))
+        state, tokens = self.progress, sum(len(doc.ids) for doc in docs)
         self.budget.add(seconds)
         state.step, state.seconds = self.budget.step, self.budget.seconds
         state.tokens += tokens
@@ -204,6 +204,12 @@ class Training:
             self.progress.scores[when] = total / targets
             self.emit("score", when=when, loss=total / targets, targets=targets)
 
+    def _due(self, seconds: float) -> bool:
+        """True where a checkpoint is to be written, ``seconds`` after the last one."""
+        s = self.job.training
+        by_steps = s.saveEvery is not None and self.progress.step % s.saveEvery == 0
+        return by_steps or (s.saveMinutes is not None and seconds >= 60 * s.saveMinutes)
+
     def _save(self) -> None:
         began = time.monotonic()
         checkpoint.save(
@@ -215,7 +221,10 @@ class Training:
             self.progress,
             len(self.corpus.documents),
             self.identity,
+            self.carried,
+            self.first_save,
         )
+        self.first_save = False
         self.emit(
             "saved",
             path=str(self.job.out),

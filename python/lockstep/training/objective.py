@@ -8,6 +8,7 @@ import torch
 
 from lockstep import full, tbptt
 from lockstep.model import Model
+from lockstep.training.data import Drawn
 
 Ids = list[int]
 
@@ -26,9 +27,9 @@ class Objective:
     truncation: int
     precision: str
 
-    def backward(self, docs: list[Ids], targets: int) -> float:
+    def backward(self, docs: list[Drawn], targets: int) -> float:
         """Add the gradient of (loss of ``docs``) / ``targets`` to ``.grad``; returns the loss."""
-        planned = [(ids, self.model.plan(ids)) for ids in docs]
+        planned = [(doc.ids, doc.boundaries) for doc in docs]
         with torch.autocast(
             self.model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
         ):

@@ -1,9 +1,7 @@
-"""Documents and the sequences drawn from them."""
+"""Documents: text files, read and tokenized."""
 
 from __future__ import annotations
 
-import glob
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lockstep.errors import LockstepError
+
+from .files import find
 
 # Characters handed to the tokenizer at once: its bookkeeping takes some 40 bytes a character, so a
 # 100 MB document would otherwise need gigabytes.
@@ -36,34 +36,6 @@ class Corpus:
     @property
     def tokens(self) -> int:
         return sum(len(d.ids_N) for d in self.documents)
-
-
-def find(patterns: tuple[str, ...], root: Path) -> list[Path]:
-    """Files of ``patterns`` (paths or globs under ``root``; ``!pattern`` takes out), sorted.
-
-    Raises LS_TRAIN_DATA when a pattern names no file or nothing is left.
-    """
-    found: set[Path] = set()
-    for pattern in (p for p in patterns if not p.startswith("!")):
-        here = {p for p in map(Path, glob.glob(str(root / pattern), recursive=True)) if p.is_file()}
-        if not here:
-            raise LockstepError(
-                "LS_TRAIN_DATA",
-                f"expected {pattern!r} to name a text file, got none",
-                "Patterns are relative to the config file; check the path.",
-                "training.data",
-            )
-        found |= here
-    for pattern in (p[1:] for p in patterns if p.startswith("!")):
-        found -= {Path(p) for p in glob.glob(str(root / pattern), recursive=True)}
-    if not found:
-        raise LockstepError(
-            "LS_TRAIN_DATA",
-            "expected training.data to leave at least one file, got none after taking out "
-            + ", ".join(p for p in patterns if p.startswith("!")),
-            field="training.data",
-        )
-    return sorted(found)
 
 
 def read_text(path: Path) -> str:
@@ -134,51 +106,3 @@ def load(patterns: tuple[str, ...], root: Path, tokenizer: Tokenizer, vocabulary
             field="training.data",
         )
     return Corpus(documents, skipped)
-
-
-@dataclass
-class Cursor:
-    """Where the next sequence comes from; all that a resumption needs to go on with the data."""
-
-    epoch: int = 0
-    at: int = 0
-
-
-class Sequences:
-    """Draws training sequences: a function of the corpus, ``length``, ``seed`` and a cursor.
-
-    Every epoch tiles each document with windows of ``length`` tokens from a random offset, so that
-    each token is seen once and window edges move between epochs, and shuffles the windows of all
-    documents. A sequence never holds tokens of two documents.
-    """
-
-    def __init__(self, documents: list[Document], length: int, seed: int, bos: int | None):
-        self.documents, self.seed, self.bos = documents, seed, bos
-        self.window = length - (bos is not None)
-        self._epoch: tuple[int, list[tuple[int, int, int]]] | None = None
-
-    def windows(self, epoch: int) -> list[tuple[int, int, int]]:
-        """(document, start, end) of an epoch, in the order in which they are drawn."""
-        if self._epoch is None or self._epoch[0] != epoch:
-            dice = random.Random(f"lockstep:{self.seed}:{epoch}")
-            out = []
-            for index, document in enumerate(self.documents):
-                size, start = len(document.ids_N), 0
-                end = dice.randrange(self.window) if size > self.window else self.window
-                while start < size:
-                    end = min(end, size)
-                    if end - start >= 2 or (self.bos is not None and end > start):
-                        out.append((index, start, end))
-                    start, end = end, end + self.window
-            dice.shuffle(out)
-            self._epoch = (epoch, out)
-        return self._epoch[1]
-
-    def next(self, cursor: Cursor) -> list[int]:
-        """Token ids of the next sequence, at least 2; moves the cursor."""
-        if cursor.at >= len(self.windows(cursor.epoch)):
-            cursor.epoch, cursor.at = cursor.epoch + 1, 0
-        index, start, end = self.windows(cursor.epoch)[cursor.at]
-        cursor.at += 1
-        ids: list[int] = self.documents[index].ids_N[start:end].tolist()
-        return ids if self.bos is None else [self.bos, *ids]

@@ -1,0 +1,1 @@
+"""What `lockstep report` shows of a checkpoint, measured in one job."""

@@ -1,0 +1,168 @@
+"""Job of `lockstep report`: measures a checkpoint, and the model it was trained from beside it.
+
+``{dir, base?, text, skip, tokens, threads?, device}`` -> see `run`.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import job
+from ..contract import read
+from ..errors import LockstepError
+from ..loader import load_module
+from ..model import Model
+from ..spec import Spec
+from ..text import encode, first_tokens
+from ..training.progress import STATE
+from .hits import hit_maps
+from .passes import Pass, full_attention, segmented
+
+BINS = 32  # points of a curve by position
+DEFAULT_SEQUENCE, MOST = 1024, 8192
+
+
+def run(description: dict[str, Any]) -> dict[str, Any]:
+    """Measure what the report shows.
+
+    Result: ``text`` {file, skip, tokens}; ``lengths``; ``ways`` {trainedSegmented, trainedFull,
+    baseSegmented, baseFull} each {perplexity by length, bins, points}; ``bin`` tokens of a bin;
+    ``hits``; ``contract`` and ``training`` as the checkpoint has them; ``base`` its folder or None.
+    A checkpoint that was never trained has the two base ways alone.
+    """
+    folder = Path(description["dir"])
+    if description.get("threads"):
+        torch.set_num_threads(description["threads"])
+    contract = read(folder)
+    document = contract.document
+    training = _training(folder)
+    base = _base(folder, description.get("base"), training)
+    ids = _tokens(folder, description, training, document["tokenizer"]["bos"])
+    lengths = sorted({len(ids) >> shift for shift in range(4)} - {0, 1})
+    width = max(1, math.ceil((len(ids) - 1) / BINS))
+    ways: dict[str, Any] = {}
+    hits = None
+    trained = base is not None and base.resolve() != folder.resolve()
+    sources = [("trained", folder)] if trained else []
+    sources += [("base", base if base is not None else folder)]
+    done, total = 0, 2 * len(sources)
+    for name, source in sources:
+        job.emit("progress", stage=f"loading {source.name}", done=done, total=total)
+        module = load_module(source, device=description["device"])
+        model = Model(module, Spec.from_contract(contract), contract)
+        full_attention(model, ids[:64], [min(64, len(ids))])  # what the first run allocates
+        job.emit("progress", stage=f"{name}, segmented", done=done, total=total)
+        own = segmented(model, ids)
+        ways[f"{name}Segmented"] = _way(own, lengths, width)
+        if hits is None:
+            hits = hit_maps(own, model.spec.sinks, len(ids))
+        job.emit("progress", stage=f"{name}, full attention", done=done + 1, total=total)
+        # Time by length is measured once: the two models differ in their weights alone.
+        stock = full_attention(model, ids, lengths if done == 0 else lengths[-1:])
+        ways[f"{name}Full"] = _way(stock, lengths, width)
+        done += 2
+        del module, model, own, stock
+        gc.collect()
+    return {
+        "text": {
+            "file": description["text"],
+            "skip": description.get("skip", 0),
+            "tokens": len(ids),
+        },
+        "lengths": lengths,
+        "bin": width,
+        "ways": ways,
+        "hits": hits,
+        "contract": _summary(document),
+        "training": training,
+        "base": None if base is None else str(base),
+    }
+
+
+def _way(run: Pass, lengths: list[int], width: int) -> dict[str, Any]:
+    nll = run.nll
+    bins = [nll[at : at + width] for at in range(0, len(nll), width)]
+    return {
+        "perplexity": {str(n): math.exp(sum(nll[: n - 1]) / (n - 1)) for n in lengths},
+        "bins": [sum(part) / len(part) for part in bins],
+        "points": [asdict(point) for point in run.points],
+    }
+
+
+def _training(folder: Path) -> dict[str, Any] | None:
+    """What `training/state.json` says, or None: it may be deleted, and attach writes none."""
+    path = folder / STATE
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "settings": state["settings"],
+            "curve": state["progress"]["curve"],
+            "scores": state["progress"]["scores"],
+            "base": state.get("base"),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise LockstepError(
+            "LS_REPORT_STATE",
+            f"expected the state of a training in {path}, got: {error!r}",
+            "delete the folder training/ to report without the training's curves",
+        ) from error
+
+
+def _base(folder: Path, given: str | None, training: dict[str, Any] | None) -> Path | None:
+    """The model that the checkpoint was trained from; the checkpoint itself where it never was."""
+    recorded = None if training is None or not training["base"] else folder / training["base"]
+    base = Path(given) if given else recorded
+    if base is None:
+        return folder if read(folder).document.get("trained") is None else None
+    if not (base / "config.json").is_file():
+        raise LockstepError(
+            "LS_REPORT_BASE",
+            f"expected the model that {folder.name} was trained from, got none at {base}",
+            "name its folder with --base",
+        )
+    return base
+
+
+def _tokens(
+    folder: Path, description: dict[str, Any], training: dict[str, Any] | None, bos: int | None
+) -> list[int]:
+    skip, count = description.get("skip", 0), description.get("tokens")
+    if count is not None:
+        return first_tokens(folder, description["text"], count, skip=skip, bos=bos)
+    sequence = DEFAULT_SEQUENCE if training is None else int(training["settings"]["sequence"])
+    wanted = min(8 * sequence, max(MOST, sequence))
+    try:
+        return first_tokens(folder, description["text"], wanted, skip=skip, bos=bos)
+    except LockstepError as error:
+        if error.code != "LS_TEXT_SHORT":
+            raise
+    # The whole of a short text, since no length was asked for.
+    text = Path(description["text"]).read_text(encoding="utf-8", newline="")[skip:]
+    ids = ([] if bos is None else [bos]) + encode(folder, text)
+    if len(ids) < 16:
+        raise LockstepError(
+            "LS_TEXT_SHORT",
+            f"expected at least 16 tokens in {description['text']}, got {len(ids)}",
+            "name a longer text with --text",
+        )
+    return ids
+
+
+def _summary(document: Any) -> dict[str, Any]:
+    return {
+        key: document.get(key)
+        for key in ("digest", "segment", "carry", "retrieval", "heads", "training", "trained")
+    } | {"policy": {k: document["policy"][k] for k in ("name", "params")}}
+
+
+if __name__ == "__main__":
+    job.main(run)

@@ -1,0 +1,81 @@
+// What the report's job measured (python/lockstep/report): the one thing that report files are made of.
+
+/** How things stand after so many tokens of a pass. */
+export interface CostPoint {
+  tokens: number;
+  /** Seconds since the pass began. */
+  seconds: number;
+  /** Bytes that serving keeps between steps. */
+  held: number;
+  /** Most bytes taken so far beyond the loaded model. */
+  peak: number;
+}
+
+/** One model, run in one way, over the text. */
+export interface Way {
+  /** Perplexity of the first n tokens, by n. */
+  perplexity: Record<string, number>;
+  /** Mean loss of every `bin` positions, nats a token. */
+  bins: number[];
+  points: CostPoint[];
+}
+
+export const wayNames = ['baseFull', 'baseSegmented', 'trainedSegmented', 'trainedFull'] as const;
+export type WayName = (typeof wayNames)[number];
+
+/** What retrieval chose in one layer: a row a boundary, a column a stretch of the text. */
+export interface HitMap {
+  layer: number;
+  /** Share of the stretch's tokens that were retrieved, mean of the heads; null behind the boundary. */
+  rows: (number | null)[][];
+  /** Median distance from a boundary to a retrieved row, tokens. */
+  back: number | null;
+}
+
+export interface ReportData {
+  /** Name of the checkpoint's folder. */
+  name: string;
+  text: { file: string; skip: number; tokens: number };
+  lengths: number[];
+  bin: number;
+  ways: Partial<Record<WayName, Way>>;
+  hits: { bin: number; boundaries: number[]; maps: HitMap[] } | null;
+  contract: {
+    digest: string;
+    policy: { name: string; params: unknown };
+    segment: { min: number; max: number; align: number };
+    carry: { size: number; sinks: number };
+    retrieval: { size: number; recipe: string; layers: number[] };
+    heads: { long: number[][] };
+    training: { truncation: number } | null;
+    trained: { steps: number; tokens: number } | null;
+  };
+  training: {
+    settings: Record<string, unknown>;
+    /** Rows [step, tokens, seconds, loss, learning rate, gradient norm]. */
+    curve: number[][];
+    scores: Record<string, number>;
+  } | null;
+  /** Folder of the model that the checkpoint was trained from. */
+  base: string | null;
+}
+
+/** What each way is called in pictures and tables. */
+export function wayLabel(name: WayName, data: ReportData): string {
+  const trained = data.ways.trainedSegmented !== undefined || data.ways.trainedFull !== undefined;
+  const labels: Record<WayName, string> = {
+    baseFull: trained ? 'full attention, untrained' : 'full attention',
+    baseSegmented: trained ? 'segmented, untrained' : 'segmented',
+    trainedSegmented: 'segmented, trained',
+    trainedFull: 'full attention, trained',
+  };
+  return labels[name];
+}
+
+/** The ways that were measured, in the order in which they are shown. */
+export function measuredWays(data: ReportData): { name: WayName; label: string; way: Way }[] {
+  return wayNames.flatMap((name) => {
+    const way = data.ways[name];
+    return way === undefined ? [] : [{ name, label: wayLabel(name, data), way }];
+  });
+}

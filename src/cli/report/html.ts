@@ -1,0 +1,111 @@
+// A report as one HTML file that needs nothing else: pictures inside, no script, no network.
+import { thousands } from '../segment-map.ts';
+import type { ReportData } from './data.ts';
+import type { Figure, Section, Table } from './sections.ts';
+
+export function reportHtml(data: ReportData, sections: readonly Section[]): string {
+  const title = escapeHtml(`Report of ${data.name}`);
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<link rel="icon" href="data:,">
+<title>${title}</title>
+<style>${style}</style>
+</head>
+<body>
+<header>
+<h1>${title}</h1>
+<p>${escapeHtml(subtitle(data))}</p>
+<nav aria-label="Sections"><ul>${sections.map(({ title: name }) => `<li><a href="#${slug(name)}">${escapeHtml(name)}</a></li>`).join('')}</ul></nav>
+</header>
+<main>
+${sections.map(section).join('\n')}
+</main>
+</body>
+</html>
+`;
+}
+
+/** One line on what was measured. */
+export function subtitle(data: ReportData): string {
+  const { trained, digest } = data.contract;
+  const how =
+    trained === null
+      ? 'untrained under its contract'
+      : `trained for ${thousands(trained.steps)} steps (${thousands(trained.tokens)} tokens)`;
+  return `${how}; contract ${digest.slice(0, 16)}…; measured on ${thousands(data.text.tokens)} tokens of ${data.text.file}`;
+}
+
+function section({ title, paragraphs, figures, tables }: Section): string {
+  const wide = figures.length === 1 ? ' wide' : '';
+  return `<section id="${slug(title)}">
+<h2>${escapeHtml(title)}</h2>
+${paragraphs.map((text) => `<p>${escapeHtml(text)}</p>`).join('\n')}
+${figures.length === 0 ? '' : `<div class="figures${wide}">${figures.map(figure).join('\n')}</div>`}
+${tables.map(table).join('\n')}
+</section>`;
+}
+
+function figure({ alt, svg }: Figure): string {
+  const data = Buffer.from(svg, 'utf8').toString('base64');
+  return `<figure><img alt="${escapeHtml(alt)}" src="data:image/svg+xml;base64,${data}"></figure>`;
+}
+
+function table({ caption, head, rows }: Table): string {
+  const cells = (row: readonly string[]): string =>
+    row
+      .map((cell, i) =>
+        i === 0 ? `<th scope="row">${escapeHtml(cell)}</th>` : `<td>${escapeHtml(cell)}</td>`,
+      )
+      .join('');
+  const header = head.every((cell) => cell === '')
+    ? ''
+    : `<thead><tr>${head.map((cell) => (cell === '' ? '<td></td>' : `<th scope="col">${escapeHtml(cell)}</th>`)).join('')}</tr></thead>`;
+  return `<div class="scroll" tabindex="0" role="region" aria-label="${escapeHtml(caption)}"><table>
+<caption>${escapeHtml(caption)}</caption>${header}
+<tbody>${rows.map((row) => `<tr>${cells(row)}</tr>`).join('')}</tbody>
+</table></div>`;
+}
+
+function slug(title: string): string {
+  return title.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
+}
+
+function escapeHtml(text: string): string {
+  return text
+    .replaceAll('&', '&amp;')
+    .replaceAll('<', '&lt;')
+    .replaceAll('>', '&gt;')
+    .replaceAll('"', '&quot;');
+}
+
+const style = `
+:root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1d2733;--soft:#51606f;--line:#d8dee5;--link:#1f5fa8}
+@media (prefers-color-scheme:dark){:root{--page:#0c1116;--card:#12181f;--ink:#e6edf3;--soft:#9aa7b4;--line:#26303a;--link:#6fb1ff}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:76rem;padding:2rem 1.25rem 4rem;background:var(--page);color:var(--ink);
+font:1rem/1.6 system-ui,-apple-system,"Segoe UI",sans-serif}
+h1{margin:0;font-size:1.75rem;line-height:1.2;overflow-wrap:anywhere}
+h2{margin:0 0 .5rem;font-size:1.25rem}
+header p{margin:.35rem 0 1rem;color:var(--soft);overflow-wrap:anywhere}
+nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;list-style:none;margin:0;padding:0}
+a{color:var(--link)}
+a:focus-visible,.scroll:focus-visible{outline:3px solid var(--link);outline-offset:2px}
+section{margin-top:2rem;padding:1.5rem;background:var(--card);border:1px solid var(--line);border-radius:.75rem}
+section p{max-width:70ch;margin:0 0 1rem}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));gap:1rem}
+.figures.wide{grid-template-columns:minmax(0,60rem)}
+figure{margin:0}
+img{display:block;width:100%;height:auto;border:1px solid var(--line);border-radius:.5rem}
+.scroll{overflow-x:auto;margin-top:1rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:min(100%,30rem)}
+caption{text-align:left;color:var(--soft);padding-bottom:.35rem}
+th,td{padding:.35rem .75rem;border-top:1px solid var(--line);text-align:right;overflow-wrap:anywhere}
+thead th{border-top:0;color:var(--soft);font-weight:600}
+tbody th{text-align:left;font-weight:500}
+#training td,#contract td{text-align:left}
+@media print{section{break-inside:avoid}}
+`;

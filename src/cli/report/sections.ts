@@ -1,0 +1,277 @@
+// What a report says, in no format yet: sections of sentences, pictures and tables.
+import { bytes, clock, short } from '../plot-scale.ts';
+import { lossSvg } from '../plot-svg.ts';
+import { thousands } from '../segment-map.ts';
+import { lineChart, type Series } from './chart.ts';
+import { type CostPoint, measuredWays, type ReportData, type WayName } from './data.ts';
+import { hitMapsSvg } from './hit-maps.ts';
+
+export interface Figure {
+  /** Part of a file name. */
+  name: string;
+  /** What a reader who cannot see it is told. */
+  alt: string;
+  svg: string;
+}
+
+export interface Table {
+  caption: string;
+  head: string[];
+  /** Cells; the first of a row is its heading. */
+  rows: string[][];
+}
+
+export interface Section {
+  title: string;
+  paragraphs: string[];
+  figures: Figure[];
+  tables: Table[];
+}
+
+const looks: Record<WayName, Pick<Series, 'color' | 'dashed'>> = {
+  baseFull: { color: 0 },
+  baseSegmented: { color: 1 },
+  trainedSegmented: { color: 2 },
+  trainedFull: { color: 3, dashed: true },
+};
+
+/** Every section for which something was measured. */
+export function sections(data: ReportData): Section[] {
+  return [perplexity(data), costs(data), hits(data), training(data), contract(data)].filter(
+    (section) => section !== null,
+  );
+}
+
+function perplexity(data: ReportData): Section {
+  const ways = measuredWays(data);
+  const series = ways.map(({ name, label, way }) => ({
+    label,
+    ...looks[name],
+    points: way.bins.map((loss, i) => [(i + 0.5) * data.bin, Math.exp(loss)] as const),
+  }));
+  const sequence = data.training?.settings['sequence'];
+  return {
+    title: 'Perplexity by position',
+    paragraphs: [gap(data), held(data)].filter((text) => text !== ''),
+    figures: [
+      {
+        name: 'perplexity',
+        alt: `Perplexity by position over ${thousands(data.text.tokens)} tokens: ${series.map(({ label }) => label).join(', ')}`,
+        svg: lineChart({
+          title: 'Perplexity by position in the text',
+          xLabel: `position (tokens; each point is the mean of ${data.bin})`,
+          yLabel: 'perplexity',
+          series,
+          xText: short,
+          yText: decimal,
+          ...(typeof sequence === 'number' && sequence < data.text.tokens
+            ? { mark: { x: sequence, label: 'training sequence' } }
+            : {}),
+        }),
+      },
+    ],
+    tables: [
+      {
+        caption: 'Perplexity of the first n tokens',
+        head: ['', ...data.lengths.map(thousands)],
+        rows: ways.map(({ label, way }) => [
+          label,
+          ...data.lengths.map((n) => way.perplexity[n]?.toFixed(2) ?? ''),
+        ]),
+      },
+    ],
+  };
+}
+
+/** What running in segments costs against full attention, and what training changed of it. */
+function gap(data: ReportData): string {
+  const most = data.lengths.at(-1) as number;
+  const at = (name: WayName): number | undefined => data.ways[name]?.perplexity[most];
+  const over = (a: number, b: number): string => {
+    const percent = 100 * (a / b - 1);
+    return `${Math.abs(percent).toFixed(1)}% ${percent >= 0 ? 'above' : 'below'}`;
+  };
+  const [full, before] = [at('baseFull'), at('baseSegmented')];
+  const [after, trainedFull] = [at('trainedSegmented'), at('trainedFull')];
+  const first =
+    full === undefined || before === undefined
+      ? ''
+      : `Over ${thousands(most)} tokens the untrained model run in segments is ${over(before, full)} its own full attention.`;
+  if (after === undefined || trainedFull === undefined) return first;
+  const second = `The trained one is ${over(after, trainedFull)} its own full attention`;
+  const third = full === undefined ? '' : `, and ${over(after, full)} that of the untrained model`;
+  return `${first} ${second}${third}.`.trim();
+}
+
+function held(data: ReportData): string {
+  const { file, skip, tokens } = data.text;
+  const from = skip > 0 ? `, from character ${thousands(skip)} on` : '';
+  return `Text: ${file}${from}, ${thousands(tokens)} tokens. Judge by text that the training has not seen.`;
+}
+
+function costs(data: ReportData): Section | null {
+  const segmented = data.ways.trainedSegmented ?? data.ways.baseSegmented;
+  const full = data.ways.trainedFull ?? data.ways.baseFull;
+  if (segmented === undefined || full === undefined) return null;
+  const chart = (
+    name: string,
+    title: string,
+    yLabel: string,
+    value: (point: CostPoint) => number,
+    yText: (value: number) => string,
+  ): Figure => ({
+    name,
+    alt: `${title}, segmented against full attention`,
+    svg: lineChart({
+      title,
+      xLabel: 'length (tokens)',
+      yLabel,
+      zero: true,
+      series: [
+        { label: 'full attention', ...looks.baseFull, points: line(full.points, value) },
+        { label: 'segmented', ...looks.trainedSegmented, points: line(segmented.points, value) },
+      ],
+      xText: short,
+      yText,
+    }),
+  });
+  const at = (points: CostPoint[], n: number): CostPoint | undefined =>
+    points.findLast((point) => point.tokens <= n);
+  const rows = data.lengths.map((n) => {
+    const [a, b] = [at(segmented.points, n), at(full.points, n)];
+    const cell = (show: (point: CostPoint) => string): string =>
+      [a, b].map((point) => (point === undefined ? '?' : show(point))).join(' / ');
+    return [
+      thousands(n),
+      cell(({ seconds }) => `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`),
+      cell(({ held: kept }) => bytes(kept)),
+      cell(({ peak }) => bytes(peak)),
+    ];
+  });
+  return {
+    title: 'Time and memory by length',
+    paragraphs: [
+      'One pass over the text, losses included. Kept between steps: sinks, carry, pool, retrieved rows and the open segment against the whole KV cache. Peak: the most memory taken beyond the loaded model. Other work on the machine makes times longer.',
+    ],
+    figures: [
+      chart('time', 'Time by length', 'seconds', (point) => point.seconds, decimal),
+      chart('memory', 'Kept between steps, by length', 'MB', (point) => point.held / 1e6, decimal),
+      chart('peak', 'Peak memory beyond the model', 'MB', (point) => point.peak / 1e6, decimal),
+    ],
+    tables: [
+      {
+        caption: 'Segmented / full attention',
+        head: ['tokens', 'time', 'kept', 'peak'],
+        rows,
+      },
+    ],
+  };
+}
+
+function line(points: CostPoint[], value: (point: CostPoint) => number): [number, number][] {
+  return points.map((point) => [point.tokens, value(point)]);
+}
+
+function hits(data: ReportData): Section | null {
+  if (data.hits === null) return null;
+  const { size, recipe } = data.contract.retrieval;
+  return {
+    title: 'Retrieval hits',
+    paragraphs: [
+      `At every boundary each long head of a retrieving layer takes ${thousands(size)} rows out of its pool (recipe ${recipe}). While the pool holds no more than that, all of it is taken. A dark cell is a stretch of the text that was taken whole.`,
+    ],
+    figures: [
+      {
+        name: 'hits',
+        alt: `Retrieval hit maps of layers ${data.hits.maps.map(({ layer }) => layer).join(', ')}`,
+        svg: hitMapsSvg(data.hits),
+      },
+    ],
+    tables: [],
+  };
+}
+
+function training(data: ReportData): Section | null {
+  const { training: state } = data;
+  if (state === null || state.curve.length === 0) return null;
+  const curve = (column: number): [number, number][] =>
+    state.curve.map((row) => [row[0] ?? 0, row[column] ?? Number.NaN]);
+  const [steps, tokens, seconds] = state.curve.at(-1) as [number, number, number];
+  const settings = Object.entries(state.settings)
+    .filter(([, value]) => value !== null)
+    .map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)]);
+  const chart = (name: string, title: string, yLabel: string, column: number): Figure => ({
+    name,
+    alt: `${title} over ${thousands(steps)} steps`,
+    svg: lineChart({
+      title,
+      xLabel: 'optimizer step',
+      yLabel,
+      zero: true,
+      series: [{ label: yLabel, ...looks.trainedSegmented, points: curve(column) }],
+      xText: short,
+      yText: decimal,
+    }),
+  });
+  const scores = Object.entries(state.scores).map(
+    ([when, loss]) => `${when} ${Math.exp(loss).toFixed(2)}`,
+  );
+  return {
+    title: 'Training',
+    paragraphs: [
+      `${thousands(steps)} steps, ${thousands(tokens)} tokens, ${clock(seconds)} of training.${scores.length > 0 ? ` Perplexity of the held-out text of the training: ${scores.join(', ')}.` : ''}`,
+    ],
+    figures: [
+      {
+        name: 'loss',
+        alt: `Training loss over ${thousands(steps)} steps`,
+        svg: lossSvg(
+          state.curve.map((row) => ({ step: row[0] ?? 0, loss: row[3] ?? Number.NaN })),
+          { title: `Training of ${data.name}` },
+        ),
+      },
+      chart('rate', 'Learning rate', 'learning rate', 4),
+      chart('norm', 'Norm of the gradient', 'norm before clipping', 5),
+    ],
+    tables: [{ caption: 'Settings', head: ['setting', 'value'], rows: settings }],
+  };
+}
+
+function contract(data: ReportData): Section {
+  const { policy, segment, carry, retrieval, heads, training: own } = data.contract;
+  const { digest, trained } = data.contract;
+  const long = heads.long.reduce((sum, list) => sum + list.length, 0);
+  const rows = [
+    ['digest', digest],
+    ['policy', `${policy.name} ${JSON.stringify(policy.params)}`],
+    ['segment', `${segment.min} to ${segment.max} tokens, multiples of ${segment.align}`],
+    ['carry', `last ${carry.size} tokens, and the first ${carry.sinks} (sinks)`],
+    [
+      'retrieval',
+      retrieval.size === 0
+        ? 'none'
+        : `${retrieval.size} rows, recipe ${retrieval.recipe}, layers ${retrieval.layers.join(', ')}`,
+    ],
+    ['long KV heads', `${long} over ${heads.long.length} layers`],
+    ...(own === null ? [] : [['gradient crosses', `${own.truncation} boundaries`]]),
+    [
+      'trained',
+      trained === null
+        ? 'never under this contract'
+        : `${thousands(trained.steps)} steps, ${thousands(trained.tokens)} tokens`,
+    ],
+  ];
+  return {
+    title: 'Contract',
+    paragraphs: [],
+    figures: [],
+    tables: [{ caption: 'What the model is trained and served under', head: ['', ''], rows }],
+  };
+}
+
+function decimal(value: number): string {
+  if (!Number.isFinite(value)) return '?';
+  return Math.abs(value) >= 1000 || value === 0
+    ? short(value)
+    : String(Number(value.toPrecision(4)));
+}
