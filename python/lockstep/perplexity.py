@@ -1,21 +1,17 @@
 """Job: perplexity of a checkpoint on the first tokens of a text, in one or more ways of running it.
 
-Ways (``modes``): ``full`` stock full attention; ``segmented`` under the checkpoint's contract;
-``noSinks`` the same with A = 0, as the paper has it. Every way is causal and plans without
-lookahead, so one pass over the longest length gives them all.
+Modes are the ways of `evaluation.losses`; `lockstep eval` has intervals and more.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
 from . import job
 from .errors import LockstepError
+from .evaluation.losses import WAYS, losses
 from .text import first_tokens
-
-MODES = ("full", "noSinks", "segmented")
 
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
@@ -23,9 +19,9 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     ``{perplexity: {length: {mode: value}}, boundaries: count by length}``."""
     modes, lengths = description["modes"], description["lengths"]
     for mode in modes:
-        if mode not in MODES:
+        if mode not in WAYS:
             raise LockstepError(
-                "LS_PERPLEXITY_MODE", f"expected modes of {', '.join(MODES)}, got {mode!r}"
+                "LS_PERPLEXITY_MODE", f"expected modes of {', '.join(WAYS)}, got {mode!r}"
             )
     if not lengths or min(lengths) < 2:
         raise LockstepError(
@@ -33,9 +29,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
         )
     import torch
 
-    from . import full
     from .loader import load
-    from .model import Model
 
     if description.get("threads"):
         torch.set_num_threads(description["threads"])
@@ -53,13 +47,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     for done, mode in enumerate(modes):
         job.check_cancelled()
         job.emit("progress", stage=mode, done=done, total=len(modes))
-        if mode == "full":
-            nll = full.nll(model, ids)
-        elif mode == "segmented":
-            nll = model.nll(ids, cuts)
-        else:
-            bare = Model.from_module(model.module, dataclasses.replace(model.spec, sinks=0))
-            nll = bare.nll(ids, cuts)
+        nll = losses(model, ids, cuts, mode)
         for length in lengths:
             table[str(length)][mode] = math.exp(float(nll[: length - 1].mean()))
     counts = {str(length): sum(cut <= length for cut in cuts) for length in lengths}

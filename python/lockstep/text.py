@@ -28,7 +28,7 @@ def first_tokens(
     wanted = count - len(front)
     size = 8 * wanted + 1024
     while True:
-        text, whole = _read(Path(file), skip, size)
+        text, whole = read_part(Path(file), skip, size)
         ids = encode(folder, text)
         if len(ids) >= wanted + MARGIN or (whole and len(ids) >= wanted):
             return front + ids[:wanted]
@@ -43,7 +43,7 @@ def first_tokens(
         size *= 2
 
 
-def _read(file: Path, skip: int, size: int) -> tuple[str, bool]:
+def read_part(file: Path, skip: int, size: int) -> tuple[str, bool]:
     """``size`` characters from ``skip`` on, and whether the file ends there."""
     try:
         with file.open(encoding="utf-8", newline="") as stream:

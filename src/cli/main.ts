@@ -10,9 +10,11 @@ import { exitCodes, printError } from './output.ts';
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   attach: async () => (await import('./attach.ts')).attachCommand(),
   doctor: async () => (await import('./doctor.ts')).doctorCommand(),
+  eval: async () => (await import('./eval.ts')).evalCommand(),
   export: async () => (await import('./export.ts')).exportCommand(),
   perplexity: async () => (await import('./perplexity.ts')).perplexityCommand(),
   plan: async () => (await import('./plan.ts')).planCommand(),
+  profile: async () => (await import('./profile.ts')).profileCommand(),
   quickstart: async () => (await import('./quickstart/index.ts')).quickstartCommand(),
   report: async () => (await import('./report/index.ts')).reportCommand(),
   serve: async () => (await import('./serve.ts')).serveCommand(),

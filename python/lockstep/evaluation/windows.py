@@ -1,0 +1,85 @@
+"""Job: the sequences that perplexity is measured on, cut out of one or more texts.
+
+``python -m lockstep.evaluation.windows`` reads ``{dir, texts, skip, lengths, windows, bos, folder,
+exact}`` and writes ``windows.json`` into ``folder``: a list of ``{text, ids}``.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from lockstep import job
+from lockstep.errors import LockstepError
+from lockstep.text import encode, read_part
+
+FILE = "windows.json"
+MARGIN = 64  # tokens at the end of what was read that the text behind it may still change
+
+
+def run(description: dict[str, Any]) -> dict[str, Any]:
+    """``{lengths, windows: [{text, tokens}], skipped}``: the lengths that the texts can give.
+
+    lengths that no text is long enough for are an error (``LS_TEXT_SHORT``) where they were asked
+    for (``exact``), and else left out. Windows do not overlap and take the texts in turn.
+    """
+    texts, lengths = description["texts"], sorted(set(description["lengths"]))
+    if not texts or not lengths or lengths[0] < 2 or description["windows"] < 1:
+        raise LockstepError(
+            "LS_EVAL_LENGTHS", f"expected texts and lengths of at least 2 tokens, got {lengths}"
+        )
+    front = [] if description["bos"] is None else [description["bos"]]
+    wanted = lengths[-1] * description["windows"]
+    found = {text: _tokens(description, text, wanted) for text in texts}
+    longest = len(front) + max(len(ids) for ids in found.values())
+    fitting = [length for length in lengths if length <= longest]
+    if not fitting or (description["exact"] and fitting != lengths):
+        raise LockstepError(
+            "LS_TEXT_SHORT",
+            f"expected a text of at least {lengths[-1] if description['exact'] else lengths[0]} "
+            f"tokens, got {longest} in the longest of {len(texts)}",
+            "give a longer text with --text, or shorter --lengths",
+            "text",
+        )
+    windows = _windows(found, fitting[-1] - len(front), description["windows"], front)
+    path = Path(description["folder"]) / FILE
+    path.write_text(json.dumps(windows), encoding="utf-8")
+    return {
+        "lengths": fitting,
+        "skipped": [length for length in lengths if length not in fitting],
+        "windows": [{"text": w["text"], "tokens": len(w["ids"])} for w in windows],
+    }
+
+
+def _tokens(description: dict[str, Any], text: str, wanted: int) -> list[int]:
+    """Ids of the text, or of as much of its beginning as gives ``wanted`` of them."""
+    for size in (8 * wanted * 2**doubling + 1024 for doubling in count()):
+        part, whole = read_part(Path(text), description["skip"], size)
+        ids = encode(description["dir"], part)
+        if whole:
+            return ids
+        if len(ids) >= wanted + MARGIN:
+            return ids[:-MARGIN]
+    raise AssertionError
+
+
+def _windows(
+    found: dict[str, list[int]], size: int, wanted: int, front: list[int]
+) -> list[dict[str, Any]]:
+    """The first window of every text, then the second of every text, and so on."""
+    out: list[dict[str, Any]] = []
+    for at in count(0, size):
+        fresh = [(text, ids) for text, ids in found.items() if at + size <= len(ids)]
+        if not fresh:
+            return out
+        for text, ids in fresh:
+            out.append({"text": text, "ids": front + ids[at : at + size]})
+            if len(out) == wanted:
+                return out
+    raise AssertionError
+
+
+if __name__ == "__main__":
+    job.main(run)

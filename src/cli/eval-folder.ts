@@ -1,0 +1,69 @@
+// Where an evaluation keeps what it has: a folder that a later call goes on in, or a temporary one.
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { weightFiles } from '../contract/model.ts';
+import { LockstepError } from '../errors.ts';
+import type { Subjects } from './eval-subjects.ts';
+
+const identityFile = 'eval.json';
+
+export interface EvalFolder {
+  dir: string;
+  close(): Promise<void>;
+}
+
+/**
+ * @param asked `--out`; undefined: a temporary folder
+ * @param identity everything that changes a figure
+ * @throws LS_EVAL_RESUME when the folder holds another evaluation, LS_EVAL_OUT when other files
+ */
+export async function openFolder(
+  asked: string | undefined,
+  identity: Readonly<Record<string, unknown>>,
+): Promise<EvalFolder> {
+  if (asked === undefined) {
+    const dir = await mkdtemp(path.join(tmpdir(), 'lockstep-eval-'));
+    return { dir, close: () => rm(dir, { recursive: true, force: true }) };
+  }
+  const dir = path.resolve(asked);
+  const file = path.join(dir, identityFile);
+  await mkdir(dir, { recursive: true });
+  const text = `${JSON.stringify(identity, null, 2)}\n`;
+  const there = await readFile(file, 'utf8').catch(() => null);
+  if (there === null) await writeFile(file, text);
+  else if (there !== text) throw resumeError(dir, differing(there, identity));
+  return { dir, close: async () => {} };
+}
+
+/** Weight files by size and time of change: enough to notice another training at the same place. */
+export async function weightsOf({ all }: Subjects): Promise<Record<string, string[]>> {
+  const entries = all.map(async ({ weights, dir }) => {
+    const names = await weightFiles(dir);
+    const files = names.map(async (name) => {
+      const { size, mtimeMs } = await stat(path.join(dir, name));
+      return `${name} ${size} ${Math.trunc(mtimeMs)}`;
+    });
+    return [weights, await Promise.all(files)] as const;
+  });
+  return Object.fromEntries(await Promise.all(entries));
+}
+
+function differing(text: string, identity: Readonly<Record<string, unknown>>): string[] {
+  let old: Record<string, unknown> = {};
+  try {
+    old = JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    return [identityFile];
+  }
+  const names = [...new Set([...Object.keys(old), ...Object.keys(identity)])];
+  return names.filter((name) => JSON.stringify(old[name]) !== JSON.stringify(identity[name]));
+}
+
+function resumeError(dir: string, fields: string[]): LockstepError {
+  return new LockstepError(
+    'LS_EVAL_RESUME',
+    `expected the same evaluation in ${dir}, got another: ${fields.join(', ')} differs`,
+    { mend: 'Name another folder with --out, or remove this one.', field: 'out' },
+  );
+}

@@ -1,0 +1,140 @@
+// lockstep eval --suite ppl: losses of the same windows in every row, then one summary.
+import { writeFileSync } from 'node:fs';
+import { access, rename } from 'node:fs/promises';
+import path from 'node:path';
+import { runJob } from '../bridge/index.ts';
+import type { Engine } from '../engines/engine.ts';
+import type { EvalFolder } from './eval-folder.ts';
+import { readWindows, tokenLosses } from './eval-losses.ts';
+import type { EvalRow } from './eval-rows.ts';
+
+/** An estimate with the bounds of its 95% interval; null where there is too little text for one. */
+interface Bounds {
+  low: number | null;
+  high: number | null;
+}
+
+export interface PplRow extends EvalRow {
+  byLength: ({ tokens: number; nll: number; perplexity: number } & Bounds)[];
+  /** Tokens [from, to) of every window. */
+  byPosition: ({ from: number; to: number; perplexity: number } & Bounds)[];
+}
+
+export interface PplResult {
+  lengths: number[];
+  /** Lengths by default that the texts are too short for. */
+  skipped: number[];
+  windows: { text: string; tokens: number }[];
+  interval: { level: number; draws: number; block: number };
+  rows: PplRow[];
+  /** Perplexity of row `of` over that of row `to`, on the same tokens. */
+  ratios: ({ of: string; to: string; tokens: number; ratio: number } & Bounds)[];
+}
+
+export interface PplInput {
+  folder: EvalFolder;
+  /** A folder with the contract's tokenizer. */
+  dir: string;
+  texts: string[];
+  skip: number;
+  lengths: number[];
+  /** Lengths were asked for: too short a text is an error. */
+  exact: boolean;
+  windows: number;
+  bins: number;
+  bos: number | null;
+  rows: EvalRow[];
+  threads: number | null;
+  dtype: string;
+  python: string | undefined;
+  signal: AbortSignal;
+  /** Open the engine of a row that is not torch's. */
+  open(row: EvalRow): Promise<Engine>;
+  onProgress(row: string, done: number, total: number): void;
+}
+
+export async function runPpl(input: PplInput): Promise<PplResult> {
+  const { folder, python, signal, rows } = input;
+  const job = async (name: string, description: object, label = name) => {
+    const { event: _, ...result } = await runJob({
+      module: `lockstep.evaluation.${name}`,
+      python,
+      signal,
+      job: { folder: folder.dir, ...description },
+      onEvent: ({ event, done, total }) => {
+        if (event === 'progress') input.onProgress(label, Number(done), Number(total));
+      },
+    });
+    return result;
+  };
+  const { dir, texts, skip, windows, bos, exact } = input;
+  const cut = (await job('windows', {
+    ...{ dir, texts, skip, windows, bos, exact },
+    lengths: input.lengths,
+  })) as unknown as Pick<PplResult, 'lengths' | 'skipped' | 'windows'>;
+  for (const row of rows) {
+    signal.throwIfAborted();
+    if (row.engine !== 'torch') {
+      await engineLosses(input, row, cut.windows.length);
+      continue;
+    }
+    const { threads, dtype } = input;
+    const what = { dir: row.dir, way: row.execution, row: row.name, threads, dtype };
+    await job('torch_losses', what, row.name);
+  }
+  const pairs = comparisons(rows);
+  const summary = (await job('summary', {
+    lengths: cut.lengths,
+    rows: rows.map((row) => row.name),
+    pairs,
+    bins: input.bins,
+  })) as unknown as Pick<PplResult, 'interval' | 'ratios'> & {
+    rows: Record<string, Pick<PplRow, 'byLength' | 'byPosition'>>;
+  };
+  return {
+    ...cut,
+    interval: summary.interval,
+    rows: rows.map((row) => ({ ...row, ...(summary.rows[row.name] as PplRow) })),
+    ratios: summary.ratios,
+  };
+}
+
+/** The first row against every other, and segmented against full of the untrained model. */
+function comparisons(rows: readonly EvalRow[]): [string, string][] {
+  const names = rows.map((row) => row.name);
+  const first = names[0] as string;
+  const pairs: [string, string][] = names.slice(1).map((name) => [first, name]);
+  const rest: [string, string] = ['untrained-segmented', 'untrained-full'];
+  const extra = rest.every((name) => names.includes(name)) && first !== rest[0];
+  return extra ? [...pairs, rest] : pairs;
+}
+
+/** Losses through a serving engine, into the files where `torch_losses` would put them. */
+async function engineLosses(input: PplInput, row: EvalRow, windows: number): Promise<void> {
+  const { folder, signal } = input;
+  const files = Array.from({ length: windows }, (_, n) =>
+    path.join(folder.dir, `${row.name}-${n}.f64`),
+  );
+  const there = await Promise.all(
+    files.map((file) =>
+      access(file).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
+  if (there.every(Boolean)) return;
+  const engine = await input.open(row);
+  try {
+    const sequences = await readWindows(folder.dir);
+    for (const [n, file] of files.entries()) {
+      if (there[n]) continue;
+      input.onProgress(row.name, n, windows);
+      const losses = await tokenLosses(engine, row.dir, sequences[n] ?? [], signal);
+      writeFileSync(`${file}.part`, new Uint8Array(losses.buffer));
+      await rename(`${file}.part`, file);
+    }
+  } finally {
+    await engine.close();
+  }
+}

@@ -1,0 +1,88 @@
+// What `lockstep eval` prints: one table a suite, references beside the checkpoint.
+
+import type { PplResult, PplRow } from './eval-ppl.ts';
+import type { EvalRow } from './eval-rows.ts';
+import { type Paint, paint, type Screen } from './output.ts';
+
+/** How a row is called in a table. */
+export function label({ weights, execution, engine }: EvalRow): string {
+  const way = execution === 'full' ? 'full attention' : `segmented (${engine})`;
+  return `${weights}, ${way}`;
+}
+
+/** Perplexity by length with its interval; below it what training changed. */
+export function pplTable(result: PplResult, screen: Screen): string {
+  const style = paint(screen);
+  const { rows, lengths } = result;
+  const width = Math.max('tokens'.length, ...rows.map((row) => label(row).length)) + 2;
+  const cell = (text: string) => text.padStart(24);
+  const lines = [
+    style.dim(`${'tokens'.padEnd(width)}${lengths.map((n) => cell(`${n}`)).join('')}`),
+    ...rows.map((row) => {
+      const cells = row.byLength.map((at) => cell(bounded(at.perplexity, at)));
+      return `${label(row).padEnd(width)}${cells.join('')}`;
+    }),
+    '',
+    ...positions(result, style, width),
+  ];
+  const ratios = result.ratios.map(({ of, to, tokens, ratio, low, high }) =>
+    style.dim(`  ${of} / ${to} at ${tokens}: ${bounded(ratio, { low, high }, 3)}`),
+  );
+  if (ratios.length > 0) lines.push('ratios of perplexities, on the same tokens', ...ratios);
+  const { level, block } = result.interval;
+  const count = result.windows.length;
+  lines.push(
+    style.dim(
+      `${count} window${count === 1 ? '' : 's'} of text; [${100 * level}% interval], bootstrap over blocks of ${block} tokens`,
+    ),
+  );
+  if (result.skipped.length > 0) {
+    lines.push(
+      style.yellow(`left out, as the text is too short: ${result.skipped.join(', ')} tokens`),
+    );
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+function positions({ rows }: PplResult, style: Paint, width: number): string[] {
+  const shown = evenly(rows[0]?.byPosition ?? [], 8);
+  const cell = (text: string) => text.padStart(10);
+  return [
+    style.dim(
+      `${'perplexity at position'.padEnd(width)}${shown.map(({ from }) => cell(`${from}`)).join('')}`,
+    ),
+    ...rows.map((row) => {
+      const cells = shown.map(({ from }) => cell(at(row, from)));
+      return `${label(row).padEnd(width)}${cells.join('')}`;
+    }),
+    '',
+  ];
+}
+
+function at(row: PplRow, from: number): string {
+  const bin = row.byPosition.find((one) => one.from === from);
+  return bin === undefined ? '' : figure(bin.perplexity);
+}
+
+/** At most `count` of a list, its first and last among them. */
+function evenly<T>(list: readonly T[], count: number): T[] {
+  if (list.length <= count) return [...list];
+  const at = (i: number) => list[Math.round((i * (list.length - 1)) / (count - 1))] as T;
+  return Array.from({ length: count }, (_, i) => at(i));
+}
+
+/** `12.34 [12.01, 12.70]`. */
+export function bounded(
+  value: number,
+  { low, high }: { low: number | null; high: number | null },
+  digits = 2,
+): string {
+  const show = (one: number) => figure(one, digits);
+  return low === null || high === null
+    ? show(value)
+    : `${show(value)} [${show(low)}, ${show(high)}]`;
+}
+
+function figure(value: number, digits = 2): string {
+  return value < 1e6 ? value.toFixed(digits) : value.toExponential(1);
+}
