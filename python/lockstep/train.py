@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from lockstep import job
+from lockstep.training.lock import exclusive
 from lockstep.training.settings import read_job
 
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
     """Train as ``description`` says (`Job` of training/settings.py); returns the result event."""
     checked = read_job(description)
-    from lockstep.training.loop import Training  # torch takes seconds: bad settings fail before
+    with exclusive(checked.out):
+        from lockstep.training.loop import Training  # torch takes seconds: bad settings fail before
 
-    return Training(checked, job.emit, job.cancelled).run()
+        return Training(checked, job.emit, job.cancelled).run()
 
 
 if __name__ == "__main__":

@@ -53,6 +53,17 @@ export interface SavedEvent extends JobEvent {
   seconds: number;
 }
 
+/** `out` was damaged or missing on --resume: an older checkpoint took its place. */
+export interface FallbackEvent extends JobEvent {
+  event: 'fallback';
+  /** The older checkpoint; it is now at `out`. */
+  path: string;
+  step: number;
+  damaged: { path: string; problems: string[] }[];
+  /** Where the damaged `out` is now; null where there was none. */
+  aside: string | null;
+}
+
 export interface TrainResult extends JobEvent {
   event: 'result';
   out: string;
@@ -68,4 +79,4 @@ export interface TrainResult extends JobEvent {
   trained: { steps: number; tokens: number } | null;
 }
 
-export type TrainEvent = StartEvent | StepEvent | ScoreEvent | SavedEvent;
+export type TrainEvent = StartEvent | StepEvent | ScoreEvent | SavedEvent | FallbackEvent;

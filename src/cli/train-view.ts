@@ -129,6 +129,14 @@ function sentence(event: Exclude<TrainEvent, StepEvent>): string {
       return `held-out text ${event.when} training: ${perplexity(event.loss)} (${short(event.targets)} tokens)`;
     case 'saved':
       return `saved ${event.path} after step ${event.step}`;
+    case 'fallback': {
+      const what = event.damaged.map((one) => `${one.path}: ${one.problems.join(', ')}`).join('; ');
+      const aside = event.aside === null ? '' : `; what was there is now ${event.aside}`;
+      return (
+        `the newest checkpoint is ${what === '' ? 'missing' : `damaged (${what})`}. ` +
+        `Going on from the last good one, after step ${event.step} (${event.path})${aside}`
+      );
+    }
   }
 }
 

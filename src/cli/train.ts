@@ -22,6 +22,8 @@ interface TrainOptions {
   minutes?: number;
   steps?: number;
   seed?: number;
+  saveEvery?: number;
+  keep?: number;
   resume?: true;
   overwrite?: true;
   plot?: string;
@@ -43,6 +45,8 @@ export function trainCommand(): Command {
     )
     .option('--minutes <x>', 'train this long', duration)
     .option('--seed <n>', 'which sequences are drawn, and in which order', seed)
+    .option('--save-every <n>', 'write a checkpoint every n steps', count)
+    .option('--keep <n>', 'how many checkpoints stay: the newest, and older ones beside it', count)
     .option('--resume', 'go on from the checkpoint where a training stopped')
     .option('--overwrite', 'start anew where the checkpoint exists')
     .option('--plot <file>', 'keep a loss plot up to date: .svg or .png')
@@ -120,9 +124,15 @@ function settings(config: Config, options: TrainOptions): Record<string, unknown
       : options.minutes !== undefined
         ? { steps: null, minutes: options.minutes }
         : { steps: given.steps ?? null, minutes: given.minutes ?? null };
+  // --save-every replaces the config's rule; without any rule, every 10 minutes.
+  const saveEvery = options.saveEvery ?? given.saveEvery ?? null;
+  const saveMinutes = options.saveEvery === undefined ? given.saveMinutes : undefined;
   return {
     ...given,
     ...budget,
+    saveEvery,
+    saveMinutes: saveMinutes ?? (saveEvery === null ? 10 : null),
+    keep: options.keep ?? given.keep ?? null,
     heldOut: given.heldOut ?? null,
     seed: options.seed ?? given.seed,
   };

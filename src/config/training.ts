@@ -39,12 +39,20 @@ export const trainingSchema = z
     steps: z.int().min(1).optional(),
     /** Budget in minutes of training (loading, scoring and saving not counted). */
     minutes: z.number().positive().optional(),
-    /** Minutes between checkpoints; one is always written at the end. */
-    saveMinutes: z.number().positive().default(10),
+    /** Minutes between checkpoints, 10 unless `saveEvery` is given; one is written at the end. */
+    saveMinutes: z.number().positive().optional(),
+    /** Steps between checkpoints. */
+    saveEvery: z.int().min(1).optional(),
+    /** How many checkpoints there are, the newest (`out`) among them; on --resume as before. */
+    keep: z.int().min(1).optional(),
   })
   .refine((value) => (value.steps === undefined) !== (value.minutes === undefined), {
     message: 'expected exactly one of `steps` and `minutes`',
     path: ['steps'],
+  })
+  .refine((value) => value.saveEvery === undefined || value.saveMinutes === undefined, {
+    message: 'expected at most one of `saveEvery` and `saveMinutes`',
+    path: ['saveEvery'],
   });
 
 /** Settings of a training with every default filled in, and the texts that the config's `data` names. */

@@ -18,55 +18,106 @@ RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 
 
-def replace_directory(target: Path, fill: Callable[[Path], None]) -> None:
+def beside(target: Path, kind: str) -> Path:
+    """The hidden directory next to ``target`` that a save uses.
+
+    kind: ``new`` (being written; after the swap the one that was replaced), ``old`` (the replaced
+    one where names cannot be swapped in one step), ``gone`` (being removed).
+    """
+    return target.parent / f".{target.name}.{kind}"
+
+
+def discard(directory: Path) -> None:
+    """Remove a directory whose name means nothing to anybody; what resists stays."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def replace_directory(
+    target: Path, fill: Callable[[Path], None], retire: Callable[[Path], None] = discard
+) -> None:
     """Make ``target`` the directory that ``fill(new)`` writes.
 
     ``new`` is a fresh directory beside ``target``. Everything in it is synced to disk before it
-    takes the name; until then ``target`` stays as it was, also when ``fill`` fails. Raises
-    LS_TRAIN_DISK when the disk is full and leaves nothing behind.
+    takes the name; until then ``target`` stays as it was, also when ``fill`` fails.
+    ``retire(old)`` gets the directory that had the name before. Raises LS_TRAIN_DISK when the disk
+    is full and LS_TRAIN_WRITE when it cannot be written for another reason; nothing is left behind.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new = target.parent / f".{target.name}.new"
-    shutil.rmtree(new, ignore_errors=True)
+    new = beside(target, "new")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        discard(new)
         new.mkdir()
         fill(new)
         for path in sorted(new.rglob("*"), reverse=True):
-            _sync(path)
-        _sync(new)
+            sync(path)
+        sync(new)
         old = _swap(new, target)
-        _sync(target.parent)
     except Exception as error:
-        shutil.rmtree(new, ignore_errors=True)
-        if is_full(error):
-            raise LockstepError(
-                "LS_TRAIN_DISK",
-                f"expected room for a checkpoint beside {target}, got: {error}",
-                "Free disk space, then go on with `lockstep train --resume`"
-                + (f"; {target} holds the last good checkpoint." if target.exists() else "."),
-            ) from error
+        discard(new)
+        refuse(error, target)
         raise
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
+    # From here on ``old`` is the previous checkpoint: an error must not remove it.
+    try:
+        sync(target.parent)
+        if old is not None:
+            retire(old)
+    except OSError as error:
+        refuse(error, target)
+        raise
 
 
-def recover(target: Path) -> None:
-    """Give ``target`` its name back where a crash came between the two renames of a swap."""
-    old = target.parent / f".{target.name}.old"
-    if old.is_dir():
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(old, target)
-    shutil.rmtree(target.parent / f".{target.name}.new", ignore_errors=True)
+def check_writable(target: Path) -> None:
+    """Raise LS_TRAIN_WRITE or LS_TRAIN_DISK now where a save would later, after hours of work."""
+    probe = beside(target, "new")
+    try:
+        probe.mkdir(parents=True, exist_ok=True)
+        (probe / "probe").write_bytes(b"\0")
+    except OSError as error:
+        refuse(error, target)
+        raise
+    finally:
+        discard(probe)
+
+
+def refuse(error: BaseException, target: Path) -> None:
+    """Raise an ``error`` of the system while writing as a user should read it; return at others."""
+    number = _errno(error)
+    if number is None:
+        return
+    kept = f"; {target} holds the last good checkpoint." if target.exists() else "."
+    if number in FULL:
+        raise LockstepError(
+            "LS_TRAIN_DISK",
+            f"expected room for a checkpoint beside {target}, got: {error}",
+            f"Free disk space, then go on with `lockstep train --resume`{kept}",
+        ) from error
+    raise LockstepError(
+        "LS_TRAIN_WRITE",
+        f"expected to write a checkpoint beside {target}, got: {error}",
+        f"Make {target.parent} a directory that you may write and whose disk works, then start "
+        f"again or go on with `lockstep train --resume`{kept}",
+    ) from error
 
 
 def is_full(error: BaseException) -> bool:
     """True where ``error`` says that the disk, the quota or the allowed file size is exhausted."""
+    return _errno(error) in FULL
+
+
+def sync(path: Path) -> None:
+    """Wait until the file or directory is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _errno(error: BaseException) -> int | None:
     if isinstance(error, OSError):
-        return error.errno in FULL
+        return error.errno or errno.EIO
     found = re.search(r"\(os error (\d+)\)", str(error))  # safetensors' errors carry no errno
-    return found is not None and int(found.group(1)) in FULL
+    return int(found.group(1)) if found else None
 
 
 def _swap(new: Path, target: Path) -> Path | None:
@@ -76,8 +127,8 @@ def _swap(new: Path, target: Path) -> Path | None:
         return None
     if _exchange(new, target):
         return new
-    old = target.parent / f".{target.name}.old"
-    shutil.rmtree(old, ignore_errors=True)
+    old = beside(target, "old")
+    discard(old)
     os.rename(target, old)
     os.rename(new, target)
     return old
@@ -92,11 +143,3 @@ def _exchange(a: Path, b: Path) -> bool:
     except AttributeError:
         return False
     return bool(rename(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), RENAME_EXCHANGE) == 0)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

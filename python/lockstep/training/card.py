@@ -65,7 +65,7 @@ def _data(job: Job, progress: Progress, documents: int) -> str:
     return (
         "## Training\n\n"
         f"{progress.step} steps, {progress.tokens:,} tokens of {_count(documents, 'document')} "
-        f"({', '.join(f'`{p}`' for p in s.data)}), {progress.seconds / 60:.1f} minutes"
+        f"({', '.join(f'`{p}`' for p in s.data)})"
         + (f", after {earlier} earlier steps under the same contract" if earlier else "")
         + f". AdamW, learning rate {s.learningRate:g} (warm-up {s.warmup:.0%}, cosine to "
         f"{s.finalRate:.0%}), weight decay {s.weightDecay:g}, clipping at {s.clip:g}; sequences of "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,10 @@ import torch
 from torch import nn
 
 from lockstep.errors import LockstepError
-from lockstep.training import card, progress
+from lockstep.training import card, carried, history, manifest, progress
 from lockstep.training.atomic import replace_directory
 from lockstep.training.progress import Progress
 from lockstep.training.settings import Job
-
-# Of the base model: what belongs to its tokenizer and to how it is prompted and licensed.
-CARRIED = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "LICENSE",
-    "LICENSE.txt",
-    "NOTICE",
-)
 
 
 def save(
@@ -44,12 +26,16 @@ def save(
     state: Progress,
     documents: int,
     identity: dict[str, Any],
+    files: dict[str, bytes],
+    first: bool,
 ) -> None:
     """Replace ``job.out`` by a checkpoint of ``module``.
 
-    contract: content of `lockstep.json` (None: full-attention control). Raises LS_TRAIN_DISK when
-    the disk is full and LS_TRAIN_NAN when a trained weight is not finite; ``job.out`` then stays
-    what it was.
+    contract: content of `lockstep.json` (None: full-attention control). files: what is taken over
+    from the base model (`carried.read`). first: no checkpoint of this training stands at
+    ``job.out`` yet, so what stands there is not kept. Raises LS_TRAIN_DISK and LS_TRAIN_WRITE when
+    it cannot be written and LS_TRAIN_NAN when a trained weight is not finite; ``job.out`` then
+    stays what it was.
     """
     for name, parameter in parameters.items():
         if not bool(torch.isfinite(parameter.detach()).all()):
@@ -62,16 +48,23 @@ def save(
     def fill(directory: Path) -> None:
         module.save_pretrained(directory)  # type: ignore[operator]
         _readable(directory)
-        for name in CARRIED:
-            if (job.model / name).is_file():
-                shutil.copyfile(job.model / name, directory / name)
+        for name, content in files.items():
+            if contract is not None or name != carried.POLICY:
+                (directory / name).write_bytes(content)
         if contract is not None:
-            _seal(directory, {**contract, "trained": state.trained()}, job.model / "policy.js")
+            _seal(directory, {**contract, "trained": state.trained()})
         text = card.card(job, contract, state, documents)
         (directory / "README.md").write_text(text, encoding="utf-8")
         progress.write(directory, state, job.training.as_dict(), optimizer, parameters, identity)
+        manifest.write(directory)
 
-    replace_directory(job.out, fill)
+    def retire(old: Path) -> None:
+        if first:
+            history.forget(old, job.out)
+        else:
+            history.retire(old, job.out, job.training.keep or 1)
+
+    replace_directory(job.out, fill, retire)
 
 
 def _readable(directory: Path) -> None:
@@ -82,9 +75,8 @@ def _readable(directory: Path) -> None:
         path.chmod(0o666 & ~mask)
 
 
-def _seal(directory: Path, contract: dict[str, Any], policy: Path) -> None:
+def _seal(directory: Path, contract: dict[str, Any]) -> None:
     """Add the contract, and make runtimes that do not know it refuse the model."""
-    shutil.copyfile(policy, directory / "policy.js")
     (directory / "lockstep.json").write_text(formatted(contract) + "\n", encoding="utf-8")
     path = directory / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -111,24 +103,3 @@ def formatted(value: Any, indent: str = "") -> str:
 
 def _holds_object(value: Any) -> bool:
     return any(isinstance(v, dict) or (isinstance(v, list) and _holds_object(v)) for v in value)
-
-
-def refuse_to_replace(out: Path, overwrite: bool) -> None:
-    """Raise LS_TRAIN_OUT where ``out`` holds something that a new training must not replace."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    ours = (out / progress.STATE).is_file() or (out / "lockstep.json").is_file()
-    if not ours:
-        raise LockstepError(
-            "LS_TRAIN_OUT",
-            f"expected {out} to be absent, empty or a checkpoint of Lockstep, got other files",
-            "Choose another `out`.",
-            "out",
-        )
-    if not overwrite:
-        raise LockstepError(
-            "LS_TRAIN_OUT",
-            f"expected no checkpoint at {out}, got one",
-            "Go on with --resume, replace it with --overwrite, or choose another `out`.",
-            "out",
-        )

@@ -16,6 +16,11 @@ from lockstep.errors import LockstepError
 from lockstep.training.data import Cursor
 
 STATE, OPTIMIZER = "training/state.json", "training/optimizer.safetensors"
+# What a clock decided stands apart: every other file of a training with a budget in steps is, bit
+# by bit, a function of its inputs, however often it was interrupted.
+CLOCK = "training/clock.json"
+SECONDS = 2  # the column of the curve that a clock decided
+VERSION = 2
 RNG = "rng.torch"
 
 
@@ -55,8 +60,11 @@ def write(
     identity: what must be the same on resumption (base model, mode, contract digest).
     """
     (directory / "training").mkdir()
-    state = {"version": 1, **identity, "settings": settings, "progress": asdict(progress)}
-    (directory / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
+    steps = asdict(progress)
+    clock = {"seconds": steps.pop("seconds"), "curve": [row.pop(SECONDS) for row in steps["curve"]]}
+    state = {"version": VERSION, **identity, "settings": settings, "progress": steps}
+    for name, value in ((STATE, state), (CLOCK, clock)):
+        (directory / name).write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
     tensors = {RNG: torch.get_rng_state()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -75,16 +83,22 @@ def read_state(directory: Path) -> dict[str, Any]:
             f"expected a checkpoint of a training at {directory}, got no readable {STATE}",
             "Start without --resume.",
         ) from error
-    if state.get("version") != 1:
+    if state.get("version") != VERSION:
         raise LockstepError(
-            "LS_TRAIN_RESUME", f"expected version 1 of {path}, got {state.get('version')}"
+            "LS_TRAIN_RESUME",
+            f"expected version {VERSION} of {path}, got {state.get('version')}",
+            "It was written by another version of Lockstep: start anew with --overwrite.",
         )
     return state
 
 
-def read_progress(state: dict[str, Any]) -> Progress:
-    raw = state["progress"]
-    return Progress(**{**raw, "cursor": Cursor(**raw["cursor"])})
+def read_progress(directory: Path) -> Progress:
+    """The progress that `write` wrote below ``directory``, seconds included."""
+    raw = read_state(directory)["progress"]
+    clock = json.loads((directory / CLOCK).read_text(encoding="utf-8"))
+    for row, seconds in zip(raw["curve"], clock["curve"], strict=True):
+        row.insert(SECONDS, seconds)
+    return Progress(**{**raw, "seconds": clock["seconds"], "cursor": Cursor(**raw["cursor"])})
 
 
 def read_optimizer(

@@ -46,8 +46,8 @@ def resumable(job: Job, contract: Mapping[str, Any]) -> Progress:
             fields = contract_differences(old, contract)
             raise LockstepError(
                 "LS_TRAIN_CONTRACT",
-                f"expected the contract of {job.out} (digest {old['digest'][:16]}…), got another: "
-                f"{'; '.join(fields) or 'digest'} differs",
+                f"expected the contract of {job.out} (digest {old['digest']}), got another "
+                f"({contract['digest']}): {'; '.join(fields) or 'digest'} differs",
                 "A model is trained under one contract: undo the change, or start a new training "
                 "with another `out`.",
             )
@@ -60,7 +60,7 @@ def resumable(job: Job, contract: Mapping[str, Any]) -> Progress:
             f"expected the settings of the interrupted training, got {'; '.join(changed)}",
             "Only the budget, saving and scoring may change on --resume.",
         )
-    return progress.read_progress(state)
+    return progress.read_progress(job.out)
 
 
 def contract_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

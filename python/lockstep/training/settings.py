@@ -34,7 +34,9 @@ class Settings:
     seed: int
     steps: int | None
     minutes: float | None
-    saveMinutes: float
+    saveMinutes: float | None
+    saveEvery: int | None
+    keep: int | None
 
     def as_dict(self) -> dict[str, Any]:
         out = asdict(self)
@@ -42,7 +44,8 @@ class Settings:
 
 
 # Fields that may differ between a checkpoint and its resumption: how long, and how often to save.
-FREE = frozenset({"steps", "minutes", "saveMinutes", "heldOut", "heldOutTokens"})
+SAVING = frozenset({"saveMinutes", "saveEvery", "keep"})
+FREE = SAVING | {"steps", "minutes", "heldOut", "heldOutTokens"}
 
 
 @dataclass(frozen=True)
