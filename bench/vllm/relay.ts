@@ -6,7 +6,7 @@
 // is this process. A round asks the same prompts with the same seeds once directly and once through the
 // relay, in turns first. The prompts of two askings differ in their first token alone, so that neither
 // finds the other's prefix in the cache.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -174,8 +174,18 @@ try {
   }
   if (values.json !== undefined) {
     mkdirSync(path.dirname(values.json), { recursive: true });
-    const machine = { cpus: cpus().length, cpu: cpus()[0]?.model, node: process.version };
-    const made = { machine, promptTokens, tokens, flags, rows };
+    const commit = spawnSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' });
+    const made = {
+      command: `tsx bench/vllm/relay.ts CHECKPOINT --rounds ${rounds} --streams ${values.streams} -- ${flags.join(' ')}`,
+      date: new Date().toISOString().slice(0, 10),
+      machine: `${cpus()[0]?.model.trim()}, ${cpus().length} cores`,
+      node: process.version,
+      commit: commit.stdout.trim(),
+      rounds,
+      promptTokens,
+      tokens,
+      rows,
+    };
     writeFileSync(values.json, `${JSON.stringify(made, null, 2)}\n`);
   }
   await Promise.all(Object.values(pools).map((pool) => pool.close()));
