@@ -1,0 +1,38 @@
+"""What an unfinished measurement has so far, in a file beside its result."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Partial:
+    """The state of one measurement; another one's (other model, data, settings) is not taken."""
+
+    def __init__(self, out: Path, identity: dict[str, Any]):
+        self.path = out.with_name(f".{out.name}.partial")
+        # Through JSON, so that what is compared looks as what was read.
+        self.identity = json.loads(json.dumps(identity))
+
+    def read(self) -> Any | None:
+        """The state to go on from, or None. A file that cannot be read is as good as none."""
+        try:
+            held = json.loads(self.path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return held["state"] if held.get("identity") == self.identity else None
+
+    def write(self, state: Any) -> None:
+        """Replace the state in one rename."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_name(f"{self.path.name}.new")
+        with new.open("w", encoding="utf-8") as file:
+            json.dump({"identity": self.identity, "state": state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, self.path)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)

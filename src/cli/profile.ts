@@ -1,0 +1,157 @@
+// lockstep profile: which KV heads should look back, and in which layers; a file for the config.
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { type JobEvent, runJob } from '../bridge/index.ts';
+import { readModel } from '../contract/model.ts';
+import { LockstepError } from '../errors.ts';
+import { asLockstepError, cancellation, paint, progress } from './output.ts';
+import { headsSvg } from './plot-heads.ts';
+import { checkOut, type HeadsFile, headsText, methods, writeWhole } from './profile-file.ts';
+import { checkEffect, type Measure, measureTask, type ProfileOptions } from './profile-task.ts';
+
+export function profileCommand(): Command {
+  return new Command('profile')
+    .description('choose the heads that retrieve, and their layers, and write them for the config')
+    .argument('<model>', 'folder of the Hugging Face checkpoint')
+    .addOption(
+      new Option('--method <name>', 'gates and mass measure; first and even are rules')
+        .choices(methods)
+        .default('gates'),
+    )
+    .requiredOption('--heads <n>', 'how many KV heads become long, all layers together', positive)
+    .requiredOption('--layers <n>', 'in how many layers', positive)
+    .option('--data <patterns...>', 'texts: files and globs (default: data.train of the config)')
+    .option('--config <file>', 'the config that says how to segment (its own heads do not matter)')
+    .option('--segment <n>', 'without a config: S, a cut every n tokens', positive, 512)
+    .option('--carry <n>', 'without a config: M', natural, 128)
+    .option('--sinks <n>', 'without a config: A', natural, 4)
+    .option('--retrieval <n>', 'R, rows that a long head retrieves', positive, 512)
+    .addOption(
+      new Option('--recipe <name>', 'without a config: how they are chosen')
+        .choices(['anchors', 'topk'])
+        .default('anchors'),
+    )
+    .option('--length <n>', 'tokens of a sequence (default: four segments)', positive)
+    .option('--sequences <n>', 'mass: how many are looked at', positive, 16)
+    .option('--steps <n>', 'gates: optimizer steps, one sequence each', positive, 100)
+    .option('--penalty <x>', 'gates: weight of the mean gate in the loss', weight, 0.05)
+    .option('--seed <n>', 'which sequences are drawn', natural, 0)
+    .option('--out <file>', 'file to write', 'heads.json')
+    .option('--plot <file>', 'picture of it, .svg (default: beside --out)')
+    .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
+    .option('--threads <n>', 'threads of the computation', positive)
+    .option('--python <path>', 'interpreter to use')
+    .option('--json', 'print the file as one JSON object')
+    .action(runProfile);
+}
+
+async function runProfile(model: string, options: ProfileOptions, command: Command): Promise<void> {
+  const given = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
+  checkEffect(options, given);
+  const out = path.resolve(options.out);
+  const plot = plotFile(options);
+  const modelDir = path.resolve(model);
+  const { config } = await readModel(modelDir);
+  await checkOut(out);
+  const cancel = cancellation();
+  const bar = watch(options);
+  let measure: Measure | undefined;
+  try {
+    if (options.method === 'gates' || options.method === 'mass') {
+      const context = Number(config['max_position_embeddings'] ?? Number.POSITIVE_INFINITY);
+      measure = await measureTask(modelDir, context, options, given('retrieval'));
+    }
+    const { event: _, ...result } = await runJob({
+      module: 'lockstep.profile',
+      python: options.python,
+      signal: cancel.signal,
+      job: {
+        model: modelDir,
+        method: options.method,
+        heads: options.heads,
+        layers: options.layers,
+        measure: measure?.task ?? null,
+      },
+      onEvent: bar.event,
+    });
+    const file = { kind: 'lockstep heads', ...result } as unknown as HeadsFile;
+    await writeWhole(out, headsText(file));
+    await writeWhole(plot, headsSvg(file));
+    bar.stop();
+    process.stdout.write(
+      options.json
+        ? `${JSON.stringify({ out, plot, ...file })}\n`
+        : report(file, options.out, plot),
+    );
+  } catch (error) {
+    if ((error as LockstepError).code !== 'LS_JOB_CANCELLED') throw asLockstepError(error);
+    throw new LockstepError('LS_CANCELLED', 'cancelled; the same command goes on where it was.');
+  } finally {
+    bar.stop();
+    cancel.stop();
+    if (measure !== undefined) await rm(measure.staged, { recursive: true, force: true });
+  }
+}
+
+function plotFile(options: ProfileOptions): string {
+  const file = options.plot ?? `${options.out.replace(/\.json$/i, '')}.svg`;
+  if (path.extname(file).toLowerCase() === '.svg') return path.resolve(file);
+  throw new LockstepError('LS_PROFILE_PLOT', `expected --plot to name an .svg, got ${file}`);
+}
+
+/** A bar, or one JSON object for each event. */
+function watch(options: ProfileOptions): { event: (event: JobEvent) => void; stop: () => void } {
+  if (options.json) {
+    return { event: (e) => process.stdout.write(`${JSON.stringify(e)}\n`), stop: () => {} };
+  }
+  const total = options.method === 'gates' ? options.steps : options.sequences;
+  const bar = progress({ label: 'profile', total });
+  return {
+    event: ({ stage, done, error, gate }) => {
+      const note =
+        error === undefined
+          ? String(stage)
+          : `error ${Number(error).toFixed(4)}, mean gate ${Number(gate).toFixed(3)}`;
+      bar.update(Number(done), note);
+    },
+    stop: () => bar.stop(),
+  };
+}
+
+function report(file: HeadsFile, out: string, plot: string): string {
+  const { bold, dim } = paint(process.stdout);
+  const lines = file.retrieval.layers.map((layer) => {
+    const heads = file.heads.long[layer] ?? [];
+    const scores = file.scores?.[layer];
+    const shown = heads.map((head) =>
+      scores === undefined ? `${head}` : `${head} ${dim((scores[head] ?? 0).toFixed(3))}`,
+    );
+    return `  layer ${String(layer).padStart(3)}  heads ${shown.join('  ')}`;
+  });
+  const name = path.basename(out, '.json').replace(/\W/g, '_');
+  return `${bold(out)}  method ${file.method}, picture ${path.relative(process.cwd(), plot)}
+${lines.join('\n')}
+in lockstep.config.ts:
+  import ${name} from './${path.basename(out)}' with { type: 'json' };
+  heads: ${name}.heads, retrieval: { size: …, ...${name}.retrieval },
+`;
+}
+
+function natural(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== '' && Number.isInteger(value) && value >= 0 && value < 2 ** 31) return value;
+  throw new InvalidArgumentError('Expected a whole number.');
+}
+
+function positive(text: string): number {
+  const value = natural(text);
+  if (value >= 1) return value;
+  throw new InvalidArgumentError('Expected a whole number of at least 1.');
+}
+
+function weight(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== '' && Number.isFinite(value) && value >= 0) return value;
+  throw new InvalidArgumentError('Expected a number of at least 0.');
+}
