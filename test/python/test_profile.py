@@ -18,21 +18,16 @@ from oracle.model import Oracle
 from oracle.model import Spec as OracleSpec
 from tiny import text, tiny
 
-LOCAL = {
-    "max": 9,
-    "carry": 4,
-    "sinks": 2,
-    "retrieval_size": 5,
-    "retrieval_layers": (),
-    "long_heads": ((), (), ()),
-}
-CUTS = [9, 16, 23]
-IDS = text(30, seed=3)
+SIZES = {"max": 6, "carry": 3, "sinks": 2, "retrieval_size": 4, "retrieval_layers": ()}
+CUTS = [6, 11, 17]
+LENGTH = 22
+IDS = text(LENGTH, seed=3)
 
 
-def model_of(architecture: str, recipe: str = "topk", seed: int = 0) -> Model:
-    module = tiny(architecture, seed=seed, group=3, head_dim=4, hidden=24)
-    return Model(module, Spec(**LOCAL, recipe=recipe))  # type: ignore[arg-type]
+def model_of(architecture: str, recipe: str = "topk", *, seed: int = 0, layers: int = 3) -> Model:
+    module = tiny(architecture, seed=seed, layers=layers, group=3, head_dim=4, hidden=24)
+    spec = Spec(**SIZES, recipe=recipe, long_heads=((),) * layers)  # type: ignore[arg-type]
+    return Model(module, spec)
 
 
 def oracle_spec(model: Model) -> OracleSpec:
@@ -46,12 +41,14 @@ def theta_of(model: Model, seed: int = 0) -> torch.Tensor:
     return torch.randn(like.shape, generator=generator, dtype=like.dtype)
 
 
-@pytest.mark.parametrize("truncation", [0, 1, 3])
-@pytest.mark.parametrize(("architecture", "recipe"), [("llama", "topk"), ("qwen3", "anchors")])
+@pytest.mark.parametrize(
+    ("architecture", "recipe", "truncation"),
+    [("llama", "topk", 0), ("qwen3", "anchors", 1), ("llama", "topk", 2)],
+)
 def test_gradient_of_the_gates_is_that_of_the_definition(
     architecture: str, recipe: str, truncation: int
 ) -> None:
-    model = model_of(architecture, recipe)
+    model = model_of(architecture, recipe, layers=4)
     weights = {name: w.detach() for name, w in model.module.named_parameters()}
     theta = theta_of(model).requires_grad_()
     generator = torch.Generator().manual_seed(9)
@@ -70,10 +67,11 @@ def test_gradient_of_the_gates_is_that_of_the_definition(
 
 
 def test_truncation_changes_the_gradient() -> None:
-    model = model_of("llama")
+    """Layer by layer: a gate reaches a later segment through the carry of the layers above it."""
+    model = model_of("llama", layers=4)
     teacher_TE = full.hidden(model, IDS)
     found = []
-    for truncation in (0, 1, 3):
+    for truncation in (0, 1, 2):
         theta = theta_of(model).requires_grad_()
         gated = gates.GatedModel(model, theta)
         gates.backward(gated, theta, [(IDS, CUTS)], [teacher_TE], truncation)
@@ -106,12 +104,12 @@ def test_training_finds_the_head_that_must_be_long() -> None:
     model = model_of("llama", seed=1)
     teacher = Model(
         model.module,
-        dataclasses.replace(model.spec, long_heads=((), (), (1,)), retrieval_layers=(2,), carry=4),
+        dataclasses.replace(model.spec, long_heads=((), (), (1,)), retrieval_layers=(2,)),
     )
     theta = gates.start(model)
     gated = gates.GatedModel(model, theta)
     optimizer = torch.optim.Adam([theta], lr=0.3)
-    docs = [(text(30, seed=seed), CUTS) for seed in range(2)]
+    docs = [(text(LENGTH, seed=seed), CUTS) for seed in range(2)]
     aims = [teacher.hidden(ids, cuts) for ids, cuts in docs]
     for _ in range(25):
         optimizer.zero_grad()
@@ -124,7 +122,7 @@ def test_training_finds_the_head_that_must_be_long() -> None:
 
 
 def test_resumed_training_ends_with_the_same_gates() -> None:
-    docs = [(text(30, seed=seed), CUTS) for seed in range(4)]
+    docs = [(text(LENGTH, seed=seed), CUTS) for seed in range(4)]
     whole = gates.GateTraining(model_of("llama"), len(docs), 0.05, 1)
     for ids, cuts in docs:
         whole.step(ids, cuts)
@@ -146,7 +144,7 @@ def test_the_penalty_closes_gates() -> None:
     for penalty in (0.0, 5.0):
         training = gates.GateTraining(model_of("llama"), 6, penalty, 1)
         for seed in range(6):
-            training.step(text(30, seed=seed), CUTS)
+            training.step(text(LENGTH, seed=seed), CUTS)
         means.append(sum(map(sum, training.scores())))
     assert means[1] < means[0] - 0.1
 
@@ -156,7 +154,7 @@ def test_mass_is_that_of_full_attention(architecture: str, monkeypatch) -> None:
     model = model_of(architecture)
     weights = {name: w.detach() for name, w in model.module.named_parameters()}
     want, queries = oracle.mass(Oracle(weights, model.config, oracle_spec(model)), IDS, CUTS)
-    monkeypatch.setattr(mass, "ELEMENTS", 6 * 30 * 7)  # several blocks of queries
+    monkeypatch.setattr(mass, "ELEMENTS", 6 * LENGTH * 7)  # several blocks of queries
     got, count = mass.measure(model, IDS, CUTS)
     assert count == queries == len(IDS) - CUTS[0]
     torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=0, atol=1e-12)

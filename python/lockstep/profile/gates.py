@@ -138,7 +138,7 @@ class GateTraining:
         teacher_TE = full.hidden(self.model, ids)
         error = backward(self.gated, self.theta_LH, [(ids, cuts)], [teacher_TE], self.truncation)
         mean = self.theta_LH.sigmoid().mean()
-        (self.penalty * mean).backward()  # type: ignore[no-untyped-call]
+        (self.penalty * mean).backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.curve.append([error, float(mean.detach())])

@@ -1,0 +1,219 @@
+// `lockstep profile` as a user runs it: real processes, a tiny model, real text.
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { findPython } from '../src/bridge/index.ts';
+import { headsSvg } from '../src/cli/plot-heads.ts';
+import { type HeadsFile, headsText } from '../src/cli/profile-file.ts';
+import { loadConfig } from '../src/config/index.ts';
+import { makeContract } from '../src/contract/index.ts';
+import { packageRoot } from '../src/paths.ts';
+import { temporaryFolder } from './tiny-checkpoint.ts';
+
+const run = promisify(execFile);
+const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
+const env = { ...process.env, OMP_NUM_THREADS: '1', NO_COLOR: '1' };
+let home: string;
+
+/** The config of a user: its heads come from the file that profile writes. */
+const config = (heads: string): string => `
+import { defineConfig, sentences } from 'lockstep';
+import chosen from './${heads}' with { type: 'json' };
+export default defineConfig({
+  model: 'model', out: 'out', policy: sentences(), segment: { min: 8, max: 32 },
+  carry: { size: 8 }, retrieval: { size: 8, ...chosen.retrieval }, heads: chosen.heads,
+  data: { train: ['texts/*.txt'] }, training: { steps: 2 },
+});
+`;
+const counts = ['--heads', '3', '--layers', '2'];
+const sizes = ['--segment', '24', '--carry', '8', '--sinks', '2', '--length', '96'];
+const measure = [...counts, '--data', 'texts/*.txt'];
+
+beforeAll(async () => {
+  home = temporaryFolder('profile');
+  const python = await findPython();
+  execFileSync(python.executable, [
+    path.join(packageRoot, 'test/python/make_tiny.py'),
+    path.join(home, 'model'),
+  ]);
+  mkdirSync(path.join(home, 'texts'));
+  copyFileSync(path.join(packageRoot, 'LICENSE'), path.join(home, 'texts', 'license.txt'));
+});
+afterAll(() => rmSync(home, { recursive: true, force: true }));
+
+/** Run `lockstep profile model …args` in the home folder. */
+async function profile(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  try {
+    const { stdout } = await run(process.execPath, [cli, 'profile', 'model', ...args], {
+      cwd: home,
+      env,
+    });
+    return { code: 0, out: stdout, err: '' };
+  } catch (error) {
+    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
+    return { code, out: stdout, err: stderr };
+  }
+}
+
+const read = (name: string): HeadsFile =>
+  JSON.parse(readFileSync(path.join(home, name), 'utf8')) as HeadsFile;
+const sha256 = (data: string | Buffer): string => createHash('sha256').update(data).digest('hex');
+
+describe('lockstep profile', () => {
+  test('a rule writes a file that a config imports and a contract takes', async () => {
+    const { code, out } = await profile(...counts, '--method', 'even', '--out', 'even.json');
+    expect(code).toBe(0);
+    expect(out).toContain("import even from './even.json' with { type: 'json' };");
+    const file = read('even.json');
+    expect(file).toMatchObject({
+      kind: 'lockstep heads',
+      method: 'even',
+      heads: { long: [[], [0, 1], [0], []] },
+      retrieval: { layers: [1, 2] },
+      scores: null,
+    });
+    const weights = readFileSync(path.join(home, 'model', 'model.safetensors'));
+    expect(file.model).toEqual({
+      name: 'model',
+      sha256: sha256(`${sha256(weights)}  model.safetensors\n`),
+    });
+    const written = path.join(home, 'lockstep.config.ts');
+    writeFileSync(written, config('even.json'));
+    const loaded = await loadConfig(written);
+    expect(loaded.heads).toEqual(file.heads);
+    expect(loaded.retrieval).toEqual({ size: 8, recipe: 'anchors', layers: [1, 2] });
+    const { contract } = await makeContract({ config: loaded, modelDir: loaded.model });
+    expect(contract.heads.long).toEqual(file.heads.long);
+    expect(contract.retrieval.layers).toEqual([1, 2]);
+  });
+
+  test('gates: stopped by Ctrl-C, the same command goes on to the same file', async () => {
+    const args = [...measure, ...sizes, '--retrieval', '16', '--steps', '5'];
+    const whole = await profile(...args, '--out', 'whole.json');
+    expect(whole.code).toBe(0);
+    const stopped = await stopAfter(2, [...args, '--out', 'parts.json']);
+    expect(stopped).toBe(130);
+    expect(existsSync(path.join(home, 'parts.json'))).toBe(false);
+    expect(readdirSync(home)).toContain('.parts.json.partial');
+    const { code, out } = await profile(...args, '--out', 'parts.json', '--json');
+    expect(code).toBe(0);
+    const lines = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { done?: number });
+    expect(Math.max(...lines.map((event) => event.done ?? 0))).toBe(5);
+    expect(lines.find((event) => event.done)?.done).toBeGreaterThanOrEqual(2);
+    expect(readFileSync(path.join(home, 'parts.json'), 'utf8')).toBe(
+      readFileSync(path.join(home, 'whole.json'), 'utf8'),
+    );
+    expect(readdirSync(home).filter((name) => name.startsWith('.'))).toEqual([]);
+    const file = read('whole.json');
+    expect(file.curve).toHaveLength(5);
+    expect(file.scores?.[0]).toEqual([0, 0]);
+    expect(
+      file.scores
+        ?.slice(1)
+        .flat()
+        .every((gate) => gate > 0 && gate < 1),
+    ).toBe(true);
+    expect(file.heads.long.flat()).toHaveLength(3);
+    expect(file).toMatchObject({
+      settings: { length: 96, seed: 0, steps: 5, penalty: 0.05 },
+      execution: { segment: { max: 24 }, carry: { size: 8, sinks: 2 }, retrieval: { size: 16 } },
+      data: { files: ['texts/*.txt'], tokens: 5 * 96 },
+    });
+  }, 240_000);
+
+  test('mass, segmented as a config says; its picture', async () => {
+    await profile(...counts, '--method', 'first', '--out', 'heads.json');
+    writeFileSync(path.join(home, 'own.config.ts'), config('heads.json'));
+    const args = [...counts, '--config', 'own.config.ts', '--sequences', '2', '--method', 'mass'];
+    const { code, out } = await profile(...args, '--plot', 'mass.svg');
+    expect(code).toBe(0);
+    expect(out).toMatch(/layer +\d+ {2}heads \d 0\.\d{3}/);
+    const file = read('heads.json');
+    expect(file.method).toBe('mass');
+    expect(file.execution).toMatchObject({ policy: 'sentences', segment: { max: 32 } });
+    const scores = (file.scores ?? []).flat();
+    expect(scores.every((share) => share > 0 && share < 1)).toBe(true);
+    const svg = readFileSync(path.join(home, 'mass.svg'), 'utf8');
+    expect(svg.match(/class="long"/g)).toHaveLength(3 + 1);
+    expect((await loadConfig(path.join(home, 'own.config.ts'))).heads).toEqual(file.heads);
+  }, 120_000);
+
+  test.each([
+    [['--method', 'even', '--heads', '9', '--layers', '2'], 1, 'LS_PROFILE_HEADS'],
+    [['--method', 'even', '--heads', '4', '--layers', '4'], 1, 'LS_PROFILE_LAYERS'],
+    [['--method', 'even', ...measure], 2, 'LS_USAGE: expected no --data'],
+    [['--method', 'mass', ...measure, '--steps', '3'], 2, 'LS_USAGE: expected no --steps'],
+    [[...counts], 2, 'LS_USAGE: expected texts'],
+    [[...counts, '--config', 'c.ts', '--carry', '3'], 2, 'LS_USAGE: expected no --carry'],
+    [[...measure, ...sizes.slice(0, -1), '32'], 1, 'LS_PROFILE_LENGTH'],
+    [[...measure, ...sizes.slice(0, -1), '1024'], 1, 'LS_PROFILE_LENGTH'],
+    [[...counts, '--method', 'even', '--out', 'model/config.json'], 1, 'LS_PROFILE_OUT'],
+    [[...counts, '--method', 'even', '--plot', 'x.png'], 1, 'LS_PROFILE_PLOT'],
+  ])('%j is refused', async (args, code, message) => {
+    const result = await profile(...args);
+    expect(result.err).toContain(message);
+    expect(result.err).not.toContain('    at ');
+    expect(result.code).toBe(code);
+  });
+});
+
+/** Start `lockstep profile`, send SIGINT at step `n`; its exit code. */
+function stopAfter(n: number, args: string[]): Promise<number | null> {
+  const child = spawn(process.execPath, [cli, 'profile', 'model', ...args, '--json'], {
+    cwd: home,
+    env,
+  });
+  let rest = '';
+  child.stdout.on('data', (data: Buffer) => {
+    const lines = (rest + data).split('\n');
+    rest = lines.pop() ?? '';
+    if (lines.some((line) => (JSON.parse(line) as { done?: number }).done === n)) {
+      child.kill('SIGINT');
+    }
+  });
+  return new Promise((resolve) => child.once('close', resolve));
+}
+
+describe('the file and its picture', () => {
+  const file: HeadsFile = {
+    kind: 'lockstep heads',
+    method: 'gates',
+    model: { name: 'a<b', sha256: 'x' },
+    heads: { long: [[], [1], [0, 1]] },
+    retrieval: { layers: [1, 2] },
+    scores: [
+      [0, 0],
+      [0.12345678, 0.9],
+      [0.5, 1],
+    ],
+  };
+
+  test('one layer a line, six digits', () => {
+    const text = headsText(file);
+    expect(text).toContain('    [0.123457,0.9],\n    [0.5,1]\n');
+    expect(JSON.parse(text)).toMatchObject({ heads: file.heads, retrieval: file.retrieval });
+  });
+
+  test('cells as strong as their score, long ones framed, text escaped', () => {
+    const svg = headsSvg(file);
+    expect(svg).toContain('a&lt;b');
+    expect(svg.match(/<title>/g)).toHaveLength(6);
+    expect(svg.match(/, long<\/title>/g)).toHaveLength(3);
+    expect(svg).toMatch(/layer 1, head 1: 0\.9, long.*fill-opacity="0\.900"/);
+    expect(headsSvg({ ...file, scores: null, method: 'first' })).toContain('no scores');
+  });
+});
