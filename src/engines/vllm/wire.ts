@@ -1,11 +1,12 @@
 // vLLM's own protocol: a run as a body of its /v1/completions, and its event stream as tokens.
+import { createParser } from 'eventsource-parser';
 import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
 import type { Layout, RunRequest } from '../runner.ts';
 import type { Alternative } from '../sampling.ts';
 
-/** One event may be this large: tokens with 20 alternatives each, gathered, are far below it. */
-const MOST_EVENT_BYTES = 8 * 1024 * 1024;
+/** Characters of one event: tokens with 20 alternatives each, gathered, are far below it. */
+const MOST_EVENT = 8 * 1024 * 1024;
 
 /** A whole answer may be this large. */
 const MOST_ANSWER_BYTES = 256 * 1024 * 1024;
@@ -118,30 +119,33 @@ export async function readWhole(
   return { chunks, layout: { segments, open: open ?? null } };
 }
 
-/** The `data` of server-sent events. */
+/** The `data` of server-sent events, strictly: a line that is none of their fields is no such stream. */
 async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<string, void> {
   const decoder = new TextDecoder('utf-8', { fatal: true });
-  let rest = '';
+  const events: string[] = [];
+  let bad: LockstepError | null = null;
+  const parser = createParser({
+    // What stands behind such a line in one packet is not believed either.
+    onEvent: ({ data }) => bad === null && events.push(data),
+    onError: ({ type, line }) => {
+      bad ??= malformed(
+        type === 'max-buffer-size-exceeded'
+          ? `an event of more than ${MOST_EVENT} characters`
+          : quote(line ?? type),
+      );
+    },
+    maxBufferSize: MOST_EVENT,
+  });
   for await (const bytes of body) {
+    let text: string;
     try {
-      rest += decoder.decode(bytes, { stream: true });
+      text = decoder.decode(bytes, { stream: true });
     } catch (cause) {
       throw malformed('bytes that are not UTF-8', cause);
     }
-    for (let end = rest.search(/\r?\n\r?\n/); end >= 0; end = rest.search(/\r?\n\r?\n/)) {
-      const block = rest.slice(0, end);
-      rest = rest.slice(end).replace(/^\r?\n\r?\n/, '');
-      const data = block
-        .split(/\r?\n/)
-        .filter((line) => line.startsWith('data:'))
-        .map((line) => line.slice(5).trimStart())
-        .join('\n');
-      if (data !== '') yield data;
-      else if (!/^(:|event:|id:|retry:)/.test(block.trim())) throw malformed(quote(block));
-    }
-    if (rest.length > MOST_EVENT_BYTES) {
-      throw malformed(`an event of more than ${MOST_EVENT_BYTES} bytes`);
-    }
+    parser.feed(text);
+    yield* events.splice(0);
+    if (bad !== null) throw bad;
   }
 }
 
