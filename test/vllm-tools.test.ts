@@ -1,11 +1,10 @@
 // Calls of tools through the relay, in the way of Mistral's models: a call is made of special tokens,
 // and the template looks at the ids of earlier ones.
-import { rm } from 'node:fs/promises';
 import type OpenAI from 'openai';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type Any, eventsOf, until } from './server-client.ts';
-import { makeToy, SPECIALS, type Toy } from './server-toy.ts';
-import { Opened } from './vllm-upstream.ts';
+import { describe, expect, test } from 'vitest';
+import { type Any, eventsOf } from './server-client.ts';
+import { makeToy, SPECIALS } from './server-toy.ts';
+import { fakeVllms } from './vllm-fixture.ts';
 
 const CHAT = `{%- for message in messages -%}
 {%- if message.role == 'user' -%}
@@ -29,29 +28,9 @@ const tools: OpenAI.ChatCompletionTool[] = [
 ];
 const user = { role: 'user' as const, content: 'Rain?' };
 
-let toy: Toy;
-let plain: Toy;
-const opened: Opened[] = [];
-
-beforeAll(async () => {
-  toy = await makeToy(CHAT, MORE);
-  plain = await makeToy();
-});
-afterEach(async () => {
-  for (const one of opened.splice(0)) await one.close();
-});
-afterAll(async () => {
-  for (const { dir } of [toy, plain]) await rm(dir, { recursive: true, force: true });
-});
-
-async function served(made: Toy) {
-  const all = new Opened(made);
-  opened.push(all);
-  const fake = await all.fake();
-  const server = await all.relay([fake.url]);
-  await until(async () => (await fetch(`${server.url}/health/ready`)).status === 200);
-  return { fake, ...server };
-}
+const mistral = fakeVllms(() => makeToy(CHAT, MORE));
+const plain = fakeVllms();
+const { served } = mistral;
 
 /** Let the model write this, and nothing else; special tokens are written by their names. */
 function writes(text: string): object {
@@ -66,7 +45,7 @@ describe('calls in the way of Mistral', () => {
     ['a list', '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Rome"}}]'],
     ['name and arguments', '[TOOL_CALLS]weather[ARGS]{"city":"Rome"}'],
   ])('%s, whole and streamed', async (_, text) => {
-    const { client, post, fake } = await served(toy);
+    const { client, post, fake } = await served();
     await fake.fault(writes(text));
     const ask = { model: 'toy', messages: [user], tools };
     const { choices } = await client.chat.completions.create(ask);
@@ -90,7 +69,7 @@ describe('calls in the way of Mistral', () => {
   });
 
   test('a call goes back into the conversation as the template wants it', async () => {
-    const { client, fake } = await served(toy);
+    const { client, fake } = await served();
     await fake.fault(writes('[TOOL_CALLS]weather[ARGS]{"city":"Rome"}'));
     const ask = { model: 'toy', messages: [user], tools };
     const { message } = (await client.chat.completions.create(ask)).choices[0] as Any;
@@ -108,7 +87,7 @@ describe('calls in the way of Mistral', () => {
       finish_reason: 'stop',
       message: { content: 'It is dry.' },
     });
-    const shown = toy.tokenizer.decode((await fake.seen()).bodies[1].prompt, {
+    const shown = mistral.toy.tokenizer.decode((await fake.seen()).bodies[1].prompt, {
       skipSpecial: false,
     });
     const { id } = message.tool_calls[0];
@@ -119,7 +98,7 @@ describe('calls in the way of Mistral', () => {
   });
 
   test('an id that the template refuses is a 400 with its words', async () => {
-    const { post } = await served(toy);
+    const { post } = await served();
     const call = { id: 'call_1', type: 'function', function: { name: 'weather', arguments: '{}' } };
     const messages = [user, { role: 'assistant', tool_calls: [call] }];
     const response = await post('/v1/chat/completions', { messages, tools });
@@ -129,7 +108,7 @@ describe('calls in the way of Mistral', () => {
   });
 
   test('no more than one call where no more may come', async () => {
-    const { client, fake } = await served(toy);
+    const { client, fake } = await served();
     await fake.fault(writes('[TOOL_CALLS]weather[ARGS]{}[TOOL_CALLS]weather[ARGS]{}'));
     const ask = { model: 'toy', messages: [user], tools, parallel_tool_calls: false };
     const { choices } = await client.chat.completions.create(ask);
@@ -137,7 +116,7 @@ describe('calls in the way of Mistral', () => {
   });
 
   test('without tools, special tokens stay out of the text', async () => {
-    const { client, fake } = await served(toy);
+    const { client, fake } = await served();
     await fake.fault(writes('a[TOOL_CALLS]b'));
     const { choices } = await client.chat.completions.create({ model: 'toy', messages: [user] });
     expect(choices[0]?.message.content).toBe('ab');
@@ -145,7 +124,7 @@ describe('calls in the way of Mistral', () => {
 });
 
 test('a template that shows no tools is no place for them', async () => {
-  const { post, fake } = await served(plain);
+  const { post, fake } = await plain.served();
   const response = await post('/v1/chat/completions', { messages: [user], tools });
   const { error } = (await response.json()) as Any;
   expect([response.status, error.param, error.code]).toEqual([400, 'tools', 'invalid_value']);
