@@ -2,6 +2,7 @@
 import { findPython } from '../bridge/index.ts';
 import type { Engine } from '../engines/engine.ts';
 import type { Runner } from '../engines/runner.ts';
+import { precisions } from '../engines/vllm/flags.ts';
 import type { VllmParts } from '../engines/vllm/index.ts';
 import { LockstepError } from '../errors.ts';
 
@@ -29,7 +30,7 @@ export interface Opened {
 const PRECISIONS = {
   onnx: ['fp32', 'int8', 'int4'],
   torch: ['float32', 'float64', 'bfloat16'],
-  vllm: ['float32', 'bfloat16', 'float16'],
+  vllm: precisions,
 } as const;
 
 /** As many sequences as vLLM runs at once unless told otherwise. */

@@ -42,7 +42,7 @@ export function serveCommand(): Command {
     .option('--model <name>', "the model's name in requests (default: the folder's)")
     .option(
       '--precision <name>',
-      'onnx: fp32, int8, int4; torch: float32, float64, bfloat16; vllm: float32, bfloat16, float16',
+      'onnx: fp32, int8, int4; torch: float32, float64, bfloat16; vllm: float32, bfloat16',
     )
     .option('--threads <n>', 'threads of one step', count)
     .option(

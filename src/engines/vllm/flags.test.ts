@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { startFailure } from './failure.ts';
-import { checkFlags, vllmCommand } from './flags.ts';
+import { checkFlags, checkPrecision, vllmCommand } from './flags.ts';
 
 describe('flags', () => {
   test.each([
@@ -22,6 +22,13 @@ describe('flags', () => {
   ])('%s %s is refused by its name', (...flags) => {
     expect(() => checkFlags(flags)).toThrow(
       expect.objectContaining({ code: 'LS_VLLM_FLAG', mend: 'Leave it out.' }),
+    );
+  });
+
+  test('a precision that was not compared is refused, before vLLM starts', () => {
+    for (const known of ['float32', 'bfloat16']) expect(() => checkPrecision(known)).not.toThrow();
+    expect(() => checkPrecision('float16')).toThrow(
+      expect.objectContaining({ code: 'LS_VLLM_PRECISION', field: 'precision' }),
     );
   });
 

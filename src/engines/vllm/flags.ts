@@ -88,6 +88,19 @@ function owned(name: string): string | undefined {
   return Object.keys(REFUSED).find((flag) => flag.startsWith(name));
 }
 
+/** What vLLM may compute in: what was compared with the trainer's operator (test/vllm/test_parity.py). */
+export const precisions = ['float32', 'bfloat16'] as const;
+
+/** @throws LS_VLLM_PRECISION for any other, which the plugin would refuse after a long start */
+export function checkPrecision(precision: string): void {
+  if ((precisions as readonly string[]).includes(precision)) return;
+  throw new LockstepError(
+    'LS_VLLM_PRECISION',
+    `expected vLLM to compute in ${precisions.join(' or ')}, got ${precision}`,
+    { mend: `lockstep serve --precision ${precisions[0]}`, field: 'precision' },
+  );
+}
+
 export interface Launch {
   dir: string;
   /** The model's name in requests. */

@@ -9,7 +9,7 @@ import { freePort } from '../../free-port.ts';
 import type { PlannerSource } from '../../planner/index.ts';
 import type { Tokenizer } from '../../planner/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
-import { checkFlags, vllmCommand } from './flags.ts';
+import { checkFlags, checkPrecision, vllmCommand } from './flags.ts';
 import { PLUGIN_ENVIRONMENT } from './identity.ts';
 import { Relay } from './relay.ts';
 import { Replica } from './replica.ts';
@@ -37,7 +37,7 @@ export interface SupervisedOptions
   replicas?: number;
   /** vLLM's own flags. */
   flags?: readonly string[];
-  /** What it computes in: float32, bfloat16, float16 (default: the checkpoint's own). */
+  /** What it computes in: float32, bfloat16 (default: the checkpoint's own). */
   dtype?: string | undefined;
   /** Most tokens of a sequence (default: vLLM's own choice). */
   maxTokens?: number | null;
@@ -66,7 +66,7 @@ export interface VllmEngine {
 /**
  * Start vLLM and wait until every engine process of every replica has reported the digest.
  *
- * @throws LS_VLLM_FLAG, LS_VLLM_START, LS_VLLM_PLUGIN, LS_VLLM_STOCK, LS_VLLM_DIGEST, LS_VLLM_IDENTITY,
+ * @throws LS_VLLM_FLAG, LS_VLLM_PRECISION, LS_VLLM_START, LS_VLLM_PLUGIN, LS_VLLM_STOCK, LS_VLLM_DIGEST, LS_VLLM_IDENTITY,
  *   LS_PYTHON_*, and the plugin's own errors by their codes; nothing is left running then
  */
 export async function superviseVllm(
@@ -76,6 +76,7 @@ export async function superviseVllm(
   const { flags = [], replicas = 1, maxTokens = null, env = process.env } = options;
   checkFlags(flags);
   const info = await infoOf(parts.dir, options.dtype);
+  checkPrecision(info.precision);
   const python = await interpreter(options);
   const key = randomBytes(24).toString('base64url');
   const childEnv: NodeJS.ProcessEnv = {
