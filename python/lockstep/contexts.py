@@ -6,7 +6,9 @@ Tokens of one pass are packed along T without padding; a `Piece` is a run of the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -143,7 +145,9 @@ class ParallelContext(_Packed):
 class TrainContext(_Packed):
     """One whole segment of each of several documents, with autograd.
 
-    After the pass, ``roll`` crosses the boundary in every document that goes on.
+    After the pass, ``roll`` crosses the boundary in every document that goes on, and ``release``
+    lets go of the segment's keys and values. With ``recompute`` the pass can run again later: it
+    then sees the prefixes that it saw first.
     """
 
     def __init__(
@@ -153,9 +157,13 @@ class TrainContext(_Packed):
         rope: Rope,
         pieces: Sequence[Piece],
         states: Sequence[State],
+        recompute: bool = False,
     ):
         super().__init__(layout, spec, rope, pieces)
-        self._pieces, self._states = pieces, states
+        self._pieces, self._states, self.recompute = pieces, states, recompute
+        # Shallow copies: they hold on to this segment's prefixes when the states have moved on.
+        self._seen = [[[copy(g) for g in groups] for groups in s.layers] for s in states]
+        self._replaying = False
         self._own: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def attend(
@@ -166,13 +174,15 @@ class TrainContext(_Packed):
         outs = []
         for n, (piece, doc) in enumerate(zip(self._pieces, self._states, strict=True)):
             own = slice(piece.offset, piece.offset + piece.length)
-            self._own[n, layer] = k_HTD[:, own], v_HTD[:, own]
+            if not self._replaying:
+                self._own[n, layer] = k_HTD[:, own], v_HTD[:, own]
             parts = []
-            for state in doc.layers[layer]:
+            for state, seen in zip(doc.layers[layer], self._seen[n][layer], strict=True):
                 q, kv = state.group.q_index, state.group.kv_index
-                state.note_queries(q_HTD[q, own])
+                if not self._replaying:
+                    state.note_queries(q_HTD[q, own])
                 parts.append(
-                    state.attend_whole(
+                    seen.attend_whole(
                         qr_HTD[q, own],
                         kr_HTD[kv, own],
                         v_HTD[kv, own],
@@ -192,3 +202,16 @@ class TrainContext(_Packed):
                 kv = state.group.kv_index
                 state.roll(k_HTD[kv], v_HTD[kv], self._pieces[n].start)
         self._states[n].position += self._pieces[n].length
+
+    def release(self) -> None:
+        """After the last ``roll``: a graph that may run again holds the context, not these."""
+        self._own.clear()
+
+    @contextmanager
+    def replay(self) -> Iterator[None]:
+        """Meanwhile a pass records nothing: it repeats one that was made before."""
+        self._replaying = True
+        try:
+            yield
+        finally:
+            self._replaying = False

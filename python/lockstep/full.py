@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -10,17 +11,24 @@ from torch import Tensor
 
 from . import head
 from .model import Model
+from .recompute import recomputed
 from .tbptt import Loss
 from .tokens import check_ids
 
 
-def _body(model: Model, ids_T: Tensor) -> Tensor:
-    config = model.config
-    before, config._attn_implementation = config._attn_implementation, "sdpa"
-    try:
-        return model.module.model(input_ids=ids_T[None], use_cache=False).last_hidden_state[0]
-    finally:
-        config._attn_implementation = before
+def _body(model: Model, ids_T: Tensor, recompute: bool = False) -> Tensor:
+    body = model.module.model
+
+    @contextmanager
+    def stock() -> Iterator[None]:
+        before, model.config._attn_implementation = model.config._attn_implementation, "sdpa"
+        try:
+            yield
+        finally:
+            model.config._attn_implementation = before
+
+    with stock(), recomputed(body.layers, stock) if recompute else nullcontext():
+        return body(input_ids=ids_T[None], use_cache=False).last_hidden_state[0]
 
 
 @torch.no_grad()
@@ -45,27 +53,39 @@ def nll(model: Model, ids: Any) -> Tensor:
     return head.nll(model.head, hidden(model, ids_T)[:-1], ids_T[1:])
 
 
-def backward(model: Model, docs: Sequence[Any], targets: int | None = None) -> Loss:
+def backward(
+    model: Model,
+    docs: Sequence[Any],
+    targets: int | None = None,
+    *,
+    recompute: bool = False,
+    passes: int | None = None,
+) -> Loss:
     """Add the gradient of ordinary full-attention training to ``.grad``, a document at a time.
 
     ``docs`` are token ids, or (ids, boundaries) pairs whose boundaries are ignored. The same loss,
-    scale and chunked head as `tbptt.backward`, so that the two compare on equal terms.
+    scale and chunked head as `tbptt.backward`, so that the two compare on equal terms; so are
+    ``recompute`` and ``passes`` (forward passes that every process makes, each with its backward).
     """
     sequences = [
         check_ids(doc[0] if isinstance(doc, tuple) else doc, model.vocabulary, model.device)
         for doc in docs
     ]
     count = sum(max(0, len(ids_T) - 1) for ids_T in sequences)
-    if not count:
+    if not count and not passes:
         return Loss(0.0, 0)
     scale = 1.0 / (count if targets is None else targets)
-    params = [p for p in model.module.parameters() if p.requires_grad]
+    params = (
+        None if passes is not None else [p for p in model.module.parameters() if p.requires_grad]
+    )
     total = 0.0
+    sequences = [ids_T for ids_T in sequences if len(ids_T) > 1]
+    # One token has no target: a pass that adds nothing.
+    one_T = torch.zeros(1, dtype=torch.int64, device=model.device)
+    sequences += [one_T] * ((passes or 0) - len(sequences))
     for ids_T in sequences:
-        if len(ids_T) < 2:
-            continue
         with torch.enable_grad():
-            hidden_TE = _body(model, ids_T)
+            hidden_TE = _body(model, ids_T, recompute)
         targets_T = torch.cat((ids_T[1:], ids_T.new_full((1,), -1)))
         nll_sum, grad_TE = head.backward(model.head, hidden_TE.detach(), targets_T, scale)
         total += nll_sum

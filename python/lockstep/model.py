@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from . import head
 from .attention import NAME, Context
-from .contexts import ParallelContext, Piece, StepContext, pieces_of
+from .contexts import ParallelContext, Piece, StepContext, TrainContext, pieces_of
 from .errors import LockstepError
 from .heads import Layout
+from .recompute import recomputed
 from .rope import Identity, Rope
 from .spec import Spec
 from .state import Boundary, State
@@ -193,7 +194,7 @@ class Model:
 
     def forward(self, ids_T: Tensor, context: Context) -> Tensor:
         """Last hidden states [T, E] of packed tokens, attention as the context says."""
-        with self._segmented():
+        with self._segmented(), self._recomputed(context):
             out = self.module.model(
                 input_ids=ids_T[None],
                 position_ids=torch.zeros_like(ids_T)[None],
@@ -201,6 +202,21 @@ class Model:
                 lockstep=context,
             )
         return out.last_hidden_state[0]
+
+    @contextmanager
+    def _recomputed(self, context: Context) -> Iterator[None]:
+        """For a training pass that asks for it, layers that keep their inputs alone."""
+        if not (isinstance(context, TrainContext) and context.recompute):
+            yield
+            return
+
+        @contextmanager
+        def replay() -> Iterator[None]:
+            with self._segmented(), context.replay():
+                yield
+
+        with recomputed(self.module.model.layers, replay):
+            yield
 
     @contextmanager
     def _segmented(self) -> Iterator[None]:

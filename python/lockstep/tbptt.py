@@ -10,7 +10,7 @@ full backward pass, after which its graph is freed. K = 1 costs 4/3 of K = 0.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,8 @@ from .model import Model
 from .state import State
 
 Grads = list[Tensor | None]
+# (last hidden states of a pack [T, E], (document, its segment) in order) -> loss, gradient [T, E].
+Score = Callable[[Tensor, Sequence[tuple[int, Piece]]], tuple[float, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ def backward(
     docs: Sequence[tuple[Any, Sequence[int] | None]],
     truncation: int,
     targets: int | None = None,
+    *,
+    score: Score | None = None,
+    inputs: Sequence[Tensor] | None = None,
+    recompute: bool = False,
+    passes: int | None = None,
 ) -> Loss:
     """Add the gradient of L_K / targets over the documents to the parameters' ``.grad``.
 
@@ -61,6 +68,18 @@ def backward(
     ``model.plan(ids)``. ``targets`` is the optimizer step's global number of targets; None takes
     these documents' own. The last position of a document has no target. Memory grows with K and
     the longest segments, not with their number, the pool aside.
+
+    ``score`` puts another loss l_i in the place of the next-token loss (it sees hidden states
+    without their graph, and returns the gradient already scaled); ``inputs`` are the tensors that
+    gather gradient, instead of the module's trainable parameters.
+
+    ``recompute`` keeps one row of hidden states a layer of a segment instead of all activations,
+    and computes them again in each backward pass (activation checkpointing).
+
+    ``passes`` is for weights that are sharded over processes (FSDP), where every process must make
+    the same forward and backward passes, whatever its documents: this many segment steps are made,
+    at least as many as these documents have. A document of one-token segments without a target
+    runs along, so a process goes on when its own documents have ended, or without any.
     """
     if isinstance(truncation, bool) or not isinstance(truncation, int) or truncation < 0:
         raise LockstepError(
@@ -71,12 +90,19 @@ def backward(
         )
     sequences = [model._sequence(ids, cuts) for ids, cuts in docs]
     count = sum(max(0, len(ids_T) - 1) for ids_T, _ in sequences)
-    if not count:
+    if not count and not passes:
         return Loss(0.0, 0)
     scale = 1.0 / (count if targets is None else targets)
-    params = [p for p in model.module.parameters() if p.requires_grad]
+    params: Sequence[Tensor] | None = inputs
+    if passes is not None:
+        # Gradients gather in the gathered weights, which are no parameters of the module.
+        params = None
+        filler_T = torch.zeros(passes, dtype=torch.int64, device=model.device)
+        sequences.append((filler_T, list(range(1, passes))))
+    elif inputs is None:
+        params = [p for p in model.module.parameters() if p.requires_grad]
     plans = [pieces_of(len(ids_T), cuts) for ids_T, cuts in sequences]
-    states = [model.state() for _ in docs]
+    states = [model.state() for _ in sequences]
     live: deque[_Live] = deque()
     leaves: list[Tensor] = []
     total = 0.0
@@ -90,22 +116,35 @@ def backward(
             ]
         )
         targets_T = torch.cat(
-            [_targets(sequences[d][0], p) for d, p in zip(active, segments, strict=True)]
+            [
+                _targets(sequences[d][0], p, masked=d == len(docs))
+                for d, p in zip(active, segments, strict=True)
+            ]
         )
         with torch.enable_grad():
             context = TrainContext(
-                model.layout, model.spec, model.rope, _packed(segments), [states[d] for d in active]
+                model.layout,
+                model.spec,
+                model.rope,
+                _packed(segments),
+                [states[d] for d in active],
+                recompute,
             )
             hidden_TE = model.forward(ids_T, context)
-            nll, grad_TE = head.backward(model.head, hidden_TE.detach(), targets_T, scale)
+            if score is None:
+                nll, grad_TE = head.backward(model.head, hidden_TE.detach(), targets_T, scale)
+            else:
+                rows = list(zip(active, segments, strict=True))
+                nll, grad_TE = score(hidden_TE.detach(), rows)
             total += nll
             step = _Live(hidden_TE, grad_TE, leaves)
             for n, d in enumerate(active):
                 if i + 1 < len(plans[d]):
                     context.roll(n)
+            context.release()
         del context, hidden_TE, grad_TE
         live.append(step)
-        _reach_back(live, truncation)
+        _reach_back(live, truncation, passes is not None)
         step.outs, leaves = _cut([states[d] for d in active if i + 1 < len(plans[d])], truncation)
         step.tail = [None] * len(step.outs)
         if len(live) == truncation + 1:
@@ -123,15 +162,21 @@ def _packed(segments: Sequence[Piece]) -> list[Piece]:
     return pieces
 
 
-def _targets(ids_T: Tensor, piece: Piece) -> Tensor:
-    """The token after each of the piece's, -1 where the document ends."""
+def _targets(ids_T: Tensor, piece: Piece, masked: bool) -> Tensor:
+    """The token after each of the piece's; -1 where the document ends, and where ``masked``."""
+    if masked:
+        return ids_T.new_full((piece.length,), -1)
     end = piece.start + piece.length
     after = ids_T[piece.start + 1 : end + 1]
     return after if len(after) == piece.length else torch.cat((after, after.new_full((1,), -1)))
 
 
-def _reach_back(live: deque[_Live], truncation: int) -> None:
-    """Send the newest segment's loss back through up to K boundaries into the tails behind it."""
+def _reach_back(live: deque[_Live], truncation: int, from_top: bool) -> None:
+    """Send the newest segment's loss back through up to K boundaries into the tails behind it.
+
+    from_top: start every pass at the hidden states, with zeros where no gradient reaches them:
+    sharded weights are gathered by hooks on the layers' outputs.
+    """
     newest = live[-1]
     if not truncation or not newest.leaves:
         return
@@ -151,6 +196,9 @@ def _reach_back(live: deque[_Live], truncation: int) -> None:
         outs, cotangents = _known(step.outs, grads)
         if not outs:
             return
+        if from_top:
+            outs.append(step.hidden_TE)
+            cotangents.append(torch.zeros_like(step.hidden_TE))
         grads = list(
             torch.autograd.grad(outs, step.leaves, cotangents, retain_graph=True, allow_unused=True)
         )
@@ -180,9 +228,11 @@ def _known(outs: Sequence[Tensor], grads: Grads) -> tuple[list[Tensor], list[Ten
     return [out for out, _ in pairs], [grad for _, grad in pairs]
 
 
-def _flush(step: _Live, params: Sequence[Tensor]) -> None:
+def _flush(step: _Live, params: Sequence[Tensor] | None) -> None:
     """One full backward pass: the segment's own loss and what its tail gathered."""
     outs, cotangents = _known(step.outs, step.tail)
     torch.autograd.backward(
-        [step.hidden_TE, *outs], [step.grad_TE, *cotangents], inputs=list(params)
+        [step.hidden_TE, *outs],
+        [step.grad_TE, *cotangents],
+        inputs=None if params is None else list(params),
     )

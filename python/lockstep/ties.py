@@ -34,12 +34,15 @@ def linear(module: nn.Linear, x: Tensor) -> Tensor:
 def exact_keys(body: Any, spec: Spec) -> Iterator[None]:
     """Meanwhile a transformers decoder computes layer 0's keys so, where they are retrieved by."""
     projection = body.layers[0].self_attn.k_proj
-    plain = type(projection) is nn.Linear
+    # With an adapter (LoRA) the projection is the sum of several products.
+    plain = [part for part in projection.modules() if type(part) is nn.Linear]
     if 0 not in spec.retrieval_layers or not spec.long_heads[0] or not plain:
         yield
         return
-    projection.forward = partial(linear, projection)
+    for part in plain:
+        part.forward = partial(linear, part)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        del projection.forward
+        for part in plain:
+            del part.forward

@@ -8,6 +8,7 @@ export interface StartEvent extends JobEvent {
   out: string;
   parameters: number;
   trainable: number;
+  processes: number;
   documents: number;
   tokens: number;
   skipped: { path: string; reason: string }[];
@@ -41,9 +42,22 @@ export interface StepEvent extends JobEvent {
 
 export interface ScoreEvent extends JobEvent {
   event: 'score';
-  when: 'before' | 'after';
+  when: 'before' | 'during' | 'after';
+  step: number;
+  /** Nats a token, run as it is trained. */
   loss: number;
   targets: number;
+  /** Run segmented and with full attention; both only with `validateEvery`. */
+  segmented?: number;
+  full?: number;
+}
+
+/** Something a user should look at; the training goes on. */
+export interface WarningEvent extends JobEvent {
+  event: 'warning';
+  code: 'LS_TRAIN_SPIKE' | 'LS_TRAIN_CHANCE';
+  step: number;
+  message: string;
 }
 
 export interface SavedEvent extends JobEvent {
@@ -76,7 +90,15 @@ export interface TrainResult extends JobEvent {
   /** Mean loss of the last tenth of the steps, nats a token. */
   loss: number | null;
   scores: { before?: number; after?: number };
+  /** Rows [step, segmented, full], nats a token of held-out text. */
+  validations: number[][];
   trained: { steps: number; tokens: number } | null;
 }
 
-export type TrainEvent = StartEvent | StepEvent | ScoreEvent | SavedEvent | FallbackEvent;
+export type TrainEvent =
+  | StartEvent
+  | StepEvent
+  | ScoreEvent
+  | SavedEvent
+  | FallbackEvent
+  | WarningEvent;

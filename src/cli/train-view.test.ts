@@ -9,6 +9,7 @@ const start: StartEvent = {
   out: 'out',
   parameters: 2_000_000,
   trainable: 1_500_000,
+  processes: 1,
   documents: 3,
   tokens: 123_456,
   skipped: [{ path: 'void.txt', reason: 'empty' }],
@@ -31,7 +32,13 @@ const step = (n: number): StepEvent => ({
   progress: n / 40,
   eta: 40 - n,
 });
-const score: ScoreEvent = { event: 'score', when: 'before', loss: Math.log(20), targets: 511 };
+const score: ScoreEvent = {
+  event: 'score',
+  when: 'before',
+  step: 0,
+  loss: Math.log(20),
+  targets: 511,
+};
 const result: TrainResult = {
   event: 'result',
   out: 'out',
@@ -42,6 +49,7 @@ const result: TrainResult = {
   seconds: 40,
   loss: 2.1,
   scores: {},
+  validations: [],
   trained: { steps: 40, tokens: 4000 },
 };
 
@@ -103,6 +111,19 @@ describe('trainView', () => {
     }
     expect(text).toContain('\x1b[9A\x1b[0J');
     expect(text).toContain('saved out after step 39\n  3.9');
+  });
+
+  it('says both executions of a validation, and warnings', () => {
+    const drawn = screen(false);
+    const view = trainView(drawn.screen, false);
+    view.event({ ...start, processes: 2 });
+    const both = { segmented: Math.log(20), full: Math.log(18) };
+    view.event({ ...score, when: 'during', step: 50, ...both });
+    view.event({ event: 'warning', code: 'LS_TRAIN_SPIKE', step: 51, message: 'loss 9 at 51' });
+    expect(drawn.text()).toContain('40 steps, 2 processes');
+    expect(drawn.text()).toContain('after step 50: segmented perplexity 20.00, 2.996 nats/token');
+    expect(drawn.text()).toContain('full attention perplexity 18.00');
+    expect(drawn.text()).toContain('warning: loss 9 at 51');
   });
 
   it('fits a narrow terminal and says how to go on after a stop', () => {

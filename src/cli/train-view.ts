@@ -2,7 +2,7 @@
 import type { Writable } from 'node:stream';
 import { bytes, type CurvePoint, clock, short } from './plot-scale.ts';
 import { lossChart } from './plot-terminal.ts';
-import type { StepEvent, TrainEvent, TrainResult } from './train-events.ts';
+import type { ScoreEvent, StepEvent, TrainEvent, TrainResult } from './train-events.ts';
 
 export interface TrainView {
   event(event: TrainEvent): void;
@@ -119,14 +119,17 @@ function sentence(event: Exclude<TrainEvent, StepEvent>): string {
         .map((file) => `\nskipped ${file.path}: ${file.reason}`)
         .join('');
       const how = event.mode === 'full' ? ' with full attention (control)' : '';
+      const many = event.processes > 1 ? `, ${event.processes} processes` : '';
       const from = event.step > 0 ? `, going on after step ${event.step}` : '';
       return (
         `training ${event.model}${how}: ${short(event.trainable)} of ${short(event.parameters)} ` +
-        `parameters, ${short(event.tokens)} tokens in ${event.documents} documents, ${budget}${from}${skipped}`
+        `parameters, ${short(event.tokens)} tokens in ${event.documents} documents, ${budget}${many}${from}${skipped}`
       );
     }
     case 'score':
-      return `held-out text ${event.when} training: ${perplexity(event.loss)} (${short(event.targets)} tokens)`;
+      return scoreSentence(event);
+    case 'warning':
+      return `warning: ${event.message}`;
     case 'saved':
       return `saved ${event.path} after step ${event.step}`;
     case 'fallback': {
@@ -138,6 +141,18 @@ function sentence(event: Exclude<TrainEvent, StepEvent>): string {
       );
     }
   }
+}
+
+function scoreSentence(event: ScoreEvent): string {
+  const when = event.when === 'during' ? `after step ${event.step}` : `${event.when} training`;
+  const size = `(${short(event.targets)} tokens)`;
+  if (event.segmented === undefined || event.full === undefined) {
+    return `held-out text ${when}: ${perplexity(event.loss)} ${size}`;
+  }
+  return (
+    `held-out text ${when}: segmented ${perplexity(event.segmented)}; ` +
+    `full attention ${perplexity(event.full)} ${size}`
+  );
 }
 
 function summary(result: TrainResult): string {

@@ -27,6 +27,9 @@ interface TrainOptions {
   resume?: true;
   overwrite?: true;
   plot?: string;
+  logs?: string;
+  nproc?: number;
+  shard?: true;
   python?: string;
   device: string;
   mode: 'segmented' | 'full';
@@ -50,6 +53,9 @@ export function trainCommand(): Command {
     .option('--resume', 'go on from the checkpoint where a training stopped')
     .option('--overwrite', 'start anew where the checkpoint exists')
     .option('--plot <file>', 'keep a loss plot up to date: .svg or .png')
+    .option('--logs <dir>', 'also log to this folder: train.jsonl and TensorBoard event files')
+    .option('--nproc <n>', 'train in this many processes of this machine', count)
+    .option('--shard', 'share weights, gradients and moments out over the processes (FSDP)')
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--python <path>', 'interpreter to use')
     .addOption(
@@ -87,6 +93,9 @@ async function runTrain(options: TrainOptions): Promise<void> {
         overwrite: options.overwrite === true,
         device: options.device,
         plot: plot.png ?? null,
+        logs: options.logs === undefined ? null : path.resolve(options.logs),
+        processes: options.nproc ?? 1,
+        shard: options.shard === true,
         training,
       },
       python: options.python,
@@ -133,6 +142,8 @@ function settings(config: Config, options: TrainOptions): Record<string, unknown
     saveEvery,
     saveMinutes: saveMinutes ?? (saveEvery === null ? 10 : null),
     keep: options.keep ?? given.keep ?? null,
+    lora: given.lora ?? null,
+    validateEvery: given.validateEvery ?? null,
     heldOut: given.heldOut ?? null,
     seed: options.seed ?? given.seed,
   };

@@ -14,21 +14,40 @@ export const trainingSchema = z
     truncation: z.int().min(0).default(1),
     /** Tokens in one training sequence. */
     sequence: z.int().min(2).default(2048),
-    /** Sequences an optimizer step. */
+    /** Sequences that run together. */
     batch: z.int().min(1).default(1),
+    /** How often as many are run before the weights change: a step has batch x accumulate. */
+    accumulate: z.int().min(1).default(1),
     /** Peak learning rate of AdamW. */
     learningRate: z.number().positive().default(1e-4),
+    /** How the rate falls after the warm-up, to `finalRate`; `constant` stays at the peak. */
+    schedule: z.enum(['cosine', 'linear', 'constant']).default('cosine'),
     /** Share of the budget spent warming up. */
     warmup: fraction.default(0.05),
-    /** Learning rate at the end of the cosine, as a share of the peak. */
-    finalRate: fraction.default(0.1),
+    /** Learning rate at the end, as a share of the peak (default 0.1). */
+    finalRate: fraction.optional(),
     weightDecay: z.number().min(0).default(0),
     /** Largest norm of the gradient; 0 clips nothing. */
     clip: z.number().min(0).default(1),
-    /** Parameters to train: `all`, `attention` (projections and norms), or patterns of names. */
-    trainable: z.union([z.enum(['all', 'attention']), patterns]).default('all'),
+    /**
+     * Parameters to train: `all` (default), `attention` (projections and norms), or patterns of
+     * names. With `lora`: patterns of what is trained beside the adapters, none by default.
+     */
+    trainable: z.union([z.enum(['all', 'attention']), patterns]).optional(),
+    /** Train low-rank adapters of these projections; checkpoints hold them merged. */
+    lora: z
+      .strictObject({
+        rank: z.int().min(1).default(16),
+        /** Adapters are scaled by alpha / rank. */
+        alpha: z.number().positive().default(32),
+        /** Names of projections, or patterns of their full names. */
+        modules: patterns.default(['q_proj', 'k_proj', 'v_proj', 'o_proj']),
+      })
+      .optional(),
     /** Arithmetic of the matrix products; weights, gradients and attention stay float32. */
     precision: z.enum(['float32', 'bfloat16']).default('float32'),
+    /** Compute a segment's activations again in the backward pass: less memory, more time. */
+    recompute: z.boolean().default(false),
     /** Decides which sequences are drawn, and in which order. */
     seed: z
       .int()
@@ -45,6 +64,12 @@ export const trainingSchema = z
     saveEvery: z.int().min(1).optional(),
     /** How many checkpoints there are, the newest (`out`) among them; on --resume as before. */
     keep: z.int().min(1).optional(),
+    /** Steps between scorings of the held-out text, each both segmented and with full attention. */
+    validateEvery: z.int().min(1).optional(),
+    /** A loss so many nats a token above the usual is a spike; 0 looks for none. */
+    spike: z.number().min(0).default(2),
+    /** So many spikes in a row end the training. */
+    patience: z.int().min(1).default(16),
   })
   .refine((value) => (value.steps === undefined) !== (value.minutes === undefined), {
     message: 'expected exactly one of `steps` and `minutes`',
@@ -53,7 +78,20 @@ export const trainingSchema = z
   .refine((value) => value.saveEvery === undefined || value.saveMinutes === undefined, {
     message: 'expected at most one of `saveEvery` and `saveMinutes`',
     path: ['saveEvery'],
-  });
+  })
+  .refine((value) => value.lora === undefined || typeof value.trainable !== 'string', {
+    message: 'expected patterns of names, or nothing, as `lora` is given',
+    path: ['trainable'],
+  })
+  .refine((value) => value.schedule !== 'constant' || value.finalRate === undefined, {
+    message: 'expected none, as the rate stays at its peak (schedule `constant`)',
+    path: ['finalRate'],
+  })
+  .transform((value) => ({
+    ...value,
+    finalRate: value.finalRate ?? 0.1,
+    trainable: value.trainable ?? (value.lora === undefined ? ('all' as const) : []),
+  }));
 
 /** Settings of a training with every default filled in, and the texts that the config's `data` names. */
 export type TrainingSettings = z.infer<typeof trainingSchema> & {

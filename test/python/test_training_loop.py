@@ -34,19 +34,26 @@ SETTINGS: dict[str, Any] = {
     "truncation": 1,
     "sequence": 96,
     "batch": 2,
+    "accumulate": 1,
     "learningRate": 3e-3,
+    "schedule": "cosine",
     "warmup": 0.1,
     "finalRate": 0.1,
     "weightDecay": 0.01,
     "clip": 1.0,
     "trainable": "all",
+    "lora": None,
     "precision": "float32",
+    "recompute": False,
     "seed": 1,
     "steps": 6,
     "minutes": None,
     "saveMinutes": 10,
     "saveEvery": None,
     "keep": None,
+    "validateEvery": None,
+    "spike": 2.0,
+    "patience": 16,
 }
 
 
@@ -81,6 +88,9 @@ class Run:
             "overwrite": False,
             "device": "cpu",
             "plot": None,
+            "logs": None,
+            "processes": 1,
+            "shard": False,
             "training": {**SETTINGS, **changed},
         }
 
@@ -167,7 +177,8 @@ def test_the_step_is_the_exact_gradient_of_the_planned_objective(
 def read_job_of(home: Path, tmp_path: Path) -> Any:
     raw = {"model": str(home), "base": str(home), "out": str(tmp_path), "root": str(home)}
     rest = {"mode": "segmented", "resume": False, "overwrite": False, "device": "cpu"}
-    return read_job({**raw, **rest, "plot": None, "training": SETTINGS})
+    more = {"plot": None, "logs": None, "processes": 1, "shard": False}
+    return read_job({**raw, **rest, **more, "training": SETTINGS})
 
 
 @pytest.mark.parametrize("mode", ["segmented", "full"])

@@ -7,46 +7,33 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from lockstep.errors import LockstepError
 from lockstep.training import card, carried, history, manifest, progress
 from lockstep.training.atomic import replace_directory
+from lockstep.training.learner import Snapshot
 from lockstep.training.progress import Progress
 from lockstep.training.settings import Job
 
 
 def save(
     job: Job,
-    module: nn.Module,
+    model: Snapshot,
     contract: dict[str, Any] | None,
-    parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.AdamW,
     state: Progress,
     documents: int,
     identity: dict[str, Any],
     files: dict[str, bytes],
     first: bool,
 ) -> None:
-    """Replace ``job.out`` by a checkpoint of ``module``.
+    """Replace ``job.out`` by a checkpoint of ``model``.
 
     contract: content of `lockstep.json` (None: full-attention control). files: what is taken over
     from the base model (`carried.read`). first: no checkpoint of this training stands at
     ``job.out`` yet, so what stands there is not kept. Raises LS_TRAIN_DISK and LS_TRAIN_WRITE when
-    it cannot be written and LS_TRAIN_NAN when a trained weight is not finite; ``job.out`` then
-    stays what it was.
+    it cannot be written; ``job.out`` then stays what it was.
     """
-    for name, parameter in parameters.items():
-        if not bool(torch.isfinite(parameter.detach()).all()):
-            raise LockstepError(
-                "LS_TRAIN_NAN",
-                f"expected finite weights after step {state.step}, got NaN or infinity in {name}",
-                "Lower training.learningRate; the last good checkpoint is unchanged.",
-            )
 
     def fill(directory: Path) -> None:
-        module.save_pretrained(directory)  # type: ignore[operator]
+        model.module.save_pretrained(directory, state_dict=model.weights)
         _readable(directory)
         for name, content in files.items():
             if contract is not None or name != carried.POLICY:
@@ -55,7 +42,8 @@ def save(
             _seal(directory, {**contract, "trained": state.trained()})
         text = card.card(job, contract, state, documents)
         (directory / "README.md").write_text(text, encoding="utf-8")
-        progress.write(directory, state, job.training.as_dict(), optimizer, parameters, identity)
+        settings = job.training.as_dict()
+        progress.write(directory, state, settings, model.moments, model.trained, identity)
         manifest.write(directory)
 
     def retire(old: Path) -> None:

@@ -5,84 +5,89 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
 from tokenizers import Tokenizer
-from torch import nn
 
 from lockstep import contract
 from lockstep.errors import LockstepError
-from lockstep.loader import load_module
-from lockstep.model import Model
-from lockstep.spec import Spec
-from lockstep.training import carried, checkpoint, data, history, plot, progress, trainable
-from lockstep.training.data import Corpus, Drawn, Sequences
-from lockstep.training.objective import Objective
+from lockstep.training import carried, checkpoint, data, history, logs, memory, plot, progress
+from lockstep.training.data import Corpus, Sequences
+from lockstep.training.distributed import Ranks
+from lockstep.training.learner import Learner
 from lockstep.training.progress import Progress
+from lockstep.training.refusals import chance, check_model
 from lockstep.training.resume import identity, own_contract, resumable
 from lockstep.training.schedule import Budget, learning_rate
+from lockstep.training.scoring import EXECUTIONS, HeldOut
 from lockstep.training.settings import Job
+from lockstep.training.watch import Watch
 
-BETAS = (0.9, 0.95)
 PLOT_SECONDS = 15.0
 Emit = Callable[..., None]
+ALONE = Ranks()
 
 
 class Training:
-    """One training from its first step, or from a checkpoint, to the end of its budget."""
+    """One training from its first step, or from a checkpoint, to the end of its budget.
 
-    def __init__(self, job: Job, emit: Emit, cancelled: Callable[[], bool]):
-        job = history.prepare(job, emit)
-        self.job, self.emit, self.cancelled = job, emit, cancelled
+    Every process of a training makes one; they draw from the same data in the same order, and what
+    rank 0 decides (to stop, to save, how much time has passed) holds for all.
+    """
+
+    def __init__(self, job: Job, emit: Emit, cancelled: Callable[[], bool], ranks: Ranks = ALONE):
+        if ranks.first:
+            job = history.prepare(job, emit)
+        ranks.share([0.0])  # nobody looks at the checkpoint before it is in order
+        self.job, self.ranks, self._emit, self.cancelled = job, ranks, emit, cancelled
         self.read = contract.read(job.model)
         self.contract = own_contract(job, self.read.document)
         self.identity = identity(job, self.contract)
         resumed = resumable(job, self.contract) if job.resume else None
         self.first_save = resumed is None
         self.carried = carried.read(job.model)
+        check_model(job.model)
         self.corpus = self._corpus()
-        self.objective = self._objective(job.out if resumed else job.model)
-        self.parameters = trainable.select(self.objective.model.module, job.training.trainable)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=job.training.learningRate,
-            betas=BETAS,
-            weight_decay=job.training.weightDecay,
-            fused=True,
-        )
-        torch.manual_seed(job.training.seed)
+        self.learner = Learner(job, self.read, ranks, resumed is not None)
         if resumed is None:
             earlier = self.contract.get("trained") if job.mode == "segmented" else None
             self.progress = Progress(start=earlier or {"steps": 0, "tokens": 0})
         else:
             self.progress = resumed
-            progress.read_optimizer(job.out, self.optimizer, self.parameters)
-        self.budget = Budget(
-            job.training.steps, job.training.minutes, self.progress.step, self.progress.seconds
-        )
+        s = job.training
+        self.budget = Budget(s.steps, s.minutes, self.progress.step, self.progress.seconds)
+        self.watch = Watch(s.spike, s.patience, [row[3] for row in self.progress.curve])
         self.sequences = Sequences(
-            self.corpus.documents,
-            job.training.sequence,
-            job.training.seed,
-            self.contract["tokenizer"]["bos"],
-            self.read,
+            self.corpus.documents, s.sequence, s.seed, self.contract["tokenizer"]["bos"], self.read
         )
+        self.logs = logs.opened(job.logs, self.progress.step) if ranks.first else []
 
     def run(self) -> dict[str, Any]:
         """Train until the budget is spent or someone asks to stop; returns the `result` event."""
+        try:
+            return self._run()
+        finally:
+            self.sequences.close()
+            for log in self.logs:
+                log.close()
+
+    def _run(self) -> dict[str, Any]:
         self._announce()
         if self.progress.step == 0:
             self._score("before")
+        every = self.job.training.validateEvery
         saved = plotted = time.monotonic()
         unsaved = False
-        while not self.budget.done and not self.cancelled():
+        [stop] = self.ranks.share([self.cancelled()])
+        while not self.budget.done and not stop:
             self._step()
             unsaved = True
+            if every and self.progress.step % every == 0 and not self.budget.done:
+                self._score("during")
             now = time.monotonic()
-            if self._due(now - saved):
+            due, stop = self.ranks.share([self._due(now - saved), self.cancelled()])
+            # Weights from the middle of a row of spikes are not worth a good checkpoint.
+            if due and not self.watch.row:
                 self._save()
                 unsaved, saved = False, time.monotonic()
             if now - plotted >= PLOT_SECONDS:
@@ -106,41 +111,26 @@ class Training:
                 "LS_TRAIN_TOKENIZER", f"expected a tokenizer at {path}, got: {error}"
             ) from error
         size = self.contract["tokenizer"]["size"]
-        self.held_out = (
+        held_out = (
             data.load(job.training.heldOut, job.root, self.tokenizer, size).documents
             if job.training.heldOut
             else []
         )
+        bos = [] if (found := self.contract["tokenizer"]["bos"]) is None else [found]
+        texts = [bos + d.ids_N[: job.training.heldOutTokens].tolist() for d in held_out]
+        self.held_out = HeldOut(texts, self.ranks, job.shard)
         return data.load(job.training.data, job.root, self.tokenizer, size)
 
-    def _objective(self, directory: Path) -> Objective:
-        # In evaluation mode: no dropout, so that what is trained is what is served.
-        module = load_module(directory, device=self.job.device)
-        model = Model(module, Spec.from_contract(self.contract), self.read)
-        s = self.job.training
-        return Objective(model, self.job.mode, s.truncation, s.precision)
-
     def _step(self) -> None:
-        s, began = self.job.training, time.monotonic()
-        docs = self.sequences.take(self.progress.cursor, s.batch)
-        targets = sum(len(doc.ids) - 1 for doc in docs)
-        rate = learning_rate(self.budget.next_progress, s.learningRate, s.warmup, s.finalRate)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        loss = self.objective.backward(docs, targets) / targets
-        norm = float(
-            nn.utils.clip_grad_norm_(self.parameters.values(), s.clip if s.clip else math.inf)
+        s, began, state = self.job.training, time.monotonic(), self.progress
+        docs = self.sequences.take(state.cursor, s.sequences, self.ranks.rank, self.ranks.world)
+        rate = learning_rate(
+            self.budget.next_progress, s.learningRate, s.warmup, s.finalRate, s.schedule
         )
+        loss, norm, tokens = self.learner.step(docs, rate)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._refuse(loss, norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self._count(docs, loss, rate, norm, time.monotonic() - began)
-
-    def _count(
-        self, docs: list[Drawn], loss: float, rate: float, norm: float, seconds: float
-    ) -> None:
-        state, tokens = self.progress, sum(len(doc.ids) for doc in docs)
+        [seconds] = self.ranks.share([time.monotonic() - began])
         self.budget.add(seconds)
         state.step, state.seconds = self.budget.step, self.budget.seconds
         state.tokens += tokens
@@ -154,24 +144,57 @@ class Training:
             gradientNorm=norm,
             tokens=state.tokens,
             tokensPerSecond=tokens / seconds,
-            memory=memory(),
+            memory=memory.used(),
             seconds=state.seconds,
             progress=self.budget.progress,
             eta=self.budget.eta,
         )
+        if state.step == 1 and (warning := chance(loss, self.learner.model.vocabulary)):
+            self.emit("warning", step=1, code="LS_TRAIN_CHANCE", message=warning)
+        self._watch(loss)
+
+    def _watch(self, loss: float) -> None:
+        """Report a spike; raise LS_TRAIN_DIVERGED where they no longer end."""
+        usual = self.watch.see(loss)
+        if usual is None:
+            return
+        s, step = self.job.training, self.progress.step
+        self.emit(
+            "warning",
+            step=step,
+            code="LS_TRAIN_SPIKE",
+            message=f"loss {loss:.2f} at step {step} lies {loss - usual:.2f} nats a token above "
+            f"the usual {usual:.2f} ({self.watch.row} in a row; {s.patience} end the training)",
+        )
+        if self.watch.lost:
+            raise LockstepError(
+                "LS_TRAIN_DIVERGED",
+                f"expected the loss to come back to {usual:.2f}, got {s.patience} steps in a row "
+                f"more than {s.spike:g} nats a token above it (step {step}: {loss:.2f}); "
+                f"{self._kept()}",
+                "Lower training.learningRate, raise training.warmup or training.clip's effect by "
+                "lowering it, or raise training.spike where the texts differ that much.",
+            )
 
     def _refuse(self, loss: float, norm: float) -> None:
         what = f"a loss of {loss}" if not math.isfinite(loss) else f"a gradient norm of {norm}"
-        kept = (
-            f"{self.job.out} holds the last good checkpoint"
-            if (self.job.out / progress.STATE).is_file()
-            else "no checkpoint was written yet"
-        )
         raise LockstepError(
             "LS_TRAIN_NAN",
-            f"expected finite numbers at step {self.progress.step + 1}, got {what}; {kept}",
+            f"expected finite numbers at step {self.progress.step + 1}, got {what}; {self._kept()}",
             "Lower training.learningRate or raise training.warmup, and start again or --resume.",
         )
+
+    def _kept(self) -> str:
+        if (self.job.out / progress.STATE).is_file():
+            return f"{self.job.out} holds the last good checkpoint"
+        return "no checkpoint was written yet"
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Report an event: rank 0's alone."""
+        if self.ranks.first:
+            self._emit(event, **fields)
+            for log in self.logs:
+                log.write(event, fields)
 
     def _announce(self) -> None:
         self.emit(
@@ -179,8 +202,9 @@ class Training:
             mode=self.job.mode,
             model=self.job.base.name,
             out=str(self.job.out),
-            parameters=sum(p.numel() for p in self.objective.model.module.parameters()),
-            trainable=sum(p.numel() for p in self.parameters.values()),
+            parameters=self.learner.stock_parameters,
+            trainable=sum(p.numel() for p in self.learner.parameters.values()),
+            processes=self.ranks.world,
             documents=len(self.corpus.documents),
             tokens=self.corpus.tokens,
             skipped=[{"path": path, "reason": reason} for path, reason in self.corpus.skipped],
@@ -191,33 +215,41 @@ class Training:
         )
 
     def _score(self, when: str) -> None:
-        """Mean loss of the held-out text, each file from its start."""
-        total, targets = 0.0, 0
-        bos = self.contract["tokenizer"]["bos"]
-        for document in self.held_out:
-            if self.cancelled():
+        """Mean loss of the held-out text, run as it is trained, or (validateEvery) in both ways."""
+        job, state = self.job, self.progress
+        wanted = EXECUTIONS if job.training.validateEvery else (job.mode,)
+        found = {}
+        for execution in wanted:
+            loss = self.held_out.score(self.learner.model, execution, self.cancelled)
+            if loss is None:
                 return
-            ids = document.ids_N[: self.job.training.heldOutTokens].tolist()
-            nll = self.objective.nll(ids if bos is None else [bos, *ids])
-            total, targets = total + float(nll.sum()), targets + len(nll)
-        if targets:
-            self.progress.scores[when] = total / targets
-            self.emit("score", when=when, loss=total / targets, targets=targets)
+            found[execution] = loss
+        if when != "during":
+            state.scores[when] = found[job.mode]
+        if len(found) == len(EXECUTIONS):
+            state.validations.append([state.step, *(found[name] for name in EXECUTIONS)])
+        targets = self.held_out.targets
+        self.emit(
+            "score", when=when, step=state.step, loss=found[job.mode], targets=targets, **found
+        )
 
     def _due(self, seconds: float) -> bool:
         """True where a checkpoint is to be written, ``seconds`` after the last one."""
         s = self.job.training
+        if self.budget.done:
+            return False  # one is written at the end anyway
         by_steps = s.saveEvery is not None and self.progress.step % s.saveEvery == 0
         return by_steps or (s.saveMinutes is not None and seconds >= 60 * s.saveMinutes)
 
     def _save(self) -> None:
         began = time.monotonic()
+        snapshot = self.learner.snapshot()
+        if not self.ranks.first:
+            return
         checkpoint.save(
             self.job,
-            self.objective.model.module,
+            snapshot,
             self.contract if self.job.mode == "segmented" else None,
-            self.parameters,
-            self.optimizer,
             self.progress,
             len(self.corpus.documents),
             self.identity,
@@ -233,7 +265,7 @@ class Training:
         )
 
     def _plot(self) -> None:
-        if self.job.plot is not None and self.progress.curve:
+        if self.ranks.first and self.job.plot is not None and self.progress.curve:
             plot.write_png(self.job.plot, self.progress.curve, f"Training of {self.job.out.name}")
 
     def _result(self) -> dict[str, Any]:
@@ -248,10 +280,6 @@ class Training:
             "seconds": state.seconds,
             "loss": sum(last) / len(last) if last else None,
             "scores": state.scores,
+            "validations": state.validations,
             "trained": state.trained() if self.job.mode == "segmented" else None,
         }
-
-
-def memory() -> int:
-    """Resident memory of this process in bytes."""
-    return int(psutil.Process().memory_info().rss)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from lockstep import full, tbptt
+from lockstep.contexts import pieces_of
 from lockstep.model import Model
 from lockstep.training.data import Drawn
-
-Ids = list[int]
 
 
 @dataclass(frozen=True)
@@ -19,26 +18,40 @@ class Objective:
 
     mode ``segmented``: L_K of SEMANTICS.md 6, cut by the contract's own policy, the gradient
     crossing ``truncation`` boundaries. mode ``full``: stock full attention of the same weights.
-    precision ``bfloat16``: matrix products in bfloat16 under float32 weights.
+    precision ``bfloat16``: matrix products in bfloat16 under float32 weights. recompute: activation
+    checkpointing inside a segment.
     """
 
     model: Model
     mode: str
     truncation: int
     precision: str
+    recompute: bool = False
 
-    def backward(self, docs: list[Drawn], targets: int) -> float:
-        """Add the gradient of (loss of ``docs``) / ``targets`` to ``.grad``; returns the loss."""
+    def backward(self, docs: list[Drawn], targets: int, passes: int | None = None) -> float:
+        """Add the gradient of (loss of ``docs``) / ``targets`` to ``.grad``; returns the loss.
+
+        passes: for weights shared out over processes, how many passes each of them makes.
+        """
         planned = [(doc.ids, doc.boundaries) for doc in docs]
         with torch.autocast(
             self.model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
         ):
             if self.mode == "full":
-                return full.backward(self.model, planned, targets).sum
-            return tbptt.backward(self.model, planned, self.truncation, targets).sum
+                return full.backward(
+                    self.model, planned, targets, recompute=self.recompute, passes=passes
+                ).sum
+            return tbptt.backward(
+                self.model,
+                planned,
+                self.truncation,
+                targets,
+                recompute=self.recompute,
+                passes=passes,
+            ).sum
 
-    def nll(self, ids: Ids) -> torch.Tensor:
-        """-log p of ids[1:], float64 nats [T-1]."""
+    def passes(self, docs: list[Drawn]) -> int:
+        """Forward passes that ``docs`` take together."""
         if self.mode == "full":
-            return full.nll(self.model, ids)
-        return self.model.nll(ids, self.model.plan(ids))
+            return sum(len(doc.ids) > 1 for doc in docs)
+        return max((len(pieces_of(len(d.ids), d.boundaries)) for d in docs), default=0)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lockstep.errors import LockstepError
 from lockstep.training.data import Cursor
 
 STATE, OPTIMIZER = "training/state.json", "training/optimizer.safetensors"
+ADAPTER = "training/adapter.safetensors"
 # What a clock decided stands apart: every other file of a training with a budget in steps is, bit
 # by bit, a function of its inputs, however often it was interrupted.
 CLOCK = "training/clock.json"
@@ -30,6 +30,8 @@ class Progress:
 
     seconds: time spent in optimizer steps. curve: one row a step,
     [step, tokens so far, seconds so far, loss in nats a token, learning rate, gradient norm].
+    scores: held-out text before and after, nats a token. validations: the same during the training,
+    one row [step, run segmented, run with full attention].
     start: the state of the checkpoint that training began from (`trained` of its contract).
     """
 
@@ -39,6 +41,7 @@ class Progress:
     cursor: Cursor = field(default_factory=Cursor)
     curve: list[list[float]] = field(default_factory=list)
     scores: dict[str, float] = field(default_factory=dict)
+    validations: list[list[float]] = field(default_factory=list)
     start: dict[str, int] = field(default_factory=lambda: {"steps": 0, "tokens": 0})
 
     def trained(self) -> dict[str, int] | None:
@@ -51,12 +54,14 @@ def write(
     directory: Path,
     progress: Progress,
     settings: dict[str, Any],
-    optimizer: torch.optim.AdamW,
-    parameters: dict[str, nn.Parameter],
+    moments: dict[str, torch.Tensor],
+    trained: dict[str, torch.Tensor] | None,
     identity: dict[str, Any],
 ) -> None:
     """Write `training/` below ``directory``: JSON and safetensors, nothing that runs when loaded.
 
+    moments: the optimizer's state, `exp_avg.NAME` and so on. trained: of a training with adapters,
+    the trained tensors themselves (the model's weights hold them merged).
     identity: what must be the same on resumption (base model, mode, contract digest).
     """
     (directory / "training").mkdir()
@@ -65,11 +70,9 @@ def write(
     state = {"version": VERSION, **identity, "settings": settings, "progress": steps}
     for name, value in ((STATE, state), (CLOCK, clock)):
         (directory / name).write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
-    tensors = {RNG: torch.get_rng_state()}
-    for name, parameter in parameters.items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}.{name}"] = value.detach().contiguous()
-    save_file(tensors, directory / OPTIMIZER)
+    save_file({RNG: torch.get_rng_state(), **moments}, directory / OPTIMIZER)
+    if trained is not None:
+        save_file(trained, directory / ADAPTER)
 
 
 def read_state(directory: Path) -> dict[str, Any]:
@@ -101,27 +104,33 @@ def read_progress(directory: Path) -> Progress:
     return Progress(**{**raw, "seconds": clock["seconds"], "cursor": Cursor(**raw["cursor"])})
 
 
-def read_optimizer(
-    directory: Path, optimizer: torch.optim.AdamW, parameters: dict[str, nn.Parameter]
-) -> None:
-    """Restore optimizer and random state. Raises LS_TRAIN_RESUME when the file does not fit."""
+def read_moments(directory: Path) -> dict[str, torch.Tensor]:
+    """The optimizer's state as `write` got it; restores the random state.
+
+    Raises LS_TRAIN_RESUME when the file does not fit.
+    """
     try:
-        with safe_open(directory / OPTIMIZER, framework="pt") as file:
-            names = set(file.keys())
-            for name, parameter in parameters.items():
-                keys = ("step", "exp_avg", "exp_avg_sq")
-                if f"exp_avg.{name}" in names:
-                    optimizer.state[parameter] = {
-                        k: _placed(k, file.get_tensor(f"{k}.{name}"), parameter) for k in keys
-                    }
-            torch.set_rng_state(file.get_tensor(RNG))
+        moments = load_file(directory / OPTIMIZER)
+        torch.set_rng_state(moments.pop(RNG))
     except Exception as error:
-        raise LockstepError(
-            "LS_TRAIN_RESUME",
-            f"expected the optimizer's state in {directory / OPTIMIZER}, got: {error}",
-            "The checkpoint is damaged: start without --resume from another one.",
-        ) from error
+        raise _damaged("the optimizer's state", directory / OPTIMIZER, error) from error
+    return moments
 
 
-def _placed(key: str, value: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
-    return value if key == "step" and not parameter.is_cuda else value.to(parameter.device)
+def read_trained(directory: Path, parameters: dict[str, nn.Parameter]) -> None:
+    """Restore the trained tensors of a training with adapters. Raises LS_TRAIN_RESUME."""
+    try:
+        found = load_file(directory / ADAPTER)
+        with torch.no_grad():
+            for name, value in found.items():
+                parameters[name].copy_(value)
+    except Exception as error:
+        raise _damaged("the adapters", directory / ADAPTER, error) from error
+
+
+def _damaged(what: str, path: Path, error: Exception) -> LockstepError:
+    return LockstepError(
+        "LS_TRAIN_RESUME",
+        f"expected {what} in {path}, got: {error}",
+        "The checkpoint is damaged: start without --resume from another one.",
+    )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lockstep.errors import LockstepError
-from lockstep.training import progress
+from lockstep.training import lora, progress
 from lockstep.training.progress import Progress
 from lockstep.training.settings import Job, differences
 
@@ -30,7 +30,9 @@ def identity(job: Job, contract: Mapping[str, Any]) -> dict[str, Any]:
     """
     digest = contract["digest"] if job.mode == "segmented" else None
     base = os.path.relpath(job.base.resolve(), job.out.resolve())
-    return {"mode": job.mode, "digest": digest, "base": base}
+    out = {"mode": job.mode, "digest": digest, "base": base}
+    # Adapters are kept without the weights that they belong to.
+    return out if job.training.lora is None else {**out, "weights": lora.fingerprint(job.model)}
 
 
 def resumable(job: Job, contract: Mapping[str, Any]) -> Progress:
@@ -54,6 +56,8 @@ def resumable(job: Job, contract: Mapping[str, Any]) -> Progress:
     changed = differences(state["settings"], json.loads(json.dumps(job.training.as_dict())))
     if state["mode"] != job.mode:
         changed.append(f"mode: {state['mode']!r} -> {job.mode!r}")
+    if job.training.lora is not None and state.get("weights") != lora.fingerprint(job.model):
+        changed.append("model: other weights than those that the adapters belong to")
     if changed:
         raise LockstepError(
             "LS_TRAIN_RESUME",

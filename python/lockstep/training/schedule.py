@@ -1,4 +1,4 @@
-"""Budget and learning rate: warm-up, then a cosine, over steps or over seconds."""
+"""Budget and learning rate: warm-up, then a cosine or a line, over steps or over seconds."""
 
 from __future__ import annotations
 
@@ -60,13 +60,21 @@ class Budget:
         return (self.steps - self.step) * self.seconds_per_step if self.step else None
 
 
-def learning_rate(progress: float, peak: float, warmup: float, final: float) -> float:
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+def learning_rate(
+    progress: float, peak: float, warmup: float, final: float, schedule: str = "cosine"
+) -> float:
     """Learning rate at ``progress`` in 0..1.
 
-    Rises linearly from a tenth of ``peak`` during the share ``warmup``, then falls along half a
-    cosine to ``final * peak`` at 1.
+    Rises linearly from a tenth of ``peak`` during the share ``warmup``. Then, to ``final * peak``
+    at 1: along half a cosine, or a line; or ``constant``: stays at the peak.
     """
     if progress < warmup:
         return peak * max(0.1, progress / warmup)
+    if schedule == "constant":
+        return peak
     along = (progress - warmup) / (1.0 - warmup) if warmup < 1.0 else 0.0
-    return peak * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * along)))
+    left = 1.0 - along if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * along))
+    return peak * (final + (1.0 - final) * left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,15 @@ from typing import Any
 from lockstep.errors import LockstepError
 
 MODES = ("segmented", "full")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Adapters: rank r, scale alpha / rank; modules are names of projections, or patterns."""
+
+    rank: int
+    alpha: float
+    modules: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -24,28 +34,50 @@ class Settings:
     truncation: int
     sequence: int
     batch: int
+    accumulate: int
     learningRate: float
+    schedule: str
     warmup: float
     finalRate: float
     weightDecay: float
     clip: float
     trainable: str | tuple[str, ...]
+    lora: Lora | None
     precision: str
+    recompute: bool
     seed: int
     steps: int | None
     minutes: float | None
     saveMinutes: float | None
     saveEvery: int | None
     keep: int | None
+    validateEvery: int | None
+    spike: float
+    patience: int
 
     def as_dict(self) -> dict[str, Any]:
-        out = asdict(self)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in out.items()}
+        out: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return out
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of one optimizer step, over all processes."""
+        return self.batch * self.accumulate
 
 
 # Fields that may differ between a checkpoint and its resumption: how long, and how often to save.
 SAVING = frozenset({"saveMinutes", "saveEvery", "keep"})
-FREE = SAVING | {"steps", "minutes", "heldOut", "heldOutTokens"}
+# None of them moves a weight; recomputing activations gives the same ones.
+FREE = SAVING | {
+    "steps",
+    "minutes",
+    "heldOut",
+    "heldOutTokens",
+    "validateEvery",
+    "spike",
+    "patience",
+    "recompute",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +88,8 @@ class Job:
     names, for the card and for what was trained before. out: the checkpoint to write. root: where
     the globs of ``data`` start. mode: ``segmented``, or ``full`` for the control (stock attention;
     no contract is written). resume: go on from ``out``. overwrite: replace a training at ``out``.
-    plot: PNG to keep up to date.
+    plot: PNG to keep up to date. logs: folder for JSONL and TensorBoard. processes: ranks on this
+    machine. shard: share the layers' weights out over them.
     """
 
     model: Path
@@ -68,6 +101,9 @@ class Job:
     overwrite: bool
     device: str
     plot: Path | None
+    logs: Path | None
+    processes: int
+    shard: bool
     training: Settings
 
 
@@ -88,9 +124,24 @@ def read_job(raw: dict[str, Any]) -> Job:
             + ("neither" if settings["steps"] is None else "both"),
             "Give --steps N or --minutes X.",
         )
-    tuples: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
-    }
+    if raw["shard"] and raw["processes"] < 2:
+        raise LockstepError(
+            "LS_TRAIN_PROCESSES",
+            "expected several processes to share the weights out over, got one",
+            "Give --nproc N, or leave out --shard.",
+        )
+    if raw["processes"] > settings["batch"] * settings["accumulate"]:
+        raise LockstepError(
+            "LS_TRAIN_PROCESSES",
+            f"expected at most as many processes as sequences in an optimizer step "
+            f"({settings['batch']} x {settings['accumulate']}), got {raw['processes']}",
+            "Raise training.accumulate or training.batch, or lower --nproc.",
+            "training.accumulate",
+        )
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    if given["lora"] is not None:
+        _same_names("training.lora", {f.name for f in fields(Lora)}, given["lora"])
+        given["lora"] = Lora(**{**given["lora"], "modules": tuple(given["lora"]["modules"])})
     return Job(
         model=Path(raw["model"]),
         base=Path(raw["base"]),
@@ -101,7 +152,10 @@ def read_job(raw: dict[str, Any]) -> Job:
         overwrite=bool(raw["overwrite"]),
         device=raw["device"],
         plot=Path(raw["plot"]) if raw["plot"] else None,
-        training=Settings(**tuples),
+        logs=Path(raw["logs"]) if raw["logs"] else None,
+        processes=raw["processes"],
+        shard=bool(raw["shard"]),
+        training=Settings(**given),
     )
 
 

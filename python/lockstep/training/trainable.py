@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from lockstep.errors import LockstepError
+from lockstep.training.lora import BASE, adapters
 
 NAMED = {"all": ("*",), "attention": ("*.self_attn.*", "*norm.weight")}
 
@@ -15,10 +16,12 @@ def select(module: nn.Module, trainable: str | tuple[str, ...]) -> dict[str, nn.
     """Freeze all parameters but the chosen ones; returns those by name, in the module's order.
 
     ``all``, ``attention`` (projections and norms), or patterns of names (``*`` and ``?``).
+    Adapters (lora.py) are always among the chosen ones, the projections below them never.
     Raises LS_TRAIN_TRAINABLE when a pattern matches no parameter.
     """
     patterns = NAMED[trainable] if isinstance(trainable, str) else trainable
-    named = dict(module.named_parameters())
+    low_rank = adapters(module)
+    named = {n: p for n, p in module.named_parameters() if BASE not in n and n not in low_rank}
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named):
             raise LockstepError(
@@ -26,7 +29,7 @@ def select(module: nn.Module, trainable: str | tuple[str, ...]) -> dict[str, nn.
                 f"expected training.trainable to match parameters, got {pattern!r} which matches "
                 f"none of {len(named)} (such as {next(iter(named))})",
             )
-    chosen = {n: p for n, p in named.items() if any(fnmatchcase(n, x) for x in patterns)}
-    for name, parameter in named.items():
+    chosen = {n for n in named if any(fnmatchcase(n, x) for x in patterns)} | low_rank.keys()
+    for name, parameter in module.named_parameters():
         parameter.requires_grad_(name in chosen)
-    return chosen
+    return {n: p for n, p in module.named_parameters() if n in chosen}

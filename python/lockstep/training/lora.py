@@ -1,0 +1,100 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685) by peft, merged wherever a checkpoint is written.
+
+The adapters live in the stock module: `model.layers.0.self_attn.q_proj` becomes a layer of peft's
+that holds the frozen projection as `base_layer`. No dropout is applied, as nowhere in a training:
+what is trained is what is served. A checkpoint holds W + BA for every adapted W, under the stock
+names, so it is an ordinary Hugging Face directory; B and A themselves are kept beside the
+optimizer's state for `--resume`, because W + BA cannot be taken apart again without rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lockstep.errors import LockstepError
+from lockstep.training.settings import Lora
+
+NAME = "default"  # peft's name of the adapter
+BASE = ".base_layer"
+
+
+def attach(module: nn.Module, lora: Lora, seed: int) -> None:
+    """Put adapters into ``module``, drawn from ``seed``; everything else is frozen.
+
+    Raises LS_TRAIN_TRAINABLE where an entry of ``modules`` names no projection.
+    """
+    # Slow to import, and nothing but LoRA needs it.
+    from peft import LoraConfig, inject_adapter_in_model
+
+    targets = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    chosen = set()
+    for pattern in lora.modules:
+        found = [n for n in targets if n.split(".")[-1] == pattern or fnmatchcase(n, pattern)]
+        if not found:
+            raise LockstepError(
+                "LS_TRAIN_TRAINABLE",
+                f"expected training.lora.modules to name projections, got {pattern!r} which "
+                f"matches none of {len(targets)} (such as {targets[0]})",
+                field="training.lora.modules",
+            )
+        chosen.update(found)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(
+            LoraConfig(
+                r=lora.rank,
+                lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft takes any number
+                lora_dropout=0.0,
+                bias="none",
+                target_modules=sorted(chosen),
+            ),
+            module,
+            adapter_name=NAME,
+        )
+    module.eval()
+
+
+def adapters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """A and B of every adapter by name, in the module's order."""
+    return {n: p for n, p in module.named_parameters() if ".lora_A." in n or ".lora_B." in n}
+
+
+@torch.no_grad()
+def merged(module: nn.Module) -> dict[str, Tensor]:
+    """The module's weights under their stock names, every adapter added to its projection.
+
+    The module itself stays as it is: merging and taking apart again would change its weights.
+    """
+    deltas = {f"{name}.weight": layer.get_delta_weight(NAME) for name, layer in _layers(module)}
+    out = {}
+    for name, weight in module.state_dict().items():
+        if ".lora_" in name:
+            continue
+        stock = name.replace(BASE, "")
+        delta = deltas.get(stock)
+        out[stock] = weight if delta is None else weight + delta.to(weight.dtype)
+    return out
+
+
+def fingerprint(model: Path) -> str:
+    """SHA-256 over the weight files of ``model``: adapters fit no other weights."""
+    digest = hashlib.sha256()
+    for path in sorted(model.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    from peft.tuners.lora import LoraLayer
+
+    return ((name, part) for name, part in module.named_modules() if isinstance(part, LoraLayer))

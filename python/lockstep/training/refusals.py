@@ -1,0 +1,55 @@
+"""What cannot be trained, said before any text is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from lockstep.errors import LockstepError
+from lockstep.model import check_architecture
+from lockstep.rope import check_scaling
+
+#: Nats a token above guessing at which a model is taken not to know its tokens.
+ABOVE_CHANCE = 1.0
+
+
+def check_model(directory: Path) -> None:
+    """Refuse what segments cannot run and a tokenizer that is not the model's.
+
+    Raises LS_MODEL_ARCHITECTURE (encoders and other families), LS_MODEL_SLIDING, LS_ROPE_SCALING
+    (a scaling that depends on the length), LS_TRAIN_VOCABULARY.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise LockstepError(
+            "LS_MODEL_LOAD", f"expected the config.json of a model in {directory}, got: {error}"
+        ) from error
+    check_architecture(config)
+    check_scaling(config)
+    tokenizer = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
+    ids = [int(token["id"]) for token in tokenizer.get("added_tokens", [])]
+    vocabulary = tokenizer.get("model", {}).get("vocab")
+    if isinstance(vocabulary, dict):
+        ids += vocabulary.values()
+    if ids and max(ids) >= config.vocab_size:
+        raise LockstepError(
+            "LS_TRAIN_VOCABULARY",
+            f"expected a tokenizer with ids below {config.vocab_size}, as the model has rows, got "
+            f"one with id {max(ids)}",
+            "Use the tokenizer.json that belongs to the model.",
+        )
+
+
+def chance(loss: float, vocabulary: int) -> str | None:
+    """What to say of a first loss that is worse than guessing among ``vocabulary`` tokens."""
+    if loss < math.log(vocabulary) + ABOVE_CHANCE:
+        return None
+    return (
+        f"the first loss, {loss:.2f} nats a token, is worse than guessing "
+        f"({math.log(vocabulary):.2f}): does tokenizer.json belong to this model, are "
+        "its weights whole?"
+    )

@@ -1,0 +1,52 @@
+"""The loss of held-out text, before, after and during a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from lockstep import full
+from lockstep.contexts import pieces_of
+from lockstep.model import Model
+from lockstep.training import sharded
+from lockstep.training.distributed import Ranks
+
+EXECUTIONS = ("segmented", "full")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Texts that are never trained on. texts: token ids of each, scored from its start.
+
+    Several processes share the texts out; `score` is then a meeting of all of them.
+    """
+
+    texts: list[list[int]]
+    ranks: Ranks
+    shared_out: bool = False
+
+    @property
+    def targets(self) -> int:
+        return sum(len(ids) - 1 for ids in self.texts)
+
+    def score(self, model: Model, execution: str, stop: Callable[[], bool]) -> float | None:
+        """Mean -log p in nats a token; None without text, or when ``stop()`` says so meanwhile."""
+        if not self.targets:
+            return None
+        total, passes = 0.0, 0
+        for ids in self.texts[self.ranks.rank :: self.ranks.world]:
+            # Alone: processes that stop at different texts would miss each other.
+            if self.ranks.world == 1 and stop():
+                return None
+            cuts = model.plan(ids)
+            passes += len(pieces_of(len(ids), cuts)) if execution == "segmented" else 1
+            total += float(_nll(model, ids, cuts, execution).sum())
+        if self.shared_out:
+            sharded.idle(lambda: _nll(model, [0], [], execution), passes, self.ranks)
+        return self.ranks.total([total])[0] / self.targets
+
+
+def _nll(model: Model, ids: list[int], cuts: list[int], execution: str) -> torch.Tensor:
+    return full.nll(model, ids) if execution == "full" else model.nll(ids, cuts)

@@ -1,0 +1,50 @@
+"""Loss spikes and divergence: noticed, said aloud, and ended before they are saved.
+
+A step spikes when its loss lies more than ``spike`` nats a token above the median of the steps
+before it. Clipping limits what one such step does, so it is reported and training goes on; as many
+in a row as ``patience`` mean that the weights themselves are lost. While a row lasts nothing is
+saved, so the newest checkpoint is one from before it. The verdict is a function of the losses
+alone: a resumed training comes to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+WINDOW = 64  # steps that the median is over
+ENOUGH = 8  # without so many there is no level to compare with
+
+
+def level(losses: Sequence[float]) -> float | None:
+    """Nats a token that the next step is compared with, None where there are too few steps."""
+    before = losses[-WINDOW:]
+    return median(before) if len(before) >= ENOUGH else None
+
+
+class Watch:
+    """Counts the steps in a row that spike. ``spike`` 0 looks at nothing."""
+
+    def __init__(self, spike: float, patience: int, losses: Sequence[float] = ()):
+        self.spike, self.patience = spike, patience
+        self.row = 0
+        self._calm: list[float] = []
+        for loss in losses:
+            self.see(loss)
+
+    def see(self, loss: float) -> float | None:
+        """Take the next step's loss; the level it spikes above, or None.
+
+        A spike does not enter the level: a row of them would soon be taken for ordinary.
+        """
+        usual = level(self._calm) if self.spike else None
+        if usual is not None and loss > usual + self.spike:
+            self.row += 1
+            return usual
+        self.row = 0
+        self._calm = [*self._calm[1 - WINDOW :], loss]
+        return None
+
+    @property
+    def lost(self) -> bool:
+        return self.row >= self.patience
