@@ -25,6 +25,8 @@ export interface PplResult {
   /** Lengths by default that the texts are too short for. */
   skipped: number[];
   windows: { text: string; tokens: number }[];
+  /** Seconds that torch spent on a row now; a row that was there already has none. */
+  seconds: Record<string, number>;
   interval: { level: number; draws: number; block: number };
   rows: PplRow[];
   /** Perplexity of row `of` over that of row `to`, on the same tokens. */
@@ -54,50 +56,42 @@ export interface PplInput {
 }
 
 export async function runPpl(input: PplInput): Promise<PplResult> {
-  const { folder, python, signal, rows } = input;
-  const job = async (name: string, description: object, label = name) => {
+  const { rows, lengths, dir, texts, skip, windows, bos, exact, bins } = input;
+  const others = rows.filter((row) => row.engine !== 'torch');
+  const summary = { rows: rows.map((row) => row.name), pairs: comparisons(rows), bins };
+  const job = async (torchRows: readonly EvalRow[], last: boolean): Promise<Summed> => {
     const { event: _, ...result } = await runJob({
-      module: `lockstep.evaluation.${name}`,
-      python,
-      signal,
-      job: { folder: folder.dir, ...description },
-      onEvent: ({ event, done, total }) => {
-        if (event === 'progress') input.onProgress(label, Number(done), Number(total));
+      module: 'lockstep.evaluation.ppl',
+      python: input.python,
+      signal: input.signal,
+      job: {
+        folder: input.folder.dir,
+        windows: { dir, texts, skip, windows, bos, exact, lengths },
+        rows: torchRows.map(({ name, dir, execution }) => ({ name, dir, way: execution })),
+        threads: input.threads,
+        dtype: input.dtype,
+        summary: last ? summary : null,
+      },
+      onEvent: ({ event, stage, done, total }) => {
+        if (event === 'progress') input.onProgress(String(stage), Number(done), Number(total));
       },
     });
-    return result;
+    return result as unknown as Summed;
   };
-  const { dir, texts, skip, windows, bos, exact } = input;
-  const cut = (await job('windows', {
-    ...{ dir, texts, skip, windows, bos, exact },
-    lengths: input.lengths,
-  })) as unknown as Pick<PplResult, 'lengths' | 'skipped' | 'windows'>;
-  for (const row of rows) {
-    signal.throwIfAborted();
-    if (row.engine !== 'torch') {
-      await engineLosses(input, row, cut.windows.length);
-      continue;
-    }
-    const { threads, dtype } = input;
-    const what = { dir: row.dir, way: row.execution, row: row.name, threads, dtype };
-    await job('torch_losses', what, row.name);
+  const torch = rows.filter((row) => row.engine === 'torch');
+  let made = await job(torch, others.length === 0);
+  if (others.length > 0) {
+    for (const row of others) await engineLosses(input, row, made.windows.length);
+    made = await job([], true);
   }
-  const pairs = comparisons(rows);
-  const summary = (await job('summary', {
-    lengths: cut.lengths,
-    rows: rows.map((row) => row.name),
-    pairs,
-    bins: input.bins,
-  })) as unknown as Pick<PplResult, 'interval' | 'ratios'> & {
-    rows: Record<string, Pick<PplRow, 'byLength' | 'byPosition'>>;
-  };
   return {
-    ...cut,
-    interval: summary.interval,
-    rows: rows.map((row) => ({ ...row, ...(summary.rows[row.name] as PplRow) })),
-    ratios: summary.ratios,
+    ...made,
+    rows: rows.map((row) => ({ ...row, ...(made.rows[row.name] as Figures) })),
   };
 }
+
+type Figures = Pick<PplRow, 'byLength' | 'byPosition'>;
+type Summed = Omit<PplResult, 'rows'> & { rows: Record<string, Figures> };
 
 /** The first row against every other, and segmented against full of the untrained model. */
 function comparisons(rows: readonly EvalRow[]): [string, string][] {

@@ -15,13 +15,12 @@ export function pplTable(result: PplResult, screen: Screen): string {
   const style = paint(screen);
   const { rows, lengths } = result;
   const width = Math.max('tokens'.length, ...rows.map((row) => label(row).length)) + 2;
-  const cell = (text: string) => text.padStart(24);
+  const cells = rows.map((row) => row.byLength.map((at) => bounded(at.perplexity, at)));
+  const cellWidth = Math.max(...cells.flat().map((cell) => cell.length)) + 3;
+  const cell = (text: string) => text.padStart(cellWidth);
   const lines = [
     style.dim(`${'tokens'.padEnd(width)}${lengths.map((n) => cell(`${n}`)).join('')}`),
-    ...rows.map((row) => {
-      const cells = row.byLength.map((at) => cell(bounded(at.perplexity, at)));
-      return `${label(row).padEnd(width)}${cells.join('')}`;
-    }),
+    ...rows.map((row, i) => `${label(row).padEnd(width)}${cells[i]?.map(cell).join('')}`),
     '',
     ...positions(result, style, width),
   ];

@@ -1,8 +1,4 @@
-"""Job: perplexity by length and by position, and rows against each other, out of losses.
-
-``python -m lockstep.evaluation.summary`` reads ``{folder, lengths, rows, pairs, bins}``: names of
-rows whose losses lie in ``folder`` (`torch_losses`), and pairs of names to compare.
-"""
+"""Perplexity by length and by position, and rows against each other, out of losses."""
 
 from __future__ import annotations
 
@@ -13,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import job
 from lockstep.errors import LockstepError
 from lockstep.evaluation.intervals import BLOCK, DRAWS, LEVEL, Blocks, Floats, perplexity, ratio
 from lockstep.evaluation.torch_losses import loss_file
 from lockstep.evaluation.windows import FILE
 
 
-def run(description: dict[str, Any]) -> dict[str, Any]:
-    folder, lengths = Path(description["folder"]), description["lengths"]
+def summarize(folder: Path, lengths: list[int], description: dict[str, Any]) -> dict[str, Any]:
+    """description: ``{rows, pairs, bins}``, names of rows whose losses lie in ``folder``, and pairs
+    of names to compare."""
     windows = json.loads((folder / FILE).read_text(encoding="utf-8"))
     rows = {
         name: [_read(folder, name, n, len(window["ids"]) - 1) for n, window in enumerate(windows)]
@@ -76,7 +72,3 @@ def by_position(parts: list[Floats], bins: int) -> list[dict[str, Any]]:
 def _ratio(a: list[Floats], b: list[Floats], length: int) -> dict[str, Any]:
     first, second = (Blocks.of([part[: length - 1] for part in parts]) for parts in (a, b))
     return ratio(first, second).as_dict("ratio")
-
-
-if __name__ == "__main__":
-    job.main(run)

@@ -1,48 +1,70 @@
-"""Job: losses of every window by the trainer's own operator, or by stock full attention.
-
-``python -m lockstep.evaluation.torch_losses`` reads ``{dir, way, row, folder, threads, dtype}``,
-takes ``windows.json`` of ``folder`` and leaves ``ROW-N.f64`` for window N: raw float64 nats, one a
-target. Files that are there already are not made again.
-"""
+"""Losses of every window by the trainer's own operator, or by stock full attention."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lockstep import job
 from lockstep.evaluation.losses import losses
 from lockstep.evaluation.windows import FILE
+
+if TYPE_CHECKING:
+    from lockstep.model import Model
 
 
 def loss_file(folder: Path, row: str, window: int) -> Path:
     return folder / f"{row}-{window}.f64"
 
 
-def run(description: dict[str, Any]) -> dict[str, Any]:
-    """``{made}``: how many windows were run now."""
+def fill(
+    folder: Path, rows: Sequence[dict[str, Any]], threads: int | None, dtype: str
+) -> dict[str, float]:
+    """Run every row ``{name, dir, way}`` over the windows of ``folder``; seconds by row.
+
+    Window N of a row becomes ``NAME-N.f64``: raw float64 nats, one a target. Files that are there
+    already are not made again.
+    """
+    windows = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    missing = {
+        row["name"]: [
+            n for n in range(len(windows)) if not loss_file(folder, row["name"], n).is_file()
+        ]
+        for row in rows
+    }
+    total, seconds = len(rows) * len(windows), {}
+    done = total - sum(len(one) for one in missing.values())
+    # One model at a time: rows of one folder share it.
+    for directory in dict.fromkeys(row["dir"] for row in rows if missing[row["name"]]):
+        job.emit("progress", stage="loading", done=done, total=total)
+        model = _load(directory, threads, dtype)
+        for row in (row for row in rows if row["dir"] == directory):
+            started = time.monotonic()
+            for n in missing[row["name"]]:
+                job.check_cancelled()
+                job.emit("progress", stage=row["name"], done=done, total=total)
+                ids = windows[n]["ids"]
+                cuts = [] if row["way"] == "full" else model.plan(ids)
+                nll_t = losses(model, ids, cuts, row["way"])
+                _write(loss_file(folder, row["name"], n), nll_t.cpu().numpy().tobytes())
+                done += 1
+            seconds[row["name"]] = time.monotonic() - started
+        del model
+    return seconds
+
+
+def _load(directory: str, threads: int | None, dtype: str) -> Model:
     import torch
 
     from lockstep.loader import load
 
-    folder, row = Path(description["folder"]), description["row"]
-    windows = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    missing = [n for n in range(len(windows)) if not loss_file(folder, row, n).is_file()]
-    if not missing:
-        return {"made": 0}
-    if description["threads"] is not None:
-        torch.set_num_threads(description["threads"])
-    model = load(description["dir"], dtype=description["dtype"])
-    for done, n in enumerate(missing):
-        job.check_cancelled()
-        job.emit("progress", done=len(windows) - len(missing) + done, total=len(windows))
-        ids = windows[n]["ids"]
-        cuts = [] if description["way"] == "full" else model.plan(ids)
-        nll_t = losses(model, ids, cuts, description["way"])
-        _write(loss_file(folder, row, n), nll_t.cpu().numpy().tobytes())
-    return {"made": len(missing)}
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return load(directory, dtype=dtype)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -50,7 +72,3 @@ def _write(path: Path, data: bytes) -> None:
     part = path.with_suffix(".part")
     part.write_bytes(data)
     os.replace(part, path)
-
-
-if __name__ == "__main__":
-    job.main(run)

@@ -1,8 +1,4 @@
-"""Job: the sequences that perplexity is measured on, cut out of one or more texts.
-
-``python -m lockstep.evaluation.windows`` reads ``{dir, texts, skip, lengths, windows, bos, folder,
-exact}`` and writes ``windows.json`` into ``folder``: a list of ``{text, ids}``.
-"""
+"""The sequences that perplexity is measured on, cut out of one or more texts."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from lockstep import job
 from lockstep.errors import LockstepError
 from lockstep.text import encode, read_part
 
@@ -19,10 +14,13 @@ FILE = "windows.json"
 MARGIN = 64  # tokens at the end of what was read that the text behind it may still change
 
 
-def run(description: dict[str, Any]) -> dict[str, Any]:
-    """``{lengths, windows: [{text, tokens}], skipped}``: the lengths that the texts can give.
+def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
+    """Write ``windows.json`` into ``folder``, a list of ``{text, ids}``.
 
-    lengths that no text is long enough for are an error (``LS_TEXT_SHORT``) where they were asked
+    description: ``{dir, texts, skip, lengths, windows, bos, exact}``.
+    Returns ``{lengths, windows: [{text, tokens}], skipped}``: the lengths that the texts can give.
+
+    Lengths that no text is long enough for are an error (``LS_TEXT_SHORT``) where they were asked
     for (``exact``), and else left out. Windows do not overlap and take the texts in turn.
     """
     texts, lengths = description["texts"], sorted(set(description["lengths"]))
@@ -44,8 +42,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
             "text",
         )
     windows = _windows(found, fitting[-1] - len(front), description["windows"], front)
-    path = Path(description["folder"]) / FILE
-    path.write_text(json.dumps(windows), encoding="utf-8")
+    (folder / FILE).write_text(json.dumps(windows), encoding="utf-8")
     return {
         "lengths": fitting,
         "skipped": [length for length in lengths if length not in fitting],
@@ -79,7 +76,3 @@ def _windows(
             if len(out) == wanted:
                 return out
     raise AssertionError
-
-
-if __name__ == "__main__":
-    job.main(run)

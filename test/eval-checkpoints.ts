@@ -1,0 +1,51 @@
+// Checkpoints for tests of lockstep eval: a tiny model, and one that says it was trained from it.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { findPython, pythonEnvironment } from '../src/bridge/index.ts';
+import { attach } from '../src/contract/index.ts';
+import { fixed } from '../src/policies/index.ts';
+
+export const segment = 32;
+
+export interface EvalCheckpoints {
+  /** The stock model. */
+  base: string;
+  /** Other weights under the contract, with what a trainer writes beside them. */
+  trained: string;
+  /** The stock model under the same contract. */
+  untrained: string;
+}
+
+/** Make them below a folder; `sequence` is the training context that the trained one states. */
+export async function evalCheckpoints(home: string, sequence: number): Promise<EvalCheckpoints> {
+  const python = await findPython();
+  const make = path.join(import.meta.dirname, 'python', 'make_tiny.py');
+  const env = { ...pythonEnvironment(), OMP_NUM_THREADS: '1' };
+  const script = `
+import runpy, sys
+write = runpy.run_path(sys.argv[1])["write"]
+write(sys.argv[2], seed=0), write(sys.argv[3], seed=1)`;
+  const base = path.join(home, 'base');
+  const other = path.join(home, 'other');
+  execFileSync(python.executable, ['-c', script, make, base, other], { env, stdio: 'ignore' });
+  const config = {
+    policy: fixed({ size: segment }),
+    segment: { min: 1, max: segment, align: 1 },
+    carry: { size: 8, sinks: 4 },
+    retrieval: { size: 8, recipe: 'anchors' as const, layers: [2] },
+    heads: { long: [0] },
+    bos: false,
+  };
+  const trained = path.join(home, 'trained');
+  const untrained = path.join(home, 'untrained');
+  await attach({ config, modelDir: other, out: trained });
+  await attach({ config, modelDir: base, out: untrained });
+  const file = path.join(trained, 'lockstep.json');
+  const contract = JSON.parse(readFileSync(file, 'utf8')) as object;
+  writeFileSync(file, JSON.stringify({ ...contract, trained: { steps: 8, tokens: 800 } }));
+  mkdirSync(path.join(trained, 'training'));
+  const state = { version: 1, base: path.join('..', 'base'), settings: { sequence } };
+  writeFileSync(path.join(trained, 'training', 'state.json'), JSON.stringify(state));
+  return { base, trained, untrained };
+}
