@@ -19,6 +19,11 @@ describe('flags', () => {
     ['-dp=2'],
     ['--dtype', 'half'],
     ['--no-enable-lora'],
+    // No error of vLLM's, but nothing that reaches a client either.
+    ['--tool-call-parser', 'mistral'],
+    ['--enable-auto-tool-choice'],
+    ['--reasoning-parser=qwen3'],
+    ['--load-format', 'dummy'],
   ])('%s %s is refused by its name', (...flags) => {
     expect(() => checkFlags(flags)).toThrow(
       expect.objectContaining({ code: 'LS_VLLM_FLAG', mend: 'Leave it out.' }),

@@ -1,6 +1,11 @@
 // vLLM's command line: what Lockstep sets, what a user may add, and what is refused by name.
 import { LockstepError } from '../../errors.ts';
 
+const HIDDEN = 'vLLM is reached by lockstep serve alone.';
+const CHAT = 'lockstep serve renders chats and finds calls of tools itself.';
+const FOLDER = 'the checkpoint is served as it is.';
+const LOCAL = 'the checkpoint is a folder of this machine.';
+
 /** Flags that are not the user's here, and what to do instead. Abbreviations are refused with them. */
 const REFUSED: Readonly<Record<string, string>> = {
   '--model': 'lockstep serve takes the checkpoint as its argument.',
@@ -10,10 +15,23 @@ const REFUSED: Readonly<Record<string, string>> = {
   '--uds': 'vLLM is reached over 127.0.0.1.',
   '--grpc-port': 'only the HTTP routes of lockstep serve are open.',
   '--api-key': 'use lockstep serve --api-key; vLLM gets a key of its own.',
-  '--root-path': 'vLLM is reached by lockstep serve alone.',
-  '--middleware': 'vLLM is reached by lockstep serve alone.',
+  '--root-path': HIDDEN,
+  '--middleware': HIDDEN,
+  '--allow-credentials': HIDDEN,
+  '--allowed-origins': HIDDEN,
+  '--allowed-methods': HIDDEN,
+  '--allowed-headers': HIDDEN,
+  '--enable-offline-docs': HIDDEN,
+  '--enable-request-id-headers': HIDDEN,
+  '--enable-tokenizer-info-endpoint': HIDDEN,
+  '--enable-force-include-usage': HIDDEN,
+  '--enable-prompt-tokens-details': HIDDEN,
   '--ssl-keyfile': 'put TLS in front of lockstep serve.',
   '--ssl-certfile': 'put TLS in front of lockstep serve.',
+  '--ssl-ca-certs': 'put TLS in front of lockstep serve.',
+  '--ssl-cert-reqs': 'put TLS in front of lockstep serve.',
+  '--ssl-ciphers': 'put TLS in front of lockstep serve.',
+  '--enable-ssl-refresh': 'put TLS in front of lockstep serve.',
   '--config': 'write the flags out, so that they can be checked.',
   '--dtype': 'use lockstep serve --precision.',
   '--max-model-len': 'use lockstep serve --max-tokens.',
@@ -22,9 +40,26 @@ const REFUSED: Readonly<Record<string, string>> = {
   '--skip-tokenizer-init': 'structured output needs the tokenizer.',
   '--trust-remote-code': 'no code of a checkpoint is run.',
   '--chat-template': "the checkpoint's own template is rendered by lockstep serve.",
+  '--chat-template-content-format': CHAT,
+  '--default-chat-template-kwargs': CHAT,
+  '--trust-request-chat-template': CHAT,
+  '--response-role': CHAT,
+  '--enable-auto-tool-choice': CHAT,
+  '--exclude-tools-when-tool-choice-none': CHAT,
+  '--tool-call-parser': CHAT,
+  '--tool-parser-plugin': CHAT,
+  '--tool-strict-level': CHAT,
+  '--tool-server': CHAT,
+  '--reasoning-parser': CHAT,
+  '--reasoning-parser-plugin': CHAT,
   '--generation-config': 'every sampling parameter comes with its request.',
-  '--hf-overrides': 'the checkpoint is served as it is.',
-  '--hf-config-path': 'the checkpoint is served as it is.',
+  '--override-generation-config': 'every sampling parameter comes with its request.',
+  '--hf-overrides': FOLDER,
+  '--hf-config-path': FOLDER,
+  '--load-format': FOLDER,
+  '--revision': LOCAL,
+  '--code-revision': LOCAL,
+  '--tokenizer-revision': LOCAL,
   '--model-impl': 'the plugin brings the model.',
   '--scheduler-cls': 'the plugin brings the scheduler.',
   '--worker-cls': 'the plugin extends the worker.',

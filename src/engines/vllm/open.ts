@@ -99,7 +99,8 @@ export async function superviseVllm(
     for (let i = 0; i < replicas; i++) {
       const port = await freePort();
       const url = `http://127.0.0.1:${port}`;
-      all.push(replicaOf(url, key, parts, options));
+      const replica = replicaOf(url, key, parts, options);
+      all.push(replica);
       const launch = {
         dir: path.resolve(parts.dir),
         model: parts.model,
@@ -108,7 +109,6 @@ export async function superviseVllm(
         flags,
         dtype: info.precision,
       };
-      const replica = all[i] as Replica;
       supervisors.push(
         new Supervisor({
           ...options,
