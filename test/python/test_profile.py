@@ -11,7 +11,7 @@ import torch
 from lockstep import full
 from lockstep.errors import LockstepError
 from lockstep.model import Model
-from lockstep.profile import choose, gates, mass
+from lockstep.profile import choose, draw, gates, mass
 from lockstep.spec import Spec
 from oracle import gates as oracle
 from oracle.model import Oracle
@@ -201,3 +201,12 @@ def test_rules() -> None:
         choose.even(5, 3, 5, 5)
     with pytest.raises(LockstepError, match="expected 2 to 6 heads"):
         choose.first(5, 3, 7, 2)
+
+
+def test_lengths_that_measure_nothing_are_refused() -> None:
+    model = model_of("llama")  # S 6, A 2, M 3; a context of 128
+    draw.check_length(model, 12)
+    draw.check_length(model, 128)
+    for length in (11, 129):
+        with pytest.raises(LockstepError, match=r"from 12 .* to 128"):
+            draw.check_length(model, length)

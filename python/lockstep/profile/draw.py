@@ -54,7 +54,10 @@ class Draws:
             corpus.documents, length, seed, contract["tokenizer"]["bos"], model.contract
         )
         self.length, self.count = length, count
-        self.drawn = list(self._draw())
+        try:
+            self.drawn = list(self._draw())
+        finally:
+            self._sequences.close()
         digest = hashlib.sha256()
         for one in self.drawn:
             digest.update(np.asarray(one.ids, dtype="<i4").tobytes())
