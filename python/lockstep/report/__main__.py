@@ -35,7 +35,8 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     Result: ``text`` {file, skip, tokens}; ``lengths``; ``ways`` {trainedSegmented, trainedFull,
     baseSegmented, baseFull} each {perplexity by length, bins, points}; ``bin`` tokens of a bin;
     ``hits``; ``contract`` and ``training`` as the checkpoint has them; ``base`` its folder or None.
-    A checkpoint that was never trained has the two base ways alone.
+    A checkpoint that was never trained has the base ways alone, one
+    whose base nobody names the trained ways alone.
     """
     folder = Path(description["dir"])
     if description.get("threads"):
@@ -49,9 +50,9 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     width = max(1, math.ceil((len(ids) - 1) / BINS))
     ways: dict[str, Any] = {}
     hits = None
-    trained = base is not None and base.resolve() != folder.resolve()
-    sources = [("trained", folder)] if trained else []
-    sources += [("base", base if base is not None else folder)]
+    sources = [("base", folder)] if document.get("trained") is None else [("trained", folder)]
+    if base is not None and sources[0][0] == "trained":
+        sources.append(("base", base))
     done, total = 0, 2 * len(sources)
     for name, source in sources:
         job.emit("progress", stage=f"loading {source.name}", done=done, total=total)
@@ -118,11 +119,11 @@ def _training(folder: Path) -> dict[str, Any] | None:
 
 
 def _base(folder: Path, given: str | None, training: dict[str, Any] | None) -> Path | None:
-    """The model that the checkpoint was trained from; the checkpoint itself where it never was."""
+    """The model that the checkpoint was trained from, None where nothing says which."""
     recorded = None if training is None or not training["base"] else folder / training["base"]
     base = Path(given) if given else recorded
     if base is None:
-        return folder if read(folder).document.get("trained") is None else None
+        return None
     if not (base / "config.json").is_file():
         raise LockstepError(
             "LS_REPORT_BASE",
