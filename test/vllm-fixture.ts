@@ -9,6 +9,7 @@ type Relay = Awaited<ReturnType<Opened['relay']>>;
 
 export interface FakeVllms {
   readonly toy: Toy;
+  readonly opened: Opened;
   /** One fake and a server that has believed it. */
   served(
     args?: readonly string[],
@@ -34,6 +35,9 @@ export function fakeVllms(make: () => Promise<Toy> = makeToy): FakeVllms {
   return {
     get toy() {
       return toy;
+    },
+    get opened() {
+      return opened;
     },
     async served(args = [], options = {}, upstream = {}) {
       const fake = await opened.fake(...args);

@@ -1,18 +1,14 @@
 // Readiness by digest, restarts, replicas, and that nothing is left running, on real processes.
-import { type ChildProcess, spawn } from 'node:child_process';
 import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { findPython, startService } from '../src/bridge/index.ts';
 import { writeContract } from '../src/contract/write.ts';
 import type { LockstepError } from '../src/errors.ts';
-import { packageRoot } from '../src/paths.ts';
 import { ended, isRunning } from './processes.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
 import { makeToy, type Toy } from './server-toy.ts';
-import { Opened } from './vllm-upstream.ts';
+import { Opened, pidIn } from './vllm-upstream.ts';
 
 let toy: Toy;
 let opened: Opened;
@@ -37,14 +33,6 @@ const failure = (work: Promise<unknown>): Promise<LockstepError> =>
     },
     (error) => error as LockstepError,
   );
-const pidIn = (lines: readonly string[], word: string): number =>
-  Number(
-    lines
-      .findLast((line) => line.startsWith(`${word} `))
-      ?.split(' ')
-      .at(-1),
-  );
-
 describe('readiness of vLLMs that run already', () => {
   test.each([
     ['no plugin', ['--no-plugin'], 'LS_VLLM_PLUGIN'],
@@ -264,52 +252,5 @@ describe('several replicas', () => {
     expect(complete).toBeGreaterThan(30);
     expect((await status(url)).http).toBe(200);
     await ask(PROMPT);
-  });
-});
-
-describe('the guard', () => {
-  const stubborn =
-    'import signal, time; signal.signal(15, signal.SIG_IGN); print("up"); time.sleep(600)';
-
-  test('ends what does not listen, after its grace', async () => {
-    const python = await findPython();
-    const lines: string[] = [];
-    const service = await startService({
-      python,
-      command: ['-c', stubborn],
-      graceMs: 200,
-      onLine: (line) => lines.push(line),
-    });
-    await until(() => lines.includes('up'));
-    const exit = await service.stop();
-    expect(exit.code).toBe(128 + 9);
-    expect(isRunning(service.pid)).toBe(false);
-  });
-
-  test('killed itself, it takes its group along', async () => {
-    const { engine, fakes, lines } = await opened.supervise(['--engine-process']);
-    const { pid } = await (fakes[0] as Any).seen();
-    expect(pidIn(lines, 'pid')).toBe(pid);
-    process.kill(engine.pids()[0] as number, 'SIGKILL');
-    await ended(pid);
-  });
-
-  test.each(['SIGKILL', 'SIGTERM'] as const)('%s of Node leaves no process', async (signal) => {
-    const script = path.join(packageRoot, 'test', 'vllm-holder.ts');
-    const holder: ChildProcess = spawn(
-      process.execPath,
-      ['--import', 'tsx', script, toy.dir, toy.files.contract.digest],
-      { stdio: ['ignore', 'pipe', 'inherit'], cwd: packageRoot },
-    );
-    const lines = createInterface({ input: holder.stdout as NodeJS.ReadableStream });
-    const pids: number[] = [];
-    for await (const line of lines) {
-      pids.push(...(JSON.parse(line) as number[]));
-      break;
-    }
-    expect(pids).toHaveLength(3);
-    expect(pids.map(isRunning)).toEqual([true, true, true]);
-    holder.kill(signal);
-    for (const pid of pids) await ended(pid);
   });
 });

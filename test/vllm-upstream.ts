@@ -123,3 +123,9 @@ export class Opened {
     for (const close of this.#closers.splice(0).reverse()) await close();
   }
 }
+
+/** The last pid that a fake's output names by this word. */
+export function pidIn(lines: readonly string[], word: string): number {
+  const line = lines.findLast((one) => one.startsWith(`${word} `));
+  return Number(line?.split(' ').at(-1));
+}
