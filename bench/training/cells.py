@@ -23,7 +23,7 @@ class Budget:
     name: str
     segment: int
     sequence: int
-    batch: int
+    accumulate: int
     steps: int
     learning_rate: float
     device: str
@@ -122,12 +122,13 @@ class Cell:
         training = {
             "steps": b.steps,
             "sequence": b.sequence,
-            "batch": b.batch,
+            "batch": 1,
             "truncation": v.truncation,
             "learningRate": b.learning_rate,
             "warmup": 0.1,
             "trainable": "attention",
         }
+        training |= {"accumulate": b.accumulate} if b.accumulate > 1 else {}
         out = {"variant": v.name, "seed": self.seed, "budget": b.name, "contract": config}
         out |= {"mode": v.mode, "training": training} if v.trained else {}
         return out | {"texts": self.texts, "lengths": b.lengths}
