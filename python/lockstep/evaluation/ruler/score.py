@@ -1,0 +1,80 @@
+"""Job: scores of what the rows' engines answered.
+
+``python -m lockstep.evaluation.ruler.score`` reads ``{folder, rows}`` and, for every row, takes
+``ROW.jsonl`` of ``folder``: lines of ``{task, length, index, text}``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lockstep import job
+from lockstep.errors import LockstepError
+from lockstep.evaluation import intervals
+from lockstep.evaluation.ruler.make import FILE
+from lockstep.evaluation.ruler.scoring import cleaned, string_match_all
+
+Key = tuple[str, int, int]
+
+
+def run(description: dict[str, Any]) -> dict[str, Any]:
+    """``{rows: {name: {scores: [{task, length, samples, score, low, high, empty}], means: [{length,
+    score, low, high}]}}}``; a mean is over all samples of a length, tasks weighing the same."""
+    folder = Path(description["folder"])
+    samples = {_key(one): one["answers"] for one in _lines(folder / FILE)}
+    rows = {}
+    for name in description["rows"]:
+        found = {_key(one): cleaned(one["text"]) for one in _lines(folder / f"{name}.jsonl")}
+        missing = [key for key in samples if key not in found]
+        if missing:
+            raise LockstepError(
+                "LS_EVAL_ANSWERS",
+                f"expected an answer of {name} to every sample, got none to {missing[0]}",
+                "run the evaluation again with the same --out",
+            )
+        scores = {key: string_match_all(found[key], answers) for key, answers in samples.items()}
+        empty = {key for key in samples if not found[key]}
+        rows[name] = {"scores": _by_task(scores, empty), "means": _by_length(scores)}
+    return {"rows": rows}
+
+
+def _by_task(scores: dict[Key, float], empty: set[Key]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, int], list[Key]] = {}
+    for key in scores:
+        groups.setdefault(key[:2], []).append(key)
+    return [
+        {
+            "task": task,
+            "length": length,
+            "samples": len(keys),
+            "empty": sum(key in empty for key in keys),
+            **_mean([scores[key] for key in keys]),
+        }
+        for (task, length), keys in groups.items()
+    ]
+
+
+def _by_length(scores: dict[Key, float]) -> list[dict[str, Any]]:
+    groups: dict[int, list[float]] = {}
+    for (_, length, _), score in scores.items():
+        groups.setdefault(length, []).append(score)
+    return [{"length": length, **_mean(values)} for length, values in groups.items()]
+
+
+def _mean(values: Sequence[float]) -> dict[str, float | None]:
+    return intervals.mean(values).as_dict("score")
+
+
+def _key(one: dict[str, Any]) -> Key:
+    return one["task"], one["length"], one["index"]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+if __name__ == "__main__":
+    job.main(run)
