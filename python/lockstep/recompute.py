@@ -31,6 +31,21 @@ def recomputed(
             del layer.forward
 
 
+class _Again:
+    """A fresh ``make()`` each time it is entered: a graph may be gone through several times."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]):
+        self._make = make
+        self._entered: list[AbstractContextManager[Any]] = []
+
+    def __enter__(self) -> None:
+        self._entered.append(self._make())
+        self._entered[-1].__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._entered.pop().__exit__(*error)
+
+
 def _checkpointed(
     forward: Callable[..., Any],
     replay: Callable[[], AbstractContextManager[Any]],
@@ -43,6 +58,6 @@ def _checkpointed(
         use_reentrant=False,
         # Nothing in a layer draws random numbers: no dropout is applied.
         preserve_rng_state=False,
-        context_fn=lambda: (nullcontext(), replay()),
+        context_fn=lambda: (nullcontext(), _Again(replay)),
         **kwargs,
     )

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lockstep import contract
 from lockstep.errors import LockstepError
 from lockstep.loader import load_module
 from lockstep.model import Model
@@ -39,15 +38,18 @@ class Snapshot:
 
 
 class Learner:
-    """Loads ``directory`` (a checkpoint of this training when ``resumed``) and trains it."""
+    """Loads the model that ``job`` starts from, or goes on with when ``resumed``, and trains it.
 
-    def __init__(self, job: Job, read: contract.Contract, ranks: Ranks, resumed: bool):
+    read: its `lockstep.contract.Contract`. dtype: of weights, gradients and moments.
+    """
+
+    def __init__(self, job: Job, read: Any, ranks: Ranks, resumed: bool, dtype: str = "float32"):
         s = job.training
         self.job, self.ranks = job, ranks
         # A merged checkpoint cannot be taken apart: adapters go on from the base model's weights.
         directory = job.out if resumed and s.lora is None else job.model
         # In evaluation mode: no dropout, so that what is trained is what is served.
-        module = load_module(directory, device=job.device)
+        module = load_module(directory, dtype=dtype, device=job.device)
         self.stock_parameters = sum(p.numel() for p in module.parameters())
         if s.lora is not None:
             lora.attach(module, s.lora, s.seed)
@@ -84,8 +86,21 @@ class Learner:
     def step(self, docs: Sequence[Drawn], rate: float) -> tuple[float, float, int]:
         """Take one optimizer step with this process's sequences at learning rate ``rate``.
 
-        Returns, the same in every process: the mean loss in nats a token, the gradient's norm, the
-        number of tokens. Nothing is changed where loss or norm is not finite.
+        Returns what `gradient` returns; nothing is changed where loss or norm is not finite.
+        """
+        loss, norm, tokens = self.gradient(docs)
+        if math.isfinite(loss) and math.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss, norm, tokens
+
+    def gradient(self, docs: Sequence[Drawn]) -> tuple[float, float, int]:
+        """Put the clipped gradient over all processes' sequences in the parameters' ``.grad``.
+
+        Returns, the same in every process: the mean loss in nats a token, the gradient's norm
+        before clipping, the number of tokens. Raises LS_TRAIN_MEMORY where memory runs out.
         """
         s = self.job.training
         mine = [sum(len(doc.ids) - 1 for doc in docs), sum(len(doc.ids) for doc in docs)]
@@ -97,18 +112,12 @@ class Learner:
             for part, n in zip(parts, passes, strict=True):
                 total += self.objective.backward(part, targets, n)
             norm = self._reduce(s.clip if s.clip else math.inf)
-            loss = self.ranks.total([total])[0] / targets
-            if math.isfinite(loss) and math.isfinite(norm):
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
-                self.optimizer.step()
         except (MemoryError, RuntimeError) as error:
             if not memory.ran_out(error):
                 raise
             self.optimizer.zero_grad(set_to_none=True)
             raise memory.explained(self.job, self.model, parts) from error
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss, norm, tokens
+        return self.ranks.total([total])[0] / targets, norm, tokens
 
     def snapshot(self) -> Snapshot:
         """What is to be saved; with several processes a meeting of all of them.
