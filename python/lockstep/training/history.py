@@ -41,6 +41,7 @@ def prepare(job: Job, emit: Callable[..., None]) -> Job:
         _recover(out, keep)
         if job.resume:
             _choose(out, emit)
+            _prune(out, keep)
         else:
             _refuse_to_replace(out, job.overwrite)
     except OSError as error:
@@ -68,6 +69,12 @@ def retire(old: Path, out: Path, keep: int) -> None:
         sync(out.parent)
     else:
         discard(old)
+    _prune(out, keep)
+
+
+def _prune(out: Path, keep: int) -> None:
+    """Remove older checkpoints beyond ``keep`` in all, and what is not older than ``out``."""
+    newest = _step(out)
     if newest is None:
         return
     past = [path for k, path in older(out) if k < newest]
