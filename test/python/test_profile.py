@@ -56,10 +56,10 @@ def test_gradient_of_the_gates_is_that_of_the_definition(
         len(IDS), model.config.hidden_size, generator=generator, dtype=torch.float64
     )
     want, want_grad = oracle.gradient(
-        weights, model.config, oracle_spec(model), theta, (IDS, CUTS), teacher_TE, truncation
+        weights, model.config, oracle_spec(model), theta, (IDS, CUTS), teacher_TE, 7.0, truncation
     )
     gated = gates.GatedModel(model, theta)
-    got = gates.backward(gated, theta, [(IDS, CUTS)], [teacher_TE], truncation)
+    got = gates.backward(gated, theta, [(IDS, CUTS)], [teacher_TE], 7.0, truncation)
     assert got == pytest.approx(want, rel=1e-12)
     assert theta.grad is not None
     worst = float((theta.grad - want_grad).abs().max() / want_grad.abs().max())
@@ -74,7 +74,7 @@ def test_truncation_changes_the_gradient() -> None:
     for truncation in (0, 1, 2):
         theta = theta_of(model).requires_grad_()
         gated = gates.GatedModel(model, theta)
-        gates.backward(gated, theta, [(IDS, CUTS)], [teacher_TE], truncation)
+        gates.backward(gated, theta, [(IDS, CUTS)], [teacher_TE], 7.0, truncation)
         found.append(theta.grad)
     for a, b in itertools.pairwise(found):
         assert a is not None and b is not None
@@ -111,12 +111,14 @@ def test_training_finds_the_head_that_must_be_long() -> None:
     optimizer = torch.optim.Adam([theta], lr=0.3)
     docs = [(text(LENGTH, seed=seed), CUTS) for seed in range(2)]
     aims = [teacher.hidden(ids, cuts) for ids, cuts in docs]
+    local = [model.hidden(ids, cuts) for ids, cuts in docs]
+    lost = sum(gates.distance(x, y) for x, y in zip(local, aims, strict=True))
     for _ in range(25):
         optimizer.zero_grad()
-        error = gates.backward(gated, theta, docs, aims, 1)
+        error = gates.backward(gated, theta, docs, aims, lost, 1)
         optimizer.step()
     gate = theta.detach().sigmoid()
-    assert error < 0.02
+    assert error < 0.5
     assert gate[1, 1] > 0.8
     assert float(torch.cat((gate[0], gate[1, :1])).max()) < 0.4
 

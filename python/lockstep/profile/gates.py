@@ -5,14 +5,15 @@ Both uses of a head are run under segmented execution, local (sinks, carry, own 
 
     out = g * long + (1 - g) * local,      g = sigmoid(theta), at first 1/2
 
-The gates minimize the relative squared error of the last hidden states against full attention of
-the same weights, plus a penalty on their mean. The gradient is the exact one of the truncated
-objective, as in training (`lockstep.tbptt`). What is taken from duo-attention
+The gates minimize the squared distance of the last hidden states from those of full attention of
+the same weights, as a share of the distance that all heads local have (1: the gates gain nothing,
+0: nothing is left to gain), plus a penalty on their mean. The gradient is the exact one of the
+truncated objective, as in training (`lockstep.tbptt`). What is taken from duo-attention
 (mit-han-lab/duo-attention, duo_attn/train.py and patch/llama.py): one gate a KV head, mixed
 outputs, the distance of last hidden states, a mean-gate penalty of 0.05, Adam, a rate that rises
 and falls over a fifth of the steps. What differs: there the choice is between full and streaming
-attention, the gates are clamped to [0, 1] from 1 on and the error is not relative. A sigmoid
-leaves no two heads tied at a bound, and a relative error makes one penalty fit any model.
+attention, the gates are clamped to [0, 1] from 1 on and the distance is not a share of anything. A
+sigmoid leaves no two heads tied at a bound, and a share makes one penalty fit any model.
 """
 
 from __future__ import annotations
@@ -95,21 +96,26 @@ def backward(
     theta_LH: Tensor,
     docs: Sequence[tuple[Any, Sequence[int]]],
     teachers: Sequence[Tensor],
+    whole: float,
     truncation: int,
 ) -> float:
     """Add to ``theta_LH.grad`` the gradient of the error over these documents; returns the error.
 
     ``teachers`` are the hidden states [T, E] aimed at; the error is the sum of squared differences
-    over the sum of the teachers' squares.
+    as a share of ``whole``.
     """
-    power = sum(float(teacher.double().square().sum()) for teacher in teachers)
 
     def score(hidden_TE: Tensor, rows: Sequence[tuple[int, Piece]]) -> tuple[float, Tensor]:
         aim_TE = torch.cat([teachers[d][p.start : p.start + p.length] for d, p in rows])
         gap_TE = hidden_TE - aim_TE
-        return float(gap_TE.double().square().sum()) / power, gap_TE * (2 / power)
+        return float(gap_TE.double().square().sum()) / whole, gap_TE * (2 / whole)
 
     return tbptt.backward(gated, docs, truncation, score=score, inputs=[theta_LH]).sum
+
+
+def distance(x_TE: Tensor, y_TE: Tensor) -> float:
+    """Sum of squared differences."""
+    return float((x_TE - y_TE).double().square().sum())
 
 
 def rate(step: int, steps: int) -> float:
@@ -119,7 +125,10 @@ def rate(step: int, steps: int) -> float:
 
 
 class GateTraining:
-    """Gates, their optimizer and the curve so far; `state` and `load` carry them over an end."""
+    """Gates, their optimizer and the curve so far; `state` and `load` carry them over an end.
+
+    ``model`` has no long heads: that is what the gates must beat.
+    """
 
     def __init__(self, model: Model, steps: int, penalty: float, truncation: int):
         self.model, self.steps, self.penalty, self.truncation = model, steps, penalty, truncation
@@ -132,11 +141,15 @@ class GateTraining:
         self.curve: list[list[float]] = []
 
     def step(self, ids: Any, cuts: Sequence[int]) -> tuple[float, float]:
-        """One optimizer step on one sequence; its relative error and the mean gate before it."""
+        """One optimizer step on one sequence; its error and the mean gate before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate(len(self.curve), self.steps)
         teacher_TE = full.hidden(self.model, ids)
-        error = backward(self.gated, self.theta_LH, [(ids, cuts)], [teacher_TE], self.truncation)
+        local_TE = self.model.hidden(ids, cuts)
+        # Where nothing is lost there is no gradient either, and nothing to divide by.
+        lost = distance(local_TE, teacher_TE) or 1.0
+        docs = [(ids, cuts)]
+        error = backward(self.gated, self.theta_LH, docs, [teacher_TE], lost, self.truncation)
         mean = self.theta_LH.sigmoid().mean()
         (self.penalty * mean).backward()
         self.optimizer.step()

@@ -62,17 +62,17 @@ def gradient(
     theta: Tensor,
     document: tuple[list[int], list[int]],
     teacher_TE: Tensor,
+    whole: float,
     truncation: int,
 ) -> tuple[float, Tensor]:
     """Error and d(error)/d(theta), where gates = sigmoid(theta): the truncated objective with
-    l_i = the squared distance of segment i's hidden states, over the teacher's square."""
+    l_i = the squared distance of segment i's hidden states from the teacher's, over ``whole``."""
     ids, boundaries = document
     leaf = theta.detach().clone().requires_grad_()
     plain = GatedOracle(weights, config, spec, torch.sigmoid(theta.detach()))
     _, found, held = plain.forward(ids, boundaries)
     by_end = {boundary.at: boundary for boundary in found}
     tiles = segments(boundaries, len(ids))
-    power = float((teacher_TE**2).sum())
     total = 0.0
     for i, (start, end) in enumerate(tiles):
         first = max(0, i - truncation)
@@ -86,7 +86,7 @@ def gradient(
                 (e, layer): rows for layer, rows in used.items()
             }
             hidden = oracle.segment(state, ids[s:e], close=e in by_end, replace=chosen)
-        loss = ((hidden - teacher_TE[start:end]) ** 2).sum() / power
+        loss = ((hidden - teacher_TE[start:end]) ** 2).sum() / whole
         loss.backward()
         total += float(loss.detach())
     assert leaf.grad is not None
