@@ -38,7 +38,8 @@ def train(args: argparse.Namespace, mode: str, seed: int, out: Path, steps: int 
     """Train through the CLI, as a user would; the result event."""
     if args.reuse and (out / "training" / "state.json").is_file():
         state = json.loads((out / "training" / "state.json").read_text())["progress"]
-        return {"step": state["step"], "tokens": state["tokens"], "seconds": state["seconds"]}
+        clock = json.loads((out / "training" / "clock.json").read_text())
+        return {"step": state["step"], "tokens": state["tokens"], "seconds": clock["seconds"]}
     shutil.rmtree(out, ignore_errors=True)
     budget = ["--steps", str(steps)] if steps else ["--minutes", str(args.minutes)]
     command = ["node", str(ROOT / "dist/cli/main.js"), "train", "--config", str(args.config)]
