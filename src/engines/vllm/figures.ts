@@ -10,7 +10,7 @@ interface Sample {
 
 /** Metrics of vLLM that are passed on, beside the plugin's. */
 const PASSED =
-  /^(lockstep_|vllm:(prefix_cache_(queries|hits)(_total)?|num_preemptions(_total)?|kv_cache_usage_perc|num_requests_(running|waiting)|prompt_tokens_total|generation_tokens_total)$)/;
+  /^(lockstep_|vllm:(prefix_cache_(queries|hits)_total|num_preemptions_total|kv_cache_usage_perc|num_requests_(running|waiting)|(prompt|generation)_tokens_total)$)/;
 
 /** Ask every replica; one that does not answer is left out and shown as not ready. */
 export async function figuresOf(replicas: readonly Replica[]): Promise<Figures> {
@@ -54,7 +54,7 @@ function written(told: readonly string[], samples: readonly Sample[]): string {
   return names
     .flatMap((name) => {
       const own = name.replace(/^lockstep_/, 'lockstep_vllm_');
-      const head = heads.get(name) ?? heads.get(name.replace(/_total$/, '')) ?? [];
+      const head = heads.get(name) ?? [];
       return [
         ...head.map((line) => line.replace(/^(# \w+) \S+/, `$1 ${own}`)),
         ...samples
@@ -82,8 +82,6 @@ function summary(replicas: readonly Replica[], samples: readonly Sample[]): obje
     return found.length === 0 ? null : found.reduce((sum, one) => sum + one.value, 0);
   };
   const groups = [...new Set(of('lockstep_kv_blocks').map((one) => one.labels['group'] ?? ''))];
-  const queries = total('vllm:prefix_cache_queries_total') ?? total('vllm:prefix_cache_queries');
-  const hits = total('vllm:prefix_cache_hits_total') ?? total('vllm:prefix_cache_hits');
   return {
     replicas: replicas.map(({ name, ready, running }) => ({ url: name, ready, running })),
     kv: {
@@ -105,7 +103,10 @@ function summary(replicas: readonly Replica[], samples: readonly Sample[]): obje
       prompt: total('lockstep_chunks_total', ['end', 'prompt']),
       budget: total('lockstep_chunks_total', ['end', 'budget']),
     },
-    prefixCache: { queries, hits },
-    preemptions: total('vllm:num_preemptions_total') ?? total('vllm:num_preemptions'),
+    prefixCache: {
+      queries: total('vllm:prefix_cache_queries_total'),
+      hits: total('vllm:prefix_cache_hits_total'),
+    },
+    preemptions: total('vllm:num_preemptions_total'),
   };
 }
