@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .errors import LockstepError
+from .full_steps import FullState, FullSteps
 from .loader import load as load_model
 from .model import Model, Rows
 from .state import State
@@ -62,9 +63,10 @@ class Channel:
 class Engine:
     """A model and its open sequences."""
 
-    def __init__(self, model: Model, channel: Channel):
-        self.model, self.channel = model, channel
-        self.states: dict[int, State] = {}
+    def __init__(self, model: Model | FullSteps, channel: Channel):
+        self.model: Any = model
+        self.channel = channel
+        self.states: dict[int, State | FullState] = {}
         self._next = 1
 
     def open(self) -> int:
@@ -94,7 +96,9 @@ class Engine:
         positions = {
             part["layer"]: torch.tensor(part["positions"], dtype=torch.int64) for part in retrieved
         }
-        self._state(handle).replace_retrieved(positions)
+        state = self._state(handle)
+        assert isinstance(state, State), "full attention retrieves nothing"
+        state.replace_retrieved(positions)
 
     def memory(self, handle: int) -> dict[str, int]:
         state = self._state(handle)
@@ -107,7 +111,7 @@ class Engine:
     def free(self, handle: int) -> None:
         self.states.pop(handle, None)
 
-    def _state(self, handle: int) -> State:
+    def _state(self, handle: int) -> State | FullState:
         if handle not in self.states:
             raise LockstepError(
                 "LS_ENGINE_SESSION",
@@ -120,13 +124,18 @@ class Engine:
 _engine: Engine | None = None
 
 
-def load(path: str, dtype: str, threads: int | None, folder: str) -> dict[str, Any]:
-    """Open a checkpoint as this process's engine; what `EngineInfo` needs, and the logits' file."""
+def load(
+    path: str, dtype: str, threads: int | None, folder: str, execution: str
+) -> dict[str, Any]:
+    """Open a checkpoint as this process's engine; what `EngineInfo` needs, and the logits' file.
+
+    execution: ``segmented``, or ``full`` for stock full attention of the same weights.
+    """
     global _engine
     if threads is not None:
         torch.set_num_threads(threads)
     model = load_model(path, dtype=dtype)
-    _engine = Engine(model, Channel(Path(folder)))
+    _engine = Engine(FullSteps(model) if execution == "full" else model, Channel(Path(folder)))
     return {
         "digest": model.contract.digest,
         "vocabulary": model.vocabulary,

@@ -4,9 +4,8 @@ import { access, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { runJob } from '../bridge/index.ts';
 import type { Engine } from '../engines/engine.ts';
-import type { EvalFolder } from './eval-folder.ts';
 import { readWindows, tokenLosses } from './eval-losses.ts';
-import type { EvalRow } from './eval-rows.ts';
+import { type EvalRow, type ShownRow, shown } from './eval-rows.ts';
 
 /** An estimate with the bounds of its 95% interval; null where there is too little text for one. */
 interface Bounds {
@@ -14,7 +13,7 @@ interface Bounds {
   high: number | null;
 }
 
-export interface PplRow extends EvalRow {
+export interface PplRow extends ShownRow {
   byLength: ({ tokens: number; nll: number; perplexity: number } & Bounds)[];
   /** Tokens [from, to) of every window. */
   byPosition: ({ from: number; to: number; perplexity: number } & Bounds)[];
@@ -34,7 +33,7 @@ export interface PplResult {
 }
 
 export interface PplInput {
-  folder: EvalFolder;
+  folder: string;
   /** A folder with the contract's tokenizer. */
   dir: string;
   texts: string[];
@@ -47,7 +46,6 @@ export interface PplInput {
   bos: number | null;
   rows: EvalRow[];
   threads: number | null;
-  dtype: string;
   python: string | undefined;
   signal: AbortSignal;
   /** Open the engine of a row that is not torch's. */
@@ -65,11 +63,11 @@ export async function runPpl(input: PplInput): Promise<PplResult> {
       python: input.python,
       signal: input.signal,
       job: {
-        folder: input.folder.dir,
+        folder: input.folder,
         windows: { dir, texts, skip, windows, bos, exact, lengths },
         rows: torchRows.map(({ name, dir, execution }) => ({ name, dir, way: execution })),
         threads: input.threads,
-        dtype: input.dtype,
+        dtype: rows.find((row) => row.engine === 'torch')?.precision ?? 'float32',
         summary: last ? summary : null,
       },
       onEvent: ({ event, stage, done, total }) => {
@@ -86,7 +84,7 @@ export async function runPpl(input: PplInput): Promise<PplResult> {
   }
   return {
     ...made,
-    rows: rows.map((row) => ({ ...row, ...(made.rows[row.name] as Figures) })),
+    rows: rows.map((row) => ({ ...shown(row), ...(made.rows[row.name] as Figures) })),
   };
 }
 
@@ -107,7 +105,7 @@ function comparisons(rows: readonly EvalRow[]): [string, string][] {
 async function engineLosses(input: PplInput, row: EvalRow, windows: number): Promise<void> {
   const { folder, signal } = input;
   const files = Array.from({ length: windows }, (_, n) =>
-    path.join(folder.dir, `${row.name}-${n}.f64`),
+    path.join(folder, `${row.name}-${n}.f64`),
   );
   const there = await Promise.all(
     files.map((file) =>
@@ -120,7 +118,7 @@ async function engineLosses(input: PplInput, row: EvalRow, windows: number): Pro
   if (there.every(Boolean)) return;
   const engine = await input.open(row);
   try {
-    const sequences = await readWindows(folder.dir);
+    const sequences = await readWindows(folder);
     for (const [n, file] of files.entries()) {
       if (there[n]) continue;
       input.onProgress(row.name, n, windows);

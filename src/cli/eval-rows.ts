@@ -11,8 +11,19 @@ export interface EvalRow {
   execution: Execution;
   /** Full attention is always torch's: the other engines run segments alone. */
   engine: EvalEngine;
+  /** What the engine computes in; null: its own default. */
+  precision: string | null;
   /** Folder with these weights and the contract. */
   dir: string;
+  /** The folder goes when the evaluation ends. */
+  scratch: boolean;
+}
+
+/** A row as it is reported: a folder that goes is nobody's business. */
+export type ShownRow = Omit<EvalRow, 'dir' | 'scratch'>;
+
+export function shown<T extends EvalRow>({ dir: _dir, scratch: _scratch, ...row }: T) {
+  return row;
 }
 
 /** Segmented rows first, the checkpoint before the model that it began from. */
@@ -20,16 +31,20 @@ export function rowsOf(
   subjects: readonly Subject[],
   executions: readonly Execution[],
   engine: EvalEngine,
+  precision: string | null,
 ): EvalRow[] {
   return (['segmented', 'full'] as const)
     .filter((execution) => executions.includes(execution))
     .flatMap((execution) =>
-      subjects.map(({ weights, dir }) => ({
-        name: `${weights}-${execution}`,
-        weights,
-        execution,
-        engine: execution === 'full' ? ('torch' as const) : engine,
-        dir,
-      })),
+      subjects.map((subject) => {
+        const own = execution === 'full' ? 'torch' : engine;
+        return {
+          ...subject,
+          name: `${subject.weights}-${execution}`,
+          execution,
+          engine: own,
+          precision: own === engine ? precision : null,
+        };
+      }),
     );
 }

@@ -19,6 +19,8 @@ export type Weights = 'trained' | 'untrained';
 export interface Subject {
   weights: Weights;
   dir: string;
+  /** The folder goes when the evaluation ends. */
+  scratch: boolean;
 }
 
 export interface Subjects {
@@ -49,7 +51,7 @@ export async function openSubjects(dir: string, base: string | undefined): Promi
         'Leave it out: the checkpoint itself is the untrained model.',
       );
     }
-    const all: Subject[] = [{ weights: 'untrained', dir }];
+    const all: Subject[] = [{ weights: 'untrained', dir, scratch: false }];
     return { ...common, all, base: dir, close: async () => {} };
   }
   const found = base ?? (state.base === null ? null : path.resolve(dir, state.base));
@@ -61,10 +63,11 @@ export async function openSubjects(dir: string, base: string | undefined): Promi
   }
   const untrained = await underContract(found, files);
   const all: Subject[] = [
-    { weights: 'trained', dir },
-    { weights: 'untrained', dir: untrained.dir },
+    { weights: 'trained', dir, scratch: false },
+    { weights: 'untrained', ...untrained },
   ];
-  return { ...common, all, base: found, close: untrained.close };
+  const close = untrained.scratch ? () => removed(untrained.dir) : async () => {};
+  return { ...common, all, base: found, close };
 }
 
 /** The checkpoint alone (`--no-base`). */
@@ -72,7 +75,7 @@ export async function openAlone(dir: string): Promise<Subjects> {
   const files = await readContract(dir);
   const weights = files.contract.trained === null ? 'untrained' : 'trained';
   const { sequence } = await trainingState(dir);
-  const all: Subject[] = [{ weights, dir }];
+  const all: Subject[] = [{ weights, dir, scratch: false }];
   return { files, all, base: null, trainingContext: sequence, close: async () => {} };
 }
 
@@ -102,10 +105,10 @@ async function trainingState(
 async function underContract(
   base: string,
   files: ContractFiles,
-): Promise<{ dir: string; close(): Promise<void> }> {
+): Promise<Pick<Subject, 'dir' | 'scratch'>> {
   const { contract } = files;
   const model = await readModel(base);
-  if ((await carriedDigest(base)) === contract.digest) return { dir: base, close: async () => {} };
+  if ((await carriedDigest(base)) === contract.digest) return { dir: base, scratch: false };
   const { heads, tokenizer } = contract;
   const sha256 = await sha256File(path.join(base, 'tokenizer.json')).catch(() => 'no file');
   for (const [what, wanted, got] of [
@@ -120,7 +123,6 @@ async function underContract(
     );
   }
   const dir = await mkdtemp(path.join(tmpdir(), 'lockstep-untrained-'));
-  const close = () => rm(dir, { recursive: true, force: true });
   try {
     for (const name of await weightFiles(base)) {
       const from = await realpath(path.join(base, name));
@@ -132,10 +134,14 @@ async function underContract(
     }
     await writeContract(dir, { ...files, contract: { ...contract, trained: null } });
   } catch (error) {
-    await close();
+    await removed(dir);
     throw error;
   }
-  return { dir, close };
+  return { dir, scratch: true };
+}
+
+function removed(dir: string): Promise<void> {
+  return rm(dir, { recursive: true, force: true });
 }
 
 const companions = [

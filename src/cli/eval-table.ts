@@ -1,11 +1,12 @@
 // What `lockstep eval` prints: one table a suite, references beside the checkpoint.
 
 import type { PplResult, PplRow } from './eval-ppl.ts';
-import type { EvalRow } from './eval-rows.ts';
+import type { ShownRow } from './eval-rows.ts';
+import type { RulerResult, RulerRow } from './eval-ruler.ts';
 import { type Paint, paint, type Screen } from './output.ts';
 
 /** How a row is called in a table. */
-export function label({ weights, execution, engine }: EvalRow): string {
+export function label({ weights, execution, engine }: ShownRow): string {
   const way = execution === 'full' ? 'full attention' : `segmented (${engine})`;
   return `${weights}, ${way}`;
 }
@@ -68,6 +69,44 @@ function evenly<T>(list: readonly T[], count: number): T[] {
   if (list.length <= count) return [...list];
   const at = (i: number) => list[Math.round((i * (list.length - 1)) / (count - 1))] as T;
   return Array.from({ length: count }, (_, i) => at(i));
+}
+
+/** Scores by task, a block a length, the mean of all samples at its end. */
+export function rulerTable(result: RulerResult, screen: Screen): string {
+  const style = paint(screen);
+  const { rows, tasks, lengths, haystack } = result;
+  const width = Math.max(...tasks.map((task) => task.length)) + 2;
+  const heads = rows.map(label);
+  const cells = (list: readonly string[]) =>
+    list.map((text, i) => text.padStart((heads[i]?.length ?? 0) + 3)).join('');
+  const lines = lengths.flatMap((length) => [
+    style.dim(`${`${length} tokens`.padEnd(width)}${cells(heads)}`),
+    ...tasks.map((task) => {
+      const of = ({ scores }: RulerRow) =>
+        scores.find((one) => one.task === task && one.length === length);
+      return `${task.padEnd(width)}${cells(rows.map((row) => figure(of(row)?.score ?? 0, 1)))}`;
+    }),
+    style.bold(
+      `${'mean'.padEnd(width)}${cells(
+        rows.map(({ means }) => {
+          const mean = means.find((one) => one.length === length);
+          return mean === undefined ? '' : bounded(mean.score, mean, 1);
+        }),
+      )}`,
+    ),
+    '',
+  ]);
+  lines.push(
+    style.dim(`0 to 100; ${result.samples} samples a task and length (published: 500)`),
+    ...(haystack.repeats > 1
+      ? [
+          style.yellow(
+            `the text around needles has ${haystack.words} words and stands up to ${Math.ceil(haystack.repeats)} times in a sample: give a longer one with --haystack`,
+          ),
+        ]
+      : []),
+  );
+  return `${lines.join('\n')}\n`;
 }
 
 /** `12.34 [12.01, 12.70]`. */

@@ -22,6 +22,8 @@ export interface TorchEngineOptions {
   python?: Python | string | undefined;
   /** What the model computes in (default float32); logits always come as float32. */
   dtype?: TorchDtype;
+  /** `full`: stock full attention of the same weights, to compare with (default `segmented`). */
+  execution?: 'segmented' | 'full';
   /** Threads of one step (default: torch's own choice). */
   threads?: number;
   /** Sessions open at once (default 64). */
@@ -65,6 +67,7 @@ export async function openTorchEngine(
       dtype,
       threads: options.threads ?? null,
       folder: python.folder,
+      execution: options.execution ?? 'segmented',
     });
     if (digest !== contract.digest) {
       throw new LockstepError(

@@ -56,7 +56,7 @@ def largest(task: Task, setting: Setting, count: Count, seed: str) -> int:
 
     found = _largest(lambda size: used(size) <= setting.length, step)
     if found is None:
-        raise _too_short(setting.length, used(step))
+        raise _too_short(task, setting.length, used(step))
     return found
 
 
@@ -69,7 +69,7 @@ def fitted(task: Task, size: int, setting: Setting, count: Count, seed: str) -> 
         if tokens <= setting.length:
             return made, tokens
         if size <= step:
-            raise _too_short(setting.length, tokens)
+            raise _too_short(task, setting.length, tokens)
         size = max(step, size - step)
 
 
@@ -91,10 +91,11 @@ def _largest(fits: Callable[[int], bool], least: int) -> int | None:
     return low
 
 
-def _too_short(length: int, tokens: int) -> LockstepError:
+def _too_short(task: Task, length: int, tokens: int) -> LockstepError:
     return LockstepError(
         "LS_EVAL_LENGTH",
-        f"expected room for the smallest sample ({tokens} tokens), got a length of {length}",
+        f"expected room for the smallest sample of {task} ({tokens} tokens), got a length of "
+        f"{length}",
         "give longer --lengths, or leave the task out with --tasks",
         "lengths",
     )

@@ -81,7 +81,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
     }
 )
 
-NEEDLE = "The secret {kind} of {key} is: {value}."
+NEEDLE = "Among the secret {kind}, that of {key} is: {value}."
 NOISE = "Rain falls. Rivers run. The road is long. We walk on. And then we walk back."
 
 # One value is asked for in the singular, several in the plural.

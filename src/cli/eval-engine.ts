@@ -1,0 +1,81 @@
+// The engine of a row: what `lockstep serve` would open, or torch with full attention.
+import { runJob } from '../bridge/index.ts';
+import { readContract } from '../contract/index.ts';
+import type { Engine } from '../engines/engine.ts';
+import type { Runner } from '../engines/runner.ts';
+import { steppedRunner } from '../engines/stepped.ts';
+import { loadTokenizer } from '../planner/tokenizer.ts';
+import type { EvalRow } from './eval-rows.ts';
+import { checkChoice, type EngineChoice, openChosen } from './serve-engine.ts';
+
+export interface RowEngineOptions {
+  threads?: number;
+  python?: string;
+  signal: AbortSignal;
+  say(line: string): void;
+}
+
+/** A row's engine as it is stepped: every engine but vLLM. */
+export async function openStepped(row: EvalRow, options: RowEngineOptions): Promise<Engine> {
+  const { threads, python } = options;
+  const { precision } = row;
+  const common = { python, ...(threads === undefined ? {} : { threads }) };
+  if (row.engine === 'torch') {
+    const { openTorchEngine } = await import('../engines/torch.ts');
+    const dtype = (precision ?? 'float32') as 'float32';
+    return openTorchEngine(row.dir, { ...common, dtype, execution: row.execution });
+  }
+  await exported(row, options);
+  const { openOnnxEngine } = await import('../engines/onnx.ts');
+  return openOnnxEngine(row.dir, { ...common, precision: (precision ?? 'fp32') as 'fp32' });
+}
+
+/** A row's engine as a runner of whole requests. */
+export async function openRunner(row: EvalRow, options: RowEngineOptions): Promise<Runner> {
+  const source = await readContract(row.dir);
+  const tokenizer = await loadTokenizer(row.dir);
+  if (row.engine !== 'vllm') {
+    return steppedRunner(await openStepped(row, options), tokenizer, source);
+  }
+  const parts = { dir: row.dir, source, tokenizer, model: row.name };
+  const { say, signal } = options;
+  const { engine } = await openChosen(parts, choiceOf(row, options), [], say, signal);
+  return engine as Runner;
+}
+
+/** @throws LS_USAGE for a precision or threads that a row's engine does not have */
+export async function checkEngines(
+  rows: readonly EvalRow[],
+  options: RowEngineOptions,
+): Promise<void> {
+  for (const row of rows) await checkChoice(choiceOf(row, options), []);
+}
+
+function choiceOf({ engine, precision }: EvalRow, options: RowEngineOptions): EngineChoice {
+  const { threads, python } = options;
+  return {
+    engine,
+    log: 'error',
+    ...(precision === null ? {} : { precision }),
+    ...(threads === undefined ? {} : { threads }),
+    ...(python === undefined ? {} : { python }),
+  };
+}
+
+/** The untrained model's graph is made on the way: nobody else has a use for it. */
+async function exported(row: EvalRow, options: RowEngineOptions): Promise<void> {
+  if (!row.scratch) return;
+  options.say(`exporting ${row.name}`);
+  await runJob({
+    module: 'lockstep.export',
+    python: options.python,
+    signal: options.signal,
+    job: {
+      dir: row.dir,
+      precisions: [row.precision ?? 'fp32'],
+      force: true,
+      maxLoss: {},
+      text: null,
+    },
+  });
+}
