@@ -52,10 +52,28 @@ export interface ScoreEvent extends JobEvent {
   full?: number;
 }
 
+/** Texts are being read: before the first step, at most once a second. */
+export interface DataEvent extends JobEvent {
+  event: 'data';
+  /** Looking what a file is, tokenizing it, or waiting for another process that does. */
+  stage: 'reading' | 'tokenizing' | 'waiting';
+  file: string;
+  /** Bytes of the file done, and in all. */
+  done: number;
+  total: number;
+  documents: number;
+  tokens: number;
+}
+
 /** Something a user should look at; the training goes on. */
 export interface WarningEvent extends JobEvent {
   event: 'warning';
-  code: 'LS_TRAIN_SPIKE' | 'LS_TRAIN_CHANCE';
+  code:
+    | 'LS_TRAIN_SPIKE'
+    | 'LS_TRAIN_CHANCE'
+    | 'LS_TRAIN_CACHE'
+    | 'LS_TRAIN_SHARED'
+    | 'LS_TRAIN_WORKER';
   step: number;
   message: string;
 }
@@ -97,6 +115,7 @@ export interface TrainResult extends JobEvent {
 
 export type TrainEvent =
   | StartEvent
+  | DataEvent
   | StepEvent
   | ScoreEvent
   | SavedEvent

@@ -1,8 +1,9 @@
 // How a training looks: a live chart on a terminal, plain lines elsewhere, NDJSON with --json.
+import path from 'node:path';
 import type { Writable } from 'node:stream';
 import { bytes, type CurvePoint, clock, short } from './plot-scale.ts';
 import { lossChart } from './plot-terminal.ts';
-import type { ScoreEvent, StepEvent, TrainEvent, TrainResult } from './train-events.ts';
+import type { DataEvent, ScoreEvent, StepEvent, TrainEvent, TrainResult } from './train-events.ts';
 
 export interface TrainView {
   event(event: TrainEvent): void;
@@ -63,6 +64,11 @@ function liveView(screen: Screen): TrainView {
         return;
       }
       wipe();
+      if (event.event === 'data') {
+        screen.write(`${sentence(event).slice(0, (screen.columns ?? 80) - 1)}\n`);
+        drawn = 1;
+        return;
+      }
       screen.write(`${sentence(event)}\n`);
       draw();
     },
@@ -96,6 +102,10 @@ function plainView(screen: Screen): TrainView {
   let at = 0;
   return {
     event(event) {
+      if (event.event === 'data') {
+        if (Date.now() - at < PLAIN_MS) return;
+        at = Date.now();
+      }
       if (event.event !== 'step') {
         screen.write(`${sentence(event)}\n`);
         return;
@@ -126,6 +136,8 @@ function sentence(event: Exclude<TrainEvent, StepEvent>): string {
         `parameters, ${short(event.tokens)} tokens in ${event.documents} documents, ${budget}${many}${from}${skipped}`
       );
     }
+    case 'data':
+      return dataSentence(event);
     case 'score':
       return scoreSentence(event);
     case 'warning':
@@ -141,6 +153,16 @@ function sentence(event: Exclude<TrainEvent, StepEvent>): string {
       );
     }
   }
+}
+
+function dataSentence(event: DataEvent): string {
+  const name = path.basename(event.file);
+  if (event.stage === 'waiting') return `waiting for another process that tokenizes ${name}`;
+  const share = `${Math.floor((100 * event.done) / Math.max(1, event.total))}%`;
+  const size = `${bytes(event.done)} of ${bytes(event.total)}`;
+  if (event.stage === 'reading') return `reading ${name}: ${share}, ${size}`;
+  const found = `${short(event.tokens)} tokens in ${event.documents} documents`;
+  return `tokenizing ${name}: ${share}, ${size}, ${found}`;
 }
 
 function scoreSentence(event: ScoreEvent): string {

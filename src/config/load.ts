@@ -64,6 +64,13 @@ export function resolvePaths(values: ConfigValues, file: string): Config {
             ...training,
             data: data.train,
             ...(validation === undefined ? {} : { heldOut: validation }),
+            texts: {
+              field: data.field,
+              skipBroken: data.skipBroken,
+              cache: data.cache === undefined ? null : absolute(data.cache),
+              workers: data.workers,
+              heldOutDocuments: data.validationDocuments,
+            },
           },
   };
 }

@@ -98,10 +98,20 @@ export const configSchema = z
     bos: z.boolean().default(false),
     data: z
       .strictObject({
-        /** Text files to train on: paths or globs, relative to this file. */
+        /** Texts to train on: paths or globs, relative to this file. */
         train: patterns,
-        /** Text files never trained on, for the loss before and after. */
-        validation: patterns.optional(),
+        /** Texts never trained on, or the share of the documents that is held out. */
+        validation: z.union([patterns, z.number().gt(0).lt(1)]).optional(),
+        /** Held-out documents scored at most, chosen by a hash of their text. */
+        validationDocuments: positive.default(64),
+        /** Where JSON lines and tables hold their text. */
+        field: z.string().min(1).default('text'),
+        /** Go on after lines that hold no text, instead of stopping at the first file with one. */
+        skipBroken: z.boolean().default(false),
+        /** Folder of tokenized texts, relative to this file; `.lockstep/cache` beside it by default. */
+        cache: z.string().min(1).optional(),
+        /** Processes that cut sequences ahead of the training; 0 cuts them in the trainer. */
+        workers: count.max(64).default(1),
       })
       .optional(),
     training: trainingSchema.optional(),

@@ -97,8 +97,16 @@ export const trainingSchema = z
 export type TrainingSettings = z.infer<typeof trainingSchema> & {
   /** Paths or globs of the texts to train on (`data.train`). */
   data: string[];
-  /** Paths or globs of texts never trained on (`data.validation`). */
-  heldOut?: string[];
+  /** Texts never trained on, or a share of the documents (`data.validation`). */
+  heldOut?: string[] | number;
+  /** How texts are read: the rest of `data`. */
+  texts: {
+    field: string;
+    skipBroken: boolean;
+    cache: string | null;
+    workers: number;
+    heldOutDocuments: number;
+  };
 };
 /** The `training` part of a config as a user writes it. */
 export type TrainingInput = z.input<typeof trainingSchema>;

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import make_tiny
-import numpy as np
 import pytest
 from lockstep.errors import LockstepError
-from lockstep.planner import plan
 from lockstep.training import data
-from lockstep.training.data.corpus import pieces
 from lockstep.training.schedule import Budget, learning_rate
 
 TOKENIZER = make_tiny.tokenizer()
-ROOT = Path(__file__).resolve().parents[2]
 SIZE = TOKENIZER.get_vocab_size()
 
 
@@ -26,30 +19,8 @@ def load(root: Path, *patterns: str, vocabulary: int = SIZE) -> data.Corpus:
     return data.load(patterns or ("*.txt",), root, TOKENIZER, vocabulary)
 
 
-BUNDLE = """
-import { bundlePolicy } from './dist/contract/bundle.js';
-import { delimiters } from './dist/policies/index.js';
-const { source } = await bundlePolicy(delimiters({ tokens: [1] }));
-process.stdout.write(source);
-"""
-
-
-@pytest.fixture(scope="module")
-def contract() -> Any:
-    """What a planner needs of a contract: cuts after tokens 10, 11, ..., segments up to 16."""
-    command = ["node", "--input-type=module", "-e", BUNDLE]
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    document = {
-        "policy": {"name": "delimiters"},
-        "tables": {"tokens": list(range(0, 1000, 10)), "strings": None},
-        "segment": {"min": 2, "max": 16, "align": 1},
-        "tokenizer": {"size": 2000},
-    }
-    return SimpleNamespace(document=document, policy_source=made.stdout)
-
-
-def document(length: int, name: str = "d") -> data.Document:
-    return data.Document(name, np.arange(length, dtype=np.int32))
+def skipped(corpus: data.Corpus) -> set[tuple[str, str]]:
+    return {(Path(path).name, why) for path, why in corpus.skipped}
 
 
 def test_files_are_found_sorted_and_taken_out(tmp_path: Path) -> None:
@@ -76,7 +47,7 @@ def test_empty_and_one_token_files_are_skipped_and_counted(tmp_path: Path) -> No
     (tmp_path / "text.txt").write_bytes(b"more than one")
     corpus = load(tmp_path)
     assert [Path(d.path).name for d in corpus.documents] == ["text.txt"]
-    assert {(Path(p).name, why) for p, why in corpus.skipped} == {
+    assert skipped(corpus) == {
         ("empty.txt", "empty"), ("one.txt", "one token"), ("bom.txt", "empty"),
     }  # fmt: skip
 
@@ -106,67 +77,6 @@ def test_an_id_beyond_the_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LockstepError) as caught:
         load(tmp_path, vocabulary=100)
     assert caught.value.code == "LS_TRAIN_VOCABULARY"
-
-
-def test_pieces_join_to_the_text_and_end_with_lines() -> None:
-    text = "".join(f"line {i}\n" for i in range(500)) + "x" * 300
-    parts = list(pieces(text, 100))
-    assert "".join(parts) == text and max(map(len, parts)) <= 100
-    assert all(part.endswith("\n") for part in parts[:40])
-    assert list(pieces("")) == []
-
-
-@pytest.mark.parametrize("bos", [None, 7])
-@pytest.mark.parametrize("length", [2, 3, 64])
-def test_an_epoch_sees_every_token_once_and_never_mixes_documents(
-    length: int, bos: int | None, contract: Any
-) -> None:
-    documents = [document(n, str(n)) for n in (2, 63, 64, 65, 1000)]
-    drawn = data.Sequences(documents, length, 3, bos, contract)
-    for epoch in range(3):
-        seen = [np.zeros(len(d.ids_N), dtype=int) for d in documents]
-        for index, start, end in drawn.windows(epoch):
-            assert 0 < end - start <= length - (bos is not None)
-            seen[index][start:end] += 1
-        for counts in seen:
-            # Only a window of a single token, which holds no target, may fall out.
-            assert counts.max() == 1 and (counts == 0).sum() <= (2 if bos is None else 0)
-
-
-def test_sequences_are_a_function_of_the_seed_and_the_cursor(contract: Any) -> None:
-    documents = [document(n) for n in (100, 300)]
-
-    def draw(seed: int, cursor: data.Cursor, count: int) -> list[list[int]]:
-        drawn = data.Sequences(documents, 16, seed, 5, contract)
-        return [one.ids for one in drawn.take(cursor, count)]
-
-    whole = draw(1, data.Cursor(), 80)
-    cursor = data.Cursor()
-    assert draw(1, cursor, 37) + draw(1, cursor, 43) == whole
-    assert cursor.epoch == 2
-    assert draw(2, data.Cursor(), 80) != whole
-    assert all(ids[0] == 5 and 2 <= len(ids) <= 16 for ids in whole)
-    assert whole[:28] != whole[28:56]
-
-
-def test_ranks_share_what_one_process_takes(contract: Any) -> None:
-    sequences = data.Sequences([document(n) for n in (100, 300)], 40, 1, None, contract)
-    cursor = data.Cursor()
-    whole = [sequences.take(cursor, 5) for _ in range(4)]
-    for world in (2, 3, 7):
-        cursors = [data.Cursor() for _ in range(world)]
-        for step in whole:
-            parts = [sequences.take(cursors[rank], 5, rank, world) for rank in range(world)]
-            assert [parts[i % world][i // world] for i in range(5)] == step
-            assert sum(map(len, parts)) == 5
-        assert all(c == cursor for c in cursors)
-
-
-def test_what_is_drawn_carries_its_boundaries(contract: Any) -> None:
-    sequences = data.Sequences([document(200)], 64, 1, None, contract)
-    drawn = sequences.take(data.Cursor(), 4)
-    assert [one.boundaries for one in drawn] == [plan(contract, one.ids) for one in drawn]
-    assert max(len(one.boundaries) for one in drawn) >= 4
 
 
 def test_the_rate_warms_up_peaks_and_ends_at_its_share() -> None:

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import make_tiny
 import pytest
 import torch
 from lockstep.errors import LockstepError
-from lockstep.training import loop, progress
+from lockstep.training import data, loop, progress
 from lockstep.training.settings import read_job
 from safetensors.torch import load_file
 
@@ -30,6 +31,13 @@ export default defineConfig({{
 SETTINGS: dict[str, Any] = {
     "data": ["text.txt"],
     "heldOut": None,
+    "texts": {
+        "field": "text",
+        "skipBroken": False,
+        "cache": None,
+        "workers": 0,
+        "heldOutDocuments": 64,
+    },
     "heldOutTokens": 128,
     "truncation": 1,
     "sequence": 96,
@@ -75,7 +83,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Run:
     """One call of the trainer; what it reported is in ``events`` and ``result``."""
 
-    def __init__(self, home: Path, out: Path, stop_after: int | None = None, **options: Any):
+    def __init__(
+        self,
+        home: Path,
+        out: Path,
+        stop_after: int | None = None,
+        between: Callable[[Run], None] = lambda run: None,
+        **options: Any,
+    ):
+        """``between`` is called before the first step and after each one."""
         self.events: list[dict[str, Any]] = []
         changed = {k: options.pop(k) for k in list(options) if k in SETTINGS}
         job: dict[str, Any] = {
@@ -98,10 +114,11 @@ class Run:
             self.events.append({"event": event, **fields})
 
         def cancelled() -> bool:
+            between(self)
             return stop_after is not None and len(self.named("step")) >= stop_after
 
-        training = loop.Training(read_job({**job, **options}), emit, cancelled)
-        self.result = training.run()
+        self.training = loop.Training(read_job({**job, **options}), emit, cancelled)
+        self.result = self.training.run()
 
     def named(self, name: str) -> list[dict[str, Any]]:
         return [e for e in self.events if e["event"] == name]
@@ -157,9 +174,9 @@ def test_the_step_is_the_exact_gradient_of_the_planned_objective(
     Run(home, tmp_path / "out", steps=1, warmup=0.0, finalRate=1.0, weightDecay=0.0, batch=1)
     model = lockstep.load(home / "start")
     job = read_job_of(home, tmp_path)
-    documents = loop.data.load(("text.txt",), home, make_tiny.tokenizer(), 264).documents
-    sequences = loop.Sequences(documents, 96, 1, None, model.contract)
-    [drawn] = sequences.take(loop.data.Cursor(), 1)
+    documents = data.load(("text.txt",), home, make_tiny.tokenizer(), 264).documents
+    sequences = data.Sequences(documents, 96, 1, None, model.contract)
+    [drawn] = sequences.take(data.Cursor(), 1)
     assert drawn.boundaries == model.plan(drawn.ids) != []
     lockstep.tbptt.backward(model, [(drawn.ids, drawn.boundaries)], 1)
     after = weights(tmp_path / "out")

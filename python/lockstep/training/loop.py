@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from lockstep import contract
 from lockstep.errors import LockstepError
-from lockstep.training import carried, checkpoint, data, history, logs, memory, plot, progress
+from lockstep.training import carried, checkpoint, history, logs, memory, plot, progress
 from lockstep.training.data import Corpus, Sequences
 from lockstep.training.distributed import Ranks
 from lockstep.training.learner import Learner
@@ -21,6 +19,7 @@ from lockstep.training.resume import identity, own_contract, resumable
 from lockstep.training.schedule import Budget, learning_rate
 from lockstep.training.scoring import EXECUTIONS, HeldOut
 from lockstep.training.settings import Job
+from lockstep.training.texts import open_texts
 from lockstep.training.watch import Watch
 
 PLOT_SECONDS = 15.0
@@ -58,7 +57,15 @@ class Training:
         self.budget = Budget(s.steps, s.minutes, self.progress.step, self.progress.seconds)
         self.watch = Watch(s.spike, s.patience, [row[3] for row in self.progress.curve])
         self.sequences = Sequences(
-            self.corpus.documents, s.sequence, s.seed, self.contract["tokenizer"]["bos"], self.read
+            self.corpus.documents,
+            s.sequence,
+            s.seed,
+            self.contract["tokenizer"]["bos"],
+            self.read,
+            s.texts.workers,
+            lambda message: self.emit(
+                "warning", step=self.progress.step, code="LS_TRAIN_WORKER", message=message
+            ),
         )
         self.logs = logs.opened(job.logs, self.progress.step) if ranks.first else []
 
@@ -103,23 +110,12 @@ class Training:
 
     def _corpus(self) -> Corpus:
         job = self.job
-        path = job.model / "tokenizer.json"
-        try:
-            self.tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:
-            raise LockstepError(
-                "LS_TRAIN_TOKENIZER", f"expected a tokenizer at {path}, got: {error}"
-            ) from error
-        size = self.contract["tokenizer"]["size"]
-        held_out = (
-            data.load(job.training.heldOut, job.root, self.tokenizer, size).documents
-            if job.training.heldOut
-            else []
-        )
+        emit = self._emit if self.ranks.first else lambda *_, **__: None
+        corpus, held_out = open_texts(job, self.contract["tokenizer"]["size"], emit, self.cancelled)
         bos = [] if (found := self.contract["tokenizer"]["bos"]) is None else [found]
         texts = [bos + d.ids_N[: job.training.heldOutTokens].tolist() for d in held_out]
         self.held_out = HeldOut(texts, self.ranks, job.shard)
-        return data.load(job.training.data, job.root, self.tokenizer, size)
+        return corpus
 
     def _step(self) -> None:
         s, began, state = self.job.training, time.monotonic(), self.progress

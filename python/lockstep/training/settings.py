@@ -22,6 +22,22 @@ class Lora:
 
 
 @dataclass(frozen=True)
+class TextOptions:
+    """How texts are read: the options of the config's `data` beside its files.
+
+    field: where JSON rows and tables hold their text. cache: folder of tokenized texts, None for
+    .lockstep/cache under the root. workers: processes that cut sequences ahead of the training.
+    heldOutDocuments: how many held-out documents are scored at most.
+    """
+
+    field: str
+    skipBroken: bool
+    cache: str | None
+    workers: int
+    heldOutDocuments: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """Settings of a training; names and defaults are those of src/config/training.ts.
 
@@ -29,7 +45,8 @@ class Settings:
     """
 
     data: tuple[str, ...]
-    heldOut: tuple[str, ...] | None
+    heldOut: tuple[str, ...] | float | None
+    texts: TextOptions
     heldOutTokens: int
     truncation: int
     sequence: int
@@ -77,6 +94,7 @@ FREE = SAVING | {
     "spike",
     "patience",
     "recompute",
+    "texts",  # what they change shows in the digest of the corpus
 }
 
 
@@ -142,6 +160,8 @@ def read_job(raw: dict[str, Any]) -> Job:
     if given["lora"] is not None:
         _same_names("training.lora", {f.name for f in fields(Lora)}, given["lora"])
         given["lora"] = Lora(**{**given["lora"], "modules": tuple(given["lora"]["modules"])})
+    _same_names("training.texts", {f.name for f in fields(TextOptions)}, given["texts"])
+    given["texts"] = TextOptions(**given["texts"])
     return Job(
         model=Path(raw["model"]),
         base=Path(raw["base"]),

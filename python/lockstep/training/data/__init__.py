@@ -1,7 +1,21 @@
 """What a training is fed: files -> documents -> sequences with their boundaries."""
 
-from .corpus import Corpus, Document, load
+from .cache import Reading
+from .corpus import Corpus, load, scored, shared
 from .files import find
 from .sequences import Cursor, Drawn, Sequences
+from .store import Document, Documents
 
-__all__ = ["Corpus", "Cursor", "Document", "Drawn", "Sequences", "find", "load"]
+__all__ = [
+    "Corpus",
+    "Cursor",
+    "Document",
+    "Documents",
+    "Drawn",
+    "Reading",
+    "Sequences",
+    "find",
+    "load",
+    "scored",
+    "shared",
+]

@@ -1,8 +1,10 @@
-"""Documents: text files, read and tokenized."""
+"""The documents of a training: found, tokenized once, split into trained and held-out ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,98 +13,137 @@ from tokenizers import Tokenizer
 
 from lockstep.errors import LockstepError
 
-from .files import find
+from .cache import Cache, Entry, Reading
+from .files import find, kind_of
+from .store import Document, Documents, Tokens, write_index
 
-# Characters handed to the tokenizer at once: its bookkeeping takes some 40 bytes a character, so a
-# 100 MB document would otherwise need gigabytes.
-PIECE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Document:
-    """One text file. ids_N: its token ids, without a beginning-of-sequence id."""
-
-    path: str
-    ids_N: np.ndarray
+CHUNK = 1 << 18  # documents looked at in one go
+NAMED = 3  # broken lines named in a list of what was skipped
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """documents: what can be trained on. skipped: (path, reason) of files that hold no target."""
+    """documents: what can be trained on. tokens: theirs. skipped: (file, reason) of what holds no
+    target. held_out: documents to score, at most the limit that was asked for."""
 
-    documents: list[Document]
+    documents: Documents
+    tokens: int
     skipped: list[tuple[str, str]]
-
-    @property
-    def tokens(self) -> int:
-        return sum(len(d.ids_N) for d in self.documents)
+    held_out: list[Document]
+    entries: list[Entry]
 
 
-def read_text(path: Path) -> str:
-    """Text of a UTF-8 file, line ends untouched, a byte order mark dropped.
+def load(
+    patterns: tuple[str, ...],
+    root: Path,
+    tokenizer: Tokenizer,
+    vocabulary: int,
+    reading: Reading | None = None,
+    *,
+    fraction: float = 0.0,
+    limit: int = 64,
+) -> Corpus:
+    """The documents of every file of ``patterns``, tokenized now or found in the cache.
 
-    Raises LS_TRAIN_TEXT with the byte where UTF-8 ends, LS_TRAIN_DATA when it cannot be read.
+    A text file is one document, a line of JSONL or a row of a table is one. Documents of fewer
+    than two tokens have nothing to predict: they are skipped and counted. ``fraction`` of the
+    documents, chosen by a hash of their text, is taken out; those of smallest hash among them, at
+    most ``limit``, are ``held_out``. The cache lies in .lockstep/cache under ``root`` unless
+    ``reading`` says otherwise.
+
+    Raises LS_TRAIN_DATA, LS_TRAIN_TEXT, LS_TRAIN_BROKEN, LS_TRAIN_DISK, LS_TRAIN_CACHE, and
+    LS_TRAIN_VOCABULARY for an id the model has no row for; ``Cancelled``.
     """
-    try:
-        return path.read_bytes().decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise LockstepError(
-            "LS_TRAIN_TEXT",
-            f"expected UTF-8 text, got byte 0x{error.object[error.start]:02x} at offset "
-            f"{error.start} of {path}",
-            "Convert it (iconv -f ... -t utf-8), or take it out with a pattern '!file'.",
-        ) from error
-    except OSError as error:
-        raise LockstepError(
-            "LS_TRAIN_DATA", f"expected {path} to be readable, got {error.strerror}"
-        ) from error
-
-
-def pieces(text: str, size: int = PIECE) -> Iterator[str]:
-    """``text`` in parts of at most ``size`` characters that end with a line where they can."""
-    at = 0
-    while at < len(text):
-        end = min(len(text), at + size)
-        if end < len(text):
-            line = text.rfind("\n", at, end)
-            end = line + 1 if line > at else end
-        yield text[at:end]
-        at = end
-
-
-def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """Token ids of a document, int32 [N]. No special token is added."""
-    parts = [
-        np.asarray(tokenizer.encode(piece, add_special_tokens=False).ids, dtype=np.int32)
-        for piece in pieces(text)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
-
-
-def load(patterns: tuple[str, ...], root: Path, tokenizer: Tokenizer, vocabulary: int) -> Corpus:
-    """Read and tokenize every file of ``patterns``, one document a file.
-
-    Files of fewer than two tokens have nothing to predict: they are skipped and counted.
-    Raises LS_TRAIN_DATA, LS_TRAIN_TEXT, and LS_TRAIN_VOCABULARY for an id the model has no row for.
-    """
-    documents: list[Document] = []
-    skipped: list[tuple[str, str]] = []
+    reading = reading or Reading(root / ".lockstep" / "cache")
+    cache = Cache(tokenizer, reading)
+    entries = []
     for path in find(patterns, root):
-        ids_N = encode(tokenizer, read_text(path))
-        if len(ids_N) < 2:
-            skipped.append((str(path), "empty" if len(ids_N) == 0 else "one token"))
-            continue
-        if int(ids_N.max()) >= vocabulary:
+        entry = cache.entry(path)
+        if entry.counts.largest >= vocabulary:
             raise LockstepError(
                 "LS_TRAIN_VOCABULARY",
-                f"expected token ids below {vocabulary}, got {int(ids_N.max())} in {path}",
+                f"expected token ids below {vocabulary}, got {entry.counts.largest} in {path}",
                 "Use the tokenizer.json that belongs to the model.",
             )
-        documents.append(Document(str(path), ids_N))
-    if not documents:
+        entries.append(entry)
+    edge = int(fraction * 2.0**64)
+    rule = json.dumps([[e.key for e in entries], edge])
+    digest = hashlib.sha256(rule.encode()).hexdigest()[:40]
+    kept = (_index(file, rows[rows[:, 2] >= edge]) for file, rows in _rows(entries))
+    index_N3 = write_index(reading.cache / "index" / f"{digest}.bin", kept)
+    tokens = Tokens([(str(e.folder / "tokens.bin"), e.dtype) for e in entries])
+    documents = Documents([e.name for e in entries], tokens, index_N3, digest)
+    if not len(documents):
+        few = sum(e.counts.empty + e.counts.single for e in entries)
         raise LockstepError(
             "LS_TRAIN_DATA",
-            f"expected text with at least two tokens, got {len(skipped)} files with fewer",
+            f"expected text with at least two tokens, got {few} documents with fewer"
+            + (f" and {sum(e.counts.documents for e in entries)} held out" if fraction else ""),
             field="training.data",
         )
-    return Corpus(documents, skipped)
+    count = sum(
+        int(documents.lengths(at, at + CHUNK).sum()) for at in range(0, len(documents), CHUNK)
+    )
+    skipped = [(e.name, reason) for e in entries if (reason := _reason(e))]
+    held_out = _smallest(entries, documents, limit, edge) if fraction else []
+    return Corpus(documents, count, skipped, held_out, entries)
+
+
+def scored(corpus: Corpus, limit: int) -> list[Document]:
+    """At most ``limit`` documents of a held-out corpus, chosen by a hash of their text."""
+    return _smallest(corpus.entries, corpus.documents, limit, 1 << 64)
+
+
+def shared(corpus: Corpus, others: Corpus) -> int:
+    """Number of ``corpus``' documents whose text is that of one of ``others``."""
+    known = np.unique(np.concatenate([rows[:, 2] for _, rows in _rows(others.entries)]))
+    return sum(int(np.isin(rows[:, 2], known).sum()) for _, rows in _rows(corpus.entries))
+
+
+def _rows(entries: Sequence[Entry]) -> Iterator[tuple[int, np.ndarray]]:
+    """(file, rows [first token, tokens, hash]) of all documents, a chunk at a time."""
+    for file, entry in enumerate(entries):
+        for first in range(0, entry.counts.documents, CHUNK):
+            yield file, entry.rows(first, min(entry.counts.documents, first + CHUNK))
+
+
+def _index(file: int, rows: np.ndarray) -> np.ndarray:
+    out = np.empty((len(rows), 3), dtype=np.int64)
+    out[:, 0] = file
+    out[:, 1:] = rows[:, :2]
+    return out
+
+
+def _smallest(
+    entries: Sequence[Entry], documents: Documents, limit: int, edge: int
+) -> list[Document]:
+    """The ``limit`` documents of smallest hash below ``edge``, in the order of the files."""
+    best: list[tuple[int, int, int, int]] = []
+    for file, rows in _rows(entries):
+        few = rows if edge == 1 << 64 else rows[rows[:, 2] < edge]
+        if len(few) > limit:
+            few = few[np.argpartition(few[:, 2], limit)[:limit]]
+        best += [(int(value), file, int(start), int(size)) for start, size, value in few]
+        best = sorted(best)[:limit]
+    return [
+        Document(documents.names[file], documents.tokens.read(file, start, start + size))
+        for _, file, start, size in sorted(best, key=lambda row: row[1:])
+    ]
+
+
+def _reason(entry: Entry) -> str:
+    """What of a file was left out; nothing where all of it counts."""
+    counts = entry.counts
+    if kind_of(Path(entry.name)) == "text":
+        return "empty" if counts.empty else "one token" if counts.single else ""
+    parts = [
+        f"{number} {noun}"
+        for number, noun in (
+            (counts.empty, "empty"),
+            (counts.single, "of one token"),
+            (counts.broken, "broken"),
+        )
+        if number
+    ]
+    named = "; ".join(f"line {line}: {reason}" for line, reason in counts.examples[:NAMED])
+    return ", ".join(parts) + (f" ({named})" if named else "")

@@ -1,31 +1,49 @@
-"""Which files a config's patterns name."""
+"""Which files a config's patterns name, and what kind each is."""
 
 from __future__ import annotations
 
 import glob
+import json
 from pathlib import Path
+from typing import Literal
 
 from lockstep.errors import LockstepError
+
+Kind = Literal["text", "jsonl", "parquet", "arrow"]
+_KINDS: dict[str, Kind] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
+
+
+def kind_of(path: Path) -> Kind:
+    """By the ending; a file with another ending is text, one document."""
+    return _KINDS.get(path.suffix.lower(), "text")
 
 
 def find(patterns: tuple[str, ...], root: Path) -> list[Path]:
     """Files of ``patterns`` (paths or globs under ``root``; ``!pattern`` takes out), sorted.
 
-    Raises LS_TRAIN_DATA when a pattern names no file or nothing is left.
+    A folder that `datasets.Dataset.save_to_disk` wrote stands for its Arrow files. Raises
+    LS_TRAIN_DATA when a pattern names no file or nothing is left.
     """
     found: set[Path] = set()
     for pattern in (p for p in patterns if not p.startswith("!")):
-        here = {p for p in map(Path, glob.glob(str(root / pattern), recursive=True)) if p.is_file()}
+        here = _named(pattern, root)
         if not here:
             raise LockstepError(
                 "LS_TRAIN_DATA",
-                f"expected {pattern!r} to name a text file, got none",
-                "Patterns are relative to the config file; check the path.",
+                f"expected {pattern!r} to name a file or a saved Hugging Face dataset, got "
+                + ("a plain folder" if (root / pattern).is_dir() else "none"),
+                "Patterns are relative to the config file; for a folder's texts write "
+                "'folder/**/*.txt'.",
                 "training.data",
             )
         found |= here
     for pattern in (p[1:] for p in patterns if p.startswith("!")):
-        found -= {Path(p) for p in glob.glob(str(root / pattern), recursive=True)}
+        found -= _named(pattern, root)
     if not found:
         raise LockstepError(
             "LS_TRAIN_DATA",
@@ -34,3 +52,45 @@ def find(patterns: tuple[str, ...], root: Path) -> list[Path]:
             field="training.data",
         )
     return sorted(found)
+
+
+def _named(pattern: str, root: Path) -> set[Path]:
+    files: set[Path] = set()
+    for path in map(Path, glob.glob(str(root / pattern), recursive=True)):
+        if path.is_file():
+            files.add(path)
+        elif path.is_dir():
+            files |= set(_dataset(path))
+    return files
+
+
+def _dataset(folder: Path) -> list[Path]:
+    """Arrow files of a saved Hugging Face dataset; none for another folder.
+
+    The layout is that of huggingface/datasets (`Dataset.save_to_disk`, `DatasetDict.save_to_disk`):
+    state.json lists the files, dataset_dict.json the splits.
+    """
+    splits, state = folder / "dataset_dict.json", folder / "state.json"
+    if splits.is_file():
+        names = json.loads(splits.read_text(encoding="utf-8")).get("splits", [])
+        raise LockstepError(
+            "LS_TRAIN_DATA",
+            f"expected one split of a dataset, got all of {folder} ({', '.join(names)})",
+            f"Name a split: {folder.name}/{names[0] if names else 'train'}.",
+            "training.data",
+        )
+    if not state.is_file():
+        return []
+    listed = json.loads(state.read_text(encoding="utf-8")).get("_data_files")
+    if not isinstance(listed, list):
+        return []
+    files = [folder / entry["filename"] for entry in listed]
+    for file in files:
+        if not file.is_file():
+            raise LockstepError(
+                "LS_TRAIN_DATA",
+                f"expected {file}, which {state.name} of the dataset lists, got none",
+                "Save the dataset again with save_to_disk.",
+                "training.data",
+            )
+    return files

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from lockstep.planner import Planner, PlannerSource
+import numpy as np
 
-from .corpus import Document
+from lockstep.errors import LockstepError
+from lockstep.planner import PlannerSource
+
+from .ahead import Ahead, Window
+from .order import key, scatter, shuffled
+from .store import Documents
+
+STEPS = 2  # optimizer steps that are cut ahead
+BLOCK = 4096  # documents whose windows are counted at once: an epoch costs 8 bytes a block
 
 
 @dataclass(frozen=True)
@@ -20,67 +28,119 @@ class Drawn:
 
 @dataclass
 class Cursor:
-    """Where the next sequence comes from; all that a resumption needs to go on with the data."""
+    """Where the next sequence comes from; all that a resumption needs to go on with the data.
+
+    data: digest of the corpus that it stands in, empty before the first sequence.
+    """
 
     epoch: int = 0
     at: int = 0
+    data: str = ""
 
 
 class Sequences:
     """Draws training sequences: a function of the corpus, ``length``, ``seed`` and a cursor.
 
-    Every epoch tiles each document with windows of ``length`` tokens from a random offset, so that
-    each token is seen once and window edges move between epochs, and shuffles the windows of all
-    documents. A sequence never holds tokens of two documents.
+    Every epoch tiles each document with windows of ``length`` tokens, the first one of random
+    length, so that each token is seen once and window edges move between epochs, and shuffles the
+    windows of all documents. A sequence never holds tokens of two documents. Nothing is kept but a
+    number for every few thousand documents.
+
+    ``workers`` processes cut the sequences that come next while the caller computes; 0 cuts them
+    when they are taken. ``warn`` hears of a worker that died; its work is then done here.
     """
 
     def __init__(
         self,
-        documents: list[Document],
+        documents: Documents,
         length: int,
         seed: int,
         bos: int | None,
         contract: PlannerSource,
+        workers: int = 0,
+        warn: Callable[[str], None] = lambda message: None,
     ):
-        self.documents, self.seed, self.bos = documents, seed, bos
-        self._planner = Planner(contract)
+        self.documents, self.seed, self.bos, self.workers = documents, seed, bos, workers
         self.window = length - (bos is not None)
-        self._epoch: tuple[int, list[tuple[int, int, int]]] | None = None
-
-    def windows(self, epoch: int) -> list[tuple[int, int, int]]:
-        """(document, start, end) of an epoch, in the order in which they are drawn."""
-        if self._epoch is None or self._epoch[0] != epoch:
-            dice = random.Random(f"lockstep:{self.seed}:{epoch}")
-            out = []
-            for index, document in enumerate(self.documents):
-                size, start = len(document.ids_N), 0
-                end = dice.randrange(self.window) if size > self.window else self.window
-                while start < size:
-                    end = min(end, size)
-                    if end - start >= 2 or (self.bos is not None and end > start):
-                        out.append((index, start, end))
-                    start, end = end, end + self.window
-            dice.shuffle(out)
-            self._epoch = (epoch, out)
-        return self._epoch[1]
+        self.least = 2 - (bos is not None)  # tokens that make a sequence
+        self._epoch: tuple[int, np.ndarray] | None = None
+        self._ahead = Ahead(documents.tokens, bos, contract, workers, warn)
 
     def take(self, cursor: Cursor, n: int, rank: int = 0, world: int = 1) -> list[Drawn]:
         """Move the cursor by ``n`` sequences; those whose index in 0..n-1 is ``rank`` modulo
-        ``world``, planned. Every rank of an optimizer step calls with the same cursor and ``n``."""
-        return [
-            Drawn(ids, self._planner.plan(ids))
-            for index, ids in enumerate([self._next(cursor) for _ in range(n)])
-            if index % world == rank
-        ]
+        ``world``, planned. Every rank of an optimizer step calls with the same cursor and ``n``.
+
+        Raises LS_TRAIN_RESUME where the cursor comes from another corpus; LS_POLICY_*.
+        """
+        if cursor.data not in ("", self.documents.digest):
+            raise LockstepError(
+                "LS_TRAIN_RESUME",
+                "expected the training data of the interrupted training, got other texts, another "
+                "tokenizer or another split",
+                "Give the same files back, or start a new training with another `out`.",
+                "data",
+            )
+        cursor.data = self.documents.digest
+        mine = self._windows(cursor, n, rank, world)
+        later = Cursor(cursor.epoch, cursor.at)
+        coming = [self._windows(later, n, rank, world) for _ in range(STEPS if self.workers else 0)]
+        planned = self._ahead.take(mine, [window for step in coming for window in step])
+        return [Drawn(ids, boundaries) for ids, boundaries in planned]
 
     def close(self) -> None:
-        """Stop the planner. Idempotent."""
-        self._planner.close()
+        """Stop workers and planner. Idempotent."""
+        self._ahead.close()
 
-    def _next(self, cursor: Cursor) -> list[int]:
-        if cursor.at >= len(self.windows(cursor.epoch)):
-            cursor.epoch, cursor.at = cursor.epoch + 1, 0
-        index, start, end = self.windows(cursor.epoch)[cursor.at]
-        cursor.at += 1
-        ids: list[int] = self.documents[index].ids_N[start:end].tolist()
-        return ids if self.bos is None else [self.bos, *ids]
+    def count(self, epoch: int) -> int:
+        """Sequences in an epoch."""
+        return int(self._starts(epoch)[-1])
+
+    def at(self, epoch: int, index: int) -> tuple[int, int, int]:
+        """(document, start, end) of an epoch's sequence number ``index`` in drawing order."""
+        starts = self._starts(epoch)
+        window = shuffled(index, int(starts[-1]), key("lockstep", "order", self.seed, epoch))
+        block = int(np.searchsorted(starts, window, side="right")) - 1
+        first = block * BLOCK
+        sizes, edges, counts = self._tiles(epoch, first, first + BLOCK)
+        ends = np.cumsum(counts)
+        window -= int(starts[block])
+        inside = int(np.searchsorted(ends, window, side="right"))
+        turn = window - (int(ends[inside - 1]) if inside else 0)
+        size, edge = int(sizes[inside]), int(edges[inside])
+        start = 0 if turn == 0 else edge + (turn - 1) * self.window
+        return first + inside, start, min(size, edge + turn * self.window)
+
+    def _windows(self, cursor: Cursor, n: int, rank: int, world: int) -> list[Window]:
+        """Move the cursor by n; (file, first token, last) of those that are mine."""
+        out = []
+        for index in range(n):
+            if cursor.at >= self.count(cursor.epoch):
+                cursor.epoch, cursor.at = cursor.epoch + 1, 0
+            if index % world == rank:
+                document, start, end = self.at(cursor.epoch, cursor.at)
+                file, first, _ = map(int, self.documents.index_N3[document])
+                out.append((file, first + start, first + end))
+            cursor.at += 1
+        return out
+
+    def _starts(self, epoch: int) -> np.ndarray:
+        """Windows before each block of documents, and of all: int64 [blocks + 1]."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            totals = [0]
+            for first in range(0, len(self.documents), BLOCK):
+                totals.append(int(self._tiles(epoch, first, first + BLOCK)[2].sum()))
+            self._epoch = epoch, np.cumsum(np.array(totals, dtype=np.int64))
+        return self._epoch[1]
+
+    def _tiles(self, epoch: int, first: int, last: int) -> tuple[np.ndarray, ...]:
+        """Of documents [first, last): tokens, end of the first window, number of windows.
+
+        A last window that holds no target falls out.
+        """
+        sizes = self.documents.lengths(first, last)
+        dice = scatter(np.arange(first, first + len(sizes)), key("lockstep", self.seed, epoch))
+        spread = dice % np.uint64(self.window - self.least + 1)
+        edges = np.where(sizes > self.window, self.least + spread.astype(np.int64), sizes)
+        rest = sizes - edges
+        counts = 1 + rest // self.window + (rest % self.window >= self.least)
+        return sizes, edges, counts

@@ -1,0 +1,214 @@
+"""Files tokenized once: a cache of token ids that are read through memory maps.
+
+One entry a file, named by the SHA-256 of its bytes, of the tokenizer and of how it was read:
+
+    KEY/tokens.bin      ids of all documents, back to back, uint16 or uint32, little-endian
+    KEY/documents.bin   a row [first token, tokens, hash of the text] a document, uint64
+    KEY/meta.json       counts; it is written last
+    KEY.part/           an entry in the making; progress.json says how much of it holds
+
+Everything here can be made again, so the folder may be deleted when no training runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import Tokenizer
+
+from lockstep.errors import LockstepError
+from lockstep.job import Cancelled
+from lockstep.training.atomic import is_full
+
+from .build import ROW, Build
+from .counts import Counts, broken_error
+from .files import kind_of
+from .identity import sha256
+
+VERSION = 1
+POLL = 0.1  # seconds between two looks at a lock
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files become tokens, and who is told of it.
+
+    cache: folder of the entries. field: where JSON rows and tables hold their text. skip_broken:
+    go on after rows without text. emit, cancelled: as of a job.
+    """
+
+    cache: Path
+    field: str = "text"
+    skip_broken: bool = False
+    emit: Callable[..., None] = lambda *_, **__: None
+    cancelled: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished entry. name: the file as errors and lists call it."""
+
+    key: str
+    name: str
+    folder: Path
+    dtype: str
+    counts: Counts
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Rows [first, last) of documents.bin, uint64 [n, 3]."""
+        path = self.folder / "documents.bin"
+        flat = np.fromfile(path, "<u8", 3 * (last - first), offset=first * ROW)
+        return flat.reshape(-1, 3)
+
+
+class Cache:
+    """Entries under one tokenizer. Processes share the folder; a lock a file keeps them apart."""
+
+    def __init__(self, tokenizer: Tokenizer, reading: Reading):
+        self.tokenizer, self.reading = tokenizer, reading
+        self.identity = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+        largest = max(tokenizer.get_vocab().values(), default=0)
+        self.dtype = "<u2" if largest < 1 << 16 else "<u4"
+
+    def entry(self, path: Path) -> Entry:
+        """The entry of a file, made now or earlier.
+
+        Raises LS_TRAIN_DATA, LS_TRAIN_TEXT, LS_TRAIN_DISK, LS_TRAIN_CACHE; ``Cancelled``.
+        """
+        with self._troubles(path):
+            stat = path.stat()
+            tick = Ticker(self.reading, path, "reading", stat.st_size)
+            key = self._key(path, sha256(path, self.reading.cache, tick))
+            folder = self.reading.cache / key
+            entry = self._open(key, path)
+            if entry is None:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with self._lock(folder.with_name(f"{key}.lock"), path):
+                    entry = self._open(key, path) or self._make(key, path, stat)
+        if entry.counts.broken and not self.reading.skip_broken:
+            raise broken_error(path, entry.counts)
+        return entry
+
+    def _key(self, path: Path, content: str) -> str:
+        kind = kind_of(path)
+        rule = [VERSION, tokenizers.__version__, self.identity, content, kind]
+        rule += [] if kind == "text" else [self.reading.field]
+        return hashlib.sha256(json.dumps(rule).encode()).hexdigest()[:40]
+
+    def _open(self, key: str, path: Path) -> Entry | None:
+        """The finished entry, if there is a whole one; one that is cut short is taken away."""
+        folder = self.reading.cache / key
+        try:
+            meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+            counts = Counts(**meta["counts"])
+            wanted = (counts.tokens * np.dtype(meta["dtype"]).itemsize, counts.documents * ROW)
+            have = tuple((folder / f"{n}.bin").stat().st_size for n in ("tokens", "documents"))
+            if wanted == have:
+                return Entry(key, str(path), folder, meta["dtype"], counts)
+        except FileNotFoundError:
+            if not folder.exists():
+                return None
+        except (ValueError, KeyError, TypeError):
+            pass
+        self.reading.emit(
+            "warning",
+            step=0,
+            code="LS_TRAIN_CACHE",
+            message=f"the cached tokens of {path} are damaged; it is tokenized again",
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    def _make(self, key: str, path: Path, stat: os.stat_result) -> Entry:
+        folder, reading = self.reading.cache / key, self.reading
+        part = folder.with_name(f"{key}.part")
+        build = Build(part, self.tokenizer, self.dtype, Counts())
+        tick = Ticker(reading, path, "tokenizing", stat.st_size, build.counts)
+        with build:
+            build.run(path, kind_of(path), reading.field, reading.skip_broken, tick)
+        now = path.stat()
+        if (now.st_size, now.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+            shutil.rmtree(part, ignore_errors=True)
+            raise LockstepError(
+                "LS_TRAIN_DATA",
+                f"expected {path} to stay as it is while it is read, got a change",
+                "Start again when the file is complete.",
+            )
+        counts = build.counts
+        build.seal({"source": path.name, "dtype": self.dtype, "counts": asdict(counts)}, folder)
+        return Entry(key, str(path), folder, self.dtype, counts)
+
+    @contextmanager
+    def _lock(self, lock: Path, path: Path) -> Iterator[None]:
+        with lock.open("wb") as file:
+            tick = Ticker(self.reading, path, "waiting", 0)
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    tick(0)
+                    time.sleep(POLL)
+            yield
+
+    @contextmanager
+    def _troubles(self, path: Path) -> Iterator[None]:
+        cache = self.reading.cache
+        try:
+            yield
+        except OSError as error:
+            if is_full(error):
+                raise LockstepError(
+                    "LS_TRAIN_DISK",
+                    f"expected room for the tokens of {path} in {cache}, got: {error.strerror}",
+                    "Free disk space, or name another folder with data.cache; what was tokenized "
+                    "stays.",
+                    "data.cache",
+                ) from error
+            if error.filename is not None and Path(error.filename) == path:
+                raise LockstepError(
+                    "LS_TRAIN_DATA", f"expected {path} to be readable, got {error.strerror}"
+                ) from error
+            raise LockstepError(
+                "LS_TRAIN_CACHE",
+                f"expected a folder for tokenized texts at {cache}, got: {error}",
+                "Make it writable, or name another folder with data.cache.",
+                "data.cache",
+            ) from error
+
+
+class Ticker:
+    """Progress of one file, at most once a second; raises ``Cancelled`` when asked to stop."""
+
+    def __init__(
+        self, reading: Reading, path: Path, stage: str, total: int, counts: Counts | None = None
+    ):
+        self.reading, self.path, self.stage, self.total = reading, path, stage, total
+        self.counts, self.at = counts, time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if self.reading.cancelled():
+            raise Cancelled
+        if time.monotonic() - self.at < 1.0:
+            return
+        self.at = time.monotonic()
+        self.reading.emit(
+            "data",
+            stage=self.stage,
+            file=str(self.path),
+            done=done,
+            total=self.total,
+            documents=self.counts.documents if self.counts else 0,
+            tokens=self.counts.tokens if self.counts else 0,
+        )

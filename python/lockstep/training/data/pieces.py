@@ -1,0 +1,54 @@
+"""Documents in pieces: what readers give, so that no document need be in memory whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Characters handed to the tokenizer at once: its bookkeeping takes some 40 bytes a character, so a
+# 100 MB document would otherwise need gigabytes.
+PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where reading a file goes on: a byte of a text or JSONL file, a row of a table; the line."""
+
+    at: int = 0
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a document; ``last``: its end. place: where reading goes on after it, None where
+    it cannot. done: bytes of the file read so far, for progress."""
+
+    text: str
+    last: bool
+    place: Place | None
+    done: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A row that holds no text: its line (or row) from 1, and why."""
+
+    line: int
+    reason: str
+    place: Place
+    done: int
+
+
+def cut(text: str, size: int = PIECE) -> int:
+    """Length of the first piece of a ``text`` longer than ``size``: whole lines where it can."""
+    line = text.rfind("\n", 0, size)
+    return line + 1 if line > 0 else size
+
+
+def pieces(text: str, place: Place, done: int, size: int = PIECE) -> Iterator[Piece]:
+    """A document that is in memory, in pieces of at most ``size`` characters."""
+    while len(text) > size:
+        end = cut(text, size)
+        yield Piece(text[:end], False, None, done)
+        text = text[end:]
+    yield Piece(text, True, place, done)
