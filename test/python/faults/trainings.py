@@ -21,9 +21,9 @@ from lockstep.training.settings import Job, Settings, read_job
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = """
-import { defineConfig, sentences } from 'lockstep';
+import { defineConfig, fixed } from 'lockstep';
 export default defineConfig({
-  model: './base', out: './out', policy: sentences(), segment: { min: 4, max: MAX },
+  model: './base', out: './out', policy: fixed({ size: 8 }), segment: { min: 4, max: MAX },
   carry: { size: 4, sinks: 2 }, retrieval: { size: 4, layers: [1] }, heads: { long: [1] },
 });
 """
