@@ -115,6 +115,16 @@ describe('calls in the way of Mistral', () => {
     expect(choices[0]?.message.tool_calls).toHaveLength(1);
   });
 
+  test.each([{ tool_choice: 'required' }, { parallel_tool_calls: false }])(
+    '%o without tools is a 400',
+    async (field) => {
+      const { post } = await served();
+      const response = await post('/v1/chat/completions', { messages: [user], ...field });
+      const { error } = (await response.json()) as Any;
+      expect([response.status, error.param]).toEqual([400, Object.keys(field)[0]]);
+    },
+  );
+
   test('without tools, special tokens stay out of the text', async () => {
     const { client, fake } = await served();
     await fake.fault(writes('a[TOOL_CALLS]b'));

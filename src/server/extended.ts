@@ -142,8 +142,10 @@ export function toolsOf(body: ExtendedChat): ToolsAsked {
   const tools = body.tools ?? [];
   const choice = body.tool_choice ?? (tools.length > 0 ? 'auto' : 'none');
   if (tools.length === 0) {
-    if (choice !== 'none')
-      throw invalid('tool_choice', '`tool_choice`: expected `tools` beside it.');
+    const without = (field: string) =>
+      invalid(field, `\`${field}\`: expected \`tools\` beside it.`);
+    if (choice !== 'none') throw without('tool_choice');
+    if (body.parallel_tool_calls !== undefined) throw without('parallel_tool_calls');
     return { shown: null, mode: null, format: null };
   }
   const names = tools.map((one) => one.function.name);
