@@ -133,7 +133,7 @@ describe('lockstep profile', () => {
       execution: { segment: { max: 24 }, carry: { size: 8, sinks: 2 }, retrieval: { size: 16 } },
       data: { files: ['texts/*.txt'], tokens: 5 * 96 },
     });
-  }, 240_000);
+  }, 600_000);
 
   test('mass, segmented as a config says; its picture', async () => {
     await profile(...counts, '--method', 'first', '--out', 'heads.json');
@@ -150,7 +150,7 @@ describe('lockstep profile', () => {
     const svg = readFileSync(path.join(home, 'mass.svg'), 'utf8');
     expect(svg.match(/class="long"/g)).toHaveLength(3 + 1);
     expect((await loadConfig(path.join(home, 'own.config.ts'))).heads).toEqual(file.heads);
-  }, 120_000);
+  }, 300_000);
 
   test.each([
     [['--method', 'even', '--heads', '9', '--layers', '2'], 1, 'LS_PROFILE_HEADS'],

@@ -39,7 +39,7 @@ export function headsSvg(file: HeadsFile): string {
   const cell = Math.max(12, Math.min(26, Math.floor(1100 / layers)));
   const width = Math.max(LEAST_WIDTH, LEFT + layers * cell + 24);
   const bottom = TOP + heads * cell;
-  const height = bottom + 92;
+  const height = bottom + 88;
   const highest = scores === null ? 1 : Math.max(...scores.flat());
   // A gate has its own scale; a share of attention is shown against the largest.
   const full = file.method === 'gates' ? 1 : highest || 1;
@@ -91,13 +91,13 @@ function label(x: number, y: number, anchor: string, value: number): string {
 
 /** What the strength of a cell means: a ramp from 0 to the darkest. */
 function legend(full: number | null, meaning: string, highest: number): string {
-  const caption =
-    full === null ? meaning : `${meaning} (highest ${Number(highest.toPrecision(3))})`;
   if (full === null) return `<text class="muted" x="${LEFT}" y="76">${meaning}</text>`;
+  const number = (value: number): number => Number(value.toPrecision(3));
+  const range = full === highest ? '' : ` · highest ${number(highest)}`;
   const steps = [0, 0.25, 0.5, 0.75, 1].map(
     (share, i) =>
       `<rect class="bed" x="${LEFT + 18 * i}" y="64" width="16" height="14"/>` +
       `<rect class="cell" fill-opacity="${share}" x="${LEFT + 18 * i}" y="64" width="16" height="14"/>`,
   );
-  return `${steps.join('')}<text class="muted" x="${LEFT + 98}" y="76">0 to ${Number(full.toPrecision(3))} · ${caption}</text>`;
+  return `${steps.join('')}<text class="muted" x="${LEFT + 98}" y="76">0 to ${number(full)} · ${meaning}${range}</text>`;
 }
