@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
+import { loadConfig } from '../src/config/index.ts';
+import { makeContract } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
 
 const run = promisify(execFile);
@@ -28,6 +30,16 @@ describe('examples', () => {
     const source = readFileSync(example('custom-policy', 'speeches.ts'), 'utf8');
     const code = source.split('\n').filter((line) => line.trim() && !line.trim().startsWith('//'));
     expect(code.length).toBeLessThanOrEqual(20);
+  });
+
+  test('measured heads stand in a JSON file that the config imports', async () => {
+    const file = example('measured-heads', 'heads.json');
+    const { heads, retrieval } = JSON.parse(readFileSync(file, 'utf8'));
+    expect(heads.long.flat()).toHaveLength(12);
+    const config = await loadConfig(example('measured-heads', 'lockstep.config.ts'));
+    const { contract } = await makeContract({ config, modelDir: config.model });
+    expect(contract.heads).toEqual(heads);
+    expect(contract.retrieval).toEqual({ size: 256, recipe: 'anchors', ...retrieval });
   });
 
   test('Lockstep as a library plans, runs and counts', async () => {

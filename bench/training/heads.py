@@ -103,7 +103,8 @@ class Cell:
             "training": {
                 "steps": b.steps,
                 "sequence": b.sequence,
-                "batch": b.batch,
+                "batch": 1,
+                "accumulate": b.accumulate,
                 "truncation": 1,
                 "learningRate": b.learning_rate,
                 "warmup": 0.1,

@@ -97,11 +97,9 @@ export async function measureTask(
   const out = path.resolve(options.out);
   const staged = path.join(path.dirname(out), `.${path.basename(out)}.start`);
   await attach({ config: settings, modelDir, out: staged, force: true });
-  const { data, root } = texts(options, config);
   const task = {
     contract: staged,
-    data,
-    root,
+    texts: texts(options, config),
     length: options.length ?? Math.min(4 * settings.segment.max, context),
     seed: options.seed,
     out,
@@ -114,12 +112,21 @@ export async function measureTask(
   return { task, staged };
 }
 
-function texts(
-  options: ProfileOptions,
-  config: Config | undefined,
-): { data: string[]; root: string } {
-  if (options.data !== undefined) return { data: options.data, root: process.cwd() };
-  if (config?.data !== undefined) return { data: config.data.train, root: config.root };
+/** The texts, and how they are read: as the config says, without the documents that it holds out. */
+function texts(options: ProfileOptions, config: Config | undefined): Record<string, unknown> {
+  const given = config?.data;
+  const reading = {
+    field: given?.field ?? 'text',
+    skipBroken: given?.skipBroken ?? false,
+    cache: given?.cache === undefined ? null : path.resolve(config?.root ?? '', given.cache),
+  };
+  if (options.data !== undefined) {
+    return { files: options.data, root: process.cwd(), heldOut: 0, ...reading };
+  }
+  if (config !== undefined && given !== undefined) {
+    const heldOut = typeof given.validation === 'number' ? given.validation : 0;
+    return { files: given.train, root: config.root, heldOut, ...reading };
+  }
   throw new LockstepError('LS_CONFIG_INVALID', 'expected data.train in the config, got none', {
     mend: 'Add data: { train: [...] }, or name texts with --data.',
     field: 'data.train',

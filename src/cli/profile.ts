@@ -108,7 +108,9 @@ function watch(options: ProfileOptions): { event: (event: JobEvent) => void; sto
   const total = options.method === 'gates' ? options.steps : options.sequences;
   const bar = progress({ label: 'profile', total });
   return {
-    event: ({ stage, done, error, gate }) => {
+    event: ({ event, stage, done, error, gate, message }) => {
+      if (event === 'warning') process.stderr.write(`warning: ${message}\n`);
+      if (event !== 'progress') return;
       const note =
         error === undefined
           ? String(stage)

@@ -19,9 +19,10 @@ Scores = list[list[float]]
 def run(task: dict[str, Any]) -> dict[str, Any]:
     """``{model, method, heads, layers, measure}`` -> ``{long, retrieval, scores, …}``.
 
-    ``model`` is the checkpoint as it is; ``measure`` (methods mass and gates) is ``{contract, data,
-    root, length, seed, out, device, threads}`` with ``sequences`` or ``steps`` and ``penalty``,
-    where ``contract`` is the checkpoint under the contract that says how it is segmented.
+    ``model`` is the checkpoint as it is; ``measure`` (methods mass and gates) is
+    ``{contract, texts, length, seed, out, device, threads}`` with ``sequences`` or ``steps`` and
+    ``penalty``, where ``contract`` is the checkpoint under the contract that says how it is
+    segmented.
 
     Raises ``LS_PROFILE_*``, and what loading model and texts raises.
     """
@@ -83,8 +84,7 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
     draws = Draws(
         model,
         Path(asked["contract"]),
-        tuple(asked["data"]),
-        Path(asked["root"]),
+        asked["texts"],
         length=asked["length"],
         count=asked["sequences"] if method == "mass" else asked["steps"],
         seed=asked["seed"],
@@ -98,7 +98,7 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
         "settings": settings,
         "execution": _execution(model.contract.document),
         "data": {
-            "files": asked["data"],
+            "files": asked["texts"]["files"],
             "tokens": sum(len(one.ids) for one in draws.drawn),
             "sha256": draws.sha256,
         },

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from lockstep import job
 from lockstep.errors import LockstepError
 from lockstep.model import Model
 from lockstep.training import data
@@ -34,14 +36,17 @@ def check_length(model: Model, length: int) -> None:
 
 
 class Draws:
-    """The first ``count`` full-length sequences of a seed, and a digest of their ids."""
+    """The first ``count`` full-length sequences of a seed, and a digest of their ids.
+
+    ``texts`` is ``{files, root, field, skipBroken, cache, heldOut}`` in the words of the config's
+    `data`; ``heldOut`` is the share of the documents that is left out.
+    """
 
     def __init__(
         self,
         model: Model,
         folder: Path,
-        patterns: tuple[str, ...],
-        root: Path,
+        texts: dict[str, Any],
         *,
         length: int,
         count: int,
@@ -49,7 +54,17 @@ class Draws:
     ):
         contract = model.contract.document
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        corpus = data.load(patterns, root, tokenizer, contract["tokenizer"]["size"])
+        root = Path(texts["root"])
+        cache = root / (texts["cache"] or Path(".lockstep") / "cache")
+        reading = data.Reading(cache, texts["field"], texts["skipBroken"], job.emit, job.cancelled)
+        corpus = data.load(
+            tuple(texts["files"]),
+            root,
+            tokenizer,
+            contract["tokenizer"]["size"],
+            reading,
+            fraction=texts["heldOut"],
+        )
         self._sequences = Sequences(
             corpus.documents, length, seed, contract["tokenizer"]["bos"], model.contract
         )
