@@ -80,6 +80,16 @@ const cases: TinyCase[] = [
     heads: [0, 1],
     retrieval: { size: 200, recipe: 'anchors', layers: [2] },
   },
+  {
+    // Its pools are scored by way of onnxruntime's products.
+    ...base,
+    name: 'llama-pool-of-pages',
+    architecture: 'llama',
+    model: { kv_heads: 3, group: 2 },
+    heads: [0, 2],
+    tokens: random(1100, 3),
+    boundaries: Array.from({ length: 45 }, (_, i) => 24 * (i + 1)),
+  },
 ];
 
 let folder: string;

@@ -20,7 +20,7 @@ from typing import Any
 from .errors import LockstepError
 from .job import check_cancelled, emit, main
 
-FORMAT = 1
+FORMAT = 2
 PRECISIONS = ("fp32", "int8", "int4")
 #: A precision may multiply the perplexity of fp32 by at most this.
 MAX_LOSS = {"int8": 1.05, "int4": 1.25}
@@ -85,6 +85,7 @@ class Exporter:
     def _build(self, precision: str, folder: Path, started: float) -> Build:
         from .onnx_graph import build
         from .onnx_nodes import Linear
+        from .onnx_products import build as products
         from .onnx_quant import Quantized
         from .onnx_weights import Checkpoint, WeightFile
 
@@ -92,11 +93,12 @@ class Exporter:
         file = WeightFile(folder / "step.onnx.data")
         graph = build(self.model, self.parts, Checkpoint(self.directory), file, linear)
         data = file.close()
-        text = graph.SerializeToString()
-        (folder / "step.onnx").write_bytes(text)
         files = {
-            "step.onnx": {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()},
+            "step.onnx": _write(folder / "step.onnx", graph.SerializeToString()),
             "step.onnx.data": data,
+            "products.onnx": _write(
+                folder / "products.onnx", products(self.model.head_dim).SerializeToString()
+            ),
         }
         return Build(precision, folder, files, time.monotonic() - started)
 
@@ -194,6 +196,11 @@ class Exporter:
                 "give a longer text with --text",
             )
         return ids
+
+
+def _write(path: Path, content: bytes) -> dict[str, Any]:
+    path.write_bytes(content)
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def describe(model: Any) -> dict[str, Any]:

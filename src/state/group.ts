@@ -7,6 +7,7 @@ import { RecentQueries } from './queries.ts';
 import { selectHead } from './retrieval.ts';
 import { anglesOf, type Rotation, rotateRows } from './rotation.ts';
 import { RowBuffer } from './rows.ts';
+import type { Products } from './scores.ts';
 
 /** Where a closed segment began and ended. */
 export interface Closing {
@@ -55,9 +56,10 @@ export class GroupState {
   /**
    * Make the next segment's prefix of a closed segment [start, end).
    *
+   * @param products of `queryVectors` of all heads and each page of the pool, [heads, vectors, rows]
    * @returns the chosen pool positions per head, or null for a group without a pool
    */
-  close({ start, end }: Closing): Int32Array[] | null {
+  close({ start, end }: Closing, products?: readonly Products[]): Int32Array[] | null {
     const { sinks, carry } = this.#layout;
     const used = this.prefix + end - start;
     const kept = Math.min(sinks, end);
@@ -70,7 +72,7 @@ export class GroupState {
       this.prefix = kept + carried;
       this.#placeSinks(end);
     } else if (this.pool !== null && this.queries !== null) {
-      positions = this.#choose(this.pool, this.queries);
+      positions = this.#choose(this.pool, this.queries, products);
       this.queries.clear();
       this.retrieve(positions, end);
     } else {
@@ -126,11 +128,15 @@ export class GroupState {
     return twin;
   }
 
-  #choose(pool: Pool, queries: RecentQueries): Int32Array[] {
+  #choose(pool: Pool, queries: RecentQueries, products?: readonly Products[]): Int32Array[] {
     const { retrieval, recipe } = this.#layout;
-    return Array.from({ length: pool.heads }, (_, head) =>
-      selectHead(queries.of(head), pool.keyChunks(head), pool.dim, retrieval, recipe),
-    );
+    return Array.from({ length: pool.heads }, (_, head) => {
+      const own = products?.map((page) => {
+        const size = page.length / pool.heads;
+        return page.subarray(head * size, (head + 1) * size);
+      });
+      return selectHead(queries.of(head), pool.keyChunks(head), pool.dim, retrieval, recipe, own);
+    });
   }
 
   /** Remember the keys of the segment's tokens that are sinks: [start, kept). */

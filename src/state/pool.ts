@@ -2,12 +2,14 @@
 import type { KeyChunk } from './scores.ts';
 
 /** Tokens a page. Full pages never change, so forks share them. */
-const pageRows = 256;
+export const pageRows = 256;
 
 /** [heads, 256, dim] each. */
 interface Page {
   keys: Float32Array;
   values: Float32Array;
+  /** The largest magnitude in each key, [heads, 256]. */
+  largest: Float32Array;
 }
 
 export class Pool {
@@ -23,7 +25,7 @@ export class Pool {
   }
 
   get bytes(): number {
-    return this.#pages.length * 2 * 4 * this.heads * pageRows * this.dim;
+    return this.#pages.length * 4 * this.heads * pageRows * (2 * this.dim + 1);
   }
 
   /**
@@ -48,6 +50,7 @@ export class Pool {
       const key = keyAt + head * dim;
       const value = valueAt + head * valueStride;
       page.keys.set(keys.subarray(key, key + dim), target);
+      page.largest[head * pageRows + row] = largestOf(keys, key, dim);
       page.values.set(values.subarray(value, value + dim), target);
     }
     this.length++;
@@ -59,7 +62,13 @@ export class Pool {
     return this.#pages.map((page, index) => ({
       data: page.keys.subarray(start, start + pageRows * this.dim),
       rows: Math.min(pageRows, this.length - index * pageRows),
+      largest: page.largest.subarray(head * pageRows, (head + 1) * pageRows),
     }));
+  }
+
+  /** The raw keys of every page, [heads, 256, dim]; rows beyond the length are zeros. */
+  keyPages(): Float32Array[] {
+    return this.#pages.map((page) => page.keys);
   }
 
   /** Copy one head's row into `keys` and `values` at `at`. */
@@ -84,13 +93,28 @@ export class Pool {
     const last = twin.#pages.length - 1;
     const open = twin.#pages[last];
     if (open !== undefined && this.length % pageRows !== 0) {
-      twin.#pages[last] = { keys: open.keys.slice(), values: open.values.slice() };
+      twin.#pages[last] = {
+        keys: open.keys.slice(),
+        values: open.values.slice(),
+        largest: open.largest.slice(),
+      };
     }
     return twin;
   }
 
   #emptyPage(): Page {
     const size = this.heads * pageRows * this.dim;
-    return { keys: new Float32Array(size), values: new Float32Array(size) };
+    return {
+      keys: new Float32Array(size),
+      values: new Float32Array(size),
+      largest: new Float32Array(this.heads * pageRows),
+    };
   }
+}
+
+/** NaN where one of them is. */
+function largestOf(data: Float32Array, at: number, count: number): number {
+  let largest = 0;
+  for (let i = at; i < at + count; i++) largest = Math.max(largest, Math.abs(data[i] as number));
+  return largest;
 }

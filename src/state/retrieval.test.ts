@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { queryVectors, select } from './retrieval.ts';
+import { queryVectors, select, selectHead } from './retrieval.ts';
 
 /** Numbers of few values, so that scores tie exactly. */
 const coarse = (length: number, seed: number): Float32Array => {
@@ -88,6 +88,64 @@ describe('select', () => {
         },
       ),
       { numRuns: 300 },
+    );
+  });
+
+  it('finds the same by way of products summed in another order', () => {
+    const noisy = (length: number, seed: number): Float32Array =>
+      coarse(length, seed).map((x, i) => x * (1 + ((i * 7919 + seed) % 997) * 1e-7));
+    fc.assert(
+      fc.property(
+        fc.record({
+          queries: fc.integer({ min: 1, max: 70 }),
+          rows: fc.array(fc.integer({ min: 1, max: 90 }), { minLength: 1, maxLength: 4 }),
+          size: fc.integer({ min: 8, max: 80 }),
+          dim: fc.constantFrom(1, 4, 8),
+          seed: fc.nat(),
+          near: fc.boolean(),
+        }),
+        ({ queries, rows, size, dim, seed, near }) => {
+          const make = near ? noisy : coarse;
+          const q = make(queries * dim, seed);
+          const vectors = queryVectors(q, dim);
+          const chunks = rows.map((count, index) => {
+            const data = make(count * dim, seed + 1 + (index % 2));
+            const largest = Float32Array.from(rowsOf(data, dim), (row) =>
+              Math.max(...row.map(Math.abs)),
+            );
+            return { data, rows: count, largest };
+          });
+          // From the last dimension to the first, rounded at every step, with room behind the rows.
+          const products = chunks.map(({ data, rows: count }) => {
+            const out = new Float32Array(vectors.length * (count + 3)).fill(Number.NaN);
+            vectors.forEach((vector, v) => {
+              for (let row = 0; row < count; row++) {
+                let sum = 0;
+                for (let d = dim - 1; d >= 0; d--) {
+                  sum = Math.fround(
+                    sum + Math.fround((data[row * dim + d] as number) * (vector[d] as number)),
+                  );
+                }
+                out[v * (count + 3) + row] = sum;
+              }
+            });
+            return out;
+          });
+          const plain = selectHead(q, chunks, dim, size, 'anchors');
+          expect(selectHead(q, chunks, dim, size, 'anchors', products)).toEqual(plain);
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  it('refuses NaN behind products too', () => {
+    const data = new Float32Array(40).fill(1);
+    data[30] = Number.NaN;
+    const products = [data.slice()];
+    const chunk = { data, rows: 40, largest: data.slice() };
+    expect(() => selectHead(Float32Array.of(1), [chunk], 1, 8, 'anchors', products)).toThrow(
+      'finite',
     );
   });
 

@@ -1,7 +1,7 @@
 // Which pool rows the next segment sees (SEMANTICS.md 4): the recipes `anchors` and `topk`.
 import type { Recipe } from '../contract/schema.ts';
 import { meanRows, type Reals } from './means.ts';
-import { bestFew, type KeyChunk, type Scored, scoresOf } from './scores.ts';
+import { bestFew, type KeyChunk, type Products, type Scored, scoresOf } from './scores.ts';
 
 /** How many of a segment's last queries the `anchors` recipe looks back on. */
 export const recentQueries = 64;
@@ -43,13 +43,18 @@ export function select(
   });
 }
 
-/** `select` for one head whose keys lie in chunks [rows, dim], in order. */
+/**
+ * `select` for one head whose keys lie in chunks [rows, dim], in order.
+ *
+ * @param products of `queryVectors` and each chunk, for the recipe `anchors`: a quicker way to the same
+ */
 export function selectHead(
   queries: Reals,
   chunks: readonly KeyChunk[],
   dim: number,
   size: number,
   recipe: Recipe,
+  products?: readonly Products[],
 ): Int32Array {
   const length = chunks.reduce((sum, chunk) => sum + chunk.rows, 0);
   if (length <= size) return Int32Array.from({ length }, (_, position) => position);
@@ -59,7 +64,7 @@ export function selectHead(
     return bestMany(scores, size);
   }
   const few = Math.min(keysPerQuery, length);
-  const candidates = bestFew(queryVectors(queries, dim), chunks, dim, few);
+  const candidates = bestFew(queryVectors(queries, dim), chunks, dim, few, products);
   return expand(anchorsOf(candidates, Math.floor(size / span)), length, size);
 }
 

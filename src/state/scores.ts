@@ -7,7 +7,15 @@ import type { Reals } from './means.ts';
 export interface KeyChunk {
   data: Reals;
   rows: number;
+  /** The largest magnitude in each key, [rows]; with products it bounds their error. */
+  largest?: Float32Array;
 }
+
+/**
+ * Products of query vectors and a chunk's keys, [vectors, stride], stride >= rows: float32, summed in
+ * any order, with or without fused multiply-add. Not scores, but near them.
+ */
+export type Products = Float32Array;
 
 export interface Scored {
   position: number;
@@ -31,13 +39,33 @@ export function scoresOf(query: Reals, chunks: readonly KeyChunk[], dim: number)
   return out;
 }
 
-/** The `few` best keys of every query vector, equal scores to the lower position. */
+/**
+ * The `few` best keys of every query vector, equal scores to the lower position.
+ *
+ * @param products of all vectors and each chunk: with them only keys that can be among the best are
+ *   scored; what is found is the same
+ */
 export function bestFew(
   vectors: readonly Reals[],
   chunks: readonly KeyChunk[],
   dim: number,
   few: number,
+  products?: readonly Products[],
 ): Scored[] {
+  if (products !== undefined) {
+    return vectors.flatMap((vector, index) => {
+      const best = new Best(few);
+      let first = 0;
+      for (const [at, chunk] of chunks.entries()) {
+        const all = products[at] as Products;
+        const stride = all.length / vectors.length;
+        const own = all.subarray(index * stride, (index + 1) * stride);
+        scoreNear(vector, chunk, dim, own, best, first);
+        first += chunk.rows;
+      }
+      return best.found;
+    });
+  }
   const bests = vectors.map(() => new Best(few));
   const largest = chunks.reduce((most, chunk) => Math.max(most, chunk.rows), 0);
   const block = new Float64Array(largest * lanes);
@@ -71,6 +99,38 @@ function scoreBlock(
     scoreFloat32(queries as Float32Array[], keys, rows, dim, out);
   } else {
     scoreFloat64(queries, keys, rows, dim, out);
+  }
+}
+
+/**
+ * Scores the keys of a chunk that can still be among the best.
+ *
+ * With u = 2^-24, a product sum of D terms errs by at most D u / (1 - D u) times the sum of
+ * |q_d k_d|, the score by 2 u times the same, and that sum is at most |q|_1 |k|_inf. As in
+ * python/lockstep/retrieval/scores.py, 2 (D + 4) u covers all of it.
+ */
+function scoreNear(
+  query: Reals,
+  { data, rows, largest }: KeyChunk,
+  dim: number,
+  products: Products,
+  best: Best,
+  first: number,
+): void {
+  let norm = 0;
+  for (let d = 0; d < dim; d++) norm += Math.abs(query[d] as number);
+  const slack = 2 * (dim + 4) * 2 ** -24 * norm;
+  const least = dim * 2 ** -126;
+  for (let row = 0; row < rows; row++) {
+    const product = products[row] as number;
+    const bound = product + slack * (largest?.[row] as number) + least;
+    // An overflow bounds nothing, and what is not a number fails the comparison.
+    if (bound <= best.worst && Number.isFinite(product)) continue;
+    let sum = 0;
+    for (let d = 0, at = row * dim; d < dim; d++) {
+      sum += Math.fround((data[at + d] as number) * (query[d] as number));
+    }
+    best.offer(first + row, Math.fround(sum));
   }
 }
 
@@ -122,27 +182,26 @@ function scoreFloat64(
 /** The best few of scores that come in order of position. */
 class Best {
   readonly found: Scored[] = [];
+  /** What a score must exceed to be among them. */
+  worst = Number.NEGATIVE_INFINITY;
   readonly #size: number;
 
   constructor(size: number) {
     this.#size = size;
   }
 
-  /** Scores of positions first, first + 1, ... in one lane of a block. */
-  take(block: Float64Array, lane: number, rows: number, first: number): void {
-    const { found } = this;
-    let worst = found.length < this.#size ? Number.NEGATIVE_INFINITY : this.#worst();
-    for (let row = 0; row < rows; row++) {
-      const score = block[row * lanes + lane] as number;
-      // NaN fails the comparison and so comes to be refused.
-      if (found.length >= this.#size && score <= worst) continue;
-      this.#insert({ position: first + row, score: finite(score) });
-      worst = this.#worst();
-    }
+  offer(position: number, score: number): void {
+    // NaN fails the comparison and so comes to be refused.
+    if (this.found.length >= this.#size && score <= this.worst) return;
+    this.#insert({ position, score: finite(score) });
+    if (this.found.length < this.#size) return;
+    this.worst = (this.found[this.found.length - 1] as Scored).score;
   }
 
-  #worst(): number {
-    return (this.found[this.found.length - 1] as Scored).score;
+  /** Scores of positions first, first + 1, ... in one lane of a block. */
+  take(block: Float64Array, lane: number, rows: number, first: number): void {
+    for (let row = 0; row < rows; row++)
+      this.offer(first + row, block[row * lanes + lane] as number);
   }
 
   /** After all of at least its score: an equal one that came before has the lower position. */

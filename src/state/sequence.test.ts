@@ -179,8 +179,8 @@ describe('SequenceState', () => {
       rest.push(total - pool);
     }
     expect(new Set(rest.slice(3)).size).toBe(1);
-    // One long head of one layer, keys and values, in pages of 256 tokens.
-    expect(state.memory().pool).toBe(2 * 256 * dim * 4 * 2);
+    // One long head of one layer: keys, values and a bound of each key, in pages of 256 tokens.
+    expect(state.memory().pool).toBe(2 * 256 * (2 * dim + 1) * 4);
     expect(state.memory().fullAttention).toBe(480 * 3 * 2 * dim * 4 * 2);
   });
 

@@ -4,6 +4,7 @@ import { LockstepError } from '../errors.ts';
 import { GroupState } from './group.ts';
 import type { Layout } from './layout.ts';
 import { type Angles, anglesOf, type Rotation } from './rotation.ts';
+import type { Products } from './scores.ts';
 
 /** What was chosen from one long layer's pool at a boundary (SEMANTICS.md 4). */
 export interface Retrieved {
@@ -90,9 +91,10 @@ export class SequenceState {
   /**
    * Close the open segment: its end becomes a boundary.
    *
+   * @param products by layer, as `GroupState.close` takes them; layers without score all keys
    * @throws LS_STATE_EMPTY when it has no tokens
    */
-  close(): Retrieved[] {
+  close(products?: ReadonlyMap<number, readonly Products[]>): Retrieved[] {
     if (this.openLength === 0) {
       throw new LockstepError(
         'LS_STATE_EMPTY',
@@ -102,8 +104,12 @@ export class SequenceState {
     }
     const retrieved: Retrieved[] = [];
     for (const state of this.groups) {
-      const positions = state.close({ start: this.start, end: this.position });
-      if (positions !== null) retrieved.push({ layer: state.group.layer, positions });
+      const { layer } = state.group;
+      const positions = state.close(
+        { start: this.start, end: this.position },
+        products?.get(layer),
+      );
+      if (positions !== null) retrieved.push({ layer, positions });
     }
     this.start = this.position;
     return retrieved;

@@ -1,7 +1,9 @@
 // One run of the step graph: tokens of an open segment in, logits out, state rows appended in place.
 import * as ort from 'onnxruntime-node';
 import type { SequenceState } from '../../state/index.ts';
-import { flags, type WorkerSetup } from './protocol.ts';
+import type { WorkerSetup } from './protocol.ts';
+import { loadGraph } from './session.ts';
+import { uninterrupted } from './uninterrupted.ts';
 
 type Feeds = Record<string, ort.Tensor>;
 
@@ -21,22 +23,7 @@ export class StepGraph {
   }
 
   static async load(setup: WorkerSetup): Promise<StepGraph> {
-    const session = await ort.InferenceSession.create(setup.graph, {
-      executionProviders: ['cpu'],
-      intraOpNumThreads: setup.threads,
-      interOpNumThreads: 1,
-      graphOptimizationLevel: 'all',
-      // Every length would leave a plan behind.
-      enableMemPattern: false,
-      logSeverityLevel: 4,
-      extra: {
-        session: {
-          disable_prepacking: setup.prepack ? '0' : '1',
-          // Threads that spin between nodes take the processor from everyone else: 2-3x slower when shared.
-          intra_op: { allow_spinning: '0' },
-        },
-      },
-    });
+    const session = await loadGraph(setup.graph, setup);
     return new StepGraph(session, setup);
   }
 
@@ -72,24 +59,13 @@ export class StepGraph {
       fetches[`${group.layer}.raw_queries`] = null;
       fetches[`${group.layer}.raw_keys`] = null;
     }
-    const out = await this.#uninterrupted(() => this.#session.run(feeds, fetches));
+    const out = await uninterrupted(this.#flags, () => this.#session.run(feeds, fetches));
     const floats = (name: string): Float32Array => (out[name] as ort.Tensor).data as Float32Array;
     state.advance(count, (layer) => ({
       queries: floats(`${layer}.raw_queries`),
       keys: floats(`${layer}.raw_keys`),
     }));
     return floats('logits');
-  }
-
-  async #uninterrupted<T>(run: () => Promise<T>): Promise<T> {
-    Atomics.store(this.#flags, flags.running, 1);
-    try {
-      if (Atomics.load(this.#flags, flags.stopping) === 1) throw new Error('the engine stops');
-      return await run();
-    } finally {
-      Atomics.store(this.#flags, flags.running, 0);
-      Atomics.notify(this.#flags, flags.running);
-    }
   }
 
   #tensor(data: Float32Array, shape: number[]): ort.Tensor {

@@ -11,7 +11,7 @@ export type Precision = (typeof precisions)[number];
 
 const size = z.int().min(1);
 const metaSchema = z.object({
-  format: z.literal(1),
+  format: z.literal(2),
   precision: z.enum(precisions),
   digest: z.string(),
   files: z.record(z.string(), z.object({ bytes: z.int().min(0), sha256: z.string() })),

@@ -3,6 +3,7 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { LockstepError } from '../../errors.ts';
 import { SequenceState } from '../../state/index.ts';
 import { StepGraph } from './graph.ts';
+import { ProductsGraph } from './products.ts';
 import type {
   Answers,
   Failure,
@@ -39,9 +40,14 @@ function stateOf(session: number): SequenceState {
   throw new LockstepError('LS_ENGINE_SESSION', 'expected an open session, got a closed one');
 }
 
+interface Graphs {
+  step: StepGraph;
+  products: ProductsGraph;
+}
+
 /** A step, run in pieces of at most `pieceTokens`. */
 class StepJob implements Job {
-  readonly #graph: StepGraph;
+  readonly #graphs: Graphs;
   readonly #state: SequenceState;
   readonly #request: Request & { kind: 'step' };
   readonly #call: number;
@@ -51,12 +57,12 @@ class StepJob implements Job {
   #boundary: Stepped['boundary'] = null;
 
   constructor(
-    graph: StepGraph,
+    graphs: Graphs,
     state: SequenceState,
     request: Request & { kind: 'step' },
     call: number,
   ) {
-    this.#graph = graph;
+    this.#graphs = graphs;
     this.#state = state;
     this.#request = request;
     this.#call = call;
@@ -72,13 +78,14 @@ class StepJob implements Job {
     if (piece.length > 0) {
       const last = rows === 'last' && end === tokens.length ? [piece.length - 1] : [];
       const wanted = rows === 'all' ? Array.from(piece.keys()) : last;
-      const logits = await this.#graph.run(this.#state, piece, wanted);
+      const logits = await this.#graphs.step.run(this.#state, piece, wanted);
       this.#logits.set(logits, rows === 'all' ? this.#at * setup.vocabulary : 0);
     }
     this.#at = end;
     if (end < tokens.length) return false;
     if (close) {
-      const retrieved = this.#state.close();
+      const products = await this.#graphs.products.of(this.#state);
+      const retrieved = this.#state.close(products);
       this.#boundary = { at: this.#state.position, retrieved };
     }
     return true;
@@ -112,7 +119,7 @@ const closedMeanwhile = new LockstepError(
   'expected an open session, got one closed meanwhile',
 );
 
-function handle(graph: StepGraph, request: ToWorker): void {
+function handle(graphs: Graphs, request: ToWorker): void {
   const { call, session, kind } = request;
   if (kind === 'open') {
     sessions.set(session, new SequenceState(setup.layout, setup.rotation));
@@ -127,7 +134,7 @@ function handle(graph: StepGraph, request: ToWorker): void {
     sessions.clear();
     port.close();
   } else if (kind === 'step') {
-    scheduler.add(session, new StepJob(graph, stateOf(session), request, call));
+    scheduler.add(session, new StepJob(graphs, stateOf(session), request, call));
   } else if (kind === 'fork') {
     const fork = (): null => {
       sessions.set(session, stateOf(request.from).fork());
@@ -149,10 +156,13 @@ function handle(graph: StepGraph, request: ToWorker): void {
 }
 
 try {
-  const graph = await StepGraph.load(setup);
+  const graphs = {
+    step: await StepGraph.load(setup),
+    products: await ProductsGraph.load(setup),
+  };
   port.on('message', (request: ToWorker) => {
     try {
-      handle(graph, request);
+      handle(graphs, request);
     } catch (error) {
       reply({ call: request.call, failure: failureOf(error) });
     }
