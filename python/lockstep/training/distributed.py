@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from lockstep.errors import LockstepError
 
 BUCKET = 1 << 24  # elements summed at once
-#: A rank that says nothing for so long is taken for dead; a dead one is noticed at once.
-TIMEOUT = timedelta(hours=2)
+#: A rank that says nothing for so long is taken for dead (rank 0 may have gigabytes to tokenize);
+#: one whose process has ended is noticed at once.
+TIMEOUT = timedelta(hours=12)
 P = ParamSpec("P")
 R = TypeVar("R")
 

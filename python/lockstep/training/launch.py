@@ -83,6 +83,8 @@ def run(description: dict[str, Any], processes: int) -> dict[str, Any]:
         for rank in ranks:
             rank.process.kill()
         codes = [rank.wait() for rank in ranks]
+    if any(rank.cancelled for rank in ranks) and ranks[0].result is None:
+        raise job.Cancelled
     errors = [rank.error for rank in ranks if rank.error is not None]
     # That a peer is gone says less than why it went.
     errors.sort(key=lambda error: error["code"] == "LS_TRAIN_RANK")

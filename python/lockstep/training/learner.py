@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,6 +116,8 @@ class Learner:
         except (MemoryError, RuntimeError) as error:
             if not memory.ran_out(error):
                 raise
+            # The frames of the failed pass hold its graphs.
+            traceback.clear_frames(error.__traceback__)
             self.optimizer.zero_grad(set_to_none=True)
             raise memory.explained(self.job, self.model, parts) from error
         return self.ranks.total([total])[0] / targets, norm, tokens

@@ -46,7 +46,12 @@ class Training:
         self.first_save = resumed is None
         self.carried = carried.read(job.model)
         check_model(job.model)
+        # Rank 0 tokenizes what is not yet in the cache; the others find it there.
+        if not ranks.first:
+            ranks.share([0.0])
         self.corpus = self._corpus()
+        if ranks.first:
+            ranks.share([0.0])
         self.learner = Learner(job, self.read, ranks, resumed is not None)
         if resumed is None:
             earlier = self.contract.get("trained") if job.mode == "segmented" else None
@@ -168,8 +173,8 @@ class Training:
                 f"expected the loss to come back to {usual:.2f}, got {s.patience} steps in a row "
                 f"more than {s.spike:g} nats a token above it (step {step}: {loss:.2f}); "
                 f"{self._kept()}",
-                "Lower training.learningRate, raise training.warmup or training.clip's effect by "
-                "lowering it, or raise training.spike where the texts differ that much.",
+                "Lower training.learningRate or training.clip, or raise training.warmup; where the "
+                "texts differ that much, raise training.spike.",
             )
 
     def _refuse(self, loss: float, norm: float) -> None:
