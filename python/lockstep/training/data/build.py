@@ -32,22 +32,9 @@ Read = Iterable[Piece | Broken]
 class Build:
     """An entry in the making, in ``part``. A second one goes on where a killed one stopped."""
 
-    def __init__(
-        self,
-        part: Path,
-        tokenizer: Tokenizer,
-        dtype: str,
-        counts: Counts,
-        commit: int = COMMIT,
-        batch: int = BATCH,
-    ):
-        self.part, self.tokenizer, self.dtype, self.counts = (
-            part,
-            tokenizer,
-            np.dtype(dtype),
-            counts,
-        )
-        self.commit_every, self.batch = commit, batch
+    def __init__(self, part: Path, tokenizer: Tokenizer, dtype: str, counts: Counts):
+        self.part, self.tokenizer = part, tokenizer
+        self.dtype, self.counts = np.dtype(dtype), counts
         self.place, self.open_tokens, self.open_hash = Place(), 0, b""
         self._restore()
 
@@ -69,14 +56,14 @@ class Build:
         raise; whatever stops it, the work done up to the last commit stays."""
         unsaved = 0
         read = _open(path, kind, self.place, field)
-        for batch in _batches(read, self.batch):
+        for batch in _batches(read, BATCH):
             self._take(batch)
             unsaved += sum(len(one.text) for one in batch if isinstance(one, Piece))
             place = batch[-1].place
             if self.counts.broken and not skip:
                 self._look_on(read, batch[-1].done, tick)
                 raise broken_error(path, self.counts)
-            if place is not None and unsaved >= self.commit_every:
+            if place is not None and unsaved >= COMMIT:
                 self._commit(place)
                 unsaved = 0
             try:
@@ -88,13 +75,13 @@ class Build:
 
     def seal(self, meta: dict[str, Any], folder: Path) -> None:
         """Give the finished entry its name."""
-        (self.part / "progress.json").unlink(missing_ok=True)
         for name in ("tokens.bin", "documents.bin"):
             _sync(self.part / name)
         replace(self.part / "meta.json", json.dumps(meta).encode())
         _sync(self.part)
         os.rename(self.part, folder)
         _sync(folder.parent)
+        (folder / "progress.json").unlink(missing_ok=True)
 
     def _take(self, batch: list[Piece | Broken]) -> None:
         texts = [one.text for one in batch if isinstance(one, Piece)]

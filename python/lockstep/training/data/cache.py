@@ -37,6 +37,7 @@ from .files import kind_of
 from .identity import sha256
 
 VERSION = 1
+EVERY = 1.0  # seconds between two reports of progress
 POLL = 0.1  # seconds between two looks at a lock
 
 
@@ -200,7 +201,7 @@ class Ticker:
     def __call__(self, done: int) -> None:
         if self.reading.cancelled():
             raise Cancelled
-        if time.monotonic() - self.at < 1.0:
+        if time.monotonic() - self.at < EVERY:
             return
         self.at = time.monotonic()
         self.reading.emit(

@@ -12,6 +12,7 @@ from lockstep.errors import LockstepError
 from .pieces import PIECE, Broken, Piece, Place, cut, pieces
 
 BLOCK = 1 << 20
+ENDED = 1  # line of the place behind a text file: its only document has been read
 Read = Iterator[Piece | Broken]
 
 
@@ -20,6 +21,8 @@ def read_text(path: Path, start: Place, size: int = PIECE) -> Read:
 
     Raises LS_TRAIN_TEXT with the byte where UTF-8 ends.
     """
+    if start.line:
+        return
     decoder = codecs.getincrementaldecoder("utf-8")()
     at, text, seen = start.at, "", start.at
     with path.open("rb") as file:
@@ -45,7 +48,7 @@ def read_text(path: Path, start: Place, size: int = PIECE) -> Read:
                 yield Piece(text[:end], False, Place(at), at)
                 text = text[end:]
             if not block:
-                yield Piece(text, True, Place(seen), seen)
+                yield Piece(text, True, Place(seen, ENDED), seen)
                 return
 
 
@@ -73,11 +76,13 @@ class _NoText(Exception):
 
 def _text(raw: bytes, field: str) -> str:
     try:
-        row = json.loads(raw.decode("utf-8"))
+        row = json.loads(raw.decode("utf-8").rstrip())
     except UnicodeDecodeError as error:
         raise _NoText(f"not UTF-8 at byte {error.start + 1} of the line") from error
     except json.JSONDecodeError as error:
-        raise _NoText(f"not JSON: {error.msg} at character {error.pos + 1}") from error
+        raise _NoText(
+            f"not JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}"
+        ) from error
     except (RecursionError, ValueError) as error:
         raise _NoText(f"not readable: {error}") from error
     if not isinstance(row, dict):

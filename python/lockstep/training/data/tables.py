@@ -30,7 +30,9 @@ def read_table(path: Path, kind: str, start: Place, field: str) -> Iterator[Piec
     try:
         for row, value, done in rows(path, start.at, field):
             yield from pieces(value or "", Place(row + 1), done)
-    except arrow.ArrowException as error:
+    except (arrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the system, not of the format
         raise LockstepError(
             "LS_TRAIN_DATA", f"expected a whole {kind.capitalize()} file, got {path}: {error}"
         ) from error
