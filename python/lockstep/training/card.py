@@ -60,17 +60,25 @@ def _contract(contract: dict[str, Any]) -> str:
 
 def _data(job: Job, progress: Progress, documents: int) -> str:
     s = job.training
-    trainable = s.trainable if isinstance(s.trainable, str) else ", ".join(s.trainable)
+    chosen = [s.trainable] if isinstance(s.trainable, str) else list(s.trainable)
+    if s.lora is not None:
+        chosen.insert(
+            0,
+            f"LoRA of rank {s.lora.rank}, alpha {s.lora.alpha:g} on {', '.join(s.lora.modules)} "
+            "(merged)",
+        )
+    trainable = ", ".join(chosen)
+    fall = "" if s.schedule == "constant" else f" to {s.finalRate:.0%}"
     earlier = progress.start["steps"]
     return (
         "## Training\n\n"
         f"{progress.step} steps, {progress.tokens:,} tokens of {_count(documents, 'document')} "
         f"({', '.join(f'`{p}`' for p in s.data)})"
         + (f", after {earlier} earlier steps under the same contract" if earlier else "")
-        + f". AdamW, learning rate {s.learningRate:g} (warm-up {s.warmup:.0%}, cosine to "
-        f"{s.finalRate:.0%}), weight decay {s.weightDecay:g}, clipping at {s.clip:g}; sequences of "
-        f"{s.sequence} tokens, {s.batch} a step; trained parameters: {trainable}; {s.precision}; "
-        f"seed {s.seed}."
+        + f". AdamW, learning rate {s.learningRate:g} (warm-up {s.warmup:.0%}, "
+        f"{s.schedule}{fall}), weight decay {s.weightDecay:g}, clipping at {s.clip:g}; "
+        f"sequences of {s.sequence} tokens, {s.sequences} a step; trained parameters: {trainable}; "
+        f"{s.precision}; seed {s.seed}."
     )
 
 
