@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from lockstep import full
 from lockstep.errors import LockstepError
 from lockstep.model import Model
 from lockstep.profile import choose, draw, gates, mass
+from lockstep.profile.partial import Partial
 from lockstep.spec import Spec
 from oracle import gates as oracle
 from oracle.model import Oracle
@@ -212,3 +214,26 @@ def test_lengths_that_measure_nothing_are_refused() -> None:
     for length in (11, 129):
         with pytest.raises(LockstepError, match=r"from 12 .* to 128"):
             draw.check_length(model, length)
+
+
+def test_a_partial_result_is_taken_by_the_same_measurement_only(tmp_path: Path) -> None:
+    out = tmp_path / "heads.json"
+    partial = Partial(out, {"seed": 1, "files": ("a",)})
+    assert partial.read() is None
+    state = {"theta": [[0.1, -1e-17]], "done": 2}
+    partial.write(state)
+    assert Partial(out, {"seed": 1, "files": ["a"]}).read() == state
+    assert Partial(out, {"seed": 2, "files": ["a"]}).read() is None
+    partial.path.write_text(partial.path.read_text()[:-4])  # cut off
+    assert partial.read() is None
+    partial.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_of_the_mass_is_bounded_by_blocks(monkeypatch) -> None:
+    """One query at a time gives what all at once give."""
+    model = model_of("llama")
+    whole, _ = mass.measure(model, IDS, CUTS)
+    monkeypatch.setattr(mass, "ELEMENTS", 1)
+    single, _ = mass.measure(model, IDS, CUTS)
+    torch.testing.assert_close(single, whole, rtol=0, atol=1e-13)

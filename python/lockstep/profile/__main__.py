@@ -96,7 +96,7 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
     )
     facts = {
         "settings": settings,
-        "execution": _execution(model.contract.document),
+        "execution": _execution(model.contract.document, method),
         "data": {
             "files": asked["texts"]["files"],
             "tokens": sum(len(one.ids) for one in draws.drawn),
@@ -110,14 +110,14 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
     return measured[0], facts | measured[1]
 
 
-def _execution(contract: dict[str, Any]) -> dict[str, Any]:
+def _execution(contract: dict[str, Any], method: str) -> dict[str, Any]:
     """How the model was segmented: what the scores depend on beside model and text."""
     retrieval = {name: contract["retrieval"][name] for name in ("size", "recipe")}
     return {
         "policy": contract["policy"]["name"],
         "segment": contract["segment"],
         "carry": contract["carry"],
-        "retrieval": retrieval,
+        **({"retrieval": retrieval} if method == "gates" else {}),
     }
 
 
