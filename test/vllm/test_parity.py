@@ -22,6 +22,7 @@ import lockstep
 import pytest
 import torch
 from tiny import ROPES
+from tokenizers import Tokenizer
 from vllm import LLM, SamplingParams
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,27 +60,38 @@ def prompts(lengths: tuple[int, ...], vocabulary: int = 264, seed: int = 0) -> l
     return [[generator.randrange(3, vocabulary) for _ in range(n)] for n in lengths]
 
 
-def differences(
-    llm: LLM, reference: lockstep.Model, asked: list[list[int]], answer: int = ANSWER
-) -> tuple[float, int]:
-    """Largest |d log p| over prompts and greedy answers, and the boundaries crossed."""
+def served(
+    llm: LLM, asked: list[list[int]], answer: int = ANSWER
+) -> list[tuple[list[int], torch.Tensor]]:
+    """Prompts with their greedy answers: all ids, and log p of each but the first."""
     params = SamplingParams(
         max_tokens=answer, temperature=0, ignore_eos=True, logprobs=0, prompt_logprobs=0
     )
     answers = llm.generate([{"prompt_token_ids": ids} for ids in asked], params, use_tqdm=False)
-    worst, boundaries = 0.0, 0
+    told = []
     for prompt, found in zip(asked, answers, strict=True):
         chosen = list(found.outputs[0].token_ids)
         assert len(chosen) == answer
         ids = prompt + chosen
-        logits_TV = reference.logits(ids)
-        want = torch.log_softmax(logits_TV.double(), -1)
-        want_T = want[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
         given = [*found.prompt_logprobs[1:], *found.outputs[0].logprobs]
-        got_T = torch.tensor(
-            [one[token].logprob for one, token in zip(given, ids[1:], strict=True)]
-        )
-        worst = max(worst, float((got_T.double() - want_T).abs().max()))
+        rows = zip(given, ids[1:], strict=True)
+        told.append((ids, torch.tensor([one[token].logprob for one, token in rows]).double()))
+    return told
+
+
+def scored(reference: lockstep.Model, ids: list[int]) -> torch.Tensor:
+    """The operator's log p of the same ids."""
+    logp_TV = torch.log_softmax(reference.logits(ids).double(), -1)
+    return logp_TV[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+
+
+def differences(
+    llm: LLM, reference: lockstep.Model, asked: list[list[int]], answer: int = ANSWER
+) -> tuple[float, int]:
+    """Largest |d log p| over prompts and greedy answers, and the boundaries crossed."""
+    worst, boundaries = 0.0, 0
+    for ids, got_T in served(llm, asked, answer):
+        worst = max(worst, float((got_T - scored(reference, ids)).abs().max()))
         boundaries += len(reference.plan(ids))
     return worst, boundaries
 
@@ -169,37 +181,49 @@ def test_compiled(tmp_path: Path) -> None:
     assert worst <= BOUND
 
 
-def test_bfloat16_stays_near_the_operator_in_bfloat16(tmp_path: Path) -> None:
-    """Its numbers are rounded to 8 bits: what is shown is that caches and rotation hold them.
+@pytest.mark.parametrize("real", [False, True], ids=["random", "SmolLM2-135M"])
+def test_bfloat16_is_as_near_to_float32_as_the_operator_in_bfloat16(
+    tmp_path: Path, real: bool
+) -> None:
+    """8 bits round every number, and near-ties of retrieval go either way: no single one is held.
 
-    One layer, long segments and a pool that is retrieved whole, so that no near-tie decides.
+    Both are measured from the operator in float32, on the same tokens: on the mean, and on the
+    value that one token in a hundred exceeds. A cache that kept another layout, or a rotation
+    computed in bfloat16, would be further away.
     """
-    model = checkpoints.write_model(tmp_path / "model", layers=1)
-    checkpoint = checkpoints.attach(tmp_path, model, layers=(0,), retrieval=512, most=64)
-    reference = lockstep.load(checkpoint, dtype="bfloat16")
-    llm = engine(checkpoint, dtype="bfloat16")
-    asked = prompts((300, 60))
-    worst, _ = differences(llm, reference, asked)
-    rounding = max(
-        float(
-            (
-                torch.log_softmax(lockstep.load(checkpoint).logits(ids), -1)
-                - torch.log_softmax(reference.logits(ids).float(), -1)
-            )
-            .abs()
-            .max()
-        )
-        for ids in asked
+    if real:
+        checkpoint, asked = paradise_lost(tmp_path, 1000)
+    else:
+        checkpoint = checkpoints.attach(tmp_path, checkpoints.write_model(tmp_path / "model"))
+        asked = prompts((700, 300, 60))
+    told = served(engine(checkpoint, dtype="bfloat16"), asked)
+    exact, rounded = (lockstep.load(checkpoint, dtype=name) for name in ("float32", "bfloat16"))
+    want_T = torch.cat([scored(exact, ids) for ids, _ in told])
+    own_T = (torch.cat([scored(rounded, ids) for ids, _ in told]) - want_T).abs()
+    got_T = (torch.cat([got_T for _, got_T in told]) - want_T).abs()
+    print(
+        f"bfloat16 |d log p| over {len(want_T)} tokens, mean and 99th of 100: "
+        f"vLLM {got_T.mean():.2g} {got_T.quantile(0.99):.2g}, "
+        f"operator {own_T.mean():.2g} {own_T.quantile(0.99):.2g}"
     )
-    assert worst <= 2 * rounding
+    assert got_T.mean() <= 1.5 * own_T.mean()
+    assert got_T.quantile(0.99) <= 2 * own_T.quantile(0.99)
 
 
 def test_a_real_model_and_text(tmp_path: Path) -> None:
-    """SmolLM2-135M under sentences, 2,000 tokens of Paradise Lost."""
+    checkpoint, asked = paradise_lost(tmp_path, 2000)
+    llm = engine(checkpoint, num_gpu_blocks_override=None)
+    worst, boundaries = differences(llm, lockstep.load(checkpoint), asked, answer=16)
+    assert boundaries >= 4
+    assert worst <= 1e-3
+
+
+def paradise_lost(folder: Path, tokens: int) -> tuple[Path, list[list[int]]]:
+    """SmolLM2-135M under sentences, and so many tokens of the text."""
     model = ROOT / ".lockstep" / "models" / "smollm2-135m-instruct"
     text = ROOT / ".lockstep" / "texts" / "milton" / "paradiselost.txt"
     checkpoint = checkpoints.attach(
-        tmp_path,
+        folder,
         model,
         policy="sentences",
         least=256,
@@ -209,12 +233,5 @@ def test_a_real_model_and_text(tmp_path: Path) -> None:
         layers=(10, 20),
         long="[2]",
     )
-    from tokenizers import Tokenizer
-
-    ids = (
-        Tokenizer.from_file(str(model / "tokenizer.json")).encode(text.read_text()[5000:15000]).ids
-    )
-    llm = engine(checkpoint, max_num_batched_tokens=512, num_gpu_blocks_override=None)
-    worst, boundaries = differences(llm, lockstep.load(checkpoint), [ids[:2000]], answer=16)
-    assert boundaries >= 4
-    assert worst <= 1e-3
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    return checkpoint, [tokenizer.encode(text.read_text()[5000:15000]).ids[:tokens]]
