@@ -146,7 +146,7 @@ class Cell:
         s = self.settings()
         contract = dict(s["contract"])
         name = contract.pop("policy")
-        policy = f"fixed({self.budget.segment})" if name == "fixed" else f"{name}()"
+        policy = f"fixed({{ size: {self.budget.segment} }})" if name == "fixed" else f"{name}()"
         held = [text["held"] for text in self.texts.values() if text["held"]]
         data = {"train": [f"{root}/.lockstep/texts/shakespeare/*.txt", *held]}
         fields = [f"  out: {json.dumps(str(out))},", f"  policy: {policy},"]

@@ -1,11 +1,12 @@
-"""A training step: K = 0 and K = 1 in segments against full attention, time and memory.
+"""A training step: K = 0, 1, 2 in segments, full attention, the authors' scheme; time and memory.
 
 usage: python bench/training/speed.py [--checkpoint DIR] [--tokens 2048] [--repeat 3] [--threads 2]
 
 Forward and backward of one sequence of real text; the optimizer, which is the same for all, is left
 out. Every case is a process of its own. Times are the median of --repeat runs after a warm-up, in
-turns (K = 0, K = 1, full, K = 0, ...) so that a slow minute of the machine falls on all of them;
-CPU time stands beside the wall clock, for machines that are shared.
+turns (K = 0, K = 1, ..., K = 0, ...) so that a slow minute of the machine falls on all of them;
+CPU time stands beside the wall clock, for machines that are shared. `authors` is the scheme of the
+paper's code: the segment before is run again for each loss (authors.py).
 Peak memory is the highest resident set beyond weights and gradients. The cases `64 segments` and
 `8 segments` use sequences of 64 and 8 segments of --segment tokens: their peaks, the pool's own
 bytes subtracted, show that memory does not grow with the number of segments.
@@ -25,7 +26,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(HERE.parent), str(ROOT / "python")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT / "python")]
 
 
 def peak_bytes() -> int:
@@ -53,6 +54,10 @@ def one(model, case: str, ids: list[int], cuts: list[int]) -> None:
 
     if case == "full":
         full.backward(model, [ids])
+    elif case == "authors":
+        import authors
+
+        authors.backward(model, ids, cuts)
     else:
         tbptt.backward(model, [(ids, cuts)], int(case[1:]))
 
@@ -90,7 +95,7 @@ def child(args: argparse.Namespace, case: str, **options) -> subprocess.Popen[st
 
 
 def timings(args: argparse.Namespace) -> dict:
-    cases = ["K0", "K1", "full"]
+    cases = args.cases
     running = {case: child(args, case, stdin=subprocess.PIPE) for case in cases}
     results: dict[str, list[dict]] = {case: [] for case in cases}
     for turn in range(args.repeat + 1):
@@ -138,6 +143,9 @@ def main() -> None:
     parser.add_argument("--segment", type=int, default=256, help="tokens in the memory cases")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--cases", type=lambda s: s.split(","), default=["K0", "K1", "K2", "full", "authors"]
+    )
     parser.add_argument("--case", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case and args.case.startswith("grow:"):
@@ -152,7 +160,8 @@ def main() -> None:
     ratios = {
         f"{a}/{b}{unit}": times[a][key] / times[b][key]
         for key, unit in (("seconds", ""), ("cpuSeconds", " (CPU time)"))
-        for a, b in (("K1", "K0"), ("K1", "full"))
+        for a, b in (("K1", "K0"), ("K2", "K0"), ("K1", "full"), ("authors", "K1"))
+        if a in times and b in times
     }
     result = {
         "tokens": args.tokens,
