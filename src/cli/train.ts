@@ -14,6 +14,7 @@ import { LockstepError } from '../errors.ts';
 import { cancellation, exitCodes } from './output.ts';
 import type { TrainEvent, TrainResult } from './train-events.ts';
 import { lossPlot } from './train-plot.ts';
+import { stagingFolder } from './train-staging.ts';
 import { trainView } from './train-view.ts';
 
 interface TrainOptions {
@@ -77,7 +78,7 @@ async function runTrain(options: TrainOptions): Promise<void> {
   const plot = lossPlot(options.plot, path.basename(out));
   const view = trainView(process.stdout, options.json === true);
   const cancel = cancellation();
-  const staged = path.join(path.dirname(out), `.${path.basename(out)}.start`);
+  const staged = await stagingFolder(out);
   let result: TrainResult | undefined;
   try {
     await attach({ config, modelDir: config.model, out: staged, force: true });

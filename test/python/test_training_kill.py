@@ -306,6 +306,15 @@ def test_a_new_training_removes_what_an_earlier_one_left(home: Path, tmp_path: P
     assert sorted(os.listdir(made.folder)) == ["out", "out.step-7"]
 
 
+def test_a_link_to_another_disk_stays_one(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "big" / "disk").mkdir(parents=True)
+    made = of(home, tmp_path, Case("linked", steps=2))
+    made.out.symlink_to(tmp_path / "big" / "disk")
+    made.finish()
+    assert made.out.is_symlink() and os.listdir(made.folder) == ["out"]
+    assert os.listdir(tmp_path / "big") == ["disk"] and trainings.sound(tmp_path / "big") == []
+
+
 def test_another_contract_is_refused_with_both_digests(home: Path, tmp_path: Path) -> None:
     made = of(home, tmp_path, Case("one", steps=1))
     made.finish()

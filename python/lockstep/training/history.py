@@ -28,13 +28,13 @@ def prepare(job: Job, emit: Callable[..., None]) -> Job:
 
     What a crash left of a save is finished or removed. On resumption `out` is then a whole
     checkpoint: where it is damaged or missing, the newest good older one takes its place, and the
-    event ``fallback`` says so. Returns the job with ``keep`` filled in: what is not said on
-    resumption stays as it was. May itself be interrupted at any moment.
+    event ``fallback`` says so. Returns the job with links in ``out`` followed and ``keep`` filled
+    in: what is not said on resumption stays as it was. May itself be interrupted at any moment.
 
     Raises LS_TRAIN_OUT where ``out`` holds what must not be replaced, LS_TRAIN_RESUME where no good
     checkpoint is left, LS_TRAIN_WRITE and LS_TRAIN_DISK where a checkpoint could not be saved.
     """
-    out = job.out
+    out = job.out.resolve()  # behind a link, so that names are swapped on the disk that holds them
     try:
         _take_back(out)
         keep = job.training.keep or (_settings(out).get("keep") if job.resume else None) or 1
@@ -48,7 +48,7 @@ def prepare(job: Job, emit: Callable[..., None]) -> Job:
         refuse(error, out)
         raise
     check_writable(out)
-    return replace(job, training=replace(job.training, keep=keep))
+    return replace(job, out=out, training=replace(job.training, keep=keep))
 
 
 def older(out: Path) -> list[tuple[int, Path]]:

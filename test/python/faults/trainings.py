@@ -138,7 +138,8 @@ class Trainings:
                 training = loop.Training(job, emit, lambda: False)
             except LockstepError as error:
                 # Killed before the first checkpoint: there is nothing to resume.
-                if error.code != "LS_TRAIN_RESUME" or self.out.exists() or options:
+                there = (self.out / progress.STATE).exists()
+                if error.code != "LS_TRAIN_RESUME" or there or options:
                     raise
                 job = self.case.job(self.home, self.out, self.settings)
                 training = loop.Training(job, emit, lambda: False)
