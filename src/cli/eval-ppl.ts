@@ -5,6 +5,7 @@ import path from 'node:path';
 import { runJob } from '../bridge/index.ts';
 import type { Engine } from '../engines/engine.ts';
 import { readWindows, tokenLosses } from './eval-losses.ts';
+import type { PplAsked } from './eval-options.ts';
 import { type EvalRow, type ShownRow, shown } from './eval-rows.ts';
 
 /** An estimate with the bounds of its 95% interval; null where there is too little text for one. */
@@ -32,17 +33,10 @@ export interface PplResult {
   ratios: ({ of: string; to: string; tokens: number; ratio: number } & Bounds)[];
 }
 
-export interface PplInput {
+export interface PplInput extends PplAsked {
   folder: string;
   /** A folder with the contract's tokenizer. */
   dir: string;
-  texts: string[];
-  skip: number;
-  lengths: number[];
-  /** Lengths were asked for: too short a text is an error. */
-  exact: boolean;
-  windows: number;
-  bins: number;
   bos: number | null;
   rows: EvalRow[];
   threads: number | null;

@@ -2,7 +2,7 @@
 
 import type { PplResult, PplRow } from './eval-ppl.ts';
 import type { ShownRow } from './eval-rows.ts';
-import type { RulerResult, RulerRow } from './eval-ruler.ts';
+import type { TasksResult, TasksRow } from './eval-tasks.ts';
 import { type Paint, paint, type Screen } from './output.ts';
 
 /** How a row is called in a table. */
@@ -72,7 +72,7 @@ function evenly<T>(list: readonly T[], count: number): T[] {
 }
 
 /** Scores by task, a block a length, the mean of all samples at its end. */
-export function rulerTable(result: RulerResult, screen: Screen): string {
+export function tasksTable(result: TasksResult, screen: Screen): string {
   const style = paint(screen);
   const { rows, tasks, lengths, haystack } = result;
   const width = Math.max(...tasks.map((task) => task.length)) + 2;
@@ -82,7 +82,7 @@ export function rulerTable(result: RulerResult, screen: Screen): string {
   const lines = lengths.flatMap((length) => [
     style.dim(`${`${length} tokens`.padEnd(width)}${cells(heads)}`),
     ...tasks.map((task) => {
-      const of = ({ scores }: RulerRow) =>
+      const of = ({ scores }: TasksRow) =>
         scores.find((one) => one.task === task && one.length === length);
       return `${task.padEnd(width)}${cells(rows.map((row) => figure(of(row)?.score ?? 0, 1)))}`;
     }),
@@ -97,8 +97,8 @@ export function rulerTable(result: RulerResult, screen: Screen): string {
     '',
   ]);
   lines.push(
-    style.dim(`0 to 100; ${result.samples} samples a task and length (published: 500)`),
-    ...(haystack.repeats > 1
+    style.dim(`0 to 100; ${result.samples} samples a task and length`),
+    ...(haystack !== undefined && haystack.repeats > 1
       ? [
           style.yellow(
             `the text around needles has ${haystack.words} words and stands up to ${Math.ceil(haystack.repeats)} times in a sample: give a longer one with --haystack`,

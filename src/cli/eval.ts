@@ -1,38 +1,15 @@
 // lockstep eval: what a checkpoint can do, beside the untrained model and beside full attention.
 import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { sampleFile } from '../engines/verify/sample.ts';
-import { LockstepError } from '../errors.ts';
 import { checkEngines, openRunner, openStepped, type RowEngineOptions } from './eval-engine.ts';
 import { type EvalFolder, openFolder, weightsOf } from './eval-folder.ts';
+import { checkOptions, type EvalOptions, pplAsked, tasksAsked } from './eval-options.ts';
 import { runPpl } from './eval-ppl.ts';
-import { type EvalEngine, type EvalRow, type Execution, rowsOf } from './eval-rows.ts';
-import { rulerTasks, runRuler } from './eval-ruler.ts';
+import { type EvalRow, rowsOf } from './eval-rows.ts';
 import { openAlone, openSubjects, type Subjects } from './eval-subjects.ts';
-import { pplTable, rulerTable } from './eval-table.ts';
+import { pplTable, tasksTable } from './eval-table.ts';
+import { rulerTasks, runTasks } from './eval-tasks.ts';
 import { asLockstepError, cancellation, type Progress, progress } from './output.ts';
-
-export interface EvalOptions {
-  suite: 'ppl' | 'ruler' | 'longbench';
-  lengths?: number[];
-  execution?: Execution;
-  engine: EvalEngine;
-  precision?: string;
-  base?: string | false;
-  text?: string[];
-  skip?: number;
-  windows?: number;
-  bins?: number;
-  tasks?: string[];
-  samples?: number;
-  seed?: number;
-  haystack?: string;
-  chat?: true;
-  out?: string;
-  threads?: number;
-  python?: string;
-  json?: true;
-}
 
 export function evalCommand(): Command {
   return new Command('eval')
@@ -66,11 +43,12 @@ export function evalCommand(): Command {
     .option('--skip <characters>', 'ppl: begin behind so many characters of each text', natural)
     .option('--windows <n>', 'ppl: at most so many stretches of text (default: 4)', positive)
     .option('--bins <n>', 'ppl: ranges of positions (default: 16)', positive)
-    .option('--tasks <name,…>', `ruler: some of ${rulerTasks.join(', ')}`, names)
-    .option('--samples <n>', 'ruler: a task and length (default: 20; published: 500)', positive)
+    .option('--tasks <name,…>', `some of ${rulerTasks.join(', ')}; or of LongBench’s`, list)
+    .option('--samples <n>', 'ruler, longbench: a task and length (default: 20)', positive)
     .option('--seed <n>', 'ruler: other samples (default: 42)', natural)
     .option('--haystack <file>', 'ruler: UTF-8 text to hide needles in (default: a sample)')
-    .option('--chat', 'ruler: ask as a user of the checkpoint’s chat template')
+    .option('--chat', 'ruler, longbench: ask as a user of the checkpoint’s chat template')
+    .option('--data <dir>', 'longbench: a copy of its data; see docs/eval.md')
     .option('--out <dir>', 'keep results here, and go on from what is there')
     .option('--threads <n>', 'threads of the computation', positive)
     .option('--python <path>', 'interpreter to use')
@@ -109,7 +87,7 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
     };
     const context = subjects.trainingContext ?? contract.segment.max;
     const asked =
-      options.suite === 'ppl' ? pplAsked(options, context) : rulerAsked(options, context);
+      options.suite === 'ppl' ? pplAsked(options, context) : tasksAsked(options, context);
     const weights = await weightsOf(subjects);
     folder = await openFolder(options.out, {
       ...about,
@@ -128,8 +106,8 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
       shown = { result, table: pplTable(result, process.stdout) };
     } else {
       const open = (row: EvalRow) => openRunner(row, engine);
-      const result = await runRuler({ ...asked, ...common, open });
-      shown = { result, table: rulerTable(result, process.stdout) };
+      const result = await runTasks({ asked, ...common, open });
+      shown = { result, table: tasksTable(result, process.stdout) };
     }
     bar.stop();
     process.stdout.write(
@@ -142,74 +120,6 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
     await folder?.close();
     await subjects?.close();
     cancel.stop();
-  }
-}
-
-/** What perplexities depend on, defaults filled in. */
-function pplAsked(options: EvalOptions, context: number) {
-  return {
-    texts: (options.text ?? [sampleFile]).map((file) => path.resolve(file)),
-    skip: options.skip ?? 0,
-    lengths: options.lengths ?? multiples.map((times) => times * context),
-    exact: options.lengths !== undefined,
-    windows: options.windows ?? 4,
-    bins: options.bins ?? 16,
-  };
-}
-
-/** Below this the recipe's smallest samples of some tasks do not fit. */
-const leastRuler = 1024;
-
-function rulerAsked(options: EvalOptions, context: number) {
-  const usual = multiples.map((times) => times * context).filter((n) => n >= leastRuler);
-  return {
-    tasks: options.tasks ?? [...rulerTasks],
-    lengths: options.lengths ?? (usual.length > 0 ? usual : [leastRuler]),
-    samples: options.samples ?? 20,
-    seed: options.seed ?? 42,
-    haystack: path.resolve(options.haystack ?? sampleFile),
-    chat: options.chat ?? false,
-  };
-}
-
-/** Times the training context. */
-const multiples = [1, 2, 4, 8];
-
-const onlyFor = {
-  ppl: ['text', 'skip', 'windows', 'bins'],
-  ruler: ['tasks', 'samples', 'seed', 'haystack', 'chat'],
-} as const;
-
-/** @throws LS_USAGE for an option that says nothing to the suite; LS_EVAL_*  */
-function checkOptions(options: EvalOptions): void {
-  if (options.suite === 'longbench') {
-    throw new LockstepError(
-      'LS_EVAL_LONGBENCH',
-      'expected LongBench’s data, got none: it cannot be made offline',
-      {
-        mend: 'Measure with --suite ruler.',
-        field: 'suite',
-      },
-    );
-  }
-  for (const [suite, names] of Object.entries(onlyFor)) {
-    const name = names.find((one) => options[one] !== undefined);
-    if (suite === options.suite || name === undefined) continue;
-    throw new LockstepError(
-      'LS_USAGE',
-      `expected --suite ${suite} beside --${name}, got ${options.suite}`,
-      {
-        mend: `Leave --${name} out.`,
-        field: name,
-      },
-    );
-  }
-  if (options.suite === 'ppl' && options.engine === 'vllm') {
-    throw new LockstepError(
-      'LS_EVAL_ENGINE',
-      'expected an engine that gives every token’s probability, got vllm',
-      { mend: 'Measure perplexity with --engine torch or onnx.', field: 'engine' },
-    );
   }
 }
 
@@ -237,12 +147,8 @@ function lengths(text: string): number[] {
   return [...new Set(list)].sort((a, b) => a - b);
 }
 
-function names(text: string): string[] {
-  const list = text.split(',').map((name) => name.trim());
-  const known: readonly string[] = rulerTasks;
-  const unknown = list.find((name) => !known.includes(name));
-  if (unknown === undefined) return known.filter((name) => list.includes(name));
-  throw new InvalidArgumentError(`expected ${known.join(', ')}, got ${unknown}.`);
+function list(text: string): string[] {
+  return [...new Set(text.split(',').map((name) => name.trim()))];
 }
 
 function positive(text: string): number {

@@ -68,6 +68,9 @@ def test_lengths_that_the_text_cannot_give(checkpoint: Path, tmp_path: Path) -> 
     assert caught.value.code == "LS_TEXT_SHORT"
     found = cut_windows(tmp_path, {**asked, "exact": False})
     assert (found["lengths"], found["skipped"]) == ([64, 128], [4096])
+    with pytest.raises(LockstepError, match=r"texts that .* was made from") as caught:
+        cut_windows(tmp_path, {**asked, "exact": False, "skip": 1})
+    assert caught.value.code == "LS_EVAL_RESUME"
     with pytest.raises(LockstepError, match="at least 2 tokens"):
         cut_windows(tmp_path, {**asked, "lengths": [1]})
 

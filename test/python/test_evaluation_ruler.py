@@ -12,7 +12,8 @@ from pathlib import Path
 import make_tiny
 import pytest
 from lockstep.errors import LockstepError
-from lockstep.evaluation.ruler import make, score, sizing, tasks, words
+from lockstep.evaluation import score
+from lockstep.evaluation.ruler import make, sizing, tasks, words
 from lockstep.evaluation.ruler.samples import DEPTHS, Sample, Setting, sample
 from lockstep.evaluation.ruler.scoring import cleaned, string_match_all, string_match_part
 from lockstep.evaluation.ruler.tasks import TASKS
@@ -223,12 +224,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "wrap": ["", ""],
         }
     )
-    assert found["samples"] == 3 * len(TASKS) and found["essayWords"] == len(ESSAY)
+    assert found["samples"] == 3 * len(TASKS) and found["haystack"]["words"] == len(ESSAY)
     return folder
 
 
 def lines(folder: Path) -> list[dict]:
-    text = (folder / make.FILE).read_text(encoding="utf-8")
+    text = (folder / score.SAMPLES).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.split("\n") if line]
 
 
@@ -253,7 +254,7 @@ def test_perfect_and_empty_answers_score_100_and_0(made: Path) -> None:
             for one in lines(made)
         )
         (made / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    rows = score.run({"folder": str(made), "rows": list(answered)})["rows"]
+    rows = score.run({"folder": str(made), "suite": "ruler", "rows": list(answered)})["rows"]
     for name, expected, empty in (("perfect", 100.0, 0), ("empty", 0.0, 3), ("half", 200 / 3, 1)):
         found = rows[name]["scores"]
         assert [one["task"] for one in found] == list(TASKS)
@@ -268,5 +269,5 @@ def test_perfect_and_empty_answers_score_100_and_0(made: Path) -> None:
 def test_a_missing_answer_is_an_error(made: Path) -> None:
     (made / "broken.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(LockstepError, match="niah_single_1") as caught:
-        score.run({"folder": str(made), "rows": ["broken"]})
+        score.run({"folder": str(made), "suite": "ruler", "rows": ["broken"]})
     assert caught.value.code == "LS_EVAL_ANSWERS"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
+from lockstep.evaluation.kept import keep
 from lockstep.text import encode, read_part
 
 FILE = "windows.json"
@@ -42,7 +43,7 @@ def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
             "text",
         )
     windows = _windows(found, fitting[-1] - len(front), description["windows"], front)
-    (folder / FILE).write_text(json.dumps(windows), encoding="utf-8")
+    keep(folder / FILE, json.dumps(windows))
     return {
         "lengths": fitting,
         "skipped": [length for length in lengths if length not in fitting],

@@ -8,23 +8,24 @@ index, prompt, prefix, answers, tokens, maxTokens}``.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from lockstep import job
 from lockstep.errors import LockstepError
+from lockstep.evaluation.kept import keep
 from lockstep.evaluation.ruler.samples import Setting
 from lockstep.evaluation.ruler.sizing import Count, fitted, largest, prepared
 from lockstep.evaluation.ruler.tasks import TASKS, Niah
+from lockstep.evaluation.score import SAMPLES
 from lockstep.text import read_part
 
-FILE = "samples.jsonl"
 ESSAY_CHARACTERS = 64 << 20
 
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
-    """``{samples, essayWords, repeats}``; repeats: how often the longest text holds the essay."""
+    """``{tasks, samples, haystack: {words, repeats}}``; samples: lines written; repeats: how often
+    the longest of them holds the essay."""
     folder = Path(description["folder"])
     names, lengths = description["tasks"], description["lengths"]
     for name in names:
@@ -49,10 +50,9 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
             record = {"task": name, "length": length, "index": index, "prompt": made.prompt}
             record |= {"prefix": made.prefix, "answers": made.answers, "tokens": tokens}
             lines.append(json.dumps({**record, "maxTokens": task.tokens}) + "\n")
-    part = folder / f"{FILE}.part"
-    part.write_text("".join(lines), encoding="utf-8")
-    os.replace(part, folder / FILE)
-    return {"samples": len(lines), "essayWords": len(essay), "repeats": words / len(essay)}
+    keep(folder / SAMPLES, "".join(lines))
+    haystack = {"words": len(essay), "repeats": words / len(essay)}
+    return {"tasks": names, "samples": len(lines), "haystack": haystack}
 
 
 def essay_of(file: Path) -> tuple[str, ...]:

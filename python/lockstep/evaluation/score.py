@@ -1,6 +1,6 @@
 """Job: scores of what the rows' engines answered.
 
-``python -m lockstep.evaluation.ruler.score`` reads ``{folder, rows}`` and, for every row, takes
+``python -m lockstep.evaluation.score`` reads ``{folder, suite, rows}`` and, for every row, takes
 ``ROW.jsonl`` of ``folder``: lines of ``{task, length, index, text}``.
 """
 
@@ -14,17 +14,18 @@ from typing import Any
 from lockstep import job
 from lockstep.errors import LockstepError
 from lockstep.evaluation import intervals
-from lockstep.evaluation.ruler.make import FILE
+from lockstep.evaluation.longbench import metrics
 from lockstep.evaluation.ruler.scoring import cleaned, string_match_all
 
+SAMPLES = "samples.jsonl"
 Key = tuple[str, int, int]
 
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
     """``{rows: {name: {scores: [{task, length, samples, score, low, high, empty}], means: [{length,
-    score, low, high}]}}}``; a mean is over all samples of a length, tasks weighing the same."""
+    score, low, high}]}}}``; a mean is over all samples of a length."""
     folder = Path(description["folder"])
-    samples = {_key(one): one["answers"] for one in _lines(folder / FILE)}
+    samples = {_key(one): one for one in _lines(folder / SAMPLES)}
     rows = {}
     for name in description["rows"]:
         found = {_key(one): cleaned(one["text"]) for one in _lines(folder / f"{name}.jsonl")}
@@ -35,10 +36,18 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
                 f"expected an answer of {name} to every sample, got none to {missing[0]}",
                 "run the evaluation again with the same --out",
             )
-        scores = {key: string_match_all(found[key], answers) for key, answers in samples.items()}
+        scores = {
+            key: _score(description["suite"], found[key], one) for key, one in samples.items()
+        }
         empty = {key for key in samples if not found[key]}
         rows[name] = {"scores": _by_task(scores, empty), "means": _by_length(scores)}
     return {"rows": rows}
+
+
+def _score(suite: str, text: str, sample: dict[str, Any]) -> float:
+    if suite == "ruler":
+        return string_match_all(text, sample["answers"])
+    return metrics.score(sample["task"], text, sample["answers"], sample["classes"])
 
 
 def _by_task(scores: dict[Key, float], empty: set[Key]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-// lockstep eval --suite ruler: samples made once, answered by every row's engine, scored together.
+// lockstep eval --suite ruler, longbench: samples made once, answered by every row, scored together.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { runJob } from '../bridge/index.ts';
@@ -31,33 +31,40 @@ export interface Score {
   high: number | null;
 }
 
-export interface RulerRow extends ShownRow {
+export interface TasksRow extends ShownRow {
   scores: ({ task: string; length: number; samples: number; empty: number } & Score)[];
   /** Over all samples of a length. */
   means: ({ length: number } & Score)[];
 }
 
-export interface RulerResult {
+export interface TasksResult {
   tasks: string[];
   lengths: number[];
   samples: number;
-  seed: number;
-  /** Text that needles are hidden in; `repeats`: how often the longest sample holds it. */
-  haystack: { file: string; words: number; repeats: number };
-  rows: RulerRow[];
+  seed?: number;
+  /** ruler: text that needles are hidden in; `repeats`: how often the longest sample holds it. */
+  haystack?: { file: string; words: number; repeats: number };
+  /** longbench: folder of the copy. */
+  data?: string;
+  rows: TasksRow[];
 }
 
-export interface RulerInput {
+/** What samples depend on; `tasks` null: all that the copy of LongBench has. */
+export type TasksAsked = {
+  lengths: number[];
+  samples: number;
+  /** Ask as a user of the checkpoint's chat template. */
+  chat: boolean;
+} & (
+  | { suite: 'ruler'; tasks: string[]; seed: number; haystack: string }
+  | { suite: 'longbench'; tasks: string[] | null; data: string }
+);
+
+export interface TasksInput {
+  asked: TasksAsked;
   folder: string;
   /** A folder with the contract's tokenizer. */
   dir: string;
-  tasks: string[];
-  lengths: number[];
-  samples: number;
-  seed: number;
-  haystack: string;
-  /** Ask as a user of the checkpoint's chat template. */
-  chat: boolean;
   bos: number | null;
   rows: EvalRow[];
   python: string | undefined;
@@ -66,12 +73,12 @@ export interface RulerInput {
   onProgress(stage: string, done: number, total: number): void;
 }
 
-export async function runRuler(input: RulerInput): Promise<RulerResult> {
-  const { folder, dir, tasks, lengths, samples, seed, haystack, bos, rows, signal } = input;
+export async function runTasks(input: TasksInput): Promise<TasksResult> {
+  const { asked, folder, dir, bos, rows, signal } = input;
   const tokenizer = await loadTokenizer(dir);
   const job = async (module: string, description: object) => {
     const { event: _, ...result } = await runJob({
-      module: `lockstep.evaluation.ruler.${module}`,
+      module: `lockstep.evaluation.${module}`,
       python: input.python,
       signal,
       job: { folder, ...description },
@@ -81,10 +88,12 @@ export async function runRuler(input: RulerInput): Promise<RulerResult> {
     });
     return result as unknown;
   };
-  const wrap = input.chat ? chatWrap(tokenizer) : ['', ''];
-  const made = (await job('make', {
-    ...{ dir, tasks, lengths, samples, seed, haystack, bos, wrap },
-  })) as { essayWords: number; repeats: number };
+  const { chat, ...what } = asked;
+  const wrap = chat ? chatWrap(tokenizer) : ['', ''];
+  const made = (await job(`${asked.suite}.make`, { ...what, dir, bos, wrap })) as {
+    tasks: string[];
+    haystack?: { words: number; repeats: number };
+  };
   const prompts = await readPrompts(folder);
   for (const row of rows) {
     await answer({
@@ -96,11 +105,17 @@ export async function runRuler(input: RulerInput): Promise<RulerResult> {
     });
   }
   const names = rows.map((row) => row.name);
-  const scored = (await job('score', { rows: names })) as { rows: Record<string, RulerRow> };
+  const scored = (await job('score', { suite: asked.suite, rows: names })) as {
+    rows: Record<string, TasksRow>;
+  };
+  const { lengths, samples } = asked;
   return {
-    ...{ tasks, lengths, samples, seed },
-    haystack: { file: haystack, words: made.essayWords, repeats: made.repeats },
-    rows: rows.map((row) => ({ ...shown(row), ...(scored.rows[row.name] as RulerRow) })),
+    ...{ tasks: made.tasks, lengths, samples },
+    ...(asked.suite === 'ruler' && made.haystack !== undefined
+      ? { seed: asked.seed, haystack: { file: asked.haystack, ...made.haystack } }
+      : {}),
+    ...(asked.suite === 'longbench' ? { data: asked.data } : {}),
+    rows: rows.map((row) => ({ ...shown(row), ...(scored.rows[row.name] as TasksRow) })),
   };
 }
 

@@ -1,0 +1,27 @@
+"""Files that an evaluation leaves for a later call to go on from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lockstep.errors import LockstepError
+
+
+def keep(path: Path, text: str) -> None:
+    """Write a file whole, or find it there with the same content.
+
+    What was measured goes with what stands in it: other content is refused (``LS_EVAL_RESUME``).
+    """
+    if path.is_file():
+        if path.read_text(encoding="utf-8") == text:
+            return
+        raise LockstepError(
+            "LS_EVAL_RESUME",
+            f"expected the texts that {path} was made from, got others",
+            "name another folder with --out, or remove this one",
+            "out",
+        )
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
