@@ -12,7 +12,7 @@ import checkpoints
 import pytest
 from lockstep.contract import digest_of
 from lockstep.errors import LockstepError
-from lockstep.vllm import checks, register
+from lockstep.vllm import BASES, checks, refusals, register
 from servers import serving
 from vllm import LLM
 from vllm.config import CUDAGraphMode
@@ -93,7 +93,7 @@ def test_no_contract(checkpoint: Path) -> None:
     assert refused(checkpoint).code == "LS_CONTRACT_MISSING"
 
 
-@pytest.mark.parametrize("base", checks.BASES)
+@pytest.mark.parametrize("base", BASES)
 def test_a_stock_architecture_beside_a_contract(checkpoint: Path, base: str) -> None:
     edit(checkpoint / "config.json", lambda c: c.update(architectures=[base]))
     error = refused(checkpoint)
@@ -163,6 +163,7 @@ OPTIONS: dict[str, Document] = {
     "quantization": {"quantization": "fp8"},
     "kv_cache_dtype": {"kv_cache_dtype": "fp8"},
     "dtype": {"dtype": "float16"},
+    "load_format": {"load_format": "dummy"},
     "enable_prompt_embeds": {"enable_prompt_embeds": True},
     "runner": {"runner": "pooling"},
     "hf_overrides": {"hf_overrides": {"rms_norm_eps": 1e-6}},
@@ -207,7 +208,7 @@ def test_what_a_cpu_cannot_be_configured_for(made: Path) -> None:
 
 def test_every_rule_has_its_test() -> None:
     tested = {*OPTIONS, "data_parallel_size", "cudagraph_mode", "ec_transfer_config"}
-    assert {rule.field for rule in checks.REFUSALS} == tested
+    assert {rule.field for rule in refusals.REFUSALS} == tested
 
 
 def test_prefix_caching_needs_a_pool(made: Path, tmp_path: Path) -> None:

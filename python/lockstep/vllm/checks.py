@@ -7,8 +7,6 @@ refused; so is every feature of vLLM that changes what is computed and was not s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,171 +14,10 @@ from ..contract import CONTRACT_FILE, Contract, read
 from ..errors import LockstepError
 from ..model import check_architecture
 from ..rope import check_scaling
+from . import BASES
+from .refusals import REFUSALS, SCHEDULER
 
-BASES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-SCHEDULER = "lockstep.vllm.scheduler.SegmentScheduler"
 EXTENSION = "lockstep.vllm.http.WorkerExtension"
-_DTYPES = ("torch.float32", "torch.bfloat16")
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A setting, what it has to be, and how to get there. ``wrong`` gives what it is instead."""
-
-    field: str
-    expected: str
-    mend: str
-    wrong: Callable[[Any], Any]
-
-
-def _unless(value: Any, *fine: Any) -> Any:
-    return None if value in fine else value
-
-
-def _dtype(config: Any) -> Any:
-    return _unless(str(config.model_config.dtype), *_DTYPES)
-
-
-def _cache_dtype(config: Any) -> Any:
-    own = str(config.model_config.dtype).removeprefix("torch.")
-    return _unless(config.cache_config.cache_dtype, "auto", own)
-
-
-def _full_graphs(config: Any) -> Any:
-    # Resolved only after the configuration hook: the second round of checks sees it.
-    mode = config.compilation_config.cudagraph_mode
-    return mode.name if mode is not None and mode.has_full_cudagraphs() else None
-
-
-def _scheduler(config: Any) -> Any:
-    chosen = config.scheduler_config.scheduler_cls
-    name = chosen if isinstance(chosen, str | None) else f"{chosen.__module__}.{chosen.__name__}"
-    return _unless(name, None, SCHEDULER, "lockstep.vllm.SegmentScheduler")
-
-
-_WITHOUT = "start vLLM without it"
-
-REFUSALS = (
-    Refusal(
-        "speculative_config",
-        "no speculative decoding",
-        f"{_WITHOUT}: a rejected draft would leave cuts behind",
-        lambda c: c.speculative_config,
-    ),
-    Refusal(
-        "kv_transfer_config",
-        "no KV connector",
-        f"{_WITHOUT}: connectors do not carry sinks",
-        lambda c: c.kv_transfer_config,
-    ),
-    Refusal(
-        "kv_offloading_size",
-        "no KV offloading",
-        f"{_WITHOUT}: it does not carry sinks",
-        lambda c: c.cache_config.kv_offloading_size,
-    ),
-    Refusal(
-        "ec_transfer_config",
-        "no encoder-cache connector",
-        _WITHOUT,
-        lambda c: c.ec_transfer_config,
-    ),
-    Refusal(
-        "decode_context_parallel_size",
-        "1",
-        f"{_WITHOUT}: use tensor parallelism",
-        lambda c: _unless(c.parallel_config.decode_context_parallel_size, 1),
-    ),
-    Refusal(
-        "prefill_context_parallel_size",
-        "1",
-        f"{_WITHOUT}: use tensor parallelism",
-        lambda c: _unless(c.parallel_config.prefill_context_parallel_size, 1),
-    ),
-    Refusal(
-        "pipeline_parallel_size",
-        "1",
-        f"{_WITHOUT}: use tensor parallelism",
-        lambda c: _unless(c.parallel_config.pipeline_parallel_size, 1),
-    ),
-    Refusal(
-        "data_parallel_size",
-        "1",
-        "start one engine a replica: lockstep serve --engine vllm --replicas N",
-        lambda c: _unless(c.parallel_config.data_parallel_size, 1),
-    ),
-    Refusal(
-        "enable_dbo",
-        "no dual-batch overlap",
-        _WITHOUT,
-        lambda c: c.parallel_config.use_ubatching or None,
-    ),
-    Refusal(
-        "async_scheduling",
-        "no async scheduling",
-        f"{_WITHOUT}: where the next segment starts depends on the token just sampled, which the "
-        "host has only after the step",
-        lambda c: c.scheduler_config.async_scheduling or None,
-    ),
-    Refusal(
-        "scheduler_cls",
-        SCHEDULER,
-        f"{_WITHOUT}: the plugin chooses it",
-        _scheduler,
-    ),
-    Refusal(
-        "disable_hybrid_kv_cache_manager",
-        "the hybrid KV cache manager",
-        f"{_WITHOUT}: head groups keep different tokens",
-        lambda c: c.scheduler_config.disable_hybrid_kv_cache_manager or None,
-    ),
-    Refusal(
-        "lora_config", "no LoRA", "merge the adapter into the weights", lambda c: c.lora_config
-    ),
-    Refusal(
-        "quantization",
-        "weights as the contract's trainer left them",
-        _WITHOUT,
-        lambda c: c.model_config.quantization,
-    ),
-    Refusal(
-        "kv_cache_dtype",
-        "auto",
-        f"{_WITHOUT}: a quantised KV cache computes other numbers",
-        _cache_dtype,
-    ),
-    Refusal("dtype", " or ".join(_DTYPES), "start vLLM with --dtype float32", _dtype),
-    Refusal(
-        "enable_prompt_embeds",
-        "token ids as prompts",
-        f"{_WITHOUT}: a policy sees token ids",
-        lambda c: c.model_config.enable_prompt_embeds or None,
-    ),
-    Refusal(
-        "runner",
-        "generate",
-        f"{_WITHOUT}: pooling was not shown to be equal",
-        lambda c: _unless(c.model_config.runner_type, "generate"),
-    ),
-    Refusal(
-        "hf_overrides",
-        "the checkpoint's own config.json",
-        f"{_WITHOUT}: the contract was made for that file",
-        lambda c: c.model_config.hf_overrides or None,
-    ),
-    Refusal(
-        "kv_sharing_fast_prefill",
-        "no KV sharing",
-        _WITHOUT,
-        lambda c: c.cache_config.kv_sharing_fast_prefill or None,
-    ),
-    Refusal(
-        "cudagraph_mode",
-        "NONE or PIECEWISE",
-        'start vLLM with --compilation-config \'{"cudagraph_mode": "PIECEWISE"}\'',
-        _full_graphs,
-    ),
-)
 
 
 def check(vllm_config: Any) -> Contract:
@@ -252,7 +89,7 @@ def install() -> None:
     """Register the checks with vLLM; idempotent. Called by the plugin in every process."""
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
 
-    if f"Segmented{BASES[0]}" in MODELS_CONFIG_MAP:
+    if all(f"Segmented{base}" in MODELS_CONFIG_MAP for base in BASES):
         return
 
     class SegmentedConfig(VerifyAndUpdateConfig):

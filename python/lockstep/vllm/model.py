@@ -147,7 +147,7 @@ def _rope(shape: Any, dtype: torch.dtype, device: torch.device) -> Rope:
     """Our own tables, from the frequencies that transformers derives from the configuration."""
     family = shape.model_type
     module = importlib.import_module(f"transformers.models.{family}.modeling_{family}")
-    kind = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}[family]
+    kind = next(base for base, own in BASES.items() if own == family).removesuffix("ForCausalLM")
     with torch.device("cpu"):
         rotary = getattr(module, f"{kind}RotaryEmbedding")(shape)
         return Rope.of(rotary, shape, dtype, device)

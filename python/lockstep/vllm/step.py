@@ -173,7 +173,7 @@ class Step:
 
     # Buckets
 
-    def _bucket(self, runs: _RunArrays) -> Bucket:
+    def _bucket(self, runs: np.ndarray) -> Bucket:
         row_n, start_n, a_n, b_n, flat_n = runs.T
         count, q = len(runs), int((b_n - a_n).max())
         at_q = np.arange(q)
@@ -253,11 +253,8 @@ class Step:
         return keys
 
 
-_RunArrays = np.ndarray  # [n, 5]: row, start, a, b, flat
-
-
 def _runs(pieces: Sequence[Piece]) -> np.ndarray:
-    """Pieces in runs of at most BLOCK queries, [n, 5]."""
+    """Pieces in runs of at most BLOCK queries, [n, 5]: row, start, a, b, flat."""
     runs = [
         (p.row, p.start, a, min(a + BLOCK, p.b), p.flat + a - p.a)
         for p in pieces
