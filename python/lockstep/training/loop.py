@@ -43,6 +43,8 @@ class Training:
         self.contract = own_contract(job, self.read.document)
         self.identity = identity(job, self.contract)
         resumed = resumable(job, self.contract) if job.resume else None
+        if resumed is not None and ranks.first:
+            history.prune(job.out, job.training.keep or 1)  # what a kill after a save left
         self.first_save = resumed is None
         self.carried = carried.read(job.model)
         check_model(job.model)
@@ -129,6 +131,7 @@ class Training:
             self.budget.next_progress, s.learningRate, s.warmup, s.finalRate, s.schedule
         )
         loss, norm, tokens = self.learner.step(docs, rate)
+        state.scores.pop("after", None)  # of a budget that has been made longer since
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._refuse(loss, norm)
         [seconds] = self.ranks.share([time.monotonic() - began])

@@ -10,7 +10,6 @@ import torch
 from lockstep import full
 from lockstep.contexts import pieces_of
 from lockstep.model import Model
-from lockstep.training import sharded
 from lockstep.training.distributed import Ranks
 
 EXECUTIONS = ("segmented", "full")
@@ -35,17 +34,27 @@ class HeldOut:
         """Mean -log p in nats a token; None without text, or when ``stop()`` says so meanwhile."""
         if not self.targets:
             return None
-        total, passes = 0.0, 0
-        for ids in self.texts[self.ranks.rank :: self.ranks.world]:
+        total = 0.0
+        mine = [(ids, model.plan(ids)) for ids in self.texts[self.ranks.rank :: self.ranks.world]]
+        idle = self._idle(mine, execution) if self.shared_out else 0
+        for ids, cuts in mine:
             # Alone: processes that stop at different texts would miss each other.
             if self.ranks.world == 1 and stop():
                 return None
-            cuts = model.plan(ids)
-            passes += len(pieces_of(len(ids), cuts)) if execution == "segmented" else 1
             total += float(_nll(model, ids, cuts, execution).sum())
-        if self.shared_out:
-            sharded.idle(lambda: _nll(model, [0], [], execution), passes, self.ranks)
+        for _ in range(idle):
+            _nll(model, [0], [], execution)
         return self.ranks.total([total])[0] / self.targets
+
+    def _idle(self, texts: list[tuple[list[int], list[int]]], execution: str) -> int:
+        """Passes to make beside those of ``texts``: shared out weights take all processes to as
+        many. It is agreed before the first one, as a pass is itself a meeting."""
+        passes = (
+            sum(len(pieces_of(len(ids), cuts)) for ids, cuts in texts)
+            if execution == "segmented"
+            else len(texts)
+        )
+        return self.ranks.most([passes])[0] - passes
 
 
 def _nll(model: Model, ids: list[int], cuts: list[int], execution: str) -> torch.Tensor:

@@ -6,12 +6,12 @@ module, and uses the head's weight on its own: embeddings, last norm and head st
 process, and their gradients are summed as without sharding.
 
 Gathering is a meeting of all processes, so all must make the same passes in the same order:
-`tbptt.backward(passes=...)` and `idle` see to that where documents have different lengths.
+`tbptt.backward(passes=...)` and scoring.py see to that where documents have different lengths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -39,6 +39,8 @@ def shard(module: Any, ranks: Ranks, device: str) -> None:
 def _sum(part: Any) -> None:
     # The loss is divided by the step's global count of targets: gradients are added, not averaged.
     part.set_gradient_divide_factor(1.0)
+    # Otherwise a factor in float32 takes an operation that gloo does not have.
+    part.set_force_sum_reduction_for_comms(True)
 
 
 def is_shard(tensor: Tensor) -> bool:
@@ -77,9 +79,3 @@ def clip(parameters: Iterable[nn.Parameter], largest: float) -> float:
         for g in (*local, *same):
             g.mul_(largest / (norm + 1e-6))
     return norm
-
-
-def idle(one_pass: Callable[[], object], passes: int, ranks: Ranks) -> None:
-    """Make as many more forward passes as the busiest process made (``passes`` is ours)."""
-    for _ in range(ranks.most([passes])[0] - passes):
-        one_pass()

@@ -1,0 +1,117 @@
+"""`lockstep.train` as a job with several processes: the whole way, killed, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from lockstep.training import progress
+from test_training_loop import SETTINGS, same, weights
+from test_training_loop import home as home
+
+#: The learning rate does not depend on how long the training is meant to be.
+STEADY = {"schedule": "constant", "warmup": 0.0, "saveEvery": 1, "saveMinutes": None}
+
+
+def train(
+    home: Path,
+    out: Path,
+    steps: int,
+    shard: bool = False,
+    resume: bool = False,
+    processes: int = 2,
+    on_event: Callable[[dict[str, Any], int], None] = lambda event, pid: None,
+) -> list[dict[str, Any]]:
+    """Run the job to its end; its events. ``on_event`` gets each one and the job's process id."""
+    settings = {**SETTINGS, **STEADY, "steps": steps, "accumulate": 2, "heldOut": ["text.txt"]}
+    description = {
+        "model": str(home / "start"), "base": str(home / "base"), "out": str(out),
+        "root": str(home), "mode": "segmented", "resume": resume, "overwrite": False,
+        "device": "cpu", "plot": None, "logs": None, "processes": processes, "shard": shard,
+        "training": settings,
+    }  # fmt: skip
+    job = subprocess.Popen(
+        [sys.executable, "-m", "lockstep.train"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert job.stdin is not None and job.stdout is not None
+    job.stdin.write(json.dumps(description) + "\n")
+    job.stdin.flush()
+    events = []
+    for line in job.stdout:
+        if line.startswith("{"):
+            events.append(json.loads(line))
+            on_event(events[-1], job.pid)
+    job.stdin.close()
+    job.wait()
+    return events
+
+
+def ranks_of(pid: int) -> dict[str, psutil.Process]:
+    return {child.environ()["RANK"]: child for child in psutil.Process(pid).children()}
+
+
+def test_a_killed_process_ends_the_others_and_a_resumption_comes_to_the_same_bits(
+    home: Path, tmp_path: Path
+) -> None:
+    left: list[psutil.Process] = []
+
+    def kill(event: dict[str, Any], pid: int) -> None:
+        if event["event"] == "saved" and not left:
+            ranks = ranks_of(pid)
+            left.extend(ranks.values())
+            ranks["1"].send_signal(signal.SIGKILL)
+
+    events = train(home, tmp_path / "parts", 100_000, on_event=kill)
+    assert events[-1]["event"] == "error" and events[-1]["code"] == "LS_TRAIN_RANK"
+    assert "exit code -9 of process 1" in events[-1]["message"]
+    assert len(left) == 2 and not any(process.is_running() for process in left)
+    state = json.loads((tmp_path / "parts" / progress.STATE).read_text())
+    steps = state["progress"]["step"] + 2
+    rest = train(home, tmp_path / "parts", steps, resume=True)
+    assert rest[-1]["event"] == "result" and rest[-1]["step"] == steps
+    assert [e["event"] for e in rest].count("step") == 2
+    assert [e["processes"] for e in rest if e["event"] == "start"] == [2]
+    whole = train(home, tmp_path / "whole", steps)
+    assert same(tmp_path / "whole", tmp_path / "parts")
+    assert rest[-1]["scores"]["after"] == whole[-1]["scores"]["after"]
+    # One process comes to the same but for the order of its sums, the score of the text included.
+    alone = train(home, tmp_path / "alone", steps, processes=1)
+    close(tmp_path / "alone", tmp_path / "whole")
+    for when in ("before", "after"):
+        assert abs(alone[-1]["scores"][when] - whole[-1]["scores"][when]) < 1e-3
+    # Shared out weights: started by two processes that share nothing out, and gone on with.
+    train(home, tmp_path / "shards", steps - 1, shard=True)
+    sharded = train(home, tmp_path / "shards", steps, shard=True, resume=True)
+    assert sharded[-1]["event"] == "result", sharded[-1]
+    close(tmp_path / "shards", tmp_path / "whole")
+    assert abs(sharded[-1]["scores"]["after"] - whole[-1]["scores"]["after"]) < 1e-3
+
+
+def close(a: Path, b: Path) -> None:
+    left, right = weights(a), weights(b)
+    assert left.keys() == right.keys()
+    # AdamW's first steps move a weight by about the learning rate, whatever its gradient's size:
+    # where that is rounding alone, two sums may move it apart.
+    for name in left:
+        apart = (left[name] - right[name]).abs()
+        assert float(apart.median()) < 1e-5, name
+        assert float(torch.quantile(apart.flatten(), 0.9)) < 1e-3, name
+
+
+def test_more_processes_than_sequences_and_shards_of_one_are_refused(
+    home: Path, tmp_path: Path
+) -> None:
+    [event] = train(home, tmp_path / "out", 1, processes=5)
+    assert event["code"] == "LS_TRAIN_PROCESSES" and "2 x 2" in event["message"]
+    [event] = train(home, tmp_path / "out", 1, processes=1, shard=True)
+    assert event["code"] == "LS_TRAIN_PROCESSES" and "--nproc" in event["mend"]
