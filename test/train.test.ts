@@ -1,6 +1,14 @@
 // `lockstep train` as a user runs it: real processes, a tiny model, real text.
 import { execFileSync, spawn } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findPython } from '../src/bridge/index.ts';
@@ -98,7 +106,7 @@ describe('lockstep train', () => {
     const run = await train(['--json', '--out', 'whole', '--plot', 'plots/loss.svg']);
     expect(run.err).toBe('');
     expect(run.code).toBe(0);
-    const [start] = run.events;
+    const start = run.events.find((event) => event.event === 'start');
     expect(start).toMatchObject({ event: 'start', documents: 1, steps: 8, mode: 'segmented' });
     expect(start?.['skipped']).toEqual([
       { path: path.join(home, 'texts', 'empty.txt'), reason: 'empty' },
@@ -117,7 +125,7 @@ describe('lockstep train', () => {
     const svg = readFileSync(path.join(home, 'plots/loss.svg'), 'utf8');
     expect(svg).toContain('Training of whole');
     expect(svg).toContain('after 8 steps');
-    expect(existsSync(path.join(home, '.whole.start'))).toBe(false);
+    expect(readdirSync(home).filter((name) => name.startsWith('.whole'))).toEqual([]);
   });
 
   it('stops on Ctrl-C after the step, and resumed it ends where an undisturbed run ends', async () => {
@@ -136,6 +144,35 @@ describe('lockstep train', () => {
     expect(resumed.out).toContain(`going on after step ${done}`);
     expect(resumed.out).toContain('trained 8 steps');
     expect(weights('out').equals(weights('whole'))).toBe(true);
+  });
+
+  it('is killed, resumed, damaged, resumed, and ends where an undisturbed run ends', async () => {
+    const options = ['--out', 'kept', '--keep', '2', '--save-every', '2'];
+    const killed = await train(['--json', ...options], {
+      onEvent: (event, kill) => {
+        if (event.event === 'step' && event.step === 5) kill('SIGKILL');
+      },
+    });
+    expect(killed.code).toBe(null);
+    // The trainer outlives the command by the step that it is in, and holds its lock until then.
+    let resumed = await train(['--resume', ...options]);
+    while (resumed.err.includes('LS_TRAIN_BUSY')) resumed = await train(['--resume', ...options]);
+    expect(resumed.err).toBe('');
+    expect(resumed.code).toBe(0);
+    expect(weights('kept').equals(weights('whole'))).toBe(true);
+    const there = (): string[] => readdirSync(home).filter((name) => name.includes('kept'));
+    expect(there()).toEqual(['kept', 'kept.step-6']);
+
+    const file = path.join(home, 'kept', 'model.safetensors');
+    const bytes = readFileSync(file);
+    bytes.writeUInt8((bytes.readUInt8(bytes.length >> 1) + 1) % 256, bytes.length >> 1);
+    writeFileSync(file, bytes);
+    const mended = await train(['--resume', ...options]);
+    expect(mended.out).toContain('model.safetensors differs from its checksum');
+    expect(mended.out).toContain('after step 6');
+    expect(mended.code).toBe(0);
+    expect(weights('kept').equals(weights('whole'))).toBe(true);
+    expect(there()).toEqual(['kept', 'kept.damaged', 'kept.step-6']);
   });
 
   it('refuses to write over a checkpoint, and to resume under another contract', async () => {

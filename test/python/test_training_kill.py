@@ -285,7 +285,12 @@ def test_keep_counts_the_checkpoints_and_stays_on_resumption(home: Path, tmp_pat
     made = of(home, tmp_path, Case("keep 3", keep=3, steps=4))
     made.finish()
     assert [step for step, _ in history.older(made.out)] == [3, 2]
-    Trainings(home, made.folder, Case("unsaid", keep=None, steps=5), SETTINGS).finish()
+    unsaid = Case("unsaid", keep=None, steps=5)
+    (made.out / "training/state.json").write_text("{")
+    [event] = prepared(home, made.out, unsaid, resume=True)
+    assert event["step"] == 3 and [step for step, _ in history.older(made.out)] == [2]
+    shutil.rmtree(event["aside"])
+    Trainings(home, made.folder, unsaid, SETTINGS).finish()
     assert [step for step, _ in history.older(made.out)] == [4, 3]
     Trainings(home, made.folder, Case("keep 1", keep=1, steps=6), SETTINGS).finish()
     assert os.listdir(made.folder) == ["out"]

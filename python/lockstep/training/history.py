@@ -7,6 +7,7 @@ that is complete.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable
@@ -37,13 +38,12 @@ def prepare(job: Job, emit: Callable[..., None]) -> Job:
     out = job.out.resolve()  # behind a link, so that names are swapped on the disk that holds them
     try:
         _take_back(out)
-        keep = job.training.keep or (_settings(out).get("keep") if job.resume else None) or 1
-        _recover(out, keep)
+        _recover(out, _keep(job, out))
         if job.resume:
             _choose(out, emit)
-            _prune(out, keep)
         else:
             _refuse_to_replace(out, job.overwrite)
+        keep = _keep(job, out)
     except OSError as error:
         refuse(error, out)
         raise
@@ -69,10 +69,10 @@ def retire(old: Path, out: Path, keep: int) -> None:
         sync(out.parent)
     else:
         discard(old)
-    _prune(out, keep)
+    prune(out, keep)
 
 
-def _prune(out: Path, keep: int) -> None:
+def prune(out: Path, keep: int) -> None:
     """Remove older checkpoints beyond ``keep`` in all, and what is not older than ``out``."""
     newest = _step(out)
     if newest is None:
@@ -174,11 +174,13 @@ def _same_training(a: Path, b: Path) -> bool:
     return bool(states[0] == states[1])
 
 
-def _settings(directory: Path) -> dict[str, Any]:
-    try:
-        return dict(progress.read_state(directory)["settings"])
-    except (LockstepError, KeyError, TypeError, ValueError):
-        return {}
+def _keep(job: Job, out: Path) -> int:
+    """How many checkpoints stay: as the job says, or on resumption as ``out`` says, or one."""
+    before = None
+    if job.resume:
+        with contextlib.suppress(LockstepError, KeyError, TypeError, ValueError):
+            before = progress.read_state(out)["settings"]["keep"]
+    return job.training.keep or before or 1
 
 
 def _step(directory: Path) -> int | None:
