@@ -40,11 +40,10 @@ export function subtitle(data: ReportData): string {
 }
 
 function section({ title, paragraphs, figures, tables }: Section): string {
-  const wide = figures.length === 1 ? ' wide' : '';
   return `<section id="${slug(title)}">
 <h2>${escapeHtml(title)}</h2>
 ${paragraphs.map((text) => `<p>${escapeHtml(text)}</p>`).join('\n')}
-${figures.length === 0 ? '' : `<div class="figures${wide}">${figures.map(figure).join('\n')}</div>`}
+${figures.length === 0 ? '' : `<div class="figures">${figures.map(figure).join('\n')}</div>`}
 ${tables.map(table).join('\n')}
 </section>`;
 }
@@ -96,16 +95,17 @@ a{color:var(--link)}
 a:focus-visible,.scroll:focus-visible{outline:3px solid var(--link);outline-offset:2px}
 section{margin-top:2rem;padding:1.5rem;background:var(--card);border:1px solid var(--line);border-radius:.75rem}
 section p{max-width:70ch;margin:0 0 1rem}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));gap:1rem}
-.figures.wide{grid-template-columns:minmax(0,60rem)}
+.figures{display:grid;grid-template-columns:minmax(0,56rem);gap:1rem}
 figure{margin:0}
 img{display:block;width:100%;height:auto;border:1px solid var(--line);border-radius:.5rem}
 .scroll{overflow-x:auto;margin-top:1rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:min(100%,30rem)}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);padding-bottom:.35rem}
-th,td{padding:.35rem .75rem;border-top:1px solid var(--line);text-align:right;overflow-wrap:anywhere}
+th,td{padding:.35rem .75rem;border-top:1px solid var(--line);text-align:right;white-space:nowrap}
+thead td{border-top:0}
 thead th{border-top:0;color:var(--soft);font-weight:600}
 tbody th{text-align:left;font-weight:500}
-#training td,#contract td{text-align:left}
+#training th,#training td,#contract td{text-align:left}
+#training td,#contract td{white-space:normal;overflow-wrap:anywhere}
 @media print{section{break-inside:avoid}}
 `;

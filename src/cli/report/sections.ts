@@ -140,7 +140,7 @@ function costs(data: ReportData): Section | null {
   const rows = data.lengths.map((n) => {
     const [a, b] = [at(segmented.points, n), at(full.points, n)];
     const cell = (show: (point: CostPoint) => string): string =>
-      [a, b].map((point) => (point === undefined ? '?' : show(point))).join(' / ');
+      [a, b].map((point) => (point === undefined ? '–' : show(point))).join(' / ');
     return [
       thousands(n),
       cell(({ seconds }) => `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`),
@@ -160,7 +160,7 @@ function costs(data: ReportData): Section | null {
     ],
     tables: [
       {
-        caption: 'Segmented / full attention',
+        caption: 'Segmented (at the last boundary until there) / full attention',
         head: ['tokens', 'time', 'kept', 'peak'],
         rows,
       },
@@ -253,7 +253,14 @@ function contract(data: ReportData): Section {
         : `${retrieval.size} rows, recipe ${retrieval.recipe}, layers ${retrieval.layers.join(', ')}`,
     ],
     ['long KV heads', `${long} over ${heads.long.length} layers`],
-    ...(own === null ? [] : [['gradient crosses', `${own.truncation} boundaries`]]),
+    ...(own === null
+      ? []
+      : [
+          [
+            'gradient crosses',
+            own.truncation === 1 ? '1 boundary' : `${own.truncation} boundaries`,
+          ],
+        ]),
     [
       'trained',
       trained === null
