@@ -20,6 +20,8 @@ from typing import Any
 from lockstep import job
 from lockstep.errors import LockstepError
 
+#: What the loss of another process looks like, at a meeting of our own and within a library.
+CONSEQUENCES = ("LS_TRAIN_RANK", "LS_PYTHON_FAILED")
 GRACE = 10.0  # seconds that the others get to report after one has ended badly
 
 
@@ -30,6 +32,7 @@ class _Rank:
         self.rank = rank
         self.result: dict[str, Any] | None = None
         self.error: dict[str, Any] | None = None
+        self.failed_at = 0.0
         self.cancelled = False
         readable, writable = os.pipe()
         self.process = subprocess.Popen(
@@ -60,6 +63,7 @@ class _Rank:
                 name = event.pop("event")
                 if name == "error":
                     self.error = self.error or event
+                    self.failed_at = time.monotonic()
                 elif name == "cancelled":
                     self.cancelled = True
                 elif self.rank == 0 and name == "result":
@@ -85,11 +89,12 @@ def run(description: dict[str, Any], processes: int) -> dict[str, Any]:
         codes = [rank.wait() for rank in ranks]
     if any(rank.cancelled for rank in ranks) and ranks[0].result is None:
         raise job.Cancelled
-    errors = [rank.error for rank in ranks if rank.error is not None]
+    failed = sorted((r for r in ranks if r.error is not None), key=lambda rank: rank.failed_at)
+    errors = [rank.error for rank in failed if rank.error is not None]
     # That a peer is gone says less than why it went.
     errors.sort(key=lambda error: error["code"] == "LS_TRAIN_RANK")
     killed = [rank.rank for rank in ended if rank.error is None and not _ended_well(rank)]
-    if killed and (not errors or errors[0]["code"] == "LS_TRAIN_RANK"):
+    if killed and (not errors or errors[0]["code"] in CONSEQUENCES):
         raise LockstepError(
             "LS_TRAIN_RANK",
             f"expected {processes} processes to train to the end, got exit code "

@@ -190,14 +190,12 @@ class Learner:
             }
             if found:
                 self.optimizer.state[parameter] = {
-                    key: value
-                    if key == "step" and not parameter.is_cuda
-                    else self._placed(value, parameter)
-                    for key, value in found.items()
+                    key: self._placed(key, value, parameter) for key, value in found.items()
                 }
 
-    def _placed(self, value: Tensor, parameter: nn.Parameter) -> Tensor:
-        if not self.job.shard:
+    def _placed(self, key: str, value: Tensor, parameter: nn.Parameter) -> Tensor:
+        """A part of the optimizer's state where its kernels want it; ``step`` is never a shard."""
+        if key == "step" or not self.job.shard:
             return value.to(parameter.device)
         from lockstep.training import sharded
 
