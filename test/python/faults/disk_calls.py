@@ -98,7 +98,8 @@ def supported() -> bool:
 def run(work: Callable[[], None], folder: Path, fault: Fault | None = None) -> Ended:
     """Run ``work()`` in a fork, with ``fault`` at one of its calls below ``folder``."""
     child = _fork(work, traced=True)
-    os.waitpid(child, WALL)
+    if not os.WIFSTOPPED(os.waitpid(child, WALL)[1]):
+        raise RuntimeError("expected this system to let a process trace its child (ptrace)")
     _ptrace(SETOPTIONS, child, 0, OPTIONS)
     ended = Ended()
     below = str(folder.resolve()) + "/"
