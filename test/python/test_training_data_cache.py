@@ -231,6 +231,8 @@ def test_processes_at_once_make_one_entry(tmp_path: Path) -> None:
         assert process.stdout is not None
         process.stdout.close()
     made = files(load(tmp_path))
+    left = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert {name for name in left if "." in name} == set()  # neither locks nor parts
     shutil.rmtree(tmp_path / "cache")
     assert files(load(tmp_path)) == made
     assert len(list((tmp_path / "cache").glob("*/meta.json"))) == 3

@@ -162,6 +162,8 @@ class Cache:
                     tick(0)
                     time.sleep(POLL)
             yield
+            # The entry is there now: who waits, or makes a lock of this name anew, finds it.
+            lock.unlink(missing_ok=True)
 
     @contextmanager
     def _troubles(self, path: Path) -> Iterator[None]:

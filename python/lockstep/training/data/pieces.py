@@ -39,16 +39,17 @@ class Broken:
     done: int
 
 
-def cut(text: str, size: int = PIECE) -> int:
-    """Length of the first piece of a ``text`` longer than ``size``: whole lines where it can."""
-    line = text.rfind("\n", 0, size)
-    return line + 1 if line > 0 else size
+def cut(text: str, size: int, start: int = 0) -> int:
+    """End of the piece of ``text`` that begins at ``start``: after a line where it can be."""
+    line = text.rfind("\n", start, start + size)
+    return line + 1 if line > start else start + size
 
 
 def pieces(text: str, place: Place, done: int, size: int = PIECE) -> Iterator[Piece]:
     """A document that is in memory, in pieces of at most ``size`` characters."""
-    while len(text) > size:
-        end = cut(text, size)
-        yield Piece(text[:end], False, None, done)
-        text = text[end:]
-    yield Piece(text, True, place, done)
+    start = 0
+    while len(text) - start > size:
+        end = cut(text, size, start)
+        yield Piece(text[start:end], False, None, done)
+        start = end
+    yield Piece(text[start:], True, place, done)
