@@ -126,6 +126,23 @@ describe('trainView', () => {
     expect(drawn.text()).toContain('warning: loss 9 at 51');
   });
 
+  it('says how far the texts are read, on one line of a terminal that is written over', () => {
+    const facts = { file: '/texts/wiki.jsonl', total: 2e9, documents: 12, tokens: 34_567 };
+    for (const isTTY of [true, false]) {
+      const drawn = screen(isTTY);
+      const view = trainView(drawn.screen, false);
+      view.event({ event: 'data', stage: 'tokenizing', done: 5e8, ...facts });
+      view.event({ event: 'data', stage: 'tokenizing', done: 1e9, ...facts });
+      view.event(start);
+      const lines = drawn.text().split('\n');
+      expect(lines[0]).toContain('tokenizing wiki.jsonl: 25%');
+      expect(lines[0]).toContain('34.6k tokens in 12 documents');
+      // A pipe gets a line every few seconds, a terminal each in the place of the one before.
+      expect(lines.filter((line) => line.includes('50%'))).toHaveLength(isTTY ? 1 : 0);
+      expect(drawn.text().split('\x1b[1A\x1b[0J')).toHaveLength(isTTY ? 3 : 1);
+    }
+  });
+
   it('fits a narrow terminal and says how to go on after a stop', () => {
     const text = play(true, false, { ...result, stopped: true, step: 7 }, 40);
     expect(text).toContain('stopped after 7 steps');
