@@ -27,13 +27,13 @@ const env = { ...process.env, OMP_NUM_THREADS: '1', NO_COLOR: '1' };
 let home: string;
 
 /** The config of a user: its heads come from the file that profile writes. */
-const config = (heads: string): string => `
+const config = (heads: string, data = "{ train: ['texts/*.txt'] }"): string => `
 import { defineConfig, sentences } from 'lockstep';
 import chosen from './${heads}' with { type: 'json' };
 export default defineConfig({
   model: 'model', out: 'out', policy: sentences(), segment: { min: 8, max: 32 },
   carry: { size: 8 }, retrieval: { size: 8, ...chosen.retrieval }, heads: chosen.heads,
-  data: { train: ['texts/*.txt'] }, training: { steps: 2 },
+  data: ${data}, training: { steps: 2 },
 });
 `;
 const counts = ['--heads', '3', '--layers', '2'];
@@ -72,8 +72,8 @@ const sha256 = (data: string | Buffer): string => createHash('sha256').update(da
 
 describe('lockstep profile', () => {
   test('a rule writes a file that a config imports and a contract takes', async () => {
-    const { code, out } = await profile(...counts, '--method', 'even', '--out', 'even.json');
-    expect(code).toBe(0);
+    const { code, out, err } = await profile(...counts, '--method', 'even', '--out', 'even.json');
+    expect(code, err).toBe(0);
     expect(out).toContain("import even from './even.json' with { type: 'json' };");
     const file = read('even.json');
     expect(file).toMatchObject({
@@ -101,13 +101,13 @@ describe('lockstep profile', () => {
   test('gates: stopped by Ctrl-C, the same command goes on to the same file', async () => {
     const args = [...measure, ...sizes, '--retrieval', '16', '--steps', '5'];
     const whole = await profile(...args, '--out', 'whole.json');
-    expect(whole.code).toBe(0);
+    expect(whole.code, whole.err).toBe(0);
     const stopped = await stopAfter(2, [...args, '--out', 'parts.json']);
     expect(stopped).toBe(130);
     expect(existsSync(path.join(home, 'parts.json'))).toBe(false);
     expect(readdirSync(home)).toContain('.parts.json.partial');
-    const { code, out } = await profile(...args, '--out', 'parts.json', '--json');
-    expect(code).toBe(0);
+    const { code, out, err } = await profile(...args, '--out', 'parts.json', '--json');
+    expect(code, err).toBe(0);
     const lines = out
       .trim()
       .split('\n')
@@ -135,16 +135,21 @@ describe('lockstep profile', () => {
     });
   }, 600_000);
 
-  test('mass, segmented as a config says; its picture', async () => {
+  test('mass, segmented and fed as a config says; its picture', async () => {
     await profile(...counts, '--method', 'first', '--out', 'heads.json');
-    writeFileSync(path.join(home, 'own.config.ts'), config('heads.json'));
+    const text = readFileSync(path.join(packageRoot, 'LICENSE'), 'utf8');
+    const rows = [1, 2, 3, 4].map((n) => JSON.stringify({ body: `${n}. ${text}` }));
+    writeFileSync(path.join(home, 'rows.jsonl'), rows.join('\n'));
+    const data = "{ train: ['rows.jsonl'], field: 'body', validation: 0.3 }";
+    writeFileSync(path.join(home, 'own.config.ts'), config('heads.json', data));
     const args = [...counts, '--config', 'own.config.ts', '--sequences', '2', '--method', 'mass'];
-    const { code, out } = await profile(...args, '--plot', 'mass.svg');
-    expect(code).toBe(0);
+    const { code, out, err } = await profile(...args, '--plot', 'mass.svg');
+    expect(code, err).toBe(0);
     expect(out).toMatch(/layer +\d+ {2}heads \d 0\.\d{3}/);
     const file = read('heads.json');
     expect(file.method).toBe('mass');
     expect(file.execution).toMatchObject({ policy: 'sentences', segment: { max: 32 } });
+    expect(file.data?.files).toEqual(['rows.jsonl']);
     const scores = (file.scores ?? []).flat();
     expect(scores.every((share) => share > 0 && share < 1)).toBe(true);
     const svg = readFileSync(path.join(home, 'mass.svg'), 'utf8');
