@@ -130,6 +130,12 @@ def outcome(folder: Path, case: Case, ranks: Ranks) -> dict[str, torch.Tensor]:
     assert len(found) == len(learner.parameters)
     learner.optimizer.step()
     snapshot = learner.snapshot()
+    if learner.job.shard:
+        # A resumption shares out again what was saved whole.
+        again = Learner(learner.job, CONTRACT, ranks, False, "float64")
+        again.restore(snapshot.moments)
+        for name, value in again.snapshot().moments.items():
+            assert torch.equal(value, snapshot.moments[name]), name
     weights = snapshot.weights or learner.module.state_dict()
     found |= {f"weight.{n}": w.clone() for n, w in weights.items()}
     found |= {f"moment.{n}": w.double() for n, w in snapshot.moments.items()}

@@ -74,7 +74,7 @@ class Learner:
         )
         torch.manual_seed(s.seed)
         if resumed:
-            self._restore(progress.read_moments(job.out))
+            self.restore(progress.read_moments(job.out))
 
     @property
     def model(self) -> Model:
@@ -147,6 +147,19 @@ class Learner:
             weights = {n: self._whole(w) for n, w in self.module.state_dict().items()}
         return Snapshot(self.module, weights, trained, moments)
 
+    def restore(self, moments: dict[str, Tensor]) -> None:
+        """Take over the optimizer's state of a `Snapshot`."""
+        for name, parameter in self.parameters.items():
+            found = {
+                key: moments[f"{key}.{name}"]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}.{name}" in moments
+            }
+            if found:
+                self.optimizer.state[parameter] = {
+                    key: self._placed(key, value, parameter) for key, value in found.items()
+                }
+
     def _groups(self) -> list[list[nn.Parameter]]:
         """Parameters for the optimizer; fused kernels take shards and whole tensors apart."""
         if not self.job.shard:
@@ -180,18 +193,6 @@ class Learner:
 
         self.ranks.sum_gradients(p for p in self.parameters.values() if not sharded.is_shard(p))
         return sharded.clip(self.parameters.values(), largest)
-
-    def _restore(self, moments: dict[str, Tensor]) -> None:
-        for name, parameter in self.parameters.items():
-            found = {
-                key: moments[f"{key}.{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"{key}.{name}" in moments
-            }
-            if found:
-                self.optimizer.state[parameter] = {
-                    key: self._placed(key, value, parameter) for key, value in found.items()
-                }
 
     def _placed(self, key: str, value: Tensor, parameter: nn.Parameter) -> Tensor:
         """A part of the optimizer's state where its kernels want it; ``step`` is never a shard."""
