@@ -11,6 +11,8 @@ import { checkChoice, type EngineChoice, openChosen } from './serve-engine.ts';
 export interface RowEngineOptions {
   threads?: number;
   python?: string;
+  /** Tokens of the longest sequence: vLLM allows a checkpoint's own context otherwise. */
+  maxTokens: number;
   signal: AbortSignal;
   say(line: string): void;
 }
@@ -52,10 +54,11 @@ export async function checkEngines(
 }
 
 function choiceOf({ engine, precision }: EvalRow, options: RowEngineOptions): EngineChoice {
-  const { threads, python } = options;
+  const { threads, python, maxTokens } = options;
   return {
     engine,
     log: 'error',
+    maxTokens,
     ...(precision === null ? {} : { precision }),
     ...(threads === undefined ? {} : { threads }),
     ...(python === undefined ? {} : { python }),

@@ -97,7 +97,7 @@ export function tasksTable(result: TasksResult, screen: Screen): string {
     '',
   ]);
   lines.push(
-    style.dim(`0 to 100; ${result.samples} samples a task and length`),
+    style.dim(`0 to 100; up to ${result.samples} samples a task and length`),
     ...(haystack !== undefined && haystack.repeats > 1
       ? [
           style.yellow(

@@ -69,14 +69,6 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
     const { contract } = subjects.files;
     const executions = [options.execution ?? (['segmented', 'full'] as const)].flat();
     const rows = rowsOf(subjects.all, executions, options.engine, options.precision ?? null);
-    const { python, threads } = options;
-    const { signal } = cancel;
-    const engine: RowEngineOptions = {
-      ...{ signal, say: (line) => bar.update(line, 0, 1) },
-      ...(python === undefined ? {} : { python }),
-      ...(threads === undefined ? {} : { threads }),
-    };
-    await checkEngines(rows, engine);
     const about = {
       suite: options.suite,
       dir: where,
@@ -88,6 +80,15 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
     const context = subjects.trainingContext ?? contract.segment.max;
     const asked =
       options.suite === 'ppl' ? pplAsked(options, context) : tasksAsked(options, context);
+    const { python, threads } = options;
+    const { signal } = cancel;
+    const engine: RowEngineOptions = {
+      maxTokens: Math.max(...asked.lengths),
+      ...{ signal, say: (line) => bar.update(line, 0, 1) },
+      ...(python === undefined ? {} : { python }),
+      ...(threads === undefined ? {} : { threads }),
+    };
+    await checkEngines(rows, engine);
     const weights = await weightsOf(subjects);
     folder = await openFolder(options.out, {
       ...about,

@@ -134,10 +134,13 @@ def test_intervals_hold_the_mean_as_often_as_they_say() -> None:
     assert 180 <= held <= 199
 
 
-def test_one_block_has_no_interval() -> None:
-    found = intervals.perplexity(Blocks.of([np.full(100, 0.5)]))
-    assert (found.low, found.high) == (None, None)
-    assert found.value == pytest.approx(math.exp(0.5))
+def test_few_blocks_have_no_interval() -> None:
+    for count, bounded in ((1, False), (7, False), (8, True)):
+        found = intervals.perplexity(Blocks.of([np.full(100, 0.5)] * count))
+        assert found.value == pytest.approx(math.exp(0.5))
+        assert (found.low is not None, found.high is not None) == (bounded, bounded)
+        scores = intervals.mean([50.0] * count)
+        assert (scores.value, scores.low is not None) == (50.0, bounded)
 
 
 def test_losses_are_those_of_the_logits() -> None:

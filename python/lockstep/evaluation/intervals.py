@@ -19,6 +19,8 @@ Floats = npt.NDArray[np.float64]
 DRAWS = 2000
 LEVEL = 0.95
 BLOCK = 128
+#: Fewer blocks, or scores, say too little of how much they vary.
+LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with the bounds of its interval; no bounds where there is but one block."""
+    """A value with the bounds of its interval; no bounds where there are fewer than `LEAST`."""
 
     value: float
     low: float | None
@@ -80,7 +82,7 @@ def mean(values: Sequence[float], seed: int = 0) -> Estimate:
 
 
 def _draws(count: int, seed: int) -> npt.NDArray[np.int64] | None:
-    if count < 2:
+    if count < LEAST:
         return None
     return np.random.default_rng(seed).integers(0, count, size=(DRAWS, count))
 
