@@ -35,6 +35,7 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 from faults import disk_calls  # noqa: E402
 from faults.disk_calls import Ended, Fault  # noqa: E402
 from faults.trainings import (  # noqa: E402
+    LORA,
     Case,
     Survived,
     Trainings,
@@ -56,6 +57,7 @@ CASES = (
     Case("keep 2, names cannot be exchanged", keep=2, swap=False),
     Case("full attention", mode="full", keep=2),
     Case("held-out text, a checkpoint every 2 of 3 steps", held_out=True, save_every=2),
+    Case("LoRA, 2 x 1 sequences, recomputed, validated", keep=2, held_out=True, more=LORA),
 )
 
 
@@ -139,7 +141,11 @@ def twice(trainings: Trainings, calls: list[str]) -> Iterator[tuple[Fault, Fault
 def events(case: Case) -> int:
     """How many events an undisturbed training reports: start, scores, steps, checkpoints."""
     saves = len({*range(case.save_every, case.steps, case.save_every), case.steps})
-    return 1 + (2 if case.held_out else 0) + case.steps + saves
+    scores = 0
+    if case.held_out:
+        every = case.more.get("validateEvery")
+        scores = 2 + (len(range(every, case.steps, every)) if every else 0)
+    return 1 + scores + case.steps + saves
 
 
 def line(case: Case, survived: Survived, summed: str) -> dict[str, Any]:

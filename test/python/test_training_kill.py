@@ -126,6 +126,17 @@ def test_two_renames_where_names_cannot_be_exchanged(home: Path, tmp_path: Path)
         assert survived.well, survived
 
 
+def test_adapters_accumulation_and_validation_come_to_the_same(home: Path, tmp_path: Path) -> None:
+    case = Case("lora", keep=2, steps=2, held_out=True, more=trainings.LORA)
+    made = of(home, tmp_path, case)
+    calls = made.run().calls
+    whole = hashes(made.folder)
+    assert "out/training/adapter.safetensors" in whole
+    swap = next(i for i in range(last_save(calls), len(calls)) if calls[i].startswith("rename"))
+    for survived in (survive(made, whole, Fault(swap)), survive_event(made, whole, 3)):
+        assert survived.well, survived
+
+
 def test_a_swap_that_is_not_atomic_would_be_found(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

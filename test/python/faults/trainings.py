@@ -6,8 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,10 @@ def home(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Case:
-    """One way to train. swap: whether the system can exchange two names in one step."""
+    """One way to train.
+
+    swap: whether the system can exchange two names in one step. more: further settings.
+    """
 
     name: str
     keep: int | None = 1
@@ -53,6 +56,7 @@ class Case:
     mode: str = "segmented"
     swap: bool = True
     held_out: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def job(self, home: Path, out: Path, settings: dict[str, Any], **options: Any) -> Job:
         """settings: every setting of a training; what this case says replaces them."""
@@ -73,6 +77,7 @@ class Case:
                 "heldOutDocuments": 64,
             },
             "heldOutTokens": 32,
+            **self.more,
         }
         raw: dict[str, Any] = {
             "model": str(home / "start"),
@@ -91,6 +96,14 @@ class Case:
             "training": {f.name: training[f.name] for f in fields(Settings)},
         }
         return read_job({f.name: raw[f.name] for f in fields(Job)})
+
+
+LORA: dict[str, Any] = {
+    "lora": {"rank": 2, "alpha": 4.0, "modules": ["q_proj", "v_proj"]},
+    "accumulate": 2,
+    "recompute": True,
+    "validateEvery": 1,
+}
 
 
 @dataclass(frozen=True)
