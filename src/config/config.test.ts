@@ -176,6 +176,11 @@ describe('parseConfig', () => {
     ['policy', { policy: sentences }, 'expected a policy such as sentences()'],
     ['data', { training: { steps: 1 } }, 'as training is given, got nothing'],
     ['training.steps', { data: { train: ['a'] }, training: {} }, 'exactly one of'],
+    [
+      'training.validateEvery',
+      { data: { train: ['a'] }, training: { steps: 1, validateEvery: 5 } },
+      'as `data` names no `validation` texts, got 5',
+    ],
     ['verify.tolerance', { verify: { tolerance: 0 } }, 'expected a number above 0, got 0'],
     ['modle', { modle: 'm' }, 'expected no such option, got "m"'],
   ])('%s: %j', (field, change, message) => {

@@ -134,6 +134,14 @@ export const configSchema = z
         input: undefined,
       });
     }
+    if (config.training?.validateEvery !== undefined && config.data?.validation === undefined) {
+      context.addIssue({
+        code: 'custom',
+        path: ['training', 'validateEvery'],
+        message: 'expected none, as `data` names no `validation` texts',
+        input: config.training.validateEvery,
+      });
+    }
   });
 
 /** A config as a user writes it. */
