@@ -215,11 +215,12 @@ def kills_section() -> str:
     broken = sum(not line["whole"] for line in kills)
     lost = sum(line["lost"] > 0 for line in kills)
     rows = "\n".join(f"| {case} | {count} |" for case, count in by_case.items())
+    commits = ", ".join(dict.fromkeys(line["commit"] for line in lines if "commit" in line))
     return (
         "A tiny training gets SIGKILL before every system call that changes the disk, in the "
         "middle of writes, at every event it reports, and again while a resumption mends what a "
         "kill left; then it is resumed, undisturbed. `python bench/training/kills.py`, "
-        f"raw/kills.jsonl, commit {lines[0]['commit']}.\n\n"
+        f"raw/kills.jsonl, commit {commits}.\n\n"
         f"| case | kills |\n| --- | --- |\n{rows}\n\n"
         f"{len(kills)} kills: {changed} ended with other bytes than the training that nobody "
         f"disturbed, {broken} found a broken checkpoint, {lost} lost a step reported as saved."
