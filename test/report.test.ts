@@ -24,8 +24,8 @@ export default defineConfig({
   model: 'model', out: 'out', policy: sentences(), segment: { min: 8, max: 32 },
   carry: { size: 8 }, retrieval: { size: 8, layers: [1, 2] },
   heads: { long: [[], [0], [0, 1], []] },
-  data: { train: ['text.txt'] },
-  training: { sequence: 48, learningRate: 3e-3, steps: 4 },
+  data: { train: ['text.txt'], validation: ['text.txt'] },
+  training: { sequence: 48, learningRate: 3e-3, steps: 4, validateEvery: 1, heldOutTokens: 64 },
 });
 `;
 
@@ -77,7 +77,11 @@ describe('lockstep report', () => {
     expect(data.ways.trainedSegmented?.perplexity['384']).toBeLessThan(0.95 * before);
     expect(data.ways.baseFull?.points.map((point) => point.tokens)).toEqual([384]);
     expect(data.hits?.maps.map(({ layer }) => layer)).toEqual([1, 2]);
-    expect(data.training?.curve).toHaveLength(4);
+    // Rows [step, tokens, seconds, loss, learning rate, gradient norm].
+    expect(data.training?.curve.map((row) => row[0])).toEqual([1, 2, 3, 4]);
+    expect(data.training?.curve[3]).toHaveLength(6);
+    expect(data.training?.curve[3]?.[3]).toBeLessThan(8);
+    expect(data.training?.validations.length).toBeGreaterThan(1);
   }, 300_000);
 
   it('is one page that needs nothing else, with pictures that load', async () => {
@@ -98,7 +102,7 @@ describe('lockstep report', () => {
       ]);
       // Text, because the page's names are unknown to this program.
       const widths = await page.evaluate('[...document.images].map((i) => i.naturalWidth)');
-      expect(widths).toEqual(Array(8).fill(800));
+      expect(widths).toEqual(Array(9).fill(800));
       expect(await page.locator('img:not([alt]), img[alt=""]').count()).toBe(0);
       const cell = page.locator('#perplexity-by-position tbody tr', {
         hasText: 'segmented, trained',

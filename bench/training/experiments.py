@@ -103,14 +103,16 @@ def train(cell: Cell, config: Path, out: Path, threads: int) -> dict:
     lines = call([*command, "--resume"] if resume else command, threads)
     events = [json.loads(line) for line in lines]
     result = events[-1]
-    state = json.loads((out / "training/state.json").read_text())["progress"]
-    memory = max((e["memory"] for e in events if e["event"] == "step"), default=None)
+    steps = [e for e in events if e["event"] == "step"]
+    before = [row for e in events if e["event"] == "start" for row in e["curve"]]
+    keys = ("step", "tokens", "seconds", "loss", "learningRate", "gradientNorm")
+    memory = max((e["memory"] for e in steps), default=None)
     return {
         "steps": result["step"],
         "tokens": result["tokens"],
         "seconds": result["seconds"],
         "residentBytes": memory,
-        "curve": state["curve"],
+        "curve": before + [[e[key] for key in keys] for e in steps],
     }
 
 

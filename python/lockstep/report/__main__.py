@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..loader import load_module
 from ..model import Model
 from ..spec import Spec
 from ..text import encode, first_tokens
-from ..training.progress import STATE
+from ..training.progress import STATE, read_progress, read_state
 from .hits import hit_maps
 from .passes import Pass, full_attention, segmented
 
@@ -99,23 +98,23 @@ def _way(run: Pass, lengths: list[int], width: int) -> dict[str, Any]:
 
 def _training(folder: Path) -> dict[str, Any] | None:
     """What `training/state.json` says, or None: it may be deleted, and attach writes none."""
-    path = folder / STATE
-    if not path.is_file():
+    if not (folder / STATE).is_file():
         return None
     try:
-        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "settings": state["settings"],
-            "curve": state["progress"]["curve"],
-            "scores": state["progress"]["scores"],
-            "base": state.get("base"),
-        }
-    except (ValueError, KeyError, TypeError) as error:
+        state, progress = read_state(folder), read_progress(folder)
+    except (LockstepError, OSError, ValueError, KeyError, TypeError) as error:
         raise LockstepError(
             "LS_REPORT_STATE",
-            f"expected the state of a training in {path}, got: {error!r}",
+            f"expected the state of a training in {folder / STATE}, got: {error}",
             "delete the folder training/ to report without the training's curves",
         ) from error
+    return {
+        "settings": state["settings"],
+        "curve": progress.curve,
+        "scores": progress.scores,
+        "validations": progress.validations,
+        "base": state.get("base"),
+    }
 
 
 def _base(folder: Path, given: str | None, training: dict[str, Any] | None) -> Path | None:

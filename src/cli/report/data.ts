@@ -54,7 +54,10 @@ export interface ReportData {
     settings: Record<string, unknown>;
     /** Rows [step, tokens, seconds, loss, learning rate, gradient norm]. */
     curve: number[][];
+    /** Held-out text before and after, nats a token. */
     scores: Record<string, number>;
+    /** The same during the training: rows [step, run segmented, run with full attention]. */
+    validations: number[][];
   } | null;
   /** Folder of the model that the checkpoint was trained from. */
   base: string | null;

@@ -230,11 +230,36 @@ function training(data: ReportData): Section | null {
           { title: `Training of ${data.name}` },
         ),
       },
+      ...validation(state.validations),
       chart('rate', 'Learning rate', 'learning rate', 4),
       chart('norm', 'Norm of the gradient', 'norm before clipping', 5),
     ],
     tables: [{ caption: 'Settings', head: ['setting', 'value'], rows: settings }],
   };
+}
+
+/** Held-out perplexity during the training, where it was scored twice or more. */
+function validation(rows: readonly number[][]): Figure[] {
+  if (rows.length < 2) return [];
+  const points = (column: number): [number, number][] =>
+    rows.map((row) => [row[0] ?? 0, Math.exp(row[column] ?? Number.NaN)]);
+  return [
+    {
+      name: 'validation',
+      alt: `Perplexity of held-out text during the training, ${rows.length} times`,
+      svg: lineChart({
+        title: 'Held-out text during the training',
+        xLabel: 'optimizer step',
+        yLabel: 'perplexity',
+        series: [
+          { label: 'run segmented', ...looks.trainedSegmented, points: points(1) },
+          { label: 'run with full attention', ...looks.trainedFull, points: points(2) },
+        ],
+        xText: short,
+        yText: decimal,
+      }),
+    },
+  ];
 }
 
 function contract(data: ReportData): Section {
