@@ -152,7 +152,13 @@ class Cell:
 
 
 def profile(cell: Cell, threads: int) -> dict:
-    """Choose the heads through the CLI; the file's content and the seconds it took."""
+    """Choose the heads through the CLI; the file's content and the seconds it took.
+
+    A finished choice of an interrupted cell is kept for its next run.
+    """
+    kept = cell.folder / f"{cell.name}.profile.json"
+    if kept.is_file() and (held := json.loads(kept.read_text()))["cell"] == cell.identity():
+        return held["profile"]
     base = cell.folder / f"{cell.name}.base.config.ts"
     base.write_text(cell.config(None))
     out = cell.folder / f"{cell.name}.heads.json"
@@ -169,7 +175,9 @@ def profile(cell: Cell, threads: int) -> dict:
         command += ["--sequences", str(cell.plan.sequences)]
     began = time.time()
     call(command, threads)
-    return {"seconds": time.time() - began, **json.loads(out.read_text())}
+    chosen = {"seconds": time.time() - began, **json.loads(out.read_text())}
+    kept.write_text(json.dumps({"cell": cell.identity(), "profile": chosen}))
+    return chosen
 
 
 def train(cell: Cell, config: Path, out: Path, threads: int) -> dict:
@@ -225,6 +233,7 @@ def run(cell: Cell, threads: int) -> dict:
     part = cell.path.with_suffix(".part")
     part.write_text(json.dumps(result, indent=1) + "\n")
     part.replace(cell.path)
+    (cell.folder / f"{cell.name}.profile.json").unlink()
     for folder in (attached, out):
         shutil.rmtree(folder)
     return result
