@@ -11,6 +11,9 @@ from lockstep.training import launch
 from lockstep.training.lock import exclusive
 from lockstep.training.settings import read_job
 
+#: A file with the description, written by `lockstep train --job FILE`, for torchrun's processes.
+JOB = "LOCKSTEP_JOB"
+
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
     """Train as ``description`` says (`Job` of training/settings.py); returns the result event.
@@ -18,18 +21,27 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     With several processes this one watches them, unless it is one of them (RANK is set, here or by
     torchrun): then it does its part.
     """
-    checked = read_job(description)
     one_of_many = "RANK" in os.environ
+    if one_of_many:
+        description["processes"] = int(os.environ["WORLD_SIZE"])
+    checked = read_job(description)
     if checked.processes > 1 and not one_of_many:
         with exclusive(checked.out):
             return launch.run(description, checked.processes)
-    with contextlib.nullcontext() if one_of_many else exclusive(checked.out):
+    # The process that started this one holds the lock, where it is ours.
+    owner = not one_of_many or (JOB in os.environ and os.environ["RANK"] == "0")
+    with exclusive(checked.out) if owner else contextlib.nullcontext():
         # torch takes seconds: bad settings fail before
         from lockstep.training.distributed import connect
         from lockstep.training.loop import Training
 
-        return Training(checked, job.emit, job.cancelled, connect(checked.device)).run()
+        ranks = connect(checked.device)
+        result = Training(checked, job.emit, job.cancelled, ranks).run()
+        return result if ranks.first else {"rank": ranks.rank}
 
 
 if __name__ == "__main__":
+    if JOB in os.environ:
+        # torchrun gives all its processes one standard input: each reads the file instead.
+        os.dup2(os.open(os.environ[JOB], os.O_RDONLY), 0)
     job.main(run)

@@ -1,5 +1,5 @@
 // lockstep train: makes the contract, starts the trainer, shows what it does.
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { runJob } from '../bridge/index.ts';
@@ -11,6 +11,7 @@ import {
 } from '../config/index.ts';
 import { attach } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
+import { pythonRoot } from '../paths.ts';
 import { cancellation, exitCodes } from './output.ts';
 import type { TrainEvent, TrainResult } from './train-events.ts';
 import { lossPlot } from './train-plot.ts';
@@ -31,6 +32,7 @@ interface TrainOptions {
   logs?: string;
   nproc?: number;
   shard?: true;
+  job?: string;
   python?: string;
   device: string;
   mode: 'segmented' | 'full';
@@ -57,6 +59,12 @@ export function trainCommand(): Command {
     .option('--logs <dir>', 'also log to this folder: train.jsonl and TensorBoard event files')
     .option('--nproc <n>', 'train in this many processes of this machine', count)
     .option('--shard', 'share weights, gradients and moments out over the processes (FSDP)')
+    .addOption(
+      new Option(
+        '--job <file>',
+        'train nothing: write what torchrun needs to start the processes',
+      ).conflicts(['json', 'plot']),
+    )
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--python <path>', 'interpreter to use')
     .addOption(
@@ -75,6 +83,7 @@ async function runTrain(options: TrainOptions): Promise<void> {
   const config = await loadConfig(options.config);
   const training = settings(config, options);
   const out = outFolder(config, options);
+  if (options.job !== undefined) return writeJob(options.job, config, out, training, options);
   const plot = lossPlot(options.plot, path.basename(out));
   const view = trainView(process.stdout, options.json === true);
   const cancel = cancellation();
@@ -84,21 +93,7 @@ async function runTrain(options: TrainOptions): Promise<void> {
     await attach({ config, modelDir: config.model, out: staged, force: true });
     result = (await runJob({
       module: 'lockstep.train',
-      job: {
-        model: staged,
-        base: config.model,
-        out,
-        root: config.root,
-        mode: options.mode,
-        resume: options.resume === true,
-        overwrite: options.overwrite === true,
-        device: options.device,
-        plot: plot.png ?? null,
-        logs: options.logs === undefined ? null : path.resolve(options.logs),
-        processes: options.nproc ?? 1,
-        shard: options.shard === true,
-        training,
-      },
+      job: { ...jobOf(config, out, training, options), model: staged, plot: plot.png ?? null },
       python: options.python,
       signal: cancel.signal,
       graceMs,
@@ -117,6 +112,47 @@ async function runTrain(options: TrainOptions): Promise<void> {
     await rm(staged, { recursive: true, force: true });
   }
   if (result.stopped) process.exitCode = exitCodes.cancelled;
+}
+
+/** What `python -m lockstep.train` is told, but for the model that it starts from. */
+function jobOf(
+  config: Config,
+  out: string,
+  training: Record<string, unknown>,
+  options: TrainOptions,
+): Record<string, unknown> {
+  return {
+    base: config.model,
+    out,
+    root: config.root,
+    mode: options.mode,
+    resume: options.resume === true,
+    overwrite: options.overwrite === true,
+    device: options.device,
+    plot: null,
+    logs: options.logs === undefined ? null : path.resolve(options.logs),
+    processes: options.nproc ?? 1,
+    shard: options.shard === true,
+    training,
+  };
+}
+
+/** Write the job to `file`, and the model with its contract to the folder `file`.model. */
+async function writeJob(
+  file: string,
+  config: Config,
+  out: string,
+  training: Record<string, unknown>,
+  options: TrainOptions,
+): Promise<void> {
+  const model = `${path.resolve(file)}.model`;
+  await attach({ config, modelDir: config.model, out: model, force: true });
+  const job = { ...jobOf(config, out, training, options), model };
+  await writeFile(file, `${JSON.stringify(job)}\n`);
+  process.stdout.write(
+    `LOCKSTEP_JOB=${file} PYTHONPATH=${pythonRoot} ` +
+      `torchrun --nproc-per-node ${options.nproc ?? 1} -m lockstep.train\n`,
+  );
 }
 
 /** The job's `training`: the config's, with what the command line says instead. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -110,3 +111,29 @@ def test_more_processes_than_sequences_and_shards_of_one_are_refused(
     assert event["code"] == "LS_TRAIN_PROCESSES" and "2 x 2" in event["message"]
     [event] = train(home, tmp_path / "out", 1, processes=1, shard=True)
     assert event["code"] == "LS_TRAIN_PROCESSES" and "--nproc" in event["mend"]
+
+
+def test_torchrun_starts_the_processes_from_a_file(home: Path, tmp_path: Path) -> None:
+    """Two of them, with shared out weights: the result of `--nproc 2 --shard`."""
+    settings = {**SETTINGS, **STEADY, "steps": 2, "accumulate": 2, "saveEvery": None}
+    job = tmp_path / "job.json"
+    description = {
+        "model": str(home / "start"), "base": str(home / "base"), "out": str(tmp_path / "out"),
+        "root": str(home), "mode": "segmented", "resume": False, "overwrite": False,
+        "device": "cpu", "plot": None, "logs": None, "processes": 2, "shard": True,
+        "training": settings,
+    }  # fmt: skip
+    job.write_text(json.dumps(description) + "\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    out = subprocess.run(
+        [*command, "--nproc-per-node", "2", "-m", "lockstep.train"],
+        env={**os.environ, "LOCKSTEP_JOB": str(job), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert out.returncode == 0, out.stderr
+    events = [json.loads(line) for line in out.stdout.splitlines() if line.startswith("{")]
+    assert [e["step"] for e in events if e["event"] == "step"] == [1, 2]
+    assert {e.get("rank", 0) for e in events if e["event"] == "result"} == {0, 1}
+    state = json.loads((tmp_path / "out" / progress.STATE).read_text())
+    assert state["progress"]["step"] == 2
