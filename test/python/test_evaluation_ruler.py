@@ -271,3 +271,9 @@ def test_a_missing_answer_is_an_error(made: Path) -> None:
     with pytest.raises(LockstepError, match="niah_single_1") as caught:
         score.run({"folder": str(made), "suite": "ruler", "rows": ["broken"]})
     assert caught.value.code == "LS_EVAL_ANSWERS"
+
+
+def test_the_command_names_the_same_tasks() -> None:
+    source = (LICENSE.parent / "src" / "cli" / "eval-tasks.ts").read_text(encoding="utf-8")
+    listed = source.split("rulerTasks = [", 1)[1].split("]", 1)[0]
+    assert re.findall(r"'(\w+)'", listed) == list(TASKS)
