@@ -146,8 +146,9 @@ def _tokens(
         if error.code != "LS_TEXT_SHORT":
             raise
     # The whole of a short text, since no length was asked for.
-    text = Path(description["text"]).read_text(encoding="utf-8", newline="")[skip:]
-    ids = ([] if bos is None else [bos]) + encode(folder, text)
+    with Path(description["text"]).open(encoding="utf-8", newline="") as file:
+        text = file.read()
+    ids = ([] if bos is None else [bos]) + encode(folder, text[skip:])
     if len(ids) < 16:
         raise LockstepError(
             "LS_TEXT_SHORT",
