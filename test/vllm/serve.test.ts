@@ -166,13 +166,15 @@ describe('what goes wrong', () => {
     const streams = Array.from({ length: 64 }, async (_, i) => {
       const body = { prompt: `${i}. ${TEXT}`, max_tokens: 900, ignore_eos: true, stream: true };
       const { events, done } = await eventsOf(await server.post('/v1/completions', body));
-      return { events, done };
+      return { events, done, at: performance.now() };
     });
     await until(async () => (await server.engine()).requests.running > 30, 60);
     const all = below(server.child.pid as number);
     const victim = all.find((one) => name.test(one.name) && !one.name.includes('guard.py'));
     process.kill((victim as { pid: number }).pid, 'SIGKILL');
-    for (const { events, done } of await Promise.all(streams)) {
+    const killed = performance.now();
+    const ends = await Promise.all(streams);
+    for (const { events, done } of ends) {
       const finish = events.flatMap((event) => event.choices?.[0]?.finish_reason ?? []);
       if (done) expect(finish).toEqual(['length']);
       else {
@@ -180,6 +182,9 @@ describe('what goes wrong', () => {
         expect(events.at(-1).error.code).toMatch(/^LS_VLLM_/);
       }
     }
+    const whole = ends.filter(({ done }) => done).length;
+    const last = Math.max(...ends.map(({ at }) => at - killed)).toFixed(0);
+    console.info(`${whole} whole answers, ${64 - whole} error events, the last after ${last} ms`);
     await until(async () => {
       const response = await server.post('/v1/completions', { prompt: TEXT, max_tokens: 3 });
       await response.text();
