@@ -31,15 +31,14 @@ def check_model(directory: Path) -> None:
     check_architecture(config)
     check_scaling(config)
     tokenizer = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
-    ids = [int(token["id"]) for token in tokenizer.get("added_tokens", [])]
-    vocabulary = tokenizer.get("model", {}).get("vocab")
-    if isinstance(vocabulary, dict):
-        ids += vocabulary.values()
-    if ids and max(ids) >= config.vocab_size:
+    # Added tokens may lie beyond (a padding token that no text has); the data says if one is used.
+    vocabulary = tokenizer.get("model", {}).get("vocab") or [""]
+    largest = max(vocabulary.values()) if isinstance(vocabulary, dict) else len(vocabulary) - 1
+    if largest >= config.vocab_size:
         raise LockstepError(
             "LS_TRAIN_VOCABULARY",
             f"expected a tokenizer with ids below {config.vocab_size}, as the model has rows, got "
-            f"one with id {max(ids)}",
+            f"one with id {largest}",
             "Use the tokenizer.json that belongs to the model.",
         )
 
