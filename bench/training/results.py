@@ -208,22 +208,22 @@ def kills_section() -> str:
         return ""
     lines = [json.loads(line) for line in path.read_text().splitlines() if line]
     kills = [line for line in lines if "killed" in line]
-    by_case: dict[str, int] = {}
-    for line in kills:
-        by_case[line["case"]] = by_case.get(line["case"], 0) + 1
-    changed = sum(not line["same"] for line in kills)
-    broken = sum(not line["whole"] for line in kills)
-    lost = sum(line["lost"] > 0 for line in kills)
-    rows = "\n".join(f"| {case} | {count} |" for case, count in by_case.items())
-    commits = ", ".join(dict.fromkeys(line["commit"] for line in lines if "commit" in line))
+    cases = sorted({line["case"] for line in kills})
+    rows = [
+        [
+            case,
+            str(len(own := [line for line in kills if line["case"] == case])),
+            str(sum(not line["same"] for line in own)),
+            str(sum(not line["whole"] for line in own)),
+            str(max(line["lost"] for line in own)),
+        ]
+        for case in cases
+    ]
+    differing = sum(not line["same"] for line in kills)
+    head = ["case", "kills", "differing hashes", "a checkpoint not whole", "most steps done again"]
     return (
-        "A tiny training gets SIGKILL before every system call that changes the disk, in the "
-        "middle of writes, at every event it reports, and again while a resumption mends what a "
-        "kill left; then it is resumed, undisturbed. `python bench/training/kills.py`, "
-        f"raw/kills.jsonl, commit {commits}.\n\n"
-        f"| case | kills |\n| --- | --- |\n{rows}\n\n"
-        f"{len(kills)} kills: {changed} ended with other bytes than the training that nobody "
-        f"disturbed, {broken} found a broken checkpoint, {lost} lost a step reported as saved."
+        f"`python bench/training/kills.py`, raw/kills.jsonl: {len(kills):,} kills, {differing} "
+        f"differing hashes.\n\n{table(head, rows)}"
     )
 
 
