@@ -15,7 +15,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Pool } from 'undici';
-import { findPython, startService } from '../../src/bridge/index.ts';
+import { findPython, type ServiceExit, startService } from '../../src/bridge/index.ts';
 import { PLUGIN_ENVIRONMENT } from '../../src/engines/vllm/identity.ts';
 import { vllmCommand, vllmModules } from '../../src/engines/vllm/index.ts';
 import { packageRoot } from '../../src/paths.ts';
@@ -103,7 +103,11 @@ async function relayTo(upstream: string): Promise<{ child: ChildProcess; url: st
 }
 
 async function until200(url: string): Promise<void> {
-  for (;;) {
+  let end: ServiceExit | null = null;
+  void service.exited.then((exit) => {
+    end = exit;
+  });
+  while (end === null) {
     const status = await fetch(url).then(
       (response) => response.status,
       () => 0,
@@ -111,6 +115,8 @@ async function until200(url: string): Promise<void> {
     if (status === 200) return;
     await sleep(500);
   }
+  const { code, signal, lines } = end as ServiceExit;
+  throw new Error(`vLLM ended (${code ?? signal}): ${lines.join('\n')}`);
 }
 
 const python = await findPython({ modules: vllmModules });
@@ -129,7 +135,7 @@ const service = await startService({
 let relay: Awaited<ReturnType<typeof relayTo>> | null = null;
 try {
   const upstream = `http://127.0.0.1:${port}`;
-  await Promise.race([until200(`${upstream}/health`), service.exited]);
+  await until200(`${upstream}/health`);
   relay = await relayTo(upstream);
   await until200(`${relay.url}/health/ready`);
   const pools = { direct: new Pool(upstream), relay: new Pool(relay.url) };
