@@ -23,16 +23,18 @@ import { packageRoot } from '../../src/paths.ts';
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    rounds: { type: 'string', default: '20' },
+    rounds: { type: 'string', default: '24' },
     streams: { type: 'string', default: '1,16,64' },
-    tokens: { type: 'string', default: '48' },
-    prompt: { type: 'string', default: '200' },
+    tokens: { type: 'string', default: '24' },
+    prompt: { type: 'string', default: '64' },
     port: { type: 'string', default: '18701' },
     json: { type: 'string' },
   },
 });
 const [dir, ...flags] = positionals as [string, ...string[]];
-const rounds = Number(values.rounds);
+/** Rounds of a row: fewer where each asks more, three at least. */
+const roundsOf = (streams: number): number =>
+  Math.max(3, Math.ceil(Number(values.rounds) / streams));
 const tokens = Number(values.tokens);
 const promptTokens = Number(values.prompt);
 const port = Number(values.port);
@@ -142,6 +144,7 @@ try {
   const rows: object[] = [];
   for (const streams of values.streams.split(',').map(Number)) {
     const all = { direct: [] as Asked[], relay: [] as Asked[] };
+    const rounds = roundsOf(streams);
     for (let round = -2; round < rounds; round++) {
       const order =
         round % 2 === 0 ? (['direct', 'relay'] as const) : (['relay', 'direct'] as const);
@@ -182,12 +185,11 @@ try {
     mkdirSync(path.dirname(values.json), { recursive: true });
     const commit = spawnSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' });
     const made = {
-      command: `tsx bench/vllm/relay.ts CHECKPOINT --rounds ${rounds} --streams ${values.streams} -- ${flags.join(' ')}`,
+      command: `tsx bench/vllm/relay.ts CHECKPOINT --rounds ${values.rounds} --streams ${values.streams} -- ${flags.join(' ')}`,
       date: new Date().toISOString().slice(0, 10),
       machine: `${cpus()[0]?.model.trim()}, ${cpus().length} cores`,
       node: process.version,
       commit: commit.stdout.trim(),
-      rounds,
       promptTokens,
       tokens,
       rows,

@@ -152,14 +152,15 @@ def capacity(document: dict[str, Any]) -> str:
 
 def relay(document: dict[str, Any]) -> str:
     lines = [
-        "| streams | first token p50 / p99, direct | through the relay | added p50 / p99 "
+        "| streams | rounds | first token p50 / p99, direct | through the relay | added p50 / p99 "
         "| chunk p50 / p99, direct | through the relay |",
-        "|" + " --- |" * 6,
+        "|" + " --- |" * 7,
     ]
     for row in document["rows"]:
         direct, own = row["direct"], row["relay"]
         lines.append(
-            f"| {row['streams']} | {direct['firstP50']:.0f} / {direct['firstP99']:.0f} "
+            f"| {row['streams']} | {row['rounds']} "
+            f"| {direct['firstP50']:.0f} / {direct['firstP99']:.0f} "
             f"| {own['firstP50']:.0f} / {own['firstP99']:.0f} "
             f"| {row['addedFirstP50']:.0f} / {row['addedFirstP99']:.0f} "
             f"| {direct['chunkP50']:.1f} / {direct['chunkP99']:.1f} "
@@ -170,7 +171,7 @@ def relay(document: dict[str, Any]) -> str:
             "## What the relay adds",
             "",
             f"`{document['command']}`, {document['machine']}, {document['date']}, commit "
-            f"{document['commit']}. Milliseconds; {document['rounds']} rounds a row, each asked "
+            f"{document['commit']}. Milliseconds; rounds are asked "
             f"both ways in turn, prompts of {document['promptTokens']} tokens, "
             f"{document['tokens']} tokens an answer, a chunk a token. vLLM, relay and client share "
             "the two cores.",
