@@ -1,5 +1,7 @@
-// npm run bench [-- SUITE …]: runs the suites (all by default, hours on two cores) and writes what they
-// measured to bench/raw/; bench/RESULTS.md is written from there. Needs the quickstart's checkpoint.
+// npm run bench [-- SUITE …]: runs the suites and writes what they measured to raw/ beside them; the
+// RESULTS.md files are written from there. Without names all of `suites` (hours on two cores); those of
+// `named` by name alone: they take longer still, or want vLLM (npm run setup -- --vllm). Needs the
+// quickstart's checkpoint.
 import { existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { attached, report, root, SetupError, say, venvPython, work } from './lib.mjs';
@@ -25,13 +27,34 @@ const suites = {
   ],
 };
 
+const vllm = (name) => [venvPython, [`bench/vllm/${name}.py`]];
+const named = {
+  'vllm-matrix': vllm('matrix'),
+  'vllm-speed': vllm('speed'),
+  'vllm-capacity': vllm('capacity'),
+  'vllm-relay': [
+    process.execPath,
+    [
+      ...[...tsx, 'bench/vllm/relay.ts', checkpoint],
+      ...['--json', path.join(root, 'bench', 'vllm', 'raw', 'relay.json')],
+      ...['--', '--enforce-eager', '--max-num-seqs', '64'],
+    ],
+  ],
+  experiments: [venvPython, ['bench/training/experiments.py']],
+  heads: [venvPython, ['bench/training/heads.py']],
+  data: [venvPython, ['bench/training/data.py']],
+  kills: [venvPython, ['bench/training/kills.py']],
+};
+const all = { ...suites, ...named };
+const reports = ['bench/report.py', 'bench/vllm/report.py', 'bench/training/results.py'];
+
 try {
-  const named = process.argv.slice(2);
-  const unknown = named.filter((name) => !Object.hasOwn(suites, name));
+  const wanted = process.argv.slice(2);
+  const unknown = wanted.filter((name) => !Object.hasOwn(all, name));
   if (unknown.length > 0) {
     throw new SetupError(
       'LS_BENCH_SUITE',
-      `expected suites out of ${Object.keys(suites).join(', ')}, got ${unknown.join(', ')}.`,
+      `expected suites out of ${Object.keys(all).join(', ')}, got ${unknown.join(', ')}.`,
       'npm run bench -- planner prefill',
     );
   }
@@ -46,15 +69,18 @@ try {
     );
   }
   mkdirSync(path.join(root, 'bench', 'raw'), { recursive: true });
-  for (const name of named.length > 0 ? named : Object.keys(suites)) {
+  for (const name of wanted.length > 0 ? wanted : Object.keys(suites)) {
     say(`── ${name}`);
-    const [command, args] = suites[name];
+    const [command, args] = all[name];
     const code = await attached(command, args, {
       env: { ...process.env, PYTHON_BIN: venvPython, OMP_WAIT_POLICY: 'PASSIVE' },
     });
     if (code !== 0) process.exit(code);
   }
-  process.exitCode = await attached(venvPython, ['bench/report.py']);
+  for (const file of reports) {
+    const code = await attached(venvPython, [file]);
+    if (code !== 0) process.exit(code);
+  }
 } catch (error) {
   report(error);
 }
