@@ -101,15 +101,6 @@ except LockstepError as error:
     assert done.stdout.strip() == "LS_TRAIN_DISK ['old']"
 
 
-def test_a_crash_between_the_two_renames_is_mended(tmp_path: Path) -> None:
-    target = tmp_path / "model"
-    atomic.replace_directory(target, fill("good"))
-    os.rename(target, tmp_path / ".model.old")
-    (tmp_path / ".model.new").mkdir()
-    atomic.recover(target)
-    assert content(target) == "good" and os.listdir(tmp_path) == ["model"]
-
-
 def test_a_crash_after_the_renames_leaves_only_rubbish_to_remove(tmp_path: Path) -> None:
     target = tmp_path / "model"
     atomic.replace_directory(tmp_path / ".model.old", fill("old"))
