@@ -99,11 +99,3 @@ except LockstepError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "LS_TRAIN_DISK ['old']"
-
-
-def test_a_crash_after_the_renames_leaves_only_rubbish_to_remove(tmp_path: Path) -> None:
-    target = tmp_path / "model"
-    atomic.replace_directory(tmp_path / ".model.old", fill("old"))
-    atomic.replace_directory(target, fill("new"))
-    atomic.recover(target)
-    assert content(target) == "new" and os.listdir(tmp_path) == ["model"]
