@@ -9,7 +9,8 @@ import { type EvalRow, rowsOf } from './eval-rows.ts';
 import { openAlone, openSubjects, type Subjects } from './eval-subjects.ts';
 import { pplTable, tasksTable } from './eval-table.ts';
 import { rulerTasks, runTasks } from './eval-tasks.ts';
-import { asLockstepError, cancellation, type Progress, progress } from './output.ts';
+import { asLockstepError, cancellation } from './output.ts';
+import { stageBar } from './stage-bar.ts';
 
 export function evalCommand(): Command {
   return new Command('eval')
@@ -58,7 +59,7 @@ export function evalCommand(): Command {
 
 async function runEval(dir: string, options: EvalOptions): Promise<void> {
   const cancel = cancellation();
-  const bar = rowBar(options.json === true);
+  const bar = stageBar({ silent: options.json === true, width: 20 });
   let subjects: Subjects | undefined;
   let folder: EvalFolder | undefined;
   try {
@@ -122,24 +123,6 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
     await subjects?.close();
     cancel.stop();
   }
-}
-
-/** One bar at a time: a new row ends the one before. */
-function rowBar(silent: boolean): {
-  update(row: string, done: number, total: number): void;
-  stop(): void;
-} {
-  let current: { row: string; bar: Progress } | undefined;
-  return {
-    update(row, done, total) {
-      if (current?.row !== row) {
-        current?.bar.stop();
-        current = { row, bar: progress({ label: row.padEnd(20), total, silent }) };
-      }
-      current.bar.update(done, `${done}/${total}`);
-    },
-    stop: () => current?.bar.stop(),
-  };
 }
 
 function lengths(text: string): number[] {

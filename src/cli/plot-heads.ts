@@ -1,5 +1,5 @@
 // Scores of all KV heads as a standalone SVG: layers from left to right, heads from top to bottom.
-import { escapeXml } from './plot-svg.ts';
+import { escapeXml } from './escape-xml.ts';
 import type { HeadsFile, Method } from './profile-file.ts';
 
 const LEFT = 72;

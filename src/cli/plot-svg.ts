@@ -1,4 +1,5 @@
 // The loss curve of a training as a standalone SVG.
+import { escapeXml } from './escape-xml.ts';
 import { type CurvePoint, short, smooth, smoothingWidth, thin, ticks } from './plot-scale.ts';
 
 export interface LossPlotOptions {
@@ -96,13 +97,4 @@ function minimum(values: readonly number[]): number {
 
 function maximum(values: readonly number[]): number {
   return values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
-}
-
-/** Text as the content or an attribute of XML. */
-export function escapeXml(text: string): string {
-  return text
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('"', '&quot;');
 }

@@ -1,9 +1,10 @@
 // A plan as one HTML file that needs nothing else: no script, no network, light and dark.
+import { escapeXml } from './escape-xml.ts';
 import { type MapHeading, type SegmentMap, type SegmentRow, thousands } from './segment-map.ts';
 
 /** The page as text. */
 export function segmentMapHtml(map: SegmentMap, heading: MapHeading): string {
-  const title = escapeHtml(heading.title);
+  const title = escapeXml(heading.title);
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -17,7 +18,7 @@ export function segmentMapHtml(map: SegmentMap, heading: MapHeading): string {
 <a class="skip" href="#segments">Skip to the segments</a>
 <header>
 <h1>${title}</h1>
-<p class="policy"><code>${escapeHtml(heading.policy)}</code> <code>${escapeHtml(heading.params)}</code></p>
+<p class="policy"><code>${escapeXml(heading.policy)}</code> <code>${escapeXml(heading.params)}</code></p>
 ${facts(map, heading)}
 </header>
 <main>
@@ -94,7 +95,7 @@ function bars(
 
 function svg(content: string, label: string): string {
   return (
-    `<svg role="img" aria-label="${escapeHtml(label)}" viewBox="0 0 ${chart.width} ${chart.height}" ` +
+    `<svg role="img" aria-label="${escapeXml(label)}" viewBox="0 0 ${chart.width} ${chart.height}" ` +
     `preserveAspectRatio="none">${content}</svg>`
   );
 }
@@ -121,17 +122,9 @@ function item(row: SegmentRow, heading: MapHeading): string {
 }
 
 function content(row: SegmentRow): string {
-  if (row.text !== null) return escapeHtml(row.text);
-  if (row.last === '') return escapeHtml(row.first);
-  return `${escapeHtml(row.first)}<span class="gap"> ... </span>${escapeHtml(row.last)}`;
-}
-
-function escapeHtml(text: string): string {
-  return text
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('"', '&quot;');
+  if (row.text !== null) return escapeXml(row.text);
+  if (row.last === '') return escapeXml(row.first);
+  return `${escapeXml(row.first)}<span class="gap"> ... </span>${escapeXml(row.last)}`;
 }
 
 // Contrast of text on both tints is above 7:1 in both schemes.

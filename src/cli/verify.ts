@@ -8,7 +8,8 @@ import {
   verify,
   type WholeEngine,
 } from '../engines/verify/index.ts';
-import { asLockstepError, cancellation, exitCodes, type Progress, progress } from './output.ts';
+import { asLockstepError, cancellation, exitCodes } from './output.ts';
+import { stageBar } from './stage-bar.ts';
 import { verdict } from './verify-table.ts';
 
 interface VerifyCommandOptions {
@@ -44,7 +45,7 @@ export function verifyCommand(): Command {
 
 async function runVerify(dir: string, options: VerifyCommandOptions): Promise<void> {
   const cancel = cancellation();
-  const bar = stageBar(options.json === true);
+  const bar = stageBar({ silent: options.json === true, width: 16 });
   let report: VerifyReport;
   try {
     const settings =
@@ -127,24 +128,6 @@ function list(text: string): string[] {
     }
   }
   return [...new Set(names)];
-}
-
-/** One bar at a time: a new stage ends the one before. */
-function stageBar(silent: boolean): {
-  update(stage: string, done: number, total: number): void;
-  stop(): void;
-} {
-  let current: { stage: string; bar: Progress } | undefined;
-  return {
-    update(stage, done, total) {
-      if (current?.stage !== stage) {
-        current?.bar.stop();
-        current = { stage, bar: progress({ label: stage.padEnd(16), total, silent }) };
-      }
-      current.bar.update(done, `${done}/${total}`);
-    },
-    stop: () => current?.bar.stop(),
-  };
 }
 
 function atLeastTwo(text: string): number {

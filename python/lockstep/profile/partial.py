@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from ..training.data.identity import replace
 
 
 class Partial:
@@ -27,12 +28,7 @@ class Partial:
     def write(self, state: Any) -> None:
         """Replace the state in one rename."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = self.path.with_name(f"{self.path.name}.new")
-        with new.open("w", encoding="utf-8") as file:
-            json.dump({"identity": self.identity, "state": state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, self.path)
+        replace(self.path, json.dumps({"identity": self.identity, "state": state}).encode())
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 // Lines over a common axis as a standalone SVG: what the report's pictures of numbers are.
+
+import { escapeXml } from '../escape-xml.ts';
 import { ticks } from '../plot-scale.ts';
-import { escapeXml } from '../plot-svg.ts';
 
 export interface Series {
   label: string;

@@ -1,10 +1,11 @@
 // A report as one HTML file that needs nothing else: pictures inside, no script, no network.
+import { escapeXml } from '../escape-xml.ts';
 import { thousands } from '../segment-map.ts';
 import type { ReportData } from './data.ts';
 import type { Figure, Section, Table } from './sections.ts';
 
 export function reportHtml(data: ReportData, sections: readonly Section[]): string {
-  const title = escapeHtml(`Report of ${data.name}`);
+  const title = escapeXml(`Report of ${data.name}`);
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -18,8 +19,8 @@ export function reportHtml(data: ReportData, sections: readonly Section[]): stri
 <body>
 <header>
 <h1>${title}</h1>
-<p>${escapeHtml(subtitle(data))}</p>
-<nav aria-label="Sections"><ul>${sections.map(({ title: name }) => `<li><a href="#${slug(name)}">${escapeHtml(name)}</a></li>`).join('')}</ul></nav>
+<p>${escapeXml(subtitle(data))}</p>
+<nav aria-label="Sections"><ul>${sections.map(({ title: name }) => `<li><a href="#${slug(name)}">${escapeXml(name)}</a></li>`).join('')}</ul></nav>
 </header>
 <main>
 ${sections.map(section).join('\n')}
@@ -41,8 +42,8 @@ export function subtitle(data: ReportData): string {
 
 function section({ title, paragraphs, figures, tables }: Section): string {
   return `<section id="${slug(title)}">
-<h2>${escapeHtml(title)}</h2>
-${paragraphs.map((text) => `<p>${escapeHtml(text)}</p>`).join('\n')}
+<h2>${escapeXml(title)}</h2>
+${paragraphs.map((text) => `<p>${escapeXml(text)}</p>`).join('\n')}
 ${figures.length === 0 ? '' : `<div class="figures">${figures.map(figure).join('\n')}</div>`}
 ${tables.map(table).join('\n')}
 </section>`;
@@ -50,35 +51,27 @@ ${tables.map(table).join('\n')}
 
 function figure({ alt, svg }: Figure): string {
   const data = Buffer.from(svg, 'utf8').toString('base64');
-  return `<figure><img alt="${escapeHtml(alt)}" src="data:image/svg+xml;base64,${data}"></figure>`;
+  return `<figure><img alt="${escapeXml(alt)}" src="data:image/svg+xml;base64,${data}"></figure>`;
 }
 
 function table({ caption, head, rows }: Table): string {
   const cells = (row: readonly string[]): string =>
     row
       .map((cell, i) =>
-        i === 0 ? `<th scope="row">${escapeHtml(cell)}</th>` : `<td>${escapeHtml(cell)}</td>`,
+        i === 0 ? `<th scope="row">${escapeXml(cell)}</th>` : `<td>${escapeXml(cell)}</td>`,
       )
       .join('');
   const header = head.every((cell) => cell === '')
     ? ''
-    : `<thead><tr>${head.map((cell) => (cell === '' ? '<td></td>' : `<th scope="col">${escapeHtml(cell)}</th>`)).join('')}</tr></thead>`;
-  return `<div class="scroll" tabindex="0" role="region" aria-label="${escapeHtml(caption)}"><table>
-<caption>${escapeHtml(caption)}</caption>${header}
+    : `<thead><tr>${head.map((cell) => (cell === '' ? '<td></td>' : `<th scope="col">${escapeXml(cell)}</th>`)).join('')}</tr></thead>`;
+  return `<div class="scroll" tabindex="0" role="region" aria-label="${escapeXml(caption)}"><table>
+<caption>${escapeXml(caption)}</caption>${header}
 <tbody>${rows.map((row) => `<tr>${cells(row)}</tr>`).join('')}</tbody>
 </table></div>`;
 }
 
 function slug(title: string): string {
   return title.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
-}
-
-function escapeHtml(text: string): string {
-  return text
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('"', '&quot;');
 }
 
 const style = `

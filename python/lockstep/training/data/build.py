@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from tokenizers import Tokenizer
 
+from ..atomic import sync
 from .counts import Counts, broken_error
 from .files import Kind
 from .identity import replace
@@ -76,11 +77,11 @@ class Build:
     def seal(self, meta: dict[str, Any], folder: Path) -> None:
         """Give the finished entry its name."""
         for name in ("tokens.bin", "documents.bin"):
-            _sync(self.part / name)
+            sync(self.part / name)
         replace(self.part / "meta.json", json.dumps(meta).encode())
-        _sync(self.part)
+        sync(self.part)
         os.rename(self.part, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
         (folder / "progress.json").unlink(missing_ok=True)
 
     def _take(self, batch: list[Piece | Broken]) -> None:
@@ -189,11 +190,3 @@ def _continued(path: Path, size: int) -> BinaryIO:
     file.truncate(size)
     file.seek(size)
     return file
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
