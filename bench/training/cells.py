@@ -46,7 +46,7 @@ BUDGETS = {
 class Variant:
     """What one config says. ``factor``: what it changes, None for the two main ones.
 
-    far: full execution is measured to 8x too (it grows with the square), else to 4x.
+    far: full execution is measured too.
     """
 
     name: str
