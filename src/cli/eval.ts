@@ -1,6 +1,6 @@
 // lockstep eval: what a checkpoint can do, beside the untrained model and beside full attention.
 import path from 'node:path';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { checkEngines, openRunner, openStepped, type RowEngineOptions } from './eval-engine.ts';
 import { type EvalFolder, openFolder, weightsOf } from './eval-folder.ts';
 import { checkOptions, type EvalOptions, pplAsked, tasksAsked } from './eval-options.ts';
@@ -9,6 +9,7 @@ import { type EvalRow, rowsOf } from './eval-rows.ts';
 import { openAlone, openSubjects, type Subjects } from './eval-subjects.ts';
 import { pplTable, tasksTable } from './eval-table.ts';
 import { rulerTasks, runTasks } from './eval-tasks.ts';
+import { lengths, names, natural, positive } from './option-values.ts';
 import { asLockstepError, cancellation } from './output.ts';
 import { stageBar } from './stage-bar.ts';
 
@@ -44,7 +45,7 @@ export function evalCommand(): Command {
     .option('--skip <characters>', 'ppl: begin behind so many characters of each text', natural)
     .option('--windows <n>', 'ppl: at most so many stretches of text (default: 4)', positive)
     .option('--bins <n>', 'ppl: ranges of positions (default: 16)', positive)
-    .option('--tasks <name,…>', `some of ${rulerTasks.join(', ')}; or of LongBench’s`, list)
+    .option('--tasks <name,…>', `some of ${rulerTasks.join(', ')}; or of LongBench’s`, names)
     .option('--samples <n>', 'ruler, longbench: a task and length (default: 20)', positive)
     .option('--seed <n>', 'ruler: other samples (default: 42)', natural)
     .option('--haystack <file>', 'ruler: UTF-8 text to hide needles in (default: a sample)')
@@ -123,26 +124,4 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
     await subjects?.close();
     cancel.stop();
   }
-}
-
-function lengths(text: string): number[] {
-  const list = text.split(',').map(positive);
-  if (list.some((n) => n < 2)) throw new InvalidArgumentError('expected lengths of at least 2.');
-  return [...new Set(list)].sort((a, b) => a - b);
-}
-
-function list(text: string): string[] {
-  return [...new Set(text.split(',').map((name) => name.trim()))];
-}
-
-function positive(text: string): number {
-  const value = natural(text);
-  if (value > 0) return value;
-  throw new InvalidArgumentError('expected a whole number from 1 on.');
-}
-
-function natural(text: string): number {
-  const value = Number(text);
-  if (text.trim() !== '' && Number.isSafeInteger(value) && value >= 0) return value;
-  throw new InvalidArgumentError('expected a whole number.');
 }

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { type JobEvent, runJob } from '../bridge/index.ts';
 import { precisions } from '../engines/onnx.ts';
+import { namesOf } from './option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from './output.ts';
 
 interface ExportOptions {
@@ -101,10 +102,8 @@ function table(rows: readonly Exported[]): string {
 }
 
 function chosen(text: string): string[] {
-  const names = text === 'all' ? [...precisions] : text.split(',').map((name) => name.trim());
-  const unknown = names.find((name) => !precisions.some((known) => known === name));
-  if (unknown === undefined) return [...new Set(names)];
-  throw new InvalidArgumentError(`expected ${precisions.join(', ')} or all, got ${unknown}.`);
+  const list = namesOf([...precisions, 'all'])(text);
+  return list.includes('all') ? [...precisions] : list;
 }
 
 function limits(text: string): Record<string, number> {

@@ -1,8 +1,9 @@
 // lockstep perplexity: how well a checkpoint predicts a text, run in one way or another.
 import path from 'node:path';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { runJob } from '../bridge/index.ts';
 import { sampleFile } from '../engines/verify/sample.ts';
+import { lengths, namesOf, natural, positive } from './option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from './output.ts';
 
 interface PerplexityOptions {
@@ -28,8 +29,13 @@ export function perplexityCommand(): Command {
     .option('--text <file>', 'UTF-8 text to predict (default: a sample of Lockstep)', sampleFile)
     .option('--skip <characters>', 'begin behind so many characters of the text', natural, 0)
     .option('--tokens <n,…>', 'lengths: the first so many tokens', lengths, [512])
-    .option('--mode <names>', 'full, noSinks, segmented', names, Object.keys(modes))
-    .option('--threads <n>', 'threads of the computation', natural)
+    .option(
+      '--mode <names>',
+      'full, noSinks, segmented',
+      namesOf(Object.keys(modes)),
+      Object.keys(modes),
+    )
+    .option('--threads <n>', 'threads of the computation', positive)
     .option('--python <path>', 'interpreter to use')
     .option('--json', 'print one JSON object')
     .action(runPerplexity);
@@ -78,23 +84,4 @@ function table(result: Record<string, unknown>, options: PerplexityOptions): str
     return `${modes[mode]?.padEnd(width)}${cells(row)}`;
   });
   return `${[dim(`${head}  tokens`), ...rows].join('\n')}\n`;
-}
-
-function natural(text: string): number {
-  const value = Number(text);
-  if (text.trim() !== '' && Number.isInteger(value) && value >= 0) return value;
-  throw new InvalidArgumentError('expected a whole number.');
-}
-
-function lengths(text: string): number[] {
-  const list = text.split(',').map(natural);
-  if (list.some((n) => n < 2)) throw new InvalidArgumentError('expected lengths of at least 2.');
-  return [...new Set(list)];
-}
-
-function names(text: string): string[] {
-  const list = text.split(',').map((name) => name.trim());
-  const unknown = list.find((name) => !Object.hasOwn(modes, name));
-  if (unknown === undefined) return [...new Set(list)];
-  throw new InvalidArgumentError(`expected ${Object.keys(modes).join(', ')}, got ${unknown}.`);
 }

@@ -1,10 +1,11 @@
 // lockstep profile: which KV heads should look back, and in which layers; a file for the config.
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { type JobEvent, runJob } from '../bridge/index.ts';
 import { readModel } from '../contract/model.ts';
 import { LockstepError } from '../errors.ts';
+import { atLeast0, natural, positive } from './option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from './output.ts';
 import { headsSvg } from './plot-heads.ts';
 import { checkOut, type HeadsFile, headsText, methods, writeWhole } from './profile-file.ts';
@@ -35,7 +36,7 @@ export function profileCommand(): Command {
     .option('--length <n>', 'tokens of a sequence (default: four segments)', positive)
     .option('--sequences <n>', 'mass: how many are looked at', positive, 16)
     .option('--steps <n>', 'gates: optimizer steps, one sequence each', positive, 100)
-    .option('--penalty <x>', 'gates: weight of the mean gate in the loss', weight, 0.05)
+    .option('--penalty <x>', 'gates: weight of the mean gate in the loss', atLeast0, 0.05)
     .option('--seed <n>', 'which sequences are drawn', natural, 0)
     .option('--out <file>', 'file to write', 'heads.json')
     .option('--plot <file>', 'picture of it, .svg (default: beside --out)')
@@ -138,22 +139,4 @@ in lockstep.config.ts:
   import ${name} from './${path.basename(out)}' with { type: 'json' };
   heads: ${name}.heads, retrieval: { size: …, ...${name}.retrieval },
 `;
-}
-
-function natural(text: string): number {
-  const value = Number(text);
-  if (text.trim() !== '' && Number.isInteger(value) && value >= 0 && value < 2 ** 31) return value;
-  throw new InvalidArgumentError('Expected a whole number.');
-}
-
-function positive(text: string): number {
-  const value = natural(text);
-  if (value >= 1) return value;
-  throw new InvalidArgumentError('Expected a whole number of at least 1.');
-}
-
-function weight(text: string): number {
-  const value = Number(text);
-  if (text.trim() !== '' && Number.isFinite(value) && value >= 0) return value;
-  throw new InvalidArgumentError('Expected a number of at least 0.');
 }

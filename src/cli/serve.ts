@@ -1,11 +1,12 @@
 // lockstep serve: a checkpoint behind OpenAI's HTTP interface, and a page to look at it.
 import path from 'node:path';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';
 import { readContract } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
 import { createServer, type LockstepServer, probePort } from '../server/index.ts';
+import { natural, port, positive } from './option-values.ts';
 import { type Paint, paint } from './output.ts';
 import { checkChoice, type EngineChoice, openChosen } from './serve-engine.ts';
 
@@ -44,22 +45,22 @@ export function serveCommand(): Command {
       '--precision <name>',
       'onnx: fp32, int8, int4; torch: float32, float64, bfloat16; vllm: float32, bfloat16',
     )
-    .option('--threads <n>', 'threads of one step', count)
+    .option('--threads <n>', 'threads of one step', positive)
     .option(
       '--max-tokens <n>',
       "most tokens of a sequence, prompt and completion (default: 32768; vllm: the model's)",
-      count,
+      positive,
     )
     .option(
       '--max-sessions <n>',
       'most generations at once (default: 8; vllm: 256 a replica)',
-      count,
+      positive,
     )
-    .option('--max-queue <n>', 'most requests that wait for a place', whole, 64)
+    .option('--max-queue <n>', 'most requests that wait for a place', natural, 64)
     .option('--api-key <variable>', 'environment variable that holds the key callers must show')
-    .option('--rate <n>', 'requests a minute from one address', count)
+    .option('--rate <n>', 'requests a minute from one address', positive)
     .option('--allow-host <name...>', 'further host names to answer to while on loopback')
-    .option('--replicas <n>', 'vllm: processes to run', count)
+    .option('--replicas <n>', 'vllm: processes to run', positive)
     .option('--upstream <url...>', 'vllm: use these, which run already, instead of starting any')
     .option(
       '--upstream-key <variable>',
@@ -209,22 +210,4 @@ function stopSignal(): {
       process.off('SIGTERM', ask);
     },
   };
-}
-
-function port(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 0 && value <= 65_535) return value;
-  throw new InvalidArgumentError('Expected a port from 0 to 65535.');
-}
-
-function count(text: string): number {
-  const value = Number(text);
-  if (Number.isSafeInteger(value) && value >= 1) return value;
-  throw new InvalidArgumentError('Expected a whole number from 1.');
-}
-
-function whole(text: string): number {
-  const value = Number(text);
-  if (Number.isSafeInteger(value) && value >= 0) return value;
-  throw new InvalidArgumentError('Expected a whole number from 0.');
 }

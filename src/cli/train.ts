@@ -1,7 +1,7 @@
 // lockstep train: makes the contract, starts the trainer, shows what it does.
 import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { runJob } from '../bridge/index.ts';
 import {
   type Config,
@@ -12,6 +12,7 @@ import {
 import { attach } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
 import { pythonRoot } from '../paths.ts';
+import { above0, positive, seed } from './option-values.ts';
 import { cancellation, exitCodes } from './output.ts';
 import type { TrainEvent, TrainResult } from './train-events.ts';
 import { lossPlot } from './train-plot.ts';
@@ -46,18 +47,22 @@ export function trainCommand(): Command {
     .option('--out <dir>', 'checkpoint to write (default: `out` of the config)')
     .addOption(
       new Option('--steps <n>', 'train this many optimizer steps')
-        .argParser(count)
+        .argParser(positive)
         .conflicts('minutes'),
     )
-    .option('--minutes <x>', 'train this long', duration)
+    .option('--minutes <x>', 'train this long', above0)
     .option('--seed <n>', 'which sequences are drawn, and in which order', seed)
-    .option('--save-every <n>', 'write a checkpoint every n steps', count)
-    .option('--keep <n>', 'how many checkpoints stay: the newest, and older ones beside it', count)
+    .option('--save-every <n>', 'write a checkpoint every n steps', positive)
+    .option(
+      '--keep <n>',
+      'how many checkpoints stay: the newest, and older ones beside it',
+      positive,
+    )
     .option('--resume', 'go on from the checkpoint where a training stopped')
     .option('--overwrite', 'start anew where the checkpoint exists')
     .option('--plot <file>', 'keep a loss plot up to date: .svg or .png')
     .option('--logs <dir>', 'also log to this folder: train.jsonl and TensorBoard event files')
-    .option('--nproc <n>', 'train in this many processes of this machine', count)
+    .option('--nproc <n>', 'train in this many processes of this machine', positive)
     .option('--shard', 'share weights, gradients and moments out over the processes (FSDP)')
     .addOption(
       new Option(
@@ -193,22 +198,4 @@ function outFolder(config: Config, options: TrainOptions): string {
     mend: 'Name one with --out or with `out` in the config.',
     field: 'out',
   });
-}
-
-function count(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 1) return value;
-  throw new InvalidArgumentError('Expected a whole number of at least 1.');
-}
-
-function seed(text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 0 && value < 2 ** 31) return value;
-  throw new InvalidArgumentError('Expected a whole number from 0 to 2147483647.');
-}
-
-function duration(text: string): number {
-  const value = Number(text);
-  if (Number.isFinite(value) && value > 0) return value;
-  throw new InvalidArgumentError('Expected a number of minutes above 0.');
 }

@@ -8,6 +8,7 @@ import {
   verify,
   type WholeEngine,
 } from '../engines/verify/index.ts';
+import { above0, names, positive, whole } from './option-values.ts';
 import { asLockstepError, cancellation, exitCodes } from './output.ts';
 import { stageBar } from './stage-bar.ts';
 import { verdict } from './verify-table.ts';
@@ -28,15 +29,19 @@ export function verifyCommand(): Command {
     .description('compare each serving engine with the training forward, token by token')
     .argument('<dir>', 'checkpoint folder with a contract')
     .option('--text <file>', 'UTF-8 text to run over (default: a sample of Lockstep)')
-    .option('--tokens <n>', 'how many of its tokens (default: 512)', atLeastTwo)
+    .option('--tokens <n>', 'how many of its tokens (default: 512)', whole(2))
     .option(
       '--against <engines>',
       'engines, comma-separated: onnx (or onnx:int8, …), torch (or torch:bfloat16, …), vllm',
-      list,
+      engines,
       ['onnx', 'torch'],
     )
     .option('--config <file>', 'take text, tokens and tolerance from the `verify` of a config')
-    .option('--tolerance <nats>', 'largest |dlogp| that passes, instead of each engine’s own', nats)
+    .option(
+      '--tolerance <nats>',
+      'largest |dlogp| that passes, instead of each engine’s own',
+      above0,
+    )
     .option('--threads <n>', 'threads of the trainer and of the torch engine', positive)
     .option('--python <path>', 'interpreter to use')
     .option('--json', 'print one JSON object')
@@ -113,9 +118,9 @@ const known: Readonly<Record<string, readonly string[]>> = {
   vllm: ['fp32'],
 };
 
-function list(text: string): string[] {
-  const names = text.split(',').map((name) => name.trim());
-  for (const choice of names) {
+function engines(text: string): string[] {
+  const choices = names(text);
+  for (const choice of choices) {
     const [name = '', precision] = choice.split(':');
     const precisions = known[name];
     if (precisions === undefined) {
@@ -127,25 +132,5 @@ function list(text: string): string[] {
       );
     }
   }
-  return [...new Set(names)];
-}
-
-function atLeastTwo(text: string): number {
-  return whole(text, 2);
-}
-
-function positive(text: string): number {
-  return whole(text, 1);
-}
-
-function whole(text: string, least: number): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= least) return value;
-  throw new InvalidArgumentError(`expected a whole number from ${least} on.`);
-}
-
-function nats(text: string): number {
-  const value = Number(text);
-  if (value > 0 && Number.isFinite(value)) return value;
-  throw new InvalidArgumentError('expected a number above 0.');
+  return choices;
 }

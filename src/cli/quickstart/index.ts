@@ -1,10 +1,11 @@
 // lockstep quickstart: the whole way through on real text, each stage the command a user would run.
 import { existsSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { loadConfig } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { packageRoot } from '../../paths.ts';
+import { above0, port } from '../option-values.ts';
 import { complete, startServer } from './serving.ts';
 import { runStage, type StageEvent } from './stage.ts';
 import { perplexityTable, verifyTable } from './tables.ts';
@@ -44,23 +45,9 @@ export function quickstartCommand(): Command {
     )
     .option('--exit', 'make one completion over HTTP and leave')
     .option('--json', 'print one JSON object as the last line')
-    .option('--minutes <n>', "train this long instead of the config's time", positive)
+    .option('--minutes <n>', "train this long instead of the config's time", above0)
     .option('--port <n>', 'port of the server', port, 8080)
     .action((options: QuickstartOptions) => quickstart(options));
-}
-
-function positive(text: string): number {
-  const value = Number(text);
-  if (!(value > 0)) throw new InvalidArgumentError('expected a number above 0.');
-  return value;
-}
-
-function port(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 0 || value > 65_535) {
-    throw new InvalidArgumentError('expected a port from 0 to 65535.');
-  }
-  return value;
 }
 
 async function quickstart(options: QuickstartOptions): Promise<void> {

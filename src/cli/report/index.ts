@@ -1,10 +1,11 @@
 // lockstep report: what a checkpoint can do, measured and drawn, as one file.
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { runJob } from '../../bridge/index.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
+import { natural, positive, whole } from '../option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from '../output.ts';
 import { measuredWays, type ReportData } from './data.ts';
 import { reportHtml } from './html.ts';
@@ -31,8 +32,8 @@ export function reportCommand(): Command {
     .option('--base <dir>', 'the model it was trained from (default: the one it was trained from)')
     .option('--text <file>', 'UTF-8 text to measure on (default: a sample of Lockstep)', sampleFile)
     .option('--skip <characters>', 'begin behind so many characters of the text', natural, 0)
-    .option('--tokens <n>', 'length to measure to (default: 8 training sequences)', length)
-    .option('--threads <n>', 'threads of the computation', natural)
+    .option('--tokens <n>', 'length to measure to (default: 8 training sequences)', whole(16))
+    .option('--threads <n>', 'threads of the computation', positive)
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--python <path>', 'interpreter to use')
     .option('--json', 'print what was measured as one JSON object')
@@ -125,16 +126,4 @@ async function write(file: string, text: string): Promise<void> {
       },
     );
   }
-}
-
-function natural(text: string): number {
-  const value = Number(text);
-  if (text.trim() !== '' && Number.isInteger(value) && value >= 0) return value;
-  throw new InvalidArgumentError('expected a whole number.');
-}
-
-function length(text: string): number {
-  const value = natural(text);
-  if (value >= 16) return value;
-  throw new InvalidArgumentError('expected at least 16 tokens.');
 }

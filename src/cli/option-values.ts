@@ -1,0 +1,67 @@
+// Values of command-line options: what commander calls to read them, with one wording of what is wrong.
+import { InvalidArgumentError } from 'commander';
+
+type Parser<T> = (text: string) => T;
+
+/** A whole number from `least` to `most`, both included. @throws commander's InvalidArgumentError */
+export function whole(least: number, most: number = Number.MAX_SAFE_INTEGER): Parser<number> {
+  const range = most === Number.MAX_SAFE_INTEGER ? `${least} on` : `${least} to ${most}`;
+  return (text) => {
+    const value = numberOf(text);
+    if (Number.isSafeInteger(value) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`expected a whole number from ${range}.`);
+  };
+}
+
+/** 0, 1, 2, … */
+export const natural = whole(0);
+
+/** 1, 2, 3, … */
+export const positive = whole(1);
+
+/** What PyTorch's generators and Python's take alike. */
+export const seed = whole(0, 2 ** 31 - 1);
+
+/** A TCP port; 0 takes any free one. */
+export const port = whole(0, 65_535);
+
+/** A finite number above 0. */
+export function above0(text: string): number {
+  const value = numberOf(text);
+  if (Number.isFinite(value) && value > 0) return value;
+  throw new InvalidArgumentError('expected a number above 0.');
+}
+
+/** A finite number of at least 0. */
+export function atLeast0(text: string): number {
+  const value = numberOf(text);
+  if (Number.isFinite(value) && value >= 0) return value;
+  throw new InvalidArgumentError('expected a number of at least 0.');
+}
+
+/** Comma-separated names, each once, in the order given. */
+export function names(text: string): string[] {
+  return [...new Set(text.split(',').map((name) => name.trim()))];
+}
+
+/** Comma-separated names of `known`, each once. */
+export function namesOf(known: readonly string[]): Parser<string[]> {
+  return (text) => {
+    const list = names(text);
+    const unknown = list.find((name) => !known.includes(name));
+    if (unknown === undefined) return list;
+    throw new InvalidArgumentError(`expected ${known.join(', ')}, got ${unknown}.`);
+  };
+}
+
+/** Comma-separated lengths in tokens, each once, the shortest first; two tokens predict one. */
+export function lengths(text: string): number[] {
+  const list = names(text).map(numberOf);
+  if (list.every((n) => Number.isSafeInteger(n) && n >= 2)) return list.sort((a, b) => a - b);
+  throw new InvalidArgumentError('expected whole numbers from 2 on, comma-separated.');
+}
+
+/** NaN for an empty text, which Number() takes for 0. */
+function numberOf(text: string): number {
+  return text.trim() === '' ? Number.NaN : Number(text);
+}
