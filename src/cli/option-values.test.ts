@@ -40,7 +40,8 @@ describe('values of options', () => {
     ['an empty weight', atLeast0, '', 'expected a number of at least 0.'],
     ['a length of one token', lengths, '1,2', 'expected whole numbers from 2 on, comma-separated.'],
     ['a missing length', lengths, '2,', 'expected whole numbers from 2 on, comma-separated.'],
-    ['a name that is unknown', namesOf(['a', 'b']), 'a,c', 'expected a, b, got c.'],
+    ['a name that is unknown', namesOf(['a', 'b', 'c']), 'a,d', 'expected a, b or c, got d.'],
+    ['another than the only name', namesOf(['a']), 'b', 'expected a, got b.'],
   ])('refuse %s', (_, parse, text, message) => {
     expect(() => parse(text)).toThrow(InvalidArgumentError);
     expect(() => parse(text)).toThrow(message);

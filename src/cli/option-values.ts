@@ -50,7 +50,8 @@ export function namesOf(known: readonly string[]): Parser<string[]> {
     const list = names(text);
     const unknown = list.find((name) => !known.includes(name));
     if (unknown === undefined) return list;
-    throw new InvalidArgumentError(`expected ${known.join(', ')}, got ${unknown}.`);
+    const choice = [known.slice(0, -1).join(', '), ...known.slice(-1)].filter(Boolean).join(' or ');
+    throw new InvalidArgumentError(`expected ${choice}, got ${unknown}.`);
   };
 }
 
