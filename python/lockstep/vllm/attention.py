@@ -17,7 +17,7 @@ from vllm.utils.torch_utils import direct_register_custom_op
 
 from .. import retrieval
 from ..rope import rotate
-from .step import Bucket, Closing, Step
+from .step import Bucket, Closing, Keys, Step
 
 if TYPE_CHECKING:
     from .state import SegmentedState
@@ -66,24 +66,24 @@ class SegmentedAttention(nn.Module):
             out.zero_()
             return
         T, D = step.tokens, self.head_dim
-        q_THD = q[:T].view(T, self.q_heads, D)
-        k_THD, v_THD = (x[:T].view(T, self.kv_heads, D) for x in (k, v))
+        q_TC, k_TC, v_THD = q[:T], k[:T], v[:T].view(T, self.kv_heads, D)
         out_THD = out.view(-1, self.q_heads, D)
         if len(out) > T:
             out_THD[T:] = 0
         stored = self.kv_heads if not self.pooled else self.local
         if stored:
-            kr_THD = rotate(k_THD[:, :stored], *step.own)
-            if step.raw_T is not None:
-                kr_THD = torch.where(step.raw_T, k_THD[:, :stored], kr_THD)
-            qr_THD = rotate(q_THD[:, : stored * self.group], *step.own)
+            kr_TC = step.own(k_TC[:, : stored * D].clone())
+            if step.raw_t is not None:
+                kr_TC[step.raw_t] = k_TC[step.raw_t, : stored * D]
+            kr_THD = kr_TC.view(T, stored, D)
+            qr_THD = step.own(q_TC[:, : stored * self.group * D].clone()).view(T, -1, D)
             if self.local:
                 self._windowed("local", 0, self.local, step, qr_THD, kr_THD, v_THD, out_THD)
             if stored > self.local:
                 self._windowed("long", self.local, stored, step, qr_THD, kr_THD, v_THD, out_THD)
         if self.pooled:
-            long = slice(self.local, self.kv_heads)
-            q_long = q_THD[:, self.local * self.group :]
+            q_THD, k_THD = q_TC.view(T, self.q_heads, D), k_TC.view(T, self.kv_heads, D)
+            long, q_long = slice(self.local, self.kv_heads), q_THD[:, self.local * self.group :]
             self._retrieving(step, q_long, k_THD[:, long], v_THD[:, long], out_THD)
 
     def _write(self, step: Step, kind: str, rows_TRC: Tensor) -> None:
@@ -115,7 +115,7 @@ class SegmentedAttention(nn.Module):
             if keys.sinks is not None:
                 A = step.spec.sinks
                 k_nHWD[:, :, :A] = rotate(k_nHWD[:, :, :A], *keys.sinks)
-            self._attend(bucket, keys.mask, q_THD[:, q_heads], k_nHWD, v_nHWD, out_THD[:, q_heads])
+            self._attend(bucket, keys, q_THD[:, q_heads], k_nHWD, v_nHWD, out_THD[:, q_heads])
 
     def _retrieving(
         self, step: Step, q_THD: Tensor, k_THD: Tensor, v_THD: Tensor, out_THD: Tensor
@@ -146,11 +146,10 @@ class SegmentedAttention(nn.Module):
         if here:
             table = torch.cat((table, torch.stack(here)))
         assert step.relative is not None
-        qr_THD = rotate(q_THD, *step.relative)
+        qr_THD = step.relative(q_THD.flatten(1).clone()).view(q_THD.shape)
         q_heads = slice(self.local * self.group, self.q_heads)
         for bucket in step.buckets:
             keys = bucket.keys["pool"]
-            assert keys.every is not None
             source_n = torch.where(
                 bucket.chosen_here_n < 0, bucket.chosen_block_n, bucket.chosen_here_n + cache.blocks
             )
@@ -160,10 +159,10 @@ class SegmentedAttention(nn.Module):
                 step, "pool", bucket.row_n, table[source_n].long()
             )
             rows = cache.rows(self.layer).index_select(0, index.flatten())
+            step.key_turn(keys, heads)(rows[:, : self.head_dim])
             kv = rows.view(bucket.count, heads, -1, cache.width)
             k_nHWD, v_nHWD = kv.split(self.head_dim, -1)
-            k_nHWD = rotate(k_nHWD, *keys.every)
-            self._attend(bucket, keys.mask, qr_THD, k_nHWD, v_nHWD, out_THD[:, q_heads])
+            self._attend(bucket, keys, qr_THD, k_nHWD, v_nHWD, out_THD[:, q_heads])
         # Not before: until here the open segment's choice may stand in a block that one of these
         # segments ends in.
         kept = [i for i, closing in enumerate(step.closings) if closing.last]
@@ -212,19 +211,25 @@ class SegmentedAttention(nn.Module):
     def _attend(
         self,
         bucket: Bucket,
-        mask: Tensor,
+        keys: Keys,
         q_THD: Tensor,
         k_nHWD: Tensor,
         v_nHWD: Tensor,
         out_THD: Tensor,
     ) -> None:
-        n, queries = bucket.count, bucket.queries
+        """The query heads of a group are more queries of its KV head: keys are read once."""
+        n, group = bucket.count, self.group
         q = q_THD if bucket.whole else q_THD[bucket.flat_nq.flatten()]
-        q_nHqD = q.unflatten(0, (n, queries)).transpose(1, 2)
-        o = F.scaled_dot_product_attention(
-            q_nHqD, k_nHWD, v_nHWD, attn_mask=mask, scale=self.scale, enable_gqa=True
+        q_nqHgD = q.view(n, bucket.queries, -1, group, self.head_dim)
+        o_nHQD = F.scaled_dot_product_attention(
+            q_nqHgD.permute(0, 2, 3, 1, 4).flatten(2, 3),
+            k_nHWD,
+            v_nHWD,
+            attn_mask=keys.mask_of(group),
+            scale=self.scale,
         )
-        o_THD = o.transpose(1, 2).flatten(0, 1)
+        o_nqHgD = o_nHQD.unflatten(2, (group, bucket.queries)).permute(0, 3, 1, 2, 4)
+        o_THD = o_nqHgD.flatten(2, 3).flatten(0, 1)
         if bucket.whole:
             out_THD[: len(o_THD)] = o_THD
         else:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from ..rope import Rope
 from ..spec import Spec
 from .caches import Cache, CacheMetadata
 from .tracker import Array, Piece
+from .turn import Turn, table
 
 BLOCK = 128  # queries of a run: blocks of queries leave most of the masked triangle out
 SCORES = 1 << 21  # query-key pairs of a bucket: bounds its mask and its gathered rows
@@ -36,8 +38,16 @@ class Keys:
     block_nW: Tensor
     offset_nW: Tensor
     sinks: Rotation | None  # kinds that store rotated keys: the sinks' own rotation [n, 1, A, D]
-    every: Rotation | None  # kind pool: the rotation of all columns [n, 1, W, D]
+    at_nW: Tensor | None  # kind pool: where each column stands, its segment's prefix from 0 on
     rows: dict[int, Tensor] = field(default_factory=dict)  # by head count: cache rows [n * h * W]
+    turns: dict[int, Turn] = field(default_factory=dict)  # by head count: rotation of those rows
+    masks: dict[int, Tensor] = field(default_factory=dict)  # by group: see `mask_of`
+
+    def mask_of(self, group: int) -> Tensor:
+        """[n, 1, group * q, W]: the mask of a KV head's queries, query head by query head."""
+        if group not in self.masks:
+            self.masks[group] = self.mask.repeat(1, 1, group, 1) if group > 1 else self.mask
+        return self.masks[group]
 
 
 @dataclass
@@ -98,27 +108,21 @@ class Step:
         start_T = np.concatenate([np.full(p.b - p.a, p.start) for p in pieces])
         order_T = np.argsort(flat_T)
         position_T, start_T = position_T[order_T], start_T[order_T]
-        cos_TD, sin_TD = rope.at(self._tensor(position_T))
-        self.own: Rotation = cos_TD[:, None], sin_TD[:, None]
-        raw_T = position_T < spec.sinks
-        self.raw_T = self._tensor(raw_T)[:, None, None] if raw_T.any() else None
-        self.relative: Rotation | None = None
+        own_TD = table(*rope.at(self._tensor(position_T)))
+        self.own = Turn(own_TD, torch.arange(tokens, device=self.device))
+        raw_t = np.flatnonzero(position_T < spec.sinks)
+        self.raw_t = self._tensor(raw_t) if len(raw_t) else None
         if "pool" in caches:
+            # Positions within a segment, its prefix standing before it from 0 on.
+            self._within_ND = table(*rope.rows(0, spec.prefix_rows(1 << 62) + spec.max))
             at_T = self._retrieved(start_T)[1] + position_T - start_T
-            self.relative = self._relative(at_T[:, None])
+            self.relative = Turn(self._within_ND, self._tensor(at_T))
         self.written = {kind: self._written(kind) for kind in caches}
         self.closings = self._closings(pieces) if "pool" in caches else []
         self.buckets = [self._bucket(runs) for runs in _buckets(_runs(pieces), spec)]
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-
-    def _relative(self, position: Array) -> Rotation:
-        """Rotations at positions within a segment, its prefix standing before it from 0 on."""
-        size = self.spec.prefix_rows(1 << 62) + self.spec.max
-        cos_ND, sin_ND = self.rope.rows(0, size)
-        at = self._tensor(position)
-        return cos_ND[at], sin_ND[at]
 
     def _retrieved(self, start: Array) -> tuple[Array, Array]:
         """Rows retrieved for segments that start there, and rows of the whole prefix."""
@@ -148,6 +152,14 @@ class Step:
             head = torch.arange(heads, device=self.device)
             keys.rows[heads] = (first[:, None] + head[:, None]).flatten()
         return keys.rows[heads]
+
+    def key_turn(self, keys: Keys, heads: int) -> Turn:
+        """The rotation of the rows that `key_rows` names in the pool."""
+        if heads not in keys.turns:
+            assert keys.at_nW is not None
+            at = keys.at_nW[:, None].expand(-1, heads, -1).flatten()
+            keys.turns[heads] = Turn(self._within_ND, at)
+        return keys.turns[heads]
 
     # Closings
 
@@ -241,8 +253,7 @@ class Step:
                 ),
                 1,
             )
-            at_nW = np.where(visible.any(1), at_nW, 0)
-            keys.every = self._relative(at_nW[:, None])
+            keys.at_nW = self._tensor(np.where(visible.any(1), at_nW, 0))
         elif A:
             prefix_n = start_n - np.maximum(np.minimum(A, start_n), start_n - M)
             prefix_n += np.minimum(A, start_n)
@@ -254,20 +265,22 @@ class Step:
 
 
 def _runs(pieces: Sequence[Piece]) -> np.ndarray:
-    """Pieces in runs of at most BLOCK queries, [n, 5]: row, start, a, b, flat."""
-    runs = [
-        (p.row, p.start, a, min(a + BLOCK, p.b), p.flat + a - p.a)
-        for p in pieces
-        for a in range(p.a, p.b, BLOCK)
-    ]
+    """Pieces in even runs of at most BLOCK queries, [n, 5]: row, start, a, b, flat."""
+    runs = []
+    for p in pieces:
+        count = -(-(p.b - p.a) // BLOCK)
+        edges = [p.a + (p.b - p.a) * i // count for i in range(count + 1)]
+        runs += [(p.row, p.start, a, b, p.flat + a - p.a) for a, b in pairwise(edges)]
     return np.array(runs, np.int64)
 
 
 def _buckets(runs_n5: np.ndarray, spec: Spec) -> list[np.ndarray]:
-    """Runs of like shape together, so that little of a bucket is padding."""
+    """Runs of like shape together, so that little of a bucket is padding.
+
+    Single queries cost more to call for than to pad: they stay together whatever their segments'
+    lengths.
+    """
     count_n = runs_n5[:, 3] - runs_n5[:, 2]
-    if count_n.max() == 1:
-        return _cap(runs_n5, 1, int((runs_n5[:, 3] - runs_n5[:, 1]).max()), spec)
     class_n = np.ceil(np.log2(count_n)).astype(np.int64)
     own_n = runs_n5[:, 3] - runs_n5[:, 1]
     buckets: list[np.ndarray] = []
@@ -275,7 +288,7 @@ def _buckets(runs_n5: np.ndarray, spec: Spec) -> list[np.ndarray]:
         chosen = np.flatnonzero(class_n == shape)
         chosen = chosen[np.argsort(own_n[chosen], kind="stable")]
         while len(chosen):
-            limit = own_n[chosen[0]] * 3 // 2 + 64
+            limit = own_n[chosen[0]] * 9 // 8 + 32 if shape else own_n.max()
             end = int(np.searchsorted(own_n[chosen], limit, "right"))
             part, chosen = chosen[:end], chosen[end:]
             buckets += _cap(runs_n5[part], 1 << int(shape), int(own_n[part].max()), spec)
