@@ -35,7 +35,9 @@ def header(command: str) -> dict[str, object]:
     return {
         "command": command,
         "date": datetime.date.today().isoformat(),
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores",
+        # The vector instructions decide as much as the name does: which kernels run, and how fast.
+        "machine": f"{cpu_name()} ({torch.backends.cpu.get_cpu_capability()}), "
+        f"{os.cpu_count()} cores",
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -36,7 +36,7 @@ class Budget:
 
 BUDGETS = {
     # What two cores do in a few minutes a cell.
-    "small": Budget("small", 256, 1024, 1, 12, 3e-4, "cpu"),
+    "small": Budget("small", 128, 512, 1, 12, 3e-4, "cpu"),
     # The paper's recipe scaled down, for a machine with a GPU.
     "gpu": Budget("gpu", 1024, 4096, 8, 1000, 3e-4, "cuda"),
 }
