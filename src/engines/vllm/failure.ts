@@ -2,12 +2,12 @@
 import type { ServiceExit } from '../../bridge/index.ts';
 import { LockstepError } from '../../errors.ts';
 
-/** Lines shown of what it printed. */
+/** Lines shown of what it printed, where none of them is an error. */
 const SHOWN = 15;
 
 /**
  * An error of Lockstep's own plugin by its code and mend (python/lockstep/errors.py adds both to the
- * traceback); else LS_VLLM_START with the last lines.
+ * traceback); else LS_VLLM_START with the last error printed, or the last lines.
  */
 export function startFailure({ code, signal, lines }: ServiceExit): LockstepError {
   const printed = lines.map(withoutPrefix).filter((line) => line.trim() !== '');
@@ -20,24 +20,29 @@ export function startFailure({ code, signal, lines }: ServiceExit): LockstepErro
     return new LockstepError(named as `LS_${string}`, message, mend ? { mend } : {});
   }
   const how = signal ?? `exit code ${code}`;
-  const last = printed.slice(-SHOWN).join('\n');
-  const reason = printed.findLast((line) => /^[\w.]*(Error|Exception): ./.test(line));
-  return new LockstepError(
-    'LS_VLLM_START',
-    `expected vLLM to run, got ${how}. ${last === '' ? 'It printed nothing.' : `Its last lines:\n${last}`}`,
-    { mend: mendFor(reason ?? last, signal) },
+  const reason = printed.findLast(
+    // A process that waited for another only points to that one's error.
+    (line) => /^[\w.]*(Error|Exception): ./.test(line) && !line.includes('root cause'),
   );
+  const last = printed.slice(-SHOWN).join('\n');
+  const told = reason ?? (last === '' ? 'It printed nothing.' : `Its last lines:\n${last}`);
+  return new LockstepError('LS_VLLM_START', `expected vLLM to run, got ${how}. ${told}`, {
+    mend: mendFor(reason ?? last, signal),
+  });
 }
 
 /** vLLM puts the process and the place before each line. */
 function withoutPrefix(line: string): string {
   return line
-    .replace(/^\(\w+(?: pid=\d+)?\)\s?/, '')
+    .replace(/^\([\w-]+(?: pid=\d+)?\)\s?/, '')
     .replace(/^(?:ERROR|WARNING|INFO) \d\d-\d\d [\d:]+ \[[^\]]*\]\s?/, '');
 }
 
 function mendFor(reason: string, signal: string | null): string {
   if (/No module named .?vllm/.test(reason)) return 'Install vLLM: npm run setup -- --vllm';
+  if (/desired CPU memory utilization/.test(reason)) {
+    return 'Free memory, or let vLLM take a smaller share of it: -- --gpu-memory-utilization 0.5 (so named on a CPU too).';
+  }
   if (/KV cache|max seq len|max_model_len/i.test(reason)) {
     return 'Give it more memory for KV (VLLM_CPU_KVCACHE_SPACE, in GiB, on a CPU), or lower --max-tokens.';
   }

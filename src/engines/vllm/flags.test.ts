@@ -65,11 +65,22 @@ describe('why it did not start', () => {
     expect(failed(['x.LockstepError: [LS_VLLM_HEADS] expected d']).code).toBe('LS_VLLM_HEADS');
   });
 
-  test('anything else with its last lines and a hint', () => {
+  test('a worker’s error, above what the processes that waited for it print', () => {
+    const error = failed([
+      '(VllmWorker-0 pid=8) ERROR 11-24 00:00:01 [multiproc_executor.py:9] ValueError: Available memory on node 0 (5/8 GiB) on startup is less than desired CPU memory utilization (0.92, 7 GiB).',
+      '(EngineCore pid=7) ERROR 11-24 00:00:01 [core.py:9] Exception: WorkerProc initialization failed due to an exception in a background process. See stack trace for root cause.',
+      '(APIServer pid=5) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}',
+    ]);
+    expect(error.message).toMatch(/^expected vLLM to run, got exit code 1. ValueError: Available/);
+    expect(error.mend).toContain('--gpu-memory-utilization');
+  });
+
+  test('anything else with its error or its last lines, and a hint', () => {
     const error = failed(['one', 'ModuleNotFoundError: No module named vllm']);
     expect(error.code).toBe('LS_VLLM_START');
-    expect(error.message).toContain('one\nModuleNotFoundError');
+    expect(error.message).toContain('got exit code 1. ModuleNotFoundError');
     expect(error.mend).toContain('npm run setup -- --vllm');
+    expect(failed(['one', 'two']).message).toContain('one\ntwo');
     expect(failed([]).message).toContain('printed nothing');
     expect(failed(['ValueError: max seq len (9) is larger']).mend).toContain('--max-tokens');
   });

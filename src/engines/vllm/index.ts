@@ -6,6 +6,7 @@ export {
   useVllm,
   type VllmEngine,
   type VllmParts,
+  vllmInfo,
   vllmModules,
 } from './open.ts';
 export { progressOf } from './progress.ts';

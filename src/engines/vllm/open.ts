@@ -75,8 +75,7 @@ export async function superviseVllm(
 ): Promise<VllmEngine> {
   const { flags = [], replicas = 1, maxTokens = null, env = process.env } = options;
   checkFlags(flags);
-  const info = await infoOf(parts.dir, options.dtype);
-  checkPrecision(info.precision);
+  const info = await vllmInfo(parts.dir, options.dtype);
   const python = await interpreter(options);
   const key = randomBytes(24).toString('base64url');
   const childEnv: NodeJS.ProcessEnv = {
@@ -211,6 +210,18 @@ function interpreter({ python, env }: SupervisedOptions): Promise<Python> | Pyth
     modules: vllmModules,
     ...(env === undefined ? {} : { env }),
   });
+}
+
+/**
+ * What vLLM started here is: the checkpoint's shape, and what it computes in.
+ *
+ * @param asked the precision; by default the checkpoint's own
+ * @throws LS_VLLM_PRECISION for one that was not compared with the trainer's operator
+ */
+export async function vllmInfo(dir: string, asked?: string): Promise<EngineInfo> {
+  const info = await infoOf(dir, asked);
+  checkPrecision(info.precision);
+  return info;
 }
 
 async function infoOf(dir: string, asked?: string): Promise<EngineInfo> {
