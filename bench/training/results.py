@@ -16,10 +16,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "llama")]
 
 from cells import BUDGETS, MAIN, UNTRAINED, VARIANTS, Budget, Variant  # noqa: E402
 from report import origin, table  # noqa: E402
+from section import llama_section  # noqa: E402
 
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}  # two-sided, by degrees of freedom
 FACTORS = ("K", "M", "long layers", "recipe", "sinks", "boundaries")
@@ -258,6 +259,7 @@ def document(budget: Budget) -> str:
     for title, text in (
         ("Choosing heads", heads_section(budget)),
         ("A training step", speed_section()),
+        ("Prefill at Llama-2-7B's shape", llama_section(HERE.parent / "raw" / "llama.json")),
         ("Kills", kills_section()),
     ):
         if text:
