@@ -101,7 +101,7 @@ const suitesOf = {
   data: ['longbench'],
 } as const satisfies Partial<Record<keyof EvalOptions, readonly string[]>>;
 
-/** @throws LS_USAGE for an option that says nothing to the suite; LS_EVAL_ENGINE */
+/** @throws LS_USAGE for an option that says nothing to the suite */
 export function checkOptions(options: EvalOptions): void {
   for (const [name, suites] of Object.entries(suitesOf)) {
     const given = options[name as keyof typeof suitesOf] !== undefined;
@@ -110,13 +110,6 @@ export function checkOptions(options: EvalOptions): void {
       'LS_USAGE',
       `expected --suite ${suites.join(' or ')} beside --${name}, got ${options.suite}`,
       { mend: `Leave --${name} out.`, field: name },
-    );
-  }
-  if (options.suite === 'ppl' && options.engine === 'vllm') {
-    throw new LockstepError(
-      'LS_EVAL_ENGINE',
-      'expected an engine that gives every token’s probability, got vllm',
-      { mend: 'Measure perplexity with --engine torch or onnx.', field: 'engine' },
     );
   }
 }

@@ -2,11 +2,12 @@
 import { writeFileSync } from 'node:fs';
 import { access, rename } from 'node:fs/promises';
 import path from 'node:path';
-import { runJob } from '../bridge/index.ts';
+import { type JobEvent, runJob } from '../bridge/index.ts';
 import type { Engine } from '../engines/engine.ts';
 import { readWindows, tokenLosses } from './eval-losses.ts';
 import type { PplAsked } from './eval-options.ts';
 import { type EvalRow, type ShownRow, shown } from './eval-rows.ts';
+import { openVllmRow } from './eval-vllm.ts';
 
 /** An estimate with the bounds of its 95% interval; null where there is too little text for one. */
 interface Bounds {
@@ -25,7 +26,7 @@ export interface PplResult {
   /** Lengths by default that the texts are too short for. */
   skipped: number[];
   windows: { text: string; tokens: number }[];
-  /** Seconds that torch spent on a row now; a row that was there already has none. */
+  /** Seconds that torch or vLLM spent on a row now; a row that was there already has none. */
   seconds: Record<string, number>;
   interval: { level: number; draws: number; block: number };
   rows: PplRow[];
@@ -42,39 +43,46 @@ export interface PplInput extends PplAsked {
   threads: number | null;
   python: string | undefined;
   signal: AbortSignal;
-  /** Open the engine of a row that is not torch's. */
+  /** Open the engine of a row that is stepped from here. */
   open(row: EvalRow): Promise<Engine>;
   onProgress(row: string, done: number, total: number): void;
 }
 
 export async function runPpl(input: PplInput): Promise<PplResult> {
   const { rows, lengths, dir, texts, skip, windows, bos, exact, bins } = input;
+  const { folder, python, signal } = input;
   const others = rows.filter((row) => row.engine !== 'torch');
   const summary = { rows: rows.map((row) => row.name), pairs: comparisons(rows), bins };
+  const onEvent = ({ event, stage, done, total }: JobEvent): void => {
+    if (event === 'progress') input.onProgress(String(stage), Number(done), Number(total));
+  };
   const job = async (torchRows: readonly EvalRow[], last: boolean): Promise<Summed> => {
     const { event: _, ...result } = await runJob({
-      module: 'lockstep.evaluation.ppl',
-      python: input.python,
-      signal: input.signal,
+      ...{ module: 'lockstep.evaluation.ppl', python, signal, onEvent },
       job: {
-        folder: input.folder,
+        folder,
         windows: { dir, texts, skip, windows, bos, exact, lengths },
         rows: torchRows.map(({ name, dir, execution }) => ({ name, dir, way: execution })),
         threads: input.threads,
         dtype: rows.find((row) => row.engine === 'torch')?.precision ?? 'float32',
         summary: last ? summary : null,
       },
-      onEvent: ({ event, stage, done, total }) => {
-        if (event === 'progress') input.onProgress(String(stage), Number(done), Number(total));
-      },
     });
     return result as unknown as Summed;
   };
+  const vllm = await Promise.all(
+    others.filter(({ engine }) => engine === 'vllm').map((row) => openVllmRow(row, python)),
+  );
   const torch = rows.filter((row) => row.engine === 'torch');
   let made = await job(torch, others.length === 0);
   if (others.length > 0) {
-    for (const row of others) await engineLosses(input, row, made.windows.length);
-    made = await job([], true);
+    const { seconds } = made;
+    for (const row of others) {
+      const own = vllm.find(({ name }) => name === row.name);
+      if (own === undefined) await engineLosses(input, row, made.windows.length);
+      else Object.assign(seconds, await own.losses({ folder, signal, onEvent }));
+    }
+    made = { ...(await job([], true)), seconds };
   }
   return {
     ...made,

@@ -38,7 +38,10 @@ export function evalCommand(): Command {
         .choices(['torch', 'onnx', 'vllm'])
         .default('torch'),
     )
-    .option('--precision <name>', 'of that engine; see lockstep serve --help')
+    .option(
+      '--precision <name>',
+      'of that engine; see lockstep serve --help (vllm: the checkpoint’s own by default)',
+    )
     .option('--base <dir>', 'the untrained model (default: where the checkpoint says it lies)')
     .option('--no-base', 'leave the untrained model out')
     .option('--text <file...>', 'ppl: UTF-8 texts (default: a sample of Lockstep)')
@@ -52,7 +55,7 @@ export function evalCommand(): Command {
     .option('--chat', 'ruler, longbench: ask as a user of the checkpoint’s chat template')
     .option('--data <dir>', 'longbench: a copy of its data; see docs/eval.md')
     .option('--out <dir>', 'keep results here, and go on from what is there')
-    .option('--threads <n>', 'threads of the computation', positive)
+    .option('--threads <n>', 'threads of the computation (torch, onnx)', positive)
     .option('--python <path>', 'interpreter to use')
     .option('--json', 'print one JSON object')
     .action((dir: string, options: EvalOptions) => runEval(dir, options));

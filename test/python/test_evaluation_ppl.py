@@ -14,8 +14,8 @@ from lockstep import head
 from lockstep.errors import LockstepError
 from lockstep.evaluation import intervals
 from lockstep.evaluation.intervals import Blocks
+from lockstep.evaluation.loss_files import loss_file
 from lockstep.evaluation.summary import summarize
-from lockstep.evaluation.torch_losses import loss_file
 from lockstep.evaluation.windows import FILE, cut_windows
 from lockstep.text import encode
 

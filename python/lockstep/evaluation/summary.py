@@ -11,7 +11,7 @@ import numpy as np
 
 from lockstep.errors import LockstepError
 from lockstep.evaluation.intervals import BLOCK, DRAWS, LEVEL, Blocks, Floats, perplexity, ratio
-from lockstep.evaluation.torch_losses import loss_file
+from lockstep.evaluation.loss_files import loss_file
 from lockstep.evaluation.windows import FILE
 
 

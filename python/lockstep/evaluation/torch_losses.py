@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lockstep import job
+from lockstep.evaluation.loss_files import loss_file, missing, write
 from lockstep.evaluation.losses import losses
 from lockstep.evaluation.windows import FILE
 
@@ -17,40 +17,30 @@ if TYPE_CHECKING:
     from lockstep.model import Model
 
 
-def loss_file(folder: Path, row: str, window: int) -> Path:
-    return folder / f"{row}-{window}.f64"
-
-
 def fill(
     folder: Path, rows: Sequence[dict[str, Any]], threads: int | None, dtype: str
 ) -> dict[str, float]:
     """Run every row ``{name, dir, way}`` over the windows of ``folder``; seconds by row.
 
-    Window N of a row becomes ``NAME-N.f64``: raw float64 nats, one a target. Files that are there
-    already are not made again.
+    Files that are there already are not made again.
     """
     windows = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    missing = {
-        row["name"]: [
-            n for n in range(len(windows)) if not loss_file(folder, row["name"], n).is_file()
-        ]
-        for row in rows
-    }
+    left = {row["name"]: missing(folder, row["name"], len(windows)) for row in rows}
     total, seconds = len(rows) * len(windows), {}
-    done = total - sum(len(one) for one in missing.values())
+    done = total - sum(len(one) for one in left.values())
     # One model at a time: rows of one folder share it.
-    for directory in dict.fromkeys(row["dir"] for row in rows if missing[row["name"]]):
+    for directory in dict.fromkeys(row["dir"] for row in rows if left[row["name"]]):
         job.emit("progress", stage="loading", done=done, total=total)
         model = _load(directory, threads, dtype)
         for row in (row for row in rows if row["dir"] == directory):
             started = time.monotonic()
-            for n in missing[row["name"]]:
+            for n in left[row["name"]]:
                 job.check_cancelled()
                 job.emit("progress", stage=row["name"], done=done, total=total)
                 ids = windows[n]["ids"]
                 cuts = [] if row["way"] == "full" else model.plan(ids)
                 nll_t = losses(model, ids, cuts, row["way"])
-                _write(loss_file(folder, row["name"], n), nll_t.cpu().numpy().tobytes())
+                write(loss_file(folder, row["name"], n), nll_t.cpu().numpy().tobytes())
                 done += 1
             seconds[row["name"]] = time.monotonic() - started
         del model
@@ -65,10 +55,3 @@ def _load(directory: str, threads: int | None, dtype: str) -> Model:
     if threads is not None:
         torch.set_num_threads(threads)
     return load(directory, dtype=dtype)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or absent, so that an interrupted evaluation goes on with what is there."""
-    part = path.with_suffix(".part")
-    part.write_bytes(data)
-    os.replace(part, path)

@@ -9,14 +9,13 @@ place (SEMANTICS.md 4).
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import job
 from ..errors import LockstepError
+from .offline import answer, open_engine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 
 DECODED = 256  # tokens at the end of the text that are decoded one by one
 LISTED = 64  # log-probabilities that vLLM is asked for at a position
-
-#: What the forced decoding is fed, for the processor that vLLM makes by itself.
-_forced: list[int] = []
 
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
@@ -44,12 +40,18 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     the scheduler, and what vLLM itself would have retrieved.
     Raises ``LS_VLLM_MISSING``, ``LS_VLLM_START``, and what the plugin's checks refuse.
     """
-    llm, ids = _engine(description), description["ids"]
+    ids = description["ids"]
+    llm = open_engine(
+        description["dir"],
+        "float32",
+        len(ids) + 2,
+        max_logprobs=LISTED,
+        logits_processors=["lockstep.vllm.forced:Forced"],
+    )
     (model,) = llm.collective_rpc(_model)
     watch = _Watch(model, description["retrieved"])
     tail = min(DECODED, len(ids) // 2)
-    _forced[:] = ids[len(ids) - tail :]
-    rows, told = _serve(llm, ids[: len(ids) - tail], tail)
+    rows, told = _serve(llm, ids[: len(ids) - tail], ids[len(ids) - tail :])
     _write(rows, description)
     return {
         "digest": model.contract.digest,
@@ -58,60 +60,6 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
         "retrieved": watch.retrieved(),
         "decoded": tail,
     }
-
-
-def _engine(description: dict[str, Any]) -> Any:
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
-    os.environ["VLLM_PLUGINS"] = "lockstep"
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
-    job.emit("progress", stage="starting vLLM", done=0, total=1)
-    try:
-        from vllm import LLM
-    except ImportError as error:
-        raise LockstepError(
-            "LS_VLLM_MISSING",
-            f"expected vLLM beside {sys.executable}, got: {error}",
-            "npm run setup -- --vllm",
-        ) from error
-    from .forced import Forced
-
-    Forced.tokens = _forced
-    try:
-        return LLM(
-            model=description["dir"],
-            dtype="float32",
-            enforce_eager=True,
-            max_model_len=len(description["ids"]) + 2,
-            max_num_batched_tokens=1024,
-            max_num_seqs=1,
-            max_logprobs=LISTED,
-            enable_prefix_caching=False,
-            logits_processors=[Forced],
-            disable_log_stats=True,
-            seed=0,
-        )
-    except LockstepError:
-        raise
-    except Exception as error:  # vLLM raises whatever it met
-        refused = _cause(error)
-        if refused is not None:
-            raise refused from error
-        raise LockstepError(
-            "LS_VLLM_START",
-            f"expected vLLM to start, got {type(error).__name__}: {error}",
-            "lockstep doctor; VLLM_LOGGING_LEVEL=INFO shows what vLLM does",
-        ) from error
-
-
-def _cause(error: BaseException | None) -> LockstepError | None:
-    while error is not None:
-        if isinstance(error, LockstepError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 class _Watch:
@@ -153,38 +101,35 @@ def _model(worker: Any) -> Any:
     return worker.get_model()
 
 
-def _serve(llm: Any, prompt: list[int], tail: int) -> tuple[list[Any], list[int]]:
+def _serve(llm: Any, prompt: list[int], tail: list[int]) -> tuple[list[Any], list[int]]:
     """One request; its log-probabilities by position, and the scheduler's cuts."""
     from vllm import SamplingParams
 
+    from .forced import Forced
+
+    Forced.tokens[:] = tail
     sampling = SamplingParams(
         temperature=0.0,
-        max_tokens=tail + 1,
+        max_tokens=len(tail) + 1,
         ignore_eos=True,
         detokenize=False,
         prompt_logprobs=LISTED,
         logprobs=LISTED,
         extra_args={"lockstep_segments": 1},
     )
-    engine = llm.llm_engine
-    engine.add_request("verify", {"prompt_token_ids": prompt}, sampling)
-    scheduler = engine.engine_core.engine_core.scheduler
-    total, last = len(prompt) + tail, None
-    while engine.has_unfinished_requests():
-        job.check_cancelled()
-        for output in engine.step():
-            last = output
-        done = max((r.num_computed_tokens for r in scheduler.requests.values()), default=total)
-        job.emit("progress", stage="vllm", done=min(done, total), total=total)
-    if last is None or not last.finished:
-        raise LockstepError("LS_VLLM_START", "expected an answer from vLLM, got none")
-    answer = list(last.outputs[0].token_ids)
-    if answer[:tail] != _forced:
+    total = len(prompt) + len(tail)
+
+    def report(computed: int) -> None:
+        job.emit("progress", stage="vllm", done=min(computed, total), total=total)
+
+    output = answer(llm, prompt, sampling, report)
+    report(total)
+    if list(output.outputs[0].token_ids)[: len(tail)] != tail:
         raise LockstepError(
-            "LS_VLLM_FORCED", f"expected the {tail} tokens that were forced, got other ones"
+            "LS_VLLM_FORCED", f"expected the {len(tail)} tokens that were forced, got other ones"
         )
-    rows = [*last.prompt_logprobs[1:], *last.outputs[0].logprobs]
-    told = (last.kv_transfer_params or {}).get("lockstep", {}).get("segments", [])
+    rows = [*output.prompt_logprobs[1:], *output.outputs[0].logprobs]
+    told = (output.kv_transfer_params or {}).get("lockstep", {}).get("segments", [])
     return rows, [end for _, end in told]
 
 
