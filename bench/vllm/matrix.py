@@ -1,6 +1,6 @@
 """The scheduling matrix: whatever vLLM does with a batch, it computes what the trainer computes.
 
-usage: .venv-vllm/bin/python bench/vllm/matrix.py [--rows N] [--only I,J] [--work DIR]
+usage: python bench/vllm/matrix.py [--rows N] [--only I,J] [--work DIR]
 
 Rows cover every pair of values of the axes (chunk budget, batch, preemption, prefix caching,
 policy, sinks, recipe, architecture), and one row runs on two tensor-parallel ranks. Written to
