@@ -110,6 +110,7 @@ describe('--suite ruler', () => {
       return lines.split('\n').sort();
     });
     expect(answers[1]).toHaveLength(2);
+    expect(answers[1]?.join()).not.toContain('"text":""');
     expect(answers[1]).toEqual(answers[0]);
   });
 });
