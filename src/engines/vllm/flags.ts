@@ -103,8 +103,7 @@ const SHORT: Readonly<Record<string, string>> = {
 export function checkFlags(flags: readonly string[]): void {
   for (const flag of flags) {
     if (!/^-{1,2}[A-Za-z]/.test(flag)) continue;
-    // vLLM takes underscores for dashes, `--flag=value`, and `--flag.key value` for its JSON flags.
-    const name = (/^[^=.]+/.exec(flag)?.[0] ?? flag).replaceAll('_', '-');
+    const name = flagName(flag);
     const refused = SHORT[name] ?? owned(name);
     if (refused === undefined) continue;
     throw new LockstepError(
@@ -113,6 +112,11 @@ export function checkFlags(flags: readonly string[]): void {
       { mend: 'Leave it out.', field: name },
     );
   }
+}
+
+/** vLLM takes underscores for dashes, `--flag=value`, and `--flag.key value` for its JSON flags. */
+export function flagName(flag: string): string {
+  return (/^[^=.]+/.exec(flag)?.[0] ?? flag).replaceAll('_', '-');
 }
 
 /** argparse takes every unambiguous beginning of a flag for the flag. */

@@ -13,6 +13,7 @@ import { checkFlags, checkPrecision, vllmCommand } from './flags.ts';
 import { PLUGIN_ENVIRONMENT } from './identity.ts';
 import { Relay } from './relay.ts';
 import { Replica } from './replica.ts';
+import { roomForKv } from './room.ts';
 import { Supervisor, type SupervisorOptions } from './supervisor.ts';
 
 /** Between two looks at a vLLM that is not ours. */
@@ -81,6 +82,7 @@ export async function superviseVllm(
   const childEnv: NodeJS.ProcessEnv = {
     ...env,
     ...PLUGIN_ENVIRONMENT,
+    ...roomForKv(env, flags, replicas),
     VLLM_API_KEY: key,
     // Routes that change a running engine; nobody needs them here.
     VLLM_SERVER_DEV_MODE: '0',
