@@ -111,6 +111,7 @@ def adopt(vllm_config: Any) -> None:
     """Check a configuration of a segmented model, and set what such a model needs."""
     contract = check(vllm_config)
     vllm_config.scheduler_config.scheduler_cls = SCHEDULER
+    # With it on, the newest token is not known on the host when the next step is cut.
     vllm_config.scheduler_config.async_scheduling = False
     if not vllm_config.parallel_config.worker_extension_cls:
         vllm_config.parallel_config.worker_extension_cls = EXTENSION
