@@ -157,18 +157,18 @@ def factor_section(raw: Raw, factor: str) -> str:
 
 
 def chosen(raw: Raw) -> str:
-    """The levels in the order in which the selection text puts them."""
+    """The levels in the order in which the selection text puts them, against the main variant."""
     length = raw.budget.lengths[2]
     found = [
-        (statistics.mean(values), variant.name)
+        (statistics.mean(values), f"`{variant.name}` {interval(values, 3)} ({len(values)})")
         for variant in VARIANTS
-        if variant.mode == "segmented"
-        and (values := raw.over_seeds(variant.name, "selection", "segmented", length))
+        if variant.factor not in (None, "training")
+        and (values := raw.ratios(variant.name, MAIN.name, "selection", "segmented", length))
     ]
-    names = [f"`{name}` {value:.2f}" for value, name in sorted(found)]
     return (
         "By the selection text (trained in segments, run segmented, "
-        f"{length:,} tokens), best first: {', '.join(names)}."
+        f"{length:,} tokens), over `{MAIN.name}` with the same seed, best first, the number of "
+        f"seeds behind each: {', '.join(text for _, text in sorted(found))}."
     )
 
 
