@@ -37,3 +37,16 @@ export const DESCRIBE = 5;
 
 /** ARGUMENT after an exchange that failed; the error is on the port. */
 export const FAILED = -1;
+
+/**
+ * Sleep until `control[TURN]` is no longer `whose`; false: it still is after `milliseconds`.
+ *
+ * Being woken proves nothing: a side that was stopped between its store and its notify wakes the other
+ * in the middle of a later turn. The other would read what is not written yet, or do its work twice.
+ */
+export function awaitTurn(control: Int32Array, whose: number, milliseconds?: number): boolean {
+  while (Atomics.load(control, TURN) === whose) {
+    if (Atomics.wait(control, TURN, whose, milliseconds) === 'timed-out') return false;
+  }
+  return true;
+}

@@ -89,7 +89,7 @@ if (typeof started === 'string') {
   port.postMessage('');
   handOver();
   for (;;) {
-    Atomics.wait(control, protocol.TURN, protocol.CALLER);
+    protocol.awaitTurn(control, protocol.CALLER);
     answer(started.abi, started.cells);
     handOver();
   }

@@ -178,12 +178,11 @@ export class PolicyHost {
 
   /** Wait for the answer for as long as tokens go by. */
   #await(milliseconds: number): void {
-    const wait = (time: number): boolean =>
-      Atomics.wait(this.#control, protocol.TURN, protocol.POLICY, time) === 'timed-out';
-    if (!wait(LOOK)) return;
+    const answered = (): boolean => protocol.awaitTurn(this.#control, protocol.POLICY, LOOK);
+    if (answered()) return;
     let memory = process.memoryUsage.rss();
     let token = this.#progress.join();
-    for (let since = performance.now(); wait(LOOK); ) {
+    for (let since = performance.now(); !answered(); ) {
       const now = this.#progress.join();
       if (now !== token) {
         token = now;
