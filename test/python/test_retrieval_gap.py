@@ -95,3 +95,27 @@ def test_what_no_gap_explains_is_infinite() -> None:
         for recipe in RECIPES:
             gap = retrieval.deciding_gap(queries, keys, 16, recipe, torch.tensor(wrong))
             assert gap == math.inf
+
+
+@pytest.mark.parametrize("enters", [True, False])
+def test_a_near_tie_that_changes_how_many_anchors_there_are(enters: bool) -> None:
+    # Two query vectors and room for 32 anchors: a key that enters either's best 16 is one more.
+    queries, keys = random(1, 8, 8, seed=3), random(1, 400, 8, seed=4)
+    before = retrieval.select(queries, keys, 256, "anchors")
+    vector_D = retrieval.query_vectors(queries)[0, 0]
+    scores_N = keys[0] @ vector_D
+    order_N = scores_N.argsort(descending=True)
+    last, nudge = order_N[15], 2e-5
+    shift = (scores_N[order_N[16]] - scores_N[last] - nudge) / vector_D.square().sum()
+    near, other = keys.clone(), keys.clone()
+    near[0, last] += (shift + 2 * nudge / vector_D.square().sum()) * vector_D  # just inside
+    other[0, last] += shift * vector_D  # just outside
+    inside, outside = (retrieval.select(queries, k, 256, "anchors") for k in (near, other))
+    assert not torch.equal(inside, outside)
+    assert torch.equal(inside, before)
+    gap = (
+        retrieval.deciding_gap(queries, other, 256, "anchors", inside)
+        if enters
+        else retrieval.deciding_gap(queries, near, 256, "anchors", outside)
+    )
+    assert 0 < gap <= 2 * nudge

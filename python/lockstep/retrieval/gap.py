@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -54,10 +55,7 @@ def _topk_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
 
 
 def _anchors_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
-    """Least cost of a set of anchors that expands to the other positions.
-
-    See `_cost` for what a set costs.
-    """
+    """Least cost of a set of anchors that expands to the other positions."""
     N = scores_QN.shape[1]
     k = min(KEYS_PER_QUERY, N)
     ranked_Qk = scores_QN.sort(-1, descending=True).values
@@ -74,43 +72,66 @@ def _anchors_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
         scores_QN.amax(0),
     )
     allowed = [n for n in _order(candidate_N, best_N, enter_N) if _fits(n, other_R, N)]
-    count = min(size // SPAN, int(candidate_N.sum()))
-    start = max(0, count - NEAR)
-    least = math.inf
-    for tail in combinations(allowed[start : count + NEAR], count - start):
-        chosen = torch.tensor(allowed[:start] + list(tail), dtype=torch.int64)
-        if not torch.equal(expand(chosen, N, size), other_R):
-            continue
-        least = min(least, _cost(scores_QN, enter_QN, leave_QN, chosen))
-    return least
+    room = size // SPAN
+    count = min(room, int(candidate_N.sum()))
+    sure = [n for n in allowed if candidate_N[n]][: max(0, count - NEAR)]
+    open_ = [n for n in allowed if n not in set(sure)][: 2 * NEAR]
+    # No other key can be an anchor, nor stand in the way of one.
+    near_e = torch.tensor(sorted({*allowed, *candidate_N.nonzero()[:, 0].tolist()}))
+    at = {int(n): e for e, n in enumerate(near_e)}
+    cost = _Cost(scores_QN[:, near_e], enter_QN[:, near_e], leave_QN[:, near_e], room)
+    least = float(scores_QN.max() - scores_QN.min())
+    found = False
+    # Where there is room for more anchors than candidates, a key that enters or leaves changes
+    # their number.
+    for more in range(min(len(open_), room - len(sure)) + 1):
+        for tail in combinations(open_, more):
+            chosen = torch.tensor([*sure, *tail], dtype=torch.int64)
+            if not torch.equal(expand(chosen, N, size), other_R):
+                continue
+            found, least = True, cost.below(least, [at[int(n)] for n in chosen])
+    return least if found else math.inf
 
 
-def _cost(scores_QN: Tensor, enter_QN: Tensor, leave_QN: Tensor, chosen_a: Tensor) -> float:
-    """Smallest gap that can make these keys the anchors.
+@dataclass(frozen=True)
+class _Cost:
+    """What it takes to make keys the anchors, from scores [Q, E] of all keys that may be one.
 
     Within the gap a key may enter any query's best 16 that it misses by no more, and so gain that
     query's score; it may fall out of one that it leads the 17th by no more. The gap suffices when
-    no other key is then surely ahead of the last anchor by more than it.
+    no other key is then surely ahead of the last anchor by more than it; while there is room for
+    more anchors, when no other key is surely in any query's best 16.
     """
-    if not len(chosen_a):
-        return 0.0
-    passed_N = torch.ones(scores_QN.shape[1], dtype=torch.bool)
-    passed_N[chosen_a] = False
-    own_Qa, enter_Qa = scores_QN[:, chosen_a], enter_QN[:, chosen_a]
-    rival_Qp, leave_Qp = scores_QN[:, passed_N], leave_QN[:, passed_N]
 
-    def suffices(gap: float) -> bool:
-        last = own_Qa.masked_fill(enter_Qa > gap, -math.inf).amax(0).min()
-        ahead = rival_Qp.masked_fill(leave_Qp <= gap, -math.inf).max()
-        return bool(torch.isfinite(last)) and float(ahead - last) <= gap
+    scores_QE: Tensor
+    enter_QE: Tensor
+    leave_QE: Tensor
+    room: int
 
-    if suffices(0.0):
-        return 0.0
-    low, high = 0.0, float(scores_QN.max() - scores_QN.min())
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if suffices(middle) else (middle, high)
-    return high
+    def below(self, limit: float, chosen: list[int]) -> float:
+        """The smallest gap that makes these keys (columns) the anchors, ``limit`` at most."""
+        others = sorted(set(range(self.scores_QE.shape[1])) - set(chosen))
+        own_Qa, enter_Qa = self.scores_QE[:, chosen], self.enter_QE[:, chosen]
+        rival_Qp, leave_Qp = self.scores_QE[:, others], self.leave_QE[:, others]
+
+        def suffices(gap: float) -> bool:
+            last_a = own_Qa.masked_fill(enter_Qa > gap, -math.inf).amax(0)
+            ahead_p = rival_Qp.masked_fill(leave_Qp <= gap, -math.inf).amax(0)
+            if not bool(torch.isfinite(last_a).all()):
+                return False
+            if not bool(torch.isfinite(ahead_p).any()):
+                return True
+            return len(chosen) == self.room and float(ahead_p.max() - last_a.min()) <= gap
+
+        if not suffices(limit):
+            return limit
+        if suffices(0.0):
+            return 0.0
+        low, high = 0.0, limit
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (low, middle) if suffices(middle) else (middle, high)
+        return high
 
 
 def _order(candidate_N: Tensor, best_N: Tensor, enter_N: Tensor) -> list[int]:
