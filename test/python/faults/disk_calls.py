@@ -130,7 +130,10 @@ def run(work: Callable[[], None], folder: Path, fault: Fault | None = None) -> E
                 _set(thread, RAX, -fault.errno)
             continue
         inside.add(thread)
-        call = _call(thread, child, below)
+        try:
+            call = _call(thread, child, below)
+        except ProcessLookupError:  # another thread ends the process: this one's call is never made
+            call = None
         if call is None:
             continue
         ended.calls.append(call)
