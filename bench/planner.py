@@ -8,12 +8,8 @@ from types import SimpleNamespace
 from lockstep.planner import Planner, push_batch
 
 
-def measure(
-    job: dict, tokens: list[int], singles: int, sequences: int, steps: int
-) -> dict:
-    contract = SimpleNamespace(
-        document=job["contract"], policy_source=job["policySource"]
-    )
+def measure(job: dict, tokens: list[int], singles: int, sequences: int, steps: int) -> dict:
+    contract = SimpleNamespace(document=job["contract"], policy_source=job["policySource"])
     start = time.perf_counter()
     planner = Planner(contract, seconds=60.0)
     ready = time.perf_counter() - start

@@ -124,9 +124,7 @@ class Engine:
 _engine: Engine | None = None
 
 
-def load(
-    path: str, dtype: str, threads: int | None, folder: str, execution: str
-) -> dict[str, Any]:
+def load(path: str, dtype: str, threads: int | None, folder: str, execution: str) -> dict[str, Any]:
     """Open a checkpoint as this process's engine; what `EngineInfo` needs, and the logits' file.
 
     execution: ``segmented``, or ``full`` for stock full attention of the same weights.

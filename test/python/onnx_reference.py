@@ -25,9 +25,7 @@ def make(cases: list[dict]) -> None:
 
     logging.disable_progress_bar()
     tokenizer = make_tiny.tokenizer()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|endoftext|>"
-    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
     for case in cases:
         options = {k: v for k, v in case.items() if k not in ("dir", "architecture")}
         model = tiny(

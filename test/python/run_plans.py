@@ -10,9 +10,7 @@ from lockstep.planner import Planner, Segmenter, push_batch
 
 def run(job: dict) -> dict:
     """Cuts of the whole, and per other way the number of tokens compared and of differences."""
-    contract = SimpleNamespace(
-        document=job["contract"], policy_source=job["policySource"]
-    )
+    contract = SimpleNamespace(document=job["contract"], policy_source=job["policySource"])
     planner, tokens, draw = (
         Planner(contract, seconds=30.0),
         job["tokens"],
@@ -20,9 +18,7 @@ def run(job: dict) -> dict:
     )
     whole = planner.plan(tokens)
 
-    def chunks(
-        segmenter: Segmenter, part: list[int], most: int, *, snapshots: bool
-    ) -> list[int]:
+    def chunks(segmenter: Segmenter, part: list[int], most: int, *, snapshots: bool) -> list[int]:
         cuts, at = [], 0
         while at < len(part):
             size = draw.randint(1, most)
@@ -47,11 +43,7 @@ def run(job: dict) -> dict:
     cuts = [i + 1 for i, token in enumerate(tokens[:few]) if single.push(token)]
     ways["tokens"] = (few, cuts != prefix_cuts(few) or single.position != few)
     lengths = [draw.randint(0, 4 * few) for _ in range(8)]
-    wrong = [
-        length
-        for length in lengths
-        if planner.plan(tokens[:length]) != prefix_cuts(length)
-    ]
+    wrong = [length for length in lengths if planner.plan(tokens[:length]) != prefix_cuts(length)]
     ways["prefix"] = (sum(lengths), bool(wrong))
     cuts = chunks(planner.segmenter(), tokens[: 8 * few], 200, snapshots=True)
     ways["snapshot"] = (8 * few, cuts != prefix_cuts(8 * few))

@@ -10,9 +10,7 @@ from lockstep.planner import Planner
 
 
 def run(case: dict) -> dict:
-    contract = SimpleNamespace(
-        document=case["contract"], policy_source=case["policySource"]
-    )
+    contract = SimpleNamespace(document=case["contract"], policy_source=case["policySource"])
     start = time.monotonic()
     result: dict = {}
     try:

@@ -35,9 +35,7 @@ def saved(folder: Path, architecture: str = "llama", **options) -> torch.nn.Modu
     return module
 
 
-def write(
-    folder: Path, linear: Linear, chosen: Spec | None = None
-) -> tuple[Path, Model, list]:
+def write(folder: Path, linear: Linear, chosen: Spec | None = None) -> tuple[Path, Model, list]:
     model = read_model(folder)
     parts = partition(model, chosen or spec(model.layers))
     file = WeightFile(folder / "step.onnx.data")
@@ -57,18 +55,13 @@ def logits(path: Path, model: Model, parts: list) -> np.ndarray:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("rope", ["default", "llama3", "yarn"])
-def test_a_first_segment_equals_transformers(
-    tmp_path: Path, architecture: str, rope: str
-) -> None:
+def test_a_first_segment_equals_transformers(tmp_path: Path, architecture: str, rope: str) -> None:
     options = {"rope": rope, "tied": rope == "yarn", "bias": rope == "llama3"}
     module = saved(tmp_path, architecture, **options)
     path, model, parts = write(tmp_path, Linear())
     with torch.no_grad():
         expected_TV = module(torch.from_numpy(IDS)[None]).logits[0].numpy()
-    assert (
-        np.abs(logits(path, model, parts) - expected_TV).max()
-        < 2e-5 * np.abs(expected_TV).max()
-    )
+    assert np.abs(logits(path, model, parts) - expected_TV).max() < 2e-5 * np.abs(expected_TV).max()
 
 
 def test_raw_rows_leave_only_where_layers_retrieve(tmp_path: Path) -> None:
@@ -89,17 +82,13 @@ def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
     for tied in (True, False):
         folder = tmp_path / str(tied)
         saved(folder, tied=tied, vocabulary=5000)
-        sizes[tied] = (
-            (write(folder, Linear())[0].parent / "step.onnx.data").stat().st_size
-        )
+        sizes[tied] = (write(folder, Linear())[0].parent / "step.onnx.data").stat().st_size
     assert sizes[False] - sizes[True] > 5000 * 20 * 4 * 0.9
 
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_quantized_weights_stay_within_half_a_step(bits: int) -> None:
-    weight_NK = (
-        np.random.default_rng(0).standard_normal((6, 3 * BLOCK + 5)).astype(np.float32)
-    )
+    weight_NK = np.random.default_rng(0).standard_normal((6, 3 * BLOCK + 5)).astype(np.float32)
     weight_NK[2, :BLOCK] = 0
     codes, scale_NB, zeros = quantize(weight_NK, bits)
     assert codes.shape == (6, 4, BLOCK * bits // 8)
@@ -109,9 +98,7 @@ def test_quantized_weights_stay_within_half_a_step(bits: int) -> None:
     else:
         assert zeros is None
         zero_NB = np.full((6, 4), 128)
-    back = (
-        (codes.astype(np.float32) - zero_NB[..., None]) * scale_NB[..., None]
-    ).reshape(6, -1)
+    back = ((codes.astype(np.float32) - zero_NB[..., None]) * scale_NB[..., None]).reshape(6, -1)
     error_NK = np.abs(back[:, : weight_NK.shape[1]] - weight_NK)
     step = np.repeat(scale_NB, BLOCK, axis=1)[:, : weight_NK.shape[1]]
     if bits == 8:
@@ -258,9 +245,7 @@ def test_a_precision_that_loses_too_much_is_refused_unless_forced(
 def test_weights_that_did_not_shrink_are_refused(exporter: Exporting) -> None:
     with exporter.building("fp32") as reference, exporter.building("int8") as made:
         large = {"step.onnx.data": {"bytes": 1 << 30}}
-        reference, made = (
-            dataclasses.replace(b, files=large) for b in (reference, made)
-        )
+        reference, made = (dataclasses.replace(b, files=large) for b in (reference, made))
         with pytest.raises(LockstepError) as caught:
             exporter.compare(made, reference)
         assert caught.value.code == "LS_EXPORT_SIZE"

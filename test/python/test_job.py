@@ -14,9 +14,7 @@ from lockstep.errors import LockstepError
 HERE = Path(__file__).parent
 ENV = {
     **os.environ,
-    "PYTHONPATH": os.pathsep.join(
-        [str(HERE.parents[1] / "python"), str(HERE / "faults")]
-    ),
+    "PYTHONPATH": os.pathsep.join([str(HERE.parents[1] / "python"), str(HERE / "faults")]),
 }
 ENV.pop("LOCKSTEP_EVENTS_FD", None)
 

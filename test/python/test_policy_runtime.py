@@ -33,9 +33,7 @@ TABLES = {"tokens": [1], "strings": None}
 def source() -> str:
     """policy.js of a policy that asks for a cut after token 1."""
     command = ["node", "--input-type=module", "-e", BUNDLE]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def contract(source: str, **segment: int) -> Any:
@@ -90,9 +88,7 @@ def test_the_rule_is_the_oracles(source: str) -> None:
         minimum, maximum = align * low, align * (low + more)
         limits = {"min": minimum, "max": maximum, "align": align}
         key = (minimum, maximum, align)
-        runtime = runtimes.setdefault(
-            key, PolicyRuntime(source, TABLES, limits, vocabulary=2)
-        )
+        runtime = runtimes.setdefault(key, PolicyRuntime(source, TABLES, limits, vocabulary=2))
         expected = reference(tokens, lambda token: token == 1, minimum, maximum, align)
         assert runtime.push(runtime.open(), tokens) == expected
 
@@ -148,9 +144,7 @@ def test_a_forked_child_plans_too(planner: Planner) -> None:
 
 
 @pytest.mark.parametrize("bad", [[10], [-1], [2**31], [2**53], [1.0], ["1"], [None]])
-def test_tokens_outside_the_vocabulary_are_refused(
-    planner: Planner, bad: list[Any]
-) -> None:
+def test_tokens_outside_the_vocabulary_are_refused(planner: Planner, bad: list[Any]) -> None:
     with pytest.raises(LockstepError) as error:
         planner.plan([0, *bad])
     assert error.value.code == "LS_PLAN_TOKEN"
@@ -168,11 +162,7 @@ def test_a_closed_planner_says_so(source: str) -> None:
 
 def test_threads_end_with_their_planner(source: str) -> None:
     def policy_threads() -> list[threading.Thread]:
-        return [
-            one
-            for one in threading.enumerate()
-            if one.name.startswith("lockstep-policy-")
-        ]
+        return [one for one in threading.enumerate() if one.name.startswith("lockstep-policy-")]
 
     for _ in range(3):
         Planner(contract(source)).plan([0, 1])  # dropped without close()

@@ -91,9 +91,7 @@ class Handler(BaseHTTPRequestHandler):
                 200, {"digest": state.digest, "version": "0.1.0", "engines": engines}
             )
         if self.path == "/v1/models":
-            return self.answer(
-                200, {"data": [{"id": "fake", "max_model_len": state.max_len}]}
-            )
+            return self.answer(200, {"data": [{"id": "fake", "max_model_len": state.max_len}]})
         if self.path == "/metrics":
             return self.answer(
                 200,
@@ -179,13 +177,7 @@ class Handler(BaseHTTPRequestHandler):
             position += 1
             if body.get("stop_token_ids") and fault.get("eos_at") == i:
                 last = EOS
-            ended = (
-                "stop"
-                if last == EOS
-                else "length"
-                if i + 1 == body["max_tokens"]
-                else None
-            )
+            ended = "stop" if last == EOS else "length" if i + 1 == body["max_tokens"] else None
             for choice in range(body.get("n", 1)):
                 self.event(self.choice(body, choice, last, ended))
             if last == EOS:
@@ -223,9 +215,7 @@ class Handler(BaseHTTPRequestHandler):
         choice["finish_reason"] = ended
         asked = body.get("logprobs")
         if asked is not None:
-            top = {
-                f"token_id:{(token + i) % 256}": -0.5 - i for i in range(max(1, asked))
-            }
+            top = {f"token_id:{(token + i) % 256}": -0.5 - i for i in range(max(1, asked))}
             choice["logprobs"] = {"token_logprobs": [-0.5], "top_logprobs": [top]}
         return {"id": "cmpl-1", "choices": [choice]}
 
@@ -247,16 +237,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
             return True
         if kind == "error-event":
-            self.event(
-                {"error": {"message": "EngineCore encountered an issue", "code": 500}}
-            )
+            self.event({"error": {"message": "EngineCore encountered an issue", "code": 500}})
             self.data("[DONE]")
             self.wfile.write(b"0\r\n\r\n")
             return True
         if kind == "abort-reason":
-            self.event(
-                {"choices": [{"index": 0, "token_ids": [], "finish_reason": "abort"}]}
-            )
+            self.event({"choices": [{"index": 0, "token_ids": [], "finish_reason": "abort"}]})
             return False
         if kind == "bytes":
             self.chunk(bytes.fromhex(fault["hex"]))
@@ -303,13 +289,9 @@ def main() -> None:
     parser.add_argument("--engines", type=int, default=1)
     parser.add_argument("--max-len", type=int, default=4096)
     parser.add_argument("--delay", type=float, default=0.0)
-    parser.add_argument(
-        "--engine-process", action="store_true", help="start a stubborn child"
-    )
+    parser.add_argument("--engine-process", action="store_true", help="start a stubborn child")
     parser.add_argument("--crash-at-start", help="print this and exit with 1")
-    parser.add_argument(
-        "--crash-unless", help="exit with 1 while this file does not exist"
-    )
+    parser.add_argument("--crash-unless", help="exit with 1 while this file does not exist")
     options = parser.parse_args()
     if options.crash_at_start is not None:
         print(options.crash_at_start.replace("\\n", "\n"), file=sys.stderr)

@@ -22,9 +22,7 @@ def infinite():
 
 
 def refuse():
-    raise LockstepError(
-        "LS_TEST_REFUSED", "expected tea, got coffee", "brew tea", "cup"
-    )
+    raise LockstepError("LS_TEST_REFUSED", "expected tea, got coffee", "brew tea", "cup")
 
 
 def fail():

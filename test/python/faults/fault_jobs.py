@@ -38,9 +38,7 @@ def run(description):
             thread.join()
         return {}
     if fault == "refuse":
-        raise LockstepError(
-            "LS_TEST_REFUSED", "expected tea, got coffee", "brew tea", "cup"
-        )
+        raise LockstepError("LS_TEST_REFUSED", "expected tea, got coffee", "brew tea", "cup")
     if fault == "raise":
         raise RuntimeError("the kettle is empty")
     if fault == "kill":
