@@ -1,7 +1,7 @@
 // The heads that look back were measured, and stand in a file of their own beside the config:
-//   lockstep profile .lockstep/models/smollm2-135m-instruct --method mass --heads 12 --layers 6
-//     --segment 256 --carry 64 --length 1024 --sequences 2 --data '.lockstep/texts/shakespeare/*.txt'
-//     --out examples/measured-heads/heads.json
+//   lockstep profile .lockstep/models/smollm2-135m-instruct --heads 12 --layers 6
+//     --segment 256 --carry 64 --retrieval 256 --length 1024 --steps 24
+//     --data '.lockstep/texts/shakespeare/*.txt' --out examples/measured-heads/heads.json
 import { defineConfig, sentences } from 'lockstep';
 import heads from './heads.json' with { type: 'json' };
 

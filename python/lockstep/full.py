@@ -89,5 +89,7 @@ def backward(
         targets_T = torch.cat((ids_T[1:], ids_T.new_full((1,), -1)))
         nll_sum, grad_TE = head.backward(model.head, hidden_TE.detach(), targets_T, scale)
         total += nll_sum
-        torch.autograd.backward([hidden_TE], [grad_TE], inputs=params)
+        # Where the output head alone is trained, it has its gradient.
+        if hidden_TE.requires_grad:
+            torch.autograd.backward([hidden_TE], [grad_TE], inputs=params)
     return Loss(total, count)

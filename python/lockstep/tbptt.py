@@ -230,6 +230,8 @@ def _known(outs: Sequence[Tensor], grads: Grads) -> tuple[list[Tensor], list[Ten
 
 def _flush(step: _Live, params: Sequence[Tensor] | None) -> None:
     """One full backward pass: the segment's own loss and what its tail gathered."""
+    if not step.hidden_TE.requires_grad:
+        return  # the output head alone is trained, and has its gradient
     outs, cotangents = _known(step.outs, step.tail)
     torch.autograd.backward(
         [step.hidden_TE, *outs],

@@ -75,6 +75,19 @@ def test_frozen_weights_get_no_gradient_and_do_not_change_the_others() -> None:
     assert distance(part, {n: whole[n] for n in part}) < 1e-12
 
 
+@pytest.mark.parametrize(
+    "way", [lambda m: tbptt.backward(m, DOCS, 1), lambda m: full.backward(m, DOCS)]
+)
+def test_the_output_head_can_be_trained_alone(way) -> None:
+    model = model_of()
+    way(model)
+    expected = grads(model)["lm_head.weight"]
+    for name, parameter in model.module.named_parameters():
+        parameter.requires_grad_(name == "lm_head.weight")
+    way(model)
+    assert distance(grads(model), {"lm_head.weight": expected}) < 1e-12
+
+
 @pytest.mark.parametrize("truncation", [0, 1, 2])
 def test_live_graphs_do_not_grow_with_segments(
     truncation: int, monkeypatch: pytest.MonkeyPatch

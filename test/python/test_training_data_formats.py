@@ -244,3 +244,38 @@ def test_held_out_documents_that_are_trained_on_are_counted(tmp_path: Path) -> N
     a, b = load(tmp_path, "a.jsonl"), load(tmp_path, "b.jsonl")
     assert data.shared(a, b) == 3
     assert len(data.scored(b, 5)) == 5 and len(data.scored(b, 64)) == 13
+
+
+def test_rows_of_a_table_that_are_not_utf8_are_named_and_skipped_when_asked(tmp_path: Path) -> None:
+    raw = arrow.array([b"good words", b"bad \xff words", b"more words"], arrow.binary())
+    table = arrow.table({"text": raw.cast(arrow.string(), safe=False)})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    error = refused(tmp_path, "a.parquet")
+    assert error.code == "LS_TRAIN_BROKEN" and "line 2: not UTF-8 at byte 5" in error.message
+    assert texts(load(tmp_path, "a.parquet", skip_broken=True)) == ["good words", "more words"]
+
+
+def test_names_that_look_like_patterns_and_files_of_no_known_kind(tmp_path: Path) -> None:
+    (tmp_path / "a[1].txt").write_text("some words")
+    (tmp_path / "a1.txt").write_text("other words")
+    assert texts(load(tmp_path, "a[1].txt")) == ["some words"]
+    assert texts(load(tmp_path, "a[0-9].txt")) == ["other words"]
+    (tmp_path / "b.json").write_text('{"text": "some words"}\n')
+    error = refused(tmp_path, "b.json")
+    assert error.code == "LS_TRAIN_DATA" and ".jsonl" in (error.mend or "")
+    assert len(load(tmp_path, "*", "!*.json", "!cache").documents) == 2
+
+
+def test_a_dataset_whose_list_is_damaged(tmp_path: Path) -> None:
+    dataset(tmp_path / "c", ["some words"], shards=1)
+    for content in ("{", "[]"):
+        (tmp_path / "c" / "state.json").write_text(content)
+        error = refused(tmp_path, "c")
+        assert error.code == "LS_TRAIN_DATA" and "state.json" in error.message
+
+
+def test_a_share_that_holds_nothing_out(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some words")
+    error = refused(tmp_path, "a.txt", fraction=1e-9)
+    assert error.code == "LS_TRAIN_DATA" and "none of 1" in error.message
+    assert error.field == "data.validation"

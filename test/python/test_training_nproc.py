@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import torch
 from lockstep.training import progress
 from test_training_loop import SETTINGS, same, weights
@@ -102,6 +103,36 @@ def close(a: Path, b: Path) -> None:
         apart = (left[name] - right[name]).abs()
         assert float(apart.median()) < 1e-5, name
         assert float(torch.quantile(apart.flatten(), 0.9)) < 1e-3, name
+
+
+def test_processes_without_their_launcher_keep_others_out(home: Path, tmp_path: Path) -> None:
+    """SIGKILL for the launcher: rank 0 ends its step and saves; nobody else writes meanwhile."""
+    out = tmp_path / "out"
+    ranks: dict[str, psutil.Process] = {}
+
+    class Killed(Exception):
+        """The launcher is gone; its pipe is not, as its processes hold it."""
+
+    def kill(event: dict[str, Any], pid: int) -> None:
+        if event["event"] == "saved":
+            ranks.update(ranks_of(pid))
+            for rank in ranks.values():
+                rank.suspend()
+            psutil.Process(pid).send_signal(signal.SIGKILL)
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(home, out, 100_000, on_event=kill)
+    assert all(rank.is_running() for rank in ranks.values())
+    [event] = [e for e in train(home, out, 2, resume=True) if e["event"] == "error"]
+    assert event["code"] == "LS_TRAIN_BUSY" and str(ranks["0"].pid) in event["message"]
+    for rank in ranks.values():
+        rank.resume()
+    psutil.wait_procs(ranks.values(), timeout=60)
+    assert not any(rank.is_running() for rank in ranks.values())
+    step = json.loads((out / progress.STATE).read_text())["progress"]["step"]
+    rest = train(home, out, step + 1, resume=True)
+    assert rest[-1]["event"] == "result" and rest[-1]["step"] == step + 1
 
 
 def test_more_processes_than_sequences_and_shards_of_one_are_refused(

@@ -12,6 +12,7 @@ import lockstep
 import make_tiny
 import pytest
 import torch
+from lockstep.errors import LockstepError
 from lockstep.training import lora, progress, watch
 from lockstep.training.schedule import learning_rate
 from safetensors.torch import load_file
@@ -92,6 +93,17 @@ def test_adapters_are_refused_for_other_weights_and_unknown_modules(
     assert error.code == "LS_TRAIN_TRAINABLE" and "'qkv'" in error.message
     error = refusal(home, tmp_path / "none", lora={"rank": 4}, trainable=[])
     assert error.code == "LS_TRAIN_SETTINGS" and "alpha" in error.message
+
+
+def test_the_output_head_gets_no_adapter() -> None:
+    import tiny
+    from lockstep.training.settings import Lora
+
+    module = tiny.tiny(tied=False)
+    lora.attach(module, Lora(2, 4.0, ("*",)), 0)
+    assert not any("lm_head" in name for name in lora.adapters(module))
+    with pytest.raises(LockstepError, match="output head has none"):
+        lora.attach(tiny.tiny(tied=False), Lora(2, 4.0, ("lm_head",)), 0)
 
 
 def test_merging_leaves_the_module_as_it_is() -> None:
@@ -201,6 +213,83 @@ def test_a_row_of_spikes_ends_the_training_and_is_never_saved(
     assert [e["step"] for e in seen if e["event"] == "saved"] == list(range(1, 11))
     state = json.loads((tmp_path / "out" / progress.STATE).read_text())
     assert state["progress"]["step"] == 10
+
+
+def test_a_stop_within_a_row_of_spikes_keeps_the_good_checkpoint(
+    home: Path, tmp_path: Path
+) -> None:
+    def ruin(run: Run) -> None:
+        if len(run.named("step")) == 10:
+            for parameter in run.training.learner.parameters.values():
+                parameter.data.mul_(-4.0)
+
+    options: dict[str, Any] = {"spike": 0.5, "patience": 9, "saveEvery": 1, "saveMinutes": None}
+    out = tmp_path / "out"
+    run = Run(home, out, steps=40, keep=1, between=ruin, stop_after=12, **options)
+    assert run.result["stopped"] and run.named("saved")[-1]["step"] == 10
+    assert json.loads((out / progress.STATE).read_text())["progress"]["step"] == 10
+    assert "not saved" in run.named("warning")[-1]["message"]
+    # Without any checkpoint there is nothing to keep: the work is saved.
+    del options["saveEvery"]
+    run = Run(home, tmp_path / "one", steps=40, between=ruin, stop_after=12, **options)
+    assert [e["step"] for e in run.named("saved")] == [12]
+
+
+def test_a_loss_that_climbs_slowly_is_noticed() -> None:
+    seen = watch.Watch(2.0, 3)
+    for n in range(400):
+        assert seen.see(3.0 + 0.06 * n) is None  # never a spike
+        if seen.drifted is not None:
+            break
+    # The median of 64 steps lags half of them behind: 2 nats at 0.06 a step are 34 more.
+    assert n == watch.WINDOW - 1 + 34 and seen.lowest == pytest.approx(3.0 + 0.06 * 31.5)
+    calm = watch.Watch(2.0, 3, [3.0 + (n % 7) * 0.5 for n in range(500)])
+    assert calm.drifted is None
+    assert watch.Watch(0.0, 3, [0.1 * n for n in range(500)]).drifted is None
+
+
+def test_drift_ends_the_training(home: Path, tmp_path: Path) -> None:
+    def worsen(run: Run) -> None:
+        for parameter in run.training.learner.parameters.values():
+            parameter.data.mul_(0.97)
+
+    options: dict[str, Any] = {"saveEvery": 64, "saveMinutes": None, "learningRate": 1e-6}
+    error = refusal(
+        home, tmp_path / "out", steps=400, batch=1, between=worsen, spike=0.02, **options
+    )
+    assert error.code == "LS_TRAIN_DIVERGED"
+
+
+def test_a_log_or_picture_that_cannot_be_written_ends_no_training(
+    home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    error = refusal(home, tmp_path / "none", logs=str(tmp_path / "file" / "logs"))
+    assert error.code == "LS_TRAIN_LOG" and error.mend
+    out = tmp_path / "out"
+    run = Run(home, out, steps=2, plot=str(tmp_path / "file" / "plot.png"))
+    assert run.result["step"] == 2 and run.named("saved")
+    assert [e["code"] for e in run.named("warning")].count("LS_TRAIN_LOG") == 1
+
+    # The disk of the logs fills up in the middle.
+    def full(run: Run) -> None:
+        if len(run.named("step")) == 1:
+            run.training.logs[0]._file = Path("/dev/full").open("w")  # noqa: SIM115
+
+    run = Run(home, tmp_path / "two", steps=3, logs=str(tmp_path / "logs"), between=full)
+    assert run.result["step"] == 3
+    assert [e["code"] for e in run.named("warning")].count("LS_TRAIN_LOG") == 1
+
+
+def test_a_step_may_be_split_otherwise_on_resumption(home: Path, tmp_path: Path) -> None:
+    """What LS_TRAIN_MEMORY proposes can be done."""
+    whole = Run(home, tmp_path / "whole", steps=4)
+    Run(home, tmp_path / "out", steps=4, stop_after=2)
+    rest = Run(home, tmp_path / "out", steps=4, resume=True, batch=1, accumulate=2, recompute=True)
+    assert rest.losses == pytest.approx(whole.losses[2:], rel=1e-5)
+    Run(home, tmp_path / "more", steps=4, stop_after=2)
+    error = refusal(home, tmp_path / "more", steps=4, resume=True, batch=1)
+    assert error.code == "LS_TRAIN_RESUME" and "batch" in error.message
 
 
 def test_spikes_are_measured_against_the_steps_before() -> None:

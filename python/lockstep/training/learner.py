@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +94,8 @@ class Learner:
         if math.isfinite(loss) and math.isfinite(norm):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self.optimizer.step()
+            with self._fitting(self._parts(docs)):
+                self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss, norm, tokens
 
@@ -108,11 +110,18 @@ class Learner:
         targets, tokens = (int(x) for x in self.ranks.total(mine))
         parts = self._parts(docs)
         passes = self._passes(parts)
-        try:
-            total = 0.0
+        total = 0.0
+        with self._fitting(parts):
             for part, n in zip(parts, passes, strict=True):
                 total += self.objective.backward(part, targets, n)
             norm = self._reduce(s.clip if s.clip else math.inf)
+        return self.ranks.total([total])[0] / targets, norm, tokens
+
+    @contextlib.contextmanager
+    def _fitting(self, parts: list[list[Drawn]]) -> Iterator[None]:
+        """Turn what happens where memory runs out into LS_TRAIN_MEMORY for a step of ``parts``."""
+        try:
+            yield
         except (MemoryError, RuntimeError) as error:
             if not memory.ran_out(error):
                 raise
@@ -120,7 +129,6 @@ class Learner:
             traceback.clear_frames(error.__traceback__)
             self.optimizer.zero_grad(set_to_none=True)
             raise memory.explained(self.job, self.model, parts) from error
-        return self.ranks.total([total])[0] / targets, norm, tokens
 
     def snapshot(self) -> Snapshot:
         """What is to be saved; with several processes a meeting of all of them.

@@ -13,13 +13,13 @@ from lockstep.training.atomic import beside, refuse
 
 
 @contextlib.contextmanager
-def exclusive(out: Path) -> Iterator[None]:
-    """Hold the lock of ``out``. Raises LS_TRAIN_BUSY where another process holds it.
+def exclusive(out: Path, name: str = "lock") -> Iterator[None]:
+    """Hold the lock ``name`` of ``out``. Raises LS_TRAIN_BUSY where another process holds it.
 
     The lock is the kernel's, on a file beside ``out``: it ends with the process, however that ends,
     and a child that outlives the process does not hold it.
     """
-    path = beside(out, "lock")
+    path = beside(out, name)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _take(path, out)

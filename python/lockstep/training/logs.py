@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+from lockstep.errors import LockstepError
+
 LINES = "train.jsonl"
 #: What goes to TensorBoard, by the event's name: field -> tag.
 TAGS = {
@@ -36,11 +38,21 @@ class Log(Protocol):
 
 
 def opened(folder: Path | None, step: int) -> list[Log]:
-    """The logs in ``folder``, to go on after ``step`` (0: a new training; what is there goes)."""
+    """The logs in ``folder``, to go on after ``step`` (0: a new training; what is there goes).
+
+    Raises LS_TRAIN_LOG where it cannot be written.
+    """
     if folder is None:
         return []
-    folder.mkdir(parents=True, exist_ok=True)
-    return [Lines(folder / LINES, step), Board(folder, step)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [Lines(folder / LINES, step), Board(folder, step)]
+    except OSError as error:
+        raise LockstepError(
+            "LS_TRAIN_LOG",
+            f"expected to write logs to {folder}, got {error.strerror or error}",
+            "Give --logs a folder that can be written.",
+        ) from error
 
 
 class Lines:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lockstep import contract
@@ -20,7 +22,7 @@ from lockstep.training.schedule import Budget, learning_rate
 from lockstep.training.scoring import EXECUTIONS, HeldOut
 from lockstep.training.settings import Job
 from lockstep.training.texts import open_texts
-from lockstep.training.watch import Watch
+from lockstep.training.watch import WINDOW, Watch
 
 PLOT_SECONDS = 15.0
 Emit = Callable[..., None]
@@ -83,7 +85,8 @@ class Training:
         finally:
             self.sequences.close()
             for log in self.logs:
-                log.close()
+                with contextlib.suppress(OSError):
+                    log.close()
 
     def _run(self) -> dict[str, Any]:
         self._announce()
@@ -110,8 +113,10 @@ class Training:
         if self.budget.done and "after" not in self.progress.scores:
             self._score("after")
             unsaved = unsaved or "after" in self.progress.scores
-        if unsaved:
+        if unsaved and (self.budget.done or not self.watch.row or self.first_save):
             self._save()
+        elif unsaved:
+            self._unsaved()
         self._plot()
         return self._result()
 
@@ -157,10 +162,22 @@ class Training:
             self.emit("warning", step=1, code="LS_TRAIN_CHANCE", message=warning)
         self._watch(loss)
 
+    def _unsaved(self) -> None:
+        """Stopped in a row of spikes: weights from there do not replace a good checkpoint."""
+        self.emit(
+            "warning",
+            step=self.progress.step,
+            code="LS_TRAIN_SPIKE",
+            message=f"stopped with {self.watch.row} spikes in a row, which are not saved: "
+            f"{self.job.out} holds the last good checkpoint, and --resume goes on from it",
+        )
+
     def _watch(self, loss: float) -> None:
-        """Report a spike; raise LS_TRAIN_DIVERGED where they no longer end."""
+        """Report a spike; raise LS_TRAIN_DIVERGED where they no longer end, or the loss drifts."""
         usual = self.watch.see(loss)
         if usual is None:
+            if (level := self.watch.drifted) is not None:
+                self._drifted(level)
             return
         s, step = self.job.training, self.progress.step
         self.emit(
@@ -180,12 +197,23 @@ class Training:
                 "texts differ that much, raise training.spike.",
             )
 
+    def _drifted(self, level: float) -> None:
+        raise LockstepError(
+            "LS_TRAIN_DIVERGED",
+            f"expected the loss to stay near {self.watch.lowest:.2f}, the lowest level of "
+            f"{WINDOW} steps, got {level:.2f} at step {self.progress.step}, more than "
+            f"{self.job.training.spike:g} nats a token above it; {self._kept()}",
+            "Lower training.learningRate; where the texts differ that much, raise training.spike.",
+        )
+
     def _refuse(self, loss: float, norm: float) -> None:
         what = f"a loss of {loss}" if not math.isfinite(loss) else f"a gradient norm of {norm}"
         raise LockstepError(
             "LS_TRAIN_NAN",
             f"expected finite numbers at step {self.progress.step + 1}, got {what}; {self._kept()}",
-            "Lower training.learningRate or raise training.warmup, and start again or --resume.",
+            "Lower training.learningRate or raise training.warmup, and start a new training with "
+            "another `out`, from the start or with `model` naming that checkpoint: --resume goes "
+            "on with the same settings.",
         )
 
     def _kept(self) -> str:
@@ -197,8 +225,11 @@ class Training:
         """Report an event: rank 0's alone."""
         if self.ranks.first:
             self._emit(event, **fields)
-            for log in self.logs:
-                log.write(event, fields)
+            try:
+                for log in self.logs:
+                    log.write(event, fields)
+            except OSError as error:
+                self._without("log", error)
 
     def _announce(self) -> None:
         self.emit(
@@ -269,8 +300,21 @@ class Training:
         )
 
     def _plot(self) -> None:
-        if self.ranks.first and self.job.plot is not None and self.progress.curve:
+        if not (self.ranks.first and self.job.plot is not None and self.progress.curve):
+            return
+        try:
             plot.write_png(self.job.plot, self.progress.curve, f"Training of {self.job.out.name}")
+        except OSError as error:
+            self._without("plot", error)
+
+    def _without(self, what: str, error: OSError) -> None:
+        """A picture or a log that cannot be written ends no training: said once, and left out."""
+        message = f"the {what} cannot be written and is left out from here on: {error}"
+        if what == "plot":
+            self.job = replace(self.job, plot=None)
+        else:
+            self.logs = []
+        self.emit("warning", step=self.progress.step, code="LS_TRAIN_LOG", message=message)
 
     def _result(self) -> dict[str, Any]:
         state = self.progress

@@ -25,15 +25,19 @@ NAME = "default"  # peft's name of the adapter
 BASE = ".base_layer"
 
 
-def attach(module: nn.Module, lora: Lora, seed: int) -> None:
+def attach(module: Any, lora: Lora, seed: int) -> None:
     """Put adapters into ``module``, drawn from ``seed``; everything else is frozen.
 
-    Raises LS_TRAIN_TRAINABLE where an entry of ``modules`` names no projection.
+    The output head gets none, whatever a pattern says. Raises LS_TRAIN_TRAINABLE where an entry of
+    ``modules`` names no projection.
     """
     # Slow to import, and nothing but LoRA needs it.
     from peft import LoraConfig, inject_adapter_in_model
 
-    targets = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    head = module.get_output_embeddings()
+    linear = [(n, part) for n, part in module.named_modules() if isinstance(part, nn.Linear)]
+    # The head's loss and gradient come in chunks from its weight alone (head.py).
+    targets = [name for name, part in linear if part is not head]
     chosen = set()
     for pattern in lora.modules:
         found = [n for n in targets if n.split(".")[-1] == pattern or fnmatchcase(n, pattern)]
@@ -41,7 +45,7 @@ def attach(module: nn.Module, lora: Lora, seed: int) -> None:
             raise LockstepError(
                 "LS_TRAIN_TRAINABLE",
                 f"expected training.lora.modules to name projections, got {pattern!r} which "
-                f"matches none of {len(targets)} (such as {targets[0]})",
+                f"matches none of {len(targets)} (such as {targets[0]}; the output head has none)",
                 field="training.lora.modules",
             )
         chosen.update(found)

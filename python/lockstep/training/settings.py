@@ -190,8 +190,17 @@ def _same_names(where: str, expected: set[str], got: dict[str, Any]) -> None:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """``field: old -> new`` for every setting that must not change on resumption, sorted."""
+    """``field: old -> new`` for every setting that must not change on resumption, sorted.
+
+    The sequences of a step may be split otherwise (what LS_TRAIN_MEMORY proposes): the same
+    objective, summed in another order.
+    """
     names = sorted((old.keys() | new.keys()) - FREE)
+    parts = ("batch", "accumulate")
+    if all(key in side for side in (old, new) for key in parts) and (
+        old["batch"] * old["accumulate"] == new["batch"] * new["accumulate"]
+    ):
+        names = [name for name in names if name not in parts]
     return [
         f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
         for name in names

@@ -5,10 +5,15 @@ before it. Clipping limits what one such step does, so it is reported and traini
 in a row as ``patience`` mean that the weights themselves are lost. While a row lasts nothing is
 saved, so the newest checkpoint is one from before it. The verdict is a function of the losses
 alone: a resumed training comes to the same.
+
+A loss that climbs slowly takes the median along and never spikes: where the median of ``WINDOW``
+steps lies more than ``spike`` above the lowest such median, the training has drifted and is ended
+too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -29,6 +34,7 @@ class Watch:
         self.spike, self.patience = spike, patience
         self.row = 0
         self._calm: list[float] = []
+        self.lowest = math.inf
         for loss in losses:
             self.see(loss)
 
@@ -43,7 +49,17 @@ class Watch:
             return usual
         self.row = 0
         self._calm = [*self._calm[1 - WINDOW :], loss]
+        if len(self._calm) == WINDOW:
+            self.lowest = min(self.lowest, median(self._calm))
         return None
+
+    @property
+    def drifted(self) -> float | None:
+        """The level that the training has drifted to, None where it has not."""
+        if not self.spike or len(self._calm) < WINDOW:
+            return None
+        now = median(self._calm)
+        return now if now > self.lowest + self.spike else None
 
     @property
     def lost(self) -> bool:

@@ -86,6 +86,15 @@ def load(
     )
     skipped = [(e.name, reason) for e in entries if (reason := _reason(e))]
     held_out = _smallest(entries, documents, limit, edge) if fraction else []
+    if fraction and not held_out:
+        raise LockstepError(
+            "LS_TRAIN_DATA",
+            f"expected a share of {fraction:g} to hold out at least one document, got none of "
+            f"{len(documents)}",
+            "Documents are held out whole, by a hash of their text: raise the share, name files to "
+            "hold out, or give the text as more documents (JSON lines).",
+            "data.validation",
+        )
     return Corpus(documents, count, skipped, held_out, entries)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lockstep.errors import LockstepError
 
@@ -44,6 +44,15 @@ def find(patterns: tuple[str, ...], root: Path) -> list[Path]:
         found |= here
     for pattern in (p[1:] for p in patterns if p.startswith("!")):
         found -= _named(pattern, root)
+    if wrong := [path for path in sorted(found) if path.suffix.lower() == ".json"]:
+        raise LockstepError(
+            "LS_TRAIN_DATA",
+            f"expected text, JSON lines, Parquet or Arrow, got {wrong[0]}, which might be lines or "
+            "one document",
+            "Name JSON lines .jsonl and a document to be read as text .txt, or take it out with "
+            "'!file'.",
+            "training.data",
+        )
     if not found:
         raise LockstepError(
             "LS_TRAIN_DATA",
@@ -56,12 +65,31 @@ def find(patterns: tuple[str, ...], root: Path) -> list[Path]:
 
 def _named(pattern: str, root: Path) -> set[Path]:
     files: set[Path] = set()
-    for path in map(Path, glob.glob(str(root / pattern), recursive=True)):
+    # A name like `a[1].txt` is a file's before it is a pattern.
+    literal = root / pattern
+    names = [literal] if literal.exists() else glob.glob(str(literal), recursive=True)
+    for path in map(Path, names):
         if path.is_file():
             files.add(path)
         elif path.is_dir():
             files |= set(_dataset(path))
     return files
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        found = error
+    if isinstance(found, dict):
+        return found
+    raise LockstepError(
+        "LS_TRAIN_DATA",
+        f"expected {path} to hold a JSON object, as datasets writes it, got "
+        + (str(found) if isinstance(found, ValueError) else type(found).__name__),
+        "Save the dataset again with save_to_disk.",
+        "training.data",
+    )
 
 
 def _dataset(folder: Path) -> list[Path]:
@@ -72,7 +100,7 @@ def _dataset(folder: Path) -> list[Path]:
     """
     splits, state = folder / "dataset_dict.json", folder / "state.json"
     if splits.is_file():
-        names = json.loads(splits.read_text(encoding="utf-8")).get("splits", [])
+        names = _object(splits).get("splits", [])
         raise LockstepError(
             "LS_TRAIN_DATA",
             f"expected one split of a dataset, got all of {folder} ({', '.join(names)})",
@@ -81,7 +109,7 @@ def _dataset(folder: Path) -> list[Path]:
         )
     if not state.is_file():
         return []
-    listed = json.loads(state.read_text(encoding="utf-8")).get("_data_files")
+    listed = _object(state).get("_data_files")
     if not isinstance(listed, list):
         return []
     files = [folder / entry["filename"] for entry in listed]

@@ -8,12 +8,12 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 
-from .pieces import Piece, Place, pieces
+from .pieces import Broken, Piece, Place, pieces
 
 BATCH_BYTES = 8 << 20  # of a table's column in memory at once, where single rows are not larger
 
 
-def read_table(path: Path, kind: str, start: Place, field: str) -> Iterator[Piece]:
+def read_table(path: Path, kind: str, start: Place, field: str) -> Iterator[Piece | Broken]:
     """Rows of column ``field`` from row ``start.at`` on; null reads as an empty document.
 
     Raises LS_TRAIN_DATA for a file that is damaged or has no such column of text.
@@ -29,7 +29,13 @@ def read_table(path: Path, kind: str, start: Place, field: str) -> Iterator[Piec
     rows = _parquet if kind == "parquet" else _arrow
     try:
         for row, value, done in rows(path, start.at, field):
-            yield from pieces(value or "", Place(row + 1), done)
+            try:
+                text = value.as_py() or ""
+            except UnicodeDecodeError as error:
+                reason = f"not UTF-8 at byte {error.start + 1} of the row"
+                yield Broken(row + 1, reason, Place(row + 1), done)
+                continue
+            yield from pieces(text, Place(row + 1), done)
     except (arrow.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the system, not of the format
@@ -38,7 +44,7 @@ def read_table(path: Path, kind: str, start: Place, field: str) -> Iterator[Piec
         ) from error
 
 
-Rows = Iterator[tuple[int, str | None, int]]
+Rows = Iterator[tuple[int, Any, int]]  # row, pyarrow's scalar, bytes read
 
 
 def _parquet(path: Path, first: int, field: str) -> Rows:
@@ -58,7 +64,7 @@ def _parquet(path: Path, first: int, field: str) -> Rows:
             for part in file.iter_batches(batch, row_groups=[group], columns=[field]):
                 for value in part.column(0):
                     if row >= first:
-                        yield row, value.as_py(), size * (row + 1) // meta.num_rows
+                        yield row, value, size * (row + 1) // meta.num_rows
                     row += 1
 
 
@@ -74,7 +80,7 @@ def _arrow(path: Path, first: int, field: str) -> Rows:
                 continue
             for value in part.column(part.schema.get_field_index(field)):
                 if row >= first:
-                    yield row, value.as_py(), source.tell()
+                    yield row, value, source.tell()
                 row += 1
 
 
