@@ -32,14 +32,22 @@ export function clientOf(url: string, port: number): TestClient {
   };
 }
 
-/** All events of a stream, as a real SSE parser reads them. */
-export async function eventsOf(response: Response): Promise<{ events: Any[]; done: boolean }> {
+/** All events of a stream, as a real SSE parser reads them; `onEvent` sees each as it comes. */
+export async function eventsOf(
+  response: Response,
+  onEvent: (event: Any) => void = () => {},
+): Promise<{ events: Any[]; done: boolean }> {
   const events: Any[] = [];
   let done = false;
   const parser = createParser({
     onEvent: ({ data }: EventSourceMessage) => {
-      if (data === '[DONE]') done = true;
-      else events.push(JSON.parse(data));
+      if (data === '[DONE]') {
+        done = true;
+        return;
+      }
+      const event = JSON.parse(data);
+      events.push(event);
+      onEvent(event);
     },
   });
   const decoder = new TextDecoder();

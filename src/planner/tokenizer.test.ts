@@ -136,10 +136,11 @@ describe.skipIf(!existsSync(smollm))('byte-level BPE (SmolLM2)', () => {
         expect(tokenizer.decode(ids, { skipSpecial: false })).toBe(text);
         const decoder = tokenizer.decoder({ skipSpecial: false });
         const parts = [...ids].map((id) => decoder.push(id));
-        for (const part of parts) expect(part).not.toContain('\ufffd');
+        // A half character is held back, not shown as U+FFFD; one that the text itself has stays.
+        if (!text.includes('\ufffd')) expect(parts.join('')).not.toContain('\ufffd');
         expect(parts.join('') + decoder.end()).toBe(text);
       }),
-      { numRuns: 60 },
+      { numRuns: 60, examples: [['\ufffd'], ['a\ufffdé']] },
     );
   });
 
