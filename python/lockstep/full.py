@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from . import head
 from .model import Model
@@ -16,7 +17,9 @@ from .tbptt import Loss
 from .tokens import check_ids
 
 
-def _body(model: Model, ids_T: Tensor, recompute: bool = False) -> Tensor:
+def _body(
+    model: Model, ids_T: Tensor, recompute: bool = False, cache: DynamicCache | None = None
+) -> Tensor:
     body = model.module.model
 
     @contextmanager
@@ -28,7 +31,8 @@ def _body(model: Model, ids_T: Tensor, recompute: bool = False) -> Tensor:
             model.config._attn_implementation = before
 
     with stock(), recomputed(body.layers, stock) if recompute else nullcontext():
-        return body(input_ids=ids_T[None], use_cache=False).last_hidden_state[0]
+        out = body(input_ids=ids_T[None], past_key_values=cache, use_cache=cache is not None)
+        return out.last_hidden_state[0]
 
 
 @torch.no_grad()
@@ -47,10 +51,16 @@ def logits(model: Model, ids: Any) -> Tensor:
 
 
 @torch.no_grad()
-def nll(model: Model, ids: Any) -> Tensor:
-    """-log p(x_{t+1}) in float64 nats, [T - 1]; no [T, V] is kept."""
+def nll(model: Model, ids: Any, cache: DynamicCache | None = None) -> Tensor:
+    """-log p(x_{t+1}) in float64 nats, [T - 1]; no [T, V] is kept.
+
+    ``cache`` is filled with the keys and values, as a server's prefill would.
+    """
     ids_T = check_ids(ids, model.vocabulary, model.device)
-    return head.nll(model.head, hidden(model, ids_T)[:-1], ids_T[1:])
+    if not len(ids_T):
+        return torch.empty(0, dtype=torch.float64, device=model.device)
+    hidden_TE = _body(model, ids_T, cache=cache)
+    return head.nll(model.head, hidden_TE[:-1], ids_T[1:])
 
 
 def backward(

@@ -10,6 +10,7 @@ from lockstep.report.hits import hit_maps
 from lockstep.report.passes import Pass, cache_bytes, full_attention, segmented
 from lockstep.spec import Spec
 from tiny import text, tiny
+from transformers import DynamicCache
 
 SPEC = Spec(
     max=16,
@@ -43,8 +44,7 @@ def test_what_is_held_grows_by_the_pool_alone(model: Model) -> None:
     assert [point.tokens for point in points] == [16, 32, 48, 64, 80, 96]
     assert [p.seconds for p in points] == sorted(p.seconds for p in points)
     state = model.state()
-    model.step(state, text(96)[:16])
-    model.close(state)
+    model.step(state, text(96)[:16])  # the segment is whole, and not yet given up
     assert points[0].held == sum(state.nbytes().values())
     # Three long heads have pools; a token is a key and a value of 8 float64 in each.
     grown = points[-1].held - points[2].held
@@ -58,7 +58,10 @@ def test_full_attention_by_length(model: Model) -> None:
     assert run.nll == pytest.approx(full.nll(model, ids).tolist(), abs=1e-12)
     # Two KV heads of three layers, a key and a value of 8 float64 each.
     assert cache_bytes(model) == 2 * 3 * 2 * 8 * 8
-    assert run.points[-1].held == 64 * cache_bytes(model)
+    cache = DynamicCache(config=model.config)
+    full.nll(model, ids, cache)
+    filled = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values))
+    assert run.points[-1].held == filled == 64 * cache_bytes(model)
 
 
 def test_hit_maps_count_every_retrieved_row() -> None:

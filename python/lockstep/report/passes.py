@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import torch
+from transformers import DynamicCache
 
 from .. import full, head, job
 from ..contexts import pieces_of
@@ -25,8 +26,8 @@ class Point:
     """How things stand after the first ``tokens`` tokens.
 
     seconds: since the pass began. held: bytes that serving keeps between steps (sinks, carry, pool,
-    retrieved rows and the open segment; of full attention the KV cache). peak: most memory taken so
-    far beyond the loaded model, in bytes.
+    retrieved rows and the open segment, which is full just before its boundary; of full attention
+    the KV cache). peak: most memory taken so far beyond the loaded model, in bytes.
     """
 
     tokens: int
@@ -96,10 +97,10 @@ def segmented(model: Model, ids: Sequence[int]) -> Pass:
             hidden_tE = model.step_hidden(state, ids_T[piece.start : end])
             targets_t = ids_T[piece.start + 1 : end + 1]
             out.nll += head.nll(model.head, hidden_tE[: len(targets_t)], targets_t).tolist()
+            held = sum(state.nbytes().values())
             if end in cuts:
                 out.boundaries.append(end)
                 out.retrieved.append({k: v.cpu() for k, v in model.close(state).items()})
-            held = sum(state.nbytes().values())
             out.points.append(Point(end, time.perf_counter() - began, held, peak.bytes()))
     finally:
         peak.stop()
@@ -107,14 +108,14 @@ def segmented(model: Model, ids: Sequence[int]) -> Pass:
 
 
 def full_attention(model: Model, ids: Sequence[int], lengths: Sequence[int]) -> Pass:
-    """Run the first n of ``ids`` with stock full attention for every n, ascending; the losses are
-    those of the last, longest one."""
+    """Run the first n of ``ids`` with stock full attention for every n, ascending, each filling a
+    KV cache as a server's prefill does; the losses are those of the last, longest one."""
     out = Pass([], [])
     for n in sorted(lengths):
         job.check_cancelled()
         peak, began = Peak(model.device), time.perf_counter()
         try:
-            out.nll = full.nll(model, list(ids[:n])).tolist()
+            out.nll = full.nll(model, list(ids[:n]), DynamicCache(config=model.config)).tolist()
         finally:
             peak.stop()
         seconds = time.perf_counter() - began

@@ -151,7 +151,7 @@ function costs(data: ReportData): Section | null {
   return {
     title: 'Time and memory by length',
     paragraphs: [
-      'One pass over the text, losses included. Kept between steps: sinks, carry, pool, retrieved rows and the open segment against the whole KV cache. Peak: the most memory taken beyond the loaded model. Other work on the machine makes times longer.',
+      'One pass over the text, losses included. Kept between steps: sinks, carry, pool, retrieved rows and the open segment, just before it ends, against the whole KV cache. Peak: the most memory taken beyond the loaded model. Other work on the machine makes times longer.',
     ],
     figures: [
       chart('time', 'Time by length', 'seconds', (point) => point.seconds, decimal),
