@@ -1,6 +1,15 @@
 // `lockstep report` as a user runs it: a tiny model, trained for real, its report in a real Chromium.
 import { execFile, execFileSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
@@ -145,6 +154,16 @@ describe('lockstep report', () => {
   it('refuses what it cannot do, and says how to mend it', async () => {
     expect(await failure(['report', 'out', '--out', 'report.pdf'])).toContain('LS_REPORT_OUT');
     expect(await failure(['report', 'out', '--base', 'nowhere'])).toContain('LS_REPORT_BASE');
+    cpSync(path.join(home, 'model'), path.join(home, 'other'), { recursive: true });
+    appendFileSync(path.join(home, 'other', 'tokenizer.json'), '\n');
+    const other = await failure(['report', 'out', '--base', 'other']);
+    expect(other).toContain('expected a base model with tokenizer.json');
+    const needless = await failure(['report', 'untrained', '--base', 'model']);
+    expect(needless).toContain('was never trained');
+    // Before anything is measured: no text as long as this is looked for.
+    const out = ['--out', 'text.txt/report.html', '--tokens', '9999999'];
+    expect(await failure(['report', 'out', ...out])).toContain('LS_REPORT_WRITE');
+    expect(await failure(['report', 'out', '--device', 'nonsense'])).toContain('LS_DEVICE');
     expect(await failure(['report', 'model'])).toMatch(/LS_CONTRACT_\w+/);
     const short = await failure(['report', 'out', '--text', 'text.txt', '--tokens', '9999999']);
     expect(short).toContain('LS_TEXT_SHORT');

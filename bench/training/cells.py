@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-#: Layers of the quickstart whose KV heads all retrieve; fewer are a subset of them.
+#: Layers whose KV heads all retrieve: every fourth; fewer are a subset of them.
 LONG_LAYERS = {0: [], 2: [8, 20], 4: [4, 8, 16, 20], 6: [4, 8, 12, 16, 20, 24]}
 LAYERS, KV_HEADS = 30, 3  # SmolLM2-135M
 

@@ -35,10 +35,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from cells import BUDGETS, Budget  # noqa: E402
 from experiments import CLI, TEXTS, WORK, CellFailed, call  # noqa: E402
+from stats import interval  # noqa: E402
 
 METHODS = ("even", "gates", "mass", "first")
 MODEL = ROOT / ".lockstep/models/smollm2-135m-instruct"
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}  # two-sided, by degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -239,16 +239,6 @@ def run(cell: Cell, threads: int) -> dict:
     return result
 
 
-def interval(values: list[float]) -> str:
-    """Mean, and half the 95% interval by Student's t over the seeds."""
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return f"{mean:.3f}"
-    free = len(values) - 1
-    deviation = (sum((v - mean) ** 2 for v in values) / free) ** 0.5
-    return f"{mean:.3f} ± {T95.get(free, 2.0) * deviation / len(values) ** 0.5:.3f}"
-
-
 def table(cells: list[Cell]) -> str:
     """Markdown: one row a count and method, columns by text and length."""
     held = {cell.name: json.loads(cell.path.read_text()) for cell in cells if cell.done()}
@@ -275,9 +265,9 @@ def table(cells: list[Cell]) -> str:
                     f"{count[0]} in {count[1]} layers",
                     method,
                     str(len(found)),
-                    *(interval([r["after"][t][m] for r in found]) for t, m in columns),
-                    interval([r["before"][text][n] for r in found]),
-                    interval([a / b for a, b in pairs]) if pairs else "",
+                    *(interval([r["after"][t][m] for r in found], 3) for t, m in columns),
+                    interval([r["before"][text][n] for r in found], 3),
+                    interval([a / b for a, b in pairs], 3) if pairs else "",
                     " ".join(map(str, layers)),
                 ]
             )

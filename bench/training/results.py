@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -21,8 +20,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "llama")]
 from cells import BUDGETS, MAIN, UNTRAINED, VARIANTS, Budget, Variant  # noqa: E402
 from report import origin, table  # noqa: E402
 from section import llama_section  # noqa: E402
+from stats import interval  # noqa: E402
 
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}  # two-sided, by degrees of freedom
 FACTORS = ("K", "M", "long layers", "recipe", "sinks", "boundaries")
 #: The level that the main variant stands for, factor by factor.
 LEVELS = {
@@ -82,17 +81,6 @@ class Raw:
             if a is not None and b is not None:
                 out.append(a / b)
         return out
-
-
-def interval(values: list[float], digits: int = 2) -> str:
-    """Mean, and the half width of its 95% interval where there are two values or more."""
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    if len(values) < 2:
-        return mean
-    spread = statistics.stdev(values) / math.sqrt(len(values)) * T95[min(len(values) - 1, 5)]
-    return f"{mean} ± {spread:.{digits}f}"
 
 
 def training_section(raw: Raw) -> str:
@@ -192,7 +180,9 @@ def speed_section() -> str:
             ]
         )
     head = ["forward and backward", "tokens/s", "wall", "CPU time", "peak beyond weights"]
-    return f"{origin(raw)} {raw['tokens']:,} tokens.\n\n{table(head, rows)}"
+    times = min(len(case["all"]) for case in raw["cases"].values())
+    each = f"Medians of {times} runs" if times > 1 else "One run of each"
+    return f"{origin(raw)} {raw['tokens']:,} tokens. {each}.\n\n{table(head, rows)}"
 
 
 def heads_section(budget: Budget) -> str:
@@ -221,10 +211,17 @@ def kills_section() -> str:
         for case in cases
     ]
     differing = sum(not line["same"] for line in kills)
+    runs = [
+        f"- `{line['command']}`, {line['machine']}, commit {line['commit']}, {line['date']}"
+        for line in lines
+        if "command" in line
+    ]
     head = ["case", "kills", "differing hashes", "a checkpoint not whole", "most steps done again"]
     return (
-        f"`python bench/training/kills.py`, raw/kills.jsonl: {len(kills):,} kills, {differing} "
-        f"differing hashes.\n\n{table(head, rows)}"
+        f"raw/kills.jsonl: {len(kills):,} kills, {differing} differing hashes, in the runs\n\n"
+        + "\n".join(runs)
+        + "\n\n`keep 2` is killed at every call, the others from the swap of the last checkpoint on "
+        "and at every event; what two runs killed alike counts twice.\n\n" + table(head, rows)
     )
 
 

@@ -170,7 +170,9 @@ def main() -> None:
         "ratios": ratios,
     }
     result["memory"] = growth(args)
-    write_raw("step", {**header("npm run bench -- step"), **result})
+    given = " ".join(sys.argv[1:])
+    command = f"python bench/training/speed.py {given}" if given else "npm run bench -- step"
+    write_raw("step", {**header(command), **result})
     print(json.dumps(result, indent=1))
 
 

@@ -120,7 +120,7 @@ export function training(s: Shape, c: Setting, sequence: number): [string, numbe
     ],
     ['one layer of a segment, computed again (estimate)', inside * c.segment * FLOAT],
     ['logits, a chunk at a time', LOGITS * s.vocab_size * FLOAT],
-    [`held between segments after ${sequence} tokens`, rowBytes(s, kept, FLOAT)],
+    [`held in front of the last segment of ${sequence} tokens`, rowBytes(s, kept, FLOAT)],
   ];
 }
 

@@ -18,7 +18,8 @@ def load(path: str | Path, *, dtype: str = "float32", device: str = "cpu") -> Mo
     """A checkpoint directory with `lockstep.json` and `policy.js`, checked and ready to run.
 
     Raises ``LS_CONTRACT_*`` when contract, policy or tokenizer do not match, ``LS_MODEL_*`` when
-    the weights cannot be loaded, ``LS_ROPE_*`` for a position scaling that segments cannot have.
+    the weights cannot be loaded, ``LS_DEVICE`` when nothing can be computed on ``device``,
+    ``LS_ROPE_*`` for a position scaling that segments cannot have.
     """
     from .contract import read
 
@@ -28,12 +29,27 @@ def load(path: str | Path, *, dtype: str = "float32", device: str = "cpu") -> Mo
     )
 
 
+def check_device(device: str) -> None:
+    """Raises ``LS_DEVICE`` where this PyTorch cannot compute there."""
+    try:
+        torch.empty(1, device=device).add_(1).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LockstepError(
+            "LS_DEVICE",
+            f"expected a device that PyTorch {torch.__version__} can use, got {device!r}: {why}",
+            "use --device cpu, or install a PyTorch that is built for this device",
+            field="device",
+        ) from error
+
+
 def load_module(path: str | Path, *, dtype: str = "float32", device: str = "cpu") -> Any:
     """The transformers module alone, in evaluation mode, from local safetensors files."""
     if dtype not in DTYPES:
         raise LockstepError(
             "LS_MODEL_DTYPE", f"expected dtype {', '.join(DTYPES)}, got {dtype!r}", field="dtype"
         )
+    check_device(device)
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise LockstepError(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from lockstep import full
+from lockstep.errors import LockstepError
+from lockstep.loader import load_module
 from lockstep.model import Model
+from lockstep.report.__main__ import _way
 from lockstep.report.hits import hit_maps
 from lockstep.report.passes import Pass, cache_bytes, full_attention, segmented
 from lockstep.spec import Spec
@@ -88,3 +93,18 @@ def test_hit_maps_count_every_retrieved_row() -> None:
 
 def test_nothing_retrieved_has_no_map(model: Model) -> None:
     assert hit_maps(Pass([], [], [], []), 2, 100) is None
+
+
+def test_a_loss_that_is_no_number_is_named() -> None:
+    broken = Pass([1.0, 2.0, math.nan], [])
+    with pytest.raises(LockstepError, match="got nan behind token 2") as caught:
+        _way(broken, [4], 2)
+    assert caught.value.code == "LS_REPORT_NAN"
+    assert _way(Pass([900.0, 900.0], []), [3], 2)["perplexity"] == {"3": math.exp(700)}
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    for device in ("nonsense", *(() if torch.cuda.is_available() else ("cuda",))):
+        with pytest.raises(LockstepError, match=device) as caught:
+            load_module("nowhere", device=device)
+        assert caught.value.code == "LS_DEVICE"

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -43,7 +45,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     contract = read(folder)
     document = contract.document
     training = _training(folder)
-    base = _base(folder, description.get("base"), training)
+    base = _base(folder, description.get("base"), training, document)
     ids = _tokens(folder, description, training, document["tokenizer"]["bos"])
     lengths = sorted({len(ids) >> shift for shift in range(4)} - {0, 1})
     width = max(1, math.ceil((len(ids) - 1) / BINS))
@@ -88,9 +90,17 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
 
 def _way(run: Pass, lengths: list[int], width: int) -> dict[str, Any]:
     nll = run.nll
+    if not all(map(math.isfinite, nll)):
+        at = next(i for i, loss in enumerate(nll) if not math.isfinite(loss))
+        raise LockstepError(
+            "LS_REPORT_NAN",
+            f"expected finite losses, got {nll[at]} behind token {at}",
+            "the weights are broken: take an earlier checkpoint, or train anew with a lower rate",
+        )
     bins = [nll[at : at + width] for at in range(0, len(nll), width)]
     return {
-        "perplexity": {str(n): math.exp(sum(nll[: n - 1]) / (n - 1)) for n in lengths},
+        # exp of more than 700 nats is no number of float64.
+        "perplexity": {str(n): math.exp(min(700.0, sum(nll[: n - 1]) / (n - 1))) for n in lengths},
         "bins": [sum(part) / len(part) for part in bins],
         "points": [asdict(point) for point in run.points],
     }
@@ -117,8 +127,20 @@ def _training(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def _base(folder: Path, given: str | None, training: dict[str, Any] | None) -> Path | None:
-    """The model that the checkpoint was trained from, None where nothing says which."""
+def _base(
+    folder: Path, given: str | None, training: dict[str, Any] | None, document: Any
+) -> Path | None:
+    """The model that the checkpoint was trained from, None where nothing says which.
+
+    Raises ``LS_REPORT_BASE`` where it does not fit the contract: its figures would mean nothing.
+    """
+    if given and document.get("trained") is None:
+        raise LockstepError(
+            "LS_REPORT_BASE",
+            f"expected no --base for {folder.name}, which was never trained, got {given}",
+            "leave it out: the checkpoint itself is the untrained model",
+            field="base",
+        )
     recorded = None if training is None or not training["base"] else folder / training["base"]
     base = Path(given) if given else recorded
     if base is None:
@@ -128,7 +150,26 @@ def _base(folder: Path, given: str | None, training: dict[str, Any] | None) -> P
             "LS_REPORT_BASE",
             f"expected the model that {folder.name} was trained from, got none at {base}",
             "name its folder with --base",
+            field="base",
         )
+    try:
+        config = json.loads((base / "config.json").read_bytes())
+    except ValueError:
+        config = {}
+    tokenizer = base / "tokenizer.json"
+    summed = hashlib.sha256(tokenizer.read_bytes()).hexdigest() if tokenizer.is_file() else "none"
+    for what, wanted, got in (
+        ("layers", len(document["heads"]["long"]), config.get("num_hidden_layers")),
+        ("vocabulary", document["tokenizer"]["size"], config.get("vocab_size")),
+        ("tokenizer.json", document["tokenizer"]["sha256"], summed),
+    ):
+        if wanted != got:
+            raise LockstepError(
+                "LS_REPORT_BASE",
+                f"expected a base model with {what} {wanted}, got {got} in {base}",
+                "name the model that the training began from",
+                field="base",
+            )
     return base
 
 

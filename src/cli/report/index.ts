@@ -1,5 +1,5 @@
 // lockstep report: what a checkpoint can do, measured and drawn, as one file.
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command } from 'commander';
 import { runJob } from '../../bridge/index.ts';
@@ -32,7 +32,11 @@ export function reportCommand(): Command {
     .option('--base <dir>', 'the model it was trained from (default: the one it was trained from)')
     .option('--text <file>', 'UTF-8 text to measure on (default: a sample of Lockstep)', sampleFile)
     .option('--skip <characters>', 'begin behind so many characters of the text', natural, 0)
-    .option('--tokens <n>', 'length to measure to (default: 8 training sequences)', whole(16))
+    .option(
+      '--tokens <n>',
+      'length to measure to (default: 8 training sequences, at most 8,192 or one sequence)',
+      whole(16),
+    )
     .option('--threads <n>', 'threads of the computation', positive)
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--python <path>', 'interpreter to use')
@@ -50,9 +54,9 @@ async function runReport(dir: string, options: ReportOptions): Promise<void> {
       field: 'out',
     });
   }
+  await writable(out);
   const data = await measure(folder, options);
   const parts = sections(data);
-  await mkdir(path.dirname(out), { recursive: true });
   if (kind === '.html') await write(out, reportHtml(data, parts));
   else await writeMarkdown(out, data, parts);
   if (options.json) {
@@ -110,20 +114,34 @@ async function writeMarkdown(out: string, data: ReportData, parts: Section[]): P
   await write(out, reportMarkdown(data, parts, picture));
 }
 
+/** Minutes of measuring are not spent on a report that cannot be written. */
+async function writable(file: string): Promise<void> {
+  const named = await stat(file).catch(() => null);
+  if (named?.isDirectory()) throw notWritten(file, { code: 'EISDIR' });
+  try {
+    await mkdir(path.dirname(file), { recursive: true });
+    await writeFile(`${file}.part`, '');
+    await rm(`${file}.part`);
+  } catch (cause) {
+    throw notWritten(file, cause);
+  }
+}
+
 /** A report that stands there stays whole until the new one is. */
 async function write(file: string, text: string): Promise<void> {
   try {
     await writeFile(`${file}.part`, text);
     await rename(`${file}.part`, file);
   } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    throw new LockstepError(
-      'LS_REPORT_WRITE',
-      `expected to write ${file}, got ${code ?? message}`,
-      {
-        mend: 'Name a file in a folder that you may write with --out.',
-        cause,
-      },
-    );
+    throw notWritten(file, cause);
   }
+}
+
+function notWritten(file: string, cause: unknown): LockstepError {
+  const { code, message } = cause as Partial<NodeJS.ErrnoException>;
+  return new LockstepError('LS_REPORT_WRITE', `expected to write ${file}, got ${code ?? message}`, {
+    mend: 'Name a file in a folder that you may write with --out.',
+    field: 'out',
+    cause,
+  });
 }

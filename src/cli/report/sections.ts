@@ -47,7 +47,9 @@ function perplexity(data: ReportData): Section {
   const series = ways.map(({ name, label, way }) => ({
     label,
     ...looks[name],
-    points: way.bins.map((loss, i) => [(i + 0.5) * data.bin, Math.exp(loss)] as const),
+    points: way.bins.map(
+      (loss, i) => [(i + 0.5) * data.bin, Math.exp(Math.min(loss, 700))] as const,
+    ),
   }));
   const sequence = data.training?.settings['sequence'];
   return {
