@@ -1,6 +1,14 @@
 // lockstep eval as a user runs it: real processes, tiny models, real text.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { copyFileSync, cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findPython, pythonEnvironment } from '../src/bridge/index.ts';
@@ -80,7 +88,11 @@ describe('--suite ppl', () => {
     // Other options in the same folder are refused, by name.
     const other = cli('eval', made.trained, '--text', text, '--windows', '3', '--out', out);
     expect(other.status).toBe(1);
-    expect(other.stderr).toMatch(/LS_EVAL_RESUME.*asked differs/);
+    expect(other.stderr).toMatch(/LS_EVAL_RESUME.*another in windows$/m);
+    // How many positions are shown may change: no loss depends on it.
+    const bins = ['--text', text, '--windows', '2', '--bins', '4', '--out', out];
+    expect(json<PplResult>('eval', made.trained, ...bins).rows[0]?.byPosition).toHaveLength(4);
+    expect(readFileSync(losses).equals(before)).toBe(true);
     // So is the same file with another text in it.
     writeFileSync(text, `Another text. ${readFileSync(text, 'utf8')}`);
     const changed = cli('eval', made.trained, '--text', text, '--windows', '2', '--out', out);
@@ -105,6 +117,45 @@ describe('--suite ppl', () => {
         }
       }
     }
+  });
+
+  it('says which texts no window was cut from, and refuses an empty one', () => {
+    const [short, empty] = ['short.txt', 'empty.txt'].map((name) => path.join(home, name)) as [
+      string,
+      string,
+    ];
+    writeFileSync(short, 'A few words.');
+    writeFileSync(empty, '');
+    const options = ['--lengths', '64', '--no-base', '--execution', 'segmented'];
+    const found = json<PplResult>('eval', made.trained, '--text', text, short, ...options);
+    expect(found.unused).toEqual([short]);
+    const shown = cli('eval', made.trained, '--text', text, short, ...options);
+    expect(shown.stdout).toContain(`beyond --windows: ${short}`);
+    const refused = cli('eval', made.trained, '--text', text, empty, ...options);
+    expect(refused.stderr).toMatch(/LS_TEXT_SHORT.*empty\.txt/);
+  });
+
+  it('finds what keeps it from ending before it begins', () => {
+    const out = path.join(home, 'early');
+    const onnx = ['--engine', 'onnx', '--lengths', '64', '--out', out];
+    expect(cli('eval', made.untrained, ...onnx).stderr).toMatch(
+      /LS_ENGINE_EXPORT(.|\n)*lockstep export/,
+    );
+    expect(existsSync(out)).toBe(false);
+    const foreign = path.join(home, 'foreign');
+    mkdirSync(foreign);
+    writeFileSync(path.join(foreign, 'notes.txt'), '');
+    for (const [folder, why] of [
+      [text, 'EEXIST'],
+      [foreign, 'notes.txt'],
+      ['/proc/lockstep/eval', 'ENOENT'],
+    ] as const) {
+      if (why === 'ENOENT' && process.platform !== 'linux') continue;
+      const run = cli('eval', made.trained, '--lengths', '64', '--out', folder);
+      expect(run.stderr).toMatch(new RegExp(`LS_EVAL_OUT.*${why}`));
+    }
+    const device = cli('eval', made.trained, '--lengths', '64', '--device', 'nonsense');
+    expect(device.stderr).toContain('LS_DEVICE');
   });
 
   it('gives the same through the onnx engine', () => {
@@ -230,6 +281,7 @@ for line in open(sys.argv[2]):
   });
 
   it.each([
+    [['--suite', 'ruler', '--device', 'cpu'], 2, /LS_USAGE.*--suite ppl/],
     [['--suite', 'ruler', '--windows', '2'], 2, /LS_USAGE.*--suite ppl/],
     [['--suite', 'ruler', '--tasks', 'niah'], 1, /LS_EVAL_TASK.*niah_single_1/],
     [['--suite', 'longbench'], 1, /LS_EVAL_LONGBENCH(.|\n)*--data/],

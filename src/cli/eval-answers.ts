@@ -1,9 +1,11 @@
 // Answers of a row's engine to prompts, one line a sample, so that a later call goes on where this ends.
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import type { Contract } from '../contract/index.ts';
 import type { Runner } from '../engines/runner.ts';
 import { LockstepError } from '../errors.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
+import { encodePrompt } from '../server/tokens.ts';
 import type { EvalRow } from './eval-rows.ts';
 
 /** What an engine is asked: the text that it reads, and how much it may write. */
@@ -27,8 +29,7 @@ export interface AnswerInput {
   row: EvalRow;
   prompts: readonly Prompt[];
   tokenizer: Tokenizer;
-  /** Put BOS first, as the contract says. */
-  bos: boolean;
+  contract: Contract;
   /** Sequences that run at once. */
   parallel: number;
   signal: AbortSignal;
@@ -66,9 +67,9 @@ export async function answer(input: AnswerInput): Promise<void> {
 async function generate(
   runner: Runner,
   { text, maxTokens }: Prompt,
-  { tokenizer, bos, signal }: AnswerInput,
+  { tokenizer, contract, signal }: AnswerInput,
 ): Promise<string> {
-  const prompt = await tokenizer.encode(text, { bos });
+  const prompt = await encodePrompt(text, tokenizer, contract);
   const request = {
     ...{ prompt, maxTokens, stop: [], logprobs: null, watched: false, streamed: false },
     temperature: 0,

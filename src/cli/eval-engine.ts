@@ -8,6 +8,9 @@ import { loadTokenizer } from '../planner/tokenizer.ts';
 import type { EvalRow } from './eval-rows.ts';
 import { checkChoice, type EngineChoice, openChosen } from './serve-engine.ts';
 
+/** From SIGTERM to SIGKILL: what an evaluation keeps is whole or absent, whenever it ends. */
+export const graceMs = 3_000;
+
 export interface RowEngineOptions {
   threads?: number;
   python?: string;
@@ -45,12 +48,23 @@ export async function openRunner(row: EvalRow, options: RowEngineOptions): Promi
   return engine as Runner;
 }
 
-/** @throws LS_USAGE for a precision or threads that a row's engine does not have */
+/**
+ * What would keep a row's engine from running is found before anything has run.
+ *
+ * @throws LS_USAGE for a precision or threads that a row's engine does not have; LS_ENGINE_* where
+ *   a checkpoint has no graph of its own
+ */
 export async function checkEngines(
   rows: readonly EvalRow[],
   options: RowEngineOptions,
 ): Promise<void> {
-  for (const row of rows) await checkChoice(choiceOf(row, options), []);
+  for (const row of rows) {
+    await checkChoice(choiceOf(row, options), []);
+    if (row.engine !== 'onnx' || row.scratch) continue;
+    const { readGraph } = await import('../engines/onnx.ts');
+    const { contract } = await readContract(row.dir);
+    await readGraph(row.dir, (row.precision ?? 'fp32') as 'fp32', contract.digest);
+  }
 }
 
 function choiceOf({ engine, precision }: EvalRow, options: RowEngineOptions): EngineChoice {
@@ -71,6 +85,7 @@ async function exported(row: EvalRow, options: RowEngineOptions): Promise<void> 
   options.say(`exporting ${row.name}`);
   await runJob({
     module: 'lockstep.export',
+    graceMs,
     python: options.python,
     signal: options.signal,
     job: {

@@ -1,10 +1,11 @@
 // Where an evaluation keeps what it has: a folder that a later call goes on in, or a temporary one.
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { weightFiles } from '../contract/model.ts';
 import { LockstepError } from '../errors.ts';
 import type { Subjects } from './eval-subjects.ts';
+import { makeFolder } from './make-folder.ts';
 
 const identityFile = 'eval.json';
 
@@ -28,12 +29,29 @@ export async function openFolder(
   }
   const dir = path.resolve(asked);
   const file = path.join(dir, identityFile);
-  await mkdir(dir, { recursive: true });
   const text = `${JSON.stringify(identity, null, 2)}\n`;
   const there = await readFile(file, 'utf8').catch(() => null);
-  if (there === null) await writeFile(file, text);
+  if (there === null) await begin(dir, file, text);
   else if (there !== text) throw resumeError(dir, differing(there, identity));
   return { dir, close: async () => {} };
+}
+
+async function begin(dir: string, file: string, text: string): Promise<void> {
+  let others: string[];
+  try {
+    await makeFolder(dir);
+    others = await readdir(dir);
+    if (others.length === 0) await writeFile(file, text);
+  } catch (cause) {
+    throw outError(dir, `${(cause as NodeJS.ErrnoException).code ?? cause}`, cause);
+  }
+  if (others.length > 0) throw outError(dir, `other files: ${others.slice(0, 3).join(', ')}`);
+}
+
+function outError(dir: string, got: string, cause?: unknown): LockstepError {
+  const message = `expected --out to name an empty folder or an earlier evaluation’s, got ${got} at ${dir}`;
+  const mend = 'Name another folder, which is made, with --out; nothing was changed.';
+  return new LockstepError('LS_EVAL_OUT', message, { mend, field: 'out', cause });
 }
 
 /** Weight files by size and time of change: enough to notice another training at the same place. */
@@ -56,14 +74,24 @@ function differing(text: string, identity: Readonly<Record<string, unknown>>): s
   } catch {
     return [identityFile];
   }
-  const names = [...new Set([...Object.keys(old), ...Object.keys(identity)])];
-  return names.filter((name) => JSON.stringify(old[name]) !== JSON.stringify(identity[name]));
+  return fieldsThatDiffer(old, identity);
+}
+
+/** What was asked is named option by option. */
+function fieldsThatDiffer(old: Readonly<Record<string, unknown>>, now: typeof old): string[] {
+  const names = [...new Set([...Object.keys(old), ...Object.keys(now)])];
+  return names.flatMap((name) => {
+    const [a, b] = [old[name], now[name]];
+    if (JSON.stringify(a) === JSON.stringify(b)) return [];
+    if (name !== 'asked' || typeof a !== 'object' || typeof b !== 'object') return [name];
+    return fieldsThatDiffer(a as typeof old, b as typeof old);
+  });
 }
 
 function resumeError(dir: string, fields: string[]): LockstepError {
   return new LockstepError(
     'LS_EVAL_RESUME',
-    `expected the same evaluation in ${dir}, got another: ${fields.join(', ')} differs`,
+    `expected the same evaluation in ${dir}, got another in ${fields.join(', ')}`,
     { mend: 'Name another folder with --out, or remove this one.', field: 'out' },
   );
 }

@@ -23,6 +23,7 @@ export interface EvalOptions {
   data?: string;
   chat?: true;
   out?: string;
+  device?: string;
   threads?: number;
   python?: string;
   json?: true;
@@ -93,6 +94,7 @@ const suitesOf = {
   skip: ['ppl'],
   windows: ['ppl'],
   bins: ['ppl'],
+  device: ['ppl'],
   tasks: ['ruler', 'longbench'],
   samples: ['ruler', 'longbench'],
   chat: ['ruler', 'longbench'],

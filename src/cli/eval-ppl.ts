@@ -4,13 +4,14 @@ import { access, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { type JobEvent, runJob } from '../bridge/index.ts';
 import type { Engine } from '../engines/engine.ts';
+import { graceMs } from './eval-engine.ts';
 import { readWindows, tokenLosses } from './eval-losses.ts';
 import type { PplAsked } from './eval-options.ts';
 import { type EvalRow, type ShownRow, shown } from './eval-rows.ts';
 import { openVllmRow } from './eval-vllm.ts';
 
 /** An estimate with the bounds of its 95% interval; null where there is too little text for one. */
-interface Bounds {
+export interface Bounds {
   low: number | null;
   high: number | null;
 }
@@ -25,6 +26,8 @@ export interface PplResult {
   lengths: number[];
   /** Lengths by default that the texts are too short for. */
   skipped: number[];
+  /** Texts that no window was cut from: too short, or more of them than windows. */
+  unused: string[];
   windows: { text: string; tokens: number }[];
   /** Seconds that torch or vLLM spent on a row now; a row that was there already has none. */
   seconds: Record<string, number>;
@@ -40,6 +43,8 @@ export interface PplInput extends PplAsked {
   dir: string;
   bos: number | null;
   rows: EvalRow[];
+  /** Where torch computes. */
+  device: string;
   threads: number | null;
   python: string | undefined;
   signal: AbortSignal;
@@ -58,12 +63,13 @@ export async function runPpl(input: PplInput): Promise<PplResult> {
   };
   const job = async (torchRows: readonly EvalRow[], last: boolean): Promise<Summed> => {
     const { event: _, ...result } = await runJob({
-      ...{ module: 'lockstep.evaluation.ppl', python, signal, onEvent },
+      ...{ module: 'lockstep.evaluation.ppl', python, signal, graceMs, onEvent },
       job: {
         folder,
         windows: { dir, texts, skip, windows, bos, exact, lengths },
         rows: torchRows.map(({ name, dir, execution }) => ({ name, dir, way: execution })),
         threads: input.threads,
+        device: input.device,
         dtype: rows.find((row) => row.engine === 'torch')?.precision ?? 'float32',
         summary: last ? summary : null,
       },
@@ -93,8 +99,8 @@ export async function runPpl(input: PplInput): Promise<PplResult> {
 type Figures = Pick<PplRow, 'byLength' | 'byPosition'>;
 type Summed = Omit<PplResult, 'rows'> & { rows: Record<string, Figures> };
 
-/** The first row against every other, and segmented against full of the untrained model. */
-function comparisons(rows: readonly EvalRow[]): [string, string][] {
+/** Pairs of rows to compare: the first against every other, and segmented against full of the untrained model. */
+export function comparisons(rows: readonly EvalRow[]): [string, string][] {
   const names = rows.map((row) => row.name);
   const first = names[0] as string;
   const pairs: [string, string][] = names.slice(1).map((name) => [first, name]);

@@ -36,6 +36,13 @@ export function pplTable(result: PplResult, screen: Screen): string {
       `${count} window${count === 1 ? '' : 's'} of text; [${100 * level}% interval], bootstrap over blocks of ${block} tokens`,
     ),
   );
+  if (result.unused.length > 0) {
+    lines.push(
+      style.yellow(
+        `not measured, as shorter than a window or beyond --windows: ${result.unused.join(', ')}`,
+      ),
+    );
+  }
   if (result.skipped.length > 0) {
     lines.push(
       style.yellow(`left out, as the text is too short: ${result.skipped.join(', ')} tokens`),
@@ -77,14 +84,17 @@ export function tasksTable(result: TasksResult, screen: Screen): string {
   const { rows, tasks, lengths, haystack } = result;
   const width = Math.max(...tasks.map((task) => task.length)) + 2;
   const heads = rows.map(label);
+  const widest = '100.0 [100.0, 100.0]'.length;
   const cells = (list: readonly string[]) =>
-    list.map((text, i) => text.padStart((heads[i]?.length ?? 0) + 3)).join('');
+    list.map((text, i) => text.padStart(Math.max(heads[i]?.length ?? 0, widest) + 3)).join('');
   const lines = lengths.flatMap((length) => [
     style.dim(`${`${length} tokens`.padEnd(width)}${cells(heads)}`),
     ...tasks.map((task) => {
-      const of = ({ scores }: TasksRow) =>
-        scores.find((one) => one.task === task && one.length === length);
-      return `${task.padEnd(width)}${cells(rows.map((row) => figure(of(row)?.score ?? 0, 1)))}`;
+      const of = ({ scores }: TasksRow) => {
+        const found = scores.find((one) => one.task === task && one.length === length);
+        return found === undefined ? '-' : bounded(found.score, found, 1);
+      };
+      return `${task.padEnd(width)}${cells(rows.map(of))}`;
     }),
     style.bold(
       `${'mean'.padEnd(width)}${cells(
@@ -96,6 +106,11 @@ export function tasksTable(result: TasksResult, screen: Screen): string {
     ),
     '',
   ]);
+  const differences = result.differences.map(({ of, to, length, difference, low, high }) =>
+    style.dim(`  ${of} - ${to} at ${length}: ${bounded(difference, { low, high }, 1)}`),
+  );
+  if (differences.length > 0)
+    lines.push('differences of means, over the same samples', ...differences);
   lines.push(
     style.dim(`0 to 100; up to ${result.samples} samples a task and length`),
     ...(haystack !== undefined && haystack.repeats > 1

@@ -2,11 +2,14 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { runJob } from '../bridge/index.ts';
+import type { Contract } from '../contract/index.ts';
 import type { Runner } from '../engines/runner.ts';
 import { LockstepError } from '../errors.ts';
 import { loadTokenizer, type Tokenizer } from '../planner/tokenizer.ts';
 import { chatTemplate } from '../server/chat.ts';
 import { answer, type Prompt } from './eval-answers.ts';
+import { graceMs } from './eval-engine.ts';
+import { type Bounds, comparisons } from './eval-ppl.ts';
 import { type EvalRow, type ShownRow, shown } from './eval-rows.ts';
 
 /** Tasks in the recipe's order; `lockstep.evaluation.ruler.tasks` says what they are. */
@@ -24,16 +27,14 @@ export const rulerTasks = [
   'fwe',
 ] as const;
 
-/** A mean score from 0 to 100 with its 95% interval; null where there is but one sample. */
-export interface Score {
+/** A mean score from 0 to 100 with its 95% interval; null where a task has fewer than 8 samples. */
+export interface Score extends Bounds {
   score: number;
-  low: number | null;
-  high: number | null;
 }
 
 export interface TasksRow extends ShownRow {
   scores: ({ task: string; length: number; samples: number; empty: number } & Score)[];
-  /** Over all samples of a length. */
+  /** Over the tasks of a length, each with the mean of its samples. */
   means: ({ length: number } & Score)[];
 }
 
@@ -47,6 +48,8 @@ export interface TasksResult {
   /** longbench: folder of the copy. */
   data?: string;
   rows: TasksRow[];
+  /** Mean of row `of` less that of row `to`, over the same samples. */
+  differences: ({ of: string; to: string; length: number; difference: number } & Bounds)[];
 }
 
 /** What samples depend on; `tasks` null: all that the copy of LongBench has. */
@@ -65,7 +68,7 @@ export interface TasksInput {
   folder: string;
   /** A folder with the contract's tokenizer. */
   dir: string;
-  bos: number | null;
+  contract: Contract;
   rows: EvalRow[];
   python: string | undefined;
   signal: AbortSignal;
@@ -74,13 +77,14 @@ export interface TasksInput {
 }
 
 export async function runTasks(input: TasksInput): Promise<TasksResult> {
-  const { asked, folder, dir, bos, rows, signal } = input;
+  const { asked, folder, dir, contract, rows, signal } = input;
+  const { bos } = contract.tokenizer;
   const tokenizer = await loadTokenizer(dir);
   const job = async (module: string, description: object) => {
     const { event: _, ...result } = await runJob({
       module: `lockstep.evaluation.${module}`,
       python: input.python,
-      signal,
+      ...{ signal, graceMs },
       job: { folder, ...description },
       onEvent: ({ event, stage, done, total }) => {
         if (event === 'progress') input.onProgress(String(stage), Number(done), Number(total));
@@ -97,17 +101,16 @@ export async function runTasks(input: TasksInput): Promise<TasksResult> {
   const prompts = await readPrompts(folder);
   for (const row of rows) {
     await answer({
-      ...{ folder, row, prompts, tokenizer, signal },
-      bos: bos !== null,
+      ...{ folder, row, prompts, tokenizer, contract, signal },
       parallel: row.engine === 'vllm' ? 8 : 1,
       open: () => input.open(row),
       onProgress: input.onProgress,
     });
   }
   const names = rows.map((row) => row.name);
-  const scored = (await job('score', { suite: asked.suite, rows: names })) as {
-    rows: Record<string, TasksRow>;
-  };
+  const scored = (await job('score', {
+    ...{ suite: asked.suite, rows: names, pairs: comparisons(rows) },
+  })) as { rows: Record<string, TasksRow> } & Pick<TasksResult, 'differences'>;
   const { lengths, samples } = asked;
   return {
     ...{ tasks: made.tasks, lengths, samples },
@@ -116,6 +119,7 @@ export async function runTasks(input: TasksInput): Promise<TasksResult> {
       : {}),
     ...(asked.suite === 'longbench' ? { data: asked.data } : {}),
     rows: rows.map((row) => ({ ...shown(row), ...(scored.rows[row.name] as TasksRow) })),
+    differences: scored.differences,
   };
 }
 

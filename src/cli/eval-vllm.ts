@@ -1,10 +1,8 @@
 // Losses of a row through vLLM: a job runs it over whole windows, for it cannot be stepped from here.
 import path from 'node:path';
 import { findPython, type RunJobOptions, runJob } from '../bridge/index.ts';
+import { graceMs } from './eval-engine.ts';
 import type { EvalRow } from './eval-rows.ts';
-
-/** From SIGTERM to SIGKILL: while it starts, vLLM listens to nobody, and files are whole or absent. */
-const graceMs = 3_000;
 
 export interface VllmRow {
   name: string;

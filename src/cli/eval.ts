@@ -55,6 +55,7 @@ export function evalCommand(): Command {
     .option('--chat', 'ruler, longbench: ask as a user of the checkpoint’s chat template')
     .option('--data <dir>', 'longbench: a copy of its data; see docs/eval.md')
     .option('--out <dir>', 'keep results here, and go on from what is there')
+    .option('--device <name>', 'ppl: where torch computes: cpu, cuda (default: cpu)')
     .option('--threads <n>', 'threads of the computation (torch, onnx)', positive)
     .option('--python <path>', 'interpreter to use')
     .option('--json', 'print one JSON object')
@@ -85,7 +86,7 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
     const context = subjects.trainingContext ?? contract.segment.max;
     const asked =
       options.suite === 'ppl' ? pplAsked(options, context) : tasksAsked(options, context);
-    const { python, threads } = options;
+    const { python, threads, device = 'cpu' } = options;
     const { signal } = cancel;
     const engine: RowEngineOptions = {
       maxTokens: Math.max(...asked.lengths),
@@ -95,24 +96,34 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
     };
     await checkEngines(rows, engine);
     const weights = await weightsOf(subjects);
+    // How many ranges of positions are shown changes no loss.
+    const { bins: _, ...kept } = { bins: null, ...asked };
     folder = await openFolder(options.out, {
       ...about,
       weights,
       ...{ engine: options.engine, precision: options.precision ?? null },
-      asked,
+      ...{ device, asked: kept },
     });
     const common = {
-      ...{ dir: where, rows, bos: contract.tokenizer.bos, python, signal },
+      ...{ dir: where, rows, python, signal },
       ...{ folder: folder.dir, onProgress: bar.update },
     };
     let shown: { result: object; table: string };
     if ('texts' in asked) {
       const open = (row: EvalRow) => openStepped(row, engine);
-      const result = await runPpl({ ...asked, ...common, threads: threads ?? null, open });
+      const { bos } = contract.tokenizer;
+      const result = await runPpl({
+        ...asked,
+        ...common,
+        bos,
+        device,
+        threads: threads ?? null,
+        open,
+      });
       shown = { result, table: pplTable(result, process.stdout) };
     } else {
       const open = (row: EvalRow) => openRunner(row, engine);
-      const result = await runTasks({ asked, ...common, open });
+      const result = await runTasks({ asked, contract, ...common, open });
       shown = { result, table: tasksTable(result, process.stdout) };
     }
     bar.stop();

@@ -1,8 +1,9 @@
 // What `lockstep profile` writes: a JSON file that a config imports, and is checked in with it.
 import { randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
+import { makeFolder } from './make-folder.ts';
 
 export const methods = ['gates', 'mass', 'first', 'even'] as const;
 export type Method = (typeof methods)[number];
@@ -86,7 +87,7 @@ function isHeadsFile(held: string): boolean {
 export async function writeWhole(file: string, content: string): Promise<void> {
   const building = `${file}.${randomUUID().slice(0, 8)}.tmp`;
   try {
-    await mkdir(path.dirname(file), { recursive: true });
+    await makeFolder(path.dirname(file));
     await writeFile(building, content);
     await rename(building, file);
   } catch (cause) {

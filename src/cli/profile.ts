@@ -43,7 +43,7 @@ export function profileCommand(): Command {
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--threads <n>', 'threads of the computation', positive)
     .option('--python <path>', 'interpreter to use')
-    .option('--json', 'print the file as one JSON object')
+    .option('--json', 'print events, then the file, one JSON object a line')
     .action(runProfile);
 }
 
@@ -79,6 +79,8 @@ async function runProfile(model: string, options: ProfileOptions, command: Comma
     const file = { kind: 'lockstep heads', ...result } as unknown as HeadsFile;
     await writeWhole(out, headsText(file));
     await writeWhole(plot, headsSvg(file));
+    // What the job kept of its steps (python/lockstep/profile/partial.py).
+    await rm(path.join(path.dirname(out), `.${path.basename(out)}.partial`), { force: true });
     bar.stop();
     process.stdout.write(
       options.json

@@ -81,7 +81,12 @@ def test_prompts_keep_their_ends_and_their_budget(copy: Path) -> None:
     for name, texts in (("perfect", answers), ("empty", [{**one, "text": ""} for one in answers])):
         (copy.parent / f"{name}.jsonl").write_text("".join(json.dumps(t) + "\n" for t in texts))
     rows = scores.run(
-        {"folder": str(copy.parent), "suite": "longbench", "rows": ["perfect", "empty"]}
+        {
+            "folder": str(copy.parent),
+            "suite": "longbench",
+            "rows": ["perfect", "empty"],
+            "pairs": [],
+        }
     )["rows"]
     assert [one["score"] for one in rows["perfect"]["scores"]] == [100.0, 100.0]
     assert [one["score"] for one in rows["empty"]["scores"]] == [0.0, 0.0]
@@ -99,11 +104,32 @@ def test_what_is_missing_is_named(copy: Path, tmp_path: Path) -> None:
         ({"tasks": ["trec"]}, r"trec\.jsonl"),
         ({"data": str(tmp_path)}, "dataset2prompt"),
         ({"lengths": [20]}, "room for an answer of qasper"),
+        ({"tasks": ["qasper", "dureader"]}, "tasks of narrativeqa.*got 'dureader'"),
     ):
         with pytest.raises(LockstepError, match=pattern):
             make.run(asked(copy, **change))
     (copy / "qasper.jsonl").write_text('{"input": 1}\n')
-    with pytest.raises(LockstepError, match=r"line 1 of .*qasper\.jsonl") as caught:
+    with pytest.raises(LockstepError, match=r"qasper\.jsonl .* in line 1") as caught:
         make.run(asked(copy))
     assert caught.value.code == "LS_EVAL_DATA"
     assert len(MEASURES) == 16
+    (copy / "qasper.jsonl").write_text("")
+    with pytest.raises(LockstepError, match="a line for each sample, got none"):
+        make.run(asked(copy))
+    (copy / "hotpotqa.jsonl").write_text('{"answers": []}\n')
+    with pytest.raises(LockstepError, match=r"expected hotpotqa in dataset2prompt\.json"):
+        make.run(asked(copy))
+    for broken in ("{", "[]"):
+        (copy / "config" / make.BUDGETS).write_text(broken)
+        with pytest.raises(LockstepError, match=r"dataset2maxlen\.json an object, got"):
+            make.run(asked(copy))
+
+
+def test_what_is_cut_in_characters_keeps_its_budget(copy: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(copy.parent / "model" / "tokenizer.json"))
+    text = "«Où\u202fça\u202f?» — ÉÈÊ œuvre naïve, 東京 の 街 🙂 " * 9
+    whole = len(tokenizer.encode(text, add_special_tokens=False).ids)
+    for budget in range(20, whole):
+        cut = make.cut_middle(tokenizer, text, budget)
+        assert len(tokenizer.encode(cut, add_special_tokens=False).ids) <= budget
+        assert len(cut) > 0

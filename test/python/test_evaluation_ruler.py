@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from lockstep.evaluation.ruler import make, sizing, tasks, words
 from lockstep.evaluation.ruler.samples import DEPTHS, Sample, Setting, sample
 from lockstep.evaluation.ruler.scoring import cleaned, string_match_all, string_match_part
 from lockstep.evaluation.ruler.tasks import TASKS
+from tokenizers import Tokenizer
 
 LICENSE = Path(__file__).parents[2] / "LICENSE"
 ESSAY = tuple(LICENSE.read_text(encoding="utf-8").split())
@@ -175,7 +177,7 @@ def test_answer_budgets_are_the_recipes() -> None:
 
 
 def test_too_short_a_budget_is_refused() -> None:
-    with pytest.raises(LockstepError, match="smallest sample") as caught:
+    with pytest.raises(LockstepError, match="smallest sample of cwe ") as caught:
         sizing.largest(TASKS["cwe"], setting(256), count, "0")
     assert (caught.value.code, caught.value.field) == ("LS_EVAL_LENGTH", "lengths")
 
@@ -233,11 +235,21 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in text.split("\n") if line]
 
 
+def tokenizer_ids(model: Path, text: str) -> list[int]:
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
 def test_made_samples_fit_with_bos(made: Path) -> None:
     counted = make.counter(str(made / "model"), 1)
     for one in lines(made):
         assert one["tokens"] == counted(one["prompt"] + one["prefix"]) + one["maxTokens"]
         assert one["tokens"] <= 8192
+    # BOS is not put before a text that begins with it (of a chat template).
+    plain = make.counter(str(made / "model"), None)
+    (first,) = tokenizer_ids(made / "model", "x")
+    assert make.counter(str(made / "model"), first)("xyz") == plain("xyz")
+    assert make.counter(str(made / "model"), first)("abc") == plain("abc") + 1
     prompts = {one["prompt"] for one in lines(made)}
     assert len(prompts) == 3 * len(TASKS)
 
@@ -254,7 +266,9 @@ def test_perfect_and_empty_answers_score_100_and_0(made: Path) -> None:
             for one in lines(made)
         )
         (made / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    rows = score.run({"folder": str(made), "suite": "ruler", "rows": list(answered)})["rows"]
+    rows = score.run({"folder": str(made), "suite": "ruler", "rows": list(answered), "pairs": []})[
+        "rows"
+    ]
     for name, expected, empty in (("perfect", 100.0, 0), ("empty", 0.0, 3), ("half", 200 / 3, 1)):
         found = rows[name]["scores"]
         assert [one["task"] for one in found] == list(TASKS)
@@ -263,13 +277,61 @@ def test_perfect_and_empty_answers_score_100_and_0(made: Path) -> None:
             assert one["score"] == pytest.approx(expected)
         (mean,) = rows[name]["means"]
         assert mean["score"] == pytest.approx(expected) and mean["length"] == 8192
-    assert rows["half"]["means"][0]["low"] < 200 / 3 < rows["half"]["means"][0]["high"]
+    # Three samples of a task say too little of how much they vary.
+    assert rows["half"]["means"][0]["low"] is None
+
+
+def test_intervals_draw_samples_again_within_their_tasks(tmp_path: Path) -> None:
+    def written(name: str, text: Callable[[str, int], str]) -> None:
+        keys = [(task, index) for task in ("vt", "cwe") for index in range(8)]
+        lines = [
+            {"task": task, "length": 64, "index": index, "answers": ["x"]}
+            | ({} if name == "samples" else {"text": text(task, index)})
+            for task, index in keys
+        ]
+        file = tmp_path / (score.SAMPLES if name == "samples" else f"{name}.jsonl")
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    written("samples", lambda task, index: "")
+    written("tasks", lambda task, index: "x" if task == "vt" else "")
+    written("mixed", lambda task, index: "x" if index % 2 else "")
+    written("worse", lambda task, index: "x" if index % 2 and task == "vt" else "")
+    description = {"folder": str(tmp_path), "suite": "ruler"}
+    rows = ["tasks", "mixed", "worse"]
+    pairs = [["mixed", "worse"], ["mixed", "tasks"], ["mixed", "mixed"]]
+    found = score.run({**description, "rows": rows, "pairs": pairs})
+    bounds = {name: found["rows"][name]["means"][0] for name in rows}
+    # The tasks are given: that they differ makes no mean of them uncertain.
+    assert bounds["tasks"] == {"length": 64, "score": 50.0, "low": 50.0, "high": 50.0}
+    assert bounds["mixed"]["score"] == 50.0
+    assert bounds["mixed"]["low"] < 40 and bounds["mixed"]["high"] > 60
+    first, second, same = found["differences"]
+    assert (first["of"], first["to"], first["length"]) == ("mixed", "worse", 64)
+    assert first["difference"] == 25.0 and 0 < first["low"] < 25 < first["high"]
+    assert second["difference"] == 0.0 and second["low"] < 0 < second["high"]
+    assert (same["difference"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("length", [140, 200, 300, 600])
+def test_frequent_words_have_their_answers_or_are_refused(length: int) -> None:
+    task = TASKS["fwe"]
+    try:
+        size = sizing.largest(task, setting(length), count, "size")
+    except LockstepError as error:
+        assert error.code == "LS_EVAL_LENGTH" and length < 600
+        return
+    made, _ = sizing.fitted(task, size, setting(length), count, "0")
+    found = Counter(made.prompt.split())
+    times = [found[word] for word in made.answers]
+    others = [found[word] for word in found if re.fullmatch(r"[a-z]{6}", word)]
+    assert len(made.answers) == task.words and times == sorted(times, reverse=True)
+    assert sum(n >= times[-1] for n in others if n not in times) == 0
 
 
 def test_a_missing_answer_is_an_error(made: Path) -> None:
     (made / "broken.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(LockstepError, match="niah_single_1") as caught:
-        score.run({"folder": str(made), "suite": "ruler", "rows": ["broken"]})
+        score.run({"folder": str(made), "suite": "ruler", "rows": ["broken"], "pairs": []})
     assert caught.value.code == "LS_EVAL_ANSWERS"
 
 

@@ -81,6 +81,24 @@ def mean(values: Sequence[float], seed: int = 0) -> Estimate:
     return Estimate(float(values_N.mean()), low, high)
 
 
+def mean_of_means(groups: Sequence[Sequence[float]], seed: int = 0) -> Estimate:
+    """Mean of the groups' means (scores of samples, a group a task).
+
+    The tasks are the ones asked for, not drawn from others: samples are drawn again within each.
+    """
+    groups_N = [np.asarray(group, dtype=np.float64) for group in groups]
+    value = float(np.mean([group_N.mean() for group_N in groups_N]))
+    if min(map(len, groups_N)) < LEAST:
+        return Estimate(value, None, None)
+    rng = np.random.default_rng(seed)
+    drawn_GD = [
+        group_N[rng.integers(0, len(group_N), size=(DRAWS, len(group_N)))].mean(1)
+        for group_N in groups_N
+    ]
+    low, high = _bounds(np.mean(drawn_GD, axis=0))
+    return Estimate(value, low, high)
+
+
 def _draws(count: int, seed: int) -> npt.NDArray[np.int64] | None:
     if count < LEAST:
         return None

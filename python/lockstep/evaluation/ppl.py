@@ -1,9 +1,9 @@
 """Job: perplexity of one or more models on the same stretches of text.
 
-``python -m lockstep.evaluation.ppl`` reads ``{folder, windows, rows, threads, dtype, summary}``: it
-cuts the windows (`windows.cut_windows`), runs the rows that are torch's (`torch_losses.fill`) and,
-unless ``summary`` is null, sums up (`summary.summarize`). Rows of other engines are made by whoever
-starts the job, between two calls.
+``python -m lockstep.evaluation.ppl`` reads ``{folder, windows, rows, threads, dtype, device,
+summary}``: it cuts the windows (`windows.cut_windows`), runs the rows that are torch's
+(`torch_losses.fill`) and, unless ``summary`` is null, sums up (`summary.summarize`). Rows of other
+engines are made by whoever starts the job, between two calls.
 """
 
 from __future__ import annotations
@@ -18,10 +18,16 @@ from lockstep.evaluation.windows import cut_windows
 
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
-    """``{lengths, skipped, windows, seconds, interval, rows, ratios}``, as far as asked for."""
+    """``{lengths, skipped, unused, windows, seconds, interval, rows, ratios}``, if asked for."""
     folder = Path(description["folder"])
     out = cut_windows(folder, description["windows"])
-    out["seconds"] = fill(folder, description["rows"], description["threads"], description["dtype"])
+    out["seconds"] = fill(
+        folder,
+        description["rows"],
+        description["threads"],
+        description["dtype"],
+        description["device"],
+    )
     if description["summary"] is not None:
         out |= summarize(folder, out["lengths"], description["summary"])
     return out

@@ -1,7 +1,7 @@
 """Job: scores of what the rows' engines answered.
 
-``python -m lockstep.evaluation.score`` reads ``{folder, suite, rows}`` and, for every row, takes
-``ROW.jsonl`` of ``folder``: lines of ``{task, length, index, text}``.
+``python -m lockstep.evaluation.score`` reads ``{folder, suite, rows, pairs}`` and, for every row,
+takes ``ROW.jsonl`` of ``folder``: lines of ``{task, length, index, text}``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,15 @@ Key = tuple[str, int, int]
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
     """``{rows: {name: {scores: [{task, length, samples, score, low, high, empty}], means: [{length,
-    score, low, high}]}}}``; a mean is over all samples of a length."""
+    score, low, high}]}}, differences: [{of, to, length, difference, low, high}]}``.
+
+    A mean is over the tasks of a length, each with the mean of its samples. A difference is of the
+    means of two rows (``pairs``), over the same samples.
+    """
     folder = Path(description["folder"])
     samples = {_key(one): one for one in _lines(folder / SAMPLES)}
-    rows = {}
+    rows: dict[str, Any] = {}
+    all_scores: dict[str, dict[Key, float]] = {}
     for name in description["rows"]:
         found = {_key(one): cleaned(one["text"]) for one in _lines(folder / f"{name}.jsonl")}
         missing = [key for key in samples if key not in found]
@@ -40,8 +45,20 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
             key: _score(description["suite"], found[key], one) for key, one in samples.items()
         }
         empty = {key for key in samples if not found[key]}
-        rows[name] = {"scores": _by_task(scores, empty), "means": _by_length(scores)}
-    return {"rows": rows}
+        all_scores[name] = scores
+        means = [
+            {"length": length, **estimate.as_dict("score")}
+            for length, estimate in _by_length(scores).items()
+        ]
+        rows[name] = {"scores": _by_task(scores, empty), "means": means}
+    differences: list[dict[str, Any]] = []
+    for of, to in description["pairs"]:
+        a, b = all_scores[of], all_scores[to]
+        differences += [
+            {"of": of, "to": to, "length": length, **estimate.as_dict("difference")}
+            for length, estimate in _by_length({key: a[key] - b[key] for key in samples}).items()
+        ]
+    return {"rows": rows, "differences": differences}
 
 
 def _score(suite: str, text: str, sample: dict[str, Any]) -> float:
@@ -66,11 +83,13 @@ def _by_task(scores: dict[Key, float], empty: set[Key]) -> list[dict[str, Any]]:
     ]
 
 
-def _by_length(scores: dict[Key, float]) -> list[dict[str, Any]]:
-    groups: dict[int, list[float]] = {}
-    for (_, length, _), score in scores.items():
-        groups.setdefault(length, []).append(score)
-    return [{"length": length, **_mean(values)} for length, values in groups.items()]
+def _by_length(scores: dict[Key, float]) -> dict[int, intervals.Estimate]:
+    groups: dict[int, dict[str, list[float]]] = {}
+    for (task, length, _), score in scores.items():
+        groups.setdefault(length, {}).setdefault(task, []).append(score)
+    return {
+        length: intervals.mean_of_means(list(tasks.values())) for length, tasks in groups.items()
+    }
 
 
 def _mean(values: Sequence[float]) -> dict[str, float | None]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def fill(
-    folder: Path, rows: Sequence[dict[str, Any]], threads: int | None, dtype: str
+    folder: Path, rows: Sequence[dict[str, Any]], threads: int | None, dtype: str, device: str
 ) -> dict[str, float]:
     """Run every row ``{name, dir, way}`` over the windows of ``folder``; seconds by row.
 
@@ -31,7 +31,7 @@ def fill(
     # One model at a time: rows of one folder share it.
     for directory in dict.fromkeys(row["dir"] for row in rows if left[row["name"]]):
         job.emit("progress", stage="loading", done=done, total=total)
-        model = _load(directory, threads, dtype)
+        model = _load(directory, threads, dtype, device)
         for row in (row for row in rows if row["dir"] == directory):
             started = time.monotonic()
             for n in left[row["name"]]:
@@ -47,11 +47,11 @@ def fill(
     return seconds
 
 
-def _load(directory: str, threads: int | None, dtype: str) -> Model:
+def _load(directory: str, threads: int | None, dtype: str, device: str) -> Model:
     import torch
 
     from lockstep.loader import load
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return load(directory, dtype=dtype)
+    return load(directory, dtype=dtype, device=device)

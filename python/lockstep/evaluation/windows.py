@@ -19,7 +19,8 @@ def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
     """Write ``windows.json`` into ``folder``, a list of ``{text, ids}``.
 
     description: ``{dir, texts, skip, lengths, windows, bos, exact}``.
-    Returns ``{lengths, windows: [{text, tokens}], skipped}``: the lengths that the texts can give.
+    Returns ``{lengths, windows: [{text, tokens}], skipped, unused}``: the lengths that the texts
+    can give and, unused, those that no window was taken from. A text without a token is an error.
 
     Lengths that no text is long enough for are an error (``LS_TEXT_SHORT``) where they were asked
     for (``exact``), and else left out. Windows do not overlap and take the texts in turn.
@@ -32,6 +33,15 @@ def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
     front = [] if description["bos"] is None else [description["bos"]]
     wanted = lengths[-1] * description["windows"]
     found = {text: _tokens(description, text, wanted) for text in texts}
+    for text, ids in found.items():
+        if not ids:
+            behind = f" behind character {description['skip']}" if description["skip"] else ""
+            raise LockstepError(
+                "LS_TEXT_SHORT",
+                f"expected text in {text}{behind}, got none",
+                "leave it out",
+                "text",
+            )
     longest = len(front) + max(len(ids) for ids in found.values())
     fitting = [length for length in lengths if length <= longest]
     if not fitting or (description["exact"] and fitting != lengths):
@@ -47,6 +57,7 @@ def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
     return {
         "lengths": fitting,
         "skipped": [length for length in lengths if length not in fitting],
+        "unused": [text for text in found if all(w["text"] != text for w in windows)],
         "windows": [{"text": w["text"], "tokens": len(w["ids"])} for w in windows],
     }
 

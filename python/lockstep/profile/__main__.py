@@ -92,7 +92,11 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
     settings = {"length": asked["length"], "seed": asked["seed"]} | (
         {"sequences": asked["sequences"]}
         if method == "mass"
-        else {"steps": asked["steps"], "penalty": asked["penalty"]}
+        else {
+            "steps": asked["steps"],
+            "penalty": asked["penalty"],
+            "truncation": model.contract.document["training"]["truncation"],
+        }
     )
     facts = {
         "settings": settings,
@@ -103,10 +107,11 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
             "sha256": draws.sha256,
         },
     }
-    identity = {"method": method, "model": model_facts, **facts}
+    rule = {name: model.contract.document[name] for name in ("policy", "tables", "tokenizer")}
+    identity = {"method": method, "model": model_facts, **facts, "rule": rule}
     partial = Partial(Path(asked["out"]), identity)
+    # Whoever writes the result removes it then: a result that cannot be written loses no step.
     measured = (_mass if method == "mass" else _gates)(model, draws.drawn, asked, partial)
-    partial.remove()
     return measured[0], facts | measured[1]
 
 

@@ -29,6 +29,3 @@ class Partial:
         """Replace the state in one rename."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         replace(self.path, json.dumps({"identity": self.identity, "state": state}).encode())
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)

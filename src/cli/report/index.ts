@@ -1,10 +1,11 @@
 // lockstep report: what a checkpoint can do, measured and drawn, as one file.
-import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command } from 'commander';
 import { runJob } from '../../bridge/index.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
+import { makeFolder } from '../make-folder.ts';
 import { natural, positive, whole } from '../option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from '../output.ts';
 import { measuredWays, type ReportData } from './data.ts';
@@ -119,7 +120,7 @@ async function writable(file: string): Promise<void> {
   const named = await stat(file).catch(() => null);
   if (named?.isDirectory()) throw notWritten(file, { code: 'EISDIR' });
   try {
-    await mkdir(path.dirname(file), { recursive: true });
+    await makeFolder(path.dirname(file));
     await writeFile(`${file}.part`, '');
     await rm(`${file}.part`);
   } catch (cause) {

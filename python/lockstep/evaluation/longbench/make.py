@@ -31,15 +31,25 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     tokenizer = Tokenizer.from_file(str(Path(description["dir"]) / "tokenizer.json"))
     prompts, budgets = _table(data, PROMPTS), _table(data, BUDGETS)
     files = _files(data, description["tasks"])
-    front = 0 if description["bos"] is None else 1
+    for table, name in ((prompts, PROMPTS), (budgets, BUDGETS)):
+        absent = [task for task in files if task not in table]
+        if absent:
+            raise LockstepError(
+                "LS_EVAL_DATA",
+                f"expected {', '.join(absent)} in {name} of {data}, got no such entry",
+                f"copy {name} and the data from the same version",
+            )
+    bos = description["bos"]
     lines: list[str] = []
     for length in description["lengths"]:
         for done, (task, file) in enumerate(files.items()):
             job.check_cancelled()
             job.emit("progress", stage="making samples", done=done, total=len(files))
             wrap = ("", "") if task in PLAIN else description["wrap"]
-            around = sum(len(_ids(tokenizer, text)) for text in wrap)
-            budget = length - int(budgets[task]) - front - around
+            around = [_ids(tokenizer, text) for text in wrap]
+            # Templates of some models write BOS themselves; it is never there twice.
+            front = 0 if bos is None or around[0][:1] == [bos] else 1
+            budget = length - int(budgets[task]) - front - sum(map(len, around))
             if budget < 2:
                 raise LockstepError(
                     "LS_EVAL_LENGTH",
@@ -65,7 +75,13 @@ def cut_middle(tokenizer: Any, text: str, budget: int) -> str:
     if len(ids) <= budget:
         return text
     half = budget // 2
-    return str(tokenizer.decode(ids[:half])) + str(tokenizer.decode(ids[-half:]))
+    while True:
+        cut = str(tokenizer.decode(ids[:half])) + str(tokenizer.decode(ids[-half:]))
+        # Half characters and the joint may make more tokens of the same text.
+        over = len(_ids(tokenizer, cut)) - budget
+        if over <= 0 or half == 1:
+            return cut
+        half = max(1, half - (over + 1) // 2)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
@@ -75,6 +91,14 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 def _files(data: Path, tasks: list[str] | None) -> dict[str, Path]:
     """Files of the tasks asked for, else of all that the folder has (`_e`: LongBench-E)."""
+    for task in tasks or ():
+        if task not in MEASURES:
+            raise LockstepError(
+                "LS_EVAL_TASK",
+                f"expected tasks of {', '.join(MEASURES)}, got {task!r}",
+                "leave it out of --tasks: its published measure is not here",
+                "tasks",
+            )
     found = {}
     for task in MEASURES if tasks is None else tasks:
         names = (f"{task}.jsonl", f"data/{task}.jsonl", f"{task}_e.jsonl", f"data/{task}_e.jsonl")
@@ -91,7 +115,12 @@ def _files(data: Path, tasks: list[str] | None) -> dict[str, Path]:
 def _table(data: Path, name: str) -> dict[str, Any]:
     for file in (data / name, data / "config" / name):
         if file.is_file():
-            table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            try:
+                table = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise _broken(file, f"an object, got: {error}") from error
+            if not isinstance(table, dict):
+                raise _broken(file, f"an object, got {type(table).__name__}")
             return table
     raise _missing(data, name)
 
@@ -105,12 +134,15 @@ def _records(file: Path, count: int) -> Iterator[dict[str, Any]]:
                 one = json.loads(line)
                 one["answers"]
             except (ValueError, TypeError, KeyError) as error:
-                raise LockstepError(
-                    "LS_EVAL_DATA",
-                    f"expected an object with answers in line {number + 1} of {file}, got: {error}",
-                    "copy the file again",
-                ) from error
+                expected = f"an object with answers in line {number + 1}, got: {error}"
+                raise _broken(file, expected) from error
             yield one
+    if not file.stat().st_size:
+        raise _broken(file, "a line for each sample, got none")
+
+
+def _broken(file: Path, expected: str) -> LockstepError:
+    return LockstepError("LS_EVAL_DATA", f"expected in {file} {expected}", "copy the file again")
 
 
 def _filled(prompt: str, one: dict[str, Any], file: Path) -> str:

@@ -34,7 +34,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
                 "LS_EVAL_TASK", f"expected tasks of {', '.join(TASKS)}, got {name!r}", field="tasks"
             )
     essay = essay_of(Path(description["haystack"]))
-    count = counter(description["dir"], 0 if description["bos"] is None else 1)
+    count = counter(description["dir"], description["bos"])
     total, lines, words = len(names) * len(lengths), [], 0
     for done, (length, name) in enumerate((n, name) for n in lengths for name in names):
         job.check_cancelled()
@@ -65,12 +65,18 @@ def essay_of(file: Path) -> tuple[str, ...]:
     return words
 
 
-def counter(folder: str, extra: int) -> Count:
-    """Counts a text's tokens by the checkpoint's own tokenizer.json; ``extra``: BOS."""
+def counter(folder: str, bos: int | None) -> Count:
+    """Counts a text's tokens by the checkpoint's own tokenizer.json, with BOS where one is put in
+    front: templates of some models write it themselves, and it is never there twice."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
-    return lambda text: extra + len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def count(text: str) -> int:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        return len(ids) + (bos is not None and ids[:1] != [bos])
+
+    return count
 
 
 if __name__ == "__main__":

@@ -178,12 +178,22 @@ def _word_list(
     return " ".join(f"{i}. {word}" for i, word in enumerate(listed, 1)), tuple(most)
 
 
-def _frequent(task: FrequentWords, size: int, setting: Setting, rng: random.Random) -> Sample:
-    """Word k of a vocabulary stands int(size * k^-2 / zeta(2)) times; the first is dots."""
-    count = (setting.length - task.tokens) // 50
-    vocabulary = ["...", *words.coded(count - 1, task.letters, rng)]
+def vocabulary_size(task: FrequentWords, length: int) -> int:
+    return max(1, (length - task.tokens) // 50)
+
+
+def zeta_counts(size: int, words: int) -> list[int]:
+    """How often word k = 1, 2, ... stands there: int(size * k^-2 / zeta(2))."""
     zeta = math.pi**2 / 6  # of 2
-    text = [word for k, word in enumerate(vocabulary, 1) for _ in range(int(size * k**-2.0 / zeta))]
+    return [int(size * k**-2.0 / zeta) for k in range(1, words + 1)]
+
+
+def _frequent(task: FrequentWords, size: int, setting: Setting, rng: random.Random) -> Sample:
+    """A vocabulary of one word for every 50 tokens; the first is dots."""
+    count = vocabulary_size(task, setting.length)
+    vocabulary = ["...", *words.coded(count - 1, task.letters, rng)]
+    counts = zeta_counts(size, len(vocabulary))
+    text = [word for word, times in zip(vocabulary, counts, strict=True) for _ in range(times)]
     rng.shuffle(text)
     prompt, prefix = setting.asked(tasks.FREQUENT, context=" ".join(text))
     return Sample(prompt, prefix, tuple(vocabulary[1 : 1 + task.words]))

@@ -10,8 +10,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lockstep.errors import LockstepError
-from lockstep.evaluation.ruler.samples import SHORT, Sample, Setting, sample, solved_chain
-from lockstep.evaluation.ruler.tasks import CommonWords, FrequentWords, Niah, Task, Tracking
+from lockstep.evaluation.ruler.samples import (
+    SHORT,
+    Sample,
+    Setting,
+    sample,
+    solved_chain,
+    vocabulary_size,
+    zeta_counts,
+)
+from lockstep.evaluation.ruler.tasks import TASKS, CommonWords, FrequentWords, Niah, Task, Tracking
 
 #: Tokens of variable tracking's solved example, at most.
 EXAMPLE = 500
@@ -55,7 +63,7 @@ def largest(task: Task, setting: Setting, count: Count, seed: str) -> int:
         return tokens_of(task, sample(task, size, setting, seed), count)
 
     found = _largest(lambda size: used(size) <= setting.length, step)
-    if found is None:
+    if found is None or not _answerable(task, found, setting):
         raise _too_short(task, setting.length, used(step))
     return found
 
@@ -68,9 +76,17 @@ def fitted(task: Task, size: int, setting: Setting, count: Count, seed: str) -> 
         tokens = tokens_of(task, made, count)
         if tokens <= setting.length:
             return made, tokens
-        if size <= step:
+        if size <= step or not _answerable(task, size - step, setting):
             raise _too_short(task, setting.length, tokens)
         size = max(step, size - step)
+
+
+def _answerable(task: Task, size: int, setting: Setting) -> bool:
+    """Frequent words: there are as many as are asked for, each more frequent than any other."""
+    if not isinstance(task, FrequentWords):
+        return True
+    counts = [*zeta_counts(max(size, 0), vocabulary_size(task, setting.length)), 0][1:]
+    return len(counts) > task.words and counts[task.words - 1] > counts[task.words]
 
 
 def tokens_of(task: Task, made: Sample, count: Count) -> int:
@@ -92,9 +108,10 @@ def _largest(fits: Callable[[int], bool], least: int) -> int | None:
 
 
 def _too_short(task: Task, length: int, tokens: int) -> LockstepError:
+    name = next((name for name, one in TASKS.items() if one == task), type(task).__name__)
     return LockstepError(
         "LS_EVAL_LENGTH",
-        f"expected room for the smallest sample of {task} ({tokens} tokens), got a length of "
+        f"expected room for the smallest sample of {name} ({tokens} tokens), got a length of "
         f"{length}",
         "give longer --lengths, or leave the task out with --tasks",
         "lengths",
