@@ -173,6 +173,39 @@ describe('lockstep profile', () => {
     expect(result.err).not.toContain('    at ');
     expect(result.code).toBe(code);
   });
+
+  test.each([
+    ['truncation', (text: string) => text.replace('steps: 2', 'steps: 2, truncation: 2')],
+    [
+      'parameters of the policy',
+      (text: string) => text.replace('sentences()', "sentences({ abbreviations: ['Mr'] })"),
+    ],
+  ])('gates measured with another %s are not gone on from', async (name, change) => {
+    expect((await profile(...counts, '--method', 'even', '--out', 'first.json')).code).toBe(0);
+    const file = path.join(home, 'gates.config.ts');
+    writeFileSync(file, config('first.json'));
+    const out = ['--out', `${name.split(' ')[0]}.json`];
+    const args = [
+      ...counts,
+      '--config',
+      'gates.config.ts',
+      '--length',
+      '96',
+      '--steps',
+      '4',
+      ...out,
+    ];
+    expect(await stopAfter(2, args)).toBe(130);
+    writeFileSync(file, change(config('first.json')));
+    const { code, out: printed, err } = await profile(...args, '--json');
+    expect(code, err).toBe(0);
+    const begun = printed
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { stage?: string; done?: number })
+      .find(({ stage }) => stage === 'gates');
+    expect(begun?.done).toBe(0);
+  });
 });
 
 /** Start `lockstep profile`, send SIGINT at step `n`; its exit code. */
