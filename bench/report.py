@@ -129,11 +129,11 @@ def control(raw: dict) -> str:
         for i, row in enumerate(seeds)
     ]
     settings = raw["settings"]
+    seen = ", ".join(f"{row['steps']} steps ({row['tokens']:,} tokens)" for row in seeds)
     head = ["model and execution", "seed", *(f"{int(n):,}" for n in lengths)]
     return (
         f"{origin(raw)} Config `{settings['config']}`, text `{Path(settings['text']).name}` from "
-        f"character {settings['skip']:,}; {seeds[0]['steps']} steps, {seeds[0]['tokens']:,} tokens "
-        f"for each training of the first seed.\n\n"
+        f"character {settings['skip']:,}; {seen} for each training of the seeds.\n\n"
         f"{table(head, rows + ratios)}"
     )
 
