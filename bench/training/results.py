@@ -221,7 +221,7 @@ def kills_section() -> str:
         f"raw/kills.jsonl: {len(kills):,} kills, {differing} differing hashes, in the runs\n\n"
         + "\n".join(runs)
         + "\n\n`keep 2` is killed at every call, the others from the swap of the last checkpoint "
-        "on and at every event; what two runs killed alike counts twice.\n\n" + table(head, rows)
+        "on and at every event.\n\n" + table(head, rows)
     )
 
 
