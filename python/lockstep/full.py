@@ -36,12 +36,12 @@ def _body(
 
 
 @torch.no_grad()
-def hidden(model: Model, ids: Any) -> Tensor:
-    """Last hidden states [T, E]."""
+def hidden(model: Model, ids: Any, cache: DynamicCache | None = None) -> Tensor:
+    """Last hidden states [T, E]. ``cache`` is filled with keys and values, as by a prefill."""
     ids_T = check_ids(ids, model.vocabulary, model.device)
     if not len(ids_T):
         return torch.empty(0, model.config.hidden_size, dtype=model.dtype, device=model.device)
-    return _body(model, ids_T)
+    return _body(model, ids_T, cache=cache)
 
 
 @torch.no_grad()
@@ -52,15 +52,9 @@ def logits(model: Model, ids: Any) -> Tensor:
 
 @torch.no_grad()
 def nll(model: Model, ids: Any, cache: DynamicCache | None = None) -> Tensor:
-    """-log p(x_{t+1}) in float64 nats, [T - 1]; no [T, V] is kept.
-
-    ``cache`` is filled with the keys and values, as a server's prefill would.
-    """
+    """-log p(x_{t+1}) in float64 nats, [T - 1]; no [T, V] is kept. ``cache``: as in `hidden`."""
     ids_T = check_ids(ids, model.vocabulary, model.device)
-    if not len(ids_T):
-        return torch.empty(0, dtype=torch.float64, device=model.device)
-    hidden_TE = _body(model, ids_T, cache=cache)
-    return head.nll(model.head, hidden_TE[:-1], ids_T[1:])
+    return head.nll(model.head, hidden(model, ids_T, cache)[:-1], ids_T[1:])
 
 
 def backward(

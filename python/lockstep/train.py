@@ -30,11 +30,9 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
             return launch.run(description, checked.processes)
     # The process that started this one holds the lock, where it is ours. It may be killed: what it
     # started then ends its step and saves, under a lock that is rank 0's own.
-    owner = not one_of_many or (JOB in os.environ and os.environ["RANK"] == "0")
-    lock = exclusive(checked.out) if owner else contextlib.nullcontext()
-    if one_of_many and not owner and os.environ["RANK"] == "0":
-        lock = exclusive(checked.out, "rank-lock")
-    with lock:
+    first = not one_of_many or os.environ["RANK"] == "0"
+    name = "rank-lock" if one_of_many and JOB not in os.environ else "lock"
+    with exclusive(checked.out, name) if first else contextlib.nullcontext():
         # torch takes seconds: bad settings fail before
         from lockstep.training.distributed import connect
         from lockstep.training.loop import Training

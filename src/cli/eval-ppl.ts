@@ -7,7 +7,7 @@ import type { Engine } from '../engines/engine.ts';
 import { graceMs } from './eval-engine.ts';
 import { readWindows, tokenLosses } from './eval-losses.ts';
 import type { PplAsked } from './eval-options.ts';
-import { type EvalRow, type ShownRow, shown } from './eval-rows.ts';
+import { comparisons, type EvalRow, type ShownRow, shown } from './eval-rows.ts';
 import { openVllmRow } from './eval-vllm.ts';
 
 /** An estimate with the bounds of its 95% interval; null where there is too little text for one. */
@@ -98,16 +98,6 @@ export async function runPpl(input: PplInput): Promise<PplResult> {
 
 type Figures = Pick<PplRow, 'byLength' | 'byPosition'>;
 type Summed = Omit<PplResult, 'rows'> & { rows: Record<string, Figures> };
-
-/** Pairs of rows to compare: the first against every other, and segmented against full of the untrained model. */
-export function comparisons(rows: readonly EvalRow[]): [string, string][] {
-  const names = rows.map((row) => row.name);
-  const first = names[0] as string;
-  const pairs: [string, string][] = names.slice(1).map((name) => [first, name]);
-  const rest: [string, string] = ['untrained-segmented', 'untrained-full'];
-  const extra = rest.every((name) => names.includes(name)) && first !== rest[0];
-  return extra ? [...pairs, rest] : pairs;
-}
 
 /** Losses through a serving engine, into the files where `torch_losses` would put them. */
 async function engineLosses(input: PplInput, row: EvalRow, windows: number): Promise<void> {

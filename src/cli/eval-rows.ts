@@ -48,3 +48,13 @@ export function rowsOf(
       }),
     );
 }
+
+/** Pairs of rows to compare: the first against every other, and segmented against full of the untrained model. */
+export function comparisons(rows: readonly EvalRow[]): [string, string][] {
+  const names = rows.map((row) => row.name);
+  const first = names[0] as string;
+  const pairs: [string, string][] = names.slice(1).map((name) => [first, name]);
+  const rest: [string, string] = ['untrained-segmented', 'untrained-full'];
+  const extra = rest.every((name) => names.includes(name)) && first !== rest[0];
+  return extra ? [...pairs, rest] : pairs;
+}

@@ -9,8 +9,8 @@ import { loadTokenizer, type Tokenizer } from '../planner/tokenizer.ts';
 import { chatTemplate } from '../server/chat.ts';
 import { answer, type Prompt } from './eval-answers.ts';
 import { graceMs } from './eval-engine.ts';
-import { type Bounds, comparisons } from './eval-ppl.ts';
-import { type EvalRow, type ShownRow, shown } from './eval-rows.ts';
+import type { Bounds } from './eval-ppl.ts';
+import { comparisons, type EvalRow, type ShownRow, shown } from './eval-rows.ts';
 
 /** Tasks in the recipe's order; `lockstep.evaluation.ruler.tasks` says what they are. */
 export const rulerTasks = [

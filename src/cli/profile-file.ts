@@ -1,7 +1,7 @@
 // What `lockstep profile` writes: a JSON file that a config imports, and is checked in with it.
-import { randomUUID } from 'node:crypto';
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { replaceFile } from '../contract/write.ts';
 import { LockstepError } from '../errors.ts';
 import { makeFolder } from './make-folder.ts';
 
@@ -85,13 +85,10 @@ function isHeadsFile(held: string): boolean {
 
 /** Write a file whole or not at all. */
 export async function writeWhole(file: string, content: string): Promise<void> {
-  const building = `${file}.${randomUUID().slice(0, 8)}.tmp`;
   try {
     await makeFolder(path.dirname(file));
-    await writeFile(building, content);
-    await rename(building, file);
+    await replaceFile(file, content);
   } catch (cause) {
-    await rm(building, { force: true });
     throw new LockstepError(
       'LS_PROFILE_WRITE',
       `expected to write ${file}, got ${(cause as NodeJS.ErrnoException).code ?? cause}`,

@@ -73,12 +73,7 @@ def ratio(a: Blocks, b: Blocks, seed: int = 0) -> Estimate:
 
 def mean(values: Sequence[float], seed: int = 0) -> Estimate:
     """Mean of independent values (scores of samples)."""
-    values_N = np.asarray(values, dtype=np.float64)
-    draws_DB = _draws(len(values_N), seed)
-    if draws_DB is None:
-        return Estimate(float(values_N.mean()), None, None)
-    low, high = _bounds(values_N[draws_DB].mean(1))
-    return Estimate(float(values_N.mean()), low, high)
+    return mean_of_means([values], seed)
 
 
 def mean_of_means(groups: Sequence[Sequence[float]], seed: int = 0) -> Estimate:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import math
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from ..loader import load_module
 from ..model import Model
 from ..spec import Spec
 from ..text import encode, first_tokens
+from ..training.manifest import sha256
 from ..training.progress import STATE, read_progress, read_state
 from .hits import hit_maps
 from .passes import Pass, full_attention, segmented
@@ -157,7 +157,7 @@ def _base(
     except ValueError:
         config = {}
     tokenizer = base / "tokenizer.json"
-    summed = hashlib.sha256(tokenizer.read_bytes()).hexdigest() if tokenizer.is_file() else "none"
+    summed = sha256(tokenizer) if tokenizer.is_file() else "none"
     for what, wanted, got in (
         ("layers", len(document["heads"]["long"]), config.get("num_hidden_layers")),
         ("vocabulary", document["tokenizer"]["size"], config.get("vocab_size")),

@@ -1,8 +1,9 @@
 // lockstep report: what a checkpoint can do, measured and drawn, as one file.
-import { rename, rm, stat, writeFile } from 'node:fs/promises';
+import { rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command } from 'commander';
 import { runJob } from '../../bridge/index.ts';
+import { replaceFile } from '../../contract/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
 import { makeFolder } from '../make-folder.ts';
@@ -131,8 +132,7 @@ async function writable(file: string): Promise<void> {
 /** A report that stands there stays whole until the new one is. */
 async function write(file: string, text: string): Promise<void> {
   try {
-    await writeFile(`${file}.part`, text);
-    await rename(`${file}.part`, file);
+    await replaceFile(file, text);
   } catch (cause) {
     throw notWritten(file, cause);
   }

@@ -14,6 +14,7 @@ from typing import Any
 
 from lockstep import job
 from lockstep.errors import LockstepError
+from lockstep.evaluation.counting import counter
 from lockstep.evaluation.kept import keep
 from lockstep.evaluation.longbench.metrics import MEASURES
 from lockstep.evaluation.score import SAMPLES
@@ -39,17 +40,15 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
                 f"expected {', '.join(absent)} in {name} of {data}, got no such entry",
                 f"copy {name} and the data from the same version",
             )
-    bos = description["bos"]
+    count = counter(description["dir"], description["bos"])
     lines: list[str] = []
     for length in description["lengths"]:
         for done, (task, file) in enumerate(files.items()):
             job.check_cancelled()
             job.emit("progress", stage="making samples", done=done, total=len(files))
             wrap = ("", "") if task in PLAIN else description["wrap"]
-            around = [_ids(tokenizer, text) for text in wrap]
-            # Templates of some models write BOS themselves; it is never there twice.
-            front = 0 if bos is None or around[0][:1] == [bos] else 1
-            budget = length - int(budgets[task]) - front - sum(map(len, around))
+            around = count(wrap[0]) + len(_ids(tokenizer, wrap[1]))  # and BOS
+            budget = length - int(budgets[task]) - around
             if budget < 2:
                 raise LockstepError(
                     "LS_EVAL_LENGTH",

@@ -13,9 +13,10 @@ from typing import Any
 
 from lockstep import job
 from lockstep.errors import LockstepError
+from lockstep.evaluation.counting import counter
 from lockstep.evaluation.kept import keep
 from lockstep.evaluation.ruler.samples import Setting
-from lockstep.evaluation.ruler.sizing import Count, fitted, largest, prepared
+from lockstep.evaluation.ruler.sizing import fitted, largest, prepared
 from lockstep.evaluation.ruler.tasks import TASKS, Niah
 from lockstep.evaluation.score import SAMPLES
 from lockstep.text import read_part
@@ -63,20 +64,6 @@ def essay_of(file: Path) -> tuple[str, ...]:
             "LS_TEXT_SHORT", f"expected words in {file}, got none", field="haystack"
         )
     return words
-
-
-def counter(folder: str, bos: int | None) -> Count:
-    """Counts a text's tokens by the checkpoint's own tokenizer.json, with BOS where one is put in
-    front: templates of some models write it themselves, and it is never there twice."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
-
-    def count(text: str) -> int:
-        ids = tokenizer.encode(text, add_special_tokens=False).ids
-        return len(ids) + (bos is not None and ids[:1] != [bos])
-
-    return count
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lockstep.errors import LockstepError
+from lockstep.evaluation.counting import Count
 from lockstep.evaluation.ruler.samples import (
     SHORT,
     Sample,
@@ -23,9 +24,6 @@ from lockstep.evaluation.ruler.tasks import TASKS, CommonWords, FrequentWords, N
 
 #: Tokens of variable tracking's solved example, at most.
 EXAMPLE = 500
-
-#: Tokens of a text as the model reads it.
-Count = Callable[[str], int]
 
 
 def step_of(task: Task, length: int) -> int:
@@ -76,16 +74,17 @@ def fitted(task: Task, size: int, setting: Setting, count: Count, seed: str) -> 
         tokens = tokens_of(task, made, count)
         if tokens <= setting.length:
             return made, tokens
-        if size <= step or not _answerable(task, size - step, setting):
+        smaller = max(step, size - step)
+        if size <= step or not _answerable(task, smaller, setting):
             raise _too_short(task, setting.length, tokens)
-        size = max(step, size - step)
+        size = smaller
 
 
 def _answerable(task: Task, size: int, setting: Setting) -> bool:
     """Frequent words: there are as many as are asked for, each more frequent than any other."""
     if not isinstance(task, FrequentWords):
         return True
-    counts = [*zeta_counts(max(size, 0), vocabulary_size(task, setting.length)), 0][1:]
+    counts = [*zeta_counts(size, vocabulary_size(task, setting.length)), 0][1:]
     return len(counts) > task.words and counts[task.words - 1] > counts[task.words]
 
 
