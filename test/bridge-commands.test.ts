@@ -65,7 +65,7 @@ describe('lockstep doctor', () => {
       'python:torch',
       'python:transformers',
       'python:onnxruntime',
-      'python:quickjs-ng',
+      'python:wasmtime',
     ]) {
       expect(diagnosis.versions[name]).toMatch(/^\d+\.\d+/);
     }

@@ -178,12 +178,20 @@ def _check_model(folder: Path, document: Mapping[str, Any]) -> None:
 
 
 def _replay_golden(contract: Contract) -> None:
-    """Plan the golden sequences here: this runtime must cut as the one that made the contract."""
-    from .planner import Planner
+    """Plan the golden sequences here, each alone and all in turns: this runtime must cut as the one
+    that made the contract."""
+    from .planner import Planner, plans_by_detours
 
     planner = Planner(contract)
-    for at, golden in enumerate(contract.document["golden"]):
-        expected, actual = golden["boundaries"], planner.plan(golden["tokens"])
+    golden = contract.document["golden"]
+    sequences = [one["tokens"] for one in golden]
+    _compare_golden(golden, [planner.plan(ids) for ids in sequences])
+    _compare_golden(golden, plans_by_detours(contract, sequences))
+
+
+def _compare_golden(golden: list[dict[str, Any]], plans: list[list[int]]) -> None:
+    for at, actual in enumerate(plans):
+        expected = golden[at]["boundaries"]
         if actual == expected:
             continue
         shared = min(len(expected), len(actual))
@@ -193,7 +201,7 @@ def _replay_golden(contract: Contract) -> None:
             f"golden[{at}].boundaries[{first}]",
             expected[first] if first < len(expected) else "no boundary",
             actual[first] if first < len(actual) else "no boundary",
-            "policy.js as quickjs runs it",
+            "policy.js as this runtime runs it",
         )
 
 

@@ -1,10 +1,11 @@
 """Plans in Python: the cuts of a sequence, whole or token by token (SEMANTICS.md 5).
 
-The rule itself is in policy.js (src/planner/core.ts), which runs here as it does in Node.
+The rule itself is in ``policy-runtime.v1.js``, which runs here as it does in Node.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -24,7 +25,7 @@ class PlannerSource(Protocol):
 class Planner:
     """Plans under one contract; makes the policy's engine ready once. Any thread may call."""
 
-    def __init__(self, contract: PlannerSource, *, seconds: float = 5.0, megabytes: int = 256):
+    def __init__(self, contract: PlannerSource, *, seconds: float = 5.0, megabytes: int = 64):
         document = contract.document
         self.runtime = PolicyRuntime(
             contract.policy_source,
@@ -32,6 +33,7 @@ class Planner:
             document["segment"],
             vocabulary=document["tokenizer"]["size"],
             name=document["policy"]["name"],
+            runtime=document["policy"].get("runtime"),
             seconds=seconds,
             megabytes=megabytes,
         )
@@ -94,6 +96,33 @@ class Segmenter:
     def close(self) -> None:
         """Free the sequence. Idempotent."""
         self._runtime.free(self._handle)
+
+
+def plans_by_detours(
+    contract: PlannerSource, sequences: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """Plans of the sequences, taken in turns of a few tokens and in random order, each going back
+    and forth between two engines by way of snapshots (twin of src/planner/prove.ts).
+
+    A policy without memory but its state cuts as it does when each sequence runs alone.
+    """
+    planners = Planner(contract), Planner(contract)
+    draw = random.Random(20261128)
+    running = [planners[0].segmenter() for _ in sequences]
+    side, at = [0] * len(sequences), [0] * len(sequences)
+    cuts: list[list[int]] = [[] for _ in sequences]
+    while left := [i for i, ids in enumerate(sequences) if at[i] < len(ids)]:
+        i = draw.choice(left)
+        end = at[i] + draw.randint(1, 48)
+        cuts[i] += running[i].push_many(sequences[i][at[i] : end])
+        at[i] = end
+        if draw.random() < 0.25:
+            continue
+        side[i] = 1 - side[i]
+        before = running[i]
+        running[i] = planners[side[i]].restore(before.snapshot())
+        before.close()
+    return cuts
 
 
 def push_batch(segmenters: Sequence[Segmenter], tokens: Sequence[Sequence[int]]) -> list[list[int]]:

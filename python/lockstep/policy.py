@@ -1,37 +1,35 @@
-"""Runs policy.js, the very bytes that Node runs, in quickjs-ng.
+"""Runs policy.js, the very bytes that Node runs, in the very engine that Node runs (quickjs.py).
 
-A QuickJS context belongs to one thread, releases the GIL while it computes, and measures its time
-limit in CPU time of the whole process. So every runtime has a thread of its own: any thread may
-call, a wall clock guards the call, and a policy that never answers cannot take the caller with it.
+The policy has no object of this process, no memory but the engine's, and limits on time and memory
+that lie outside of it. What comes back is text and integers, and is checked.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import operator
 import os
-import queue
 import threading
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import quickjs
+import time
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from .errors import LockstepError
+from .policy_runtimes import runtime_text
+from .quickjs import EngineError, QuickJs
 
-_MIB = 1 << 20
-_BATCH = 1 << 13  # tokens that cross in one call: a few milliseconds of work
-_PATIENCE = 60.0  # seconds until a stuck engine on a busy machine has used up its CPU time
-_STACK = 512 << 10  # bytes; the thread's own stack is larger
+_T = TypeVar("_T")
+
+_HEADER = 4  # cells before the tokens: status, handle, index and token at work
+_CELLS = 1 << 14  # tokens and their handles that cross in one call
+_PATIENCE = 12  # a call over many tokens may take this many times what one token may
 
 _MENDS = {
     "LS_PLAN_TOKEN": "give token ids of the contract's own tokenizer",
     "LS_PLAN_CLOSED": "open another sequence, or restore one from a snapshot",
     "LS_POLICY_FORBIDDEN": "a policy may read tokens and its tables; compute the rest in prepare",
+    "LS_POLICY_MEMORY": "keep what push remembers in the state: all else is shared, and frozen",
     "LS_POLICY_RESULT": "return true to ask for a cut after the token, false otherwise",
     "LS_POLICY_STATE": "keep numbers, strings, booleans, null, lists and plain objects in it",
 }
@@ -40,10 +38,11 @@ _MENDS = {
 class PolicyRuntime:
     """One policy, any number of sequences (handles). Thread-safe; calls are serialised.
 
-    ``tables`` and ``segment`` are those of the contract, ``vocabulary`` the number of token ids.
-    A policy may take ``seconds`` over a few thousand tokens and ``megabytes`` of memory; one that
-    takes more stops the runtime (``LS_POLICY_LIMIT``), one that throws ends the sequence it was at
-    work on. After a fork the child gets a fresh thread, and handles opened before are closed.
+    ``tables`` and ``segment`` are those of the contract, ``vocabulary`` the number of token ids,
+    ``runtime`` the contract's ``policy.runtime``. A policy may take ``seconds`` over a token and
+    ``megabytes`` of memory; one that loops stops the runtime (``LS_POLICY_LIMIT``), one that
+    throws, or takes too much memory, ends the sequence it was at work on. After a fork the child
+    gets a fresh engine, and handles opened before are closed.
     """
 
     def __init__(
@@ -54,19 +53,23 @@ class PolicyRuntime:
         *,
         vocabulary: int = 2**31 - 1,
         name: str = "policy",
+        runtime: Mapping[str, Any] | None = None,
         seconds: float = 5.0,
-        megabytes: int = 256,
+        megabytes: int = 64,
     ):
-        self._source, self._tables = source, json.dumps(tables)
-        self._limits = json.dumps({**segment, "vocabulary": vocabulary})
-        self._name, self._seconds, self._megabytes = name, seconds, megabytes
-        self._lock = threading.Lock()
+        self._source, self._runtime = source, runtime_text(runtime)
+        self._given = json.dumps(
+            {"tables": tables, "limits": {**segment, "vocabulary": vocabulary}}
+        )
+        self._segment, self._name = segment, name
+        self._seconds, self._megabytes = seconds, megabytes
         self._stopped: LockstepError | None = None
         self._start()
 
     def open(self) -> int:
         """A new sequence."""
-        return int(self._call("open"))
+        with self._ready():
+            return self._added(self._call("open"), (0, 0))
 
     def push(self, handle: int, tokens: Sequence[int]) -> list[int]:
         """Push tokens of one sequence; the cuts decided (number of tokens before each)."""
@@ -80,108 +83,178 @@ class PolicyRuntime:
         """
         cuts: list[list[int]] = [[] for _ in pushes]
         for parts in _batches(pushes):
-            cells: list[int] = []
-            for _, handle, ids in parts:
-                cells += (handle, len(ids))
-                cells += ids
-            answer = list(map(int, self._call("push", _decimals(cells)).split(",")))
-            at = 0
-            for i, _, _ in parts:
-                count = answer[at]
-                at += 1
-                if count:
-                    cuts[i] += answer[at : at + count]
-                    at += count
+            with self._ready():
+                try:
+                    self._exchange(parts, cuts)
+                except LockstepError:
+                    for _, handle, _ in parts:
+                        self._free(handle)
+                    raise
         return cuts
 
     def where(self, handle: int) -> tuple[int, int]:
         """(tokens seen, tokens in the open segment) of a sequence."""
-        position, length = self._call("where", handle).split(",")
+        with self._ready():
+            position, length = self._call("where", str(handle)).split(",")
         return int(position), int(length)
 
     def snapshot(self, handle: int) -> str:
         """JSON from which ``restore`` goes on exactly, here or in Node."""
-        return self._call("snapshot", handle)
+        with self._ready():
+            return self._call("snapshot", str(handle))
 
     def restore(self, snapshot: str) -> int:
-        """A new sequence from a snapshot."""
-        return int(self._call("restore", snapshot))
+        """A new sequence from a snapshot. Raises ``LS_PLAN_SNAPSHOT`` where the text is none."""
+        standing = _standing(snapshot, self._segment["max"])
+        with self._ready():
+            return self._added(self._call("restore", snapshot), standing)
 
     def free(self, handle: int) -> None:
         """Forget a sequence. Idempotent."""
         if self._stopped is None:
-            self._call("free", handle)
+            with self._ready():
+                self._free(handle)
 
     def describe(self) -> dict[str, Any]:
         """``name`` and ``params`` of the policy, as policy.js has them."""
-        described: dict[str, Any] = json.loads(self._call("describe"))
+        with self._ready():
+            described: dict[str, Any] = json.loads(self._call("describe"))
         return described
 
     def close(self) -> None:
-        """Stop the thread. Idempotent."""
-        self._finalizer()
+        """Forget the policy. Idempotent."""
         self._stopped = self._stopped or self._error(
             "LS_PLAN_CLOSED", "expected an open planner, got a closed one"
         )
 
-    # The thread
+    # The engine
 
     def _start(self) -> None:
-        self._pid = os.getpid()
-        self._calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        thread = threading.Thread(
-            target=_serve,
-            args=(self._calls, self._source, self._seconds * _cpus(), self._megabytes * _MIB),
-            name=f"lockstep-policy-{self._name}",
-            daemon=True,
-        )
-        thread.start()
-        self._finalizer = weakref.finalize(self, self._calls.put, None)
-        self._call("load", self._tables, self._limits)
+        self._pid, self._lock = os.getpid(), threading.Lock()
+        self._standing: dict[int, tuple[int, int]] = {}
+        self._engine = engine = QuickJs(self._megabytes)
+        buffer, self._offset = engine.buffer(4 * (_HEADER + _CELLS))
+        self._invoke = self._evaluate(self._runtime, "policy-runtime.js")
+        self._call("cells", buffer)
+        self._call("policy", self._evaluate(self._source, "policy.js"))
+        self._call("load", self._given)
 
-    def _call(self, function: str, *arguments: Any) -> str:
+    def _ready(self) -> threading.Lock:
+        """The lock, of an engine that belongs to this process."""
         if self._pid != os.getpid():
-            # A fork copies no threads, and a lock as it was.
-            self._lock = threading.Lock()
-            self._finalizer.detach()
+            # A fork copies a lock as it was, and an engine perhaps in the middle of a call.
             self._start()
-        with self._lock:
-            if self._stopped is not None:
-                raise self._stopped
-            reply: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-            self._calls.put((function, arguments, reply))
-            kind, text = self._wait(reply)
-            if kind == "failed":
-                index, token = (int(word) for word in text.split(",")) if text else (-1, -1)
-                why = f"loops, or needs more than {self._megabytes} MiB or {self._seconds:g} s"
-                self._stopped = self._error(
-                    "LS_POLICY_LIMIT", f"expected an answer, got none: it {why}", index, token
-                )
-                raise self._stopped
-        if kind == "threw":
-            raise self._error("LS_POLICY_LOAD", f"threw {text} when it was loaded")
+        return self._lock
+
+    def _added(self, text: str, standing: tuple[int, int]) -> int:
+        try:
+            handle = int(text)
+        except ValueError:
+            raise self._broken() from None
+        self._standing[handle] = standing
+        return handle
+
+    def _free(self, handle: int) -> None:
+        self._standing.pop(handle, None)
+        if self._stopped is None:
+            self._call("free", str(handle))
+
+    def _exchange(self, parts: list[_Part], cuts: list[list[int]]) -> None:
+        cells = array("i", (0, -1, -1, -1))
+        try:
+            for _, handle, ids in parts:
+                cells.append(handle)
+                cells.append(len(ids))
+                cells.extend(map(operator.index, ids))
+        except TypeError as error:
+            raise self._bad_token(f"expected integers as token ids, got: {error}") from error
+        except OverflowError:
+            raise self._bad_token("expected token ids below 2^31, got a larger one") from None
+        cells[0] = len(cells) - _HEADER
+        self._engine.write(cells.tobytes(), self._offset)
+        self._call("push")
+        answer = self._cells(_HEADER + sum(1 + len(ids) for _, _, ids in parts))
+        least, most, align = (self._segment[key] for key in ("min", "max", "align"))
+        at = _HEADER
+        for index, handle, ids in parts:
+            count = answer[at]
+            position, start = self._standing.get(handle, (0, 0))
+            position += len(ids)
+            if not 0 <= count <= len(ids):
+                raise self._broken()
+            for cut in answer[at + 1 : at + 1 + count]:
+                length = cut - start
+                if not least <= length <= most or length % align or cut > position:
+                    raise self._broken()
+                cuts[index].append(cut)
+                start = cut
+            if position - start >= most:
+                raise self._broken()
+            self._standing[handle] = position, start
+            at += 1 + count
+
+    def _cells(self, count: int) -> array[int]:
+        cells = array("i")
+        cells.frombytes(bytes(self._engine.read(self._offset, self._offset + 4 * count)))
+        return cells
+
+    def _call(self, operation: str, given: str | int | None = None) -> str:
+        if self._stopped is not None:
+            raise self._stopped
+        engine = self._engine
+        values = [engine.text(operation)]
+        if given is not None:
+            values.append(engine.text(given) if isinstance(given, str) else given)
+        interrupt, seconds = self._timer()
+        text = self._guard(lambda: engine.call(self._invoke, values, interrupt, seconds))
         if not text.startswith('{"error":'):
             return text
         error = json.loads(text)["error"]
         raise self._error(error["code"], error["message"], error["index"], error["token"])
 
-    def _wait(self, reply: queue.SimpleQueue[tuple[str, str]]) -> tuple[str, str]:
+    def _evaluate(self, source: str, file: str) -> int:
+        interrupt, seconds = self._timer()
+        return self._guard(lambda: self._engine.evaluate(source, file, interrupt, seconds))
+
+    def _timer(self) -> tuple[Callable[[], bool], float]:
+        """Time is given token by token, and in total."""
+        since, index = time.monotonic(), -2
+
+        def interrupt() -> bool:
+            nonlocal since, index
+            now, at = time.monotonic(), self._cells(3)[2]
+            if at != index:
+                index, since = at, now
+            return now - since > self._seconds
+
+        return interrupt, self._seconds * _PATIENCE
+
+    def _guard(self, run: Callable[[], _T]) -> _T:
         try:
-            return reply.get(timeout=self._seconds)
-        except queue.Empty:
-            pass
-        # The engine's limit is CPU time of the process, so high that busy neighbour threads cannot
-        # use it up in `seconds`. Now the wall clock has spoken, and the rest of that CPU time is
-        # spent on purpose: the engine then stops, and can say at which token it was.
-        answered = threading.Event()
-        for _ in range(_cpus() - 1):
-            threading.Thread(target=_spend, args=(answered,), daemon=True).start()
-        try:
-            return reply.get(timeout=max(_PATIENCE, 3 * self._seconds))
-        except queue.Empty:
-            return "failed", ""
-        finally:
-            answered.set()
+            return run()
+        except EngineError as error:
+            if error.kind == "threw":
+                message = f"threw {error} when it was loaded"
+                raise self._error("LS_POLICY_LOAD", message) from None
+            why = (
+                f"no answer within {self._seconds:g} s: it loops, or needs more than "
+                f"{self._megabytes} MiB"
+                if error.kind == "interrupted"
+                else "it calls itself without end, or its data are nested too deeply"
+            )
+            _, _, index, token = self._cells(_HEADER)
+            message = f"expected an answer, got none: {why}"
+            self._stopped = self._error("LS_POLICY_LIMIT", message, index, token)
+            raise self._stopped from None
+
+    def _broken(self) -> LockstepError:
+        """What came back is not what the planner's rule gives: a policy broke out of its place."""
+        message = "expected cuts within the limits of the segment, got others"
+        self._stopped = self._error("LS_POLICY_BROKEN", message)
+        return self._stopped
+
+    def _bad_token(self, message: str) -> LockstepError:
+        return LockstepError("LS_PLAN_TOKEN", message, _MENDS["LS_PLAN_TOKEN"])
 
     def _error(self, code: str, message: str, index: int = -1, token: int = -1) -> LockstepError:
         at = f" at token {index} (id {token})" if index >= 0 else ""
@@ -189,86 +262,37 @@ class PolicyRuntime:
         return LockstepError(code, f"policy {self._name}{at}: {message}", mend)
 
 
-def _serve(calls: queue.SimpleQueue[Any], source: str, seconds: float, memory: int) -> None:
-    """Own one context: take calls, answer ("ok" | "threw" | "failed", text)."""
-    context = quickjs.Context()
-    context.set_max_stack_size(_STACK)
-    context.set_memory_limit(memory)
-    context.set_time_limit(seconds)
-    functions: dict[str, Any] = {}
-    while (call := calls.get()) is not None:
-        function, arguments, reply = call
-        try:
-            if not functions:
-                context.eval(source)
-                functions = {name: context.eval(f"lockstep.{name}") for name in _FUNCTIONS}
-            reply.put(("ok", functions[function](*arguments)))
-        except (quickjs.JSException, quickjs.StackOverflow) as error:
-            text = str(error).splitlines()[0]
-            if "interrupted" not in text and "out of memory" not in text:
-                reply.put(("threw", text))
-                continue
-            context.set_memory_limit(memory + 16 * _MIB)  # room for this last question
-            try:
-                reply.put(("failed", functions["progress"]() if functions else ""))
-            except (quickjs.JSException, quickjs.StackOverflow):
-                reply.put(("failed", ""))
+_Part = tuple[int, int, Sequence[int]]
 
 
-_FUNCTIONS = (
-    "load",
-    "open",
-    "push",
-    "where",
-    "snapshot",
-    "restore",
-    "free",
-    "describe",
-    "progress",
-)
-
-
-def _batches(
-    pushes: Sequence[tuple[int, Sequence[int]]],
-) -> Iterator[list[tuple[int, int, Sequence[int]]]]:
-    """Split pushes into (index, handle, tokens) lists of at most _BATCH tokens."""
-    parts: list[tuple[int, int, Sequence[int]]] = []
-    room = _BATCH
+def _batches(pushes: Sequence[tuple[int, Sequence[int]]]) -> Iterator[list[_Part]]:
+    """Split pushes into (index, handle, tokens) lists of at most _CELLS cells."""
+    parts: list[_Part] = []
+    room = _CELLS
     for index, (handle, tokens) in enumerate(pushes):
         start = 0
         while start < len(tokens):
-            part = tokens[start : start + room]
-            parts.append((index, handle, part))
-            start, room = start + len(part), room - len(part)
-            if room == 0:
+            if room < 3:
                 yield parts
-                parts, room = [], _BATCH
+                parts, room = [], _CELLS
+            part = tokens[start : start + room - 2]
+            parts.append((index, handle, part))
+            start, room = start + len(part), room - 2 - len(part)
     if parts:
         yield parts
 
 
-def _decimals(tokens: Sequence[int]) -> str:
+def _standing(snapshot: str, most: int) -> tuple[int, int]:
+    """Where a snapshot stands: (tokens seen, start of the open segment)."""
     try:
-        return ",".join(map(repr, map(operator.index, tokens)))
-    except TypeError as error:
-        raise LockstepError(
-            "LS_PLAN_TOKEN",
-            f"expected integers as token ids, got: {error}",
-            _MENDS["LS_PLAN_TOKEN"],
-        ) from error
-
-
-def _cpus() -> int:
-    """Cores this process can use at once: CPU time cannot pass faster than this times wall time."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return min(cpus, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        return cpus
-
-
-def _spend(answered: threading.Event) -> None:
-    block = bytes(_MIB)
-    while not answered.is_set():
-        hashlib.sha256(block)
+        found = json.loads(snapshot)
+        position, length = found["position"], found["length"]
+        if 0 <= length < most and length <= position:
+            return position, position - length
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise LockstepError(
+        "LS_PLAN_SNAPSHOT",
+        f"expected a snapshot of a segmenter of this contract, got {str(snapshot)[:60]}",
+        "give the text that snapshot() returned under the same contract",
+    )

@@ -43,13 +43,13 @@ export const requiredModules: readonly string[] = [
   'transformers',
   'safetensors',
   'numpy',
-  'quickjs',
+  'wasmtime',
   'rfc8785',
   'jsonschema',
 ];
 
 /** Distribution that carries a module, where the names differ. */
-const distributions: Readonly<Record<string, string>> = { quickjs: 'quickjs-ng' };
+const distributions: Readonly<Record<string, string>> = {};
 
 export const minimumPython: readonly [number, number] = [3, 11];
 

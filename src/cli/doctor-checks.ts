@@ -120,7 +120,7 @@ print(json.dumps(out))
 `;
 
 /** Import names of the distributions that Lockstep imports, where they differ. */
-const modules: Readonly<Record<string, string>> = { 'quickjs-ng': 'quickjs' };
+const modules: Readonly<Record<string, string>> = {};
 /** Needed for `lockstep export` and for plots as PNG alone. */
 const optional = new Set(['onnx', 'onnxruntime', 'matplotlib']);
 const looked = [
@@ -129,7 +129,7 @@ const looked = [
   'tokenizers',
   'safetensors',
   'numpy',
-  'quickjs-ng',
+  'wasmtime',
   'rfc8785',
   'jsonschema',
   'onnx',

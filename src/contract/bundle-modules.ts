@@ -35,27 +35,34 @@ export function bundlePlugin(names: ModuleNames): Plugin {
         if (args.path === 'lockstep' || args.path === 'lockstep/policies') {
           return named(path.join(ownRoot, 'policies', `index${ownExtension}`), names, false);
         }
-        if (args.path.startsWith('lockstep:')) {
-          const file = path.join(ownRoot, args.path.slice('lockstep:'.length) + ownExtension);
-          return named(file, names, true);
-        }
         if (isBuiltin(args.path)) throw builtin(args, names);
         const {
           path: file,
           errors,
           warnings,
           sideEffects,
-        } = await builder.resolve(args.path, {
-          resolveDir: args.resolveDir,
-          kind: args.kind,
-          pluginData: resolving,
-        });
+        } = await builder.resolve(
+          args.namespace === 'lockstep' ? args.path + ownExtension : args.path,
+          {
+            resolveDir: args.resolveDir,
+            kind: args.kind,
+            pluginData: resolving,
+          },
+        );
         if (errors.length > 0) return { errors, warnings };
+        const kit = kitName(file);
+        if (kit !== undefined) return { path: kit, namespace: 'kit', sideEffects: false };
         return named(file, names, file.startsWith(ownRoot + path.sep) ? false : sideEffects);
       });
       builder.onLoad({ filter: /.*/, namespace: 'lockstep' }, (args) =>
         load(args.path, 'lockstep'),
       );
+      builder.onLoad({ filter: /.*/, namespace: 'kit' }, ({ path: module }) => ({
+        contents: (kit[module] ?? [])
+          .map((name) => `export const ${name} = lockstep.${name};`)
+          .join('\n'),
+        loader: 'js',
+      }));
       builder.onLoad({ filter: /.*/, namespace: 'npm' }, (args) => load(args.path, 'npm'));
       builder.onLoad({ filter: /.*/, namespace: 'policy' }, (args) => load(args.path, 'policy'));
 
@@ -75,10 +82,33 @@ export function bundlePlugin(names: ModuleNames): Plugin {
           target: 'es2022',
           tsconfigRaw: {},
         });
-        return { contents: code, loader: 'js' as const, resolveDir };
+        // Names inside of Lockstep's own policies are no part of a contract. In a step of its own: the
+        // short names depend on the text, of which types and extensions are part before.
+        const bare = code.replace(/(from"\.{1,2}\/[^"]*)\.[jt]s"/g, '$1"');
+        const short = await transform(bare, { minifyIdentifiers: true, minifyWhitespace: true });
+        return { contents: short.code, loader: 'js' as const, resolveDir };
       }
     },
   };
+}
+
+/**
+ * Modules of Lockstep that policies import, and that the policy runtime offers instead: their text is no
+ * part of policy.js.
+ */
+const kit: Readonly<Record<string, readonly string[]>> = {
+  'policies/define': ['definePolicy'],
+  'policies/policy': ['derived', 'has'],
+  'policies/params': ['refusal'],
+  'policies/combinators/combine': ['defineCombinator', 'expectPolicy', 'withOrigin'],
+  errors: ['LockstepError'],
+};
+
+function kitName(file: string): string | undefined {
+  if (!file.startsWith(ownRoot + path.sep)) return undefined;
+  const relative = path.relative(ownRoot, file).split(path.sep).join('/');
+  const name = relative.slice(0, -path.extname(relative).length);
+  return Object.hasOwn(kit, name) ? name : undefined;
 }
 
 /** Marks a resolution that the plugin asked esbuild for. */

@@ -27,8 +27,8 @@ describe('the bytes', () => {
     const { source, sha256 } = await bundlePolicy(
       anyOf(after(sentences(), 64), fixed({ size: 4 })),
     );
-    expect(source.startsWith('"use strict";\n(() => {\n')).toBe(true);
-    expect(source).toContain('// lockstep:policies/sentences/machine');
+    expect(source.startsWith('(function (lockstep) {\n"use strict";\n')).toBe(true);
+    expect(source).not.toContain('policies/sentences');
     expect(source).not.toContain(packageRoot);
     expect(source).not.toContain('import.meta');
     expect(sha256).toMatch(/^[0-9a-f]{64}$/);

@@ -1,13 +1,18 @@
-// policy.js: one readable script with the policy and the planner, the same bytes everywhere.
+// policy.js: one readable script with the policy and what it imports, the same bytes everywhere.
+//
+// The planner's rule is not in it: that is the frozen policy runtime (src/planner/runtime), which runs it.
 import { createHash } from 'node:crypto';
 import { SourceMap } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parse } from 'acorn';
 import { type BuildFailure, build, type Message } from 'esbuild';
 import { LockstepError } from '../errors.ts';
 import { originOf, type Policy } from '../policies/policy.ts';
+import { type Finding, nondeterminism } from './analysis/determinism.ts';
+import { instrument } from './analysis/instrument.ts';
+import { outsideMemory } from './analysis/memory.ts';
 import { bundlePlugin, type ModuleNames } from './bundle-modules.ts';
-import { nondeterminism } from './determinism.ts';
 
 /** A policy as it is shipped. */
 export interface PolicyBundle {
@@ -18,26 +23,52 @@ export interface PolicyBundle {
 }
 
 /**
- * Bundle a policy, what it imports, and the planner into one script.
+ * Bundle a policy and what it imports into one script: a function of the runtime's `lockstep`.
  *
- * The bytes depend on the text of the modules and on the parameters, not on folders or machines.
+ * The bytes depend on the text of the modules and on the parameters, not on folders or machines, nor on
+ * names inside of Lockstep.
  *
  * @throws LS_POLICY_MODULE for a policy whose module is not known
  * @throws LS_POLICY_BUNDLE where a module cannot be read, resolved or parsed
- * @throws LS_POLICY_NONDETERMINISTIC for code that engines may run differently, with its place
+ * @throws LS_POLICY_NONDETERMINISTIC for code that engines may run differently, LS_POLICY_MEMORY for
+ *   memory outside of the state, each with its place
  */
 export async function bundlePolicy(policy: Policy): Promise<PolicyBundle> {
   const modules = [...new Set(modulesOf(policy))].sort();
   const names: ModuleNames = { files: new Map(), root: commonFolder(modules) };
-  const { source, map } = await run(entry(policy, modules), names);
-  const [finding] = located(nondeterminism(source), map, names);
-  if (finding !== undefined) {
-    throw new LockstepError(
-      'LS_POLICY_NONDETERMINISTIC',
-      `${finding.place}: expected what every engine computes alike, got a policy that ${finding.what}`,
-      { mend: finding.mend },
-    );
-  }
+  const { source: bundled, map } = await run(entry(policy, modules), names);
+  // Where Lockstep's own modules lie is no part of a contract.
+  const bundle = bundled.replace(/^\/\/ (?:kit|lockstep):.*$/gm, '// lockstep');
+  const program = parse(bundle, { ecmaVersion: 2022, sourceType: 'module', locations: true });
+  const place = (line: number, column: number, ownOnly = false): string | undefined => {
+    const origin = map.findEntry(line - 1, column);
+    if (!('originalSource' in origin) || /^(policy$|kit:)/.test(origin.originalSource)) {
+      return undefined;
+    }
+    if (ownOnly && origin.originalSource.startsWith('npm:')) return undefined;
+    return `${shown(origin.originalSource, names)}:${origin.originalLine + 1}`;
+  };
+  const refuse = (findings: readonly Finding[], code: `LS_${string}`, expected: string): void => {
+    for (const { line, column, what, mend, ownOnly } of findings) {
+      const at = place(line, column, ownOnly);
+      // The entry, the runtime's part and esbuild's own helpers have no place.
+      if (at === undefined) continue;
+      throw new LockstepError(code, `${at}: expected ${expected}, got a policy that ${what}`, {
+        mend,
+      });
+    }
+  };
+  refuse(nondeterminism(program), 'LS_POLICY_NONDETERMINISTIC', 'what every engine computes alike');
+  refuse(outsideMemory(program), 'LS_POLICY_MEMORY', 'no memory but the state');
+  // Places stand in the bytes: names that do not depend on folders.
+  const stable = (line: number, column: number): string => {
+    const origin = map.findEntry(line - 1, column);
+    return 'originalSource' in origin
+      ? `${origin.originalSource.replace(/^policy:/, '')}:${origin.originalLine + 1}`
+      : 'policy.js';
+  };
+  const body = instrument(bundle, program, stable);
+  const source = `(function (lockstep) {\n"use strict";\n${body}})\n`;
   return { source, sha256: createHash('sha256').update(source).digest('hex') };
 }
 
@@ -64,7 +95,7 @@ function modulesOf(policy: Policy): string[] {
   return [file, ...origin.policies.flatMap(modulesOf)];
 }
 
-/** The entry module: hardens the realm, makes the policy again, offers the planner. */
+/** The entry module: makes the policy again, and hands it to the runtime. */
 function entry(policy: Policy, modules: readonly string[]): string {
   const revived = (held: Policy): string => {
     const origin = originOf(held);
@@ -73,14 +104,11 @@ function entry(policy: Policy, modules: readonly string[]): string {
     const params = JSON.stringify(policies.length === 0 ? held.params : own);
     const module = `m${modules.indexOf(fileURLToPath(origin?.module ?? ''))}`;
     const inner = policies.map(revived).join(', ');
-    return `revive(${module}, ${JSON.stringify(held.name)}, ${params}, [${inner}])`;
+    return `lockstep.revive(Object.values(${module}), ${JSON.stringify(held.name)}, ${params}, [${inner}])`;
   };
   return [
-    "import { realm } from 'lockstep:planner/harden-now';",
-    "import { install } from 'lockstep:planner/install';",
-    "import { revive } from 'lockstep:policies/revive';",
     ...modules.map((file, i) => `import * as m${i} from ${JSON.stringify(file)};`),
-    `install(realm, ${revived(policy)});`,
+    `lockstep.install(${revived(policy)});`,
   ].join('\n');
 }
 
@@ -93,12 +121,11 @@ async function run(
       stdin: { contents, loader: 'js', sourcefile: 'policy', resolveDir: names.root },
       bundle: true,
       write: false,
-      format: 'iife',
+      format: 'esm',
       platform: 'neutral',
       mainFields: ['module', 'main'],
       target: 'es2022',
       charset: 'utf8',
-      banner: { js: '"use strict";' },
       define: { 'import.meta.url': '""' },
       tsconfigRaw: {},
       sourcemap: 'external',
@@ -120,21 +147,6 @@ async function run(
       cause: error,
     });
   }
-}
-
-/** Findings in the authors' own files; the planner's hardening is exempt, as it names what it removes. */
-function located(
-  findings: ReturnType<typeof nondeterminism>,
-  map: SourceMap,
-  names: ModuleNames,
-): { place: string; what: string; mend: string }[] {
-  return findings.flatMap(({ line, column, what, mend }) => {
-    const origin = map.findEntry(line - 1, column);
-    if (!('originalSource' in origin)) return [];
-    const source = origin.originalSource;
-    if (source === 'policy' || source.startsWith('lockstep:planner/harden')) return [];
-    return [{ place: `${shown(source, names)}:${origin.originalLine + 1}`, what, mend }];
-  });
 }
 
 function messagePlace({ location }: Message, names: ModuleNames): string {

@@ -1,4 +1,5 @@
 // Token sequences whose cuts are stored in the contract and replayed by every runtime.
+import { integers } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { Json } from './schema.ts';
 
@@ -31,7 +32,7 @@ const longest = 4096;
 
 /**
  * The sequences: a text of many kinds, ids drawn from the whole vocabulary, and such ids mixed with
- * those that the policy's tables name. Each runs over at least two segments where `longest` allows.
+ * those that the policy's tables and parameters name. Each runs over at least two segments where `longest` allows.
  *
  * @param max S, in tokens
  */
@@ -39,38 +40,31 @@ export async function goldenTokens(
   tokenizer: Tokenizer,
   tables: Json,
   max: number,
+  params: Json,
 ): Promise<number[][]> {
   const length = Math.min(longest, Math.max(256, 2 * max + Math.ceil(max / 2)));
   const text = await tokenizer.encode(sample);
   const { size } = tokenizer.vocabulary;
-  const named = idsIn(tables).filter((id) => id < size);
-  const random = randomInts(20260611);
-  const drawn = Array.from({ length }, () => random() % size);
-  const mixed = Array.from({ length }, () => {
+  const named = [...idsIn(tables), ...idsIn(params)].filter((id) => id < size);
+  const random = integers(20260611);
+  // Lengths without a common divisor: what counts tokens in a variable of its own is out of step after one.
+  const drawn = Array.from({ length: length + 37 }, () => random() % size);
+  const mixed = Array.from({ length: length + 91 }, () => {
     const pick = random();
     return named.length > 0 && pick % 8 === 0
       ? (named[random() % named.length] as number)
       : random() % size;
   });
-  return [Array.from({ length }, (_, at) => text[at % text.length] as number), drawn, mixed];
+  return [
+    Array.from({ length: length + 1 }, (_, at) => text[at % text.length] as number),
+    drawn,
+    mixed,
+  ];
 }
 
-/** Every non-negative integer in a table's lists. */
-function idsIn(tables: Json): number[] {
-  if (Array.isArray(tables)) {
-    return (tables as readonly Json[]).flatMap((entry) =>
-      typeof entry === 'number' ? (entry >= 0 ? [entry] : []) : idsIn(entry),
-    );
-  }
-  if (tables === null || typeof tables !== 'object') return [];
-  return Object.values(tables).flatMap(idsIn);
-}
-
-/** Numerical Recipes' linear congruential generator; the high bits, as the low ones repeat. */
-function randomInts(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state >>> 4;
-  };
+/** Every non-negative integer in a JSON value. */
+function idsIn(value: Json): number[] {
+  if (typeof value === 'number') return value >= 0 ? [value] : [];
+  if (value === null || typeof value !== 'object') return [];
+  return Object.values(value).flatMap(idsIn);
 }

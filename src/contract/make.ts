@@ -1,7 +1,7 @@
 // A contract from a config and a checkpoint: everything that changes a number, gathered once.
 import { type ConfigProblem, type ConfigValues, configError } from '../config/schema.ts';
 import { LockstepError } from '../errors.ts';
-import { plan } from '../planner/index.ts';
+import { currentRuntime, plan } from '../planner/index.ts';
 import { loadTokenizer, type Tokenizer } from '../planner/tokenizer.ts';
 import type { Policy } from '../policies/policy.ts';
 import { bundlePolicy } from './bundle.ts';
@@ -64,6 +64,7 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
       file: 'policy.js',
       sha256,
       params: policy.params as Contract['policy']['params'],
+      runtime: { ...currentRuntime },
     },
     tables,
     segment: config.segment,
@@ -81,7 +82,7 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
     trained: null,
     digest: '',
   };
-  const sequences = await goldenTokens(tokenizer, tables, config.segment.max);
+  const sequences = await goldenTokens(tokenizer, tables, config.segment.max, draft.policy.params);
   const source = { contract: draft, policySource };
   provePolicy(policy, source, sequences);
   const golden = sequences.map((tokens) => ({ tokens, boundaries: plan(source, tokens) }));

@@ -67,5 +67,5 @@ it('finds state outside the state', async () => {
     module: pathToFileURL(file).href,
     push: () => ++seen % 7 === 0,
   });
-  await expect(prove(hiding())).rejects.toMatchObject({ code: 'LS_POLICY_STATE' });
+  await expect(prove(hiding())).rejects.toMatchObject({ code: 'LS_POLICY_MEMORY' });
 });

@@ -1,16 +1,16 @@
 // Whether a policy is what its bundle is: nothing outside the state, nothing that was left behind.
 import { LockstepError } from '../errors.ts';
-import { advance, begin } from '../planner/core.ts';
-import { PolicyHost, type PolicySource, plan, Segmenter } from '../planner/index.ts';
+import { PolicyHost, type PolicySource, plan, plansByDetours } from '../planner/index.ts';
+import { requests } from '../policies/in-memory.ts';
 import type { Policy } from '../policies/policy.ts';
 
 /**
- * Run a policy in memory and from policy.js over the same tokens and compare what it asks for; then
- * once more from policy.js, taken through a snapshot half-way, after all the other sequences.
+ * Run a policy over the same tokens in memory and from policy.js, and compare what it asks for; then
+ * from policy.js again: a second time, in turns with the other sequences, and across two engines.
  *
  * @param source its contract so far and policy.js
- * @throws LS_POLICY_CLOSURE where memory and bundle differ, LS_POLICY_STATE where a snapshot or an
- *   earlier sequence changes the answers; and what the policy does wrong by itself (LS_POLICY_*)
+ * @throws LS_POLICY_CLOSURE where memory and bundle differ, LS_POLICY_MEMORY where other sequences, an
+ *   earlier run or a snapshot change the answers; and what the policy does wrong by itself (LS_POLICY_*)
  */
 export function provePolicy(
   policy: Policy,
@@ -23,34 +23,40 @@ export function provePolicy(
   const host = new PolicyHost(open);
   try {
     const wholes = sequences.map((tokens) => plan(host, tokens));
-    sequences.forEach((tokens, i) => {
-      const sequence = begin(policy);
-      const memory = tokens.flatMap((token) =>
-        advance(policy, source.contract.tables, segment, sequence, token)
-          ? [sequence.position]
-          : [],
-      );
-      const at = difference(wholes[i] as number[], memory);
-      if (at !== undefined) throw closure(policy.name, at - 1, tokens[at - 1] as number);
-    });
-    sequences.forEach((tokens, i) => {
-      const at = difference(wholes[i] as number[], planInHalves(host, tokens));
-      if (at !== undefined) throw hiddenState(policy.name, at - 1, tokens[at - 1] as number);
-    });
+    const compare = (
+      others: readonly (readonly number[])[],
+      fault: (name: string, index: number, token: number) => LockstepError,
+    ): void => {
+      sequences.forEach((tokens, i) => {
+        const at = difference(wholes[i] as number[], others[i] as number[]);
+        if (at !== undefined) throw fault(policy.name, at - 1, tokens[at - 1] as number);
+      });
+    };
+    compare(
+      sequences.map((tokens) => plan(host, tokens)),
+      memory,
+    );
+    compare(plansByDetours(open, sequences), memory);
+    // Last, as it runs in this process, where nothing is frozen.
+    compare(
+      sequences.map((tokens) => inMemory(policy, source, tokens)),
+      closure,
+    );
   } finally {
     host.close();
   }
 }
 
-function planInHalves(host: PolicyHost, tokens: readonly number[]): number[] {
-  const half = tokens.length >> 1;
-  const first = new Segmenter(host);
-  const before = first.pushMany(tokens.slice(0, half));
-  const second = Segmenter.restore(host, first.snapshot());
-  first.close();
-  const after = second.pushMany(tokens.slice(half));
-  second.close();
-  return [...before, ...after];
+function inMemory(policy: Policy, { contract }: PolicySource, tokens: readonly number[]): number[] {
+  try {
+    return requests(policy, contract.tables, tokens);
+  } catch (cause) {
+    throw new LockstepError(
+      'LS_POLICY_CLOSURE',
+      `expected the policy ${policy.name} to answer alike in the config and in policy.js, got an error in the config: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { mend: closureMend, field: 'policy', cause },
+    );
+  }
 }
 
 /** The first cut that only one of the two has. */
@@ -60,21 +66,21 @@ function difference(one: readonly number[], other: readonly number[]): number | 
   return Math.min(one[at] as number, other[at] ?? Number.POSITIVE_INFINITY);
 }
 
+const closureMend =
+  'Let push, start and cut use only state, params and tables: what they close over is not shipped, and what engines do differently is not the same in Node and in policy.js.';
+
 function closure(name: string, index: number, token: number): LockstepError {
   return new LockstepError(
     'LS_POLICY_CLOSURE',
     `expected the policy ${name} to answer alike in the config and in policy.js, got a difference at token ${index} (id ${token})`,
-    {
-      mend: 'Let push, start and cut use only state, params and tables: what they close over is not shipped.',
-      field: 'policy',
-    },
+    { mend: closureMend, field: 'policy' },
   );
 }
 
-function hiddenState(name: string, index: number, token: number): LockstepError {
+function memory(name: string, index: number, token: number): LockstepError {
   return new LockstepError(
-    'LS_POLICY_STATE',
-    `expected the policy ${name} to depend on its state alone, got another answer at token ${index} (id ${token}) after a snapshot`,
+    'LS_POLICY_MEMORY',
+    `expected the policy ${name} to depend on its state alone, got another answer at token ${index} (id ${token}) after other sequences, or after a snapshot`,
     {
       mend: 'Keep everything that push remembers in the state; variables of the module are shared by all sequences.',
       field: 'policy',

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
-import { plan } from '../planner/index.ts';
+import { plan, plansByDetours } from '../planner/index.ts';
 import { digestOf, sha256, sha256File } from './digest.ts';
 import type { ContractFiles } from './make.ts';
 import { readModel, segmentedArchitecture } from './model.ts';
@@ -139,10 +139,22 @@ async function checkModel(dir: string, contract: Contract): Promise<void> {
   }
 }
 
-/** Plan the golden sequences here and compare: this runtime cuts as the one that made the contract. */
+/**
+ * Plan the golden sequences here and compare: this runtime cuts as the one that made the contract, each
+ * sequence alone and all of them in turns.
+ */
 function replayGolden(files: ContractFiles): void {
-  for (const [at, { tokens, boundaries }] of files.contract.golden.entries()) {
-    const actual = plan(files, tokens);
+  const sequences = files.contract.golden.map(({ tokens }) => tokens);
+  compareGolden(
+    files,
+    sequences.map((tokens) => plan(files, tokens)),
+  );
+  compareGolden(files, plansByDetours(files, sequences));
+}
+
+function compareGolden({ contract }: ContractFiles, plans: readonly number[][]): void {
+  for (const [at, { boundaries }] of contract.golden.entries()) {
+    const actual = plans[at] as number[];
     const part = boundaries.findIndex((boundary, i) => actual[i] !== boundary);
     const first = part === -1 ? boundaries.length : part;
     if (part === -1 && actual.length === boundaries.length) continue;

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lowercase hexadecimal digits');
-/** Integers that every runtime holds alike: quickjs cuts those of 2^31 and more. */
+/** Integers that every runtime holds alike, in cells of 32 bits too. */
 export const count = z
   .int()
   .min(0)
@@ -35,6 +35,8 @@ export const contractSchema = z
       file: z.literal('policy.js'),
       sha256,
       params: z.record(z.string(), json),
+      /** The frozen policy runtime that runs policy.js: version, and SHA-256 of its bytes. */
+      runtime: z.strictObject({ version: positive, sha256 }),
     }),
     /** What `prepare(vocabulary)` returned when the contract was made. */
     tables: json,

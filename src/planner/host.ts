@@ -1,21 +1,17 @@
-// Runs a policy where it can harm nobody: a thread of its own, with limits, called synchronously.
-import {
-  MessageChannel,
-  type MessagePort,
-  receiveMessageOnPort,
-  Worker,
-} from 'node:worker_threads';
+// Runs a policy in quickjs-ng (WebAssembly), in this process and synchronously, behind limits.
+//
+// A policy comes with a checkpoint, perhaps from strangers. It has no object of this realm, no memory
+// but the engine's, and limits on time and memory that lie outside of it. What comes back is text and
+// integers, and is checked.
 import { LockstepError } from '../errors.ts';
-import { builtModule } from '../paths.ts';
-import type { AbiError } from './abi.ts';
-import { batches, type Part, unpack } from './host-batch.ts';
-import * as protocol from './host-protocol.ts';
+import { EngineError, QuickJs, type Value } from './engine/quickjs.ts';
+import { currentRuntime, runtimeText } from './runtime/versions.ts';
 import type { PolicySource } from './source.ts';
 
 export interface HostLimits {
   /** Time the policy may take over one token, milliseconds. Default 5000. */
   milliseconds?: number;
-  /** Heap of the policy's thread, MiB. Default 128. */
+  /** Memory of the policy, MiB. Default 64. */
   megabytes?: number;
 }
 
@@ -25,93 +21,92 @@ export interface Push {
   readonly tokens: ArrayLike<number>;
 }
 
-/** Tokens that cross in one call. */
-const CELLS = 1 << 16;
-/** How often a call that takes long is looked at, milliseconds. */
-const LOOK = 100;
-/** Starting a thread on a busy machine takes its time, milliseconds. */
-const START = 60_000;
-/** Growth of the process, during one token, that only a runaway policy causes, bytes. */
-const RUNAWAY = 1 << 29;
+/** A failure as the runtime reports it: `index` and `token` are -1 where no token was at work. */
+interface PolicyReport {
+  readonly code: string;
+  readonly message: string;
+  readonly index: number;
+  readonly token: number;
+}
+
+/** Cells before the tokens: status, handle, index and token at work. */
+const HEADER = 4;
+/** Tokens and their handles that cross in one call. */
+const CELLS = 1 << 14;
+/** A call over many tokens may take this many times what one token may. */
+const PATIENCE = 12;
 
 /**
- * One policy in a worker thread; any number of sequences share it. Calls are synchronous: they block
- * the calling thread for as long as the policy computes (microseconds a token).
+ * One policy; any number of sequences share it. Calls block the calling thread for as long as the
+ * policy computes (microseconds a token).
  *
- * A policy that loops or takes too much memory stops the host, and every later call says so; one that
- * throws ends the sequence it was at work on. The thread keeps no process alive.
+ * A policy that loops stops the host, and every later call says so; one that throws, or takes too much
+ * memory or stack, ends the sequence it was at work on.
  */
 export class PolicyHost {
   readonly #name: string;
   readonly #limits: Required<HostLimits>;
-  readonly #worker: Worker;
-  readonly #port: MessagePort;
-  readonly #control = new Int32Array(new SharedArrayBuffer(4 * protocol.CONTROL_CELLS));
-  readonly #cells = new Int32Array(new SharedArrayBuffer(4 * CELLS));
-  readonly #progress = new Int32Array(new SharedArrayBuffer(12)).fill(-1);
+  readonly #engine: QuickJs;
+  readonly #invoke: Value;
+  readonly #offset: number;
+  readonly #segment: PolicySource['contract']['segment'];
+  /** Position and start of the open segment of every sequence. */
+  readonly #sequences = new Map<number, { position: number; start: number }>();
   #stopped: LockstepError | undefined;
 
   /**
-   * @throws LS_POLICY_LOAD, LS_POLICY_FORBIDDEN or LS_POLICY_LIMIT where the policy cannot be loaded
+   * @throws LS_POLICY_LOAD, LS_POLICY_FORBIDDEN, LS_POLICY_MEMORY or LS_POLICY_LIMIT where the policy
+   *   cannot be loaded; LS_POLICY_RUNTIME
    */
   constructor(source: PolicySource, limits: HostLimits = {}) {
     const { contract, policySource } = source;
-    this.#name = contract.policy.name;
-    this.#limits = { milliseconds: 5000, megabytes: 128, ...limits };
-    const { port1, port2 } = new MessageChannel();
-    this.#port = port1;
-    const data: protocol.HostData = {
-      policySource,
-      tables: JSON.stringify(contract.tables),
-      limits: JSON.stringify({ ...contract.segment, vocabulary: contract.tokenizer.size }),
-      milliseconds: this.#limits.milliseconds,
-      control: this.#control.buffer,
-      cells: this.#cells.buffer,
-      progress: this.#progress.buffer,
-      port: port2,
-    };
-    this.#control[protocol.TURN] = protocol.POLICY;
-    this.#worker = new Worker(builtModule('planner/host-worker.js'), {
-      workerData: data,
-      transferList: [port2],
-      // Neither the loaders of the calling process nor its environment.
-      execArgv: [],
-      env: {},
-      resourceLimits: {
-        maxOldGenerationSizeMb: this.#limits.megabytes,
-        maxYoungGenerationSizeMb: 16,
-        stackSizeMb: 2,
-      },
-    });
-    this.#worker.on('error', () => {});
-    this.#worker.unref();
-    this.#port.unref();
-    this.#await(START);
-    this.#text();
+    const { policy, tables, segment, tokenizer } = contract;
+    this.#name = policy.name;
+    this.#segment = segment;
+    this.#limits = { milliseconds: 5000, megabytes: 64, ...limits };
+    const runtime = runtimeText(policy.runtime ?? currentRuntime);
+    this.#engine = new QuickJs(this.#limits.megabytes);
+    const { value: buffer, offset } = this.#engine.buffer(4 * (HEADER + CELLS));
+    this.#offset = offset;
+    this.#invoke = this.#evaluate(runtime, 'policy-runtime.js');
+    this.#call('cells', buffer);
+    this.#call('policy', this.#evaluate(policySource, 'policy.js'));
+    const given = { tables, limits: { ...segment, vocabulary: tokenizer.size } };
+    this.#call('load', this.#engine.text(JSON.stringify(given)));
   }
 
   /** A new sequence. @throws LS_POLICY_* where the policy's `start` fails */
   open(): number {
-    return Number(this.#call(protocol.OPEN));
+    const handle = this.#integer(this.#call('open'));
+    this.#sequences.set(handle, { position: 0, start: 0 });
+    return handle;
   }
 
   /** JSON from which `restore` goes on exactly. @throws LS_POLICY_STATE where the state is no JSON */
   snapshot(handle: number): string {
-    return this.#call(protocol.SNAPSHOT, handle);
+    return this.#call('snapshot', this.#engine.text(String(handle)));
   }
 
-  /** A new sequence from a snapshot. */
+  /**
+   * A new sequence from a snapshot.
+   *
+   * @throws LS_PLAN_SNAPSHOT where the text is none
+   */
   restore(snapshot: string): number {
-    return Number(this.#call(protocol.RESTORE, 0, snapshot));
+    const where = standing(snapshot, this.#segment.max);
+    const handle = this.#integer(this.#call('restore', this.#engine.text(snapshot)));
+    this.#sequences.set(handle, where);
+    return handle;
   }
 
   free(handle: number): void {
-    if (this.#stopped === undefined) this.#turn(protocol.FREE, handle);
+    this.#sequences.delete(handle);
+    if (this.#stopped === undefined) this.#call('free', this.#engine.text(String(handle)));
   }
 
   /** Name and parameters of the policy, as policy.js has them. */
   describe(): { name: string; params: unknown } {
-    return JSON.parse(this.#call(protocol.DESCRIBE));
+    return JSON.parse(this.#call('describe')) as { name: string; params: unknown };
   }
 
   /**
@@ -132,99 +127,149 @@ export class PolicyHost {
     return this.#stopped !== undefined;
   }
 
-  /** Stop the thread. Idempotent; sequences of this host can then go on no more. */
+  /** Forget the policy. Idempotent; sequences of this host can then go on no more. */
   close(): void {
-    this.#stop(
-      new LockstepError(
-        'LS_PLAN_CLOSED',
-        `expected an open planner, got a closed one (${this.#name})`,
-        {
-          mend: 'Close a planner after its last use.',
-        },
-      ),
+    this.#stopped ??= new LockstepError(
+      'LS_PLAN_CLOSED',
+      `expected an open planner, got a closed one (${this.#name})`,
+      { mend: 'Close a planner after its last use.' },
     );
   }
 
   #exchange(parts: readonly Part[], cuts: number[][]): void {
-    let length = 0;
+    if (this.#stopped !== undefined) throw this.#stopped;
+    const cells = this.#cells();
+    let length = HEADER;
     for (const { handle, tokens, from, to } of parts) {
-      this.#cells[length++] = handle;
-      this.#cells[length++] = to - from;
+      cells[length++] = handle;
+      cells[length++] = to - from;
       for (let i = from; i < to; i++) {
         const token = tokens[i] as number;
         // What does not fit a cell becomes an id that the planner refuses.
-        this.#cells[length++] = (token | 0) === token ? token : -1;
+        cells[length++] = (token | 0) === token ? token : -1;
       }
     }
-    this.#turn(protocol.EXCHANGE, length);
-    if (this.#control[protocol.ARGUMENT] === protocol.FAILED) this.#text();
-    unpack(this.#cells, parts, cuts);
+    cells[0] = length - HEADER;
+    try {
+      this.#call('push');
+      this.#unpack(parts, cuts);
+    } catch (error) {
+      for (const { handle } of parts) this.free(handle);
+      throw error;
+    }
   }
 
-  #call(operation: number, argument = 0, text?: string): string {
-    if (text !== undefined && this.#stopped === undefined) this.#port.postMessage(text);
-    this.#turn(operation, argument);
-    return this.#text();
+  /** Read `count, cut, ...` of every part. The cuts must be what the planner's rule allows. */
+  #unpack(parts: readonly Part[], cuts: number[][]): void {
+    const { min, max, align } = this.#segment;
+    const cells = this.#cells();
+    let at = HEADER;
+    for (const { index, handle, from, to } of parts) {
+      const where = this.#sequences.get(handle);
+      const count = cells[at++] as number;
+      if (where === undefined || !(count >= 0 && count <= to - from)) throw this.#broken();
+      where.position += to - from;
+      for (let i = 0; i < count; i++) {
+        const cut = cells[at++] as number;
+        const length = cut - where.start;
+        if (length < min || length > max || length % align !== 0 || cut > where.position) {
+          throw this.#broken();
+        }
+        where.start = cut;
+        (cuts[index] as number[]).push(cut);
+      }
+      if (where.position - where.start >= max) throw this.#broken();
+    }
   }
 
-  #turn(operation: number, argument: number): void {
+  #cells(): Int32Array {
+    return this.#engine.cells(this.#offset, HEADER + CELLS);
+  }
+
+  #call(operation: string, ...given: Value[]): string {
     if (this.#stopped !== undefined) throw this.#stopped;
-    this.#control[protocol.OPERATION] = operation;
-    this.#control[protocol.ARGUMENT] = argument;
-    Atomics.store(this.#control, protocol.TURN, protocol.POLICY);
-    Atomics.notify(this.#control, protocol.TURN);
-    this.#await(this.#limits.milliseconds);
+    const values = [this.#engine.text(operation), ...given];
+    const { interrupt, milliseconds } = this.#timer();
+    const text = this.#guard(() =>
+      this.#engine.call(this.#invoke, values, interrupt, milliseconds),
+    );
+    if (!text.startsWith('{"error":')) return text;
+    throw this.#error((JSON.parse(text) as { error: PolicyReport }).error);
   }
 
-  /** Wait for the answer for as long as tokens go by. */
-  #await(milliseconds: number): void {
-    const answered = (): boolean => protocol.awaitTurn(this.#control, protocol.POLICY, LOOK);
-    if (answered()) return;
-    let memory = process.memoryUsage.rss();
-    let token = this.#progress.join();
-    for (let since = performance.now(); !answered(); ) {
-      const now = this.#progress.join();
-      if (now !== token) {
-        token = now;
-        since = performance.now();
-        memory = process.memoryUsage.rss();
-      } else if (process.memoryUsage.rss() - memory > RUNAWAY) {
-        throw this.#stop(this.#overLimit('it takes memory without end'));
-      } else if (performance.now() - since > milliseconds) {
-        const { megabytes } = this.#limits;
-        const why = `it loops, or needs more than ${megabytes} MiB`;
-        throw this.#stop(this.#overLimit(`no answer within ${milliseconds} ms: ${why}`));
+  #evaluate(source: string, file: string): Value {
+    const { interrupt, milliseconds } = this.#timer();
+    return this.#guard(() => this.#engine.evaluate(source, file, interrupt, milliseconds));
+  }
+
+  /** Time is given token by token, and in total. */
+  #timer(): { interrupt: () => boolean; milliseconds: number } {
+    const { milliseconds } = this.#limits;
+    let since = performance.now();
+    let index = -2;
+    const interrupt = (): boolean => {
+      const now = performance.now();
+      const at = this.#cells()[2] as number;
+      if (at !== index) {
+        index = at;
+        since = now;
       }
+      return now - since > milliseconds;
+    };
+    return { interrupt, milliseconds: milliseconds * PATIENCE };
+  }
+
+  /** @throws LS_POLICY_LIMIT where the engine was stopped, LS_POLICY_LOAD where policy.js threw */
+  #guard<T>(run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      if (!(error instanceof EngineError)) throw error;
+      if (error.kind === 'load')
+        throw new LockstepError('LS_POLICY_ENGINE', error.message, {
+          mend: 'Install Lockstep again: npm ci.',
+          cause: error,
+        });
+      if (error.kind === 'threw') {
+        throw this.#error({
+          ...nowhere,
+          code: 'LS_POLICY_LOAD',
+          message: `threw ${error.message} when it was loaded`,
+        });
+      }
+      const [, , index, token] = this.#cells();
+      const { milliseconds, megabytes } = this.#limits;
+      const why =
+        error.kind === 'interrupted'
+          ? `no answer within ${milliseconds} ms: it loops, or needs more than ${megabytes} MiB`
+          : 'it calls itself without end, or its data are nested too deeply';
+      this.#stopped = this.#error({
+        code: 'LS_POLICY_LIMIT',
+        message: `expected an answer, got none: ${why}`,
+        index: index as number,
+        token: token as number,
+      });
+      throw this.#stopped;
     }
   }
 
-  #overLimit(message: string): LockstepError {
-    return this.#error({
-      code: 'LS_POLICY_LIMIT',
-      message: `expected an answer, got none: ${message}`,
-      index: this.#progress[1] as number,
-      token: this.#progress[2] as number,
+  #integer(text: string): number {
+    const value = Number(text);
+    if (Number.isSafeInteger(value)) return value;
+    throw this.#broken();
+  }
+
+  /** What comes back is not what the planner's runtime says: a policy broke out of its place in it. */
+  #broken(): LockstepError {
+    this.#stopped = this.#error({
+      ...nowhere,
+      code: 'LS_POLICY_BROKEN',
+      message: 'expected cuts within the limits of the segment, got others',
     });
+    return this.#stopped;
   }
 
-  #stop(error: LockstepError): LockstepError {
-    if (this.#stopped === undefined) {
-      this.#stopped = error;
-      this.#port.close();
-      void this.#worker.terminate();
-    }
-    return error;
-  }
-
-  /** The text that the policy's thread has sent. */
-  #text(): string {
-    const { message } = receiveMessageOnPort(this.#port) as { message: string };
-    if (!message.startsWith('{"error":')) return message;
-    const { error } = JSON.parse(message) as { error: AbiError };
-    throw this.#error(error);
-  }
-
-  #error({ code, message, index, token }: AbiError): LockstepError {
+  #error({ code, message, index, token }: PolicyReport): LockstepError {
     const at = index < 0 ? '' : ` at token ${index} (id ${token})`;
     return new LockstepError(code as `LS_${string}`, `policy ${this.#name}${at}: ${message}`, {
       mend: mends[code] ?? 'Correct the policy, and make the contract again.',
@@ -232,11 +277,59 @@ export class PolicyHost {
   }
 }
 
+const nowhere = { index: -1, token: -1 };
+
+/** Tokens [from, to) of push number `index`. */
+interface Part extends Push {
+  readonly index: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Split pushes into batches of at most `cells` cells; a part takes two cells and one a token. */
+function* batches(pushes: readonly Push[], cells: number): Generator<Part[]> {
+  let batch: Part[] = [];
+  let free = cells;
+  for (const [index, { handle, tokens }] of pushes.entries()) {
+    for (let from = 0; from < tokens.length; ) {
+      if (free < 3) {
+        yield batch;
+        batch = [];
+        free = cells;
+      }
+      const to = Math.min(tokens.length, from + free - 2);
+      batch.push({ handle, tokens, index, from, to });
+      free -= 2 + to - from;
+      from = to;
+    }
+  }
+  if (batch.length > 0) yield batch;
+}
+
+/** Where a snapshot stands. */
+function standing(snapshot: string, max: number): { position: number; start: number } {
+  try {
+    const { position, length } = JSON.parse(snapshot) as { position: number; length: number };
+    if (Number.isSafeInteger(position) && length >= 0 && length < max && length <= position) {
+      return { position, start: position - length };
+    }
+  } catch {
+    // Told below.
+  }
+  throw new LockstepError(
+    'LS_PLAN_SNAPSHOT',
+    `expected a snapshot of a segmenter of this contract, got ${snapshot.slice(0, 60)}`,
+    { mend: 'Give the text that snapshot() returned under the same contract.' },
+  );
+}
+
 const mends: Readonly<Record<string, string>> = {
   LS_PLAN_TOKEN: "Give token ids of the contract's own tokenizer.",
   LS_PLAN_CLOSED: 'Open another sequence, or restore one from a snapshot.',
   LS_POLICY_FORBIDDEN:
     'A policy depends on token ids and its tables alone; compute the rest in prepare.',
+  LS_POLICY_MEMORY:
+    'Keep what push remembers in the state: all else is shared by all sequences, and frozen.',
   LS_POLICY_RESULT: 'Return true to ask for a cut after the token, false otherwise.',
   LS_POLICY_STATE: 'Keep numbers, strings, booleans, null, lists and plain objects in the state.',
 };

@@ -1,4 +1,7 @@
+export { engineName, engineSha256 } from './engine/quickjs.ts';
 export { type HostLimits, PolicyHost, type Push } from './host.ts';
 export { type PlanProgress, plan, planStream } from './plan.ts';
+export { integers, plansByDetours } from './prove.ts';
+export { currentRuntime, type RuntimeIdentity } from './runtime/versions.ts';
 export { Segmenter } from './segmenter.ts';
 export type { PlannerSource, PolicySource } from './source.ts';

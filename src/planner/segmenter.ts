@@ -4,16 +4,14 @@ import { PolicyHost } from './host.ts';
 import type { PolicySource } from './source.ts';
 
 const hosts = new WeakMap<PolicySource, PolicyHost>();
-const closing = new FinalizationRegistry<PolicyHost>((host) => host.close());
 
-/** The host that all segmenters and plans of one source share; closed when the source is collected. */
+/** The host that all segmenters and plans of one source share. */
 export function hostOf(source: PolicySource | PolicyHost): PolicyHost {
   if (source instanceof PolicyHost) return source;
   let host = hosts.get(source);
   if (host === undefined || host.stopped) {
     host = new PolicyHost(source);
     hosts.set(source, host);
-    closing.register(source, host);
   }
   return host;
 }

@@ -7,5 +7,5 @@ export { delimiters } from './delimiters/delimiters.ts';
 export { fixed } from './fixed/fixed.ts';
 export { paragraphs } from './paragraphs/paragraphs.ts';
 export type { Params, Policy, PolicyTree, Vocabulary } from './policy.ts';
-export { has } from './policy.ts';
+export { derived, has } from './policy.ts';
 export { sentences } from './sentences/sentences.ts';

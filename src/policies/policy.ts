@@ -85,3 +85,27 @@ export function has(list: readonly number[], token: number): boolean {
   }
   return set.has(token);
 }
+
+const derivations = new WeakMap<object, Map<unknown, unknown>>();
+
+/**
+ * What follows from a policy's tables, computed once: `derived(tables, unpacked)`.
+ *
+ * The place for what would else be a cache in a variable of the module (LS_POLICY_MEMORY). The policy's
+ * runtime freezes the result.
+ *
+ * @param source the tables, or an object of them
+ * @param compute a function of the module; it may depend on `source` alone
+ */
+export function derived<Source extends object, Value>(
+  source: Source,
+  compute: (source: Source) => Value,
+): Value {
+  let known = derivations.get(source);
+  if (known === undefined) {
+    known = new Map();
+    derivations.set(source, known);
+  }
+  if (!known.has(compute)) known.set(compute, compute(source));
+  return known.get(compute) as Value;
+}

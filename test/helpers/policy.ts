@@ -1,5 +1,7 @@
 // Policies over texts without a tokenizer: tokens are given, and the vocabulary is made of them.
-import { advance, begin, type SegmentLimits } from '../../src/planner/core.ts';
+import { bundlePolicy } from '../../src/contract/bundle.ts';
+import { plan } from '../../src/planner/index.ts';
+import { requests } from '../../src/policies/in-memory.ts';
 import type { Policy, Vocabulary } from '../../src/policies/index.ts';
 
 /** A vocabulary of these texts; a text in angle brackets (`<end>`) is a special token. */
@@ -14,24 +16,33 @@ export function vocabularyOf(texts: readonly string[]): Vocabulary {
   };
 }
 
-export const loose: SegmentLimits = { min: 1, max: 1_000_000, align: 1 };
+/** Cut a list of tokens wherever a policy asks, in memory; texts of the segments, the open one included. */
+export function segmentsOf(policy: Policy, tokens: readonly string[]): string[] {
+  const { ids, tables } = prepared(policy, tokens);
+  return segments(tokens, requests(policy, tables, ids));
+}
 
-/** Cut a list of tokens by a policy, in memory; texts of the segments, the open one included. */
-export function segmentsOf(
+/** The same by the planner, from the policy's bundle and under limits. */
+export async function plannedSegments(
   policy: Policy,
   tokens: readonly string[],
-  limits: SegmentLimits = loose,
-): string[] {
+  segment: { min: number; max: number; align: number },
+): Promise<string[]> {
+  const { ids, tables, size } = prepared(policy, tokens);
+  const { source } = await bundlePolicy(policy);
+  const contract = { policy: { name: policy.name }, tables, segment, tokenizer: { size } };
+  return segments(tokens, plan({ contract, policySource: source }, ids));
+}
+
+function prepared(policy: Policy, tokens: readonly string[]) {
   const texts = [...new Set(tokens)];
   const tables = JSON.parse(JSON.stringify(policy.prepare(vocabularyOf(texts))));
-  const sequence = begin(policy);
-  const segments = [''];
-  for (const token of tokens) {
-    segments[segments.length - 1] += token;
-    if (advance(policy, tables, limits, sequence, texts.indexOf(token))) segments.push('');
-  }
-  if (segments.at(-1) === '') segments.pop();
-  return segments;
+  return { ids: tokens.map((token) => texts.indexOf(token)), tables, size: texts.length };
+}
+
+function segments(tokens: readonly string[], cuts: readonly number[]): string[] {
+  const ends = cuts.at(-1) === tokens.length ? cuts : [...cuts, tokens.length];
+  return ends.map((end, i) => tokens.slice(ends[i - 1] ?? 0, end).join(''));
 }
 
 /** Split a text as byte-level tokenizers do: words with their leading space, digits, runs of marks. */

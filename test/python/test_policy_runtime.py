@@ -160,19 +160,15 @@ def test_a_closed_planner_says_so(source: str) -> None:
     assert error.value.code == "LS_PLAN_CLOSED"
 
 
-def test_threads_end_with_their_planner(source: str) -> None:
-    def policy_threads() -> list[threading.Thread]:
-        return [one for one in threading.enumerate() if one.name.startswith("lockstep-policy-")]
-
+def test_planners_share_one_thread(source: str) -> None:
     for _ in range(3):
         Planner(contract(source)).plan([0, 1])  # dropped without close()
-    for thread in policy_threads():
-        thread.join(timeout=30)
-    assert policy_threads() == []
+    names = [one.name for one in threading.enumerate() if one.name.startswith("lockstep-policy-")]
+    assert names == ["lockstep-policy-clock"]
 
 
 def test_a_busy_process_uses_up_no_limit(source: str) -> None:
-    """The engine counts the whole process's CPU time; other threads' must not end a plan."""
+    """Limits are of the wall clock and of one token; a busy machine must not end a plan."""
     busy = threading.Event()
 
     def burn() -> None:

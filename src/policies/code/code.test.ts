@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { characters, segmentsOf, words } from '../../../test/helpers/policy.ts';
+import { characters, plannedSegments, segmentsOf, words } from '../../../test/helpers/policy.ts';
 import { code } from './code.ts';
 
 /** Each list is one text; the policy shall cut between its items and nowhere else. */
@@ -31,8 +31,8 @@ describe.each(Object.entries(texts))('%s', (_, expected) => {
   });
 });
 
-it('lets max cut inside a fence, and stays inside', () => {
-  const segments = segmentsOf(code(), characters('```\n\n\n\n\n\n\n```\nab'), {
+it('lets max cut inside a fence, and stays inside', async () => {
+  const segments = await plannedSegments(code(), characters('```\n\n\n\n\n\n\n```\nab'), {
     min: 1,
     max: 8,
     align: 1,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { characters, segmentsOf, words } from '../../../test/helpers/policy.ts';
+import { characters, plannedSegments, segmentsOf, words } from '../../../test/helpers/policy.ts';
 import { paragraphs } from './paragraphs.ts';
 
 const text = 'One\ntwo\n\nthree\r\n\r\nfour\n \t\nfive\n\n\n\nsix';
@@ -24,7 +24,10 @@ describe.each([
   });
 });
 
-it('asks again while the blank line lasts, where a first request was dropped', () => {
+it('asks again while the blank line lasts, where a first request was dropped', async () => {
   const limits = { min: 4, max: 100, align: 1 };
-  expect(segmentsOf(paragraphs(), characters('a\n\n\nb'), limits)).toEqual(['a\n\n\n', 'b']);
+  expect(await plannedSegments(paragraphs(), characters('a\n\n\nb'), limits)).toEqual([
+    'a\n\n\n',
+    'b',
+  ]);
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { characters, segmentsOf, words } from '../../../test/helpers/policy.ts';
+import { characters, plannedSegments, segmentsOf, words } from '../../../test/helpers/policy.ts';
 import { sentences } from './sentences.ts';
 
 /** Each list is one text; the policy shall cut between its items and nowhere else. */
@@ -60,9 +60,9 @@ it('lets the white space after a cut ask for nothing', () => {
   ]);
 });
 
-it('asks again at the white space where the stop came too early', () => {
+it('asks again at the white space where the stop came too early', async () => {
   const limits = { min: 4, max: 100, align: 1 };
-  expect(segmentsOf(sentences(), ['A', ' cat', '.', '\n', 'The'], limits)).toEqual([
+  expect(await plannedSegments(sentences(), ['A', ' cat', '.', '\n', 'The'], limits)).toEqual([
     'A cat.\n',
     'The',
   ]);

@@ -3,7 +3,7 @@
 // Reading a token takes the machine from every state to some state. Tokens that do the same to all
 // states form a class, so a vocabulary becomes a few hundred maps. A policy so made depends on the
 // characters alone: a marker counts the same whether it is one token or split over several.
-import type { Vocabulary } from '../policy.ts';
+import { derived, type Vocabulary } from '../policy.ts';
 import { type NumberedMachine, numbered, type TextMachine } from './machine.ts';
 
 /** JSON tables of a text policy. State 0 is the start. */
@@ -110,7 +110,7 @@ function differences(ids: readonly number[]): number[] {
 
 /** `push` of every text policy. */
 export function pushText(state: TextState, token: number, tables: TextTables): boolean {
-  const { classOf, next, states, asks } = unpacked(tables);
+  const { classOf, next, states, asks } = derived(tables, unpacked);
   const at = next[(classOf[token] ?? 0) * states + state.at] as number;
   state.at = at;
   return asks[at] === true;
@@ -130,12 +130,7 @@ interface Unpacked {
   readonly asks: boolean[];
 }
 
-const cache = new WeakMap<TextTables, Unpacked>();
-
-function unpacked(tables: TextTables): Unpacked {
-  const known = cache.get(tables);
-  if (known !== undefined) return known;
-  const { states, maps, tokens } = tables;
+function unpacked({ states, maps, tokens, asks: asking }: TextTables): Unpacked {
   const next: number[] = [];
   for (const map of maps) {
     for (let i = 0; i < map.length; i += 2) {
@@ -152,8 +147,6 @@ function unpacked(tables: TextTables): Unpacked {
     }
   });
   const asks = new Array<boolean>(states).fill(false);
-  for (const state of tables.asks) asks[state] = true;
-  const made = { states, classOf, next, asks };
-  cache.set(tables, made);
-  return made;
+  for (const state of asking) asks[state] = true;
+  return { states, classOf, next, asks };
 }

@@ -1,5 +1,5 @@
 // Refuses what engines compute differently, in the very script that will run.
-import { type AnyNode, type Node, parse } from 'acorn';
+import type { AnyNode, Node, Program } from 'acorn';
 import { fullAncestor } from 'acorn-walk';
 import {
   allowedGlobals,
@@ -7,8 +7,9 @@ import {
   localeMethods,
   outsideNames,
   unicodeMethods,
-} from '../planner/globals.ts';
-import { freeNames } from './scope.ts';
+} from './globals.ts';
+import { runTimeCode } from './reach.ts';
+import { isReference, memberName, resolver } from './scope.ts';
 
 /** One thing a policy may not do, at an offset of the script. */
 export interface Finding {
@@ -20,6 +21,8 @@ export interface Finding {
   what: string;
   /** What to use instead. */
   mend: string;
+  /** Refused in the author's files alone: packages have it where it never runs, and it is stopped there. */
+  ownOnly?: boolean;
 }
 
 const stdlib = (name: string): string =>
@@ -38,27 +41,31 @@ const mends: Readonly<Record<string, string>> = {
   Promise: 'push must answer at once; do slow work in prepare.',
 };
 const asyncMend = 'push must answer at once; do slow work in prepare.';
+const catchMend =
+  'An error ends the sequence: what an engine throws, and when its stack or memory is used up, is not for a policy to see. Test before you act.';
+const privateMend = 'Write a plain property: private fields cannot be frozen.';
+const comparatorMend = 'Return a number, as in (a, b) => a - b.';
 const prepareMend = 'Do it in prepare, and store the answer in tables (for example a list of ids).';
 
 /**
  * What in a script is not the same in every engine, in order of place.
  *
- * @param source a classic script (policy.js)
+ * @param program the bundle, parsed with locations
  */
-export function nondeterminism(source: string): Finding[] {
-  const program = parse(source, { ecmaVersion: 2022, locations: true });
-  const isFree = freeNames(program);
+export function nondeterminism(program: Program): Finding[] {
+  const resolve = resolver(program);
+  const atRunTime = runTimeCode(program, resolve);
   const findings: Finding[] = [];
-  const report = (node: Node, what: string, mend: string): void => {
+  const report = (node: Node, what: string, mend: string, ownOnly = false): void => {
     const { line, column } = node.loc?.start ?? { line: 1, column: 0 };
-    findings.push({ line, column, what, mend });
+    findings.push({ line, column, what, mend, ownOnly });
   };
 
   fullAncestor(program, (node, _state, ancestors) => {
     const parent = ancestors.at(-2);
     switch (node.type) {
       case 'Identifier':
-        if (!isReference(node, parent) || !isFree(node.name, ancestors)) return;
+        if (!isReference(node, parent) || resolve(node.name, ancestors) !== undefined) return;
         if (node.name === 'Math') checkMath(node, parent, report);
         else if (node.name === 'RegExp' && atRunTime(ancestors)) {
           report(node, 'uses a regular expression outside prepare', prepareMend);
@@ -68,6 +75,9 @@ export function nondeterminism(source: string): Finding[] {
         return;
       case 'MemberExpression': {
         const name = memberName(node);
+        if (node.property.type === 'PrivateIdentifier' && atRunTime(ancestors)) {
+          report(node, `uses a private field (#${node.property.name})`, privateMend);
+        }
         if (name !== undefined && localeMethods.includes(name)) {
           report(node, `uses ${name}`, 'Compare strings with < and >, which go by code units.');
         } else if (name !== undefined && unicodeMethods.includes(name) && atRunTime(ancestors)) {
@@ -76,6 +86,7 @@ export function nondeterminism(source: string): Finding[] {
         return;
       }
       case 'Literal':
+        if ('bigint' in node) report(node, 'uses a BigInt', 'Token ids are integers: use numbers.');
         if ('regex' in node && atRunTime(ancestors)) {
           report(node, 'uses a regular expression outside prepare', prepareMend);
         }
@@ -84,6 +95,21 @@ export function nondeterminism(source: string): Finding[] {
       case 'AssignmentExpression':
         if (node.operator.startsWith('**')) {
           report(node, `uses ${node.operator}`, `Multiply, shift, or: ${stdlib('pow')}`);
+        }
+        return;
+      case 'TryStatement':
+        if (!atRunTime(ancestors)) return;
+        if (node.finalizer && jumps(node.finalizer)) {
+          report(
+            node.finalizer,
+            'leaves a finally block by a jump, which drops an error',
+            catchMend,
+          );
+        } else report(node, 'catches errors outside prepare', catchMend, true);
+        return;
+      case 'CallExpression':
+        if (comparesByBoolean(node)) {
+          report(node, 'sorts with a comparator that returns a boolean', comparatorMend);
         }
         return;
       case 'ImportExpression':
@@ -103,6 +129,40 @@ export function nondeterminism(source: string): Finding[] {
     }
   });
   return findings.sort((a, b) => a.line - b.line || a.column - b.column);
+}
+
+/** Whether a finally block may end by return, break or continue. */
+function jumps(block: AnyNode): boolean {
+  let found = false;
+  fullAncestor(block, (node, _state, ancestors) => {
+    if (!/^(Return|Break|Continue)Statement$/.test(node.type)) return;
+    found ||= !ancestors.some((each) => /Function/.test(each.type));
+  });
+  return found;
+}
+
+/** `list.sort((a, b) => a > b)`: engines sort such a list differently. */
+function comparesByBoolean(node: AnyNode & { type: 'CallExpression' }): boolean {
+  const [comparator] = node.arguments;
+  if (node.callee.type !== 'MemberExpression' || comparator === undefined) return false;
+  if (!['sort', 'toSorted'].includes(memberName(node.callee) ?? '')) return false;
+  if (comparator.type !== 'ArrowFunctionExpression' && comparator.type !== 'FunctionExpression') {
+    return false;
+  }
+  const { body } = comparator;
+  if (body.type !== 'BlockStatement') return isBoolean(body);
+  return body.body.some(
+    (statement) =>
+      statement.type === 'ReturnStatement' && statement.argument && isBoolean(statement.argument),
+  );
+}
+
+function isBoolean(node: AnyNode): boolean {
+  if (node.type === 'BinaryExpression')
+    return /^([<>]=?|[!=]==?|in|instanceof)$/.test(node.operator);
+  if (node.type === 'UnaryExpression') return node.operator === '!';
+  if (node.type === 'LogicalExpression') return isBoolean(node.left) || isBoolean(node.right);
+  return node.type === 'Literal' && typeof node.value === 'boolean';
 }
 
 type Report = (node: Node, what: string, mend: string) => void;
@@ -130,40 +190,6 @@ function checkMath(node: AnyNode, parent: AnyNode | undefined, report: Report): 
     return;
   }
   if (!isTypeof(parent)) report(node, 'uses Math as a value', 'Name the member, as in Math.floor.');
-}
-
-/** Whether the innermost function called push, start or cut holds the node. */
-function atRunTime(ancestors: readonly AnyNode[]): boolean {
-  return ancestors.some(
-    (node) =>
-      node.type === 'Property' &&
-      node.key.type === 'Identifier' &&
-      ['push', 'start', 'cut'].includes(node.key.name) &&
-      /Function/.test(node.value.type),
-  );
-}
-
-function memberName(node: AnyNode & { type: 'MemberExpression' }): string | undefined {
-  if (!node.computed) return node.property.type === 'Identifier' ? node.property.name : undefined;
-  return node.property.type === 'Literal' ? String(node.property.value) : undefined;
-}
-
-/** Whether an identifier is read or written as a variable (and is no name of a property or label). */
-function isReference(node: AnyNode, parent: AnyNode | undefined): boolean {
-  switch (parent?.type) {
-    case 'MemberExpression':
-      return parent.object === node || parent.computed;
-    case 'Property':
-    case 'MethodDefinition':
-    case 'PropertyDefinition':
-      return parent.value === node || parent.computed;
-    case 'LabeledStatement':
-    case 'BreakStatement':
-    case 'ContinueStatement':
-      return false;
-    default:
-      return true;
-  }
 }
 
 function isTypeof(parent: AnyNode | undefined): boolean {

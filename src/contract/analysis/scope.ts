@@ -1,12 +1,15 @@
-// Which identifiers of a script refer to globals.
+// Which declaration an identifier of a script refers to.
 import type { AnyNode, Function as FunctionNode, Pattern, Program } from 'acorn';
 import { fullAncestor } from 'acorn-walk';
 
-/** Whether the identifier at the end of `ancestors` refers to no declaration of the script. */
-export type IsFree = (name: string, ancestors: readonly AnyNode[]) => boolean;
+/**
+ * The scope that declares the name used at the end of `ancestors`: a program, function, block or loop;
+ * undefined where no declaration of the script does.
+ */
+export type Resolve = (name: string, ancestors: readonly AnyNode[]) => AnyNode | undefined;
 
 /** Collect the declarations of every scope of a program. */
-export function freeNames(program: Program): IsFree {
+export function resolver(program: Program): Resolve {
   const scopes = new Map<AnyNode, Set<string>>();
   const declare = (scope: AnyNode, name: string): void => {
     const names = scopes.get(scope);
@@ -33,11 +36,35 @@ export function freeNames(program: Program): IsFree {
       for (const name of bound(node.param)) declare(node, name);
     }
   });
-  return (name, ancestors) => !ancestors.some((scope) => scopes.get(scope)?.has(name));
+  return (name, ancestors) => ancestors.findLast((scope) => scopes.get(scope)?.has(name));
 }
 
-function isFunction(node: AnyNode): node is FunctionNode & AnyNode {
+export function isFunction(node: AnyNode): node is FunctionNode & AnyNode {
   return /Function/.test(node.type);
+}
+
+/** Whether an identifier is read or written as a variable (and is no name of a property or label). */
+export function isReference(node: AnyNode, parent: AnyNode | undefined): boolean {
+  switch (parent?.type) {
+    case 'MemberExpression':
+      return parent.object === node || parent.computed;
+    case 'Property':
+    case 'MethodDefinition':
+    case 'PropertyDefinition':
+      return parent.value === node || parent.computed;
+    case 'LabeledStatement':
+    case 'BreakStatement':
+    case 'ContinueStatement':
+      return false;
+    default:
+      return true;
+  }
+}
+
+/** Name of a member: `a.b` and `a['b']`; undefined where it is computed. */
+export function memberName(node: AnyNode & { type: 'MemberExpression' }): string | undefined {
+  if (!node.computed) return node.property.type === 'Identifier' ? node.property.name : undefined;
+  return node.property.type === 'Literal' ? String(node.property.value) : undefined;
 }
 
 function isFunctionScope(node: AnyNode): boolean {
@@ -56,7 +83,7 @@ function nearest(ancestors: readonly AnyNode[], fits: (node: AnyNode) => boolean
 }
 
 /** Names that a pattern binds. */
-function bound(pattern: Pattern): string[] {
+export function bound(pattern: Pattern): string[] {
   switch (pattern.type) {
     case 'Identifier':
       return [pattern.name];
