@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import LockstepError
 
-RUNTIMES = {1: "c2e7257e0a29dd96e70684aa42a82471f2b55b8f895a43a87adb6ca40a9e4f23"}
+RUNTIMES = {1: "b363d850efeae8cf6e009ad942e115cfdf29252054aa99db1db9054973e5f03f"}
 CURRENT: Mapping[str, Any] = {"version": max(RUNTIMES), "sha256": RUNTIMES[max(RUNTIMES)]}
 
 

@@ -5,7 +5,7 @@
 import type { AnyNode, Pattern, Program } from 'acorn';
 import { fullAncestor } from 'acorn-walk';
 import type { Finding } from './determinism.ts';
-import { runTimeCode } from './reach.ts';
+import { runTimeCode, topLevel } from './reach.ts';
 import { isFunction, memberName, resolver } from './scope.ts';
 
 const mend =
@@ -35,6 +35,7 @@ export function outsideMemory(program: Program): Finding[] {
   const resolve = resolver(program);
   const atRunTime = runTimeCode(program, resolve);
   const initial = initialValues(program);
+  const declarations = topLevel(program);
   const findings: Finding[] = [];
   const report = (node: AnyNode, what: string): void => {
     const { line, column } = node.loc?.start ?? { line: 1, column: 0 };
@@ -51,7 +52,8 @@ export function outsideMemory(program: Program): Finding[] {
     if (node.type === 'ChainExpression') return moduleVariable(node.expression, ancestors, depth);
     if (node.type !== 'Identifier' || depth > 8) return undefined;
     const scope = resolve(node.name, ancestors);
-    if (scope === program) return node.name;
+    // The runtime gives typed arrays their first bytes back before each token.
+    if (scope === program) return isTypedArray(declarations.get(node.name)) ? undefined : node.name;
     const value = scope === undefined ? undefined : initial.get(scope)?.get(node.name);
     return value === undefined ? undefined : moduleVariable(value, ancestors, depth + 1);
   };
@@ -141,6 +143,14 @@ export function outsideMemory(program: Program): Finding[] {
       return;
     report(node, `keeps a ${right.callee.name} in the state, which holds JSON alone`);
   }
+}
+
+function isTypedArray(declaration: AnyNode | undefined): boolean {
+  if (declaration?.type !== 'VariableDeclarator' || declaration.init?.type !== 'NewExpression') {
+    return false;
+  }
+  const { callee } = declaration.init;
+  return callee.type === 'Identifier' && /^(DataView|\w+Array)$/.test(callee.name);
 }
 
 /** Identifiers and members that an assignment's left side writes to. */

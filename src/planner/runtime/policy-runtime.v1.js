@@ -264,6 +264,22 @@
     }
   };
 
+  const iteratorPrototypes = [
+    function* () {}.prototype,
+    [][Symbol.iterator](),
+    new Map()[Symbol.iterator](),
+    new Set()[Symbol.iterator](),
+    ''[Symbol.iterator](),
+    'a'.matchAll(/a/g),
+    [].values().map((value) => value),
+    Iterator.from({ next: () => ({ done: true }) }),
+  ].map(getPrototypeOf);
+  /** What works on an object of the language's that goes on by itself, and on no other. */
+  const steps = [
+    getPrototypeOf(function* () {}.prototype).return,
+    ...iteratorPrototypes.slice(1).map((prototype) => prototype.next),
+  ];
+
   /**
    * Typed arrays cannot be frozen. Those of a module, as portable mathematics has them for the bits of a
    * number, get their first bytes back before each token.
@@ -298,7 +314,7 @@
       }
       apply(add_, lasting, [value]);
       if (!builtIn) {
-        if (apply(hasPrototype, Iterator.prototype, [value])) throw lastingFault('an iterator');
+        if (steps.some((step) => succeeds(step, value))) throw lastingFault('an iterator');
         if (isView(value)) {
           keepScratch(apply(succeeds(bufferOf, value) ? bufferOf : dataViewBuffer, value, []));
           // Its elements are the buffer's; nothing else can be added to it.
@@ -332,16 +348,6 @@
     return freeze(value);
   };
 
-  const callRoots = [
-    function* () {}.prototype,
-    [][Symbol.iterator](),
-    new Map()[Symbol.iterator](),
-    new Set()[Symbol.iterator](),
-    ''[Symbol.iterator](),
-    'a'.matchAll(/a/g),
-    [].values().map((value) => value),
-    Iterator.from({ next: () => ({ done: true }) }),
-  ].map(getPrototypeOf);
   for (const name of ownKeys(realm)) {
     if (allowedGlobals.includes(name)) {
       defineProperty(realm, name, { value: realm[name], writable: false, configurable: false });
@@ -352,7 +358,7 @@
   seal(
     [
       ...allowedGlobals.map((name) => realm[name]),
-      ...callRoots,
+      ...iteratorPrototypes,
       ...[() => {}, function* () {}].map(getPrototypeOf),
     ],
     true,
