@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import LockstepError
 
-RUNTIMES = {1: "b363d850efeae8cf6e009ad942e115cfdf29252054aa99db1db9054973e5f03f"}
+RUNTIMES = {1: "616659a7d82975c60bd7541738a3737e22cf2bfb8db470b57d6e68ea6167e704"}
 CURRENT: Mapping[str, Any] = {"version": max(RUNTIMES), "sha256": RUNTIMES[max(RUNTIMES)]}
 
 

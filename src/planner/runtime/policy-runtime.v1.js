@@ -786,12 +786,21 @@
     'is not writable',
   ];
 
+  /** What was thrown may throw when it is asked for its text. */
+  const safely = (describe, error) => {
+    try {
+      return describe(error);
+    } catch {
+      return ['LS_POLICY_THREW', 'threw something without a text'];
+    }
+  };
+
   return function invoke(operation, argument) {
     try {
       if (operation !== 'push') call += 1;
       return operations[operation](argument);
     } catch (error) {
-      const [code, message] = described(error);
+      const [code, message] = safely(described, error);
       const report = { code, message, index: cells[2], token: cells[3] };
       idle();
       cells[0] = -1;

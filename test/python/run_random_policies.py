@@ -1,0 +1,23 @@
+"""Runs random policies: sources as JSON on stdin, plans and snapshots as JSON on stdout."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+from lockstep.errors import LockstepError
+from lockstep.planner import Planner, plans_by_detours
+
+
+def run(case: dict) -> dict:
+    contract = SimpleNamespace(document=case["contract"], policy_source=case["policySource"])
+    try:
+        planner = Planner(contract)
+        segmenter = planner.segmenter()
+        cuts = segmenter.push_many(case["tokens"])
+        (detours,) = plans_by_detours(contract, [case["tokens"]])
+        return {"cuts": cuts, "snapshot": segmenter.snapshot(), "detours": detours}
+    except LockstepError as error:
+        return {"code": error.code, "message": str(error)}
+
+
+json.dump([run(case) for case in json.load(sys.stdin)], sys.stdout)
