@@ -276,9 +276,10 @@ def check_architecture(config: Any) -> None:
             "use a Llama, Mistral, Qwen2 or Qwen3 checkpoint",
             "model_type",
         )
-    # Qwen's configurations clear sliding_window unless use_sliding_window; Mistral's means itself.
+    # Qwen's layers slide by layer_types alone, whatever window it states; Mistral's window means itself.
     sliding = "sliding_attention" in (getattr(config, "layer_types", None) or [])
-    if sliding or getattr(config, "sliding_window", None) is not None:
+    stated = getattr(config, "sliding_window", None) is not None
+    if sliding or (stated and config.model_type in ("llama", "mistral")):
         raise LockstepError(
             "LS_MODEL_SLIDING",
             f"expected full attention in every layer, got sliding_window {config.sliding_window}",

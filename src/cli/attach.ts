@@ -31,10 +31,10 @@ async function runAttach(model: string, options: AttachCommandOptions): Promise<
     out: options.out,
     force: options.force === true,
   });
-  const { digest, policy, carry } = contract;
+  const { digest, policy, carry, trained } = contract;
   if (options.json) {
     process.stdout.write(
-      `${JSON.stringify({ out: path.resolve(options.out), digest, trained: null })}\n`,
+      `${JSON.stringify({ out: path.resolve(options.out), digest, trained })}\n`,
     );
     return;
   }

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';
-import { readContract } from '../contract/index.ts';
+import { isTrained, readContract } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
 import { createServer, type LockstepServer, probePort } from '../server/index.ts';
@@ -95,7 +95,7 @@ async function runServe(
   say(
     `${colors.bold(model)}  ${contract.policy.name}, S ${contract.segment.max}, M ${contract.carry.size}, A ${contract.carry.sinks}, R ${contract.retrieval.size}  ${colors.dim(contract.digest)}`,
   );
-  if (contract.trained === null) {
+  if (!isTrained(contract)) {
     const why =
       contract.carry.sinks > 0
         ? `its ${contract.carry.sinks} sinks make it usable; training brings it closer to full attention`

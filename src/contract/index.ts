@@ -11,4 +11,5 @@ export {
 export { type ModelInfo, readModel, segmentedArchitecture } from './model.ts';
 export { readContract } from './read.ts';
 export { type Contract, contractSchema, type Json, type Recipe } from './schema.ts';
+export { isTrained, neverTrained } from './trained.ts';
 export { contractFile, writeContract, writeContractFiles } from './write.ts';

@@ -147,13 +147,14 @@ def test_another_model(checkpoint: Path, field: str, value: Any) -> None:
     file = checkpoint / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), field: value}), "utf-8")
     error = refused(checkpoint)
-    assert (error.code, error.field) == ("LS_CONTRACT_ARCHITECTURE", field)
+    named = {"vocab_size": "model.vocabulary", "num_hidden_layers": "model.layers"}
+    assert (error.code, error.field) == ("LS_CONTRACT_ARCHITECTURE", named.get(field, field))
     assert str(value if isinstance(value, int) else value[0]) in error.message
 
 
 def test_missing_parts(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text("[]")
-    assert refused(checkpoint).code == "LS_CONTRACT_ARCHITECTURE"
+    assert refused(checkpoint).code == "LS_MODEL_CONFIG"
     (checkpoint / "policy.js").unlink()
     assert refused(checkpoint).code == "LS_CONTRACT_POLICY"
     (checkpoint / "lockstep.json").write_text("{")

@@ -9,16 +9,16 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 from lockstep.training import lora, progress
-from lockstep.training.progress import Progress
+from lockstep.training.progress import NEVER, Progress
 from lockstep.training.settings import Job, differences
 
 
 def own_contract(job: Job, document: Mapping[str, Any]) -> dict[str, Any]:
     """The contract as this job writes it: its own K, what the base model saw under it before."""
-    path, earlier = job.base / "lockstep.json", None
+    path, earlier = job.base / "lockstep.json", NEVER
     if path.is_file():
         base = json.loads(path.read_text(encoding="utf-8"))
-        earlier = base["trained"] if base["digest"] == document["digest"] else None
+        earlier = base["trained"] if base["digest"] == document["digest"] else NEVER
     return {**document, "training": {"truncation": job.training.truncation}, "trained": earlier}
 
 
