@@ -86,4 +86,21 @@ def load_module(path: str | Path, *, dtype: str = "float32", device: str = "cpu"
             f"expected every weight of {type(module).__name__}, got none that fits for {absent[0]}",
             "the checkpoint is incomplete: copy or train it again",
         )
+    _forget_ids(module, folder)
     return module.to(device).eval()
+
+
+def _forget_ids(module: Any, folder: Path) -> None:
+    """Take back the special ids that transformers gives a family whose config.json names none.
+
+    They are another tokenizer's, and a trained checkpoint would carry them as its own.
+    """
+    from .shape import read_fields
+
+    given = read_fields(folder).config
+    for name in ("bos_token_id", "eos_token_id"):
+        if name in given:
+            continue
+        setattr(module.config, name, None)
+        if not (folder / "generation_config.json").is_file():
+            setattr(module.generation_config, name, None)

@@ -68,15 +68,16 @@ def read_model(directory: Path) -> Model:
     kind = raw.get("model_type")
     if kind not in ARCHITECTURES:
         raise _refuse(f"expected a model_type among {', '.join(ARCHITECTURES)}, got {kind!r}")
-    from .model import check_architecture
-
     # transformers fills in what config.json leaves out and derives the inverse frequencies.
     from transformers import AutoConfig
+
+    from .model import slides
 
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     if config.hidden_act not in ("silu", "swish"):
         raise _refuse(f"expected hidden_act silu, got {config.hidden_act!r}")
-    check_architecture(config)
+    if slides(config):
+        raise _refuse(f"expected full attention in every layer, got {config.sliding_window=}")
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if head_dim % 8:
         raise _refuse(f"expected head_dim to be a multiple of 8, got {head_dim}")

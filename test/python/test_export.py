@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from lockstep import export
+from lockstep.contract import Contract
 from lockstep.errors import LockstepError
 from lockstep.onnx_graph import build
 from lockstep.onnx_model import Model, partition, read_model
@@ -18,6 +19,7 @@ from lockstep.onnx_nodes import Linear
 from lockstep.onnx_quality import feeds, perplexity
 from lockstep.onnx_quant import BLOCK, Quantized, quantize
 from lockstep.onnx_weights import Checkpoint, WeightFile, fingerprint
+from lockstep.shape import read_fields, shape_of
 from lockstep.spec import Spec
 from tiny import ARCHITECTURES, tiny
 
@@ -190,7 +192,8 @@ class Exporting(export.Exporter):
         self.model = read_model(self.directory)
         self.parts = partition(self.model, self.spec)
         self.weights = fingerprint(self.directory)
-        self.contract = type("Contract", (), {"digest": "d" * 64})()
+        shape = shape_of(read_fields(self.directory))
+        self.contract = Contract({"digest": "d" * 64, "model": shape}, "")
 
 
 @pytest.fixture

@@ -4,19 +4,23 @@ import { createReadStream } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
+import type { Contract } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
+import { otherModel, sealOf } from './meta-check.ts';
 
 export const precisions = ['fp32', 'int8', 'int4'] as const;
 export type Precision = (typeof precisions)[number];
 
 const size = z.int().min(1);
-const metaSchema = z.object({
-  format: z.literal(2),
+const file = z.strictObject({ bytes: z.int().min(0), sha256: z.string() });
+const loss = z.number().nullable();
+const metaSchema = z.strictObject({
+  format: z.literal(3),
   precision: z.enum(precisions),
   digest: z.string(),
-  files: z.record(z.string(), z.object({ bytes: z.int().min(0), sha256: z.string() })),
-  weights: z.array(z.object({ name: z.string(), bytes: z.int(), sample: z.string() })),
-  model: z.object({
+  files: z.strictObject({ 'step.onnx': file, 'step.onnx.data': file, 'products.onnx': file }),
+  weights: z.array(z.strictObject({ name: z.string(), bytes: z.int(), sample: z.string() })),
+  model: z.strictObject({
     architecture: z.string(),
     layers: size,
     vocabulary: size,
@@ -26,6 +30,9 @@ const metaSchema = z.object({
     invFreq: z.array(z.number()),
     attentionFactor: z.number(),
   }),
+  quality: z.strictObject({ perplexity: loss, ratio: loss, forced: z.boolean() }),
+  /** SHA-256 of the canonical JSON of all above. */
+  seal: z.string(),
 });
 
 /** The content of `onnx/<precision>/meta.json`. */
@@ -37,21 +44,33 @@ export function graphFolder(dir: string, precision: Precision): string {
 }
 
 /**
- * Read and check an exported graph: the contract's digest, size and SHA-256 of its files, and that it
- * is not older than the weights beside it.
+ * Read and check an exported graph: that meta.json is the contract's and as it was written, size and
+ * SHA-256 of its files, and that it is not older than the weights beside it.
  *
  * @throws LS_ENGINE_EXPORT when there is none; LS_ENGINE_DIGEST; LS_ENGINE_CORRUPT; LS_ENGINE_STALE
  */
-export async function readGraph(dir: string, precision: Precision, digest: string): Promise<Meta> {
+export async function readGraph(
+  dir: string,
+  precision: Precision,
+  contract: Contract,
+): Promise<Meta> {
   const folder = graphFolder(dir, precision);
   const mend = `Export it again: lockstep export ${dir} --precision ${precision}`;
   const meta = await readMeta(path.join(folder, 'meta.json'), precision, mend);
-  if (meta.digest !== digest) {
+  if (meta.digest !== contract.digest) {
     throw new LockstepError(
       'LS_ENGINE_DIGEST',
-      `expected a graph exported under the contract ${digest}, got ${meta.digest}`,
-      { mend },
+      `expected a graph exported under the contract ${contract.digest}, got ${meta.digest}`,
+      { mend, field: 'digest' },
     );
+  }
+  const other = otherModel(meta, contract);
+  if (other !== null) {
+    const [field, expected, actual] = other;
+    throw corrupt(folder, `${field} ${expected}`, String(actual), mend, field);
+  }
+  if (meta.seal !== sealOf(meta)) {
+    throw corrupt(folder, 'what was exported', 'other content', mend, 'seal');
   }
   for (const [name, file] of Object.entries(meta.files)) {
     const found = await digestFile(path.join(folder, name)).catch(() => null);
@@ -73,6 +92,20 @@ export async function readGraph(dir: string, precision: Precision, digest: strin
     );
   }
   return meta;
+}
+
+function corrupt(
+  folder: string,
+  expected: string,
+  got: string,
+  mend: string,
+  field: string,
+): LockstepError {
+  const file = path.join(folder, 'meta.json');
+  return new LockstepError('LS_ENGINE_CORRUPT', `expected ${expected} in ${file}, got ${got}`, {
+    mend,
+    field,
+  });
 }
 
 async function readMeta(file: string, precision: Precision, mend: string): Promise<Meta> {
