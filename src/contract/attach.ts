@@ -69,7 +69,7 @@ export async function attach(options: AttachOptions): Promise<ContractFiles> {
   return files;
 }
 
-async function checkTarget(modelDir: string, out: string, force: boolean): Promise<void> {
+export async function checkTarget(modelDir: string, out: string, force: boolean): Promise<void> {
   if (out === modelDir || modelDir.startsWith(out + path.sep)) {
     throw new LockstepError(
       'LS_ATTACH_SAME',
@@ -118,7 +118,7 @@ async function companions(modelDir: string): Promise<string[]> {
  * A hard link; where the file lies on another device, a symbolic one; where the file system has
  * neither, a copy. Hub caches hold links themselves: what they point to is linked.
  */
-async function linkFile(from: string, to: string): Promise<void> {
+export async function linkFile(from: string, to: string): Promise<void> {
   const file = await realpath(from);
   try {
     await link(file, to);
@@ -130,7 +130,7 @@ async function linkFile(from: string, to: string): Promise<void> {
 }
 
 /** Put the finished folder in place; the old one goes only after the new one is there. */
-async function exchange(building: string, out: string, force: boolean): Promise<void> {
+export async function exchange(building: string, out: string, force: boolean): Promise<void> {
   const old = `${out}.${randomUUID().slice(0, 8)}.old`;
   const replaced = force && (await lstat(out).catch(() => null)) !== null;
   if (replaced) await rename(out, old);
