@@ -15,6 +15,7 @@ from .errors import LockstepError
 from .json_text import loads
 
 FORMAT = 3
+FILES = ("step.onnx", "step.onnx.data", "products.onnx")
 _TOLERANCE = 1e-5  # transformers computes frequencies in float32
 
 
@@ -32,7 +33,7 @@ def seal_of(meta: Mapping[str, Any]) -> str:
 
 
 def read(file: Path, contract: Mapping[str, Any], precision: str) -> dict[str, Any]:
-    """A graph's ``meta.json``, which must be the contract's and as it was exported.
+    """A graph's ``meta.json``: the contract's, as it was exported, and so are the files it names.
 
     Raises ``LS_ENGINE_EXPORT`` without one, ``LS_ENGINE_DIGEST``, ``LS_ENGINE_CORRUPT``.
     """
@@ -55,7 +56,19 @@ def read(file: Path, contract: Mapping[str, Any], precision: str) -> dict[str, A
         raise _refuse("CORRUPT", f"{field} {expected} in {file}, got {actual}", field)
     if meta.get("seal") != seal_of(meta) or meta.get("precision") != precision:
         raise _refuse("CORRUPT", f"{file} as it was exported, got other content", "seal")
+    for name, expected in meta["files"].items():
+        if name not in FILES or _described(file.parent / name) != expected:
+            raise _refuse("CORRUPT", f"{file.parent / name} as it was exported, got other content")
     return meta
+
+
+def _described(file: Path) -> dict[str, Any] | None:
+    try:
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        return {"bytes": file.stat().st_size, "sha256": found}
+    except OSError:
+        return None
 
 
 def _other_model(model: Any, shape: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
