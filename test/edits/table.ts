@@ -18,7 +18,7 @@ const [begin, end] = ['<!-- edits: written by test/edits.test.ts -->', '<!-- edi
 export function tableOf(rows: readonly Row[]): string {
   const lines = rows.map(
     ({ file, name, node, python, serve }) =>
-      `| \`${file}\` | ${name} | ${shown(node)} | ${shown(python)} | ${serve === 'serves' ? serve : `\`${serve}\``} |`,
+      `| \`${file}\` | ${name.replaceAll('|', '\\|')} | ${shown(node)} | ${shown(python)} | ${serve === 'serves' ? serve : `\`${serve}\``} |`,
   );
   return [
     '| file | edit | Node | Python | `lockstep serve` |',
