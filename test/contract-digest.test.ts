@@ -8,6 +8,7 @@ import { findPython, pythonEnvironment } from '../src/bridge/index.ts';
 import { canonicalJson, digestOf, sha256 } from '../src/contract/digest.ts';
 import { contractJsonSchema, contractV1JsonSchema } from '../src/contract/json-schema.ts';
 import { contractSchema } from '../src/contract/schema.ts';
+import { neverTrained } from '../src/contract/trained.ts';
 import { pythonRoot } from '../src/paths.ts';
 
 async function python(code: string, input: string): Promise<string> {
@@ -88,6 +89,7 @@ describe('schema', () => {
   });
 
   test('both runtimes accept and refuse the same documents', async () => {
+    const trained = { ...neverTrained };
     const good = {
       lockstep: 2,
       policy: {
@@ -122,7 +124,7 @@ describe('schema', () => {
       },
       golden: [{ tokens: [1, 2, 3, 4, 5], boundaries: [4] }],
       training: { truncation: 1 },
-      trained: { steps: 0, tokens: 0 },
+      trained,
       digest: 'f'.repeat(64),
     };
     const change = (at: string, value: unknown): object => {
@@ -136,7 +138,7 @@ describe('schema', () => {
     };
     const documents = [
       good,
-      change('trained', { steps: 1, tokens: 2 }),
+      change('trained', { ...trained, steps: 1, tokens: 2 }),
       change('tokenizer.bos', 0),
       change('model.rope', { type: 'default', theta: 5e-324 }),
       change('tokenizer.ends', []),
@@ -175,6 +177,8 @@ describe('schema', () => {
       change('pool.capacity', 5),
       change('golden', []),
       change('trained', {}),
+      change('trained', { steps: 1, tokens: 2 }),
+      change('trained', { ...trained, weights: { ...trained.weights, files: { a: 'A' } } }),
       change('digest', 'short'),
     ];
     const judged = await python(

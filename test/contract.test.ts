@@ -84,7 +84,9 @@ describe('attach', () => {
     expect(card).toContain('Not trained under this contract');
     const { contract, policySource } = await readContract(out);
     expect(contract.policy.sha256).toBe(sha256(policySource));
-    expect(contract.trained).toEqual({ steps: 0, tokens: 0 });
+    expect(contract.trained).toMatchObject({ steps: 0, tokens: 0 });
+    const weights = sha256(readFileSync(path.join(model, 'model.safetensors')));
+    expect(contract.trained.weights.files).toEqual({ 'model.safetensors': weights });
     expect(contract.training).toEqual({ truncation: 1 });
     expect(contract.heads.long).toEqual([[0], [0], [0], [0]]);
     expect(contract.tokenizer).toMatchObject({ size: tinyVocabulary, bos: null, ends: [2] });
@@ -119,6 +121,24 @@ describe('attach', () => {
     expect(readdirSync(precious)).toEqual(['thesis.txt']);
     await expect(run(model, true)).rejects.toMatchObject({ code: 'LS_ATTACH_SAME' });
     await expect(run(root, true)).rejects.toMatchObject({ code: 'LS_ATTACH_SAME' });
+  });
+
+  test.each([
+    ['12', '{"trained":{"steps":12,"tokens":400}}'],
+    ['an unknown number of', '{'],
+  ])('a training is not replaced by --force alone: %s steps', async (steps, document) => {
+    const out = await attached();
+    writeFileSync(path.join(out, 'lockstep.json'), document);
+    const run = (discardTraining: boolean) =>
+      attach({ config: settings, modelDir: model, out, force: true, discardTraining });
+    await expect(run(false)).rejects.toMatchObject({
+      code: 'LS_ATTACH_TRAINED',
+      message: expect.stringContaining(`${steps} steps`),
+      field: 'discard-training',
+    });
+    expect(readFileSync(path.join(out, 'lockstep.json'), 'utf8')).toBe(document);
+    await run(true);
+    expect((await readContract(out)).contract.trained.steps).toBe(0);
   });
 
   test('a failure leaves nothing behind', async () => {
@@ -400,7 +420,7 @@ describe('a checkpoint edited by hand', () => {
   test('training and trained are not part of what was agreed', async () => {
     const run = contractEdit((c) => {
       c.training.truncation = 5;
-      c.trained = { steps: 3, tokens: 4096 };
+      c.trained = { ...c.trained, steps: 3, tokens: 4096 };
     });
     expect(await run()).toBe('accepted');
   });

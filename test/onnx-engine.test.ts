@@ -4,7 +4,7 @@ import { appendFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'nod
 import path from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { readContract, sha256 } from '../src/contract/index.ts';
+import { readContract, sha256, writeContract, writeContractFiles } from '../src/contract/index.ts';
 import type { EngineSession } from '../src/engines/engine.ts';
 import { generate } from '../src/engines/generate.ts';
 import { sealOf } from '../src/engines/onnx/meta-check.ts';
@@ -293,12 +293,17 @@ describe('faults', () => {
   });
 
   it('refuses a graph older than its weights, and runs one without weights beside it', async () => {
-    const file = path.join(copy('trained'), 'model.safetensors');
+    const dir = copy('trained');
+    const file = path.join(dir, 'model.safetensors');
     const bytes = readFileSync(file);
     bytes[bytes.length - 100] = (bytes[bytes.length - 100] as number) ^ 1;
     rmSync(file);
     writeFileSync(file, bytes);
+    expect(await code('trained')).toBe('LS_WEIGHTS_IDENTITY');
+    const { contract, policySource } = await readContract(dir, { weights: 'ignored' });
+    await writeContract(dir, { contract, policySource }); // as a training does at its end
     expect(await code('trained')).toBe('LS_ENGINE_STALE');
+    await writeContractFiles(dir, { contract, policySource });
     rmSync(file);
     const alone = await openOnnxEngine(path.join(folder, 'trained'), { threads: 1 });
     await alone.close();

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import rfc8785
 
-from . import ends, shape
+from . import ends, shape, weights
 from .errors import LockstepError
 from .json_text import loads
 
@@ -59,17 +59,24 @@ def digest_of(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(digested)).hexdigest()
 
 
-def read(path: str | Path, *, tokenizer: str | Path | None = None) -> Contract:
+def read(
+    path: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    weights_check: bool | None = None,
+) -> Contract:
     """Read and check the contract of a checkpoint folder.
 
-    Checked are the schema, the digest, policy.js, tokenizer.json, config.json, and the golden
+    Checked are the schema, the digest, policy.js, tokenizer.json, config.json, the weights (where
+    any are there: a folder may hold an exported graph alone) and whose they are, and the golden
     sequences, planned again in this process. ``tokenizer`` names a tokenizer.json that lies
     elsewhere: the folder then holds a contract that is not part of a checkpoint yet, and no
-    config.json is looked at.
+    config.json or weights are looked at. ``weights_check``: hash the weights (default: unless
+    ``LOCKSTEP_NO_WEIGHTS_CHECK`` asks not to).
 
     Raises ``LS_CONTRACT_`` + MISSING, SCHEMA, VERSION, DIGEST, POLICY, TOKENIZER, ARCHITECTURE or
-    GOLDEN; each names the field and both values. ``LS_MODEL_*`` for a config.json that is none, or
-    not supported.
+    GOLDEN; each names the field and both values. ``LS_MODEL_*`` for a config.json or weights that
+    are none, or not supported. ``LS_WEIGHTS_IDENTITY`` for others than the contract records.
     """
     folder = Path(path)
     document = _read_document(folder)
@@ -80,6 +87,7 @@ def read(path: str | Path, *, tokenizer: str | Path | None = None) -> Contract:
     _check_tokenizer(folder / "tokenizer.json" if tokenizer is None else Path(tokenizer), document)
     if tokenizer is None:
         _check_model(folder, document)
+        weights.check(folder, document["trained"], needed=False, bytes_too=weights_check)
     contract = Contract(document, source)
     _replay_golden(contract)
     return contract

@@ -35,7 +35,8 @@ def seal_of(meta: Mapping[str, Any]) -> str:
 def read(file: Path, contract: Mapping[str, Any], precision: str) -> dict[str, Any]:
     """A graph's ``meta.json``: the contract's, as it was exported, and so are the files it names.
 
-    Raises ``LS_ENGINE_EXPORT`` without one, ``LS_ENGINE_DIGEST``, ``LS_ENGINE_CORRUPT``.
+    Raises ``LS_ENGINE_EXPORT`` without one, ``LS_ENGINE_DIGEST``, ``LS_ENGINE_CORRUPT``,
+    ``LS_ENGINE_STALE`` for one of other weights.
     """
     try:
         meta = loads(file.read_bytes())
@@ -59,6 +60,10 @@ def read(file: Path, contract: Mapping[str, Any], precision: str) -> dict[str, A
     for name, expected in meta["files"].items():
         if name not in FILES or _described(file.parent / name) != expected:
             raise _refuse("CORRUPT", f"{file.parent / name} as it was exported, got other content")
+    recorded = contract["trained"]["weights"]["sha256"]
+    if meta["weights"] != recorded:
+        got = f"a graph of the weights {recorded}, as lockstep.json records them, got one of "
+        raise _refuse("STALE", f"{got}{meta['weights']}", "weights")
     return meta
 
 

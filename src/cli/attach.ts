@@ -9,6 +9,7 @@ interface AttachCommandOptions {
   config: string;
   out?: string;
   force?: true;
+  discardTraining?: true;
   upgrade?: true;
   json?: true;
 }
@@ -20,6 +21,7 @@ export function attachCommand(): Command {
     .option('--config <file>', 'the config that says how to segment', defaultConfigFile)
     .option('--out <dir>', 'folder to make; weights are linked, not copied')
     .option('--force', 'replace a checkpoint that stands there')
+    .option('--discard-training', 'with --force: replace one that was trained, too')
     .option(
       '--upgrade',
       'renew the contract of a checkpoint that an earlier Lockstep made, in its place or as --out',
@@ -44,7 +46,8 @@ async function runAttach(
   const config = await loadConfig(options.config);
   const { out } = options;
   const force = options.force === true;
-  const { contract } = await attach({ config, modelDir: model, out, force });
+  const discardTraining = options.discardTraining === true;
+  const { contract } = await attach({ config, modelDir: model, out, force, discardTraining });
   if (options.json) return print({ out: path.resolve(out), ...facts(contract) });
   const { digest, policy, carry } = contract;
   const { bold, dim, yellow } = paint(process.stdout);

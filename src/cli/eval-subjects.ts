@@ -9,10 +9,10 @@ import {
   neverTrained,
   readContract,
   readModel,
+  readWeights,
   sha256File,
   writeContract,
 } from '../contract/index.ts';
-import { weightFiles } from '../contract/model.ts';
 import { LockstepError } from '../errors.ts';
 
 export type Weights = 'trained' | 'untrained';
@@ -126,7 +126,7 @@ async function underContract(
   }
   const dir = await mkdtemp(path.join(tmpdir(), 'lockstep-untrained-'));
   try {
-    for (const name of await weightFiles(base)) {
+    for (const name of (await readWeights(base)).files) {
       const from = await realpath(path.join(base, name));
       // Where the file system has no links, a copy; it goes with the folder.
       await symlink(from, path.join(dir, name)).catch(() => copyFile(from, path.join(dir, name)));

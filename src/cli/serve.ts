@@ -9,6 +9,7 @@ import { createServer, type LockstepServer, probePort } from '../server/index.ts
 import { natural, port, positive } from './option-values.ts';
 import { type Paint, paint } from './output.ts';
 import { checkChoice, type EngineChoice, openChosen } from './serve-engine.ts';
+import { noWeightsCheck } from './weights-option.ts';
 
 interface ServeOptions extends EngineChoice {
   host: string;
@@ -67,6 +68,7 @@ export function serveCommand(): Command {
       'vllm: environment variable with the key that they ask for',
     )
     .option('--python <path>', 'torch, vllm: interpreter to use')
+    .addOption(noWeightsCheck())
     .addOption(
       new Option('--log <level>', 'JSON lines on stderr, never with texts')
         .choices(['silent', 'error', 'info'])

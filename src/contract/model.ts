@@ -1,5 +1,5 @@
 // What a contract needs to know of a Hugging Face checkpoint, from its config.json; and what is refused.
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
 import { jsonText, withLiterals } from '../json-text.ts';
@@ -74,28 +74,6 @@ export async function readModel(dir: string): Promise<ModelInfo> {
   const shape = shapeOf(fields, type as Family);
   const { layers, queryHeads, kvHeads, vocabulary } = shape;
   return { dir, config, family, shape, layers, queryHeads, kvHeads, vocabulary };
-}
-
-/**
- * Names of a checkpoint's weight files.
- *
- * @throws LS_MODEL_WEIGHTS when there are none, or only pickled ones
- */
-export async function weightFiles(dir: string): Promise<string[]> {
-  const names = await readdir(dir);
-  const weights = names.filter((name) => name.endsWith('.safetensors'));
-  if (weights.length > 0) return weights.sort();
-  const pickled = names.find((name) => /\.(bin|pt|pth|ckpt)$/.test(name));
-  throw new LockstepError(
-    'LS_MODEL_WEIGHTS',
-    `expected *.safetensors in ${dir}, got ${pickled ?? 'no weights'}`,
-    {
-      mend:
-        pickled === undefined
-          ? 'Finish the download of the checkpoint.'
-          : 'Pickled weights can run code; save the model again with save_pretrained, which writes safetensors.',
-    },
-  );
 }
 
 function parseConfigJson(data: Uint8Array, file: string): Fields {

@@ -10,16 +10,26 @@ import { readEnds } from './ends.ts';
 import type { ContractFiles } from './make.ts';
 import { readModel, segmentedArchitecture } from './model.ts';
 import type { Contract } from './schema.ts';
+import { checkWeights } from './weights.ts';
 import { contractFile } from './write.ts';
+
+export interface ReadOptions {
+  /**
+   * `checked` where any are there (default: a folder may hold an exported graph alone), `needed` by
+   * what computes with them, `ignored` by what only plans.
+   */
+  weights?: 'checked' | 'needed' | 'ignored';
+}
 
 /**
  * Read and check the contract of a checkpoint: schema, digest, policy.js, tokenizer.json, config.json,
- * and the golden sequences, planned again by this runtime.
+ * the weights and whose they are, and the golden sequences, planned again by this runtime.
  *
  * @throws LS_CONTRACT_MISSING, _SCHEMA, _VERSION, _DIGEST, _POLICY, _TOKENIZER, _ARCHITECTURE, _GOLDEN;
- *   each names the field and both values; LS_MODEL_* for a config.json that is none, or not supported
+ *   each names the field and both values; LS_MODEL_* for a config.json or weights that are none, or not
+ *   supported; LS_WEIGHTS_IDENTITY
  */
-export async function readContract(dir: string): Promise<ContractFiles> {
+export async function readContract(dir: string, options: ReadOptions = {}): Promise<ContractFiles> {
   const contract = await readDocument(dir);
   const digest = digestOf(contract);
   if (digest !== contract.digest) {
@@ -28,6 +38,9 @@ export async function readContract(dir: string): Promise<ContractFiles> {
   const policySource = await readPolicy(dir, contract);
   await checkTokenizer(dir, contract);
   await checkModel(dir, contract);
+  if (options.weights !== 'ignored') {
+    await checkWeights(dir, contract.trained, options.weights === 'needed');
+  }
   const files = { contract, policySource };
   replayGolden(files);
   return files;

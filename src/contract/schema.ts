@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { modelSchema } from './schema-model.ts';
 import { count, positive, sha256Digits as sha256 } from './schema-numbers.ts';
+import { weightsSchema } from './schema-weights.ts';
 
 export { count, positive } from './schema-numbers.ts';
 
@@ -67,7 +68,7 @@ export const contractSchema = z
     /** K = truncation: how many boundaries the gradient crosses. Not part of the digest. */
     training: z.strictObject({ truncation: count }),
     /** Seen in training under this contract; 0 steps: attached, never trained. Not part of the digest. */
-    trained: z.strictObject({ steps: count, tokens: count }),
+    trained: z.strictObject({ steps: count, tokens: count, weights: weightsSchema }),
     /** SHA-256 over the RFC 8785 form of all but `digest`, `training` and `trained`. */
     digest: sha256,
   })

@@ -59,16 +59,16 @@ export async function upgrade(options: UpgradeOptions): Promise<Upgraded> {
     );
   }
   const out = options.out === undefined ? dir : path.resolve(options.out);
-  if (out !== dir) await checkTarget(dir, out, false);
+  if (out !== dir) await checkTarget(dir, out);
   await checkOld(dir, old);
   const policy = options.policy ?? rebuild(old.policy);
   const config = { ...settingsOf(old), policy: samePolicy(policy, old, dir) };
   const made = await makeContract({ config, modelDir: dir });
   prove(made, old);
-  const contract = { ...made.contract, trained: old.trained ?? neverTrained };
+  const contract = { ...made.contract, trained: { ...neverTrained, ...old.trained } };
   const files = { ...made, contract };
-  const exports = await write(dir, out, files, old.digest);
-  return { files, before: old.digest, proved: old.golden.length, exports };
+  const { exports, written } = await write(dir, out, files, old.digest);
+  return { files: written, before: old.digest, proved: old.golden.length, exports };
 }
 
 /** The checkpoint is what its contract says, as far as that says it. */
@@ -158,13 +158,13 @@ function prove(made: ContractFiles, old: ContractV1): void {
   }
 }
 
-/** @returns the exports left out */
+/** @returns the exports left out, and the contract with the weights that it lies on */
 async function write(
   dir: string,
   out: string,
   files: ContractFiles,
   before: string,
-): Promise<string[]> {
+): Promise<{ exports: string[]; written: ContractFiles }> {
   const building = `${out}.${randomUUID().slice(0, 8)}.tmp`;
   const exports: string[] = [];
   try {
@@ -180,9 +180,10 @@ async function write(
         await writeFile(to, text.replaceAll(before, files.contract.digest));
       } else await linkFile(from, to);
     }
-    await writeContract(building, files);
+    const written = await writeContract(building, files);
     await sumAgain(building);
     await exchange(building, out, out === dir);
+    return { exports: exports.sort(), written };
   } catch (cause) {
     await rm(building, { recursive: true, force: true });
     if (cause instanceof LockstepError) throw cause;
@@ -192,7 +193,6 @@ async function write(
       cause,
     });
   }
-  return exports.sort();
 }
 
 /** Paths of all files below a folder, relative to it. */

@@ -3,5 +3,11 @@ import { configEdits } from './config.ts';
 import { contractEdits } from './contract.ts';
 import type { Edit } from './edit.ts';
 import { metaEdits } from './meta.ts';
+import { weightEdits } from './weights.ts';
 
-export const edits: readonly Edit[] = [...configEdits, ...contractEdits, ...metaEdits];
+export const edits: readonly Edit[] = [
+  ...configEdits,
+  ...contractEdits,
+  ...metaEdits,
+  ...weightEdits,
+];

@@ -43,7 +43,7 @@ export const metaEdits: readonly Edit[] = [
     meta.files['step.onnx.data'] = undefined;
   }),
   changed(file, '`weights`', (meta) => {
-    meta.weights = [];
+    meta.weights = '0'.repeat(64);
   }),
   changed(file, '`quality.forced`', (meta) => {
     meta.quality.forced = true;
@@ -52,6 +52,9 @@ export const metaEdits: readonly Edit[] = [
   set(file, 'more', 1),
   sealed('`model.invFreq` of another theta', (meta) => {
     meta.model.invFreq = meta.model.invFreq.map((f: number, i: number) => f * 0.5 ** i);
+  }),
+  sealed('`weights`', (meta) => {
+    meta.weights = '0'.repeat(64);
   }),
   sealed('`model.kvHeads`', (meta) => {
     meta.model.kvHeads = 4;

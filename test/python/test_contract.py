@@ -67,8 +67,8 @@ def test_reads_what_node_wrote(checkpoint: Path) -> None:
 
 def test_training_is_not_part_of_what_was_agreed(checkpoint: Path) -> None:
     before = contract.read(checkpoint).digest
-    trained = {"trained": {"steps": 2, "tokens": 9}, "training": {"truncation": 3}}
-    edit(checkpoint, lambda d: d.update(trained))
+    edit(checkpoint, lambda d: d["trained"].update(steps=2, tokens=9))
+    edit(checkpoint, lambda d: d["training"].update(truncation=3))
     assert contract.read(checkpoint).digest == before
 
 

@@ -1,7 +1,7 @@
 // What `lockstep export` wrote beside a graph, and the checks before it is believed.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import type { Contract } from '../../contract/index.ts';
@@ -19,7 +19,8 @@ const metaSchema = z.strictObject({
   precision: z.enum(precisions),
   digest: z.string(),
   files: z.strictObject({ 'step.onnx': file, 'step.onnx.data': file, 'products.onnx': file }),
-  weights: z.array(z.strictObject({ name: z.string(), bytes: z.int(), sample: z.string() })),
+  /** `trained.weights.sha256` of the checkpoint that it was exported from. */
+  weights: z.string(),
   model: z.strictObject({
     architecture: z.string(),
     layers: size,
@@ -45,7 +46,7 @@ export function graphFolder(dir: string, precision: Precision): string {
 
 /**
  * Read and check an exported graph: that meta.json is the contract's and as it was written, size and
- * SHA-256 of its files, and that it is not older than the weights beside it.
+ * SHA-256 of its files, and whose weights it was made of.
  *
  * @throws LS_ENGINE_EXPORT when there is none; LS_ENGINE_DIGEST; LS_ENGINE_CORRUPT; LS_ENGINE_STALE
  */
@@ -81,14 +82,13 @@ export async function readGraph(
       { mend },
     );
   }
-  for (const file of meta.weights) {
-    const sample = await sampleFile(path.join(dir, file.name));
-    // A folder may hold the graph alone, to serve without Python.
-    if (sample === null || sample === file.sample) continue;
+  // Compared with the contract, not with files: a folder may hold the graph alone, without weights.
+  const weights = contract.trained.weights.sha256;
+  if (meta.weights !== weights) {
     throw new LockstepError(
       'LS_ENGINE_STALE',
-      `expected a graph of the weights in ${file.name}, got one exported from other weights`,
-      { mend },
+      `expected a graph of the weights ${weights}, as lockstep.json records them, got one of ${meta.weights}`,
+      { mend, field: 'weights' },
     );
   }
   return meta;
@@ -140,27 +140,4 @@ async function digestFile(file: string): Promise<{ bytes: number; sha256: string
     bytes += (chunk as Buffer).length;
   }
   return { bytes, sha256: hash.digest('hex') };
-}
-
-const samples = 256;
-const sampleBytes = 4096;
-
-/** SHA-256 of 256 evenly spaced blocks (`fingerprint` in onnx_weights.py); null without the file. */
-async function sampleFile(file: string): Promise<string | null> {
-  const found = await stat(file).catch(() => null);
-  if (found === null) return null;
-  const hash = createHash('sha256');
-  const handle = await open(file);
-  try {
-    const block = Buffer.alloc(sampleBytes);
-    const last = Math.max(0, found.size - sampleBytes);
-    for (let sample = 0; sample < samples; sample++) {
-      const at = Math.floor((last * sample) / (samples - 1));
-      const { bytesRead } = await handle.read(block, 0, sampleBytes, at);
-      hash.update(block.subarray(0, bytesRead));
-    }
-  } finally {
-    await handle.close();
-  }
-  return hash.digest('hex');
 }
