@@ -1,6 +1,10 @@
-// Writes python/lockstep/contract.schema.json from the built zod schema; part of `npm run build`.
+// Writes python/lockstep/contract*.schema.json from the built zod schemas; part of `npm run build`.
 import { writeFileSync } from 'node:fs';
-import { contractJsonSchema } from '../dist/contract/json-schema.js';
+import { contractJsonSchema, contractV1JsonSchema } from '../dist/contract/json-schema.js';
 
-const file = new URL('../python/lockstep/contract.schema.json', import.meta.url);
-writeFileSync(file, contractJsonSchema());
+for (const [name, text] of [
+  ['contract', contractJsonSchema()],
+  ['contract-v1', contractV1JsonSchema()],
+]) {
+  writeFileSync(new URL(`../python/lockstep/${name}.schema.json`, import.meta.url), text);
+}

@@ -6,8 +6,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { findPython, pythonEnvironment } from '../src/bridge/index.ts';
 import { canonicalJson, digestOf, sha256 } from '../src/contract/digest.ts';
-import { contractJsonSchema } from '../src/contract/json-schema.ts';
+import { contractJsonSchema, contractV1JsonSchema } from '../src/contract/json-schema.ts';
 import { contractSchema } from '../src/contract/schema.ts';
+import { neverTrained } from '../src/contract/trained.ts';
 import { pythonRoot } from '../src/paths.ts';
 
 async function python(code: string, input: string): Promise<string> {
@@ -79,14 +80,18 @@ print(digest_of(json.load(sys.stdin)))`,
 });
 
 describe('schema', () => {
-  test('python/lockstep/contract.schema.json is what the TypeScript schema generates', () => {
-    const file = path.join(pythonRoot, 'lockstep', 'contract.schema.json');
-    expect(readFileSync(file, 'utf8')).toBe(contractJsonSchema());
+  test.each([
+    ['contract', contractJsonSchema],
+    ['contract-v1', contractV1JsonSchema],
+  ])('python/lockstep/%s.schema.json is what the TypeScript schema generates', (name, text) => {
+    const file = path.join(pythonRoot, 'lockstep', `${name}.schema.json`);
+    expect(readFileSync(file, 'utf8')).toBe(text());
   });
 
   test('both runtimes accept and refuse the same documents', async () => {
+    const trained = { ...neverTrained };
     const good = {
-      lockstep: 1,
+      lockstep: 2,
       policy: {
         name: 'p',
         file: 'policy.js',
@@ -100,10 +105,26 @@ describe('schema', () => {
       retrieval: { size: 2, recipe: 'anchors', layers: [0] },
       heads: { long: [[0], []] },
       pool: { capacity: null },
-      tokenizer: { sha256: 'a'.repeat(64), size: 9, bos: null },
+      tokenizer: { sha256: 'a'.repeat(64), size: 9, bos: null, ends: [2] },
+      model: {
+        family: 'llama',
+        hiddenSize: 8,
+        intermediateSize: 8,
+        layers: 2,
+        queryHeads: 2,
+        kvHeads: 1,
+        headDim: 4,
+        vocabulary: 9,
+        rope: { type: 'linear', theta: 10000.5, factor: 2 },
+        normEpsilon: 1e-6,
+        activation: 'silu',
+        attentionBias: 'none',
+        mlpBias: false,
+        tied: true,
+      },
       golden: [{ tokens: [1, 2, 3, 4, 5], boundaries: [4] }],
       training: { truncation: 1 },
-      trained: null,
+      trained,
       digest: 'f'.repeat(64),
     };
     const change = (at: string, value: unknown): object => {
@@ -117,9 +138,25 @@ describe('schema', () => {
     };
     const documents = [
       good,
-      change('trained', { steps: 1, tokens: 2 }),
+      change('trained', { ...trained, steps: 1, tokens: 2 }),
       change('tokenizer.bos', 0),
-      change('lockstep', 2),
+      change('model.rope', { type: 'default', theta: 5e-324 }),
+      change('tokenizer.ends', []),
+      change('lockstep', 1),
+      change('lockstep', 3),
+      change('tokenizer.ends', [-1]),
+      change('tokenizer.ends', undefined),
+      change('model', undefined),
+      change('model.tied', 1),
+      change('model.headDim', 4.5),
+      change('model.normEpsilon', 0),
+      change('model.family', 'gpt2'),
+      change('model.attentionBias', 'all'),
+      change('model.rope', { type: 'default', theta: 1, factor: 2 }),
+      change('model.rope', { type: 'linear', theta: 1 }),
+      change('model.rope.theta', -1),
+      change('model.rope.type', 'dynamic'),
+      change('trained', null),
       change('extra', 1),
       change('policy.extra', 1),
       change('policy.file', '../policy.js'),
@@ -140,6 +177,8 @@ describe('schema', () => {
       change('pool.capacity', 5),
       change('golden', []),
       change('trained', {}),
+      change('trained', { steps: 1, tokens: 2 }),
+      change('trained', { ...trained, weights: { ...trained.weights, files: { a: 'A' } } }),
       change('digest', 'short'),
     ];
     const judged = await python(
@@ -150,6 +189,6 @@ print(json.dumps([_validator().is_valid(document) for document in json.load(sys.
     );
     const here = documents.map((value) => contractSchema.safeParse(value).success);
     expect(JSON.parse(judged)).toEqual(here);
-    expect(here.map((ok, at) => (ok ? at : -1)).filter((at) => at >= 0)).toEqual([0, 1, 2]);
+    expect(here.map((ok, at) => (ok ? at : -1)).filter((at) => at >= 0)).toEqual([0, 1, 2, 3, 4]);
   });
 });

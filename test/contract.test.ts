@@ -84,10 +84,12 @@ describe('attach', () => {
     expect(card).toContain('Not trained under this contract');
     const { contract, policySource } = await readContract(out);
     expect(contract.policy.sha256).toBe(sha256(policySource));
-    expect(contract.trained).toBeNull();
+    expect(contract.trained).toMatchObject({ steps: 0, tokens: 0 });
+    const weights = sha256(readFileSync(path.join(model, 'model.safetensors')));
+    expect(contract.trained.weights.files).toEqual({ 'model.safetensors': weights });
     expect(contract.training).toEqual({ truncation: 1 });
     expect(contract.heads.long).toEqual([[0], [0], [0], [0]]);
-    expect(contract.tokenizer).toMatchObject({ size: tinyVocabulary, bos: null });
+    expect(contract.tokenizer).toMatchObject({ size: tinyVocabulary, bos: null, ends: [2] });
     expect(contract.golden.some(({ boundaries }) => boundaries.length > 1)).toBe(true);
     for (const { boundaries } of contract.golden) {
       for (const boundary of boundaries) expect(boundary % 2).toBe(0);
@@ -121,6 +123,24 @@ describe('attach', () => {
     await expect(run(root, true)).rejects.toMatchObject({ code: 'LS_ATTACH_SAME' });
   });
 
+  test.each([
+    ['12', '{"trained":{"steps":12,"tokens":400}}'],
+    ['an unknown number of', '{'],
+  ])('a training is not replaced by --force alone: %s steps', async (steps, document) => {
+    const out = await attached();
+    writeFileSync(path.join(out, 'lockstep.json'), document);
+    const run = (discardTraining: boolean) =>
+      attach({ config: settings, modelDir: model, out, force: true, discardTraining });
+    await expect(run(false)).rejects.toMatchObject({
+      code: 'LS_ATTACH_TRAINED',
+      message: expect.stringContaining(`${steps} steps`),
+      field: 'discard-training',
+    });
+    expect(readFileSync(path.join(out, 'lockstep.json'), 'utf8')).toBe(document);
+    await run(true);
+    expect((await readContract(out)).contract.trained.steps).toBe(0);
+  });
+
   test('a failure leaves nothing behind', async () => {
     const before = readdirSync(root).sort();
     const run = attach({
@@ -145,6 +165,17 @@ describe('attach', () => {
       'rope_scaling.rope_type',
     ],
     ['a sliding window', { model_type: 'mistral', sliding_window: 4096 }, 'sliding_window'],
+    ['a Mistral that does not say', { model_type: 'mistral' }, 'sliding_window'],
+    [
+      'sliding layers from the third on',
+      {
+        model_type: 'qwen2',
+        use_sliding_window: true,
+        sliding_window: 16,
+        max_window_layers: 2,
+      },
+      'use_sliding_window',
+    ],
     ['sliding layers', { layer_types: ['full_attention', 'sliding_attention'] }, 'layer_types'],
     ['quantized weights', { quantization_config: { bits: 4 } }, 'quantization_config'],
   ])('%s is refused', async (name, config, field) => {
@@ -156,15 +187,22 @@ describe('attach', () => {
   test.each([
     ['llama', 'SegmentedLlamaForCausalLM', {}],
     ['qwen2', 'SegmentedQwen2ForCausalLM', { sliding_window: 4096, use_sliding_window: false }],
-    ['qwen3', 'SegmentedQwen3ForCausalLM', { layer_types: ['full_attention'] }],
+    ['qwen2', 'SegmentedQwen2ForCausalLM', { sliding_window: 4096 }],
+    [
+      'qwen2',
+      'SegmentedQwen2ForCausalLM',
+      { sliding_window: 4096, use_sliding_window: true, max_window_layers: 4 },
+    ],
+    ['qwen3', 'SegmentedQwen3ForCausalLM', { layer_types: Array(4).fill('full_attention') }],
     [
       'mistral',
       'SegmentedMistralForCausalLM',
-      { sliding_window: null, rope_scaling: { type: 'yarn' } },
+      { sliding_window: null, rope_scaling: { type: 'yarn', factor: 4 } },
     ],
   ])('%s becomes %s', async (type, architecture, config) => {
-    const dir = tinyCheckpoint(path.join(root, type), { model_type: type, ...config });
-    const out = path.join(root, `${type}-attached`);
+    made += 1;
+    const dir = tinyCheckpoint(path.join(root, `${type}-${made}`), { model_type: type, ...config });
+    const out = path.join(root, `${type}-${made}-attached`);
     await attach({ config: settings, modelDir: dir, out });
     expect(json(path.join(out, 'config.json'))['architectures']).toEqual([architecture]);
     await readContract(out);
@@ -336,13 +374,13 @@ describe('a checkpoint edited by hand', () => {
       'LS_CONTRACT_ARCHITECTURE',
       'architectures',
     ],
-    ['the vocabulary', configEdit('vocab_size', 400), 'LS_CONTRACT_ARCHITECTURE', 'vocab_size'],
     [
-      'the layers',
-      configEdit('num_hidden_layers', 5),
+      'the vocabulary',
+      configEdit('vocab_size', 400),
       'LS_CONTRACT_ARCHITECTURE',
-      'num_hidden_layers',
+      'model.vocabulary',
     ],
+    ['the layers', configEdit('num_hidden_layers', 5), 'LS_CONTRACT_ARCHITECTURE', 'model.layers'],
     [
       'long heads, sealed',
       contractEdit((c) => {
@@ -382,7 +420,7 @@ describe('a checkpoint edited by hand', () => {
   test('training and trained are not part of what was agreed', async () => {
     const run = contractEdit((c) => {
       c.training.truncation = 5;
-      c.trained = { steps: 3, tokens: 4096 };
+      c.trained = { ...c.trained, steps: 3, tokens: 4096 };
     });
     expect(await run()).toBe('accepted');
   });

@@ -4,9 +4,10 @@ import { appendFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'nod
 import path from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { readContract } from '../src/contract/index.ts';
+import { readContract, sha256, writeContract, writeContractFiles } from '../src/contract/index.ts';
 import type { EngineSession } from '../src/engines/engine.ts';
 import { generate } from '../src/engines/generate.ts';
+import { sealOf } from '../src/engines/onnx/meta-check.ts';
 import { type OnnxEngine, type OnnxSession, openOnnxEngine } from '../src/engines/onnx.ts';
 import { Sequence } from '../src/engines/sequence.ts';
 import type { LockstepError } from '../src/errors.ts';
@@ -292,12 +293,17 @@ describe('faults', () => {
   });
 
   it('refuses a graph older than its weights, and runs one without weights beside it', async () => {
-    const file = path.join(copy('trained'), 'model.safetensors');
+    const dir = copy('trained');
+    const file = path.join(dir, 'model.safetensors');
     const bytes = readFileSync(file);
     bytes[bytes.length - 100] = (bytes[bytes.length - 100] as number) ^ 1;
     rmSync(file);
     writeFileSync(file, bytes);
+    expect(await code('trained')).toBe('LS_WEIGHTS_IDENTITY');
+    const { contract, policySource } = await readContract(dir, { weights: 'ignored' });
+    await writeContract(dir, { contract, policySource }); // as a training does at its end
     expect(await code('trained')).toBe('LS_ENGINE_STALE');
+    await writeContractFiles(dir, { contract, policySource });
     rmSync(file);
     const alone = await openOnnxEngine(path.join(folder, 'trained'), { threads: 1 });
     await alone.close();
@@ -309,12 +315,11 @@ describe('faults', () => {
     writeFileSync(file, 'no graph');
     const metaFile = path.join(target, 'onnx/fp32/meta.json');
     const meta = JSON.parse(readFileSync(metaFile, 'utf8'));
-    const { createHash } = await import('node:crypto');
     meta.files['step.onnx'] = {
       bytes: 8,
-      sha256: createHash('sha256').update('no graph').digest('hex'),
+      sha256: sha256('no graph'),
     };
-    writeFileSync(metaFile, JSON.stringify(meta));
+    writeFileSync(metaFile, JSON.stringify({ ...meta, seal: sealOf(meta) }));
     expect(await code('broken')).toBe('LS_ENGINE_LOAD');
   });
 

@@ -86,7 +86,7 @@ describe('lockstep profile', () => {
     const weights = readFileSync(path.join(home, 'model', 'model.safetensors'));
     expect(file.model).toEqual({
       name: 'model',
-      sha256: sha256(`${sha256(weights)}  model.safetensors\n`),
+      sha256: sha256(JSON.stringify({ 'model.safetensors': sha256(weights) })),
     });
     const written = path.join(home, 'lockstep.config.ts');
     writeFileSync(written, config('even.json'));

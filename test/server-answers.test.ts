@@ -250,7 +250,7 @@ describe('traces and plans', () => {
       digest: servers.toy.files.contract.digest,
       segment: { min: 16, max: 64 },
       carry: { size: 24, sinks: 4 },
-      trained: null,
+      trained: { steps: 0, tokens: 0 },
     });
     expect(summary.tables).toBeUndefined();
     expect(summary.golden).toBeUndefined();

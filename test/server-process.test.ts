@@ -93,6 +93,36 @@ async function sessions(url: string): Promise<number> {
 const PROMPT =
   'The rain fell in torrents. It was a dark night! And then? Then the wind came. '.repeat(3);
 
+describe('weights of another model', () => {
+  let other: string;
+
+  beforeAll(async () => {
+    other = path.join(folder, 'swapped');
+    await cp(dir, other, { recursive: true });
+    const file = path.join(other, 'model.safetensors');
+    const bytes = await readFile(file);
+    bytes.writeFloatLE(0.5, bytes.length - 4);
+    await rm(file);
+    await writeFile(file, bytes);
+  });
+
+  test('are refused', async () => {
+    const { ended, stderr } = start([other, '--port', '0']);
+    expect(await ended).toBe(1);
+    expect(stderr()).toContain('LS_WEIGHTS_IDENTITY');
+    expect(stderr()).toContain('model.safetensors with SHA-256');
+    expect(stderr()).not.toMatch(/^\s+at /m);
+  });
+
+  test('--no-weights-check does not look, and says so', async () => {
+    const { child, ended, stderr } = start([other, '--port', '0', '--json', '--no-weights-check']);
+    await once(child.stdout as NodeJS.ReadableStream, 'data');
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    expect(stderr()).toContain('nobody looks whether the weights are those');
+  });
+});
+
 describe('both engines', () => {
   const answers = new Map<string, Any>();
 

@@ -101,6 +101,8 @@ export async function makeToy(chat = CHAT, more: readonly string[] = []): Promis
       model_type: 'llama',
       architectures: ['LlamaForCausalLM'],
       vocab_size: 256 + specials.length,
+      hidden_size: 64,
+      intermediate_size: 64,
       num_hidden_layers: LAYERS,
       num_attention_heads: 4,
       num_key_value_heads: KV_HEADS,

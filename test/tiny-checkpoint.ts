@@ -2,6 +2,8 @@
 import { mkdirSync, mkdtempSync, realpathSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { expectedTensors } from '../src/contract/weights-table.ts';
+import { noise, type Tensors, writeTensors } from './safetensors.ts';
 
 /** A new folder under the system's temporary one; the test removes it. */
 export function temporaryFolder(name: string): string {
@@ -86,12 +88,31 @@ export function tinyCheckpoint(
   write('tokenizer.json', tinyTokenizer());
   write('tokenizer_config.json', { bos_token: '<|im_start|>', eos_token: '<|im_end|>' });
   writeFileSync(path.join(dir, 'chat_template.jinja'), '{{ messages[0].content }}');
-  // An empty safetensors file: the length of its header, and the header.
-  writeFileSync(
-    path.join(dir, 'model.safetensors'),
-    Buffer.from('0200000000000000' + '7b7d', 'hex'),
-  );
+  writeTensors(path.join(dir, 'model.safetensors'), tinyWeights({ ...tinyConfig, ...config }));
   return dir;
+}
+
+/** Weights that fit a config.json; a Llama's where its family is not supported. */
+export function tinyWeights(config: Readonly<Record<string, unknown>>, seed = 1): Tensors {
+  const number = (field: string): number => Number(config[field] ?? tinyConfig[field]);
+  const family = ['llama', 'mistral', 'qwen2', 'qwen3'].find(
+    (name) => name === config['model_type'],
+  );
+  const bias = family === 'qwen2' ? 'qkv' : 'qkvo';
+  const shapes = expectedTensors({
+    family: (family ?? 'llama') as 'llama',
+    layers: number('num_hidden_layers'),
+    hiddenSize: number('hidden_size'),
+    intermediateSize: number('intermediate_size'),
+    vocabulary: number('vocab_size'),
+    queryHeads: number('num_attention_heads'),
+    kvHeads: number('num_key_value_heads'),
+    headDim: number('head_dim'),
+    attentionBias: family === 'qwen2' || config['attention_bias'] === true ? bias : 'none',
+    mlpBias: config['mlp_bias'] === true,
+    tied: config['tie_word_embeddings'] === true,
+  });
+  return new Map([...shapes].map(([name, shape], i) => [name, noise(shape, 1000 * seed + i)]));
 }
 
 /** GPT-2's printable stand-ins for the bytes 0 to 255, in byte order. */

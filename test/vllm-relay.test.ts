@@ -29,7 +29,8 @@ describe('answers', () => {
     const { bodies } = await fake.seen();
     expect(bodies[0].prompt).toEqual([...Buffer.from(PROMPT)]);
     expect(bodies[0]).toMatchObject({ seed: 5, temperature: 0, stream: true, top_k: 0 });
-    expect(bodies[0].stop_token_ids).toEqual(vllm.toy.tokenizer.eos);
+    expect(bodies[0].stop_token_ids).toEqual(vllm.toy.files.contract.tokenizer.ends);
+    expect(bodies[0].ignore_eos).toBe(true);
   });
 
   test('chat goes through the template in Node', async () => {

@@ -28,7 +28,8 @@ console.log(`${prompt.length} tokens, cut after ${plan(source, prompt).join(', '
 const engine = await openTorchEngine(config.out, { maxSessions: 1 });
 const sequence = new Sequence(await engine.open(), new Segmenter(source));
 try {
-  const request = { prompt, maxTokens: 12, temperature: 0, stopIds: tokenizer.eos };
+  const { ends } = source.contract.tokenizer;
+  const request = { prompt, maxTokens: 12, temperature: 0, stopIds: ends };
   for await (const event of generate(sequence, request, tokenizer.decoder())) {
     if (event.type === 'ran' && event.boundary)
       console.log(`  segment ends at ${event.boundary.at}`);

@@ -13,11 +13,14 @@ from typing import Any
 import jsonschema
 import rfc8785
 
+from . import ends, shape, weights
 from .errors import LockstepError
+from .json_text import loads
 
 CONTRACT_FILE = "lockstep.json"
+#: The version that this Lockstep reads.
+VERSION = 2
 _UNDIGESTED = ("digest", "training", "trained")
-_FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral"}
 _REMAKE = "make the contract again from the config: lockstep attach MODEL --config F --out DIR"
 
 
@@ -31,6 +34,11 @@ class Contract:
     @property
     def digest(self) -> str:
         return str(self.document["digest"])
+
+
+def is_trained(document: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was trained under its contract, or only had it attached."""
+    return bool(document["trained"]["steps"] > 0)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -51,16 +59,24 @@ def digest_of(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(digested)).hexdigest()
 
 
-def read(path: str | Path, *, tokenizer: str | Path | None = None) -> Contract:
+def read(
+    path: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    weights_check: bool | None = None,
+) -> Contract:
     """Read and check the contract of a checkpoint folder.
 
-    Checked are the schema, the digest, policy.js, tokenizer.json, config.json, and the golden
+    Checked are the schema, the digest, policy.js, tokenizer.json, config.json, the weights (where
+    any are there: a folder may hold an exported graph alone) and whose they are, and the golden
     sequences, planned again in this process. ``tokenizer`` names a tokenizer.json that lies
     elsewhere: the folder then holds a contract that is not part of a checkpoint yet, and no
-    config.json is looked at.
+    config.json or weights are looked at. ``weights_check``: hash the weights (default: unless
+    ``LOCKSTEP_NO_WEIGHTS_CHECK`` asks not to).
 
-    Raises ``LS_CONTRACT_`` + MISSING, SCHEMA, DIGEST, POLICY, TOKENIZER, ARCHITECTURE or GOLDEN;
-    each names the field and both values.
+    Raises ``LS_CONTRACT_`` + MISSING, SCHEMA, VERSION, DIGEST, POLICY, TOKENIZER, ARCHITECTURE or
+    GOLDEN; each names the field and both values. ``LS_MODEL_*`` for a config.json or weights that
+    are none, or not supported. ``LS_WEIGHTS_IDENTITY`` for others than the contract records.
     """
     folder = Path(path)
     document = _read_document(folder)
@@ -71,14 +87,15 @@ def read(path: str | Path, *, tokenizer: str | Path | None = None) -> Contract:
     _check_tokenizer(folder / "tokenizer.json" if tokenizer is None else Path(tokenizer), document)
     if tokenizer is None:
         _check_model(folder, document)
+        weights.check(folder, document["trained"], needed=False, bytes_too=weights_check)
     contract = Contract(document, source)
     _replay_golden(contract)
     return contract
 
 
 @cache
-def _validator() -> jsonschema.protocols.Validator:
-    schema = json.loads((Path(__file__).parent / "contract.schema.json").read_text("utf-8"))
+def _validator(name: str = "contract") -> jsonschema.protocols.Validator:
+    schema = json.loads((Path(__file__).parent / f"{name}.schema.json").read_text("utf-8"))
     return jsonschema.Draft202012Validator(schema)
 
 
@@ -93,14 +110,35 @@ def _read_document(folder: Path) -> dict[str, Any]:
             "put a contract on it: lockstep attach MODEL --config lockstep.config.ts --out DIR",
         ) from error
     try:
-        document = json.loads(data)
+        document = loads(data)
     except ValueError as error:  # not JSON, or not UTF-8
         raise LockstepError(
             "LS_CONTRACT_SCHEMA", f"expected JSON in {file}, got: {error}", _REMAKE
         ) from error
-    problem = jsonschema.exceptions.best_match(_validator().iter_errors(document))
+    version = document.get("lockstep") if isinstance(document, dict) else None
+    if type(version) is int and version > VERSION:
+        raise _version(file, version, "it was made by a later Lockstep: update this one")
+    if type(version) is int and version == 1:
+        _fit("contract-v1", document, file)
+        mend = f"it was made by an earlier Lockstep: lockstep attach --upgrade {folder}"
+        raise _version(file, version, mend)
+    _fit("contract", document, file)
+    return dict(document)
+
+
+def _version(file: Path, version: int, mend: str) -> LockstepError:
+    return LockstepError(
+        "LS_CONTRACT_VERSION",
+        f"expected version {VERSION} of the contract, got {version} ({file})",
+        mend,
+        "lockstep",
+    )
+
+
+def _fit(schema: str, document: Any, file: Path) -> None:
+    problem = jsonschema.exceptions.best_match(_validator(schema).iter_errors(document))
     if problem is None:
-        return document
+        return
     field = ""
     for step in problem.absolute_path:
         field += f"[{step}]" if isinstance(step, int) else f".{step}" if field else str(step)
@@ -147,34 +185,43 @@ def _check_tokenizer(file: Path, document: Mapping[str, Any]) -> None:
 
 
 def _check_model(folder: Path, document: Mapping[str, Any]) -> None:
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text("utf-8"))
-        family = _FAMILIES.get(config["model_type"], config["model_type"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LockstepError(
-            "LS_CONTRACT_ARCHITECTURE",
-            f"expected a model's settings in {file}, got {type(error).__name__}: {error}",
-            "copy config.json again from the checkpoint, or attach the contract again",
-        ) from error
-    kv_heads = config.get("num_key_value_heads") or config.get("num_attention_heads")
-    for field, expected in (
-        ("architectures", [f"Segmented{family}ForCausalLM"]),
-        ("vocab_size", document["tokenizer"]["size"]),
-        ("num_hidden_layers", len(document["heads"]["long"])),
+    fields = shape.read_fields(folder)
+    model, config = shape.shape_of(fields), fields.config
+    named = [f"Segmented{shape.FAMILIES[model['family']]}ForCausalLM"]
+    tokenizer, long = document["tokenizer"], document["heads"]["long"]
+    for field, expected, actual, where in (
+        ("architectures", named, config.get("architectures"), "config.json"),
+        ("model", document["model"], model, "config.json"),
+        ("tokenizer.size", model["vocabulary"], tokenizer["size"], CONTRACT_FILE),
+        ("heads.long.length", model["layers"], len(long), CONTRACT_FILE),
     ):
-        if config.get(field) != expected:
-            raise _edited("ARCHITECTURE", field, expected, config.get(field), "config.json")
-    for layer, heads in enumerate(document["heads"]["long"]):
+        other = _difference(field, expected, actual)
+        if other is not None:
+            raise _edited("ARCHITECTURE", *other, where)
+    for layer, heads in enumerate(long):
         for head in heads:
-            if head >= kv_heads:
-                below = f"KV heads below {kv_heads}"
+            if head >= model["kvHeads"]:
+                below = f"KV heads below {model['kvHeads']}"
                 raise _edited("ARCHITECTURE", f"heads.long[{layer}]", below, head, CONTRACT_FILE)
-    layers = config["num_hidden_layers"]
     for layer in document["retrieval"]["layers"]:
-        if layer >= layers:
-            below = f"layers below {layers}"
+        if layer >= model["layers"]:
+            below = f"layers below {model['layers']}"
             raise _edited("ARCHITECTURE", "retrieval.layers", below, layer, CONTRACT_FILE)
+    actual = ends.read_ends(folder, config, model["vocabulary"], tokenizer["sha256"])
+    if actual != tokenizer["ends"]:
+        told = "eos_token of tokenizer_config.json, eos_token_id of config and generation_config"
+        raise _edited("TOKENIZER", "tokenizer.ends", tokenizer["ends"], actual, told)
+
+
+def _difference(field: str, expected: Any, actual: Any) -> tuple[str, Any, Any] | None:
+    """Name and both values of the first field that differs. Objects are compared by name."""
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        for name in (*expected, *(name for name in actual if name not in expected)):
+            found = _difference(f"{field}.{name}", expected.get(name), actual.get(name))
+            if found is not None:
+                return found
+        return None
+    return None if expected == actual else (field, expected, actual)
 
 
 def _replay_golden(contract: Contract) -> None:

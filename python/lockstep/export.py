@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
 import shutil
 import time
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import onnx_meta, weights
 from .errors import LockstepError
 from .job import check_cancelled, emit, main
 
-FORMAT = 2
 PRECISIONS = ("fp32", "int8", "int4")
 #: A precision may multiply the perplexity of fp32 by at most this.
 MAX_LOSS = {"int8": 1.05, "int4": 1.25}
@@ -59,14 +59,14 @@ class Exporter:
     def __post_init__(self) -> None:
         from .contract import read
         from .onnx_model import partition, read_model
-        from .onnx_weights import fingerprint
         from .spec import Spec
 
         self.contract = read(self.directory)
         self.spec = Spec.from_contract(self.contract)
         self.model = read_model(self.directory)
         self.parts = partition(self.model, self.spec)
-        self.weights = fingerprint(self.directory)
+        # Asked for or not: what the graph is made of is read anyway.
+        self.weights = weights.identify(weights.read(self.directory, bytes_too=True))["sha256"]
 
     @contextmanager
     def building(self, precision: str) -> Iterator[Build]:
@@ -140,19 +140,20 @@ class Exporter:
     def publish(self, build: Build) -> dict[str, Any]:
         """Write meta.json and move the folder into its place in one step."""
         meta = {
-            "format": FORMAT,
             "precision": build.precision,
             "digest": self.contract.digest,
             "files": build.files,
             "weights": self.weights,
             "model": describe(self.model),
             "quality": {
-                "perplexity": build.perplexity,
-                "ratio": build.ratio,
+                "perplexity": _finite(build.perplexity),
+                "ratio": _finite(build.ratio),
                 "forced": build.forced,
             },
         }
-        (build.folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+        file = build.folder / "meta.json"
+        onnx_meta.write(file, meta)
+        onnx_meta.read(file, self.contract.document, build.precision)
         place = self.directory / "onnx" / build.precision
         aside = place.with_name(f".{build.precision}.old.{os.getpid()}")
         if place.exists():
@@ -201,6 +202,10 @@ class Exporter:
 def _write(path: Path, content: bytes) -> dict[str, Any]:
     path.write_bytes(content)
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def describe(model: Any) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from . import weights
 from .errors import LockstepError
 from .model import Model
 from .spec import Spec
@@ -14,19 +16,33 @@ from .spec import Spec
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 
-def load(path: str | Path, *, dtype: str = "float32", device: str = "cpu") -> Model:
+def load(
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    weights_check: bool | None = None,
+) -> Model:
     """A checkpoint directory with `lockstep.json` and `policy.js`, checked and ready to run.
 
+    ``weights_check``: False does not hash the weights to see whether they are those that
+    `lockstep.json` records (default: hash them, unless ``LOCKSTEP_NO_WEIGHTS_CHECK`` asks not to).
+
     Raises ``LS_CONTRACT_*`` when contract, policy or tokenizer do not match, ``LS_MODEL_*`` when
-    the weights cannot be loaded, ``LS_DEVICE`` when nothing can be computed on ``device``,
-    ``LS_ROPE_*`` for a position scaling that segments cannot have.
+    the weights cannot be loaded, ``LS_WEIGHTS_IDENTITY`` when they are others, ``LS_DEVICE`` when
+    nothing can be computed on ``device``, ``LS_ROPE_*`` for a position scaling that segments
+    cannot have.
     """
     from .contract import read
 
-    contract = read(path)
-    return Model(
-        load_module(path, dtype=dtype, device=device), Spec.from_contract(contract), contract
-    )
+    check = weights.checked() if weights_check is None else weights_check
+    if not check:
+        warnings.warn(
+            "nobody looks whether the weights are those that lockstep.json records", stacklevel=2
+        )
+    contract = read(path, weights_check=check)
+    module = load_module(path, dtype=dtype, device=device, weights_check=check)
+    return Model(module, Spec.from_contract(contract), contract)
 
 
 def check_device(device: str) -> None:
@@ -43,7 +59,13 @@ def check_device(device: str) -> None:
         ) from error
 
 
-def load_module(path: str | Path, *, dtype: str = "float32", device: str = "cpu") -> Any:
+def load_module(
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    weights_check: bool | None = None,
+) -> Any:
     """The transformers module alone, in evaluation mode, from local safetensors files."""
     if dtype not in DTYPES:
         raise LockstepError(
@@ -57,6 +79,8 @@ def load_module(path: str | Path, *, dtype: str = "float32", device: str = "cpu"
             f"expected a model directory with config.json, got {folder}",
             "give the path of a Hugging Face checkpoint directory",
         )
+    # What transformers would pass over, or read otherwise than other runtimes do.
+    weights.read(folder, bytes_too=weights_check)
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -78,12 +102,31 @@ def load_module(path: str | Path, *, dtype: str = "float32", device: str = "cpu"
             "convert the checkpoint with save_pretrained(..., safe_serialization=True)",
         ) from error
     module, info = loaded
-    # transformers would go on with random values in their place.
-    absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
-    if absent:
-        raise LockstepError(
-            "LS_MODEL_WEIGHTS",
-            f"expected every weight of {type(module).__name__}, got none that fits for {absent[0]}",
-            "the checkpoint is incomplete: copy or train it again",
-        )
+    # transformers would go on with random values in place of some, and without the others.
+    for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        found = sorted(str(key) for key in info[kind])
+        if found:
+            raise LockstepError(
+                "LS_MODEL_WEIGHTS_TENSORS",
+                f"expected the weights of {type(module).__name__}, got {kind} {found[0]}",
+                "weights and config.json belong to different models: copy both again",
+                found[0],
+            )
+    _forget_ids(module, folder)
     return module.to(device).eval()
+
+
+def _forget_ids(module: Any, folder: Path) -> None:
+    """Take back the special ids that transformers gives a family whose config.json names none.
+
+    They are another tokenizer's, and a trained checkpoint would carry them as its own.
+    """
+    from .shape import read_fields
+
+    given = read_fields(folder).config
+    for name in ("bos_token_id", "eos_token_id"):
+        if name in given:
+            continue
+        setattr(module.config, name, None)
+        if not (folder / "generation_config.json").is_file():
+            setattr(module.generation_config, name, None)

@@ -276,15 +276,21 @@ def check_architecture(config: Any) -> None:
             "use a Llama, Mistral, Qwen2 or Qwen3 checkpoint",
             "model_type",
         )
-    # Qwen's configurations clear sliding_window unless use_sliding_window; Mistral's means itself.
-    sliding = "sliding_attention" in (getattr(config, "layer_types", None) or [])
-    if sliding or getattr(config, "sliding_window", None) is not None:
+    if slides(config):
         raise LockstepError(
             "LS_MODEL_SLIDING",
             f"expected full attention in every layer, got sliding_window {config.sliding_window}",
             "set sliding_window to null in config.json: segments bound the memory instead",
             "sliding_window",
         )
+
+
+def slides(config: Any) -> bool:
+    """Whether a layer of the configuration has a sliding window."""
+    # Qwen's layers slide by layer_types alone, whatever window it states.
+    sliding = "sliding_attention" in (getattr(config, "layer_types", None) or [])
+    stated = getattr(config, "sliding_window", None) is not None
+    return sliding or (stated and config.model_type in ("llama", "mistral"))
 
 
 def _native_norms(module: nn.Module) -> None:

@@ -71,11 +71,12 @@ def read_model(directory: Path) -> Model:
     # transformers fills in what config.json leaves out and derives the inverse frequencies.
     from transformers import AutoConfig
 
+    from .model import slides
+
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     if config.hidden_act not in ("silu", "swish"):
         raise _refuse(f"expected hidden_act silu, got {config.hidden_act!r}")
-    sliding = "sliding_attention" in (getattr(config, "layer_types", None) or [])
-    if sliding or getattr(config, "sliding_window", None) is not None:
+    if slides(config):
         raise _refuse(f"expected full attention in every layer, got {config.sliding_window=}")
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if head_dim % 8:

@@ -3,79 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from onnx import TensorProto, helper
 
-from .errors import LockstepError
+from . import weights
 
 _PAGE = 4096
-_SAMPLES, _SAMPLE_BYTES = 256, 4096
 
 
 class Checkpoint:
-    """Tensors of a Hugging Face directory by name, as float32 numpy arrays. Reads on demand."""
+    """Tensors of a Hugging Face directory by name, as float32 numpy arrays. Reads on demand.
+
+    Raises what ``weights.read`` raises.
+    """
 
     def __init__(self, directory: Path):
         from safetensors import safe_open
 
-        self.files = weight_files(directory)
-        self._handles = [safe_open(str(file), framework="pt") for file in self.files]
-        self._where = {name: handle for handle in self._handles for name in handle.keys()}  # noqa: SIM118
+        found = weights.read(directory)
+        handles = {path.name: safe_open(str(path), framework="pt") for path in found.paths}
+        self._where = {name: handles[stored.file] for name, stored in found.tensors.items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._where
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._where:
-            raise LockstepError(
-                "LS_EXPORT_WEIGHTS",
-                f"expected the tensor {name} in the checkpoint, got none",
-                "check that every safetensors file is there",
-            )
         return self._where[name].get_tensor(name).float().numpy()
 
     def get(self, name: str) -> np.ndarray | None:
         return self[name] if name in self else None  # noqa: SIM401
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, by name. Raises LS_EXPORT_WEIGHTS if none."""
-    index = directory / "model.safetensors.index.json"
-    if index.exists():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        files = [directory / name for name in names]
-    else:
-        files = [directory / "model.safetensors"]
-    for file in files:
-        if not file.exists():
-            raise LockstepError(
-                "LS_EXPORT_WEIGHTS",
-                f"expected weights in {file.name}, got no such file in {directory}",
-                "give a Hugging Face directory with safetensors weights",
-            )
-    return files
-
-
-def fingerprint(directory: Path) -> list[dict[str, object]]:
-    """Size and a sampled SHA-256 of each weight file, so that an engine notices an export that is
-    older than its checkpoint without reading all of it.
-
-    The digest covers 256 blocks of 4 KiB, evenly spaced, the first and the last included
-    (``src/engines/onnx/files.ts`` computes the same).
-    """
-    out: list[dict[str, object]] = []
-    for file in weight_files(directory):
-        size, digest = file.stat().st_size, hashlib.sha256()
-        with file.open("rb") as stream:
-            for sample in range(_SAMPLES):
-                stream.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
-                digest.update(stream.read(_SAMPLE_BYTES))
-        out.append({"name": file.name, "bytes": size, "sample": digest.hexdigest()})
-    return out
 
 
 class WeightFile:

@@ -1,14 +1,16 @@
-// lockstep attach: put a contract on a checkpoint without training it.
+// lockstep attach: put a contract on a checkpoint without training it, or renew the one it has.
 import path from 'node:path';
 import { Command } from 'commander';
 import { defaultConfigFile, loadConfig } from '../config/index.ts';
-import { attach } from '../contract/index.ts';
+import { attach, type Contract, upgrade } from '../contract/index.ts';
 import { paint } from './output.ts';
 
 interface AttachCommandOptions {
   config: string;
-  out: string;
+  out?: string;
   force?: true;
+  discardTraining?: true;
+  upgrade?: true;
   json?: true;
 }
 
@@ -17,35 +19,79 @@ export function attachCommand(): Command {
     .description('put a contract on a Llama, Qwen or Mistral checkpoint, without training it')
     .argument('<model>', 'folder of the Hugging Face checkpoint')
     .option('--config <file>', 'the config that says how to segment', defaultConfigFile)
-    .requiredOption('--out <dir>', 'folder to make; weights are linked, not copied')
+    .option('--out <dir>', 'folder to make; weights are linked, not copied')
     .option('--force', 'replace a checkpoint that stands there')
+    .option('--discard-training', 'with --force: replace one that was trained, too')
+    .option(
+      '--upgrade',
+      'renew the contract of a checkpoint that an earlier Lockstep made, in its place or as --out',
+    )
     .option('--json', 'print one JSON object')
     .action(runAttach);
 }
 
-async function runAttach(model: string, options: AttachCommandOptions): Promise<void> {
-  const config = await loadConfig(options.config);
-  const { contract } = await attach({
-    config,
-    modelDir: model,
-    out: options.out,
-    force: options.force === true,
-  });
-  const { digest, policy, carry } = contract;
-  if (options.json) {
-    process.stdout.write(
-      `${JSON.stringify({ out: path.resolve(options.out), digest, trained: null })}\n`,
-    );
-    return;
+async function runAttach(
+  model: string,
+  options: AttachCommandOptions,
+  command: Command,
+): Promise<void> {
+  if (options.upgrade) {
+    if (options.force) command.error("error: option '--force' cannot be used with '--upgrade'");
+    const given = command.getOptionValueSource('config') !== 'default';
+    return runUpgrade(model, options, given);
   }
+  if (options.out === undefined) {
+    return command.error("error: required option '--out <dir>' not specified");
+  }
+  const config = await loadConfig(options.config);
+  const { out } = options;
+  const force = options.force === true;
+  const discardTraining = options.discardTraining === true;
+  const { contract } = await attach({ config, modelDir: model, out, force, discardTraining });
+  if (options.json) return print({ out: path.resolve(out), ...facts(contract) });
+  const { digest, policy, carry } = contract;
   const { bold, dim, yellow } = paint(process.stdout);
   const advice =
     carry.sinks > 0
       ? `usable at once thanks to its ${carry.sinks} sinks; training brings it closer to full attention`
       : 'without sinks it loses much: set carry.sinks, or train it';
   process.stdout.write(
-    `${bold(options.out)}  ${policy.name}  ${dim(digest)}\n` +
+    `${bold(out)}  ${policy.name}  ${dim(digest)}\n` +
       `${yellow('untrained')} under this contract: ${advice}\n` +
-      `next: lockstep verify ${options.out}\n`,
+      `next: lockstep verify ${out}\n`,
   );
+}
+
+async function runUpgrade(
+  dir: string,
+  options: AttachCommandOptions,
+  given: boolean,
+): Promise<void> {
+  const { files, before, proved, exports } = await upgrade({
+    dir,
+    ...(options.out === undefined ? {} : { out: options.out }),
+    ...(given ? { policy: (await loadConfig(options.config)).policy } : {}),
+  });
+  const { contract } = files;
+  const out = options.out ?? dir;
+  if (options.json) return print({ out: path.resolve(out), before, ...facts(contract), exports });
+  const { bold, dim } = paint(process.stdout);
+  const again =
+    exports.length === 0
+      ? ''
+      : `exports were left out (${exports.join(', ')}): make them again with lockstep export ${out}\n`;
+  process.stdout.write(
+    `${bold(out)}  ${contract.policy.name}\n` +
+      `digest ${dim(before)}\n    -> ${dim(contract.digest)}\n` +
+      `the same tables, and the same cuts of ${proved} stored sequences\n` +
+      `${again}next: lockstep verify ${out}\n`,
+  );
+}
+
+function facts({ digest, trained }: Contract): object {
+  return { digest, trained };
+}
+
+function print(result: object): void {
+  process.stdout.write(`${JSON.stringify(result)}\n`);
 }

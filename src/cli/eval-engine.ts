@@ -63,7 +63,7 @@ export async function checkEngines(
     if (row.engine !== 'onnx' || row.scratch) continue;
     const { readGraph } = await import('../engines/onnx.ts');
     const { contract } = await readContract(row.dir);
-    await readGraph(row.dir, (row.precision ?? 'fp32') as 'fp32', contract.digest);
+    await readGraph(row.dir, (row.precision ?? 'fp32') as 'fp32', contract);
   }
 }
 

@@ -2,7 +2,7 @@
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { weightFiles } from '../contract/model.ts';
+import { fileSet } from '../contract/weights-files.ts';
 import { LockstepError } from '../errors.ts';
 import type { Subjects } from './eval-subjects.ts';
 import { makeFolder } from './make-folder.ts';
@@ -56,15 +56,15 @@ function outError(dir: string, got: string, cause?: unknown): LockstepError {
 
 /** Weight files by size and time of change: enough to notice another training at the same place. */
 export async function weightsOf({ all }: Subjects): Promise<Record<string, string[]>> {
-  const entries = all.map(async ({ weights, dir }) => {
-    const names = await weightFiles(dir);
-    const files = names.map(async (name) => {
+  const subjects = all.map(async ({ weights, dir }) => {
+    const { files: names } = await fileSet(dir);
+    const entries = names.map(async (name) => {
       const { size, mtimeMs } = await stat(path.join(dir, name));
       return `${name} ${size} ${Math.trunc(mtimeMs)}`;
     });
-    return [weights, await Promise.all(files)] as const;
+    return [weights, await Promise.all(entries)] as const;
   });
-  return Object.fromEntries(await Promise.all(entries));
+  return Object.fromEntries(await Promise.all(subjects));
 }
 
 function differing(text: string, identity: Readonly<Record<string, unknown>>): string[] {

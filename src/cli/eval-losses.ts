@@ -28,7 +28,7 @@ export async function tokenLosses(
 ): Promise<Float64Array> {
   const losses = new Float64Array(Math.max(0, ids.length - 1));
   const { vocabulary } = engine.info;
-  const source = await readContract(dir);
+  const source = await readContract(dir, { weights: 'ignored' });
   const sequence = new Sequence(await engine.open(), new Segmenter(source));
   try {
     for await (const ran of sequence.run(ids, { rows: 'all', signal, pieceTokens })) {

@@ -5,12 +5,14 @@ import path from 'node:path';
 import {
   type ContractFiles,
   contractFile,
+  isTrained,
+  neverTrained,
   readContract,
   readModel,
+  readWeights,
   sha256File,
   writeContract,
 } from '../contract/index.ts';
-import { weightFiles } from '../contract/model.ts';
 import { LockstepError } from '../errors.ts';
 
 export type Weights = 'trained' | 'untrained';
@@ -44,7 +46,7 @@ export async function openSubjects(dir: string, base: string | undefined): Promi
   const files = await readContract(dir);
   const state = await trainingState(dir);
   const common = { files, trainingContext: state.sequence };
-  if (files.contract.trained === null) {
+  if (!isTrained(files.contract)) {
     if (base !== undefined) {
       throw baseError(
         'expected no --base for a checkpoint that was never trained',
@@ -73,7 +75,7 @@ export async function openSubjects(dir: string, base: string | undefined): Promi
 /** The checkpoint alone (`--no-base`). */
 export async function openAlone(dir: string): Promise<Subjects> {
   const files = await readContract(dir);
-  const weights = files.contract.trained === null ? 'untrained' : 'trained';
+  const weights = isTrained(files.contract) ? 'trained' : 'untrained';
   const { sequence } = await trainingState(dir);
   const all: Subject[] = [{ weights, dir, scratch: false }];
   return { files, all, base: null, trainingContext: sequence, close: async () => {} };
@@ -124,7 +126,7 @@ async function underContract(
   }
   const dir = await mkdtemp(path.join(tmpdir(), 'lockstep-untrained-'));
   try {
-    for (const name of await weightFiles(base)) {
+    for (const name of (await readWeights(base)).files) {
       const from = await realpath(path.join(base, name));
       // Where the file system has no links, a copy; it goes with the folder.
       await symlink(from, path.join(dir, name)).catch(() => copyFile(from, path.join(dir, name)));
@@ -132,7 +134,7 @@ async function underContract(
     for (const name of companions) {
       await copyFile(path.join(base, name), path.join(dir, name)).catch(ignoreMissing);
     }
-    await writeContract(dir, { ...files, contract: { ...contract, trained: null } });
+    await writeContract(dir, { ...files, contract: { ...contract, trained: neverTrained } });
   } catch (error) {
     await removed(dir);
     throw error;
@@ -162,7 +164,7 @@ function ignoreMissing(error: NodeJS.ErrnoException): void {
 async function carriedDigest(dir: string): Promise<string | null> {
   if ((await stat(path.join(dir, contractFile)).catch(() => null)) === null) return null;
   const { contract } = await readContract(dir);
-  return contract.trained === null ? contract.digest : null;
+  return isTrained(contract) ? null : contract.digest;
 }
 
 function baseError(message: string, mend: string): LockstepError {

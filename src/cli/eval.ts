@@ -12,6 +12,7 @@ import { rulerTasks, runTasks } from './eval-tasks.ts';
 import { lengths, names, natural, positive } from './option-values.ts';
 import { asLockstepError, cancellation } from './output.ts';
 import { stageBar } from './stage-bar.ts';
+import { noWeightsCheck } from './weights-option.ts';
 
 export function evalCommand(): Command {
   return new Command('eval')
@@ -58,6 +59,7 @@ export function evalCommand(): Command {
     .option('--device <name>', 'ppl: where torch computes: cpu, cuda (default: cpu)')
     .option('--threads <n>', 'threads of the computation (torch, onnx)', positive)
     .option('--python <path>', 'interpreter to use')
+    .addOption(noWeightsCheck())
     .option('--json', 'print one JSON object')
     .action((dir: string, options: EvalOptions) => runEval(dir, options));
 }

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { packageRoot } from '../paths.ts';
 import { exitCodes, printError } from './output.ts';
+import { applyWeightsOption } from './weights-option.ts';
 
 // Loaded when named, so that `lockstep plan` does not wait for onnxruntime.
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
@@ -32,8 +33,9 @@ async function makeProgram(args: readonly string[]): Promise<Command> {
     .showSuggestionAfterError(true)
     .showHelpAfterError('(lockstep --help lists commands and options)')
     .exitOverride()
-    .hook('preAction', (command) => {
+    .hook('preAction', (command, action) => {
       if (command.opts()['color'] === false) process.env['NO_COLOR'] = '1';
+      applyWeightsOption(action.opts());
     });
   const named = args.find((arg) => Object.hasOwn(commands, arg));
   const wanted = named === undefined ? Object.values(commands) : [commands[named]];

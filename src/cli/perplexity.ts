@@ -5,6 +5,7 @@ import { runJob } from '../bridge/index.ts';
 import { sampleFile } from '../engines/verify/sample.ts';
 import { lengths, namesOf, natural, positive } from './option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from './output.ts';
+import { noWeightsCheck } from './weights-option.ts';
 
 interface PerplexityOptions {
   text: string;
@@ -37,6 +38,7 @@ export function perplexityCommand(): Command {
     )
     .option('--threads <n>', 'threads of the computation', positive)
     .option('--python <path>', 'interpreter to use')
+    .addOption(noWeightsCheck())
     .option('--json', 'print one JSON object')
     .action(runPerplexity);
 }

@@ -105,7 +105,7 @@ function cutsOf(
 
 async function findSource(options: PlanOptions): Promise<Source> {
   if (options.checkpoint !== undefined) {
-    const files = await readContract(options.checkpoint);
+    const files = await readContract(options.checkpoint, { weights: 'ignored' });
     return { files, tokenizer: await loadTokenizer(options.checkpoint) };
   }
   const config = await loadConfig(options.config ?? defaultConfigFile);

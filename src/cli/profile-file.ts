@@ -12,7 +12,7 @@ export type Method = (typeof methods)[number];
 export interface HeadsFile {
   readonly kind: 'lockstep heads';
   readonly method: Method;
-  /** Folder name of the checkpoint, and `sha256sum *.safetensors | sha256sum` in it. */
+  /** Folder name of the checkpoint, and whose weights lie in it: `trained.weights.sha256`. */
   readonly model: { readonly name: string; readonly sha256: string };
   /** For every layer its long KV heads: the config's `heads`. */
   readonly heads: { readonly long: readonly (readonly number[])[] };

@@ -1,5 +1,6 @@
 // Which engine `lockstep serve` opens, and which of its options fit that engine.
 import { findPython } from '../bridge/index.ts';
+import { checkWeights } from '../contract/index.ts';
 import type { Engine } from '../engines/engine.ts';
 import type { Runner } from '../engines/runner.ts';
 import { precisions } from '../engines/vllm/flags.ts';
@@ -144,6 +145,7 @@ async function openVllm(
     const { relay, failed } = await useVllm(files, upstream, { key });
     return { engine: relay, failed, ...limits };
   }
+  await checkWeights(files.dir, files.source.contract.trained, true);
   const python = await findPython({ python: choice.python, modules: vllmModules });
   const { relay, failed } = await superviseVllm(files, {
     python,

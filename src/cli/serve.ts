@@ -2,13 +2,14 @@
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';
-import { readContract } from '../contract/index.ts';
+import { isTrained, readContract } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
 import { createServer, type LockstepServer, probePort } from '../server/index.ts';
 import { natural, port, positive } from './option-values.ts';
 import { type Paint, paint } from './output.ts';
 import { checkChoice, type EngineChoice, openChosen } from './serve-engine.ts';
+import { noWeightsCheck } from './weights-option.ts';
 
 interface ServeOptions extends EngineChoice {
   host: string;
@@ -67,6 +68,7 @@ export function serveCommand(): Command {
       'vllm: environment variable with the key that they ask for',
     )
     .option('--python <path>', 'torch, vllm: interpreter to use')
+    .addOption(noWeightsCheck())
     .addOption(
       new Option('--log <level>', 'JSON lines on stderr, never with texts')
         .choices(['silent', 'error', 'info'])
@@ -95,7 +97,7 @@ async function runServe(
   say(
     `${colors.bold(model)}  ${contract.policy.name}, S ${contract.segment.max}, M ${contract.carry.size}, A ${contract.carry.sinks}, R ${contract.retrieval.size}  ${colors.dim(contract.digest)}`,
   );
-  if (contract.trained === null) {
+  if (!isTrained(contract)) {
     const why =
       contract.carry.sinks > 0
         ? `its ${contract.carry.sinks} sinks make it usable; training brings it closer to full attention`

@@ -12,6 +12,7 @@ import { above0, names, positive, whole } from './option-values.ts';
 import { asLockstepError, cancellation, exitCodes } from './output.ts';
 import { stageBar } from './stage-bar.ts';
 import { verdict } from './verify-table.ts';
+import { noWeightsCheck } from './weights-option.ts';
 
 interface VerifyCommandOptions {
   text?: string;
@@ -44,6 +45,7 @@ export function verifyCommand(): Command {
     )
     .option('--threads <n>', 'threads of the trainer and of the torch engine', positive)
     .option('--python <path>', 'interpreter to use')
+    .addOption(noWeightsCheck())
     .option('--json', 'print one JSON object')
     .action(runVerify);
 }
@@ -70,7 +72,7 @@ async function runVerify(dir: string, options: VerifyCommandOptions): Promise<vo
   } catch (thrown) {
     const error = asLockstepError(cancel.signal.aborted ? cancel.signal.reason : thrown);
     // A checkpoint that cannot be trusted is an answer too.
-    if (options.json && error.code.startsWith('LS_CONTRACT_')) {
+    if (options.json && /^LS_(CONTRACT|WEIGHTS|MODEL)_/.test(error.code)) {
       process.stdout.write(`${JSON.stringify({ ok: false, engines: [], error })}\n`);
     }
     throw error;

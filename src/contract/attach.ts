@@ -6,6 +6,7 @@ import {
   lstat,
   mkdir,
   readdir,
+  readFile,
   realpath,
   rename,
   rm,
@@ -17,7 +18,8 @@ import { LockstepError } from '../errors.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
 import { modelCard } from './card.ts';
 import { type ContractFiles, type ContractSettings, makeContract } from './make.ts';
-import { readModel, weightFiles } from './model.ts';
+import { readModel } from './model.ts';
+import { readWeights } from './weights.ts';
 import { contractFile, writeContract } from './write.ts';
 
 export interface AttachOptions {
@@ -28,6 +30,8 @@ export interface AttachOptions {
   out: string;
   /** Replace `out` where it exists. */
   force?: boolean;
+  /** Replace it where it was trained, too. */
+  discardTraining?: boolean;
 }
 
 /**
@@ -35,28 +39,30 @@ export interface AttachOptions {
  * devices), copies of tokenizer and settings, lockstep.json, policy.js and a model card.
  * It is built beside `out` and renamed, so `out` is whole or absent.
  *
- * @throws LS_ATTACH_EXISTS, LS_ATTACH_SAME, LS_ATTACH_WRITE, LS_MODEL_*, LS_CONFIG_INVALID, LS_POLICY_*
+ * @throws LS_ATTACH_EXISTS, LS_ATTACH_TRAINED, LS_ATTACH_SAME, LS_ATTACH_WRITE, LS_MODEL_*, LS_CONFIG_INVALID, LS_POLICY_*
  */
 export async function attach(options: AttachOptions): Promise<ContractFiles> {
   const { config, force = false } = options;
   const modelDir = path.resolve(options.modelDir);
   const out = path.resolve(options.out);
   const model = await readModel(modelDir);
-  const weights = await weightFiles(modelDir);
-  await checkTarget(modelDir, out, force);
+  const weights = await readWeights(modelDir, { bytes: true });
+  await checkTarget(modelDir, out, options);
   const tokenizer = await loadTokenizer(modelDir);
-  const files = await makeContract({ config, modelDir, tokenizer });
+  const made = await makeContract({ config, modelDir, tokenizer });
   const building = `${out}.${randomUUID().slice(0, 8)}.tmp`;
   try {
     await mkdir(building, { recursive: true });
-    for (const name of weights)
+    for (const name of weights.files) {
       await linkFile(path.join(modelDir, name), path.join(building, name));
+    }
     for (const name of await companions(modelDir)) {
       await copyFile(path.join(modelDir, name), path.join(building, name));
     }
-    await writeContract(building, files);
+    const files = await writeContract(building, made);
     await writeFile(path.join(building, 'README.md'), modelCard(files.contract, model));
     await exchange(building, out, force);
+    return files;
   } catch (cause) {
     await rm(building, { recursive: true, force: true });
     if (cause instanceof LockstepError) throw cause;
@@ -66,10 +72,13 @@ export async function attach(options: AttachOptions): Promise<ContractFiles> {
       cause,
     });
   }
-  return files;
 }
 
-async function checkTarget(modelDir: string, out: string, force: boolean): Promise<void> {
+export async function checkTarget(
+  modelDir: string,
+  out: string,
+  { force, discardTraining }: Pick<AttachOptions, 'force' | 'discardTraining'> = {},
+): Promise<void> {
   if (out === modelDir || modelDir.startsWith(out + path.sep)) {
     throw new LockstepError(
       'LS_ATTACH_SAME',
@@ -82,7 +91,7 @@ async function checkTarget(modelDir: string, out: string, force: boolean): Promi
   }
   const there = await lstat(out).catch(() => null);
   if (there === null) return;
-  if (!force) {
+  if (force !== true) {
     throw new LockstepError(
       'LS_ATTACH_EXISTS',
       `expected a folder that does not exist, got ${out}`,
@@ -94,7 +103,19 @@ async function checkTarget(modelDir: string, out: string, force: boolean): Promi
   }
   // --force is for checkpoints, not for whatever else a mistyped path names.
   const names = there.isDirectory() ? await readdir(out) : null;
-  if (names !== null && (names.length === 0 || names.includes(contractFile))) return;
+  if (names !== null && names.includes(contractFile)) {
+    const steps = await stepsTrained(out);
+    if (steps === 0 || discardTraining === true) return;
+    throw new LockstepError(
+      'LS_ATTACH_TRAINED',
+      `expected --discard-training to replace a trained checkpoint, got --force alone for ${out}, trained ${steps === null ? 'for an unknown number of' : steps} steps`,
+      {
+        mend: 'Name another folder with --out; or add --discard-training, and its training is lost.',
+        field: 'discard-training',
+      },
+    );
+  }
+  if (names?.length === 0) return;
   throw new LockstepError(
     'LS_ATTACH_EXISTS',
     `expected --force to replace a checkpoint with ${contractFile}, got something else at ${out}`,
@@ -103,6 +124,18 @@ async function checkTarget(modelDir: string, out: string, force: boolean): Promi
       field: 'out',
     },
   );
+}
+
+/** Steps that a checkpoint's contract of any version records; null where it does not say. */
+async function stepsTrained(dir: string): Promise<number | null> {
+  try {
+    const text = await readFile(path.join(dir, contractFile), 'utf8');
+    const { trained } = JSON.parse(text) as { trained?: { steps?: unknown } | null };
+    if (trained === null) return 0;
+    return typeof trained?.steps === 'number' ? trained.steps : null;
+  } catch {
+    return null;
+  }
 }
 
 /** Files beside the weights that make the checkpoint work: tokenizer, templates, generation settings. */
@@ -118,7 +151,7 @@ async function companions(modelDir: string): Promise<string[]> {
  * A hard link; where the file lies on another device, a symbolic one; where the file system has
  * neither, a copy. Hub caches hold links themselves: what they point to is linked.
  */
-async function linkFile(from: string, to: string): Promise<void> {
+export async function linkFile(from: string, to: string): Promise<void> {
   const file = await realpath(from);
   try {
     await link(file, to);
@@ -130,7 +163,7 @@ async function linkFile(from: string, to: string): Promise<void> {
 }
 
 /** Put the finished folder in place; the old one goes only after the new one is there. */
-async function exchange(building: string, out: string, force: boolean): Promise<void> {
+export async function exchange(building: string, out: string, force: boolean): Promise<void> {
   const old = `${out}.${randomUUID().slice(0, 8)}.old`;
   const replaced = force && (await lstat(out).catch(() => null)) !== null;
   if (replaced) await rename(out, old);

@@ -9,6 +9,9 @@ export {
   makeContract,
 } from './make.ts';
 export { type ModelInfo, readModel, segmentedArchitecture } from './model.ts';
-export { readContract } from './read.ts';
+export { type ReadOptions, readContract } from './read.ts';
 export { type Contract, contractSchema, type Json, type Recipe } from './schema.ts';
+export { isTrained, neverTrained } from './trained.ts';
+export { type Upgraded, type UpgradeOptions, upgrade } from './upgrade.ts';
+export { checkWeights, identify, readWeights, type Weights } from './weights.ts';
 export { contractFile, writeContract, writeContractFiles } from './write.ts';

@@ -11,6 +11,7 @@ import { type ModelInfo, readModel } from './model.ts';
 import { provePolicy } from './prove.ts';
 import { type Contract, contractSchema, type Json } from './schema.ts';
 import { userCodeLimit, withinTime } from './time-limit.ts';
+import { neverTrained } from './trained.ts';
 
 /** A contract and the policy it names: what a planner needs, and what a checkpoint carries. */
 export interface ContractFiles {
@@ -58,7 +59,7 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
   const { source: policySource, sha256 } = await bundlePolicy(policy);
   const tables = prepareTables(policy, tokenizer);
   const draft: Contract = {
-    lockstep: 1,
+    lockstep: 2,
     policy: {
       name: policy.name,
       file: 'policy.js',
@@ -76,10 +77,12 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
       sha256: tokenizer.sha256,
       size: model.vocabulary,
       bos: config.bos ? tokenizer.bos : null,
+      ends: [...tokenizer.ends],
     },
+    model: model.shape,
     golden: [],
     training: { truncation: config.training?.truncation ?? 1 },
-    trained: null,
+    trained: neverTrained,
     digest: '',
   };
   const sequences = await goldenTokens(tokenizer, tables, config.segment.max, draft.policy.params);

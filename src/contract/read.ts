@@ -3,20 +3,33 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
 import { plan, plansByDetours } from '../planner/index.ts';
+import { difference } from './difference.ts';
 import { digestOf, sha256, sha256File } from './digest.ts';
+import { readDocument, remake } from './document.ts';
+import { readEnds } from './ends.ts';
 import type { ContractFiles } from './make.ts';
 import { readModel, segmentedArchitecture } from './model.ts';
-import { type Contract, contractSchema } from './schema.ts';
+import type { Contract } from './schema.ts';
+import { checkWeights } from './weights.ts';
 import { contractFile } from './write.ts';
+
+export interface ReadOptions {
+  /**
+   * `checked` where any are there (default: a folder may hold an exported graph alone), `needed` by
+   * what computes with them, `ignored` by what only plans.
+   */
+  weights?: 'checked' | 'needed' | 'ignored';
+}
 
 /**
  * Read and check the contract of a checkpoint: schema, digest, policy.js, tokenizer.json, config.json,
- * and the golden sequences, planned again by this runtime.
+ * the weights and whose they are, and the golden sequences, planned again by this runtime.
  *
- * @throws LS_CONTRACT_MISSING, _SCHEMA, _DIGEST, _POLICY, _TOKENIZER, _ARCHITECTURE, _GOLDEN; each names
- *   the field and both values
+ * @throws LS_CONTRACT_MISSING, _SCHEMA, _VERSION, _DIGEST, _POLICY, _TOKENIZER, _ARCHITECTURE, _GOLDEN;
+ *   each names the field and both values; LS_MODEL_* for a config.json or weights that are none, or not
+ *   supported; LS_WEIGHTS_IDENTITY
  */
-export async function readContract(dir: string): Promise<ContractFiles> {
+export async function readContract(dir: string, options: ReadOptions = {}): Promise<ContractFiles> {
   const contract = await readDocument(dir);
   const digest = digestOf(contract);
   if (digest !== contract.digest) {
@@ -25,45 +38,12 @@ export async function readContract(dir: string): Promise<ContractFiles> {
   const policySource = await readPolicy(dir, contract);
   await checkTokenizer(dir, contract);
   await checkModel(dir, contract);
+  if (options.weights !== 'ignored') {
+    await checkWeights(dir, contract.trained, options.weights === 'needed');
+  }
   const files = { contract, policySource };
   replayGolden(files);
   return files;
-}
-
-async function readDocument(dir: string): Promise<Contract> {
-  const file = path.join(dir, contractFile);
-  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new LockstepError('LS_CONTRACT_MISSING', `expected ${file}, got ${cause.code}`, {
-      mend: 'Put a contract on the checkpoint: lockstep attach MODEL --config lockstep.config.ts --out DIR',
-      cause,
-    });
-  });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new LockstepError(
-      'LS_CONTRACT_SCHEMA',
-      `expected JSON in ${file}, got: ${(cause as Error).message}`,
-      {
-        mend: remake,
-        cause,
-      },
-    );
-  }
-  const result = contractSchema.safeParse(value);
-  if (result.success) return value as Contract;
-  const [issue] = result.error.issues;
-  const field = issue?.path.reduce<string>(
-    (at, key) =>
-      typeof key === 'number' ? `${at}[${key}]` : at === '' ? String(key) : `${at}.${String(key)}`,
-    '',
-  );
-  throw new LockstepError(
-    'LS_CONTRACT_SCHEMA',
-    `${file} does not fit the contract schema at ${field || 'its root'}: ${issue?.message}`,
-    { mend: remake, field: field ?? '' },
-  );
 }
 
 async function readPolicy(dir: string, contract: Contract): Promise<string> {
@@ -109,34 +89,32 @@ async function checkTokenizer(dir: string, contract: Contract): Promise<void> {
 
 async function checkModel(dir: string, contract: Contract): Promise<void> {
   const model = await readModel(dir);
-  const compare = (field: string, expected: unknown, actual: unknown): void => {
-    if (JSON.stringify(expected) === JSON.stringify(actual)) return;
-    throw edited('ARCHITECTURE', field, expected, actual, 'config.json');
+  const compare = (field: string, expected: unknown, actual: unknown, where: string): void => {
+    const other = difference(field, expected, actual);
+    if (other !== null) throw edited('ARCHITECTURE', ...other, where);
   };
-  compare('architectures', [segmentedArchitecture(model.family)], model.config['architectures']);
-  compare('vocab_size', contract.tokenizer.size, model.vocabulary);
-  compare('num_hidden_layers', contract.heads.long.length, model.layers);
+  const { config, shape } = model;
+  const named = [segmentedArchitecture(model.family)];
+  compare('architectures', named, config['architectures'], 'config.json');
+  compare('model', contract.model, shape, 'config.json');
+  compare('tokenizer.size', shape.vocabulary, contract.tokenizer.size, contractFile);
+  compare('heads.long.length', shape.layers, contract.heads.long.length, contractFile);
   contract.heads.long.forEach((heads, layer) => {
-    const missing = heads.find((head) => head >= model.kvHeads);
+    const missing = heads.find((head) => head >= shape.kvHeads);
     if (missing === undefined) return;
-    throw edited(
-      'ARCHITECTURE',
-      `heads.long[${layer}]`,
-      `KV heads below ${model.kvHeads}`,
-      missing,
-      contractFile,
-    );
+    const below = `KV heads below ${shape.kvHeads}`;
+    throw edited('ARCHITECTURE', `heads.long[${layer}]`, below, missing, contractFile);
   });
-  const beyond = contract.retrieval.layers.find((layer) => layer >= model.layers);
+  const beyond = contract.retrieval.layers.find((layer) => layer >= shape.layers);
   if (beyond !== undefined) {
-    throw edited(
-      'ARCHITECTURE',
-      'retrieval.layers',
-      `layers below ${model.layers}`,
-      beyond,
-      contractFile,
-    );
+    const below = `layers below ${shape.layers}`;
+    throw edited('ARCHITECTURE', 'retrieval.layers', below, beyond, contractFile);
   }
+  const ends = await readEnds(dir, config, shape.vocabulary);
+  const told = 'eos_token of tokenizer_config.json, eos_token_id of config and generation_config';
+  const other = difference('tokenizer.ends', contract.tokenizer.ends, ends);
+  if (other !== null)
+    throw edited('TOKENIZER', 'tokenizer.ends', contract.tokenizer.ends, ends, told);
 }
 
 /**
@@ -167,9 +145,6 @@ function compareGolden({ contract }: ContractFiles, plans: readonly number[][]):
     );
   }
 }
-
-const remake =
-  'Make the contract again from the config: lockstep attach MODEL --config F --out DIR';
 
 function edited(
   kind: 'DIGEST' | 'POLICY' | 'TOKENIZER' | 'ARCHITECTURE' | 'GOLDEN',

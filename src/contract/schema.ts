@@ -1,16 +1,11 @@
 // The contract: everything that changes a number the model computes, as one JSON document.
 import { z } from 'zod';
+import { modelSchema } from './schema-model.ts';
+import { count, positive, sha256Digits as sha256 } from './schema-numbers.ts';
+import { weightsSchema } from './schema-weights.ts';
 
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lowercase hexadecimal digits');
-/** Integers that every runtime holds alike, in cells of 32 bits too. */
-export const count = z
-  .int()
-  .min(0)
-  .max(2 ** 31 - 1);
-export const positive = z
-  .int()
-  .min(1)
-  .max(2 ** 31 - 1);
+export { count, positive } from './schema-numbers.ts';
+
 const heads = z.array(count);
 
 /** JSON without floating-point numbers: what parameters and tables are made of. */
@@ -21,14 +16,14 @@ export type Json =
   | null
   | readonly Json[]
   | { readonly [key: string]: Json };
-const json: z.ZodType<Json> = z.lazy(() =>
+export const json: z.ZodType<Json> = z.lazy(() =>
   z.union([z.int(), z.string(), z.boolean(), z.null(), z.array(json), z.record(z.string(), json)]),
 );
 
 export const contractSchema = z
   .strictObject({
     /** Version of this schema. */
-    lockstep: z.literal(1),
+    lockstep: z.literal(2),
     policy: z.strictObject({
       name: z.string().min(1),
       /** File beside lockstep.json that holds the bundled policy. */
@@ -61,15 +56,19 @@ export const contractSchema = z
       size: positive,
       /** Beginning-of-sequence id put at position 0, or null where none is added. */
       bos: count.nullable(),
+      /** Ids that end an answer, ascending, each once. Every engine stops at these and at no other. */
+      ends: z.array(count),
     }),
+    /** What of config.json changes the model's numbers, in one form. */
+    model: modelSchema,
     /** Replayed by every runtime before it trusts its policy engine. Boundaries are cut positions e_i. */
     golden: z
       .array(z.strictObject({ tokens: z.array(count), boundaries: z.array(positive) }))
       .min(1),
     /** K = truncation: how many boundaries the gradient crosses. Not part of the digest. */
     training: z.strictObject({ truncation: count }),
-    /** null: never trained under this contract. Not part of the digest. */
-    trained: z.strictObject({ steps: positive, tokens: positive }).nullable(),
+    /** Seen in training under this contract; 0 steps: attached, never trained. Not part of the digest. */
+    trained: z.strictObject({ steps: count, tokens: count, weights: weightsSchema }),
     /** SHA-256 over the RFC 8785 form of all but `digest`, `training` and `trained`. */
     digest: sha256,
   })

@@ -5,22 +5,30 @@ import path from 'node:path';
 import { formatContract } from './format.ts';
 import type { ContractFiles } from './make.ts';
 import { readModel, segmentedArchitecture } from './model.ts';
+import { identify, readWeights } from './weights.ts';
 
 export const contractFile = 'lockstep.json';
 
 /**
- * Write lockstep.json and policy.js, and set the architecture in config.json.
- * config.json comes last: a checkpoint that asks for segmented execution always has its contract.
+ * Write lockstep.json and policy.js, record whose weights lie there, and set the architecture in
+ * config.json. config.json comes last: a checkpoint that asks for segmented execution always has its
+ * contract.
  *
  * @param dir folder of a checkpoint (with a config.json)
+ * @returns what was written
+ * @throws LS_MODEL_*
  */
-export async function writeContract(dir: string, files: ContractFiles): Promise<void> {
+export async function writeContract(dir: string, made: ContractFiles): Promise<ContractFiles> {
   const model = await readModel(dir);
+  const weights = await identify(await readWeights(dir));
+  const trained = { ...made.contract.trained, weights };
+  const files = { ...made, contract: { ...made.contract, trained } };
   await writeContractFiles(dir, files);
   const file = path.join(dir, 'config.json');
   const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
   const architectures = [segmentedArchitecture(model.family)];
   await replaceFile(file, `${JSON.stringify({ ...config, architectures }, null, 2)}\n`);
+  return files;
 }
 
 /** Write lockstep.json and policy.js into any folder. */

@@ -91,13 +91,17 @@ class SteppedRunner implements Runner {
     { watched, keep, ...request }: RunRequest,
     signal: AbortSignal,
   ): AsyncGenerator<RunEvent, void> {
-    const { eos } = this.#tokenizer;
     const pieces = watched ? { pieceTokens: WATCHED_TOKENS } : {};
     // Closing drops a step that waits or runs, so that the engine is free for others at once.
     const leave = () => void sequence.session.close();
     signal.addEventListener('abort', leave, { once: true });
     try {
-      const asked = { ...request, ...pieces, stopIds: eos, signal };
+      const asked = {
+        ...request,
+        ...pieces,
+        stopIds: this.#source.contract.tokenizer.ends,
+        signal,
+      };
       const decoder = this.#tokenizer.decoder(keep === undefined ? {} : { keep });
       for await (const event of generate(sequence, asked, decoder)) {
         yield { choice: 0, ...event };

@@ -58,7 +58,7 @@ export async function openTorchEngine(
   dir: string,
   options: TorchEngineOptions = {},
 ): Promise<Engine> {
-  const { contract } = await readContract(dir);
+  const { contract } = await readContract(dir, { weights: 'needed' });
   const dtype = options.dtype ?? 'float32';
   const python = await PythonSession.open({ python: options.python });
   try {

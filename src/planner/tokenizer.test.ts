@@ -113,7 +113,7 @@ describe.skipIf(!existsSync(smollm))('byte-level BPE (SmolLM2)', () => {
     const raw = readFileSync(path.join(smollm, 'tokenizer.json'));
     expect(tokenizer.sha256).toBe(createHash('sha256').update(raw).digest('hex'));
     expect(tokenizer.vocabulary.size).toBe(49152);
-    expect([tokenizer.bos, tokenizer.eos]).toEqual([1, [2]]);
+    expect([tokenizer.bos, tokenizer.ends]).toEqual([1, [2]]);
     expect(tokenizer.chatTemplate).toContain('<|im_start|>');
     expect(tokenizer.specialTokens['eos_token']).toBe('<|im_end|>');
     expect(tokenizer.vocabulary.special(2)).toBe(true);
@@ -232,7 +232,7 @@ describe('SentencePiece-like BPE', () => {
     expect(vocabulary.select((text) => text === ' ab')).toEqual([266]);
     expect(vocabulary.text(1)).toBe('<s>');
     expect(vocabulary.text(299)).toBe('');
-    expect([tokenizer.bos, tokenizer.eos]).toEqual([1, [0, 2]]);
+    expect([tokenizer.bos, tokenizer.ends]).toEqual([1, [0, 2]]);
   });
 
   test('ignores the stored truncation and drops the dummy prefix only at the start of a text', async () => {

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Tokenizer as NativeTokenizer } from 'tokenizers';
+import { endIds, readSettings } from '../contract/ends.ts';
 import { LockstepError } from '../errors.ts';
 import type { Vocabulary } from '../policies/policy.ts';
 import {
@@ -31,8 +32,8 @@ export interface Tokenizer {
   readonly vocabulary: Vocabulary;
   /** Beginning-of-sequence id of the checkpoint, or null. */
   readonly bos: number | null;
-  /** Ids that end a generation, ascending. */
-  readonly eos: readonly number[];
+  /** Ids that end an answer, as the checkpoint's files say; a contract's `tokenizer.ends` decides. */
+  readonly ends: readonly number[];
   /** Text of the special tokens that chat templates name: `bos_token`, `eos_token`, ... */
   readonly specialTokens: Readonly<Record<string, string>>;
   /** The Jinja source of the chat template, or null. */
@@ -65,9 +66,9 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   });
   const { native, json } = parse(raw, file);
   const [config, generation, settings] = await Promise.all([
-    readJson(path.join(dir, 'config.json')),
-    readJson(path.join(dir, 'generation_config.json')),
-    readJson(path.join(dir, 'tokenizer_config.json')),
+    readSettings(path.join(dir, 'config.json')),
+    readSettings(path.join(dir, 'generation_config.json')),
+    readSettings(path.join(dir, 'tokenizer_config.json')),
   ]);
   const own = tokenizerSize(json);
   const modelSize = config['vocab_size'];
@@ -76,7 +77,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const idOf = (name: string): number | null =>
     specialTokens[name] === undefined ? null : native.tokenToId(specialTokens[name]);
   const bos = idOf('bos_token') ?? asId(config['bos_token_id']);
-  const eos = asIds(generation['eos_token_id'] ?? config['eos_token_id'] ?? idOf('eos_token'));
+  const ends = endIds({ config, generation, settings }, () => json, size);
   return new LoadedTokenizer({
     dir,
     sha256: createHash('sha256').update(raw).digest('hex'),
@@ -85,7 +86,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     tokens: tokenBytes(json, Math.max(own, size)),
     size,
     bos,
-    eos,
+    ends,
     specialTokens,
     chatTemplate: await readChatTemplate(dir, settings),
   });
@@ -99,7 +100,7 @@ interface Parts {
   tokens: TokenBytes;
   size: number;
   bos: number | null;
-  eos: readonly number[];
+  ends: readonly number[];
   specialTokens: Readonly<Record<string, string>>;
   chatTemplate: string | null;
 }
@@ -112,7 +113,7 @@ class LoadedTokenizer implements Tokenizer {
   readonly sha256: string;
   readonly vocabulary: Vocabulary;
   readonly bos: number | null;
-  readonly eos: readonly number[];
+  readonly ends: readonly number[];
   readonly specialTokens: Readonly<Record<string, string>>;
   readonly chatTemplate: string | null;
   readonly #native: NativeTokenizer;
@@ -125,7 +126,7 @@ class LoadedTokenizer implements Tokenizer {
     this.dir = parts.dir;
     this.sha256 = parts.sha256;
     this.bos = parts.bos;
-    this.eos = parts.eos;
+    this.ends = parts.ends;
     this.specialTokens = parts.specialTokens;
     this.chatTemplate = parts.chatTemplate;
     this.#native = parts.native;
@@ -248,21 +249,9 @@ function parse(raw: Buffer, file: string): { native: NativeTokenizer; json: Toke
   }
 }
 
-async function readJson(file: string): Promise<Record<string, unknown>> {
-  try {
-    return JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return {};
-    throw new LockstepError('LS_MODEL_CONFIG', `expected JSON in ${file}, got: ${cause}`, {
-      mend: 'Copy the file again from the original checkpoint.',
-      cause,
-    });
-  }
-}
-
 async function readChatTemplate(
   dir: string,
-  settings: Record<string, unknown>,
+  settings: Readonly<Record<string, unknown>>,
 ): Promise<string | null> {
   const file = path.join(dir, 'chat_template.jinja');
   const fromFile = await readFile(file, 'utf8').catch(() => null);
@@ -275,7 +264,7 @@ async function readChatTemplate(
 }
 
 /** `*_token` entries of tokenizer_config.json; older files write them as objects. */
-function specialTexts(settings: Record<string, unknown>): Record<string, string> {
+function specialTexts(settings: Readonly<Record<string, unknown>>): Record<string, string> {
   const texts: Record<string, string> = {};
   for (const [name, value] of Object.entries(settings)) {
     if (!name.endsWith('_token')) continue;
@@ -287,11 +276,6 @@ function specialTexts(settings: Record<string, unknown>): Record<string, string>
 
 function asId(value: unknown): number | null {
   return typeof value === 'number' ? value : null;
-}
-
-function asIds(value: unknown): number[] {
-  const ids = Array.isArray(value) ? value : [value];
-  return ids.filter((id): id is number => typeof id === 'number').sort((a, b) => a - b);
 }
 
 function concatenate(pieces: Int32Array[]): Int32Array {

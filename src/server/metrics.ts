@@ -1,5 +1,6 @@
 // What operators watch: requests, tokens, latencies, segments, memory by part, the queue.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { isTrained } from '../contract/index.ts';
 import type { SessionMemory } from '../engines/engine.ts';
 import type { Runner } from '../engines/runner.ts';
 import type { Gate } from './gate.ts';
@@ -37,7 +38,7 @@ export class Metrics {
         precision: runner.info.precision,
         policy: runner.contract.policy.name,
         digest: runner.contract.digest,
-        trained: runner.contract.trained === null ? 'no' : 'yes',
+        trained: isTrained(runner.contract) ? 'yes' : 'no',
       },
       1,
     );

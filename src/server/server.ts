@@ -3,6 +3,7 @@ import { createServer as createHttpServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express, { type Express } from 'express';
 import { type Logger, pino } from 'pino';
+import { isTrained } from '../contract/index.ts';
 import type { Engine } from '../engines/engine.ts';
 import type { Runner } from '../engines/runner.ts';
 import { steppedRunner } from '../engines/stepped.ts';
@@ -158,7 +159,7 @@ export function createServer({
       engine: runner.info.name,
       precision: runner.info.precision,
       digest: ours.digest,
-      trained: ours.trained !== null,
+      trained: isTrained(ours),
     });
   });
   const { index, files } = page();

@@ -67,8 +67,8 @@ def test_reads_what_node_wrote(checkpoint: Path) -> None:
 
 def test_training_is_not_part_of_what_was_agreed(checkpoint: Path) -> None:
     before = contract.read(checkpoint).digest
-    trained = {"trained": {"steps": 2, "tokens": 9}, "training": {"truncation": 3}}
-    edit(checkpoint, lambda d: d.update(trained))
+    edit(checkpoint, lambda d: d["trained"].update(steps=2, tokens=9))
+    edit(checkpoint, lambda d: d["training"].update(truncation=3))
     assert contract.read(checkpoint).digest == before
 
 
@@ -147,13 +147,14 @@ def test_another_model(checkpoint: Path, field: str, value: Any) -> None:
     file = checkpoint / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), field: value}), "utf-8")
     error = refused(checkpoint)
-    assert (error.code, error.field) == ("LS_CONTRACT_ARCHITECTURE", field)
+    named = {"vocab_size": "model.vocabulary", "num_hidden_layers": "model.layers"}
+    assert (error.code, error.field) == ("LS_CONTRACT_ARCHITECTURE", named.get(field, field))
     assert str(value if isinstance(value, int) else value[0]) in error.message
 
 
 def test_missing_parts(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text("[]")
-    assert refused(checkpoint).code == "LS_CONTRACT_ARCHITECTURE"
+    assert refused(checkpoint).code == "LS_MODEL_CONFIG"
     (checkpoint / "policy.js").unlink()
     assert refused(checkpoint).code == "LS_CONTRACT_POLICY"
     (checkpoint / "lockstep.json").write_text("{")

@@ -221,10 +221,10 @@ def test_a_checkpoint_without_a_weight_is_refused(tmp_path: Path) -> None:
     weights = load_file(tmp_path / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    assert code_of(lambda: load_module(tmp_path)) == "LS_MODEL_WEIGHTS"
+    assert code_of(lambda: load_module(tmp_path)) == "LS_MODEL_WEIGHTS_TENSORS"
     (tmp_path / "model.safetensors").unlink()
     torch_only = tmp_path / "pytorch_model.bin"
     torch_only.write_bytes(b"")
-    assert code_of(lambda: load_module(tmp_path)) == "LS_MODEL_LOAD"
+    assert code_of(lambda: load_module(tmp_path)) == "LS_MODEL_WEIGHTS"
     assert code_of(lambda: load_module(tmp_path / "absent")) == "LS_MODEL_MISSING"
     assert code_of(lambda: load_module(tmp_path, dtype="float16")) == "LS_MODEL_DTYPE"

@@ -16,7 +16,7 @@ import make_tiny
 import pytest
 import torch
 from lockstep.errors import LockstepError
-from lockstep.training import data, loop, progress
+from lockstep.training import data, loop, manifest, progress
 from lockstep.training.settings import read_job
 from safetensors.torch import load_file
 
@@ -152,8 +152,18 @@ def test_a_training_lowers_the_loss_and_writes_a_checkpoint_that_opens(
     before, after = (e["loss"] for e in run.named("score"))
     assert after < before and run.result["scores"] == {"before": before, "after": after}
     model = lockstep.load(tmp_path / "out")
-    trained = model.contract.document["trained"]
+    trained = dict(model.contract.document["trained"])
+    recorded = trained.pop("weights")
     assert trained == {"steps": 12, "tokens": run.result["tokens"]} == run.result["trained"]
+    sums = manifest.read(tmp_path / "out")
+    assert recorded["files"] == {"model.safetensors": sums["model.safetensors"]}
+    other = shutil.copytree(tmp_path / "out", tmp_path / "other")
+    shutil.copyfile(home / "base" / "model.safetensors", other / "model.safetensors")
+    with pytest.raises(LockstepError, match=r"as lockstep\.json records it") as caught:
+        lockstep.load(other)
+    assert caught.value.code == "LS_WEIGHTS_IDENTITY"
+    with pytest.warns(UserWarning, match="nobody looks"):
+        lockstep.load(other, weights_check=False)
     assert model.contract.digest == lockstep.load(home / "start").contract.digest
     # What the last score says is what the saved model gives.
     ids = make_tiny.tokenizer().encode((home / "text.txt").read_text()).ids[:128]

@@ -42,7 +42,7 @@ describe('answers', () => {
     const sequence = new Sequence(await torch.open(), new Segmenter(await readContract(dir)));
     const prompt = await tokenizer.encode(TEXT.repeat(3));
     const expected: { id: number; logprob: number }[] = [];
-    const ask = { prompt, maxTokens: 40, temperature: 0, stopIds: tokenizer.eos };
+    const ask = { prompt, maxTokens: 40, temperature: 0, stopIds: tokenizer.ends };
     for await (const event of generate(sequence, ask, tokenizer.decoder())) {
       if (event.type === 'token') expected.push(event);
     }

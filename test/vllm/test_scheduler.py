@@ -349,6 +349,19 @@ def test_an_aborted_request_leaves_nothing(make: Make) -> None:
     assert scheduler.kv_cache_manager.usage == 0.0
 
 
+def test_an_answer_ends_where_the_contract_says(make: Make, checkpoint: Path) -> None:
+    scheduler = make()
+    (end,) = read(checkpoint).document["tokenizer"]["ends"]
+    free, held = request("free", ids(60, 1), 5), request("held", ids(60, 2), 5)
+    free.sampling_params.ignore_eos = False
+    free.sampling_params.stop_token_ids = [7]
+    for one in (free, held):
+        scheduler.add_request(one)
+    assert free.sampling_params.stop_token_ids == sorted({end, 7})
+    assert end in free.sampling_params.all_stop_token_ids
+    assert not held.sampling_params.stop_token_ids
+
+
 def test_what_prometheus_hears(make: Make, planner: Planner, checkpoint: Path) -> None:
     scheduler = make(budget=96)
     seen: list[Any] = []

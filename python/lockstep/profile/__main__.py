@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from lockstep import job
+from lockstep import job, weights
 from lockstep.errors import LockstepError
 
 from . import choose
@@ -30,29 +29,14 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
     want = task["heads"], task["layers"]
     layers, kv_heads = _shape(folder)
     choose.check(layers, kv_heads, *want)
-    model = {"name": folder.resolve().name, "sha256": weights_sha256(folder)}
+    sha256 = weights.identify(weights.read(folder))["sha256"]
+    model = {"name": folder.resolve().name, "sha256": sha256}
     rules = {"first": choose.first, "even": choose.even}
     if method in rules:
         long = rules[method](layers, kv_heads, *want)
         return _result(model, method, long, None, {})
     scores, facts = _measure(task, model)
     return _result(model, method, choose.best(scores, *want), scores, facts)
-
-
-def weights_sha256(folder: Path) -> str:
-    """``sha256sum *.safetensors | sha256sum`` in the folder: what the scores belong to."""
-    lines = []
-    for path in sorted(folder.glob("*.safetensors"), key=lambda path: path.name.encode()):
-        job.check_cancelled()
-        with path.open("rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
-    if not lines:
-        raise LockstepError(
-            "LS_MODEL_WEIGHTS",
-            f"expected *.safetensors in {folder}, got none",
-            "give the folder of a Hugging Face checkpoint",
-        )
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _shape(folder: Path) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .. import job
-from ..contract import read
+from ..contract import is_trained, read
 from ..errors import LockstepError
 from ..loader import load_module
 from ..model import Model
@@ -51,7 +51,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     width = max(1, math.ceil((len(ids) - 1) / BINS))
     ways: dict[str, Any] = {}
     hits = None
-    sources = [("base", folder)] if document.get("trained") is None else [("trained", folder)]
+    sources = [("trained" if is_trained(document) else "base", folder)]
     if base is not None and sources[0][0] == "trained":
         sources.append(("base", base))
     done, total = 0, 2 * len(sources)
@@ -134,7 +134,7 @@ def _base(
 
     Raises ``LS_REPORT_BASE`` where it does not fit the contract: its figures would mean nothing.
     """
-    if given and document.get("trained") is None:
+    if given and not is_trained(document):
         raise LockstepError(
             "LS_REPORT_BASE",
             f"expected no --base for {folder.name}, which was never trained, got {given}",

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lockstep import weights
 from lockstep.training import card, carried, history, manifest, progress
 from lockstep.training.atomic import replace_directory
 from lockstep.training.learner import Snapshot
@@ -38,13 +39,16 @@ def save(
         for name, content in files.items():
             if contract is not None or name != carried.POLICY:
                 (directory / name).write_bytes(content)
+        # Read once: for the contract and for the list of checksums.
+        sums = {p.name: manifest.sha256(p) for p in sorted(directory.glob("*.safetensors"))}
         if contract is not None:
-            _seal(directory, {**contract, "trained": state.trained()})
+            trained = {**state.trained(), "weights": weights.identity_of(sums)}
+            _seal(directory, {**contract, "trained": trained})
         text = card.card(job, contract, state, documents)
         (directory / "README.md").write_text(text, encoding="utf-8")
         settings = job.training.as_dict()
         progress.write(directory, state, settings, model.moments, model.trained, identity)
-        manifest.write(directory)
+        manifest.write(directory, sums)
 
     def retire(old: Path) -> None:
         if first:

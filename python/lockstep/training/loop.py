@@ -15,7 +15,7 @@ from lockstep.training import carried, checkpoint, history, logs, memory, plot, 
 from lockstep.training.data import Corpus, Sequences
 from lockstep.training.distributed import Ranks
 from lockstep.training.learner import Learner
-from lockstep.training.progress import Progress
+from lockstep.training.progress import NEVER, Progress
 from lockstep.training.refusals import chance, check_model
 from lockstep.training.resume import identity, own_contract, resumable
 from lockstep.training.schedule import Budget, learning_rate
@@ -58,8 +58,8 @@ class Training:
             ranks.share([0.0])
         self.learner = Learner(job, self.read, ranks, resumed is not None)
         if resumed is None:
-            earlier = self.contract.get("trained") if job.mode == "segmented" else None
-            self.progress = Progress(start=earlier or {"steps": 0, "tokens": 0})
+            earlier = self.contract["trained"] if job.mode == "segmented" else NEVER
+            self.progress = Progress(start={name: earlier[name] for name in NEVER})
         else:
             self.progress = resumed
         s = job.training

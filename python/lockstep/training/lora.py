@@ -9,10 +9,8 @@ optimizer's state for `--resume`, because W + BA cannot be taken apart again wit
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,15 +85,6 @@ def merged(module: nn.Module) -> dict[str, Tensor]:
         delta = deltas.get(stock)
         out[stock] = weight if delta is None else weight + delta.to(weight.dtype)
     return out
-
-
-def fingerprint(model: Path) -> str:
-    """SHA-256 over the weight files of ``model``: adapters fit no other weights."""
-    digest = hashlib.sha256()
-    for path in sorted(model.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, Any]]:

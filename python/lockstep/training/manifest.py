@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 SUMS = "training/SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
-def write(directory: Path) -> None:
-    """Record the SHA-256 of every file below ``directory``, sorted by path."""
+def write(directory: Path, known: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Record the SHA-256 of every file below ``directory``, sorted by path.
+
+    known: sums by path that need not be computed again.
+    """
     names = sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
-    lines = [f"{sha256(directory / name)}  {name}\n" for name in names if name != SUMS]
+    sums = {n: known.get(n) or sha256(directory / n) for n in names if n != SUMS}
+    lines = [f"{digits}  {name}\n" for name, digits in sums.items()]
     (directory / SUMS).write_text("".join(lines), encoding="utf-8")
 
 

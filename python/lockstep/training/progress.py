@@ -21,6 +21,8 @@ ADAPTER = "training/adapter.safetensors"
 CLOCK = "training/clock.json"
 SECONDS = 2  # the column of the curve that a clock decided
 VERSION = 2
+#: `trained` of a contract that was attached.
+NEVER = {"steps": 0, "tokens": 0}
 RNG = "rng.torch"
 
 
@@ -42,12 +44,14 @@ class Progress:
     curve: list[list[float]] = field(default_factory=list)
     scores: dict[str, float] = field(default_factory=dict)
     validations: list[list[float]] = field(default_factory=list)
-    start: dict[str, int] = field(default_factory=lambda: {"steps": 0, "tokens": 0})
+    start: dict[str, int] = field(default_factory=lambda: dict(NEVER))
 
-    def trained(self) -> dict[str, int] | None:
+    def trained(self) -> dict[str, int]:
         """`trained` of the contract: steps and tokens seen under it, earlier trainings included."""
-        steps, tokens = self.start["steps"] + self.step, self.start["tokens"] + self.tokens
-        return {"steps": steps, "tokens": tokens} if steps else None
+        return {
+            "steps": self.start["steps"] + self.step,
+            "tokens": self.start["tokens"] + self.tokens,
+        }
 
 
 def write(

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from lockstep import weights
 from lockstep.errors import LockstepError
-from lockstep.training import lora, progress
-from lockstep.training.progress import Progress
+from lockstep.training import progress
+from lockstep.training.progress import NEVER, Progress
 from lockstep.training.settings import Job, differences
 
 
 def own_contract(job: Job, document: Mapping[str, Any]) -> dict[str, Any]:
     """The contract as this job writes it: its own K, what the base model saw under it before."""
-    path, earlier = job.base / "lockstep.json", None
+    path, earlier = job.base / "lockstep.json", NEVER
     if path.is_file():
         base = json.loads(path.read_text(encoding="utf-8"))
-        earlier = base["trained"] if base["digest"] == document["digest"] else None
+        earlier = base["trained"] if base["digest"] == document["digest"] else NEVER
     return {**document, "training": {"truncation": job.training.truncation}, "trained": earlier}
 
 
@@ -32,7 +34,11 @@ def identity(job: Job, contract: Mapping[str, Any]) -> dict[str, Any]:
     base = os.path.relpath(job.base.resolve(), job.out.resolve())
     out = {"mode": job.mode, "digest": digest, "base": base}
     # Adapters are kept without the weights that they belong to.
-    return out if job.training.lora is None else {**out, "weights": lora.fingerprint(job.model)}
+    return out if job.training.lora is None else {**out, "weights": _sha256(job.model)}
+
+
+def _sha256(model: Path) -> str:
+    return str(weights.identify(weights.read(model))["sha256"])
 
 
 def resumable(job: Job, contract: Mapping[str, Any]) -> Progress:
@@ -56,7 +62,7 @@ def resumable(job: Job, contract: Mapping[str, Any]) -> Progress:
     changed = differences(state["settings"], json.loads(json.dumps(job.training.as_dict())))
     if state["mode"] != job.mode:
         changed.append(f"mode: {state['mode']!r} -> {job.mode!r}")
-    if job.training.lora is not None and state.get("weights") != lora.fingerprint(job.model):
+    if job.training.lora is not None and state.get("weights") != _sha256(job.model):
         changed.append("model: other weights than those that the adapters belong to")
     if changed:
         raise LockstepError(

@@ -19,6 +19,7 @@ from vllm.v1.request import Request
 from .checks import contract_of
 from .layout import SegmentLayout
 from .metrics import Report
+from .stopping import stop_at
 
 #: Key of ``vllm_xargs`` in a request that asks for its segments.
 ASK = "lockstep_segments"
@@ -36,6 +37,7 @@ class SegmentScheduler(AsyncScheduler):
         super().__init__(*args, **kwargs)
         contract = contract_of(self.vllm_config)
         self.layout = SegmentLayout(contract)
+        self._ends = contract.document["tokenizer"]["ends"]
         self._managers = self.kv_cache_manager.coordinator.single_type_managers
         self.report = Report(contract.digest, self.vllm_config, self.kv_cache_config)
         # Only freeing needs the cuts of decoded tokens: a block's worth of them is pushed at once.
@@ -44,6 +46,10 @@ class SegmentScheduler(AsyncScheduler):
         for manager in self._managers:
             if hasattr(manager, "open_start"):
                 manager.open_start = self._open_start
+
+    def add_request(self, request: Request) -> None:
+        stop_at(request.sampling_params, self._ends)
+        super().add_request(request)
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         self._advance(

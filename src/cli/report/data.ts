@@ -48,7 +48,7 @@ export interface ReportData {
     retrieval: { size: number; recipe: string; layers: number[] };
     heads: { long: number[][] };
     training: { truncation: number } | null;
-    trained: { steps: number; tokens: number } | null;
+    trained: { steps: number; tokens: number };
   };
   training: {
     settings: Record<string, unknown>;

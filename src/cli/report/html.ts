@@ -34,7 +34,7 @@ ${sections.map(section).join('\n')}
 export function subtitle(data: ReportData): string {
   const { trained, digest } = data.contract;
   const how =
-    trained === null
+    trained.steps === 0
       ? 'untrained under its contract'
       : `trained for ${thousands(trained.steps)} steps (${thousands(trained.tokens)} tokens)`;
   return `${how}; contract ${digest.slice(0, 16)}…; measured on ${thousands(data.text.tokens)} tokens of ${data.text.file}`;

@@ -9,6 +9,7 @@ import { LockstepError } from '../../errors.ts';
 import { makeFolder } from '../make-folder.ts';
 import { natural, positive, whole } from '../option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from '../output.ts';
+import { noWeightsCheck } from '../weights-option.ts';
 import { measuredWays, type ReportData } from './data.ts';
 import { reportHtml } from './html.ts';
 import { reportMarkdown } from './markdown.ts';
@@ -42,6 +43,7 @@ export function reportCommand(): Command {
     .option('--threads <n>', 'threads of the computation', positive)
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--python <path>', 'interpreter to use')
+    .addOption(noWeightsCheck())
     .option('--json', 'print what was measured as one JSON object')
     .action(runReport);
 }

@@ -290,7 +290,7 @@ function contract(data: ReportData): Section {
         ]),
     [
       'trained',
-      trained === null
+      trained.steps === 0
         ? 'never under this contract'
         : `${thousands(trained.steps)} steps, ${thousands(trained.tokens)} tokens`,
     ],

@@ -52,7 +52,7 @@ export async function openOnnxEngine(
 ): Promise<OnnxEngine> {
   const precision = options.precision ?? 'fp32';
   const { contract } = await readContract(dir);
-  const { model } = await readGraph(dir, precision, contract.digest);
+  const { model } = await readGraph(dir, precision, contract);
   const connection = await Connection.start({
     graph: path.join(graphFolder(dir, precision), 'step.onnx'),
     layout: layoutOf(contract, model),

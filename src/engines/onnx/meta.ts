@@ -1,22 +1,27 @@
 // What `lockstep export` wrote beside a graph, and the checks before it is believed.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
+import type { Contract } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
+import { otherModel, sealOf } from './meta-check.ts';
 
 export const precisions = ['fp32', 'int8', 'int4'] as const;
 export type Precision = (typeof precisions)[number];
 
 const size = z.int().min(1);
-const metaSchema = z.object({
-  format: z.literal(2),
+const file = z.strictObject({ bytes: z.int().min(0), sha256: z.string() });
+const loss = z.number().nullable();
+const metaSchema = z.strictObject({
+  format: z.literal(3),
   precision: z.enum(precisions),
   digest: z.string(),
-  files: z.record(z.string(), z.object({ bytes: z.int().min(0), sha256: z.string() })),
-  weights: z.array(z.object({ name: z.string(), bytes: z.int(), sample: z.string() })),
-  model: z.object({
+  files: z.strictObject({ 'step.onnx': file, 'step.onnx.data': file, 'products.onnx': file }),
+  /** `trained.weights.sha256` of the checkpoint that it was exported from. */
+  weights: z.string(),
+  model: z.strictObject({
     architecture: z.string(),
     layers: size,
     vocabulary: size,
@@ -26,6 +31,9 @@ const metaSchema = z.object({
     invFreq: z.array(z.number()),
     attentionFactor: z.number(),
   }),
+  quality: z.strictObject({ perplexity: loss, ratio: loss, forced: z.boolean() }),
+  /** SHA-256 of the canonical JSON of all above. */
+  seal: z.string(),
 });
 
 /** The content of `onnx/<precision>/meta.json`. */
@@ -37,21 +45,33 @@ export function graphFolder(dir: string, precision: Precision): string {
 }
 
 /**
- * Read and check an exported graph: the contract's digest, size and SHA-256 of its files, and that it
- * is not older than the weights beside it.
+ * Read and check an exported graph: that meta.json is the contract's and as it was written, size and
+ * SHA-256 of its files, and whose weights it was made of.
  *
  * @throws LS_ENGINE_EXPORT when there is none; LS_ENGINE_DIGEST; LS_ENGINE_CORRUPT; LS_ENGINE_STALE
  */
-export async function readGraph(dir: string, precision: Precision, digest: string): Promise<Meta> {
+export async function readGraph(
+  dir: string,
+  precision: Precision,
+  contract: Contract,
+): Promise<Meta> {
   const folder = graphFolder(dir, precision);
   const mend = `Export it again: lockstep export ${dir} --precision ${precision}`;
   const meta = await readMeta(path.join(folder, 'meta.json'), precision, mend);
-  if (meta.digest !== digest) {
+  if (meta.digest !== contract.digest) {
     throw new LockstepError(
       'LS_ENGINE_DIGEST',
-      `expected a graph exported under the contract ${digest}, got ${meta.digest}`,
-      { mend },
+      `expected a graph exported under the contract ${contract.digest}, got ${meta.digest}`,
+      { mend, field: 'digest' },
     );
+  }
+  const other = otherModel(meta, contract);
+  if (other !== null) {
+    const [field, expected, actual] = other;
+    throw corrupt(folder, `${field} ${expected}`, String(actual), mend, field);
+  }
+  if (meta.seal !== sealOf(meta)) {
+    throw corrupt(folder, 'what was exported', 'other content', mend, 'seal');
   }
   for (const [name, file] of Object.entries(meta.files)) {
     const found = await digestFile(path.join(folder, name)).catch(() => null);
@@ -62,17 +82,30 @@ export async function readGraph(dir: string, precision: Precision, digest: strin
       { mend },
     );
   }
-  for (const file of meta.weights) {
-    const sample = await sampleFile(path.join(dir, file.name));
-    // A folder may hold the graph alone, to serve without Python.
-    if (sample === null || sample === file.sample) continue;
+  // Compared with the contract, not with files: a folder may hold the graph alone, without weights.
+  const weights = contract.trained.weights.sha256;
+  if (meta.weights !== weights) {
     throw new LockstepError(
       'LS_ENGINE_STALE',
-      `expected a graph of the weights in ${file.name}, got one exported from other weights`,
-      { mend },
+      `expected a graph of the weights ${weights}, as lockstep.json records them, got one of ${meta.weights}`,
+      { mend, field: 'weights' },
     );
   }
   return meta;
+}
+
+function corrupt(
+  folder: string,
+  expected: string,
+  got: string,
+  mend: string,
+  field: string,
+): LockstepError {
+  const file = path.join(folder, 'meta.json');
+  return new LockstepError('LS_ENGINE_CORRUPT', `expected ${expected} in ${file}, got ${got}`, {
+    mend,
+    field,
+  });
 }
 
 async function readMeta(file: string, precision: Precision, mend: string): Promise<Meta> {
@@ -107,27 +140,4 @@ async function digestFile(file: string): Promise<{ bytes: number; sha256: string
     bytes += (chunk as Buffer).length;
   }
   return { bytes, sha256: hash.digest('hex') };
-}
-
-const samples = 256;
-const sampleBytes = 4096;
-
-/** SHA-256 of 256 evenly spaced blocks (`fingerprint` in onnx_weights.py); null without the file. */
-async function sampleFile(file: string): Promise<string | null> {
-  const found = await stat(file).catch(() => null);
-  if (found === null) return null;
-  const hash = createHash('sha256');
-  const handle = await open(file);
-  try {
-    const block = Buffer.alloc(sampleBytes);
-    const last = Math.max(0, found.size - sampleBytes);
-    for (let sample = 0; sample < samples; sample++) {
-      const at = Math.floor((last * sample) / (samples - 1));
-      const { bytesRead } = await handle.read(block, 0, sampleBytes, at);
-      hash.update(block.subarray(0, bytesRead));
-    }
-  } finally {
-    await handle.close();
-  }
-  return hash.digest('hex');
 }

@@ -80,7 +80,7 @@ export interface VerifyReport {
  */
 export async function verify(options: VerifyOptions): Promise<VerifyReport> {
   const { dir, signal } = options;
-  const source = await readContract(dir);
+  const source = await readContract(dir, { weights: 'needed' });
   const tokenizer = await loadTokenizer(dir);
   const bos = source.contract.tokenizer.bos;
   const { text, ids } = await takeText(

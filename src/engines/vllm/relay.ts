@@ -104,7 +104,7 @@ export class Relay implements Runner {
           yield* promptRan(request.prompt, cuts);
           texts = Array.from({ length: count }, (_, i) => {
             const mine = i === count - 1 ? segmenter : segmenter.fork();
-            return new ChoiceText(i, mine, this.#parts.tokenizer, request);
+            return new ChoiceText(i, mine, this.#parts, request);
           });
         }
         const text = texts[choice] as ChoiceText;
@@ -123,7 +123,7 @@ export class Relay implements Runner {
   /** A request to whichever replica takes it; another one is asked only before the first token. */
   #ask(request: RunRequest & { prompt: Int32Array }, cuts: readonly number[], signal: AbortSignal) {
     const keys = prefixKeys(request.prompt, cuts);
-    const body = completionBody(request, this.#parts.tokenizer.eos);
+    const body = completionBody(request, this.contract.tokenizer.ends);
     const order = this.router.order(keys);
     // An idle connection may close just as it is used: one replica gets a second chance too.
     const left = order.length === 1 ? [...order, ...order] : order;

@@ -1,5 +1,5 @@
 // One of the texts that vLLM generates: its segments, its stop strings, its end.
-import type { Segmenter } from '../../planner/index.ts';
+import type { PlannerSource, Segmenter } from '../../planner/index.ts';
 import type { Tokenizer } from '../../planner/tokenizer.ts';
 import type { RunEvent, RunRequest } from '../runner.ts';
 import type { Alternative } from '../sampling.ts';
@@ -10,18 +10,23 @@ export class ChoiceText {
   readonly #choice: number;
   readonly #segmenter: Segmenter;
   readonly #text: StoppedText;
-  readonly #eos: ReadonlySet<number>;
+  readonly #ends: ReadonlySet<number>;
   readonly #alternatives: number;
   #last: number | null = null;
   ended = false;
 
   /** @param segmenter stands at the prompt's end; closed with this */
-  constructor(choice: number, segmenter: Segmenter, tokenizer: Tokenizer, request: RunRequest) {
+  constructor(
+    choice: number,
+    segmenter: Segmenter,
+    { tokenizer, source }: { tokenizer: Tokenizer; source: PlannerSource },
+    request: RunRequest,
+  ) {
     this.#choice = choice;
     this.#segmenter = segmenter;
     const { keep, stop } = request;
     this.#text = new StoppedText(tokenizer.decoder(keep === undefined ? {} : { keep }), stop);
-    this.#eos = new Set(request.extra?.ignore_eos ? [] : tokenizer.eos);
+    this.#ends = new Set(request.extra?.ignore_eos ? [] : source.contract.tokenizer.ends);
     this.#alternatives = request.logprobs ?? 0;
   }
 
@@ -38,7 +43,7 @@ export class ChoiceText {
       yield { choice, type: 'ran', prompt: false, from, tokens, boundary };
     }
     this.#last = token.id;
-    const ends = this.#eos.has(token.id);
+    const ends = this.#ends.has(token.id);
     const { text, stopped } = ends ? this.#text.end() : this.#text.push(token.id);
     const top = token.top.slice(0, this.#alternatives);
     yield { choice, type: 'token', text, id: token.id, logprob: token.logprob, top };

@@ -26,7 +26,7 @@ export interface TokenChunk {
  * A run as vLLM's request. Every sampling parameter is named, so that nothing comes from a
  * generation_config.json that this server has not read.
  */
-export function completionBody(request: RunRequest, eos: readonly number[]): object {
+export function completionBody(request: RunRequest, ends: readonly number[]): object {
   const { extra = {} } = request;
   return {
     prompt: Array.from(request.prompt),
@@ -42,7 +42,8 @@ export function completionBody(request: RunRequest, eos: readonly number[]): obj
     ...(request.seed == null ? {} : { seed: request.seed }),
     // Node decides where a text stops; vLLM is told so that it does not run on.
     stop: request.stop,
-    ...(extra.ignore_eos ? {} : { stop_token_ids: eos }),
+    // What vLLM itself takes for ends, from files that the contract may not follow, is left out.
+    ...(extra.ignore_eos ? {} : { stop_token_ids: ends, ignore_eos: true }),
     logprobs: request.logprobs ?? null,
     return_token_ids: true,
     return_tokens_as_token_ids: true,

@@ -50,7 +50,7 @@ export function showFacts(contract) {
       'digest ',
       h('b', {}, contract.digest.slice(0, 10)),
     ),
-    trained === null
+    trained.steps === 0
       ? h('li', { class: 'chip warn' }, 'not trained under this contract')
       : h('li', { class: 'chip good' }, `trained: ${number(trained.steps)} steps`),
   );
@@ -79,7 +79,7 @@ export function showFacts(contract) {
     ],
     [
       'Trained',
-      trained === null
+      trained.steps === 0
         ? 'no: any checkpoint runs thanks to its sinks, training makes it better'
         : `${number(trained.steps)} steps, ${number(trained.tokens)} tokens, K = ${contract.training.truncation}`,
     ],
