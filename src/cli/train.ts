@@ -9,7 +9,7 @@ import {
   loadConfig,
   type TrainingSettings,
 } from '../config/index.ts';
-import { attach } from '../contract/index.ts';
+import { adoptContract, attach, type ContractFiles } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
 import { pythonRoot } from '../paths.ts';
 import { above0, positive, seed } from './option-values.ts';
@@ -95,7 +95,8 @@ async function runTrain(options: TrainOptions): Promise<void> {
   const staged = await stagingFolder(out);
   let result: TrainResult | undefined;
   try {
-    await attach({ config, modelDir: config.model, out: staged, force: true });
+    const made = await attach({ config, modelDir: config.model, out: staged, force: true });
+    if (options.resume) await underOwnContract(staged, made, out);
     result = (await runJob({
       module: 'lockstep.train',
       job: { ...jobOf(config, out, training, options), model: staged, plot: plot.png ?? null },
@@ -117,6 +118,15 @@ async function runTrain(options: TrainOptions): Promise<void> {
     await rm(staged, { recursive: true, force: true });
   }
   if (result.stopped) process.exitCode = exitCodes.cancelled;
+}
+
+/** What is missing or damaged in `out` is Python's to judge: an older checkpoint may take its place. */
+async function underOwnContract(staged: string, made: ContractFiles, out: string): Promise<void> {
+  try {
+    await adoptContract(staged, made, out);
+  } catch (error) {
+    if (!(error instanceof LockstepError)) throw error;
+  }
 }
 
 /** What `python -m lockstep.train` is told, but for the model that it starts from. */
