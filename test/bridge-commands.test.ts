@@ -66,6 +66,7 @@ describe('lockstep doctor', () => {
       'python:transformers',
       'python:onnxruntime',
       'python:wasmtime',
+      'policy engine',
     ]) {
       expect(diagnosis.versions[name]).toMatch(/^\d+\.\d+/);
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import LockstepError
 
-RUNTIMES = {1: "616659a7d82975c60bd7541738a3737e22cf2bfb8db470b57d6e68ea6167e704"}
+RUNTIMES = {1: "6688ee4f72ffcc729a515d00b40dbe8396e8e035e1d62aa871416373a5afe3c7"}
 CURRENT: Mapping[str, Any] = {"version": max(RUNTIMES), "sha256": RUNTIMES[max(RUNTIMES)]}
 
 

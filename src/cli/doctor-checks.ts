@@ -1,11 +1,13 @@
 // What lockstep doctor looks at, one check after the other; nothing here changes anything.
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { findPython, type Python, pythonEnvironment } from '../bridge/index.ts';
 import { packageRoot, pythonRoot } from '../paths.ts';
+import { engineName, engineSha256, loadEngine } from '../planner/index.ts';
 import { asLockstepError } from './output.ts';
 
 export interface Check {
@@ -31,7 +33,7 @@ const gigabyte = 1e9;
 /** Run all checks. Never throws: what cannot be looked at is a check that failed. */
 export async function diagnose(python: string | undefined): Promise<Diagnosis> {
   const versions: Record<string, string> = { node: process.versions.node };
-  const checks: Check[] = [node(), ...npmPackages(versions)];
+  const checks: Check[] = [node(), ...npmPackages(versions), policyEngine(versions)];
   let found: Python | null = null;
   try {
     found = await findPython({ python });
@@ -96,6 +98,27 @@ function npmPackages(versions: Record<string, string>): Check[] {
       };
     }
   });
+}
+
+/** Node and Python run policies in one engine: the same bytes, in two places. */
+function policyEngine(versions: Record<string, string>): Check {
+  const name = 'policy engine';
+  versions[name] = engineName.split(' ').at(-1) as string;
+  try {
+    loadEngine();
+    const file = path.join(pythonRoot, 'lockstep', 'data', 'quickjs-ng.wasm');
+    const actual = createHash('sha256').update(readFileSync(file)).digest('hex');
+    if (actual !== engineSha256) throw new Error(`Python's copy is another one (${actual})`);
+    return { name, status: 'ok', detail: `${engineName}, the same bytes in Node and in Python` };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
+    return {
+      name,
+      status: 'missing',
+      detail: `expected ${engineName} (${engineSha256.slice(0, 12)}…), got: ${reason}`,
+      mend: existsSync(path.join(packageRoot, 'src')) ? 'npm run build' : 'install Lockstep again',
+    };
+  }
 }
 
 /** Folder of an installed package, whether or not its exports map shows package.json. */

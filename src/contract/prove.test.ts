@@ -69,3 +69,30 @@ it('finds state outside the state', async () => {
   });
   await expect(prove(hiding())).rejects.toMatchObject({ code: 'LS_POLICY_MEMORY' });
 });
+
+it('ends a policy that takes memory without end, at a token that golden sequences hold', async () => {
+  const file = path.join(folder, 'greedy.ts');
+  await writeFile(
+    file,
+    `import { definePolicy } from 'lockstep';
+export const greedy = definePolicy({
+  name: 'greedy',
+  params: { end: 4 },
+  push: (_state, token, { params }) => {
+    const all: number[][] = [];
+    while (token === params.end) all.push(new Array(1000).fill(0.5));
+    return false;
+  },
+});`,
+  );
+  const greedy = definePolicy({
+    name: 'greedy',
+    module: pathToFileURL(file).href,
+    params: { end: 4 },
+    push: () => false,
+  });
+  await expect(prove(greedy())).rejects.toMatchObject({
+    code: 'LS_POLICY_LIMIT',
+    message: expect.stringMatching(/\(id 4\): takes more memory than it may/),
+  });
+});

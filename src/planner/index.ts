@@ -1,4 +1,4 @@
-export { engineName, engineSha256 } from './engine/quickjs.ts';
+export { engineName, engineSha256, loadEngine } from './engine/quickjs.ts';
 export { type HostLimits, PolicyHost, type Push } from './host.ts';
 export { type PlanProgress, plan, planStream } from './plan.ts';
 export { integers, plansByDetours } from './prove.ts';

@@ -38,7 +38,7 @@ describe('plan', () => {
 });
 
 describe('planStream', () => {
-  it('plans ten million tokens in bounded memory', async () => {
+  it('plans ten million tokens in bounded memory', { timeout: 300_000 }, async () => {
     const host = new PolicyHost(await sourceOf(fixed({ size: 5 })));
     const chunk = new Int32Array(65_521);
     const chunks = function* (): Generator<Int32Array> {

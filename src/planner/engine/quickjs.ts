@@ -81,7 +81,12 @@ const wasm = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssem
 
 let compiled: object | undefined;
 
-function engineModule(): object {
+/**
+ * Compile the engine, once.
+ *
+ * @throws EngineError (`load`) where the installed package has other bytes
+ */
+export function loadEngine(): object {
   if (compiled !== undefined) return compiled;
   const file = fileURLToPath(import.meta.resolve('@jitl/quickjs-ng-wasmfile-release-sync/wasm'));
   const bytes = readFileSync(file);
@@ -132,7 +137,7 @@ export class QuickJs {
     // The module states 2 GiB at most; this is the wall that no code inside can move.
     this.#memory = new wasm.Memory({ initial: OWN_MEMORY / PAGE, maximum: pages });
     const imports = { a: { ...this.#imports(), a: this.#memory } };
-    const instance = new wasm.Instance(engineModule(), imports);
+    const instance = new wasm.Instance(loadEngine(), imports);
     this.#exports = instance.exports as unknown as Exports;
     this.#exports.v();
     const runtime = this.#exports.L();

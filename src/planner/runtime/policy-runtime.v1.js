@@ -418,31 +418,6 @@
     return { position: 0, length: 0, asked: false, state };
   };
 
-  /**
-   * Take one token; whether the segment ends after it. A request at length < min is dropped; otherwise
-   * the cut falls at the first length >= the present one that align divides, requests meanwhile being
-   * ignored; max forces it.
-   */
-  const advance = (sequence, token) => {
-    const asks = policy.push(sequence.state, token, tables);
-    if (typeof asks !== 'boolean') {
-      throw new PolicyFault(
-        'LS_POLICY_RESULT',
-        `expected push to return a boolean, got ${kind(asks)}`,
-      );
-    }
-    sequence.position += 1;
-    sequence.length += 1;
-    if (asks && sequence.length >= limits.min) sequence.asked = true;
-    const due = sequence.asked && sequence.length % limits.align === 0;
-    if (!due && sequence.length < limits.max) return false;
-    sequence.length = 0;
-    sequence.asked = false;
-    policy.cut(sequence.state, tables);
-    checkState(sequence.state, 'state', new Set());
-    return true;
-  };
-
   const snapshot = (sequence) => {
     checkState(sequence.state, 'state', new Set());
     return JSON.stringify(sequence);
@@ -477,9 +452,10 @@
     const revive = (params) => {
       keep(params);
       let context;
+      let known;
       const contextOf = (own) => {
-        if (context === undefined || context.tables !== own)
-          context = freeze({ params, tables: own });
+        known = own;
+        context = freeze({ params, tables: own });
         return context;
       };
       const made = {
@@ -487,9 +463,12 @@
         name,
         params,
         start: () => (definition.start === undefined ? {} : definition.start(params)),
-        push: (state, token, own) => definition.push(state, token, contextOf(own)),
+        push: (state, token, own) =>
+          definition.push(state, token, own === known ? context : contextOf(own)),
         cut: (state, own) => {
-          if (definition.cut !== undefined) definition.cut(state, contextOf(own));
+          if (definition.cut !== undefined) {
+            definition.cut(state, own === known ? context : contextOf(own));
+          }
         },
       };
       return setOrigin(freeze(made), origin);
@@ -560,7 +539,9 @@
 
   /** What follows from a policy's tables, computed once and frozen. */
   const derivations = new WeakMap();
+  let latest = { source: undefined, compute: undefined, value: undefined };
   const derived = (source, compute) => {
+    if (source === latest.source && compute === latest.compute) return latest.value;
     let known = derivations.get(source);
     if (known === undefined) {
       // Objects that do not outlive the call may change.
@@ -574,6 +555,7 @@
       seal([value], false);
       apply(plainMapSet, known, [compute, value]);
     }
+    latest = { source, compute, value };
     return value;
   };
 
@@ -648,28 +630,53 @@
     return String(handles);
   };
 
-  /** Tokens of one sequence, cells [from, from + count); its cuts go to cells [to, ...). */
+  /**
+   * Tokens of one sequence, cells [from, from + count); its cuts go to cells [to, ...). Returns their end.
+   *
+   * A request at length < min is dropped; otherwise the cut falls at the first length >= the present one
+   * that align divides, requests meanwhile being ignored; max forces it.
+   */
   const run = (handle, from, count, to) => {
     cells[1] = handle;
     const sequence = find(handle);
+    const { state } = sequence;
+    const { min, max, align, vocabulary } = limits;
+    const own = tables;
+    let { position, length, asked } = sequence;
     let end = to;
     for (let i = from; i < from + count; i++) {
       const token = cells[i];
-      cells[2] = sequence.position;
+      cells[2] = position;
       cells[3] = token;
-      if (!(token >= 0 && token < limits.vocabulary)) {
+      if (!(token >= 0 && token < vocabulary)) {
         throw new PolicyFault(
           'LS_PLAN_TOKEN',
-          `expected token ids from 0 to ${limits.vocabulary - 1}, got ${token}`,
+          `expected token ids from 0 to ${vocabulary - 1}, got ${token}`,
         );
       }
       call += 1;
-      settleScratch();
-      if (advance(sequence, token)) {
-        cells[end] = sequence.position;
-        end += 1;
+      if (scratchBytes > 0) settleScratch();
+      const asks = policy.push(state, token, own);
+      if (asks !== true && asks !== false) {
+        throw new PolicyFault(
+          'LS_POLICY_RESULT',
+          `expected push to return a boolean, got ${kind(asks)}`,
+        );
       }
+      position += 1;
+      length += 1;
+      if (asks && length >= min) asked = true;
+      if (length < max && !(asked && length % align === 0)) continue;
+      length = 0;
+      asked = false;
+      policy.cut(state, own);
+      checkState(state, 'state', new Set());
+      cells[end] = position;
+      end += 1;
     }
+    sequence.position = position;
+    sequence.length = length;
+    sequence.asked = asked;
     return end;
   };
 
