@@ -381,6 +381,18 @@ const fine: readonly [title: string, module: string][] = [
      ${own('push: (_s: any, t) => note(seen, t) === 2')}`,
   ],
   [
+    'the sign of zero, and texts that begin with the mark of it',
+    own(
+      `start: () => ({ z: 0, text: '\\u0000-0', n: 0 }),
+       push: (s: any, t) => {
+         s.n += 1;
+         s.z = t % 3 === 0 ? -0 : t % 3 === 1 ? 0 : s.z;
+         if (t === 5) s.text = s.text.length === 3 ? '\\u0000\\u0000x' : '\\u0000-0';
+         return Object.is(s.z, -0) && s.text.length === 3 && s.n % 2 === 0;
+       }`,
+    ),
+  ],
+  [
     'what follows from the tables',
     `const lookUp = ({ ends }: { ends: number[] }) => ends.reduce((all, t) => { all[t] = true; return all; }, [] as boolean[]);
      ${own('push: (_s: any, t, { tables }: any) => derived(tables as { ends: number[] }, lookUp)[t] === true')}`,

@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import LockstepError
 
-RUNTIMES = {1: "6688ee4f72ffcc729a515d00b40dbe8396e8e035e1d62aa871416373a5afe3c7"}
+RUNTIMES = {1: "30b88adbdcac1bba226aa777bb731f34e7261946a614f3cc7b5e9901f5d4553f"}
 CURRENT: Mapping[str, Any] = {"version": max(RUNTIMES), "sha256": RUNTIMES[max(RUNTIMES)]}
 
 
