@@ -16,6 +16,8 @@ import type {
 import { LockstepError } from '../src/errors.ts';
 import { loadTokenizer, type Tokenizer } from '../src/planner/tokenizer.ts';
 import { delimiters } from '../src/policies/index.ts';
+import { writeTensors } from './safetensors.ts';
+import { tinyWeights } from './tiny-checkpoint.ts';
 
 export const LAYERS = 4;
 export const KV_HEADS = 2;
@@ -92,23 +94,25 @@ export async function makeToy(chat = CHAT, more: readonly string[] = []): Promis
   };
   const write = (name: string, value: unknown) =>
     writeFile(path.join(dir, name), typeof value === 'string' ? value : JSON.stringify(value));
+  const model = {
+    model_type: 'llama',
+    architectures: ['LlamaForCausalLM'],
+    vocab_size: 256 + specials.length,
+    hidden_size: 64,
+    intermediate_size: 64,
+    num_hidden_layers: LAYERS,
+    num_attention_heads: 4,
+    num_key_value_heads: KV_HEADS,
+    head_dim: 16,
+  };
   await Promise.all([
     write('tokenizer.json', tokenizer),
     write('tokenizer_config.json', { eos_token: SPECIALS[0] }),
     write('generation_config.json', { eos_token_id: 256 }),
     write('chat_template.jinja', chat),
-    write('config.json', {
-      model_type: 'llama',
-      architectures: ['LlamaForCausalLM'],
-      vocab_size: 256 + specials.length,
-      hidden_size: 64,
-      intermediate_size: 64,
-      num_hidden_layers: LAYERS,
-      num_attention_heads: 4,
-      num_key_value_heads: KV_HEADS,
-      head_dim: 16,
-    }),
+    write('config.json', model),
   ]);
+  writeTensors(path.join(dir, 'model.safetensors'), tinyWeights(model));
   const config = parseConfig(
     {
       model: dir,

@@ -184,7 +184,8 @@ class Exporting(export.Exporter):
         self.parts = partition(self.model, self.spec)
         self.weights = "e" * 64
         shape = shape_of(read_fields(self.directory))
-        self.contract = Contract({"digest": "d" * 64, "model": shape}, "")
+        trained = {"weights": {"sha256": self.weights}}
+        self.contract = Contract({"digest": "d" * 64, "model": shape, "trained": trained}, "")
 
 
 @pytest.fixture
