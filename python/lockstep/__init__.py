@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import LockstepError
 
-# Before any library is loaded that would report to its maker (src/bridge/environment.ts has it too).
+# Before any library is loaded that would report to its maker (src/bridge/environment.ts, too).
 os.environ.update(json.loads((Path(__file__).parent / "no_telemetry.json").read_text()))
 
 _FROM = {

@@ -12,6 +12,7 @@ import {
   tokenBytes,
   tokenizerSize,
 } from './tokenizer-bytes.ts';
+import { checkTokenizer } from './tokenizer-check.ts';
 import { cutCharacters } from './tokenizer-cut.ts';
 import { type DecodeOptions, TextDecoderOfTokens } from './tokenizer-decoder.ts';
 import { encodePieces, type StreamOptions, type TokenPiece } from './tokenizer-stream.ts';
@@ -55,6 +56,7 @@ export interface Tokenizer {
  *
  * @throws LS_TOKENIZER_MISSING without a readable tokenizer.json
  * @throws LS_TOKENIZER_UNSUPPORTED for tokenizers that are neither byte-level nor SentencePiece-like
+ * @throws LS_TOKENIZER_PATTERN, LS_TOKENIZER_SIZE for what could stop this process (tokenizer-check.ts)
  */
 export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const file = path.join(dir, 'tokenizer.json');
@@ -234,13 +236,16 @@ function makeVocabulary(
 
 function parse(raw: Buffer, file: string): { native: NativeTokenizer; json: TokenizerJson } {
   try {
-    const text = raw.toString('utf8');
-    const native = NativeTokenizer.fromString(text);
+    const json = JSON.parse(raw.toString('utf8')) as TokenizerJson;
+    checkTokenizer(json, file);
+    // Written anew: of a key that stands there twice, native code could see the other one.
+    const native = NativeTokenizer.fromString(JSON.stringify(json));
     // A checkpoint may carry a training-time limit; texts are never shortened here.
     native.disableTruncation();
     native.disablePadding();
-    return { native, json: JSON.parse(text) as TokenizerJson };
+    return { native, json };
   } catch (cause) {
+    if (cause instanceof LockstepError) throw cause;
     throw new LockstepError(
       'LS_TOKENIZER_MISSING',
       `expected a tokenizer in ${file}, got: ${cause instanceof Error ? cause.message : cause}`,
