@@ -39,6 +39,8 @@ export interface Tokenizer {
   readonly specialTokens: Readonly<Record<string, string>>;
   /** The Jinja source of the chat template, or null. */
   readonly chatTemplate: string | null;
+  /** The file that it is from, or null. */
+  readonly chatTemplateFile: string | null;
   /** Ids of a text. No special token is added but, on request, BOS. */
   encode(text: string, options?: EncodeOptions): Promise<Int32Array>;
   /** Ids of a UTF-8 file, piece by piece in bounded memory; the same ids as of the whole text. */
@@ -90,7 +92,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     bos,
     ends,
     specialTokens,
-    chatTemplate: await readChatTemplate(dir, settings),
+    ...(await readChatTemplate(dir, settings)),
   });
 }
 
@@ -105,6 +107,7 @@ interface Parts {
   ends: readonly number[];
   specialTokens: Readonly<Record<string, string>>;
   chatTemplate: string | null;
+  chatTemplateFile: string | null;
 }
 
 /** Texts longer than this are encoded in pieces: no single long stretch of work for the thread pool. */
@@ -118,6 +121,7 @@ class LoadedTokenizer implements Tokenizer {
   readonly ends: readonly number[];
   readonly specialTokens: Readonly<Record<string, string>>;
   readonly chatTemplate: string | null;
+  readonly chatTemplateFile: string | null;
   readonly #native: NativeTokenizer;
   readonly #tokens: TokenBytes;
   readonly #special: ReadonlySet<number>;
@@ -131,6 +135,7 @@ class LoadedTokenizer implements Tokenizer {
     this.ends = parts.ends;
     this.specialTokens = parts.specialTokens;
     this.chatTemplate = parts.chatTemplate;
+    this.chatTemplateFile = parts.chatTemplateFile;
     this.#native = parts.native;
     this.#tokens = parts.tokens;
     const added = parts.json.added_tokens ?? [];
@@ -257,15 +262,18 @@ function parse(raw: Buffer, file: string): { native: NativeTokenizer; json: Toke
 async function readChatTemplate(
   dir: string,
   settings: Readonly<Record<string, unknown>>,
-): Promise<string | null> {
+): Promise<Pick<Parts, 'chatTemplate' | 'chatTemplateFile'>> {
   const file = path.join(dir, 'chat_template.jinja');
   const fromFile = await readFile(file, 'utf8').catch(() => null);
-  if (fromFile !== null) return fromFile;
-  const template = settings['chat_template'];
-  if (typeof template === 'string') return template;
-  if (!Array.isArray(template)) return null;
-  const named = template as { name: string; template: string }[];
-  return named.find((entry) => entry.name === 'default')?.template ?? null;
+  if (fromFile !== null) return { chatTemplate: fromFile, chatTemplateFile: file };
+  const value = settings['chat_template'];
+  const named = Array.isArray(value) ? (value as { name?: unknown; template?: unknown }[]) : [];
+  const template = Array.isArray(value)
+    ? named.find((entry) => entry?.name === 'default')?.template
+    : value;
+  return typeof template === 'string'
+    ? { chatTemplate: template, chatTemplateFile: path.join(dir, 'tokenizer_config.json') }
+    : { chatTemplate: null, chatTemplateFile: null };
 }
 
 /** `*_token` entries of tokenizer_config.json; older files write them as objects. */
