@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Tokenizer as NativeTokenizer } from 'tokenizers';
+import { checkNames } from '../checkpoint-names.ts';
 import { endIds, readSettings } from '../contract/ends.ts';
 import { LockstepError } from '../errors.ts';
 import type { Vocabulary } from '../policies/policy.ts';
@@ -61,6 +62,7 @@ export interface Tokenizer {
  * @throws LS_TOKENIZER_PATTERN, LS_TOKENIZER_SIZE for what could stop this process (tokenizer-check.ts)
  */
 export async function loadTokenizer(dir: string): Promise<Tokenizer> {
+  await checkNames(dir);
   const file = path.join(dir, 'tokenizer.json');
   const raw = await readFile(file).catch((cause: NodeJS.ErrnoException) => {
     throw new LockstepError('LS_TOKENIZER_MISSING', `expected ${file}, got ${cause.code}`, {
