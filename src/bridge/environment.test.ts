@@ -1,6 +1,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { environmentOf } from '../../test/processes.ts';
 import { childEnvironment, noTelemetry, passVariable, privateFolder } from './environment.ts';
 import { runJob } from './job.ts';
 import { findPython } from './python.ts';
@@ -15,17 +16,6 @@ const SECRETS = {
   LOCKSTEP_API_KEY: 'lockstep',
   DATABASE_URL: 'postgres://user:password@host',
 };
-
-/** The environment that the kernel says a process was started with. */
-function environmentOf(pid: number): Record<string, string> {
-  const entries = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
-  return Object.fromEntries(
-    entries.filter(Boolean).map((entry) => {
-      const at = entry.indexOf('=');
-      return [entry.slice(0, at), entry.slice(at + 1)];
-    }),
-  );
-}
 
 function expectClean(found: Record<string, string>): void {
   expect(Object.keys(found).filter((name) => name in SECRETS)).toEqual([]);
