@@ -96,11 +96,15 @@ def _refuse_empty(part: dict[str, Any], field: str, file: str | Path) -> None:
         empty = "prepend"
     elif kind == "Replace" and part.get("content") == "":
         empty = "content"
-    elif kind == "Replace" and isinstance(pattern, dict) and pattern.get("String") == "":
-        empty = "pattern"
+    elif kind == "Replace":
+        # A regular expression may match nothing, at the end of a text too.
+        text = pattern.get("String") if isinstance(pattern, dict) else None
+        if not isinstance(text, str) or text == "":
+            empty = "pattern"
     if empty is not None:
         raise _unsupported(
-            f"expected a text at {field}.{empty} of {file}, got an empty one", f"{field}.{empty}"
+            f"expected a text at {field}.{empty} of {file}, got {json.dumps(part.get(empty))}",
+            f"{field}.{empty}",
         )
 
 

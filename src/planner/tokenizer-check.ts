@@ -67,12 +67,17 @@ function refuseEmpty(part: Record<string, unknown>, field: string, file: string)
   const empty =
     (type === 'Prepend' && prepend === '' && 'prepend') ||
     (type === 'Replace' && content === '' && 'content') ||
-    (type === 'Replace' && isObject(pattern) && pattern['String'] === '' && 'pattern');
+    // A regular expression may match nothing, at the end of a text too; Llama and Mistral have none here.
+    (type === 'Replace' && !(isObject(pattern) && isText(pattern['String'])) && 'pattern');
   if (empty === false) return;
   throw unsupported(
-    `expected a text at ${field}.${empty} of ${file}, got an empty one`,
+    `expected a text at ${field}.${empty} of ${file}, got ${JSON.stringify(part[empty] ?? null)}`,
     `${field}.${empty}`,
   );
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string' && value !== '';
 }
 
 function checkPattern(pattern: string, field: string, file: string): void {
