@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from .checkpoint_names import check_names
 from . import weights
+from .checkpoint_names import check_names
 from .errors import LockstepError
 from .model import Model
 from .spec import Spec
