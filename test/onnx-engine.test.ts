@@ -1,6 +1,6 @@
 // The onnx engine as a service: many sessions, limits, memory, faults.
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -14,6 +14,7 @@ import type { LockstepError } from '../src/errors.ts';
 import { builtModule } from '../src/paths.ts';
 import { Segmenter } from '../src/planner/index.ts';
 import { loadTokenizer } from '../src/planner/tokenizer.ts';
+import { graphWith, model } from './onnx-bytes.ts';
 import { largestDifference, runCase, type TinyCase, TinyCheckpoints } from './onnx-checkpoints.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
@@ -309,18 +310,45 @@ describe('faults', () => {
     await alone.close();
   });
 
-  it('says when onnxruntime cannot load the graph', async () => {
-    const target = copy('broken');
-    const file = path.join(target, 'onnx/fp32/step.onnx');
-    writeFileSync(file, 'no graph');
+  /** Put other bytes in the graph's place, with a meta.json that fits them. */
+  const replaceGraph = (target: string, bytes: Uint8Array): void => {
+    writeFileSync(path.join(target, 'onnx/fp32/step.onnx'), bytes);
     const metaFile = path.join(target, 'onnx/fp32/meta.json');
     const meta = JSON.parse(readFileSync(metaFile, 'utf8'));
-    meta.files['step.onnx'] = {
-      bytes: 8,
-      sha256: sha256('no graph'),
-    };
+    meta.files['step.onnx'] = { bytes: bytes.length, sha256: sha256(bytes) };
     writeFileSync(metaFile, JSON.stringify({ ...meta, seal: sealOf(meta) }));
+  };
+
+  it('says when onnxruntime cannot load the graph', async () => {
+    replaceGraph(copy('broken'), new Uint8Array());
     expect(await code('broken')).toBe('LS_ENGINE_LOAD');
+  });
+
+  it('refuses a graph that would read other files, and one that is none', async () => {
+    replaceGraph(copy('none'), Buffer.from('no graph'));
+    expect(await code('none')).toBe('LS_ENGINE_GRAPH');
+    const own = readFileSync(path.join(dir, 'onnx/fp32/step.onnx'));
+    // Protobuf messages merge where they stand one after the other: one more initializer.
+    for (const [at, location] of ['../../config.json', '/etc/passwd', 'meta.json'].entries()) {
+      const more = model({ graph: graphWith(location) });
+      replaceGraph(copy(`reads-${at}`), Buffer.concat([own, more]));
+      const error = await failure(openOnnxEngine(path.join(folder, `reads-${at}`), { threads: 1 }));
+      expect(error).toMatchObject({ code: 'LS_ENGINE_GRAPH' });
+      expect(error.message).toContain(JSON.stringify(location));
+    }
+  });
+
+  it('refuses files that are links out of the folder, and names with a path in them', async () => {
+    const target = copy('linked');
+    const data = path.join(target, 'onnx/fp32/step.onnx.data');
+    rmSync(data);
+    symlinkSync(path.join(dir, 'onnx/fp32/step.onnx.data'), data);
+    expect(await code('linked')).toBe('LS_CHECKPOINT_LINK');
+    const metaFile = path.join(copy('named'), 'onnx/fp32/meta.json');
+    const meta = JSON.parse(readFileSync(metaFile, 'utf8'));
+    meta.files['../../config.json'] = meta.files['step.onnx'];
+    writeFileSync(metaFile, JSON.stringify(meta));
+    expect(await code('named')).toBe('LS_ENGINE_CORRUPT');
   });
 
   it('rejects what waits when the worker dies', async () => {

@@ -14,6 +14,7 @@ import { parseConfig } from '../src/config/index.ts';
 import { attach } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { delimiters } from '../src/policies/index.ts';
+import { descendants, environmentOf } from './processes.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
 type Any = any;
@@ -120,6 +121,30 @@ describe('weights of another model', () => {
     child.kill('SIGTERM');
     expect(await ended).toBe(0);
     expect(stderr()).toContain('nobody looks whether the weights are those');
+  });
+});
+
+describe.skipIf(process.platform !== 'linux')('what is started from the server', () => {
+  test.each(['onnx', 'torch'])('%s: nothing gets the key, or another secret', async (engine) => {
+    const secrets = { LOCKSTEP_SERVER: 'sk-123', DATABASE_URL: 'postgres://u:p@h' };
+    const before = { ...process.env };
+    Object.assign(process.env, secrets);
+    const { url, child } = await serve('--engine', engine, '--api-key', 'LOCKSTEP_SERVER').finally(
+      () => {
+        for (const name of Object.keys(secrets)) delete process.env[name];
+        Object.assign(process.env, before);
+      },
+    );
+    const answer = await fetch(`${url}/v1/models`, { headers: { authorization: 'Bearer sk-123' } });
+    expect(answer.status).toBe(200);
+    expect((await fetch(`${url}/v1/models`)).status).toBe(401);
+    const children = descendants(child.pid as number);
+    expect(children.length).toBeGreaterThan(0);
+    for (const pid of children) {
+      const found = environmentOf(pid);
+      expect(Object.keys(found).filter((name) => name in secrets)).toEqual([]);
+      expect(Object.values(found).filter((value) => value.includes('sk-123'))).toEqual([]);
+    }
   });
 });
 

@@ -3,9 +3,10 @@ import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { noTelemetry } from '../src/bridge/index.ts';
 import { writeContract } from '../src/contract/write.ts';
 import type { LockstepError } from '../src/errors.ts';
-import { ended, isRunning } from './processes.ts';
+import { descendants, ended, environmentOf, isRunning } from './processes.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
 import { makeToy, type Toy } from './server-toy.ts';
 import { Opened, pidIn } from './vllm-upstream.ts';
@@ -33,6 +34,34 @@ const failure = (work: Promise<unknown>): Promise<LockstepError> =>
     },
     (error) => error as LockstepError,
   );
+describe.skipIf(process.platform !== 'linux')('what a vLLM of ours gets of the environment', () => {
+  test('no secret of the server, its own key, no telemetry', async () => {
+    const secrets = { VLLM_API_KEY: 'of the server', AWS_SECRET_ACCESS_KEY: 'aws', HF_TOKEN: 'hf' };
+    const before = { ...process.env };
+    Object.assign(process.env, secrets);
+    try {
+      const { engine } = await opened.supervise([]);
+      const pids = engine.pids().flatMap((pid) => [pid, ...descendants(pid)]);
+      expect(pids.length).toBeGreaterThan(1);
+      for (const pid of pids) {
+        const found = environmentOf(pid);
+        expect(found).toMatchObject({
+          ...noTelemetry,
+          HF_HUB_OFFLINE: '1',
+          VLLM_SERVER_DEV_MODE: '0',
+        });
+        expect(found['VLLM_API_KEY']).not.toBe(secrets.VLLM_API_KEY);
+        expect(found['VLLM_API_KEY']?.length).toBeGreaterThan(20);
+        expect(found).not.toHaveProperty('AWS_SECRET_ACCESS_KEY');
+        expect(found).not.toHaveProperty('HF_TOKEN');
+      }
+    } finally {
+      for (const name of Object.keys(secrets)) delete process.env[name];
+      Object.assign(process.env, before);
+    }
+  });
+});
+
 describe('readiness of vLLMs that run already', () => {
   test.each([
     ['no plugin', ['--no-plugin'], 'LS_VLLM_PLUGIN'],

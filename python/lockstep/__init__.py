@@ -5,10 +5,16 @@ Names are imported on first use, so that reading a contract or planning does not
 
 from __future__ import annotations
 
+import json
+import os
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from .errors import LockstepError
+
+# Before any library is loaded that would report to its maker (src/bridge/environment.ts, too).
+os.environ.update(json.loads((Path(__file__).parent / "no_telemetry.json").read_text()))
 
 _FROM = {
     "Model": ".model",

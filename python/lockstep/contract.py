@@ -14,6 +14,7 @@ import jsonschema
 import rfc8785
 
 from . import ends, shape, weights
+from .checkpoint_names import check_names
 from .errors import LockstepError
 from .json_text import loads
 
@@ -79,6 +80,7 @@ def read(
     are none, or not supported. ``LS_WEIGHTS_IDENTITY`` for others than the contract records.
     """
     folder = Path(path)
+    check_names(folder)
     document = _read_document(folder)
     digest = digest_of(document)
     if digest != document["digest"]:

@@ -20,6 +20,7 @@ from typing import Any
 from . import onnx_meta, weights
 from .errors import LockstepError
 from .job import check_cancelled, emit, main
+from .tokenizer_file import load_tokenizer
 
 PRECISIONS = ("fp32", "int8", "int4")
 #: A precision may multiply the perplexity of fp32 by at most this.
@@ -174,8 +175,6 @@ class Exporter:
 
     def judged_ids(self) -> list[int]:
         """Token ids of the text that precisions are judged by (LS_EXPORT_TEXT)."""
-        from tokenizers import Tokenizer
-
         file = self.text or SAMPLE
         try:
             text = file.read_text(encoding="utf-8")
@@ -185,7 +184,7 @@ class Exporter:
                 f"expected UTF-8 text in {file}, got: {error}",
                 "give another file with --text",
             ) from error
-        tokenizer = Tokenizer.from_file(str(self.directory / "tokenizer.json"))
+        tokenizer = load_tokenizer(self.directory)
         ids = tokenizer.encode(text[: 16 * JUDGED_TOKENS], add_special_tokens=False).ids
         bos = self.contract.document["tokenizer"]["bos"]
         ids = ([] if bos is None else [bos]) + ids

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from . import weights
+from .checkpoint_names import check_names
 from .errors import LockstepError
 from .model import Model
 from .spec import Spec
@@ -79,6 +80,7 @@ def load_module(
             f"expected a model directory with config.json, got {folder}",
             "give the path of a Hugging Face checkpoint directory",
         )
+    check_names(folder)
     # What transformers would pass over, or read otherwise than other runtimes do.
     weights.read(folder, bytes_too=weights_check)
     from transformers import AutoModelForCausalLM
@@ -91,6 +93,7 @@ def load_module(
             folder,
             dtype=DTYPES[dtype],
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             attn_implementation="sdpa",
             output_loading_info=True,

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from .errors import LockstepError
+from .tokenizer_file import load_tokenizer
 
 MARGIN = 64  # tokens beyond the wanted ones: what follows may still change the last ones
 
 
 def encode(folder: str | Path, text: str) -> list[int]:
     """Token ids by the checkpoint's tokenizer.json; no special token is added."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
-    return tokenizer.encode(text, add_special_tokens=False).ids
+    return load_tokenizer(folder).encode(text, add_special_tokens=False).ids
 
 
 def first_tokens(

@@ -1,4 +1,11 @@
 // The bridge to Python: finding it, talking to it, running jobs in it.
+export {
+  childEnvironment,
+  noTelemetry,
+  passVariable,
+  privateFolder,
+  silenceTelemetry,
+} from './environment.ts';
 export { type JobEvent, type RunJobOptions, runJob } from './job.ts';
 export {
   type FindPythonOptions,

@@ -21,6 +21,7 @@ export interface RunJobOptions {
   /** An interpreter from `findPython`, or what `--python` named. */
   python?: Python | string | undefined;
   cwd?: string;
+  /** The whole environment, instead of what `childEnvironment` lets through of this process's. */
   env?: NodeJS.ProcessEnv;
   /** More folders for PYTHONPATH. */
   pythonPath?: readonly string[];
@@ -62,7 +63,7 @@ export async function runJob(options: RunJobOptions): Promise<JobEvent> {
     stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
     cwd: options.cwd,
     env: {
-      ...pythonEnvironment(options.env ?? process.env, options.pythonPath),
+      ...pythonEnvironment(options.env, options.pythonPath),
       LOCKSTEP_EVENTS_FD: '3',
       LOCKSTEP_GRACE_SECONDS: String((options.graceMs ?? 30_000) / 1000),
     },

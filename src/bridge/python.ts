@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
 import { packageRoot, pythonRoot } from '../paths.ts';
+import { childEnvironment, noTelemetry } from './environment.ts';
 
 /** Where an interpreter was looked for, in this order. */
 export type PythonSource = '--python' | 'PYTHON_BIN' | 'VIRTUAL_ENV' | '.venv' | 'PATH';
@@ -153,7 +154,8 @@ async function examine(
   const wanted = modules.map((name) => [name, distributions[name] ?? name]);
   let probed: Probed;
   try {
-    const printed = await run(executable, ['-c', probe, JSON.stringify(wanted)], env);
+    const given = env === process.env ? childEnvironment() : env;
+    const printed = await run(executable, ['-c', probe, JSON.stringify(wanted)], given);
     // A sitecustomize may print before us; our line is the last.
     probed = JSON.parse(printed.trimEnd().split('\n').at(-1) ?? '') as Probed;
   } catch (cause) {
@@ -193,18 +195,23 @@ function run(executable: string, args: string[], env: NodeJS.ProcessEnv): Promis
 }
 
 /**
- * Environment for a Lockstep Python process: the package's `python/` folder comes first on
- * PYTHONPATH, text is UTF-8 whatever the locale says.
+ * Environment for a Lockstep Python process: what `childEnvironment` lets through of this process's,
+ * the package's `python/` folder first on PYTHONPATH, UTF-8 whatever the locale says, no hub.
  *
+ * @param given instead of this process's environment; nothing of it is left out
  * @param extra more folders for PYTHONPATH, before the package's
  */
 export function pythonEnvironment(
-  env: NodeJS.ProcessEnv = process.env,
+  given?: NodeJS.ProcessEnv,
   extra: readonly string[] = [],
 ): NodeJS.ProcessEnv {
+  const env = given ?? childEnvironment();
   const inherited = env['PYTHONPATH'];
   return {
     ...env,
+    ...noTelemetry,
+    // Checkpoints and data are local folders: nothing is to be asked for in between.
+    HF_HUB_OFFLINE: env['HF_HUB_OFFLINE'] ?? '1',
     PYTHONPATH: [...extra, pythonRoot, ...(inherited ? [inherited] : [])].join(path.delimiter),
     PYTHONUTF8: '1',
     // OpenMP threads that spin while they wait starve each other where cores are shared with anything

@@ -11,6 +11,7 @@ export interface ServiceOptions {
   python: Python;
   /** Arguments after the interpreter. */
   command: readonly string[];
+  /** The whole environment, instead of what `childEnvironment` lets through of this process's. */
   env?: NodeJS.ProcessEnv;
   /** Called for every line that it prints. */
   onLine?: (line: string) => void;
@@ -51,7 +52,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     {
       stdio: ['pipe', 'pipe', 'pipe'],
       detached: true,
-      env: pythonEnvironment(options.env ?? process.env),
+      env: pythonEnvironment(options.env),
     },
   );
   const tail = new LineTail(options.lines ?? 40, options.onLine);

@@ -11,6 +11,7 @@ import { type Pythonia, startPythonia } from './pythonia.ts';
 export interface PythonSessionOptions {
   /** An interpreter from `findPython`, or what `--python` named. */
   python?: Python | string | undefined;
+  /** The whole environment, instead of what `childEnvironment` lets through of this process's. */
   env?: NodeJS.ProcessEnv;
   /** More folders for PYTHONPATH. */
   pythonPath?: readonly string[];
@@ -143,7 +144,7 @@ export class PythonSession {
 
   async #start(options: PythonSessionOptions): Promise<void> {
     const env = {
-      ...pythonEnvironment(options.env ?? process.env, options.pythonPath),
+      ...pythonEnvironment(options.env, options.pythonPath),
       LOCKSTEP_RPC_LOG: this.#log,
     };
     const pythonia = startPythonia(this.python.executable, env, (error) =>

@@ -93,7 +93,7 @@ export async function runTasks(input: TasksInput): Promise<TasksResult> {
     return result as unknown;
   };
   const { chat, ...what } = asked;
-  const wrap = chat ? chatWrap(tokenizer) : ['', ''];
+  const wrap = chat ? await chatWrap(tokenizer) : ['', ''];
   const made = (await job(`${asked.suite}.make`, { ...what, dir, bos, wrap })) as {
     tasks: string[];
     haystack?: { words: number; repeats: number };
@@ -136,10 +136,12 @@ async function readPrompts(folder: string): Promise<Prompt[]> {
 }
 
 /** What the chat template puts before and behind a user's message. */
-function chatWrap(tokenizer: Tokenizer): [string, string] {
+async function chatWrap(tokenizer: Tokenizer): Promise<[string, string]> {
   const template = chatTemplate(tokenizer);
   const mark = '\u{e000}';
-  const [before, behind, ...more] = template?.([{ role: 'user', content: mark }]).split(mark) ?? [];
+  const rendering = template?.render([{ role: 'user', content: mark }]);
+  const text = await rendering?.finally(() => template?.close());
+  const [before, behind, ...more] = text?.split(mark) ?? [];
   if (before === undefined || behind === undefined || more.length > 0) {
     throw new LockstepError(
       'LS_EVAL_CHAT',

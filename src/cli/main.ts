@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError } from 'commander';
+import { silenceTelemetry } from '../bridge/environment.ts';
 import { packageRoot } from '../paths.ts';
 import { exitCodes, printError } from './output.ts';
 import { applyWeightsOption } from './weights-option.ts';
@@ -70,6 +71,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+silenceTelemetry();
 const code = await main(process.argv.slice(2));
 // A command may already have set a code of its own (verify: engines differ).
 if (code !== exitCodes.ok) process.exitCode = code;

@@ -139,6 +139,7 @@ async function openVllm(
   if (upstream !== undefined) {
     const variable = choice.upstreamKey;
     const key = variable === undefined ? null : (process.env[variable] ?? '');
+    if (variable !== undefined) delete process.env[variable];
     if (key === '') {
       throw usage('upstream-key', `expected a key in $${variable}, got none`, 'Set the variable.');
     }

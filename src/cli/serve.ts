@@ -172,6 +172,8 @@ function announce(
 function keyFrom(variable: string | undefined): string | null {
   if (variable === undefined) return null;
   const key = process.env[variable];
+  // Nothing that is started from here may find it, whatever its name.
+  delete process.env[variable];
   if (key !== undefined && key !== '') return key;
   throw new LockstepError('LS_SERVE_KEY', `expected a key in $${variable}, got none`, {
     mend: `--api-key takes the name of an environment variable: ${variable}=… lockstep serve …`,

@@ -1,6 +1,7 @@
 // What a contract needs to know of a Hugging Face checkpoint, from its config.json; and what is refused.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { checkNames } from '../checkpoint-names.ts';
 import { LockstepError } from '../errors.ts';
 import { jsonText, withLiterals } from '../json-text.ts';
 import type { ModelShape } from './schema-model.ts';
@@ -37,7 +38,7 @@ export function segmentedArchitecture(family: string): string {
 /**
  * Read and judge a checkpoint's config.json.
  *
- * @throws LS_MODEL_MISSING, LS_MODEL_CONFIG, LS_MODEL_UNSUPPORTED (family, dynamic RoPE, sliding window,
+ * @throws LS_CHECKPOINT_* (checkNames), LS_MODEL_MISSING, LS_MODEL_CONFIG, LS_MODEL_UNSUPPORTED (family, dynamic RoPE, sliding window,
  *   quantized weights)
  */
 export async function readModel(dir: string): Promise<ModelInfo> {
@@ -53,6 +54,7 @@ export async function readModel(dir: string): Promise<ModelInfo> {
       },
     );
   });
+  await checkNames(dir);
   const fields = parseConfigJson(data, file);
   const { config } = fields;
   const type = config['model_type'];

@@ -1,6 +1,7 @@
 // A checkpoint's contract, believed only after everything it says of the checkpoint was checked.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { checkNames } from '../checkpoint-names.ts';
 import { LockstepError } from '../errors.ts';
 import { plan, plansByDetours } from '../planner/index.ts';
 import { difference } from './difference.ts';
@@ -30,6 +31,7 @@ export interface ReadOptions {
  *   supported; LS_WEIGHTS_IDENTITY
  */
 export async function readContract(dir: string, options: ReadOptions = {}): Promise<ContractFiles> {
+  await checkNames(dir);
   const contract = await readDocument(dir);
   const digest = digestOf(contract);
   if (digest !== contract.digest) {

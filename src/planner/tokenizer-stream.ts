@@ -19,7 +19,7 @@ export interface StreamOptions {
   added: readonly string[];
   /** UTF-16 units a piece; default 65,536. */
   pieceLength?: number;
-  /** UTF-16 units without any safe cut before giving up; default 8 Mi. */
+  /** UTF-16 units without any safe cut before giving up; default 4 Mi: native code gives up, and ends the process, at 10 million. */
   limit?: number;
 }
 
@@ -37,7 +37,7 @@ export async function* encodePieces(
   source: AsyncIterable<TextPiece> | Iterable<TextPiece>,
   options: StreamOptions,
 ): AsyncGenerator<TokenPiece> {
-  const { encode, pieceLength = 1 << 16, limit = 1 << 23 } = options;
+  const { encode, pieceLength = 1 << 16, limit = 1 << 22 } = options;
   let pending = '';
   let first = true;
   let searched = 0;

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Tokenizer as NativeTokenizer } from 'tokenizers';
+import { checkNames } from '../checkpoint-names.ts';
 import { endIds, readSettings } from '../contract/ends.ts';
 import { LockstepError } from '../errors.ts';
 import type { Vocabulary } from '../policies/policy.ts';
@@ -12,6 +13,7 @@ import {
   tokenBytes,
   tokenizerSize,
 } from './tokenizer-bytes.ts';
+import { checkTokenizer } from './tokenizer-check.ts';
 import { cutCharacters } from './tokenizer-cut.ts';
 import { type DecodeOptions, TextDecoderOfTokens } from './tokenizer-decoder.ts';
 import { encodePieces, type StreamOptions, type TokenPiece } from './tokenizer-stream.ts';
@@ -38,6 +40,8 @@ export interface Tokenizer {
   readonly specialTokens: Readonly<Record<string, string>>;
   /** The Jinja source of the chat template, or null. */
   readonly chatTemplate: string | null;
+  /** The file that it is from, or null. */
+  readonly chatTemplateFile: string | null;
   /** Ids of a text. No special token is added but, on request, BOS. */
   encode(text: string, options?: EncodeOptions): Promise<Int32Array>;
   /** Ids of a UTF-8 file, piece by piece in bounded memory; the same ids as of the whole text. */
@@ -55,8 +59,10 @@ export interface Tokenizer {
  *
  * @throws LS_TOKENIZER_MISSING without a readable tokenizer.json
  * @throws LS_TOKENIZER_UNSUPPORTED for tokenizers that are neither byte-level nor SentencePiece-like
+ * @throws LS_TOKENIZER_PATTERN, LS_TOKENIZER_SIZE for what could stop this process (tokenizer-check.ts)
  */
 export async function loadTokenizer(dir: string): Promise<Tokenizer> {
+  await checkNames(dir);
   const file = path.join(dir, 'tokenizer.json');
   const raw = await readFile(file).catch((cause: NodeJS.ErrnoException) => {
     throw new LockstepError('LS_TOKENIZER_MISSING', `expected ${file}, got ${cause.code}`, {
@@ -88,7 +94,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     bos,
     ends,
     specialTokens,
-    chatTemplate: await readChatTemplate(dir, settings),
+    ...(await readChatTemplate(dir, settings)),
   });
 }
 
@@ -103,6 +109,7 @@ interface Parts {
   ends: readonly number[];
   specialTokens: Readonly<Record<string, string>>;
   chatTemplate: string | null;
+  chatTemplateFile: string | null;
 }
 
 /** Texts longer than this are encoded in pieces: no single long stretch of work for the thread pool. */
@@ -116,6 +123,7 @@ class LoadedTokenizer implements Tokenizer {
   readonly ends: readonly number[];
   readonly specialTokens: Readonly<Record<string, string>>;
   readonly chatTemplate: string | null;
+  readonly chatTemplateFile: string | null;
   readonly #native: NativeTokenizer;
   readonly #tokens: TokenBytes;
   readonly #special: ReadonlySet<number>;
@@ -129,6 +137,7 @@ class LoadedTokenizer implements Tokenizer {
     this.ends = parts.ends;
     this.specialTokens = parts.specialTokens;
     this.chatTemplate = parts.chatTemplate;
+    this.chatTemplateFile = parts.chatTemplateFile;
     this.#native = parts.native;
     this.#tokens = parts.tokens;
     const added = parts.json.added_tokens ?? [];
@@ -234,13 +243,16 @@ function makeVocabulary(
 
 function parse(raw: Buffer, file: string): { native: NativeTokenizer; json: TokenizerJson } {
   try {
-    const text = raw.toString('utf8');
-    const native = NativeTokenizer.fromString(text);
+    const json = JSON.parse(raw.toString('utf8')) as TokenizerJson;
+    checkTokenizer(json, file);
+    // Written anew: of a key that stands there twice, native code could see the other one.
+    const native = NativeTokenizer.fromString(JSON.stringify(json));
     // A checkpoint may carry a training-time limit; texts are never shortened here.
     native.disableTruncation();
     native.disablePadding();
-    return { native, json: JSON.parse(text) as TokenizerJson };
+    return { native, json };
   } catch (cause) {
+    if (cause instanceof LockstepError) throw cause;
     throw new LockstepError(
       'LS_TOKENIZER_MISSING',
       `expected a tokenizer in ${file}, got: ${cause instanceof Error ? cause.message : cause}`,
@@ -252,15 +264,18 @@ function parse(raw: Buffer, file: string): { native: NativeTokenizer; json: Toke
 async function readChatTemplate(
   dir: string,
   settings: Readonly<Record<string, unknown>>,
-): Promise<string | null> {
+): Promise<Pick<Parts, 'chatTemplate' | 'chatTemplateFile'>> {
   const file = path.join(dir, 'chat_template.jinja');
   const fromFile = await readFile(file, 'utf8').catch(() => null);
-  if (fromFile !== null) return fromFile;
-  const template = settings['chat_template'];
-  if (typeof template === 'string') return template;
-  if (!Array.isArray(template)) return null;
-  const named = template as { name: string; template: string }[];
-  return named.find((entry) => entry.name === 'default')?.template ?? null;
+  if (fromFile !== null) return { chatTemplate: fromFile, chatTemplateFile: file };
+  const value = settings['chat_template'];
+  const named = Array.isArray(value) ? (value as { name?: unknown; template?: unknown }[]) : [];
+  const template = Array.isArray(value)
+    ? named.find((entry) => entry?.name === 'default')?.template
+    : value;
+  return typeof template === 'string'
+    ? { chatTemplate: template, chatTemplateFile: path.join(dir, 'tokenizer_config.json') }
+    : { chatTemplate: null, chatTemplateFile: null };
 }
 
 /** `*_token` entries of tokenizer_config.json; older files write them as objects. */

@@ -1,48 +1,58 @@
 // A conversation as the text the model was trained on: its own chat template.
-import { Template } from '@huggingface/jinja';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import { HttpError, invalid } from './errors.ts';
+import { type TemplateLimits, TemplateRefusal, TemplateRenderer } from './template.ts';
 
-/** Renders messages to text. Null where the checkpoint has no template. */
-export type ChatTemplate = (
-  messages: readonly TemplateMessage[],
-  tools?: readonly object[] | null,
-) => string;
+/** A checkpoint's template, rendered in a process of its own (template.ts). */
+export interface ChatTemplate {
+  render(messages: readonly TemplateMessage[], tools?: readonly object[] | null): Promise<string>;
+  /** @throws LS_TEMPLATE_SYNTAX, LS_TEMPLATE_LIMIT */
+  check(): Promise<void>;
+  close(): void;
+}
 
 /** A message, with whatever fields beside its role the template looks at. */
 export type TemplateMessage = { role: string; content?: string | null };
 
 /**
- * Compile the checkpoint's template once.
+ * The checkpoint's template; null where it has none.
  *
  * The rendering follows transformers' `apply_chat_template(add_generation_prompt=True)`.
+ *
+ * @throws LS_TEMPLATE_LIMIT for one that is too long itself
  */
 export function chatTemplate(
-  tokenizer: Pick<Tokenizer, 'chatTemplate' | 'specialTokens'>,
+  tokenizer: Pick<Tokenizer, 'chatTemplate' | 'chatTemplateFile' | 'specialTokens'>,
+  limits: Partial<TemplateLimits> = {},
 ): ChatTemplate | null {
-  if (tokenizer.chatTemplate === null) return null;
-  const source = tokenizer.chatTemplate;
-  const template = new Template(source);
-  return (messages, tools = null) => {
-    if (tools !== null && !/\btools\b/.test(source)) {
-      throw invalid(
-        'tools',
-        "`tools`: expected none, for the model's chat template shows it none.",
-      );
-    }
-    try {
-      return template.render({
-        ...tokenizer.specialTokens,
+  const { chatTemplate: source, chatTemplateFile: file, specialTokens } = tokenizer;
+  if (source === null) return null;
+  const renderer = new TemplateRenderer(source, file ?? 'the checkpoint', limits);
+  const knowsTools = /\btools\b/.test(source);
+  return {
+    check: () => renderer.check(),
+    close: () => renderer.close(),
+    async render(messages, tools = null) {
+      if (tools !== null && !knowsTools) {
+        throw invalid(
+          'tools',
+          "`tools`: expected none, for the model's chat template shows it none.",
+        );
+      }
+      const context = {
+        ...specialTokens,
         messages: messages.map(forTemplate),
         add_generation_prompt: true,
         tools,
         documents: null,
+      };
+      return renderer.render(context).catch((cause: unknown) => {
+        // A template's own `raise_exception`: roles that do not alternate, no system message, ...
+        if (!(cause instanceof TemplateRefusal)) throw cause;
+        const words = `The model's chat template refuses these messages: ${cause.message}`;
+        throw invalid('messages', words);
       });
-    } catch (cause) {
-      // A template's own `raise_exception`: roles that do not alternate, no system message, ...
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw invalid('messages', `The model's chat template refuses these messages: ${reason}`);
-    }
+    },
   };
 }
 

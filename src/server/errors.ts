@@ -63,7 +63,7 @@ export function tooLarge(limit: number): HttpError {
   });
 }
 
-/** What an engine behind HTTP may fail with: the status, and after how many seconds to try again. */
+/** What an engine behind HTTP or a template's process may fail with: the status, and after how many seconds to try again. */
 const UPSTREAM: Record<string, { status: number; retryAfter?: number }> = {
   LS_VLLM_REFUSED: { status: 400 },
   LS_VLLM_PROTOCOL: { status: 502 },
@@ -72,6 +72,8 @@ const UPSTREAM: Record<string, { status: number; retryAfter?: number }> = {
   LS_VLLM_UNREACHABLE: { status: 503, retryAfter: 5 },
   LS_VLLM_DIED: { status: 503, retryAfter: 5 },
   LS_VLLM_STALLED: { status: 504 },
+  // The template's fault or the conversation's: only another conversation may help.
+  LS_TEMPLATE_LIMIT: { status: 400 },
 };
 
 /** Shape of the errors that body-parser (Express) raises. */

@@ -80,7 +80,7 @@ export function chatCompletions(served: Served, shop: Workshop) {
     const body = asked ?? parseBody(chatRequest, request.body);
     checkModel(body.model, served.model);
     const tools = asked && toolsOf(asked);
-    const text = needTemplate(served.template)(body.messages, tools?.shown);
+    const text = await needTemplate(served.template).render(body.messages, tools?.shown);
     const prompt = await encodePrompt(text, shop.tokenizer, shop.source.contract);
     const field = body.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens';
     const wanted = body.max_completion_tokens ?? body.max_tokens;

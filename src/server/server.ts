@@ -32,6 +32,7 @@ import {
 import { page } from './page.ts';
 import { detokenize, planText, tokenize } from './plan.ts';
 import { type Summary, summarize } from './summary.ts';
+import type { TemplateLimits } from './template.ts';
 
 export interface ServerOptions {
   /** Name of the model in requests and answers. */
@@ -58,6 +59,8 @@ export interface ServerOptions {
   stallMs?: number;
   /** How long `close` lets running generations finish. */
   drainMs?: number;
+  /** Limits of the chat template's process, where others than `templateLimits` are wanted. */
+  template?: Partial<TemplateLimits>;
   log?: Logger;
 }
 
@@ -83,7 +86,7 @@ export interface LockstepServer {
 const LOOPBACK = ['localhost', '127.0.0.1', '::1'];
 
 /**
- * @throws LS_SERVE_DIGEST when engine and contract differ
+ * @throws LS_SERVE_DIGEST when engine and contract differ; LS_TEMPLATE_LIMIT
  */
 export function createServer({
   engine,
@@ -123,7 +126,7 @@ export function createServer({
     closing: closing.signal,
     stream: { keepAliveMs, stallMs },
   };
-  const template = chatTemplate(tokenizer);
+  const template = chatTemplate(tokenizer, options.template);
   const served: Served = { model, template, maxTokens };
   const summary = () =>
     summarize(
@@ -231,6 +234,7 @@ export function createServer({
       return summary();
     },
     async listen(port) {
+      await template?.check();
       await open(http, port, host);
       const address = http.address() as AddressInfo;
       const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
@@ -252,6 +256,7 @@ export function createServer({
         clearInterval(sweep);
         clearTimeout(patience);
         clearTimeout(force);
+        template?.close();
         await runner.close();
       })();
       return closed;

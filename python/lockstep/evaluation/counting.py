@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+
+from lockstep.tokenizer_file import load_tokenizer
 
 #: Tokens of a text as the model reads it.
 Count = Callable[[str], int]
@@ -12,9 +13,7 @@ Count = Callable[[str], int]
 def counter(folder: str, bos: int | None) -> Count:
     """Counts a text's tokens by the checkpoint's own tokenizer.json, with BOS where one is put in
     front: templates of some models write it themselves, and it is never there twice."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+    tokenizer = load_tokenizer(folder)
 
     def count(text: str) -> int:
         ids = tokenizer.encode(text, add_special_tokens=False).ids

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from lockstep import job
 from lockstep.errors import LockstepError
 from lockstep.model import Model
+from lockstep.tokenizer_file import load_tokenizer
 from lockstep.training import data
 from lockstep.training.data import Cursor, Drawn, Sequences
 
@@ -53,7 +53,7 @@ class Draws:
         seed: int,
     ):
         contract = model.contract.document
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = load_tokenizer(folder)
         root = Path(texts["root"])
         cache = root / (texts["cache"] or Path(".lockstep") / "cache")
         reading = data.Reading(cache, texts["field"], texts["skipBroken"], job.emit, job.cancelled)

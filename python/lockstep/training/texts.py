@@ -8,6 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from lockstep.errors import LockstepError
+from lockstep.tokenizer_file import load_tokenizer
 from lockstep.training import data
 from lockstep.training.data import Corpus, Document
 from lockstep.training.settings import Job
@@ -22,7 +23,7 @@ def open_texts(
     Raises LS_TRAIN_TOKENIZER and what `data.load` raises.
     """
     s, options = job.training, job.training.texts
-    tokenizer = _tokenizer(job.model / "tokenizer.json")
+    tokenizer = _tokenizer(job.model)
     cache = job.root / (options.cache or Path(".lockstep") / "cache")
     reading = data.Reading(cache, options.field, options.skipBroken, emit, cancelled)
     fraction = s.heldOut if isinstance(s.heldOut, float) else 0.0
@@ -45,10 +46,10 @@ def open_texts(
     return corpus, data.scored(held_out, limit)
 
 
-def _tokenizer(path: Path) -> Tokenizer:
+def _tokenizer(folder: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:
-        raise LockstepError(
-            "LS_TRAIN_TOKENIZER", f"expected a tokenizer at {path}, got: {error}"
-        ) from error
+        return load_tokenizer(folder)
+    except LockstepError as error:
+        if error.code != "LS_TOKENIZER_MISSING":
+            raise
+        raise LockstepError("LS_TRAIN_TOKENIZER", error.message, error.mend) from error

@@ -1,5 +1,6 @@
 // The main thread's end of the worker: calls with answers, and what happens when the worker dies.
 import { Worker } from 'node:worker_threads';
+import { silenceTelemetry } from '../../bridge/environment.ts';
 import { LockstepError } from '../../errors.ts';
 import { builtModule } from '../../paths.ts';
 import {
@@ -44,6 +45,8 @@ export class Connection {
 
   /** Start a worker and wait until its graph is loaded. */
   static async start(setup: Omit<WorkerSetup, 'flags'>): Promise<Connection> {
+    // Here, not in the worker: what a worker sets does not reach native code.
+    silenceTelemetry();
     const shared = new Int32Array(new SharedArrayBuffer(8));
     const worker = new Worker(builtModule('engines/onnx/worker.js'), {
       workerData: { ...setup, flags: shared } satisfies WorkerSetup,

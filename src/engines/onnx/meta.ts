@@ -6,6 +6,8 @@ import path from 'node:path';
 import { z } from 'zod';
 import type { Contract } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
+import { checkInside } from '../../inside.ts';
+import { checkGraphFile } from './graph-file.ts';
 import { otherModel, sealOf } from './meta-check.ts';
 
 export const precisions = ['fp32', 'int8', 'int4'] as const;
@@ -48,7 +50,8 @@ export function graphFolder(dir: string, precision: Precision): string {
  * Read and check an exported graph: that meta.json is the contract's and as it was written, size and
  * SHA-256 of its files, and whose weights it was made of.
  *
- * @throws LS_ENGINE_EXPORT when there is none; LS_ENGINE_DIGEST; LS_ENGINE_CORRUPT; LS_ENGINE_STALE
+ * @throws LS_ENGINE_EXPORT when there is none; LS_ENGINE_DIGEST; LS_ENGINE_CORRUPT; LS_ENGINE_STALE;
+ *   LS_ENGINE_GRAPH, LS_CHECKPOINT_LINK for what would read other files than the exported ones
  */
 export async function readGraph(
   dir: string,
@@ -74,6 +77,7 @@ export async function readGraph(
     throw corrupt(folder, 'what was exported', 'other content', mend, 'seal');
   }
   for (const [name, file] of Object.entries(meta.files)) {
+    await checkInside(dir, path.join(folder, name));
     const found = await digestFile(path.join(folder, name)).catch(() => null);
     if (found?.bytes === file.bytes && found.sha256 === file.sha256) continue;
     throw new LockstepError(
@@ -82,6 +86,8 @@ export async function readGraph(
       { mend },
     );
   }
+  await checkGraphFile(path.join(folder, 'step.onnx'), new Set(['step.onnx.data']));
+  await checkGraphFile(path.join(folder, 'products.onnx'), new Set());
   // Compared with the contract, not with files: a folder may hold the graph alone, without weights.
   const weights = contract.trained.weights.sha256;
   if (meta.weights !== weights) {

@@ -38,7 +38,7 @@ const REFUSED: Readonly<Record<string, string>> = {
   '--tokenizer': "the contract names the checkpoint's own tokenizer.",
   '--tokenizer-mode': "the contract names the checkpoint's own tokenizer.",
   '--skip-tokenizer-init': 'structured output needs the tokenizer.',
-  '--trust-remote-code': 'no code of a checkpoint is run.',
+  '--trust-remote-code': 'Lockstep runs no Python code of a checkpoint.',
   '--chat-template': "the checkpoint's own template is rendered by lockstep serve.",
   '--chat-template-content-format': CHAT,
   '--default-chat-template-kwargs': CHAT,

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findPython, type Python, requiredModules } from '../../bridge/index.ts';
+import { childEnvironment, findPython, type Python, requiredModules } from '../../bridge/index.ts';
 import { readModel } from '../../contract/model.ts';
 import { LockstepError } from '../../errors.ts';
 import { freePort } from '../../free-port.ts';
@@ -74,7 +74,7 @@ export async function superviseVllm(
   parts: VllmParts,
   options: SupervisedOptions = {},
 ): Promise<VllmEngine> {
-  const { flags = [], replicas = 1, maxTokens = null, env = process.env } = options;
+  const { flags = [], replicas = 1, maxTokens = null, env = childEnvironment() } = options;
   checkFlags(flags);
   const info = await vllmInfo(parts.dir, options.dtype);
   const python = await interpreter(options);
@@ -86,8 +86,6 @@ export async function superviseVllm(
     VLLM_API_KEY: key,
     // Routes that change a running engine; nobody needs them here.
     VLLM_SERVER_DEV_MODE: '0',
-    VLLM_NO_USAGE_STATS: '1',
-    HF_HUB_OFFLINE: '1',
     // Segments need no scaling of positions: the limit is what was asked for (SEMANTICS 3).
     ...(maxTokens === null ? {} : { VLLM_ALLOW_LONG_MAX_MODEL_LEN: '1' }),
   };

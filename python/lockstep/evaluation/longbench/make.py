@@ -18,6 +18,7 @@ from lockstep.evaluation.counting import counter
 from lockstep.evaluation.kept import keep
 from lockstep.evaluation.longbench.metrics import MEASURES
 from lockstep.evaluation.score import SAMPLES
+from lockstep.tokenizer_file import load_tokenizer
 
 #: These go without the chat template.
 PLAIN = frozenset({"trec", "triviaqa", "samsum", "lcc", "repobench-p"})
@@ -26,10 +27,8 @@ PROMPTS, BUDGETS = "dataset2prompt.json", "dataset2maxlen.json"
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
     """``{tasks, samples}``: the tasks that were found, or asked for, and lines written."""
-    from tokenizers import Tokenizer
-
     folder, data = Path(description["folder"]), Path(description["data"])
-    tokenizer = Tokenizer.from_file(str(Path(description["dir"]) / "tokenizer.json"))
+    tokenizer = load_tokenizer(description["dir"])
     prompts, budgets = _table(data, PROMPTS), _table(data, BUDGETS)
     files = _files(data, description["tasks"])
     for table, name in ((prompts, PROMPTS), (budgets, BUDGETS)):

@@ -1,0 +1,48 @@
+// Files that a checkpoint names must lie in its folder: a name with a path in it, or a link that leads
+// out, would have this user's other files read.
+import { realpath } from 'node:fs/promises';
+import path from 'node:path';
+import { LockstepError } from './errors.ts';
+
+/** Whether a name is that of a file beside the one it stands in: no folder, no `..`, no drive. */
+export function isPlainName(name: unknown): name is string {
+  return (
+    typeof name === 'string' &&
+    name !== '' &&
+    name !== '.' &&
+    name !== '..' &&
+    name.length <= 255 &&
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they have no place in a name either
+    !/[/\\:\u0000-\u001f]/.test(name)
+  );
+}
+
+/**
+ * Refuse a file of a checkpoint that is a link out of the checkpoint's folder. A Hugging Face cache is
+ * made of links, from `snapshots/REVISION` to `blobs`: these are followed. A file that is not there
+ * is nobody's link; whoever reads it says so.
+ *
+ * @param dir the checkpoint's folder
+ * @param file a path below it
+ * @throws LS_CHECKPOINT_LINK
+ */
+export async function checkInside(dir: string, file: string): Promise<void> {
+  const [folder, target] = await Promise.all([
+    realpath(dir).catch(() => null),
+    realpath(file).catch(() => null),
+  ]);
+  if (folder === null || target === null) return;
+  if (isBelow(folder, target)) return;
+  const snapshots = path.dirname(folder);
+  const blobs = path.join(path.dirname(snapshots), 'blobs');
+  if (path.basename(snapshots) === 'snapshots' && isBelow(blobs, target)) return;
+  throw new LockstepError(
+    'LS_CHECKPOINT_LINK',
+    `expected ${file} to lie in ${dir}, got a link out of it`,
+    { mend: 'Put a copy of the file in its place, if you know what it is.' },
+  );
+}
+
+function isBelow(folder: string, file: string): boolean {
+  return file.startsWith(folder.endsWith(path.sep) ? folder : folder + path.sep);
+}

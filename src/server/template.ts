@@ -1,0 +1,227 @@
+// Renders chat templates outside this process, with limits: a template comes with a checkpoint that was
+// downloaded, and a loop in it would hold the event loop, and with it every stream, for ever.
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { LockstepError } from '../errors.ts';
+import { builtModule } from '../paths.ts';
+import type { TemplateAnswer, TemplateRequest } from './template-process.ts';
+
+export interface TemplateLimits {
+  /** Most time of one rendering, in milliseconds. */
+  milliseconds: number;
+  /** Most characters of what it writes. */
+  characters: number;
+  /** Most memory of its process's heap, in MiB. */
+  mebibytes: number;
+  /** Most renderings that wait. */
+  waiting: number;
+}
+
+export const templateLimits: TemplateLimits = {
+  milliseconds: 10_000,
+  characters: 1 << 25,
+  mebibytes: 512,
+  waiting: 64,
+};
+
+/** Most characters of a template itself: the longest in use have some 20,000. */
+const longestTemplate = 1 << 20;
+/** Renderings at the same time: one that takes its whole time does not hold up all others. */
+const processes = 2;
+
+interface Job {
+  context: object;
+  resolve: (text: string) => void;
+  reject: (error: unknown) => void;
+}
+
+/** What a template itself says against the messages. */
+export class TemplateRefusal extends Error {}
+
+export class TemplateRenderer {
+  readonly #source: string;
+  readonly #file: string;
+  readonly #limits: TemplateLimits;
+  readonly #idle: ChildProcess[] = [];
+  readonly #running = new Set<ChildProcess>();
+  readonly #queue: Job[] = [];
+  #active = 0;
+  #closed = false;
+
+  /**
+   * @param file where the template is from, for what people are told
+   * @throws LS_TEMPLATE_LIMIT for a template that is too long itself
+   */
+  constructor(source: string, file: string, limits: Partial<TemplateLimits> = {}) {
+    this.#source = source;
+    this.#file = file;
+    this.#limits = { ...templateLimits, ...limits };
+    if (source.length > longestTemplate) {
+      const got = `${source.length} characters`;
+      throw this.#over(`a template of at most ${longestTemplate} characters`, got);
+    }
+  }
+
+  /** Process ids of what runs or waits for work. */
+  get pids(): number[] {
+    return [...this.#idle, ...this.#running].flatMap((child) => child.pid ?? []);
+  }
+
+  /**
+   * See that the template can be read at all.
+   *
+   * @throws LS_TEMPLATE_SYNTAX, LS_TEMPLATE_LIMIT
+   */
+  async check(): Promise<void> {
+    const child = await this.#take();
+    this.#release(child);
+  }
+
+  /**
+   * @throws TemplateRefusal with the template's own words; LS_TEMPLATE_LIMIT (time, memory, length of
+   *   what it writes, renderings that wait); LS_TEMPLATE_SYNTAX
+   */
+  render(context: object): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const { waiting } = this.#limits;
+      if (this.#queue.length >= waiting) {
+        reject(this.#over(`at most ${waiting} conversations that wait for it`, 'one more'));
+        return;
+      }
+      this.#queue.push({ context, resolve, reject });
+      this.#next();
+    });
+  }
+
+  /** End its processes; what waits is refused. Idempotent. */
+  close(): void {
+    this.#closed = true;
+    const gone = new LockstepError(
+      'LS_TEMPLATE_CLOSED',
+      'expected an open server, got a closed one',
+    );
+    for (const job of this.#queue.splice(0)) job.reject(gone);
+    for (const child of [...this.#idle.splice(0), ...this.#running]) child.kill('SIGKILL');
+  }
+
+  #next(): void {
+    if (this.#active >= processes) return;
+    const job = this.#queue.shift();
+    if (job === undefined) return;
+    this.#active += 1;
+    void this.#run(job)
+      .then(job.resolve, job.reject)
+      .finally(() => {
+        this.#active -= 1;
+        this.#next();
+      });
+  }
+
+  async #run(job: Job): Promise<string> {
+    const child = await this.#take();
+    const answer = await this.#ask(child, { context: job.context });
+    this.#release(child);
+    if (answer.kind === 'text') return answer.text;
+    if (answer.kind === 'long') {
+      const { characters } = this.#limits;
+      throw this.#over(`at most ${characters} characters from it`, answer.length);
+    }
+    throw new TemplateRefusal(answer.kind === 'refused' ? answer.reason : 'no answer');
+  }
+
+  /** A process that has read the template. */
+  async #take(): Promise<ChildProcess> {
+    const idle = this.#idle.pop();
+    if (idle !== undefined) {
+      this.#running.add(idle);
+      return idle;
+    }
+    const child = fork(fileURLToPath(builtModule('server/template-process.js')), [], {
+      // Nothing of the server's, its secrets least of all; nor its loaders and flags.
+      env: {},
+      execArgv: [`--max-old-space-size=${this.#limits.mebibytes}`],
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    });
+    // Between questions it does not keep this process alive.
+    child.unref();
+    child.channel?.unref();
+    child.on('error', () => {});
+    child.once('exit', () => {
+      this.#running.delete(child);
+      const at = this.#idle.indexOf(child);
+      if (at !== -1) this.#idle.splice(at, 1);
+    });
+    this.#running.add(child);
+    const { characters } = this.#limits;
+    const answer = await this.#ask(child, { source: this.#source, longest: characters });
+    if (answer.kind === 'ready') return child;
+    this.#running.delete(child);
+    child.kill('SIGKILL');
+    throw new LockstepError(
+      'LS_TEMPLATE_SYNTAX',
+      `expected a chat template in ${this.#file}, got: ${answer.kind === 'refused' ? answer.reason : 'no answer'}`,
+      { mend: 'Copy the chat template again from the original checkpoint.' },
+    );
+  }
+
+  #release(child: ChildProcess): void {
+    if (!this.#running.delete(child)) return;
+    if (this.#closed) child.kill('SIGKILL');
+    else this.#idle.push(child);
+  }
+
+  #ask(child: ChildProcess, request: TemplateRequest): Promise<TemplateAnswer> {
+    const { milliseconds, mebibytes } = this.#limits;
+    return new Promise((resolve, reject) => {
+      const settle = (): void => {
+        clearTimeout(timer);
+        child.off('message', answered).off('exit', ended).off('error', failed);
+        child.channel?.unref();
+      };
+      const answered = (answer: unknown): void => {
+        settle();
+        resolve(answer as TemplateAnswer);
+      };
+      const ended = (): void => {
+        settle();
+        reject(
+          this.#closed
+            ? new LockstepError('LS_TEMPLATE_CLOSED', 'expected an open server, got a closed one')
+            : this.#over(`at most ${mebibytes} MiB of memory for it`, 'more'),
+        );
+      };
+      const failed = (cause: Error): void => {
+        settle();
+        const expected = 'expected to start the process of the chat template';
+        const mend = 'Let this user start another process.';
+        reject(
+          new LockstepError('LS_TEMPLATE_START', `${expected}, got: ${cause.message}`, {
+            mend,
+            cause,
+          }),
+        );
+      };
+      const timer = setTimeout(() => {
+        settle();
+        this.#running.delete(child);
+        child.kill('SIGKILL');
+        reject(this.#over(`an end after at most ${milliseconds / 1000} s`, 'none'));
+      }, milliseconds);
+      child.on('message', answered).on('exit', ended).on('error', failed);
+      child.channel?.ref();
+      child.send(request, (error) => {
+        if (error !== null && child.exitCode === null && child.signalCode === null) failed(error);
+      });
+    });
+  }
+
+  #over(expected: string, got: unknown): LockstepError {
+    return new LockstepError(
+      'LS_TEMPLATE_LIMIT',
+      `expected ${expected}, got ${got} (${this.#file})`,
+      {
+        mend: 'Send fewer or shorter messages; where no message helps, the chat template is broken.',
+      },
+    );
+  }
+}

@@ -1,0 +1,93 @@
+// No dependency reports to its maker: an empty home stays empty, and the tracer sees no connection.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { noTelemetry } from '../src/bridge/environment.ts';
+import { findPython } from '../src/bridge/index.ts';
+import { builtModule, pythonRoot } from '../src/paths.ts';
+import { temporaryFolder } from './tiny-checkpoint.ts';
+
+const traced = spawnSync('strace', ['-V']).status === 0;
+let root: string;
+let python: string;
+
+/** Loads onnxruntime as the engine does: in its worker thread, with a graph that is not there. */
+const engine = `
+  const { symlinkSync } = await import('node:fs');
+  symlinkSync(process.env.HOME + '/precious', process.env.TMPDIR + '/mat-debug-' + process.pid + '.log');
+  const { Connection } = await import(${JSON.stringify(builtModule('engines/onnx/connection.js').href)});
+  const layout = { headDim: 4 };
+  try { await Connection.start({ graph: '/nowhere/model.onnx', threads: 1, prepack: true, layout }); }
+  catch (error) { console.log(error.code); }
+  await new Promise((resolve) => setTimeout(resolve, 500));`;
+const inPython = `
+import os
+os.symlink(os.environ["HOME"] + "/precious", os.environ["TMPDIR"] + "/mat-debug-%d.log" % os.getpid())
+import lockstep, onnxruntime, time
+try: onnxruntime.InferenceSession("/nowhere/model.onnx")
+except Exception: print("LS_ENGINE_LOAD")
+time.sleep(0.5)`;
+
+/** Runs a program in an empty home and a temporary folder with a link under the guessable name. */
+function run(name: string, program: readonly string[]) {
+  const home = path.join(root, name, 'home');
+  const tmp = path.join(root, name, 'tmp');
+  mkdirSync(home, { recursive: true });
+  mkdirSync(tmp);
+  writeFileSync(path.join(home, 'precious'), 'precious');
+  const log = path.join(root, name, 'trace');
+  const tracer = ['strace', '-f', '-qq', '-o', log, '-e', 'trace=connect,sendto,sendmmsg,openat'];
+  const [command, ...args] = traced ? [...tracer, ...program] : program;
+  const env: NodeJS.ProcessEnv = {
+    ...process.env,
+    ...{ HOME: home, TMPDIR: tmp, PYTHONPATH: pythonRoot },
+  };
+  for (const variable of Object.keys(noTelemetry)) delete env[variable];
+  delete env['XDG_CACHE_HOME'];
+  const { stdout } = spawnSync(command as string, args, { env, encoding: 'utf8' });
+  return {
+    stdout,
+    home: readdirSync(home, { recursive: true }),
+    tmp: readdirSync(tmp).filter((file) => !file.startsWith('mat-debug')),
+    precious: readFileSync(path.join(home, 'precious'), 'utf8'),
+    trace: traced ? readFileSync(log, 'utf8').split('\n') : [],
+  };
+}
+
+function expectSilence(found: ReturnType<typeof run>): void {
+  expect(found.stdout.trim()).toBe('LS_ENGINE_LOAD');
+  expect(found.home).toEqual(['precious']);
+  expect(found.tmp).toEqual([]);
+  expect(found.precious).toBe('precious');
+  const outside = found.trace.filter(
+    (line) => /connect\(|sendto\(|sendmmsg\(/.test(line) && /AF_INET/.test(line),
+  );
+  expect(outside).toEqual([]);
+  expect(found.trace.filter((line) => line.includes('mat-debug'))).toEqual(
+    found.trace.filter((line) => line.includes('symlink')),
+  );
+}
+
+beforeAll(async () => {
+  root = temporaryFolder('telemetry');
+  python = (await findPython()).executable;
+});
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+describe.skipIf(process.platform !== 'linux')('no telemetry', () => {
+  it('of onnxruntime in the engine: no file, no look-up, no link followed', () => {
+    const args = ['--input-type=module', '-e', engine];
+    expectSilence(run('node', [process.execPath, ...args]));
+  });
+
+  it('of onnxruntime beside `import lockstep`', () => {
+    expectSilence(run('python', [python, '-c', inPython]));
+  });
+
+  it('but there is some without the switch, where nobody asks for it: the test can fail', () => {
+    const bare = inPython.replace('lockstep, onnxruntime', 'onnxruntime');
+    const found = run('control', [python, '-c', bare]);
+    expect(found.precious === 'precious' && found.home.length === 1).toBe(false);
+  });
+});
