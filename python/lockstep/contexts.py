@@ -180,7 +180,8 @@ class TrainContext(_Packed):
             for state, seen in zip(doc.layers[layer], self._seen[n][layer], strict=True):
                 q, kv = state.group.q_index, state.group.kv_index
                 if not self._replaying:
-                    state.note_queries(q_HTD[q, own])
+                    # Detached first: an index that autograd saves here has no twin in a replay.
+                    state.note_queries(q_HTD.detach()[q, own])
                 parts.append(
                     seen.attend_whole(
                         qr_HTD[q, own],
