@@ -79,7 +79,9 @@ describe('attach', () => {
     expect(json(path.join(out, 'config.json'))['architectures']).toEqual([
       'SegmentedLlamaForCausalLM',
     ]);
+    expect(json(path.join(out, 'config.json'))['model_type']).toBe('lockstep_llama');
     expect(json(path.join(model, 'config.json'))['architectures']).toEqual(['LlamaForCausalLM']);
+    expect(json(path.join(model, 'config.json'))['model_type']).toBe('llama');
     const card = readFileSync(path.join(out, 'README.md'), 'utf8');
     expect(card).toContain('Not trained under this contract');
     const { contract, policySource } = await readContract(out);
@@ -205,6 +207,7 @@ describe('attach', () => {
     const out = path.join(root, `${type}-${made}-attached`);
     await attach({ config: settings, modelDir: dir, out });
     expect(json(path.join(out, 'config.json'))['architectures']).toEqual([architecture]);
+    expect(json(path.join(out, 'config.json'))['model_type']).toBe(`lockstep_${type}`);
     await readContract(out);
   });
 
@@ -373,6 +376,12 @@ describe('a checkpoint edited by hand', () => {
       configEdit('model_type', 'qwen2'),
       'LS_CONTRACT_ARCHITECTURE',
       'architectures',
+    ],
+    [
+      'a model type that plain transformers would run',
+      configEdit('model_type', 'llama'),
+      'LS_CONTRACT_ARCHITECTURE',
+      'model_type',
     ],
     [
       'the vocabulary',

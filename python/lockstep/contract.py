@@ -17,6 +17,7 @@ from . import ends, shape, weights
 from .checkpoint_names import check_names
 from .errors import LockstepError
 from .json_text import loads
+from .model_type import segmented_type
 
 CONTRACT_FILE = "lockstep.json"
 #: The version that this Lockstep reads.
@@ -193,6 +194,7 @@ def _check_model(folder: Path, document: Mapping[str, Any]) -> None:
     tokenizer, long = document["tokenizer"], document["heads"]["long"]
     for field, expected, actual, where in (
         ("architectures", named, config.get("architectures"), "config.json"),
+        ("model_type", segmented_type(model["family"]), config["model_type"], "config.json"),
         ("model", document["model"], model, "config.json"),
         ("tokenizer.size", model["vocabulary"], tokenizer["size"], CONTRACT_FILE),
         ("heads.long.length", model["layers"], len(long), CONTRACT_FILE),

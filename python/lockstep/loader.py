@@ -12,6 +12,7 @@ from . import weights
 from .checkpoint_names import check_names
 from .errors import LockstepError
 from .model import Model
+from .model_type import plain_config
 from .spec import Spec
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -83,6 +84,7 @@ def load_module(
     check_names(folder)
     # What transformers would pass over, or read otherwise than other runtimes do.
     weights.read(folder, bytes_too=weights_check)
+    config = plain_config(folder)
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -91,6 +93,7 @@ def load_module(
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
             dtype=DTYPES[dtype],
             local_files_only=True,
             trust_remote_code=False,

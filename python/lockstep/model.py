@@ -21,6 +21,8 @@ from .attention import NAME, Context
 from .contexts import ParallelContext, Piece, StepContext, TrainContext, pieces_of
 from .errors import LockstepError
 from .heads import Layout
+from .model_type import PLAIN as ARCHITECTURES
+from .model_type import plain_type
 from .recompute import recomputed
 from .rope import Identity, Rope
 from .spec import Spec
@@ -30,7 +32,6 @@ from .tokens import check_boundaries, check_ids
 
 Form = Literal["parallel", "steps", "tokens"]
 Rows = Literal["none", "last", "all"]
-ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 @dataclass
@@ -269,7 +270,7 @@ class Model:
 
 def check_architecture(config: Any) -> None:
     """Refuse other families (``LS_MODEL_ARCHITECTURE``), sliding windows (``LS_MODEL_SLIDING``)."""
-    if config.model_type not in ARCHITECTURES:
+    if plain_type(config.model_type) not in ARCHITECTURES:
         raise LockstepError(
             "LS_MODEL_ARCHITECTURE",
             f"expected a model of type {', '.join(ARCHITECTURES)}, got {config.model_type!r}",
@@ -290,7 +291,7 @@ def slides(config: Any) -> bool:
     # Qwen's layers slide by layer_types alone, whatever window it states.
     sliding = "sliding_attention" in (getattr(config, "layer_types", None) or [])
     stated = getattr(config, "sliding_window", None) is not None
-    return sliding or (stated and config.model_type in ("llama", "mistral"))
+    return sliding or (stated and plain_type(config.model_type) in ("llama", "mistral"))
 
 
 def _native_norms(module: nn.Module) -> None:

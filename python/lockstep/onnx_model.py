@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from .errors import LockstepError
+from .model_type import PLAIN as ARCHITECTURES
+from .model_type import plain_config
 from .spec import Spec
-
-ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,13 @@ def partition(model: Model, spec: Spec) -> list[Heads]:
 
 def read_model(directory: Path) -> Model:
     """Read ``config.json``. Raises LS_EXPORT_MODEL for what the step graph cannot express."""
-    raw = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    kind = raw.get("model_type")
+    # transformers fills in what config.json leaves out and derives the inverse frequencies.
+    config = plain_config(directory)
+    kind = config.model_type
     if kind not in ARCHITECTURES:
         raise _refuse(f"expected a model_type among {', '.join(ARCHITECTURES)}, got {kind!r}")
-    # transformers fills in what config.json leaves out and derives the inverse frequencies.
-    from transformers import AutoConfig
-
     from .model import slides
 
-    config = AutoConfig.from_pretrained(directory, local_files_only=True)
     if config.hidden_act not in ("silu", "swish"):
         raise _refuse(f"expected hidden_act silu, got {config.hidden_act!r}")
     if slides(config):

@@ -12,8 +12,8 @@ from typing import Any
 
 from .errors import LockstepError
 from .json_text import loads, number
+from .model_type import FAMILIES, plain_type
 
-FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral"}
 #: By family: KV heads and head size where absent (None: follow from others), tokens promised.
 _DEFAULTS: dict[str, tuple[int | None, int | None, int]] = {
     "llama": (None, None, 2048),
@@ -118,7 +118,7 @@ def read_fields(folder: Path) -> Fields:
 
 def family_of(fields: Fields) -> str:
     """``model_type``; raises ``LS_MODEL_UNSUPPORTED`` for other families and quantized weights."""
-    family = fields.config.get("model_type")
+    family = plain_type(fields.config.get("model_type"))
     if not isinstance(family, str) or family not in FAMILIES:
         raise unsupported(
             f"expected model_type {', '.join(FAMILIES)}, got {show(family)}",

@@ -11,6 +11,7 @@ import { applyWeightsOption } from './weights-option.ts';
 // Loaded when named, so that `lockstep plan` does not wait for onnxruntime.
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   attach: async () => (await import('./attach.ts')).attachCommand(),
+  detach: async () => (await import('./detach.ts')).detachCommand(),
   doctor: async () => (await import('./doctor.ts')).doctorCommand(),
   eval: async () => (await import('./eval.ts')).evalCommand(),
   export: async () => (await import('./export.ts')).exportCommand(),

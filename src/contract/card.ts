@@ -1,11 +1,11 @@
-// The README.md of a checkpoint that has a contract and no training under it.
+// README.md of a checkpoint: with a contract and no training under it, or with its contract taken off.
 import path from 'node:path';
 import type { ModelInfo } from './model.ts';
 import type { Contract } from './schema.ts';
 
 /** Model card (Markdown with YAML front matter) of an attached checkpoint. */
 export function modelCard(contract: Contract, model: ModelInfo): string {
-  const { segment, carry, retrieval, heads, policy, digest } = contract;
+  const { carry, heads } = contract;
   const longHeads = heads.long.reduce((sum, list) => sum + list.length, 0);
   const all = heads.long.length * model.kvHeads;
   const base = path.basename(model.dir);
@@ -29,7 +29,49 @@ No attention sinks are kept (A = 0): an untrained model loses much in this setti
 \`carry.sinks\` to 4, or train before use.`
   }
 
-| contract | |
+${contractTable(contract, `${longHeads} of ${all} KV heads`)}
+
+\`\`\`sh
+lockstep verify .                 # boundaries and logits, engine against engine
+lockstep serve . --engine torch   # an OpenAI-compatible server
+lockstep train                    # train in segments, from the config that made this contract
+\`\`\`
+
+\`config.json\` names \`Segmented${model.family}ForCausalLM\` and a \`model_type\` of Lockstep's own, so that a
+program without Lockstep refuses the checkpoint instead of running it with full attention; a plain copy
+for that is made by \`lockstep detach . --out PLAIN\`. \`lockstep.json\` is the contract,
+\`policy.js\` the code that decides where segments end.
+`;
+}
+
+/** Model card of a plain checkpoint that `lockstep detach` made of the checkpoint named `from`. */
+export function detachedCard(from: string, contract: Contract): string {
+  const { trained, heads } = contract;
+  const longHeads = heads.long.reduce((sum, list) => sum + list.length, 0);
+  const training =
+    trained === null || trained.steps === 0
+      ? 'were never trained under the contract that was taken off'
+      : `were trained for ${trained.steps} steps (${trained.tokens} tokens) under the contract that was taken off`;
+  return `---
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- lockstep
+- full-attention
+---
+# ${from}, without its Lockstep contract
+
+**Runs with full attention, which is not how \`${from}\` is meant to run.** The contract was taken off on
+purpose, with \`lockstep detach\`. Any Hugging Face program runs this copy; its answers differ from those
+of the segmented checkpoint. The weights are the same; they ${training}:
+
+${contractTable(contract, String(longHeads))}
+`;
+}
+
+function contractTable(contract: Contract, longHeads: string): string {
+  const { segment, carry, retrieval, policy, digest } = contract;
+  return `| contract | |
 | --- | --- |
 | digest | \`${digest}\` |
 | policy | \`${policy.name}\` ${JSON.stringify(policy.params)} |
@@ -40,16 +82,5 @@ No attention sinks are kept (A = 0): an untrained model loses much in this setti
       ? `${retrieval.size} rows by \`${retrieval.recipe}\`, layers ${retrieval.layers.join(', ')}`
       : 'none'
   } |
-| long heads | ${longHeads} of ${all} KV heads |
-
-\`\`\`sh
-lockstep verify .                 # boundaries and logits, engine against engine
-lockstep serve . --engine torch   # an OpenAI-compatible server
-lockstep train                    # train in segments, from the config that made this contract
-\`\`\`
-
-\`config.json\` names \`Segmented${model.family}ForCausalLM\`, so that a runtime without Lockstep refuses
-the checkpoint instead of running it with full attention. \`lockstep.json\` is the contract,
-\`policy.js\` the code that decides where segments end.
-`;
+| long heads | ${longHeads} |`;
 }

@@ -1,6 +1,7 @@
 // Contracts: made from a config, carried by a checkpoint, believed after checking.
 export { adoptContract } from './adopt.ts';
 export { type AttachOptions, attach } from './attach.ts';
+export { detach } from './detach.ts';
 export { canonicalJson, digestOf, sha256, sha256File } from './digest.ts';
 export { formatContract } from './format.ts';
 export {

@@ -4,16 +4,9 @@ import path from 'node:path';
 import { checkNames } from '../checkpoint-names.ts';
 import { LockstepError } from '../errors.ts';
 import { jsonText, withLiterals } from '../json-text.ts';
+import { families, plainType } from './model-type.ts';
 import type { ModelShape } from './schema-model.ts';
 import { type Config, type Family, Fields, shapeOf, show, unsupported } from './shape.ts';
-
-/** Model families that the operator runs, as `model_type` names them. */
-const families: Readonly<Record<string, string>> = {
-  llama: 'Llama',
-  qwen2: 'Qwen2',
-  qwen3: 'Qwen3',
-  mistral: 'Mistral',
-};
 
 export interface ModelInfo {
   readonly dir: string;
@@ -58,7 +51,8 @@ export async function readModel(dir: string): Promise<ModelInfo> {
   const fields = parseConfigJson(data, file);
   const { config } = fields;
   const type = config['model_type'];
-  const family = typeof type === 'string' ? families[type] : undefined;
+  const plain = plainType(type);
+  const family = typeof plain === 'string' ? families[plain] : undefined;
   if (family === undefined) {
     throw unsupported(
       `expected model_type ${Object.keys(families).join(', ')}, got ${show(type)}`,
@@ -73,7 +67,7 @@ export async function readModel(dir: string): Promise<ModelInfo> {
       'quantization_config',
     );
   }
-  const shape = shapeOf(fields, type as Family);
+  const shape = shapeOf(fields, plain as Family);
   const { layers, queryHeads, kvHeads, vocabulary } = shape;
   return { dir, config, family, shape, layers, queryHeads, kvHeads, vocabulary };
 }

@@ -10,6 +10,7 @@ import { readDocument, remake } from './document.ts';
 import { readEnds } from './ends.ts';
 import type { ContractFiles } from './make.ts';
 import { readModel, segmentedArchitecture } from './model.ts';
+import { segmentedType } from './model-type.ts';
 import type { Contract } from './schema.ts';
 import { checkWeights } from './weights.ts';
 import { contractFile } from './write.ts';
@@ -98,6 +99,7 @@ async function checkModel(dir: string, contract: Contract): Promise<void> {
   const { config, shape } = model;
   const named = [segmentedArchitecture(model.family)];
   compare('architectures', named, config['architectures'], 'config.json');
+  compare('model_type', segmentedType(shape.family), config['model_type'], 'config.json');
   compare('model', contract.model, shape, 'config.json');
   compare('tokenizer.size', shape.vocabulary, contract.tokenizer.size, contractFile);
   compare('heads.long.length', shape.layers, contract.heads.long.length, contractFile);

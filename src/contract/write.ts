@@ -5,14 +5,15 @@ import path from 'node:path';
 import { formatContract } from './format.ts';
 import type { ContractFiles } from './make.ts';
 import { readModel, segmentedArchitecture } from './model.ts';
+import { segmentedType } from './model-type.ts';
 import { identify, readWeights } from './weights.ts';
 
 export const contractFile = 'lockstep.json';
 
 /**
- * Write lockstep.json and policy.js, record whose weights lie there, and set the architecture in
- * config.json. config.json comes last: a checkpoint that asks for segmented execution always has its
- * contract.
+ * Write lockstep.json and policy.js, record whose weights lie there, and set architecture and
+ * model_type in config.json. config.json comes last: a checkpoint that asks for segmented execution
+ * always has its contract.
  *
  * @param dir folder of a checkpoint (with a config.json)
  * @returns what was written
@@ -27,7 +28,8 @@ export async function writeContract(dir: string, made: ContractFiles): Promise<C
   const file = path.join(dir, 'config.json');
   const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
   const architectures = [segmentedArchitecture(model.family)];
-  await replaceFile(file, `${JSON.stringify({ ...config, architectures }, null, 2)}\n`);
+  const model_type = segmentedType(config['model_type']);
+  await replaceFile(file, `${JSON.stringify({ ...config, architectures, model_type }, null, 2)}\n`);
   return files;
 }
 

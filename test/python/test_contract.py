@@ -139,6 +139,7 @@ def test_a_changed_file(checkpoint: Path, name: str, code: str, field: str) -> N
     ("field", "value"),
     [
         ("architectures", ["LlamaForCausalLM"]),
+        ("model_type", "llama"),
         ("vocab_size", 9999),
         ("num_hidden_layers", 5),
     ],

@@ -172,6 +172,7 @@ def test_a_training_lowers_the_loss_and_writes_a_checkpoint_that_opens(
     assert {"README.md", "config.json", "tokenizer.json", "chat_template.jinja"} <= names
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["architectures"] == ["SegmentedLlamaForCausalLM"]
+    assert config["model_type"] == "lockstep_llama"
     card = (tmp_path / "out" / "README.md").read_text()
     assert model.contract.digest in card and "12 steps" in card and str(home) not in card
     assert (tmp_path / "out" / "model.safetensors").stat().st_mode & 0o044
@@ -324,6 +325,7 @@ def test_the_control_sees_the_same_tokens_and_carries_no_contract(
     assert not names & {"lockstep.json", "policy.js"}
     config = json.loads((tmp_path / "full" / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
+    assert config["model_type"] == "llama"
     assert "carries no contract" in (tmp_path / "full" / "README.md").read_text()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep import weights
+from lockstep.model_type import segmented_type
 from lockstep.training import card, carried, history, manifest, progress
 from lockstep.training.atomic import replace_directory
 from lockstep.training.learner import Snapshot
@@ -73,6 +74,7 @@ def _seal(directory: Path, contract: dict[str, Any]) -> None:
     path = directory / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["architectures"] = [segmented_name(a) for a in config["architectures"]]
+    config["model_type"] = segmented_type(config["model_type"])
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     path.write_text(text, encoding="utf-8")
 

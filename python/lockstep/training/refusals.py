@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lockstep.errors import LockstepError
 from lockstep.model import check_architecture
+from lockstep.model_type import plain_config
 from lockstep.rope import check_scaling
 
 #: Nats a token above guessing at which a model is taken not to know its tokens.
@@ -20,14 +21,7 @@ def check_model(directory: Path) -> None:
     Raises LS_MODEL_ARCHITECTURE (encoders and other families), LS_MODEL_SLIDING, LS_ROPE_SCALING
     (a scaling that depends on the length), LS_TRAIN_VOCABULARY.
     """
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise LockstepError(
-            "LS_MODEL_LOAD", f"expected the config.json of a model in {directory}, got: {error}"
-        ) from error
+    config = plain_config(directory)
     check_architecture(config)
     check_scaling(config)
     tokenizer = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))

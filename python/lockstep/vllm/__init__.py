@@ -6,6 +6,7 @@ Upstream model classes stay as they are; ours derive from them (model.py), swap 
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 #: Upstream's classes; the checkpoint's config.json names ``Segmented`` + one of them.
@@ -21,6 +22,8 @@ def register() -> None:
     """Entry point of ``vllm.general_plugins``; vLLM calls it in every process, maybe twice."""
     from vllm import ModelRegistry
 
+    # vLLM reads config.json after its plugins are loaded: its model_type is known by then.
+    importlib.import_module("lockstep.transformers")
     from .checks import install
 
     for base in BASES:

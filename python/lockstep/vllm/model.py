@@ -16,6 +16,7 @@ from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.models.utils import extract_layer_index
 
 from ..contract import Contract
+from ..model_type import plain_type
 from ..rope import Rope
 from ..spec import Spec
 from . import BASES
@@ -145,7 +146,7 @@ def _default_rotation(shape: Any) -> Iterator[None]:
 
 def _rope(shape: Any, dtype: torch.dtype, device: torch.device) -> Rope:
     """Our own tables, from the frequencies that transformers derives from the configuration."""
-    family = shape.model_type
+    family = plain_type(shape.model_type)
     module = importlib.import_module(f"transformers.models.{family}.modeling_{family}")
     kind = next(base for base, own in BASES.items() if own == family).removesuffix("ForCausalLM")
     with torch.device("cpu"):

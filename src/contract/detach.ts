@@ -1,0 +1,86 @@
+// A plain checkpoint out of a segmented one, on purpose: the same weights, run with full attention.
+import { randomUUID } from 'node:crypto';
+import { copyFile, lstat, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { LockstepError } from '../errors.ts';
+import { linkFile } from './attach.ts';
+import { detachedCard } from './card.ts';
+import { readModel, weightFiles } from './model.ts';
+import { plainType } from './model-type.ts';
+import { readContract } from './read.ts';
+import type { Contract } from './schema.ts';
+
+/** What a plain checkpoint takes over beside its weights; nothing of a contract is among it. */
+const companions = [
+  'generation_config.json',
+  'model.safetensors.index.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'tokenizer.model',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+  'chat_template.jinja',
+  'chat_template.json',
+  'LICENSE',
+  'LICENSE.txt',
+  'NOTICE',
+];
+
+/**
+ * Write `out` as an ordinary Hugging Face checkpoint of the same weights (linked as `attach` links
+ * them), with the family's own architecture and model_type and a card that says what it was trained
+ * for. It is built beside `out` and renamed, so `out` is whole or absent.
+ *
+ * @returns the contract that was left behind
+ * @throws LS_DETACH_EXISTS, LS_DETACH_WRITE, LS_CONTRACT_*, LS_MODEL_*
+ */
+export async function detach(dir: string, out: string): Promise<Contract> {
+  const from = path.resolve(dir);
+  const to = path.resolve(out);
+  const { contract } = await readContract(from);
+  const model = await readModel(from);
+  const weights = await weightFiles(from);
+  await refuseExisting(to);
+  const building = `${to}.${randomUUID().slice(0, 8)}.tmp`;
+  try {
+    await mkdir(building, { recursive: true });
+    for (const name of weights) await linkFile(path.join(from, name), path.join(building, name));
+    for (const name of companions) {
+      await copyFile(path.join(from, name), path.join(building, name)).catch(ignoreMissing);
+    }
+    const config = {
+      ...model.config,
+      architectures: [`${model.family}ForCausalLM`],
+      model_type: plainType(model.config['model_type']),
+    };
+    await writeFile(path.join(building, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+    const card = detachedCard(path.basename(from), contract);
+    await writeFile(path.join(building, 'README.md'), card);
+    // Once more: another process may have made it meanwhile, and rename replaces an empty folder.
+    await refuseExisting(to);
+    await rename(building, to);
+  } catch (cause) {
+    await rm(building, { recursive: true, force: true });
+    if (cause instanceof LockstepError) throw cause;
+    const { code, message } = cause as NodeJS.ErrnoException;
+    throw new LockstepError('LS_DETACH_WRITE', `expected to write ${to}, got ${code ?? message}`, {
+      mend: 'Make room on the disk or name a folder you may write with --out.',
+      cause,
+    });
+  }
+  return contract;
+}
+
+async function refuseExisting(out: string): Promise<void> {
+  if ((await lstat(out).catch(() => null)) === null) return;
+  throw new LockstepError('LS_DETACH_EXISTS', `expected a folder that does not exist, got ${out}`, {
+    mend: 'Name another folder with --out, or remove this one yourself.',
+    field: 'out',
+  });
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'ENOENT') throw error;
+}
