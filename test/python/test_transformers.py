@@ -1,4 +1,4 @@
-"""Plain transformers refuses a segmented checkpoint, and runs what `lockstep detach` makes of it."""
+"""Plain transformers refuses a segmented checkpoint; it runs what `lockstep detach` makes of it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +101,25 @@ def test_a_stock_architecture_beside_a_contract(checkpoint: Path, base: str) -> 
     edit(checkpoint / "config.json", lambda c: c.update(architectures=[base]))
     error = refused(checkpoint)
     assert (error.code, error.field) == ("LS_CONTRACT_ARCHITECTURE", "architectures")
+
+
+def test_a_type_that_others_would_run(checkpoint: Path) -> None:
+    edit(checkpoint / "config.json", lambda c: c.update(model_type="llama"))
+    error = refused(checkpoint)
+    assert (error.code, error.field) == ("LS_CONTRACT_ARCHITECTURE", "model_type")
+
+
+def test_without_the_plugin(made: Path) -> None:
+    program = "import sys; from vllm.engine.arg_utils import EngineArgs\n"
+    program += "EngineArgs(model=sys.argv[1], dtype='float32').create_engine_config()"
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(made)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "VLLM_PLUGINS": ""},
+    )
+    assert run.returncode != 0
+    assert "lockstep_llama" in run.stderr and "does not recognize" in run.stderr
 
 
 @pytest.mark.parametrize(
