@@ -4,7 +4,15 @@ Retrieval gives equal scores to the lower position (SEMANTICS.md 4), and in laye
 token's raw key is the same vector wherever it stands. A matrix product does not keep it so: rows at
 its edge, and products of a single row, are summed in another order, and the last bit then decides
 instead of the position. Padding the rows to whole tiles of the kernels makes every row alike.
-Deeper layers see context, so there equal tokens have no equal keys to begin with.
+
+Deeper layers see context, so there equal tokens have equal keys only where their contexts are equal
+too, as in equal segments of a repeated text. Those keys are equal in mathematics, not to the bit:
+each form of a pass (parallel, by segment, by token) rounds them its own way, and the last bit, not
+the position, decides which of them are retrieved. To make them exact every product below would
+have to be padded so (some 24 times the work of a decoded token), and attention too, in every engine.
+They are what SEMANTICS.md 4 calls near-ties, with a gap of rounding's size (below 1e-14 of
+|q||k| in float64): on the same rows all forms agree to 1e-10; left alone they may go on with other
+rows and then differ by as much as those rows matter (test_ties.py: logits by 0.1 to 3).
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ export function verdict(report: VerifyReport, screen: Screen): string {
 
 function notes(engine: EngineReport, colors: Paint): string[] {
   const out: string[] = [];
-  const explained = engine.retrievalMismatches - engine.unexplainedRetrievals;
+  const explained = engine.nearTies;
   if (explained > 0) {
     out.push(
       engine.gapBound === null

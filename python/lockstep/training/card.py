@@ -111,8 +111,9 @@ def _use(name: str) -> str:
         "## Verify and serve\n\n```sh\n"
         f"lockstep verify {name}    # training forward against every serving engine\n"
         f"lockstep serve {name}     # OpenAI-compatible server\n```\n\n"
-        "`config.json` names a Segmented architecture, so that a runtime which does not know the "
-        "contract refuses the model instead of serving it with other attention."
+        "`config.json` names a Segmented architecture and a model_type of Lockstep's own, so that "
+        "a program which does not know the contract refuses the model instead of running it with "
+        f"other attention. A plain copy for that: `lockstep detach {name} --out PLAIN`."
     )
 
 

@@ -116,6 +116,7 @@ describe('Comparison', () => {
     expect(comparison.report('onnx', 'fp32')).toMatchObject({
       ok: true,
       retrievalMismatches: 1,
+      nearTies: 1,
       unexplainedRetrievals: 0,
       largestGap: 9e-4,
     });
@@ -123,6 +124,7 @@ describe('Comparison', () => {
     expect(comparison.report('onnx', 'fp32')).toMatchObject({
       ok: false,
       retrievalMismatches: 2,
+      nearTies: 1,
       unexplainedRetrievals: 1,
       largestGap: Number.MAX_VALUE,
     });

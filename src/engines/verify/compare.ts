@@ -29,6 +29,8 @@ export interface EngineReport {
   gapBound: number | null;
   /** The largest gap seen, in the same unit; the largest number where no near-tie explains it. */
   largestGap: number;
+  /** Retrieval mismatches within the bound: (near-)ties that the engine's rounding decided otherwise. */
+  nearTies: number;
   /** Retrieval mismatches whose gap is above the bound. */
   unexplainedRetrievals: number;
   /** Where the largest |dlogp| is. */
@@ -155,6 +157,7 @@ export class Comparison {
       tolerance: this.#limits.tolerance,
       gapBound: Number.isFinite(this.#limits.gap) ? this.#limits.gap : null,
       largestGap: this.#largestGap,
+      nearTies: this.#retrievals - this.#unexplained,
       unexplainedRetrievals: this.#unexplained,
       worst: this.#worst,
       firstDivergence: this.#first,
