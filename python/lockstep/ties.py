@@ -9,7 +9,7 @@ Deeper layers see context, so there equal tokens have equal keys only where thei
 too, as in equal segments of a repeated text. Those keys are equal in mathematics, not to the bit:
 each form of a pass (parallel, by segment, by token) rounds them its own way, and the last bit, not
 the position, decides which of them are retrieved. To make them exact every product below would
-have to be padded so (some 24 times the work of a decoded token), and attention too, in every engine.
+have to be padded so (some 24 times the work of a decoded token), and attention too, everywhere.
 They are what SEMANTICS.md 4 calls near-ties, with a gap of rounding's size (below 1e-14 of
 |q||k| in float64): on the same rows all forms agree to 1e-10; left alone they may go on with other
 rows and then differ by as much as those rows matter (test_ties.py: logits by 0.1 to 3).
