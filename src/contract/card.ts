@@ -2,6 +2,7 @@
 import path from 'node:path';
 import type { ModelInfo } from './model.ts';
 import type { Contract } from './schema.ts';
+import { isTrained } from './trained.ts';
 
 /** Model card (Markdown with YAML front matter) of an attached checkpoint. */
 export function modelCard(contract: Contract, model: ModelInfo): string {
@@ -48,10 +49,9 @@ for that is made by \`lockstep detach . --out PLAIN\`. \`lockstep.json\` is the 
 export function detachedCard(from: string, contract: Contract): string {
   const { trained, heads } = contract;
   const longHeads = heads.long.reduce((sum, list) => sum + list.length, 0);
-  const training =
-    trained === null || trained.steps === 0
-      ? 'were never trained under the contract that was taken off'
-      : `were trained for ${trained.steps} steps (${trained.tokens} tokens) under the contract that was taken off`;
+  const training = isTrained(contract)
+    ? `were trained for ${trained.steps} steps (${trained.tokens} tokens) under the contract that was taken off`
+    : 'were never trained under the contract that was taken off';
   return `---
 library_name: transformers
 pipeline_tag: text-generation

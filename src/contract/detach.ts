@@ -5,10 +5,11 @@ import path from 'node:path';
 import { LockstepError } from '../errors.ts';
 import { linkFile } from './attach.ts';
 import { detachedCard } from './card.ts';
-import { readModel, weightFiles } from './model.ts';
+import { readModel } from './model.ts';
 import { plainType } from './model-type.ts';
 import { readContract } from './read.ts';
 import type { Contract } from './schema.ts';
+import { readWeights } from './weights.ts';
 
 /** What a plain checkpoint takes over beside its weights; nothing of a contract is among it. */
 const companions = [
@@ -34,14 +35,14 @@ const companions = [
  * for. It is built beside `out` and renamed, so `out` is whole or absent.
  *
  * @returns the contract that was left behind
- * @throws LS_DETACH_EXISTS, LS_DETACH_WRITE, LS_CONTRACT_*, LS_MODEL_*
+ * @throws LS_DETACH_EXISTS, LS_DETACH_WRITE, LS_CONTRACT_*, LS_MODEL_*, LS_WEIGHTS_IDENTITY
  */
 export async function detach(dir: string, out: string): Promise<Contract> {
   const from = path.resolve(dir);
   const to = path.resolve(out);
-  const { contract } = await readContract(from);
+  const { contract } = await readContract(from, { weights: 'needed' });
   const model = await readModel(from);
-  const weights = await weightFiles(from);
+  const { files: weights } = await readWeights(from);
   await refuseExisting(to);
   const building = `${to}.${randomUUID().slice(0, 8)}.tmp`;
   try {
