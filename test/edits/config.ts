@@ -10,6 +10,8 @@ function rope(parameters: object): Edit {
 export const configEdits: readonly Edit[] = [
   set(file, 'architectures', ['LlamaForCausalLM']),
   set(file, 'architectures', undefined),
+  // Plain transformers would run it with full attention.
+  set(file, 'model_type', 'llama'),
   set(file, 'model_type', 'qwen2'),
   set(file, 'model_type', 'gpt2'),
   set(file, 'hidden_size', 64),
