@@ -106,6 +106,19 @@ describe('completions', () => {
 describe('chat', () => {
   const messages = [{ role: 'user' as const, content: 'Tell me of the sea.' }];
 
+  test('every id that the contract names ends an answer, and no other', async () => {
+    expect(servers.toy.files.contract.tokenizer.ends).toEqual([256, 259]);
+    const ask = { model: 'toy', messages, temperature: 0, max_completion_tokens: 60 };
+    const ended = async (endId: number) => {
+      const { client } = await serve({ endAt: 60, endId });
+      const answer = await client.chat.completions.create(ask);
+      return answer.choices[0]?.finish_reason;
+    };
+    expect(await ended(256)).toBe('stop');
+    expect(await ended(259)).toBe('stop');
+    expect(await ended(258)).toBe('length');
+  });
+
   test('the openai client gets role, deltas, finish reason, usage and logprobs', async () => {
     const { client } = await serve({ endAt: 60 });
     const ask = {

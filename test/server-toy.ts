@@ -98,6 +98,7 @@ export async function makeToy(chat = CHAT, more: readonly string[] = []): Promis
     model_type: 'llama',
     architectures: ['LlamaForCausalLM'],
     vocab_size: 256 + specials.length,
+    eos_token_id: 259,
     hidden_size: 64,
     intermediate_size: 64,
     num_hidden_layers: LAYERS,
@@ -140,6 +141,8 @@ export interface ToyFaults {
   delayMs?: number;
   /** The token at this position ends the text. */
   endAt?: number;
+  /** The id that ends it; 256, `<|end|>`, unless given. */
+  endId?: number;
   maxSessions?: number;
 }
 
@@ -217,7 +220,9 @@ class ToySession implements EngineSession {
       const next = letter === 26 ? 32 : 97 + letter;
       logits[this.position % 11 === 0 ? 46 : next] = 6;
       logits[97 + ((letter + 5) % 26)] = 4;
-      if (faults.endAt !== undefined && this.position >= faults.endAt) logits[256] = 30;
+      if (faults.endAt !== undefined && this.position >= faults.endAt) {
+        logits[faults.endId ?? 256] = 30;
+      }
     }
     if (faults.nanAt !== undefined && this.position >= faults.nanAt) logits.fill(Number.NaN);
     let boundary: StepResult['boundary'] = null;

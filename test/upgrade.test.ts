@@ -159,13 +159,11 @@ describe('lockstep attach --upgrade', () => {
     const text = readFileSync(path.join(dir, 'lockstep.json'), 'utf8');
     const out = path.join(root, 'renewed');
     const run = lockstep('attach', '--upgrade', dir, '--out', out, '--json');
-    expect(JSON.parse(run.out)).toEqual({
-      out,
-      before: (JSON.parse(text) as Contract).digest,
-      digest: (await readContract(out)).contract.digest,
-      trained: { steps: 3, tokens: 4096 },
-      exports: [],
-    });
+    const { digest, trained } = (await readContract(out)).contract;
+    const before = (JSON.parse(text) as Contract).digest;
+    expect(JSON.parse(run.out)).toEqual({ out, before, digest, trained, exports: [] });
+    expect(trained).toMatchObject({ steps: 3, tokens: 4096 });
+    expect(Object.keys(trained.weights.files)).toEqual(['model.safetensors']);
     expect(readFileSync(path.join(dir, 'lockstep.json'), 'utf8')).toBe(text);
     const twice = lockstep('attach', '--upgrade', dir, '--out', out);
     expect([twice.code, twice.error]).toEqual([1, expect.stringContaining('LS_ATTACH_EXISTS')]);
@@ -198,7 +196,7 @@ describe('lockstep attach --upgrade', () => {
     expect(contractOf(dir).lockstep).toBe(1);
     expect(lockstep('attach', '--upgrade', dir, '--config', configFile(3)).code).toBe(0);
     const { contract } = await readContract(dir);
-    expect(contract.trained).toEqual({ steps: 0, tokens: 0 });
+    expect(contract.trained).toMatchObject({ steps: 0, tokens: 0 });
     expect(inPython(dir)).toBe(`${contract.digest} False`);
   });
 
