@@ -103,7 +103,7 @@ export async function checkTarget(
   }
   // --force is for checkpoints, not for whatever else a mistyped path names.
   const names = there.isDirectory() ? await readdir(out) : null;
-  if (names !== null && names.includes(contractFile)) {
+  if (names?.includes(contractFile)) {
     const steps = await stepsTrained(out);
     if (steps === 0 || discardTraining === true) return;
     throw new LockstepError(
