@@ -22,7 +22,14 @@ POLICIES = {
 
 
 def write_model(
-    folder: Path, architecture: str = "llama", *, seed: int = 0, layers: int = 4, kv_heads: int = 2
+    folder: Path,
+    architecture: str = "llama",
+    *,
+    seed: int = 0,
+    layers: int = 4,
+    kv_heads: int = 2,
+    bias: bool = False,
+    tied: bool = False,
 ) -> Path:
     """A random model with weights large enough that errors show, and make_tiny's tokenizer."""
     made = make_tiny.tokenizer()
@@ -34,6 +41,8 @@ def write_model(
         hidden=16 * kv_heads,  # vLLM's Qwen2 takes heads x head size for it
         dtype=torch.float32,
         vocabulary=made.get_vocab_size(),
+        bias=bias,
+        tied=tied,
     )
     module.config.max_position_embeddings = 8192
     module.config.bos_token_id = module.config.eos_token_id = 0

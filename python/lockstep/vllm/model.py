@@ -20,6 +20,7 @@ from ..model_type import plain_type
 from ..rope import Rope
 from ..spec import Spec
 from . import BASES
+from .accounting import Accounting
 from .attention import Raw, SegmentedAttention
 from .caches import make_caches, name_of
 from .checks import check
@@ -53,9 +54,11 @@ def segmented(base: type[nn.Module]) -> type[nn.Module]:
                 for heads in spec.long_heads
             ]
             group = config.num_attention_heads // config.num_key_value_heads
-            return super().load_weights(
-                (name, permuted(name, weight, orders, group)) for name, weight in weights
-            )
+            ours = ((name, permuted(name, weight, orders, group)) for name, weight in weights)
+            with Accounting(self) as account:
+                loaded = super().load_weights(account.handed(ours))
+            account.check()
+            return loaded
 
     Segmented.__name__ = Segmented.__qualname__ = f"Segmented{base.__name__}"
     Segmented.__module__ = __name__
