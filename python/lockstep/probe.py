@@ -1,7 +1,7 @@
 """The probe of a checkpoint: a short sequence and what the trainer's forward said of it.
 
-``probe.json`` lies beside the contract. An engine runs its tokens before it serves and must come to
-the same log-probabilities (src/engines/probe.ts for onnx and torch, vllm/probe.py for vLLM). A probe
+``probe.json`` lies beside the contract. An engine runs its tokens before it serves and must come
+to the same log-probabilities (src/engines/probe.ts for onnx and torch, vllm/probe.py for vLLM). It
 belongs to one contract and one set of weights and says which.
 """
 
@@ -115,7 +115,10 @@ def weights_of(contract: Contract) -> str | None:
 def _parsed(value: Any) -> Probe:
     if value["probe"] != FORMAT:
         raise ValueError(f"expected format {FORMAT}, got {value['probe']!r}")
-    rows = [Row(r["position"], tuple(r["ids"]), tuple(map(float, r["logp"]))) for r in value["rows"]]
+    rows = [
+        Row(one["position"], tuple(one["ids"]), tuple(map(float, one["logp"])))
+        for one in value["rows"]
+    ]
     tokens = tuple(value["tokens"])
     fits = all(
         0 <= row.position < len(tokens)
@@ -246,7 +249,7 @@ def _steady(model: Model) -> tuple[list[int], list[int], torch.Tensor]:
                 "expected log-probabilities from the training forward, got NaN",
                 "the weights are damaged, or a training diverged: take an earlier checkpoint",
             )
-        with _shaken(model, ids):
+        with _Shaken(model, ids):
             other_PV, chosen = _forward(model, ids, cuts)
         best_PB = logp_PV.topk(min(BEST, logp_PV.shape[1])).indices
         moved = float((logp_PV - other_PV).gather(1, best_PB).abs().max())
@@ -280,7 +283,7 @@ def _forward(model: Model, ids: list[int], cuts: list[int]) -> tuple[torch.Tenso
     ]
 
 
-class _shaken:  # noqa: N801
+class _Shaken:
     """Meanwhile every embedding is off by a share of `SHARE`, equal tokens alike."""
 
     def __init__(self, model: Model, ids: Sequence[int]):

@@ -1,5 +1,8 @@
 """``GET /lockstep``: which contract every engine process has loaded, asked of each one, live.
 
+Before the server opens its port, the engine runs the checkpoint's probe (probe.py): a server whose
+numbers are not the trainer's ends instead of starting.
+
 vLLM loads endpoint plugins only where ``VLLM_PLUGINS`` names them, so a server that answers here
 was started to be asked.
 """
@@ -11,7 +14,11 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ..contract import read
 from ..errors import LockstepError
+from . import probe
+from .versions import runner_of
+from .versions import version as vllm_version
 
 _PATIENCE = 30.0  # seconds; an engine answers between two steps
 
@@ -24,6 +31,7 @@ class Endpoints:
 
     def __init__(self) -> None:
         self._engine: Any = None
+        self._probe = probe.Outcome("absent")
 
     def attach_router(self, app: Any) -> None:
         from fastapi.responses import JSONResponse
@@ -37,7 +45,13 @@ class Endpoints:
         app.add_api_route("/lockstep", identity, methods=["GET"])
 
     async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
+        """vLLM waits for this before it opens its port. Raises what `probe.run` raises."""
         self._engine = engine_client
+        config = None if engine_client is None else engine_client.vllm_config.model_config
+        if config is None or not config.architecture.startswith("Segmented"):
+            return
+        self._probe = await probe.run(engine_client, read(config.model))
+        _tell(self._probe)
 
     async def _identity(self) -> dict[str, Any]:
         try:
@@ -56,6 +70,9 @@ class Endpoints:
             "object": "lockstep.identity",
             "digest": digests.pop() if len(digests) == 1 else None,
             "version": _version(),
+            "vllm": vllm_version(),
+            "runner": runner_of(self._engine.vllm_config),
+            "probe": self._probe.as_dict(),
             "engines": engines,
         }
 
@@ -73,6 +90,38 @@ class WorkerExtension:
             "architecture": type(model).__name__,
             "model": self.vllm_config.model_config.model,  # type: ignore[attr-defined]
         }
+
+    def lockstep_probe(self, positions: list[int]) -> None:
+        """Keep what the model says at these positions of the next request."""
+        self.get_model().segments.watcher = probe.Rows(positions)  # type: ignore[attr-defined]
+
+    def lockstep_probed(self, length: int) -> dict[str, Any] | None:
+        """How far that was off, for a probe of which ``length`` tokens ran."""
+        model = self.get_model()  # type: ignore[attr-defined]
+        folder = self.vllm_config.model_config.model  # type: ignore[attr-defined]
+        return probe.measured(model, folder, length)
+
+
+_SAID = {
+    "skipped": "not run: --no-probe",
+    "absent": "there is none: lockstep probe DIR records it",
+    "short": "not run: --max-model-len is shorter than it",
+}
+
+
+def _tell(outcome: probe.Outcome) -> None:
+    from vllm.logger import init_logger
+
+    from .metrics import set_probe
+
+    said = _SAID.get(outcome.status) or (
+        f"passed: {outcome.tokens} tokens, {outcome.boundaries} boundaries, {outcome.positions} "
+        f"positions, off by {outcome.off:.2g} nats ({outcome.kind}, bound {outcome.bound:g}), "
+        f"{outcome.milliseconds:.0f} ms"
+    )
+    init_logger("vllm.lockstep").info("Lockstep's probe: %s", said)
+    if outcome.status == "passed":
+        set_probe(outcome.milliseconds)
 
 
 def _version() -> str | None:

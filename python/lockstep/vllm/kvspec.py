@@ -170,6 +170,12 @@ class SinkWindowSpec(SlidingWindowSpec):
     def sink_blocks(self) -> int:
         return cdiv(self.sinks, self.block_size)
 
+    @property
+    def num_retained_tokens(self) -> int:
+        """vLLM 0.33's Model Runner V2 hides the blocks before so many tokens behind the null block,
+        the sinks' among them; 0: it hides none. 0.32 knows no such thing."""
+        return 0
+
     def max_admission_blocks_per_request(
         self, max_in_flight_tokens: int, max_model_len: int
     ) -> int:

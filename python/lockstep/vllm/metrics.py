@@ -14,6 +14,8 @@ from typing import Any
 
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from .versions import runner_of, version
+
 _MARK = "lockstep:"
 
 
@@ -62,6 +64,8 @@ class SegmentStats(StatLoggerBase):
 
     def __init__(self, vllm_config: Any, engine_index: int = 0):
         self._gauges = _gauges()
+        info, _ = self._gauges["info"]
+        info.labels(version(), runner_of(vllm_config), str(engine_index)).set(1)
 
     def record(
         self,
@@ -83,6 +87,12 @@ class SegmentStats(StatLoggerBase):
         pass
 
 
+def set_probe(milliseconds: float) -> None:
+    """In the server's process: what its probe took."""
+    gauge, _ = _gauges()["probe"]
+    gauge.labels("0").set(milliseconds)
+
+
 @cache
 def _gauges() -> dict[str, tuple[Any, bool]]:
     from prometheus_client import Gauge
@@ -92,6 +102,8 @@ def _gauges() -> dict[str, tuple[Any, bool]]:
         return made, bool(labels)
 
     return {
+        "info": gauge("lockstep_engine_info", "vLLM and its model runner.", "version", "runner"),
+        "probe": gauge("lockstep_probe_milliseconds", "What the probe took before the start."),
         "digest": gauge("lockstep_contract_info", "Contract the engine runs under.", "digest"),
         "blocks": gauge("lockstep_kv_blocks", "KV blocks of running requests.", "group"),
         "bytes": gauge("lockstep_kv_bytes", "Bytes of those blocks."),

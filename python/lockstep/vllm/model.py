@@ -26,7 +26,10 @@ from .caches import make_caches, name_of
 from .checks import check
 from .state import SegmentedState
 from .ties import exact_rows
+from .versions import check_version
 
+# vLLM imports this module to look at a class, before any configuration exists to be checked.
+check_version()
 _PROJECTION = re.compile(r"\blayers\.(\d+)\.self_attn\.([qkvo])_proj\.(weight|bias)$")
 
 
@@ -45,7 +48,9 @@ def segmented(base: type[nn.Module]) -> type[nn.Module]:
 
         def forward(self, input_ids: Tensor | None, *args: Any, **kwargs: Any) -> Any:
             self.segments.begin(input_ids)
-            return super().forward(input_ids, *args, **kwargs)
+            hidden = super().forward(input_ids, *args, **kwargs)
+            self.segments.ran(hidden)
+            return hidden
 
         def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
             spec, config = self.segments.spec, self._shape

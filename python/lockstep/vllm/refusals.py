@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .versions import runner_of
+
 SCHEDULER = "lockstep.vllm.scheduler.SegmentScheduler"
 #: Compared with the trainer's operator in the same precision: test/vllm/test_parity.py.
 _DTYPES = ("torch.float32", "torch.bfloat16")
@@ -41,6 +43,10 @@ def _full_graphs(config: Any) -> Any:
     # Resolved only after the configuration hook: the second round of checks sees it.
     mode = config.compilation_config.cudagraph_mode
     return mode.name if mode is not None and mode.has_full_cudagraphs() else None
+
+
+def _runner(config: Any) -> Any:
+    return _unless(runner_of(config), "V1")
 
 
 def _scheduler(config: Any) -> Any:
@@ -118,6 +124,13 @@ REFUSALS = (
         SCHEDULER,
         f"{_WITHOUT}: the plugin chooses it",
         _scheduler,
+    ),
+    Refusal(
+        "model_runner",
+        "V1",
+        "start vLLM without VLLM_USE_V2_MODEL_RUNNER: the plugin asks for V1, which the tests ran; "
+        "V2 was read, not run",
+        _runner,
     ),
     Refusal(
         "disable_hybrid_kv_cache_manager",

@@ -17,6 +17,7 @@ from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.request import Request
 
 from .checks import contract_of
+from .ending import end_with_error
 from .layout import SegmentLayout
 from .metrics import Report
 from .stopping import stop_at
@@ -125,9 +126,8 @@ class SegmentScheduler(AsyncScheduler):
         self.layout.advance([(r.request_id, r.all_token_ids) for r in requests])
         if self.layout.failed:
             # Upstream ends these with an error when the step is over.
-            self.grammar_compile_error_reqs.update(
-                key for key in self.layout.failed if key in self.requests
-            )
+            failed = [key for key in self.layout.failed if key in self.requests]
+            end_with_error(self.grammar_compile_error_reqs, failed)
 
     def _open_start(self, request_id: str, computed: int) -> int:
         """First token of the segment that token ``computed`` belongs to, as far as is known."""

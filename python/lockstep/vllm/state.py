@@ -29,6 +29,10 @@ class Watcher(Protocol):
         """What a boundary retrieves, token positions int32 [H, R], in place of what it chose."""
         ...
 
+    def ran(self, hidden_TE: Tensor) -> None:
+        """The last hidden states of the step whose pieces `cut` told."""
+        ...
+
 
 class SegmentedState:
     """Made with the model; `begin` looks at a batch before its forward pass."""
@@ -80,3 +84,8 @@ class SegmentedState:
         if self.watcher is not None:
             self.watcher.cut(pieces)
         self.step = Step(self.spec, self.rope, self.caches, metadata, tables, pieces, tokens)
+
+    def ran(self, hidden_TE: Tensor) -> None:
+        """The forward pass of the step that `begin` prepared is over."""
+        if self.step is not None and self.watcher is not None:
+            self.watcher.ran(hidden_TE)

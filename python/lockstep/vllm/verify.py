@@ -90,6 +90,9 @@ class _Watch:
             positions_HR[:, :count] = positions_HR.new_tensor(theirs) + first
         return positions_HR
 
+    def ran(self, hidden_TE: Tensor) -> None:
+        pass
+
     def retrieved(self) -> list[dict[str, Any]]:
         by_end: dict[int, list[dict[str, Any]]] = {}
         for (at, layer), positions in sorted(self._own.items()):
