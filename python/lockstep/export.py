@@ -246,9 +246,27 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
                 refused.append(error)
             else:
                 done.append(exporter.publish(build))
+    probe = _probe(exporter)
     if refused:
         raise refused[0]
-    return {"dir": str(exporter.directory), "precisions": done}
+    return {"dir": str(exporter.directory), "precisions": done, "probe": probe}
+
+
+def _probe(exporter: Exporter) -> dict[str, Any]:
+    """Record the checkpoint's probe, unless one stands there that belongs to it.
+
+    What recorded says, or ``{"error"}``: the graphs are good without one.
+    """
+    from . import probe
+
+    check_cancelled()
+    if probe.current(exporter.directory, exporter.contract):
+        return {"path": str(exporter.directory / probe.PROBE_FILE)}
+    emit("stage", stage="probe", precision="")
+    try:
+        return probe.record(exporter.directory)
+    except LockstepError as error:
+        return {"error": error.as_dict()}
 
 
 def _precisions(names: list[str]) -> list[str]:

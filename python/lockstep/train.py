@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Any
 
 from lockstep import job
@@ -39,7 +40,26 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
 
         ranks = connect(checked.device)
         result = Training(checked, job.emit, job.cancelled, ranks).run()
-        return result if ranks.first else {"rank": ranks.rank}
+        if not ranks.first:
+            return {"rank": ranks.rank}
+        if checked.mode == "segmented" and not result["stopped"]:
+            _record_probe(checked.out, result["step"])
+        return result
+
+
+def _record_probe(out: Path, step: int) -> None:
+    """What engines are compared with before they serve the checkpoint. Without one it is as good:
+    whatever stands in the way is a warning."""
+    from lockstep import probe
+
+    try:
+        probe.record(out)
+    except job.Cancelled:
+        pass  # the training itself is done
+    except Exception as error:
+        told = job.as_error(error)
+        message = f"no probe was recorded: {told['message']}"
+        job.emit("warning", step=step, code=told["code"], message=message)
 
 
 if __name__ == "__main__":

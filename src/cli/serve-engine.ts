@@ -2,6 +2,7 @@
 import { findPython } from '../bridge/index.ts';
 import { checkWeights } from '../contract/index.ts';
 import type { Engine } from '../engines/engine.ts';
+import { notRun, type ProbeOutcome, probeLine, readProbe, runProbe } from '../engines/probe.ts';
 import type { Runner } from '../engines/runner.ts';
 import { precisions } from '../engines/vllm/flags.ts';
 import type { VllmParts } from '../engines/vllm/index.ts';
@@ -17,6 +18,8 @@ export interface EngineChoice {
   replicas?: number;
   upstream?: string[];
   upstreamKey?: string;
+  /** false: `--no-probe`. */
+  probe: boolean;
   log: 'silent' | 'error' | 'info';
 }
 
@@ -24,6 +27,8 @@ export interface Opened {
   engine: Engine | Runner;
   maxTokens: number;
   maxSessions: number;
+  /** What became of the checkpoint's probe; null where that is not known yet. */
+  probe: ProbeOutcome | null;
   /** Settles with the reason when nothing can be served any more. */
   failed: Promise<LockstepError>;
 }
@@ -85,6 +90,10 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
     const mend = 'With --upstream, vLLM was started by someone else; leave the option out.';
     throw usage(name, `expected no --${name} beside --upstream`, mend);
   }
+  if (!choice.probe) {
+    const mend = 'Start the vLLM that runs there with LOCKSTEP_PROBE=0.';
+    throw usage('no-probe', 'expected no --no-probe beside --upstream', mend);
+  }
   if (flags.length > 0) {
     const mend = 'Give them to the vLLM that runs there.';
     throw usage('flags', `expected no flags of vLLM beside --upstream, got ${flags[0]}`, mend);
@@ -112,11 +121,34 @@ export async function openChosen(
     const { openTorchEngine } = await import('../engines/torch.ts');
     const dtype = (choice.precision ?? 'float32') as (typeof PRECISIONS.torch)[number];
     const engine = await openTorchEngine(files.dir, { ...common, dtype, python: choice.python });
-    return { ...opened, engine };
+    return { ...opened, engine, probe: await probed(engine, files, choice, maxTokens, say) };
   }
   const { openOnnxEngine } = await import('../engines/onnx.ts');
   const precision = (choice.precision ?? 'fp32') as (typeof PRECISIONS.onnx)[number];
-  return { ...opened, engine: await openOnnxEngine(files.dir, { ...common, precision }) };
+  const engine = await openOnnxEngine(files.dir, { ...common, precision });
+  return { ...opened, engine, probe: await probed(engine, files, choice, maxTokens, say) };
+}
+
+/** Run the checkpoint's probe; an engine that fails it is closed. */
+async function probed(
+  engine: Engine,
+  files: VllmParts,
+  choice: EngineChoice,
+  maxTokens: number,
+  say: (line: string) => void,
+): Promise<ProbeOutcome> {
+  try {
+    let outcome = notRun(choice.probe ? 'absent' : 'skipped');
+    if (choice.probe) {
+      const probe = await readProbe(files.dir, files.source.contract);
+      if (probe !== null) outcome = await runProbe(engine, files.source, probe, maxTokens);
+    }
+    say(probeLine(outcome));
+    return outcome;
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
 }
 
 async function openVllm(
@@ -126,7 +158,7 @@ async function openVllm(
   say: (line: string) => void,
   signal: AbortSignal,
 ): Promise<Opened> {
-  const { superviseVllm, useVllm, vllmModules, progressOf } = await import(
+  const { identityLine, superviseVllm, useVllm, vllmModules, progressOf } = await import(
     '../engines/vllm/index.ts'
   );
   const { upstream, replicas = 1 } = choice;
@@ -143,13 +175,22 @@ async function openVllm(
     if (key === '') {
       throw usage('upstream-key', `expected a key in $${variable}, got none`, 'Set the variable.');
     }
-    const { relay, failed } = await useVllm(files, upstream, { key });
-    return { engine: relay, failed, ...limits };
+    const { relay, failed } = await useVllm(files, upstream, {
+      key,
+      onReady: ({ name, identity }) => say(`vLLM at ${name}: ${identityLine(identity)}`),
+    });
+    return { engine: relay, failed, probe: null, ...limits };
   }
   await checkWeights(files.dir, files.source.contract.trained, true);
   const python = await findPython({ python: choice.python, modules: vllmModules });
+  let probe: ProbeOutcome | null = null;
   const { relay, failed } = await superviseVllm(files, {
     python,
+    probe: choice.probe,
+    onReady: ({ name, identity }) => {
+      probe = identity?.probe ?? null;
+      say(`vLLM at ${name}: ${identityLine(identity)}`);
+    },
     replicas,
     flags,
     dtype: choice.precision,
@@ -164,7 +205,7 @@ async function openVllm(
       }
     },
   });
-  return { engine: relay, failed, ...limits };
+  return { engine: relay, failed, probe, ...limits };
 }
 
 function onlyVllm(what: string, field: string): LockstepError {

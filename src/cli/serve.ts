@@ -3,6 +3,7 @@ import path from 'node:path';
 import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';
 import { isTrained, readContract } from '../contract/index.ts';
+import type { ProbeOutcome } from '../engines/probe.ts';
 import { LockstepError } from '../errors.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
 import { createServer, type LockstepServer, probePort } from '../server/index.ts';
@@ -67,6 +68,7 @@ export function serveCommand(): Command {
       '--upstream-key <variable>',
       'vllm: environment variable with the key that they ask for',
     )
+    .option('--no-probe', 'serve without running the probe of the checkpoint first')
     .option('--python <path>', 'torch, vllm: interpreter to use')
     .addOption(noWeightsCheck())
     .addOption(
@@ -133,11 +135,12 @@ async function runServe(
         ...(options.rate === undefined ? {} : { requestsPerMinute: options.rate }),
         hostNames: options.allowHost ?? [],
         log: logger(options.log),
+        ...(opened.probe === null ? {} : { probe: opened.probe }),
       },
     });
     if (stop.asked) return;
     const { url } = await server.listen(options.port);
-    announce(url, model, contract.digest, options, apiKey, say, colors);
+    announce(url, model, contract.digest, opened.probe, options, apiKey, say, colors);
     const lost = await Promise.race([stop.promise, opened.failed]);
     if (lost !== undefined) throw lost;
     say('stopping: running answers may finish; Ctrl-C again ends at once');
@@ -151,13 +154,14 @@ function announce(
   url: string,
   model: string,
   digest: string,
+  probe: ProbeOutcome | null,
   options: ServeOptions,
   apiKey: string | null,
   say: (line: string) => void,
   colors: Paint,
 ): void {
   if (options.json) {
-    process.stdout.write(`${JSON.stringify({ event: 'ready', url, model, digest })}\n`);
+    process.stdout.write(`${JSON.stringify({ event: 'ready', url, model, digest, probe })}\n`);
   }
   if (apiKey === null && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
     say(`${colors.yellow('open')}: everyone who reaches ${options.host} may use it; see --api-key`);

@@ -73,7 +73,8 @@ export interface WarningEvent extends JobEvent {
     | 'LS_TRAIN_CHANCE'
     | 'LS_TRAIN_CACHE'
     | 'LS_TRAIN_SHARED'
-    | 'LS_TRAIN_WORKER';
+    | 'LS_TRAIN_WORKER'
+    | `LS_P${string}`;
   step: number;
   message: string;
 }

@@ -20,7 +20,7 @@ import { modelCard } from './card.ts';
 import { type ContractFiles, type ContractSettings, makeContract } from './make.ts';
 import { readModel } from './model.ts';
 import { readWeights } from './weights.ts';
-import { contractFile, writeContract } from './write.ts';
+import { contractFile, probeFile, writeContract } from './write.ts';
 
 export interface AttachOptions {
   config: ContractSettings;
@@ -144,7 +144,10 @@ async function companions(modelDir: string): Promise<string[]> {
   return entries
     .filter((entry) => !entry.isDirectory())
     .map((entry) => entry.name)
-    .filter((name) => /\.(json|jinja|model|txt)$/.test(name) && name !== contractFile);
+    .filter(
+      (name) =>
+        /\.(json|jinja|model|txt)$/.test(name) && name !== contractFile && name !== probeFile,
+    );
 }
 
 /**

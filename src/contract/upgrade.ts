@@ -14,7 +14,7 @@ import { type ContractFiles, makeContract } from './make.ts';
 import { readModel, segmentedArchitecture } from './model.ts';
 import type { ContractV1 } from './schema-v1.ts';
 import { neverTrained } from './trained.ts';
-import { contractFile, writeContract } from './write.ts';
+import { contractFile, probeFile, writeContract } from './write.ts';
 
 export interface UpgradeOptions {
   /** Folder of the checkpoint. */
@@ -169,6 +169,7 @@ async function write(
   const exports: string[] = [];
   try {
     for (const name of await filesBelow(dir)) {
+      if (name === probeFile) continue; // it names the digest of before
       if (name.startsWith(`onnx${path.sep}`)) {
         if (path.basename(name) === 'meta.json') exports.push(path.dirname(name));
         continue;

@@ -9,6 +9,8 @@ import { segmentedType } from './model-type.ts';
 import { identify, readWeights } from './weights.ts';
 
 export const contractFile = 'lockstep.json';
+/** What the trainer's forward says of a short sequence; it belongs to one contract and its weights. */
+export const probeFile = 'probe.json';
 
 /**
  * Write lockstep.json and policy.js, record whose weights lie there, and set architecture and

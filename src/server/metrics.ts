@@ -2,6 +2,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { isTrained } from '../contract/index.ts';
 import type { SessionMemory } from '../engines/engine.ts';
+import type { ProbeOutcome } from '../engines/probe.ts';
 import type { Runner } from '../engines/runner.ts';
 import type { Gate } from './gate.ts';
 
@@ -22,7 +23,7 @@ export class Metrics {
   readonly segmentTokens: Histogram;
   readonly #memories = new Map<object, SessionMemory>();
 
-  constructor(runner: Runner, gate: Gate, model: string) {
+  constructor(runner: Runner, gate: Gate, model: string, probe?: ProbeOutcome) {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry });
     const info = new Gauge({
@@ -42,6 +43,15 @@ export class Metrics {
       },
       1,
     );
+    if (probe !== undefined) {
+      const told = new Gauge({
+        name: 'lockstep_probe_milliseconds',
+        help: 'What the probe took before the server opened, by what became of it.',
+        labelNames: ['status'],
+        registers,
+      });
+      told.set({ status: probe.status }, probe.milliseconds);
+    }
     this.requests = new Counter({
       name: 'lockstep_http_requests_total',
       help: 'HTTP requests answered.',

@@ -5,6 +5,7 @@ import express, { type Express } from 'express';
 import { type Logger, pino } from 'pino';
 import { isTrained } from '../contract/index.ts';
 import type { Engine } from '../engines/engine.ts';
+import type { ProbeOutcome } from '../engines/probe.ts';
 import type { Runner } from '../engines/runner.ts';
 import { steppedRunner } from '../engines/stepped.ts';
 import { LockstepError } from '../errors.ts';
@@ -61,6 +62,8 @@ export interface ServerOptions {
   drainMs?: number;
   /** Limits of the chat template's process, where others than `templateLimits` are wanted. */
   template?: Partial<TemplateLimits>;
+  /** What became of the checkpoint's probe, for `/metrics`. */
+  probe?: ProbeOutcome;
   log?: Logger;
 }
 
@@ -113,7 +116,7 @@ export function createServer({
   } = options;
 
   const gate = new Gate(maxSessions, maxQueue);
-  const metrics = new Metrics(runner, gate, model);
+  const metrics = new Metrics(runner, gate, model, options.probe);
   const closing = new AbortController();
   let ending = false;
   const shop: Workshop = {

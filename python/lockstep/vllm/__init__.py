@@ -7,7 +7,6 @@ Upstream model classes stay as they are; ours derive from them (model.py), swap 
 from __future__ import annotations
 
 import importlib
-import os
 from typing import Any
 
 #: Upstream's classes; the checkpoint's config.json names ``Segmented`` + one of them.
@@ -21,8 +20,9 @@ BASES = {
 
 def register() -> None:
     """Entry point of ``vllm.general_plugins``; vLLM calls it in every process, maybe twice."""
-    # Model Runner V2 was not run with it (refusals.py): where nobody chose, take V1.
-    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
+    from .versions import choose_runner
+
+    choose_runner()
     from vllm import ModelRegistry
 
     # vLLM reads config.json after its plugins are loaded: its model_type is known by then.

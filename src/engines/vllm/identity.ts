@@ -1,6 +1,7 @@
 // Whether a vLLM may be trusted with a contract: every engine process of it has to say so.
 import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
+import { probeLine } from '../probe.ts';
 
 /** Where the plugin answers, and how it is switched on: an endpoint plugin loads only when named. */
 export const IDENTITY_PATH = '/lockstep';
@@ -12,6 +13,22 @@ const identity = z.object({
   engines: z.array(
     z.object({ rank: z.number(), digest: z.string().nullable(), architecture: z.string() }),
   ),
+  /** Version of vLLM. */
+  vllm: z.string().nullish(),
+  /** Its model runner: V1 or V2. */
+  runner: z.string().nullish(),
+  probe: z
+    .object({
+      status: z.enum(['passed', 'skipped', 'absent', 'short']),
+      tokens: z.number(),
+      boundaries: z.number(),
+      positions: z.number(),
+      off: z.number().nullable(),
+      bound: z.number().nullable(),
+      kind: z.enum(['largest', 'mean']).nullable(),
+      milliseconds: z.number(),
+    })
+    .nullish(),
 });
 export type Identity = z.infer<typeof identity>;
 
@@ -82,6 +99,13 @@ export async function identify(get: Get, digest: string): Promise<Upstream> {
   }
   const list = parse(models, listed.text, '/v1/models');
   return { identity: told, maxTokens: list.data[0]?.max_model_len ?? null };
+}
+
+/** What a vLLM is and what became of its probe, in a line for people. */
+export function identityLine(told: Identity | null): string {
+  const probe =
+    told?.probe == null ? 'it does not say what became of a probe' : probeLine(told.probe);
+  return `version ${told?.vllm ?? 'unknown'}, model runner ${told?.runner ?? 'unknown'}; ${probe}`;
 }
 
 function parse<T>(schema: z.ZodType<T>, text: string, path: string): T {

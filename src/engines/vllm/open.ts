@@ -15,6 +15,7 @@ import { Relay } from './relay.ts';
 import { Replica } from './replica.ts';
 import { roomForKv } from './room.ts';
 import { Supervisor, type SupervisorOptions } from './supervisor.ts';
+import { checkVersion } from './version.ts';
 
 /** Between two looks at a vLLM that is not ours. */
 const WATCH_MS = 2_000;
@@ -45,6 +46,10 @@ export interface SupervisedOptions
   env?: NodeJS.ProcessEnv;
   /** Instead of vLLM: arguments after the interpreter, given the port. */
   command?: (port: number) => string[];
+  /** false: without the checkpoint's probe. */
+  probe?: boolean;
+  /** A replica may serve: again after each restart. */
+  onReady?: (replica: Replica) => void;
   onLine?: (line: string) => void;
   say?: (what: string) => void;
   stallMs?: number;
@@ -67,7 +72,7 @@ export interface VllmEngine {
 /**
  * Start vLLM and wait until every engine process of every replica has reported the digest.
  *
- * @throws LS_VLLM_FLAG, LS_VLLM_PRECISION, LS_VLLM_START, LS_VLLM_PLUGIN, LS_VLLM_STOCK, LS_VLLM_DIGEST, LS_VLLM_IDENTITY,
+ * @throws LS_VLLM_FLAG, LS_VLLM_PRECISION, LS_VLLM_VERSION, LS_VLLM_START, LS_VLLM_PLUGIN, LS_VLLM_STOCK, LS_VLLM_DIGEST, LS_VLLM_IDENTITY,
  *   LS_PYTHON_*, and the plugin's own errors by their codes; nothing is left running then
  */
 export async function superviseVllm(
@@ -78,6 +83,7 @@ export async function superviseVllm(
   checkFlags(flags);
   const info = await vllmInfo(parts.dir, options.dtype);
   const python = await interpreter(options);
+  if (options.command === undefined) await checkVersion(python, env);
   const key = randomBytes(24).toString('base64url');
   const childEnv: NodeJS.ProcessEnv = {
     ...env,
@@ -86,6 +92,7 @@ export async function superviseVllm(
     VLLM_API_KEY: key,
     // Routes that change a running engine; nobody needs them here.
     VLLM_SERVER_DEV_MODE: '0',
+    ...(options.probe === false ? { LOCKSTEP_PROBE: '0' } : {}),
     // Segments need no scaling of positions: the limit is what was asked for (SEMANTICS 3).
     ...(maxTokens === null ? {} : { VLLM_ALLOW_LONG_MAX_MODEL_LEN: '1' }),
   };
@@ -116,6 +123,7 @@ export async function superviseVllm(
           env: childEnv,
           replica,
           onRestart: () => relay.router.forget(replica),
+          onReady: () => options.onReady?.(replica),
         }),
       );
       options.signal?.throwIfAborted();
@@ -159,7 +167,12 @@ export async function superviseVllm(
 export async function useVllm(
   parts: VllmParts,
   urls: readonly string[],
-  options: { key?: string | null; stallMs?: number; watchMs?: number } = {},
+  options: {
+    key?: string | null;
+    stallMs?: number;
+    watchMs?: number;
+    onReady?: (replica: Replica) => void;
+  } = {},
 ): Promise<VllmEngine> {
   const info = await infoOf(parts.dir);
   const all = urls.map((url) => replicaOf(origin(url), options.key ?? null, parts, options));
@@ -169,6 +182,7 @@ export async function useVllm(
       const was = replica.ready;
       await replica.check(closing.signal);
       if (!replica.ready && was) relay.router.forget(replica);
+      if (replica.ready && !was) options.onReady?.(replica);
       const pause = sleep(options.watchMs ?? WATCH_MS, undefined, { signal: closing.signal });
       if (
         await pause.then(

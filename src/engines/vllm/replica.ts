@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Pool } from 'undici';
 import { LockstepError } from '../../errors.ts';
-import { identify, type Upstream } from './identity.ts';
+import { type Identity, identify, type Upstream } from './identity.ts';
 
 export interface ReplicaOptions {
   /** Origin, as `http://127.0.0.1:8000`. */
@@ -61,6 +61,11 @@ export class Replica {
   /** Why it is not ready. */
   get why(): LockstepError {
     return this.#why;
+  }
+
+  /** What it said it is; null while it is not ready. */
+  get identity(): Identity | null {
+    return this.#upstream?.identity ?? null;
   }
 
   /** Most tokens of a sequence; null: no limit is known. */

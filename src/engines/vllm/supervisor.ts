@@ -15,6 +15,8 @@ export interface SupervisorOptions {
   onLine?: (line: string) => void;
   /** What happens to it, in a sentence for people. */
   say?: (what: string) => void;
+  /** It may serve: every time. */
+  onReady?: () => void;
   /** It is up again and has nobody's segments. */
   onRestart?: () => void;
   /** How long a start may take (default 15 minutes). */
@@ -134,6 +136,7 @@ export class Supervisor {
       await this.#untilReady(AbortSignal.any([ended.signal, this.#stopping.signal]));
       readyAt = performance.now();
       this.#status = 'ready';
+      this.#options.onReady?.();
       ready();
     } catch (error) {
       if (!ended.signal.aborted && !this.#stopping.signal.aborted) {
