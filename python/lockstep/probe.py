@@ -191,9 +191,12 @@ def record(folder: str | Path, model: Model | None = None) -> dict[str, Any]:
 
 
 def current(folder: str | Path, contract: Contract) -> bool:
-    """Whether a probe stands there that belongs to this contract and these weights."""
+    """Whether a probe stands there that belongs to this contract and these weights.
+
+    It stays then: one recorded anew would agree with whatever the weights have become.
+    """
     try:
-        return load(folder, contract) is not None and weights_of(contract) is not None
+        return load(folder, contract) is not None
     except LockstepError:
         return False
 

@@ -208,7 +208,7 @@ class Distance {
       'LS_PROBE_MISMATCH',
       `expected the trainer's log-probabilities within ${nats} nats (${kind}, ${engine}), got ${average}${this.#worst} of ${probeFile}`,
       {
-        mend: 'The weights or the exported graph are not those that the probe was recorded with: lockstep verify DIR says where they part. After a change of weights on purpose: lockstep export DIR, then lockstep probe DIR.',
+        mend: `The weights or the exported graph are not those that the probe was recorded with: lockstep verify DIR says where they part. After a change of weights on purpose: lockstep export DIR, then lockstep probe DIR.${kind === 'mean' ? ' A rounded model may really be this far off: --no-probe serves it all the same.' : ''}`,
       },
     );
   }
