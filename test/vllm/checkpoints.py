@@ -8,6 +8,7 @@ from pathlib import Path
 
 import make_tiny
 import torch
+from lockstep.probe import record
 from tiny import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,8 +68,12 @@ def attach(
     recipe: str = "anchors",
     layers: tuple[int, ...] = (1, 2),
     long: str = "[1]",
+    probe: bool = False,
 ) -> Path:
-    """A checkpoint in ``folder/checkpoint`` under a contract with these parameters."""
+    """A checkpoint in ``folder/checkpoint`` under a contract with these parameters.
+
+    probe: with one, recorded here; `lockstep attach` would start Python for it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     source = POLICIES.get(policy, policy)
     retrieving = f"recipe: {recipe!r}, layers: {list(layers)}" if retrieval else "layers: []"
@@ -88,7 +93,12 @@ export default defineConfig({{
     )
     command = [shutil.which("node") or "node", str(ROOT / "dist" / "cli" / "main.js"), "attach"]
     done = subprocess.run(
-        [*command, str(model), "--out", "checkpoint"], cwd=folder, capture_output=True, text=True
+        [*command, str(model), "--out", "checkpoint", "--no-probe"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
+    if probe:
+        record(folder / "checkpoint")
     return folder / "checkpoint"

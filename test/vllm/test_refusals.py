@@ -13,6 +13,7 @@ import pytest
 from lockstep.contract import digest_of
 from lockstep.errors import LockstepError
 from lockstep.vllm import BASES, checks, refusals, register
+from safetensors.torch import load_file, save_file
 from servers import serving
 from vllm import LLM
 from vllm.config import CUDAGraphMode
@@ -190,6 +191,45 @@ def test_more_than_one_engine(made: Path) -> None:
     assert caught.value.field == "data_parallel_size"
 
 
+def test_the_model_runner_that_was_not_run(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
+    error = refused(made)
+    assert (error.code, error.field) == ("LS_VLLM_FEATURE", "model_runner")
+
+
+def test_another_version_of_vllm(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vllm.__version__", "0.33.0")
+    error = refused(made)
+    assert error.code == "LS_VLLM_VERSION" and "got 0.33.0" in error.message
+
+
+# Weights
+
+
+def test_a_bias_that_upstream_drops(tmp_path: Path) -> None:
+    """vLLM's Qwen3 has no `o_proj.bias`, and its loader passes over one without a word."""
+    model = checkpoints.write_model(tmp_path / "model", "qwen3", bias=True)
+    error = refused(checkpoints.attach(tmp_path, model))
+    assert (error.code, error.field) == (
+        "LS_VLLM_WEIGHTS",
+        "model.layers.0.self_attn.o_proj.bias",
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["self_attn.v_proj.weight", "mlp.up_proj.weight", "self_attn.o_proj.weight"]
+)
+def test_a_tensor_that_is_not_there(checkpoint: Path, name: str) -> None:
+    """Upstream counts a stacked projection as loaded once any part of it was."""
+    file = checkpoint / "model.safetensors"
+    weights = load_file(file)
+    del weights[f"model.layers.2.{name}"]
+    save_file(weights, file, metadata={"format": "pt"})
+    error = refused(checkpoint)
+    assert error.code == "LS_VLLM_WEIGHTS"
+    assert (error.field or "").startswith("model.layers.2.")
+
+
 def test_heads_that_ranks_cannot_share(made: Path) -> None:
     """One long and one local head: two ranks would get one kind each."""
     error = refused(made, tensor_parallel_size=2)
@@ -214,6 +254,7 @@ def test_what_a_cpu_cannot_be_configured_for(made: Path) -> None:
 
 def test_every_rule_has_its_test() -> None:
     tested = {*OPTIONS, "data_parallel_size", "cudagraph_mode", "ec_transfer_config"}
+    tested.add("model_runner")
     assert {rule.field for rule in refusals.REFUSALS} == tested
 
 
