@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def _record_probe(out: Path, step: int) -> None:
     whatever stands in the way is a warning."""
     from lockstep import probe
 
+    gc.collect()  # the training's own copies of the weights
     try:
         probe.record(out)
     except job.Cancelled:

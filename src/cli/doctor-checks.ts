@@ -218,10 +218,6 @@ async function vllm(python: Python, versions: Record<string, string>): Promise<C
   versions['python:vllm'] = found.version;
   versions['vllm:runner'] = found.runner;
   const detail = `${found.name} ${found.version}`;
-  if (!found.plugin) {
-    const lacks = `expected the plugin lockstep in ${detail}, got none`;
-    return { name, status: 'warning', detail: lacks, mend };
-  }
   if (found.error !== undefined) {
     return {
       name,
@@ -229,6 +225,10 @@ async function vllm(python: Python, versions: Record<string, string>): Promise<C
       detail: found.error.message,
       mend: found.error.mend ?? mend,
     };
+  }
+  if (!found.plugin) {
+    const lacks = `expected the plugin lockstep in ${detail}, got none`;
+    return { name, status: 'warning', detail: lacks, mend };
   }
   if (found.runner === 'V2') {
     const asked = `expected ${detail} with Model Runner V1, got VLLM_USE_V2_MODEL_RUNNER`;
