@@ -206,6 +206,13 @@ def test_another_version_of_vllm(made: Path, monkeypatch: pytest.MonkeyPatch) ->
 # Weights
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine in this process, so that its own error comes out of it."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+
+
+@pytest.mark.usefixtures("here")
 def test_a_bias_that_upstream_drops(tmp_path: Path) -> None:
     """vLLM's Qwen3 has no `o_proj.bias`, and its loader passes over one without a word."""
     model = checkpoints.write_model(tmp_path / "model", "qwen3", bias=True)
@@ -219,6 +226,7 @@ def test_a_bias_that_upstream_drops(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["self_attn.v_proj.weight", "mlp.up_proj.weight", "self_attn.o_proj.weight"]
 )
+@pytest.mark.usefixtures("here")
 def test_a_tensor_that_is_not_there(checkpoint: Path, name: str) -> None:
     """Upstream counts a stacked projection as loaded once any part of it was."""
     file = checkpoint / "model.safetensors"
