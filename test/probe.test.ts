@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { pythonEnvironment, runJob } from '../src/bridge/index.ts';
+import { pythonEnvironment } from '../src/bridge/index.ts';
 import { attach, readContract } from '../src/contract/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
 import { openOnnxEngine } from '../src/engines/onnx.ts';
@@ -125,7 +125,7 @@ describe('a probe that lockstep export recorded', () => {
     120_000,
   );
 
-  test('weights changed and exported anew: the probe stays and says so', async () => {
+  test('other weights, where nobody looks at their checksum', async () => {
     const other = await copy('weights');
     const script = `
 import sys
@@ -136,15 +136,12 @@ weights["model.layers.1.self_attn.v_proj.weight"][3] *= 1.5
 save_file(weights, file, metadata={"format": "pt"})
 `;
     execFileSync(made.python.executable, ['-c', script, other], { env: pythonEnvironment() });
-    // Their checksum would be refused first.
+    // It would be refused first.
     vi.stubEnv('LOCKSTEP_NO_WEIGHTS_CHECK', '1');
     try {
-      await runJob({ module: 'lockstep.export', job: { dir: other, precisions: ['fp32'] } });
-      for (const name of ['onnx fp32', 'torch fp32']) {
-        await expect(
-          ran(other, () => opening[name]?.(other) as Promise<Engine>),
-        ).rejects.toMatchObject({ code: 'LS_PROBE_MISMATCH' });
-      }
+      await expect(
+        ran(other, () => opening['torch fp32']?.(other) as Promise<Engine>),
+      ).rejects.toMatchObject({ code: 'LS_PROBE_MISMATCH' });
     } finally {
       vi.unstubAllEnvs();
     }
