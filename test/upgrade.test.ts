@@ -161,7 +161,17 @@ describe('lockstep attach --upgrade', () => {
     const run = lockstep('attach', '--upgrade', dir, '--out', out, '--json');
     const { digest, trained } = (await readContract(out)).contract;
     const before = (JSON.parse(text) as Contract).digest;
-    expect(JSON.parse(run.out)).toEqual({ out, before, digest, trained, exports: [] });
+    expect(JSON.parse(run.out)).toEqual({
+      out,
+      before,
+      digest,
+      trained,
+      exports: [],
+      probe: expect.objectContaining({
+        boundaries: expect.any(Number),
+        path: path.join(out, 'probe.json'),
+      }),
+    });
     expect(trained).toMatchObject({ steps: 3, tokens: 4096 });
     expect(Object.keys(trained.weights.files)).toEqual(['model.safetensors']);
     expect(readFileSync(path.join(dir, 'lockstep.json'), 'utf8')).toBe(text);
