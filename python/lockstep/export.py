@@ -48,6 +48,22 @@ class Build:
         return sum(file["bytes"] for file in self.files.values())
 
 
+def _check_recipe(spec: Any) -> None:
+    """The onnx engine's state managers know neither (``LS_EXPORT_RECIPE``)."""
+    for name, expected, got in (
+        ("retrieval.recipe", "anchors or topk", spec.recipe),
+        ("carry.heads", "local", spec.carry_heads),
+    ):
+        if got in ("blocks", "all"):
+            raise LockstepError(
+                "LS_EXPORT_RECIPE",
+                f"expected {name} to be {expected}, got {got}: the onnx engine does not "
+                "compute it",
+                "serve this checkpoint with lockstep serve --engine torch",
+                name,
+            )
+
+
 @dataclass
 class Exporter:
     """What all precisions of one checkpoint share."""
@@ -65,6 +81,7 @@ class Exporter:
         self.contract = read(self.directory)
         self.spec = Spec.from_contract(self.contract)
         self.model = read_model(self.directory)
+        _check_recipe(self.spec)
         self.parts = partition(self.model, self.spec)
         # Asked for or not: what the graph is made of is read anyway.
         self.weights = weights.identify(weights.read(self.directory, bytes_too=True))["sha256"]

@@ -30,15 +30,29 @@ export interface Layout extends ModelShape {
   groups: readonly HeadGroup[];
 }
 
+type Parts = Pick<Contract, 'segment' | 'carry' | 'retrieval' | 'heads'>;
+
+function checkRecipe({ carry, retrieval }: Parts): void {
+  for (const [field, expected, got] of [
+    ['retrieval.recipe', 'anchors or topk', retrieval.recipe],
+    ['carry.heads', 'local', carry.heads ?? 'local'],
+  ] as const) {
+    if (got !== 'blocks' && got !== 'all') continue;
+    throw new LockstepError(
+      'LS_ENGINE_RECIPE',
+      `expected ${field} to be ${expected}, got ${got}: the onnx engine does not compute it`,
+      { mend: 'Serve this checkpoint with lockstep serve --engine torch.', field },
+    );
+  }
+}
+
 /**
  * The layout of a model under a contract.
  *
- * @throws LS_CONTRACT_HEADS when the contract was made for a model of another shape
+ * @throws LS_CONTRACT_HEADS when the contract was made for a model of another shape;
+ *   LS_ENGINE_RECIPE for what these state managers do not compute
  */
-export function layoutOf(
-  contract: Pick<Contract, 'segment' | 'carry' | 'retrieval' | 'heads'>,
-  shape: ModelShape,
-): Layout {
+export function layoutOf(contract: Parts, shape: ModelShape): Layout {
   const { long } = contract.heads;
   if (long.length !== shape.layers || long.flat().some((head) => head >= shape.kvHeads)) {
     throw new LockstepError(
@@ -47,6 +61,7 @@ export function layoutOf(
       { mend: 'Attach a contract that was made for this model.', field: 'heads.long' },
     );
   }
+  checkRecipe(contract);
   const retrieval = contract.retrieval.size;
   const layers = new Set(retrieval > 0 ? contract.retrieval.layers : []);
   const groups = long.flatMap((heads, layer): HeadGroup[] => {
