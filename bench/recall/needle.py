@@ -27,7 +27,7 @@ from torch import Tensor
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from machine import header  # noqa: E402
+from machine import header, write_raw  # noqa: E402
 
 SKIPPED = 80_000  # characters of the text: its beginning is left out
 NEEDLE_TAIL = 8  # the needle's last tokens; a head holds it with six of them
@@ -95,7 +95,7 @@ def main() -> None:
         ask.add_argument(f"--{name}", type=int, default=value)
     for name, value in (("carry", 128), ("window", 64), ("seed", 0), ("threads", 1)):
         ask.add_argument(f"--{name}", type=int, default=value)
-    ask.add_argument("--out", type=Path)
+    ask.add_argument("--out", help="name of the result in bench/raw")
     asked = ask.parse_args()
     torch.set_num_threads(asked.threads)
     module = load_module(asked.checkpoint)
@@ -137,7 +137,7 @@ def main() -> None:
         settings = shown | {"checkpoint": asked.checkpoint.name, "text": asked.text.name}
         facts = header(f"python bench/recall/{Path(__file__).name}")
         result = facts | {"settings": settings, "means": means, "samples": rows}
-        asked.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        write_raw(asked.out, result)
 
 
 if __name__ == "__main__":
