@@ -48,22 +48,6 @@ class Build:
         return sum(file["bytes"] for file in self.files.values())
 
 
-def _check_recipe(spec: Any) -> None:
-    """The onnx engine's state managers know neither (``LS_EXPORT_RECIPE``)."""
-    for name, expected, got in (
-        ("retrieval.recipe", "anchors or topk", spec.recipe),
-        ("carry.heads", "local", spec.carry_heads),
-    ):
-        if got in ("blocks", "all"):
-            raise LockstepError(
-                "LS_EXPORT_RECIPE",
-                f"expected {name} to be {expected}, got {got}: the onnx engine does not "
-                "compute it",
-                "serve this checkpoint with lockstep serve --engine torch",
-                name,
-            )
-
-
 @dataclass
 class Exporter:
     """What all precisions of one checkpoint share."""
@@ -81,7 +65,6 @@ class Exporter:
         self.contract = read(self.directory)
         self.spec = Spec.from_contract(self.contract)
         self.model = read_model(self.directory)
-        _check_recipe(self.spec)
         self.parts = partition(self.model, self.spec)
         # Asked for or not: what the graph is made of is read anyway.
         self.weights = weights.identify(weights.read(self.directory, bytes_too=True))["sha256"]
@@ -104,6 +87,7 @@ class Exporter:
         from .onnx_graph import build
         from .onnx_nodes import Linear
         from .onnx_products import build as products
+        from .onnx_products import build_blocks
         from .onnx_quant import Quantized
         from .onnx_weights import Checkpoint, WeightFile
 
@@ -118,6 +102,9 @@ class Exporter:
                 folder / "products.onnx", products(self.model.head_dim).SerializeToString()
             ),
         }
+        if self.spec.recipe == "blocks":
+            blocks = build_blocks(self.model.head_dim).SerializeToString()
+            files["blocks.onnx"] = _write(folder / "blocks.onnx", blocks)
         return Build(precision, folder, files, time.monotonic() - started)
 
     def judge(self, build: Build, ids: list[int]) -> None:

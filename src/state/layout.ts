@@ -1,6 +1,7 @@
 // How a contract divides a model: per layer the groups of KV heads that see the same prefix.
 import type { Contract, Recipe } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
+import type { BlockSizes } from './blocks.ts';
 
 /** The shape of a model, as far as its keys and values go. */
 export interface ModelShape {
@@ -14,7 +15,9 @@ export interface ModelShape {
 export interface HeadGroup {
   layer: number;
   kind: 'local' | 'long';
-  /** Sinks and carry; sinks and retrieved rows; or sinks alone. */
+  /** What the graph calls it: its kind, or `long0`, ... where each long head stands by itself. */
+  name: string;
+  /** Sinks and carry; sinks and retrieved rows (and the carry, with `allCarry`); or sinks alone. */
   prefix: 'local' | 'long' | 'bare';
   /** Number of KV heads. */
   heads: number;
@@ -27,30 +30,19 @@ export interface Layout extends ModelShape {
   sinks: number;
   retrieval: number;
   recipe: Recipe;
+  /** Sizes of the recipe `blocks`; null with another. */
+  blocks: BlockSizes | null;
+  /** Long heads carry too. */
+  allCarry: boolean;
   groups: readonly HeadGroup[];
 }
 
 type Parts = Pick<Contract, 'segment' | 'carry' | 'retrieval' | 'heads'>;
 
-function checkRecipe({ carry, retrieval }: Parts): void {
-  for (const [field, expected, got] of [
-    ['retrieval.recipe', 'anchors or topk', retrieval.recipe],
-    ['carry.heads', 'local', carry.heads ?? 'local'],
-  ] as const) {
-    if (got !== 'blocks' && got !== 'all') continue;
-    throw new LockstepError(
-      'LS_ENGINE_RECIPE',
-      `expected ${field} to be ${expected}, got ${got}: the onnx engine does not compute it`,
-      { mend: 'Serve this checkpoint with lockstep serve --engine torch.', field },
-    );
-  }
-}
-
 /**
  * The layout of a model under a contract.
  *
- * @throws LS_CONTRACT_HEADS when the contract was made for a model of another shape;
- *   LS_ENGINE_RECIPE for what these state managers do not compute
+ * @throws LS_CONTRACT_HEADS when the contract was made for a model of another shape
  */
 export function layoutOf(contract: Parts, shape: ModelShape): Layout {
   const { long } = contract.heads;
@@ -61,23 +53,29 @@ export function layoutOf(contract: Parts, shape: ModelShape): Layout {
       { mend: 'Attach a contract that was made for this model.', field: 'heads.long' },
     );
   }
-  checkRecipe(contract);
   const retrieval = contract.retrieval.size;
   const layers = new Set(retrieval > 0 ? contract.retrieval.layers : []);
+  const blocks = contract.retrieval.recipe === 'blocks' ? contract.retrieval : null;
+  const allCarry = contract.carry.heads === 'all';
   const groups = long.flatMap((heads, layer): HeadGroup[] => {
     const local: HeadGroup = {
       layer,
       kind: 'local',
+      name: 'local',
       prefix: 'local',
       heads: shape.kvHeads - heads.length,
     };
     const far: HeadGroup = {
       layer,
       kind: 'long',
-      prefix: layers.has(layer) ? 'long' : 'bare',
+      name: 'long',
+      prefix: layers.has(layer) ? 'long' : allCarry ? 'local' : 'bare',
       heads: heads.length,
     };
-    return [local, far].filter((group) => group.heads > 0);
+    // Blocks: a head that takes the pool's shorter last one has a shorter prefix than others.
+    const apart = blocks !== null && layers.has(layer);
+    const long = apart ? heads.map((_, i) => ({ ...far, name: `long${i}`, heads: 1 })) : [far];
+    return [local, ...long].filter((group) => group.heads > 0);
   });
   return {
     layers: shape.layers,
@@ -89,12 +87,19 @@ export function layoutOf(contract: Parts, shape: ModelShape): Layout {
     sinks: contract.carry.sinks,
     retrieval,
     recipe: contract.retrieval.recipe,
+    blocks: blocks && {
+      block: blocks.block,
+      distance: blocks.distance,
+      window: blocks.window,
+    },
+    allCarry,
     groups,
   };
 }
 
 /** Most rows that a group's buffer holds: its longest prefix and a whole segment. */
 export function rowLimit(layout: Layout, group: HeadGroup): number {
-  const extra = { local: layout.carry, long: layout.retrieval, bare: 0 }[group.prefix];
+  const { carry, retrieval, allCarry } = layout;
+  const extra = { local: carry, long: retrieval + (allCarry ? carry : 0), bare: 0 }[group.prefix];
   return layout.sinks + extra + layout.segment;
 }

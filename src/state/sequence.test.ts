@@ -18,17 +18,6 @@ const layout = (changes: object = {}) =>
     shape,
   );
 
-it.each([
-  [
-    'retrieval.recipe',
-    { retrieval: { size: 8, recipe: 'blocks', layers: [1], block: 4, distance: 9, window: 4 } },
-  ],
-  ['carry.heads', { carry: { size: 6, sinks: 3, heads: 'all' } }],
-])('%s is refused, not computed otherwise', (field, changes) => {
-  const error = expect.objectContaining({ code: 'LS_ENGINE_RECIPE', field });
-  expect(() => layout(changes)).toThrow(error);
-});
-
 /** A raw row of a token: distinct in every layer, head and part. */
 function raw(token: number, layer: number, head: number, part: number): Float32Array {
   return Float32Array.from({ length: dim }, (_, d) =>
@@ -68,7 +57,7 @@ function step(state: SequenceState, tokens: number): void {
       }
     });
   }
-  state.advance(tokens, (layer): RawRows => {
+  state.advance(tokens, ({ layer }): RawRows => {
     const heads = headsOf(layer, 'long');
     const keys = new Float32Array(tokens * heads.length * dim);
     const queries = new Float32Array(2 * keys.length);

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from lockstep.contract import Contract
 from lockstep.errors import LockstepError
-from lockstep.export import _check_recipe
 from lockstep.spec import Spec
 from lockstep.vllm.recipes import check_recipe
 
@@ -29,20 +28,16 @@ def document(retrieval: dict, carry: dict) -> dict:
         (TOPK, CARRY | {"heads": "local"}, None),
     ],
 )
-def test_vllm_and_export(retrieval: dict, carry: dict, field: str | None) -> None:
+def test_vllm(retrieval: dict, carry: dict, field: str | None) -> None:
     contract = Contract(document(retrieval, carry), "")
     given = Spec.from_contract(contract)
     assert (given.recipe, given.carry_heads) == (retrieval["recipe"], carry.get("heads", "local"))
-    for code, call in (
-        ("LS_VLLM_FEATURE", lambda: check_recipe(contract)),
-        ("LS_EXPORT_RECIPE", lambda: _check_recipe(given)),
-    ):
-        if field is None:
-            call()
-            continue
-        with pytest.raises(LockstepError) as caught:
-            call()
-        assert (caught.value.code, caught.value.field) == (code, field)
+    if field is None:
+        check_recipe(contract)
+        return
+    with pytest.raises(LockstepError) as caught:
+        check_recipe(contract)
+    assert (caught.value.code, caught.value.field) == ("LS_VLLM_FEATURE", field)
 
 
 @pytest.mark.parametrize(
