@@ -75,14 +75,14 @@ def test_another_spec_of_blocks(change: dict) -> None:
 
 BLOCK_MUTANTS = {
     "queries at their own position": ("rotate", lambda rotate: lambda x, cos, sin: x),
-    "no softmax over the pool": ("_masses", lambda _: lambda q, k, block: summed(q, k, block)),
+    "no softmax over the pool": ("masses", lambda _: lambda q, k, block: summed(q, k, block)),
     "the lightest": ("heaviest", lambda heaviest: lambda m, *a: heaviest(-m, *a)),
 }
 
 
-def summed(q_HrD: torch.Tensor, keys_HND: torch.Tensor, block: int) -> torch.Tensor:
+def summed(q_HgQD: torch.Tensor, keys_HND: torch.Tensor, block: int) -> torch.Tensor:
     """Logits summed over a block, instead of probabilities."""
-    logits_HN = (q_HrD @ keys_HND.transpose(1, 2)).sum(1)
+    logits_HN = (q_HgQD.flatten(1, 2) @ keys_HND.transpose(1, 2)).sum(1)
     return torch.stack([part.sum(-1) for part in logits_HN.split(block, -1)], -1)
 
 

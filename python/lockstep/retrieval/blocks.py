@@ -16,7 +16,8 @@ from ..errors import LockstepError
 from ..rope import Rope, rotate
 from .scores import full_products, working
 
-CHUNK = 1 << 25  # logits alive at once
+#: Logits alive at once: what stays in a CPU's cache, and what fills a GPU.
+CHUNK = {"cpu": 1 << 18, "gpu": 1 << 26}
 #: Masses below this are alike: a float32 runtime may have lost them to underflow.
 FAINT = 1e-30
 
@@ -39,11 +40,12 @@ def masses(queries_HgQD: Tensor, keys_HND: Tensor, block: int) -> Tensor:
     """
     q_HrD, keys_HND = full_products(working(queries_HgQD).flatten(1, 2), working(keys_HND))
     H, N, _ = keys_HND.shape
-    heads = max(1, CHUNK // (q_HrD.shape[1] * N))
-    found = [
-        _masses(q_HrD[h : h + heads], keys_HND[h : h + heads], block) for h in range(0, H, heads)
-    ]
-    mass_Hb = torch.cat(found)
+    room = CHUNK["cpu" if q_HrD.device.type == "cpu" else "gpu"] // (H * q_HrD.shape[1])
+    step = max(1, room // block) * block
+    parts = [_part(q_HrD, keys_HND[:, n : n + step], block) for n in range(0, N, step)]
+    top_Hr1 = torch.cat([top for top, _ in parts], -1).amax(-1, keepdim=True)
+    mass_Hrb = torch.cat([sums.mul_((top - top_Hr1).exp_()) for top, sums in parts], -1)
+    mass_Hb = mass_Hrb.div_(mass_Hrb.sum(-1, keepdim=True)).sum(1)
     if not bool(torch.isfinite(mass_Hb).all()):
         raise LockstepError(
             "LS_RETRIEVAL_NONFINITE",
@@ -53,15 +55,17 @@ def masses(queries_HgQD: Tensor, keys_HND: Tensor, block: int) -> Tensor:
     return mass_Hb
 
 
-def _masses(q_HrD: Tensor, keys_HND: Tensor, block: int) -> Tensor:
-    logits_HrN = q_HrD @ keys_HND.transpose(1, 2)
-    p_HrN = logits_HrN.sub_(logits_HrN.amax(-1, keepdim=True)).exp_()
-    whole = keys_HND.shape[1] // block * block
-    parts = [p_HrN[..., :whole].unflatten(-1, (-1, block)).sum(-1)] if whole else []
-    if whole < keys_HND.shape[1]:
-        parts.append(p_HrN[..., whole:].sum(-1, keepdim=True))
-    mass_Hrb = torch.cat(parts, -1)
-    return (mass_Hrb / mass_Hrb.sum(-1, keepdim=True)).sum(1)
+def _part(q_HrD: Tensor, keys_HnD: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """Of some neighbouring keys every query's largest logit [H, r, 1], and by block the sum of
+    exp(logit - largest) [H, r, b]."""
+    logits_Hrn = q_HrD @ keys_HnD.transpose(1, 2)
+    top_Hr1 = logits_Hrn.amax(-1, keepdim=True)
+    p_Hrn = logits_Hrn.sub_(top_Hr1).exp_()
+    whole = keys_HnD.shape[1] // block * block
+    sums = [p_Hrn[..., :whole].unflatten(-1, (-1, block)).sum(-1)] if whole else []
+    if whole < keys_HnD.shape[1]:
+        sums.append(p_Hrn[..., whole:].sum(-1, keepdim=True))
+    return top_Hr1, torch.cat(sums, -1)
 
 
 def heaviest(mass_Hb: Tensor, rows: int, size: int, block: int) -> Tensor:
