@@ -138,7 +138,27 @@ def control(raw: dict) -> str:
     )
 
 
+def recall(raw: dict) -> str:
+    settings, arms = raw["settings"], raw["means"]
+    rows = [
+        [
+            name,
+            f"{found['recalled']:.2f}",
+            f"{found['logp']:.2f}",
+            f"{found['held']:.2f}" if "held" in found else "",
+        ]
+        for name, found in arms.items()
+    ]
+    return (
+        f"{origin(raw)} {settings['checkpoint']}, untrained; {settings['samples']} samples of "
+        f"{settings['tokens']:,} tokens of `{settings['text']}`; {settings['heads']} of 90 KV "
+        f"heads long, R = {settings['size']}, M = {settings['carry']}, S = 512, a cut after the "
+        f"question.\n\n{table(['', 'recalled', 'log p of the digits', 'heads that hold it'], rows)}"
+    )
+
+
 SECTIONS = [
+    ("recall-1500", "A needle in a text: what segmented execution recalls", recall),
     ("control", "Honest control: the same tokens trained with full attention", control),
     ("control-all-long", "The same, every head of layers 1 to 29 retrieving 512 rows", control),
     ("prefill", "Prefill: segmented against stock full attention", prefill),

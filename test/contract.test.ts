@@ -1,4 +1,5 @@
 // Contracts as they are made, put on checkpoints, read again, and refused after a change by hand.
+
 import {
   existsSync,
   mkdirSync,
@@ -19,6 +20,7 @@ import {
   readContract,
   sha256,
 } from '../src/contract/index.ts';
+import { contractSchema } from '../src/contract/schema.ts';
 import { fixed, paragraphs } from '../src/policies/index.ts';
 import { closed, closesOver, fractionTables, throwsInPrepare } from './policies/faulty.ts';
 import { temporaryFolder, tinyCheckpoint, tinyVocabulary } from './tiny-checkpoint.ts';
@@ -246,6 +248,15 @@ describe('makeContract', () => {
       'retrieval.layers',
       /layers that have long heads.*got 1/,
     ],
+    [
+      {
+        carry: { size: 8, sinks: 4, heads: 'all' },
+        retrieval: { size: 0, recipe: 'anchors', layers: [] },
+        heads: { long: [] },
+      },
+      'carry.heads',
+      /expected "local", as no head is long.*got "all"/,
+    ],
     [{ heads: { long: [0, 1, 2] } }, 'carry.size', /expected 0, as every head is long.*got 8/],
   ])('%j does not fit the model', async (change, field, message) => {
     await expect(make(change)).rejects.toMatchObject({
@@ -253,6 +264,22 @@ describe('makeContract', () => {
       field,
       message: expect.stringMatching(message),
     });
+  });
+
+  test('blocks and a carry of all heads stand in the contract, and in no other', async () => {
+    const sizes = { block: 8, distance: 32, window: 16 };
+    const retrieval = { size: 16, recipe: 'blocks' as const, layers: [1, 2], ...sizes };
+    const carry = { size: 8, sinks: 4, heads: 'all' } as const;
+    // With it, long heads use the carry: every head may be long.
+    const { contract } = await make({ carry, retrieval, heads: { long: [0, 1, 2] } });
+    expect(contractSchema.parse(contract)).toMatchObject({ carry, retrieval });
+    const plain = (await make({})).contract;
+    expect(Object.keys(plain.carry)).toEqual(['size', 'sinks']);
+    expect(Object.keys(plain.retrieval)).toEqual(['size', 'recipe', 'layers']);
+    for (const part of [{ window: 65 }, { block: 0 }, { block: undefined }, { recipe: 'topk' }]) {
+      const other = { ...contract, retrieval: { ...retrieval, ...part } };
+      expect(contractSchema.safeParse(other).success).toBe(false);
+    }
   });
 
   test('all problems are listed at once', async () => {

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.ts';
-import { attach, type ContractSettings } from '../src/contract/index.ts';
+import { attach, type Contract, type ContractSettings } from '../src/contract/index.ts';
 import type { EngineSession, Retrieved } from '../src/engines/engine.ts';
 import { fixed } from '../src/policies/index.ts';
 
@@ -13,8 +13,8 @@ export interface TinyCase {
   /** Options of test/python/tiny.py. */
   model: Record<string, number | string | boolean>;
   segment: number;
-  carry: { size: number; sinks: number };
-  retrieval: { size: number; recipe: 'anchors' | 'topk'; layers: number[] };
+  carry: Contract['carry'];
+  retrieval: Contract['retrieval'];
   heads: number[] | number[][];
   tokens: number[];
   boundaries: number[];

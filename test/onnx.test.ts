@@ -29,6 +29,7 @@ const base = {
   tokens: random(120, 1),
   boundaries: [24, 41, 65, 89, 103],
 };
+const blocks = { recipe: 'blocks' as const, block: 4, distance: 11, window: 6 };
 const cases: TinyCase[] = [
   { ...base, name: 'llama', architecture: 'llama' },
   {
@@ -79,6 +80,44 @@ const cases: TinyCase[] = [
     carry: { size: 0, sinks: 4 },
     heads: [0, 1],
     retrieval: { size: 200, recipe: 'anchors', layers: [2] },
+  },
+  {
+    ...base,
+    name: 'llama-topk-all-carry',
+    architecture: 'llama',
+    carry: { size: 10, sinks: 4, heads: 'all' },
+    heads: [[0], [1], [0, 1]],
+    retrieval: { size: 12, recipe: 'topk', layers: [1, 2] },
+  },
+  {
+    ...base,
+    name: 'qwen3-blocks',
+    architecture: 'qwen3',
+    model: { kv_heads: 3, group: 2, rope: 'yarn' },
+    heads: [[0, 2], [1], [0, 1, 2]],
+    retrieval: { ...blocks, size: 12, layers: [1, 2] },
+  },
+  {
+    ...base,
+    name: 'llama-blocks-all-carry-short-segments',
+    architecture: 'llama',
+    model: { kv_heads: 3, group: 3 },
+    carry: { size: 14, sinks: 4, heads: 'all' },
+    heads: [[0, 2], [1], [0, 1, 2]],
+    retrieval: { ...blocks, size: 8, layers: [1, 2], window: 64 },
+    boundaries: [2, 3, 9, 16, 17, 40, 41, 65, 89, 103, 112],
+  },
+  {
+    // A pool of several pages, one run of the blocks graph each.
+    ...base,
+    name: 'llama-blocks-of-pages',
+    architecture: 'llama',
+    model: { kv_heads: 2, group: 2 },
+    carry: { size: 8, sinks: 4, heads: 'all' },
+    heads: [0, 1],
+    retrieval: { ...blocks, block: 5, size: 40, layers: [1, 2] },
+    tokens: random(1200, 3),
+    boundaries: Array.from({ length: 50 }, (_, i) => 24 * (i + 1) - 1),
   },
   {
     // Its pools are scored by way of onnxruntime's products.

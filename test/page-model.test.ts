@@ -5,20 +5,22 @@ import { KV_HEADS, LAYERS, makeToy, ToyEngine } from './server-toy.ts';
 // biome-ignore lint/suspicious/noExplicitAny: the page is JavaScript
 const model: any = await import(new URL('../src/server/page/model.js', import.meta.url).href);
 
-const contract = (size: number, sinks: number, rows: number) => ({
-  carry: { size, sinks },
+const contract = (size: number, sinks: number, rows: number, heads = 'local') => ({
+  carry: { size, sinks, heads },
   retrieval: { size: rows, layers: [1, 2] },
   heads: { long: [[1], [1], [1], [1]] },
   model: { layers: LAYERS, kvHeads: KV_HEADS, headDim: 16, elementBytes: 4 },
 });
 
 test.each([
-  [24, 4, 8],
-  [0, 4, 8],
-  [200, 0, 300],
-  [10, 40, 0],
-])('M %i, A %i, R %i: pairs are what all queries together see', (size, sinks, rows) => {
-  const facts = contract(size, sinks, rows);
+  [24, 4, 8, 'local'],
+  [0, 4, 8, 'local'],
+  [200, 0, 300, 'local'],
+  [10, 40, 0, 'local'],
+  [24, 4, 8, 'all'],
+  [50, 3, 60, 'all'],
+])('M %i, A %i, R %i, %s heads carry: pairs are what all queries see', (size, sinks, rows, by) => {
+  const facts = contract(size, sinks, rows, by);
   const segments = model.segmentsOf([16, 30, 31, 90, 128], 150);
   const pairs = { local: 0, long: 0, window: 0, full: 0 };
   for (let t = 0; t < 150; t++) {
@@ -35,9 +37,12 @@ test.each([
       else if (key >= s - size) carry += 1;
     }
     pairs.local += own + sink + carry;
-    pairs.window += own + sink;
-    pairs.long += own + sink + Math.min(rows, Math.max(0, s - sinks));
+    const far = by === 'all' ? carry : 0;
+    pairs.window += own + sink + far;
+    pairs.long += own + sink + far + Math.min(rows, Math.max(0, s - sinks - far));
     pairs.full += t + 1;
+    const window = model.viewOf(t, segment, facts, { kind: 'window' }, () => []);
+    expect(model.sizeOf(window.carry)).toBe(far);
     const view = model.viewOf(t, segment, facts, { kind: 'local' }, () => []);
     expect(model.sizeOf(view.own)).toBe(own);
     expect(model.sizeOf(view.sinks)).toBe(sink);

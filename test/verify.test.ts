@@ -199,6 +199,37 @@ describe('verify', () => {
     expect([...stages]).toContain('torch');
   });
 
+  it('judges blocks and a carry of all heads as it does the other recipes', async () => {
+    const model = path.join(folder, 'model');
+    const sizes = { block: 8, distance: 30, window: 16 };
+    const retrieval = { size: 16, recipe: 'blocks' as const, layers: [1, 3], ...sizes };
+    const carry = { size: 12, sinks: 4, heads: 'all' as const };
+    const other = async (name: string, change: Partial<ContractSettings>) =>
+      posing(await attached(name, model, { retrieval, carry, ...change }));
+    const replaced: number[] = [];
+    const report = await verify({
+      dir: await attached('blocks', model, { retrieval, carry }),
+      tokens,
+      python,
+      threads: 1,
+      engines: new Map([
+        ['torch', torch],
+        ['window', await other('window', { retrieval: { ...retrieval, window: 2 } })],
+        ['distance', await other('distance', { retrieval: { ...retrieval, distance: 2 } })],
+        ['local', await other('local', { carry: { size: 12, sinks: 4 } })],
+        ['straying', straying(replaced)],
+      ]),
+    });
+    const [good, ...bad] = report.engines as [EngineReport, ...EngineReport[]];
+    expect(good).toMatchObject({ ok: true, tokens, unexplainedRetrievals: 0, greedyMismatches: 0 });
+    expect(good.maxAbsDlogp).toBeLessThan(1e-4);
+    for (const one of bad) expect(one.ok).toBe(false);
+    expect(bad.map((one) => one.unexplainedRetrievals > 0)).toEqual([true, true, true, true]);
+    expect(bad[3]).toMatchObject({ retrievalMismatches: 1, greedyMismatches: 0 });
+    expect(bad[3]?.maxAbsDlogp).toBeLessThan(1e-4);
+    expect(replaced[1]).toBe(2);
+  });
+
   it('refuses checkpoints that were changed by hand', async () => {
     const changed = (
       name: string,

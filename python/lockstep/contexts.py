@@ -52,7 +52,7 @@ class StepContext:
         parts = []
         for state in self._state.layers[layer]:
             q, kv = state.group.q_index, state.group.kv_index
-            state.note_queries(q_HTD[q])
+            state.note_queries(q_HTD[q], self._rope, scale)
             parts.append(
                 state.attend_more(
                     qr_HTD[q],
@@ -126,20 +126,13 @@ class ParallelContext(_Packed):
                     )
                     end = piece.start + piece.length
                     if end in self._closed[d]:
-                        self._close(d, layer, state, q_HTD[q, own], piece.start, end)
+                        state.note_queries(q_HTD[q, own], self._rope, scale)
+                        choice = state.close(piece.start)
+                        if self._keep and choice is not None:
+                            self.boundaries[d][end].add(layer, choice)
                 if group.pooled and self._keep and self._closed[d]:
                     self.pools[d][layer] = state.pool_k.view()
         return out_HTD
-
-    def _close(
-        self, d: int, layer: int, state: GroupState, q_HTD: Tensor, start: int, end: int
-    ) -> None:
-        state.note_queries(q_HTD)
-        queries = state.recent_q
-        positions = state.close(start)
-        if self._keep and positions is not None and queries is not None:
-            self.boundaries[d][end].positions[layer] = positions
-            self.boundaries[d][end].queries[layer] = queries
 
 
 class TrainContext(_Packed):
@@ -181,7 +174,7 @@ class TrainContext(_Packed):
                 q, kv = state.group.q_index, state.group.kv_index
                 if not self._replaying:
                     # Detached first: an index that autograd saves here has no twin in a replay.
-                    state.note_queries(q_HTD.detach()[q, own])
+                    state.note_queries(q_HTD.detach()[q, own], self._rope, scale)
                 parts.append(
                     seen.attend_whole(
                         qr_HTD[q, own],

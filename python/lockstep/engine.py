@@ -19,6 +19,7 @@ from .errors import LockstepError
 from .full_steps import FullState, FullSteps
 from .loader import load as load_model
 from .model import Model, Rows
+from .retrieval import listed, padded
 from .state import State
 
 MEMORY_FOLDER = Path("/dev/shm")
@@ -93,9 +94,7 @@ class Engine:
         return {"rows": count, "channel": self.channel.path, "boundary": boundary}
 
     def replace(self, handle: int, retrieved: list[dict[str, Any]]) -> None:
-        positions = {
-            part["layer"]: torch.tensor(part["positions"], dtype=torch.int64) for part in retrieved
-        }
+        positions = {part["layer"]: padded(part["positions"]) for part in retrieved}
         state = self._state(handle)
         assert isinstance(state, State), "full attention retrieves nothing"
         state.replace_retrieved(positions)
@@ -178,4 +177,4 @@ def _loaded() -> Engine:
 
 
 def _listed(positions: dict[int, Tensor]) -> list[dict[str, Any]]:
-    return [{"layer": layer, "positions": p.tolist()} for layer, p in sorted(positions.items())]
+    return [{"layer": layer, "positions": listed(p)} for layer, p in sorted(positions.items())]

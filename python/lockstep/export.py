@@ -87,6 +87,7 @@ class Exporter:
         from .onnx_graph import build
         from .onnx_nodes import Linear
         from .onnx_products import build as products
+        from .onnx_products import build_blocks
         from .onnx_quant import Quantized
         from .onnx_weights import Checkpoint, WeightFile
 
@@ -101,6 +102,9 @@ class Exporter:
                 folder / "products.onnx", products(self.model.head_dim).SerializeToString()
             ),
         }
+        if self.spec.recipe == "blocks":
+            blocks = build_blocks(self.model.head_dim).SerializeToString()
+            files["blocks.onnx"] = _write(folder / "blocks.onnx", blocks)
         return Build(precision, folder, files, time.monotonic() - started)
 
     def judge(self, build: Build, ids: list[int]) -> None:

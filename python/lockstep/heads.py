@@ -15,10 +15,14 @@ Index = slice | Tensor
 
 @dataclass(frozen=True)
 class Group:
-    """KV heads of one kind in one layer, with the query heads that follow them."""
+    """KV heads of one kind in one layer, with the query heads that follow them.
+
+    ``carries``: they see the carry; local heads do, long ones where the contract says so.
+    """
 
     layer: int
     local: bool
+    carries: bool
     pooled: bool
     kv: tuple[int, ...]
     kv_index: Index
@@ -54,9 +58,9 @@ class Layout:
                 q = [h * size + j for h in kv for j in range(size)]
                 order += q
                 pooled = not local and spec.pooled(layer)
-                groups.append(
-                    Group(layer, local, pooled, tuple(kv), _index(kv, device), _index(q, device))
-                )
+                carries = local or spec.all_carry
+                indices = _index(kv, device), _index(q, device)
+                groups.append(Group(layer, local, carries, pooled, tuple(kv), *indices))
             layers.append(tuple(groups))
             inverse = sorted(range(q_heads), key=order.__getitem__)
             restore.append(

@@ -36,19 +36,19 @@ Rows = Literal["none", "last", "all"]
 
 @dataclass
 class Trace:
-    """What a sequence retrieved: per boundary the positions and query means, and the pool's keys.
+    """What a sequence retrieved: per boundary the positions and queries, and the pool's keys.
 
     ``hidden`` are the last hidden states [T, E] of the same pass.
     """
 
     boundaries: list[Boundary]
     pool_keys: dict[int, Tensor]
-    sinks: int
+    spec: Spec
     hidden: Tensor
 
     def keys(self, boundary: Boundary, layer: int) -> Tensor:
-        """Raw pool keys [H_long, N, D] as they were at the boundary."""
-        return self.pool_keys[layer][:, : max(0, boundary.at - self.sinks)]
+        """Raw keys [H_long, N, D] of the rows that could be retrieved at the boundary."""
+        return self.pool_keys[layer][:, : self.spec.eligible_at(boundary.at)]
 
 
 class Model:
@@ -147,9 +147,9 @@ class Model:
         """What every boundary retrieved, with the queries and keys it was chosen by."""
         (hidden_TE,), context = self._parallel([self._sequence(ids, boundaries)], keep=True)
         if context is None:
-            return Trace([], {}, self.spec.sinks, hidden_TE)
+            return Trace([], {}, self.spec, hidden_TE)
         found = list(context.boundaries[0].values())
-        return Trace(found, context.pools[0], self.spec.sinks, hidden_TE)
+        return Trace(found, context.pools[0], self.spec, hidden_TE)
 
     def retrievals(self, ids: Any, boundaries: Sequence[int] | None = None) -> list[Boundary]:
         """Per boundary and long layer the selected pool positions [H_long, R']."""

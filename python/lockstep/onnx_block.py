@@ -15,9 +15,19 @@ from .onnx_weights import Checkpoint
 FLOAT = TensorProto.FLOAT
 
 
-def group_of(heads: Heads, kind: str) -> str:
+def group_of(layer: int, heads: Heads, kind: str) -> str:
     """Name of the group whose row counts a layer's head group follows."""
-    return "local" if kind == "local" else "long" if heads.pooled else "bare"
+    if kind == "local":
+        return "local"
+    if not heads.pooled:
+        return "local" if heads.carries else "bare"
+    return f"{layer}.{kind}" if heads.apart else "long"
+
+
+def raw_names(layer: int, kind: str) -> tuple[str, str]:
+    """Outputs with the queries and keys of a pooled kind before RoPE."""
+    prefix = f"{layer}" if kind == "long" else f"{layer}.{kind}"
+    return f"{prefix}.raw_queries", f"{prefix}.raw_keys"
 
 
 class Block:
@@ -35,13 +45,13 @@ class Block:
         self.model, self.layer, self.heads = model, layer, heads
         self.weights, self.graph, self.linear = weights, graph, linear
         self.prefix = f"model.layers.{layer}"
-        self.kinds = [kind for kind in ("local", "long") if getattr(heads, kind)]
+        self.kinds = heads.kinds
         self.inputs: list[Any] = []
         self.outputs: list[Any] = []
-        for kind in self.kinds:
+        for kind, own in self.kinds.items():
             shape: list[Any] = [
                 1,
-                len(getattr(heads, kind)),
+                len(own),
                 f"{layer}.{kind}.rows",
                 model.head_dim,
             ]
@@ -49,12 +59,12 @@ class Block:
                 name = f"{layer}.{kind}.{part}"
                 self.inputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
                 self.outputs.append(helper.make_tensor_value_info(f"{name}.out", FLOAT, shape))
-        if heads.pooled:
-            width = len(heads.long) * model.head_dim
-            for name, size in (("raw_queries", width * model.group), ("raw_keys", width)):
-                self.outputs.append(
-                    helper.make_tensor_value_info(f"{layer}.{name}", FLOAT, [1, "T", size])
-                )
+            if kind == "local" or not heads.pooled:
+                continue
+            width = len(own) * model.head_dim
+            raw = zip(raw_names(layer, kind), (width * model.group, width), strict=True)
+            for name, size in raw:
+                self.outputs.append(helper.make_tensor_value_info(name, FLOAT, [1, "T", size]))
 
     def attention(self, normed: str) -> str:
         """[1, T, E] -> attention output [1, T, Hq D], query heads ordered local, then long."""
@@ -64,17 +74,17 @@ class Block:
             "Split", [projected, graph.small(f"{layer}.widths", np.array(widths))], names, axis=2
         )
         outs = []
-        for kind in self.kinds:
-            count = len(getattr(self.heads, kind))
+        for kind, own in self.kinds.items():
+            count = len(own)
             q, k = f"{layer}.{kind}.q", f"{layer}.{kind}.k"
             if model.qk_norm:
                 q = self._head_norm(
                     q, f"{self.prefix}.self_attn.q_norm.weight", count * model.group
                 )
                 k = self._head_norm(k, f"{self.prefix}.self_attn.k_norm.weight", count)
-            if kind == "long" and self.heads.pooled:
-                graph.node("Identity", [q], f"{layer}.raw_queries")
-                graph.node("Identity", [k], f"{layer}.raw_keys")
+            if kind != "local" and self.heads.pooled:
+                for raw, name in zip((q, k), raw_names(layer, kind), strict=True):
+                    graph.node("Identity", [raw], name)
             q, k = (
                 graph.contrib(
                     "RotaryEmbedding",
@@ -85,7 +95,7 @@ class Block:
                 )
                 for x, heads in ((q, count * model.group), (k, count))
             )
-            group, cache = group_of(self.heads, kind), f"{layer}.{kind}"
+            group, cache = group_of(layer, self.heads, kind), f"{layer}.{kind}"
             graph.nodes_out(
                 "GroupQueryAttention",
                 [
@@ -153,8 +163,8 @@ class Block:
         """One product for all projections, its columns ordered local q, k, v, long q, k, v."""
         model = self.model
         stacked, biases, names, widths = [], [], [], []
-        for kind in self.kinds:
-            kv = list(getattr(self.heads, kind))
+        for kind, own in self.kinds.items():
+            kv = list(own)
             q = [h * model.group + j for h in kv for j in range(model.group)]
             for part, heads in (("q", q), ("k", kv), ("v", kv)):
                 rows = _columns(heads, model.head_dim)

@@ -5,12 +5,15 @@ Inputs (T tokens of the open segment, n wanted rows, D head dimension; float32 u
   ``<group>_last`` int32 [1] and ``<group>_total`` int32 [] for each group name below: the number of
   K/V rows after this piece, minus one and plain;
   ``<layer>.<kind>.keys``, ``.values`` [1, H_kind, capacity, D]: rotated prefix, then the open
-  segment so far, then room; kind is ``local`` or ``long``.
+  segment so far, then room; kind is ``local`` or ``long``, or with recipe `blocks` in L_long
+  ``long0``, ``long1``, ... for each long head: their prefixes may differ in length.
 Outputs:
   ``logits`` [n, V]; ``<layer>.<kind>.keys.out``, ``.values.out``, meant to be the memory of the
   inputs: GroupQueryAttention then appends in place and copies no history; in layers of L_long
-  ``<layer>.raw_queries`` [1, T, Hq_long D] and ``<layer>.raw_keys`` [1, T, H_long D], before RoPE.
-Groups: ``local`` (sinks, carry), ``long`` (sinks, retrieved: layers of L_long), ``bare`` (sinks).
+  ``<layer>.raw_queries`` [1, T, Hq_long D] and ``<layer>.raw_keys`` [1, T, H_long D], before RoPE
+  (``<layer>.long0.raw_queries`` and so on with `blocks`).
+Groups: ``local`` (sinks, carry), ``long`` (sinks, retrieved: layers of L_long), ``bare`` (sinks);
+with `blocks` ``<layer>.long0`` and so on. Where all heads carry, ``bare`` is ``local``.
 """
 
 from __future__ import annotations
@@ -42,10 +45,7 @@ def build(
     ]
     outputs = [helper.make_tensor_value_info("logits", FLOAT, ["n", model.vocabulary])]
     groups = {
-        group_of(heads, kind)
-        for heads in parts
-        for kind in ("local", "long")
-        if getattr(heads, kind)
+        group_of(layer, heads, kind) for layer, heads in enumerate(parts) for kind in heads.kinds
     }
     for group in sorted(groups):
         inputs.append(helper.make_tensor_value_info(f"{group}_last", INT32, [1]))

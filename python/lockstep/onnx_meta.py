@@ -15,7 +15,7 @@ from .errors import LockstepError
 from .json_text import loads
 
 FORMAT = 3
-FILES = ("step.onnx", "step.onnx.data", "products.onnx")
+FILES = ("step.onnx", "step.onnx.data", "products.onnx", "blocks.onnx")
 _TOLERANCE = 1e-5  # transformers computes frequencies in float32
 
 

@@ -40,12 +40,27 @@ class Model:
 
 @dataclass(frozen=True)
 class Heads:
-    """The partition of one layer's KV heads (SEMANTICS.md 1) and whether its long heads have a
-    pool."""
+    """The partition of one layer's KV heads (SEMANTICS.md 1).
+
+    ``pooled``: its long heads have a pool; ``carries``: they see the carry too; ``apart``: each of
+    them has a prefix of its own length, as `blocks` may give it.
+    """
 
     local: tuple[int, ...]
     long: tuple[int, ...]
     pooled: bool
+    carries: bool = False
+    apart: bool = False
+
+    @property
+    def kinds(self) -> dict[str, tuple[int, ...]]:
+        """KV heads by the name of what attends at once: ``local``, ``long`` or ``long0``, ..."""
+        kinds = {"local": self.local} if self.local else {}
+        if self.apart:
+            kinds |= {f"long{i}": (head,) for i, head in enumerate(self.long)}
+        elif self.long:
+            kinds["long"] = self.long
+        return kinds
 
 
 def partition(model: Model, spec: Spec) -> list[Heads]:
@@ -56,6 +71,8 @@ def partition(model: Model, spec: Spec) -> list[Heads]:
             local=tuple(head for head in range(model.kv_heads) if head not in long),
             long=long,
             pooled=spec.pooled(layer),
+            carries=spec.all_carry,
+            apart=spec.pooled(layer) and spec.recipe == "blocks",
         )
         for layer, long in enumerate(spec.long_heads)
     ]

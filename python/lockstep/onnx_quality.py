@@ -64,6 +64,6 @@ def feeds(session, model: Model, parts: list[Heads], ids_T: np.ndarray) -> dict[
             out[name] = np.array(T, dtype=np.int32)
         elif name.endswith((".keys", ".values")):
             layer, kind, _ = name.split(".")
-            heads = len(getattr(parts[int(layer)], kind))
+            heads = len(parts[int(layer)].kinds[kind])
             out[name] = np.zeros((1, heads, T, model.head_dim), dtype=np.float32)
     return out

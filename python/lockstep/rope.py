@@ -102,13 +102,17 @@ class Rope:
             self._grow(max(end, min(2 * len(self.cos_ND), end + 4096)))
         return self.cos_ND[start:end], self.sin_ND[start:end]
 
-    def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and signed sin [..., D] of any positions [...], without a table."""
+    def at(self, positions: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """cos and signed sin [..., D] of any positions [...], without a table.
+
+        ``dtype`` is the rotation's own unless another is given.
+        """
+        dtype = self.dtype if dtype is None else dtype
         angle_F = positions.double()[..., None] * self.inv_freq_F.to(positions.device)
         cos_F, sin_F = angle_F.cos() * self.factor, angle_F.sin() * self.factor
         return (
-            torch.cat((cos_F, cos_F), -1).to(self.device, self.dtype),
-            torch.cat((-sin_F, sin_F), -1).to(self.device, self.dtype),
+            torch.cat((cos_F, cos_F), -1).to(self.device, dtype),
+            torch.cat((-sin_F, sin_F), -1).to(self.device, dtype),
         )
 
     def _grow(self, size: int) -> None:

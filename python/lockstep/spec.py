@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from .errors import LockstepError
 
-Recipe = Literal["anchors", "topk"]
+Recipe = Literal["anchors", "topk", "blocks"]
+LARGEST_WINDOW = 64  # queries that `blocks` looks back on at most
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,8 @@ class Spec:
 
     ``max`` is S, ``carry`` M, ``sinks`` A (all in tokens), ``retrieval_size`` R (rows per KV head),
     ``retrieval_layers`` L_long, ``long_heads`` H_long: for every layer its long KV heads.
+    ``carry_heads`` "all": long heads carry too. For the recipe `blocks`: ``block`` B, ``distance``
+    Delta (tokens), ``window`` W (queries).
     """
 
     max: int
@@ -26,13 +30,19 @@ class Spec:
     recipe: Recipe
     retrieval_layers: tuple[int, ...]
     long_heads: tuple[tuple[int, ...], ...]
+    carry_heads: Literal["local", "all"] = "local"
+    block: int = 32
+    distance: int = 128
+    window: int = LARGEST_WINDOW
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "retrieval_layers", tuple(sorted(set(self.retrieval_layers))))
         object.__setattr__(
             self, "long_heads", tuple(tuple(sorted(set(h))) for h in self.long_heads)
         )
-        for name, least in (("max", 1), ("carry", 0), ("sinks", 0), ("retrieval_size", 0)):
+        least_of = {"max": 1, "carry": 0, "sinks": 0, "retrieval_size": 0}
+        least_of |= {"block": 1, "distance": 0, "window": 1}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise LockstepError(
@@ -41,27 +51,75 @@ class Spec:
                     "correct it in lockstep.config.ts and make the contract again",
                     name,
                 )
-        if self.recipe not in ("anchors", "topk"):
+        if self.recipe not in ("anchors", "topk", "blocks"):
             raise LockstepError(
                 "LS_SPEC_RECIPE",
-                f"expected recipe 'anchors' or 'topk', got {self.recipe!r}",
+                f"expected recipe 'anchors', 'topk' or 'blocks', got {self.recipe!r}",
                 "correct retrieval.recipe in lockstep.config.ts",
                 "recipe",
             )
+        if self.recipe == "blocks":
+            self._check_blocks()
+        if self.carry_heads not in ("local", "all") or (self.all_carry and not self.carry):
+            raise LockstepError(
+                "LS_SPEC_CARRY",
+                f"expected heads 'local', or 'all' with a carry of at least 1 token, "
+                f"got {self.carry_heads!r} with {self.carry}",
+                "correct carry.heads in lockstep.config.ts",
+                "carry_heads",
+            )
+
+    def _check_blocks(self) -> None:
+        if self.retrieval_size % self.block:
+            raise LockstepError(
+                "LS_SPEC_BLOCK",
+                f"expected a retrieval size that is a multiple of the block ({self.block} rows), "
+                f"got {self.retrieval_size}",
+                "correct retrieval.size in lockstep.config.ts",
+                "retrieval_size",
+            )
+        if self.window > LARGEST_WINDOW:
+            raise LockstepError(
+                "LS_SPEC_VALUE",
+                f"expected window to be at most {LARGEST_WINDOW}, got {self.window}",
+                "correct it in lockstep.config.ts and make the contract again",
+                "window",
+            )
+
+    @property
+    def all_carry(self) -> bool:
+        """Whether long heads carry too."""
+        return self.carry_heads == "all"
 
     @classmethod
     def from_contract(cls, contract: Any) -> Spec:
         """From a ``lockstep.contract.Contract``, or the JSON object that it holds."""
         document = contract if isinstance(contract, Mapping) else contract.document
+        carry, retrieval = document["carry"], document["retrieval"]
+        sizes = (
+            {name: retrieval[name] for name in ("block", "distance", "window")}
+            if (retrieval["recipe"] == "blocks")
+            else {}
+        )
         return cls(
             max=document["segment"]["max"],
-            carry=document["carry"]["size"],
-            sinks=document["carry"]["sinks"],
-            retrieval_size=document["retrieval"]["size"],
-            recipe=document["retrieval"]["recipe"],
-            retrieval_layers=tuple(document["retrieval"]["layers"]),
+            carry=carry["size"],
+            sinks=carry["sinks"],
+            retrieval_size=retrieval["size"],
+            recipe=retrieval["recipe"],
+            retrieval_layers=tuple(retrieval["layers"]),
             long_heads=tuple(tuple(heads) for heads in document["heads"]["long"]),
+            carry_heads=carry.get("heads", "local"),
+            **sizes,
         )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """What `to_json` wrote."""
+        return cls(**json.loads(text))
 
     def check(self, layers: int, kv_heads: int) -> None:
         """Refuse heads and layers the model lacks (``LS_SPEC_HEADS``, ``LS_SPEC_LAYERS``)."""
@@ -101,4 +159,14 @@ class Spec:
     def prefix_rows(self, start: int) -> int:
         """Rows of the longest prefix that a segment starting at token ``start`` can have."""
         sinks = min(self.sinks, start)
-        return sinks + min(max(self.carry, self.retrieval_size), start - sinks)
+        both = self.carry + self.retrieval_size
+        most = both if self.all_carry else max(self.carry, self.retrieval_size)
+        return sinks + min(most, start - sinks)
+
+    def eligible(self, stored: int) -> int:
+        """How many of ``stored`` pool rows may be retrieved: what all heads carry is seen."""
+        return max(0, stored - self.carry) if self.all_carry else stored
+
+    def eligible_at(self, end: int) -> int:
+        """How many rows of the pool may be retrieved at the boundary ``end`` (tokens)."""
+        return self.eligible(max(0, end - self.sinks))

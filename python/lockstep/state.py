@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +19,20 @@ from . import retrieval
 from .attention import attend
 from .errors import LockstepError
 from .heads import Group, Layout
+from .ragged import Ragged
 from .rope import Rope, rotate
 from .rows import Rows, join
 from .spec import Spec
+
+
+class Choice(NamedTuple):
+    """Pool positions [H, R'] retrieved at a boundary, and the queries that chose them.
+
+    Queries are group means [H, Q, D]; for `blocks` those of `retrieval.at_distance`, [H, g, Q, D].
+    """
+
+    positions: Tensor
+    queries: Tensor
 
 
 class GroupState:
@@ -30,8 +42,9 @@ class GroupState:
         empty = like.new_empty(len(group.kv), 0, head_dim)
         self.group, self.spec = group, spec
         self.sink_k = self.sink_v = empty
-        # Local heads: the carry. Long heads: the retrieved rows.
-        self.extra_k = self.extra_v = empty
+        self.taken_k = self.taken_v = empty  # the retrieved rows
+        self.ragged: Ragged | None = None  # where heads have retrieved unlike numbers of them
+        self.carry_k = self.carry_v = empty
         # The pool is what grows with the text: spare room in it is kept small.
         self.pool_k, self.pool_v = Rows(1.25), Rows(1.25)
         self.recent_q: Tensor | None = None
@@ -47,7 +60,11 @@ class GroupState:
 
     def prefix(self) -> tuple[Tensor, Tensor]:
         """Raw keys and values that every query of the segment sees, [H, p, D] each."""
-        return join([self.sink_k, self.extra_k]), join([self.sink_v, self.extra_v])
+        one = join if self.ragged is None else lambda parts: self.ragged.join(*parts)
+        return (
+            one([self.sink_k, self.taken_k, self.carry_k]),
+            one([self.sink_v, self.taken_v, self.carry_v]),
+        )
 
     def rotated_prefix(self, rope: Rope, base: int) -> tuple[Tensor, Tensor]:
         """The prefix with row j of p at position base - p + j, where the segment starts at base."""
@@ -60,7 +77,7 @@ class GroupState:
     ) -> Tensor:
         """A whole segment at once, differentiable: rotated queries and keys -> [Hq_group, T, D]."""
         pk_HpD, pv_HpD = self.rotated_prefix(rope, base)
-        return attend(q_HTD, join([pk_HpD, kr_HTD]), join([pv_HpD, v_HTD]), scale)
+        return self._attend(q_HTD, join([pk_HpD, kr_HTD]), join([pv_HpD, v_HTD]), scale)
 
     def attend_more(
         self,
@@ -85,62 +102,84 @@ class GroupState:
         if self._needs_raw(start):
             assert self._raw is not None
             self._raw.append(k_HTD, min(self.spec.max, 128))
-        return attend(q_HTD, self._keys.view(), self._values.view(), scale)
+        return self._attend(q_HTD, self._keys.view(), self._values.view(), scale)
 
-    def note_queries(self, q_HTD: Tensor) -> None:
-        """Remember the group means of the segment's last raw queries [Hq_group, T, D]."""
+    def _attend(self, q_HTD: Tensor, k_HND: Tensor, v_HND: Tensor, scale: float) -> Tensor:
+        way = attend if self.ragged is None else self.ragged.attend
+        return way(q_HTD, k_HND, v_HND, scale)
+
+    def note_queries(self, q_HTD: Tensor, rope: Rope, scale: float) -> None:
+        """Remember what the recipe asks of the segment's last raw queries [Hq_group, T, D]: group
+        means [H, Q, D], or for `blocks` the queries themselves [H, g, Q, D]."""
         if not self.group.pooled:
             return
-        H, w = len(self.group.kv), retrieval.recent(self.spec.recipe)
-        q_HgTD = q_HTD.detach()[:, -w:].unflatten(0, (H, -1))
-        mean_HQD = retrieval.group_mean(q_HgTD)
-        seen = mean_HQD if self.recent_q is None else torch.cat((self.recent_q, mean_HQD), 1)
-        self.recent_q = seen[:, -w:]
+        self._rope, self._scale = rope, scale
+        w = retrieval.recent(self.spec.recipe, self.spec.window)
+        q_HgTD = q_HTD.detach()[:, -w:].unflatten(0, (len(self.group.kv), -1))
+        new = q_HgTD if self.spec.recipe == "blocks" else retrieval.group_mean(q_HgTD)
+        seen = new if self.recent_q is None else torch.cat((self.recent_q, new), -2)
+        self.recent_q = seen[..., -w:, :]
 
-    def close(self, start: int) -> Tensor | None:
-        """End the open segment that began at token ``start``; positions [H, R'] or None."""
+    def close(self, start: int) -> Choice | None:
+        """End the open segment that began at token ``start``; what a pooled group retrieved."""
         assert self._values is not None and self._raw is not None
         p = self._values.n - self._length
         own_v = self._values.view()[:, p:]
         own_k = self._raw.view() if self._raw.n else self._empty
-        positions = self.roll(own_k, own_v, start)
+        choice = self.roll(own_k, own_v, start)
         # Views would keep the segment's buffers alive.
         self.sink_k, self.sink_v = self.sink_k.clone(), self.sink_v.clone()
-        self.extra_k, self.extra_v = self.extra_k.clone(), self.extra_v.clone()
-        return positions
+        self.carry_k, self.carry_v = self.carry_k.clone(), self.carry_v.clone()
+        return choice
 
-    def roll(self, k_HTD: Tensor, v_HTD: Tensor, start: int) -> Tensor | None:
+    def roll(self, k_HTD: Tensor, v_HTD: Tensor, start: int) -> Choice | None:
         """Cross the boundary after a segment with these raw keys and values (SEMANTICS.md 2, 4).
 
-        Local heads keep the autograd graph of sinks and carry; long heads keep none.
+        Heads that carry keep the autograd graph of sinks and carry; nothing else keeps one.
         """
-        if not self.group.local:
+        if not self.group.carries:
             k_HTD, v_HTD = k_HTD.detach(), v_HTD.detach()
         A, M = self.spec.sinks, self.spec.carry
         sinks = max(0, min(A - start, v_HTD.shape[1]))
         if sinks:
             self.sink_k = join([self.sink_k, k_HTD[:, :sinks]])
             self.sink_v = join([self.sink_v, v_HTD[:, :sinks]])
-        if self.group.local and M:
-            self.extra_k = join([self.extra_k, k_HTD[:, sinks:]])[:, -M:]
-            self.extra_v = join([self.extra_v, v_HTD[:, sinks:]])[:, -M:]
-        positions = None
+        if self.group.carries and M:
+            self.carry_k = join([self.carry_k, k_HTD[:, sinks:]])[:, -M:]
+            self.carry_v = join([self.carry_v, v_HTD[:, sinks:]])[:, -M:]
+        choice = None
         if self.group.pooled:
-            self.pool_k.append(k_HTD[:, sinks:])
-            self.pool_v.append(v_HTD[:, sinks:])
-            assert self.recent_q is not None
-            positions = retrieval.select(
-                self.recent_q, self.pool_k.view(), self.spec.retrieval_size, self.spec.recipe
-            )
-            self.retrieve(positions)
+            self.pool_k.append(k_HTD[:, sinks:].detach())
+            self.pool_v.append(v_HTD[:, sinks:].detach())
+            choice = self._choose()
+            self.retrieve(choice.positions)
         self.reopen()
-        return positions
+        return choice
+
+    def _choose(self) -> Choice:
+        """What the recipe selects from the pool (SEMANTICS.md 4)."""
+        spec, queries = self.spec, self.recent_q
+        assert queries is not None
+        if spec.recipe == "blocks":
+            queries = retrieval.at_distance(queries, self._rope, spec.distance, self._scale)
+        keys_HND = self.pool_k.view()[:, : self.eligible]
+        size = spec.retrieval_size
+        return Choice(retrieval.select(queries, keys_HND, size, spec.recipe, spec.block), queries)
+
+    @property
+    def eligible(self) -> int:
+        """How many of the pool's rows, from its first, may be retrieved."""
+        return self.spec.eligible(self.pool_k.n)
 
     def retrieve(self, positions_HR: Tensor) -> None:
-        """Take these rows of the pool for the next segment."""
-        index_HRD = positions_HR[..., None].expand(-1, -1, self._empty.shape[-1])
-        self.extra_k = self.pool_k.view().gather(1, index_HRD)
-        self.extra_v = self.pool_v.view().gather(1, index_HRD)
+        """Take these rows of the pool for the next segment; -1 in front of a head's is no row.
+
+        Raises ValueError where heads have more than two numbers of rows.
+        """
+        self.ragged = Ragged.of(positions_HR)
+        index_HRD = positions_HR.clamp_min(0)[..., None].expand(-1, -1, self._empty.shape[-1])
+        self.taken_k = self.pool_k.view().gather(1, index_HRD)
+        self.taken_v = self.pool_v.view().gather(1, index_HRD)
 
     def fork(self) -> GroupState:
         twin = copy(self)
@@ -152,13 +191,12 @@ class GroupState:
 
     def nbytes(self) -> dict[str, int]:
         size = lambda *xs: sum(x.numel() * x.element_size() for x in xs)  # noqa: E731
-        extra = size(self.extra_k, self.extra_v)
         opened = [r for r in (self._raw, self._keys, self._values) if r is not None]
         return {
             "sinks": size(self.sink_k, self.sink_v),
-            "carry": extra if self.group.local else 0,
+            "carry": size(self.carry_k, self.carry_v),
             "pool": self.pool_k.nbytes + self.pool_v.nbytes,
-            "retrieved": 0 if self.group.local else extra,
+            "retrieved": size(self.taken_k, self.taken_v),
             "open": sum(r.nbytes for r in opened)
             + (0 if self.recent_q is None else size(self.recent_q)),
         }
@@ -166,20 +204,27 @@ class GroupState:
     @property
     def _length(self) -> int:
         assert self._values is not None
-        return self._values.n - self.sink_k.shape[1] - self.extra_k.shape[1]
+        held = (self.sink_k, self.taken_k, self.carry_k)
+        return self._values.n - sum(rows.shape[1] for rows in held)
 
     def _needs_raw(self, start: int) -> bool:
-        carried = self.group.local and self.spec.carry > 0
+        carried = self.group.carries and self.spec.carry > 0
         return carried or self.group.pooled or start < self.spec.sinks
 
 
 @dataclass
 class Boundary:
-    """A closed segment's end and, per layer of L_long, what it retrieved and from which queries."""
+    """A closed segment's end and, per layer of L_long, what it retrieved and from which queries.
+
+    A `Choice` of each layer; `retrieval.listed` makes lists of positions.
+    """
 
     at: int
     positions: dict[int, Tensor] = field(default_factory=dict)
     queries: dict[int, Tensor] = field(default_factory=dict)
+
+    def add(self, layer: int, choice: Choice) -> None:
+        self.positions[layer], self.queries[layer] = choice
 
 
 class State:
@@ -210,10 +255,8 @@ class State:
         boundary = Boundary(self.position)
         for layer, groups in enumerate(self.layers):
             for group in groups:
-                queries = group.recent_q
-                positions = group.close(self.start)
-                if positions is not None and queries is not None:
-                    boundary.positions[layer], boundary.queries[layer] = positions, queries
+                if (choice := group.close(self.start)) is not None:
+                    boundary.add(layer, choice)
         self.open_length = 0
         return boundary
 
@@ -233,20 +276,16 @@ class State:
             groups = self.layers[layer] if 0 <= layer < len(self.layers) else []
             pooled = [g for g in groups if g.group.pooled]
             chosen = torch.as_tensor(chosen, dtype=torch.int64)
-            size = pooled[0].pool_k.n if pooled else 0
+            size = pooled[0].eligible if pooled else 0
             rows = min(self.spec.retrieval_size, size)
-            if (
-                not pooled
-                or chosen.shape != (len(pooled[0].group.kv), rows)
-                or (chosen.numel() and (int(chosen.min()) < 0 or int(chosen.max()) >= size))
-            ):
+            if not pooled or not _fits(chosen, len(pooled[0].group.kv), rows, size, self.spec):
                 raise LockstepError(
                     "LS_STATE_POSITIONS",
                     f"expected {rows} pool positions in 0..{size - 1} for each long head of a "
                     f"retrieval layer, got shape {tuple(chosen.shape)} for layer {layer}",
                     "pass the positions that another runtime retrieved at the same boundary",
                 )
-            pooled[0].retrieve(chosen.to(pooled[0].extra_k.device))
+            pooled[0].retrieve(chosen.to(pooled[0].taken_k.device))
 
     def fork(self) -> State:
         """An independent copy; what neither changes stays shared until it grows."""
@@ -262,3 +301,16 @@ class State:
                 for part, size in group.nbytes().items():
                     total[part] += size
         return total
+
+
+def _fits(chosen: Tensor, heads: int, rows: int, size: int, spec: Spec) -> bool:
+    """Whether positions [H, R'] are what each of ``heads`` may have retrieved of ``size`` rows.
+
+    With `blocks` a head that took the shorter last block has that many rows fewer, -1 in front.
+    """
+    if chosen.dim() != 2 or len(chosen) != heads:
+        return False
+    shorter = rows - (-size % spec.block if spec.recipe == "blocks" and rows < size else 0)
+    if any(len(own) not in (rows, shorter) for own in retrieval.listed(chosen)):
+        return False
+    return not chosen.numel() or (int(chosen.min()) >= -1 and int(chosen.max()) < size)

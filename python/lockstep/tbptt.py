@@ -1,10 +1,10 @@
 """Exact gradient of the truncated objective L_K (SEMANTICS.md 6) with K + 1 segment graphs alive.
 
 L_K = sum_i l_i, where l_i reaches back through the boundaries i-1 .. i-K. Every segment runs
-forward once. Its carried-in rows (carry, and the sinks of local heads) are leaves, so the gradient
-of l_i in them is one input-only vector-Jacobian product, handed from segment to segment K - 1 more
-times. What segment j's carried-out rows gather from l_{j+1} .. l_{j+K} joins its own loss in one
-full backward pass, after which its graph is freed. K = 1 costs 4/3 of K = 0.
+forward once. Its carried-in rows (carry, and the sinks of heads that carry) are leaves, so the
+gradient of l_i in them is one input-only vector-Jacobian product, handed from segment to segment
+K - 1 more times. What segment j's carried-out rows gather from l_{j+1} .. l_{j+K} joins its own
+loss in one full backward pass, after which its graph is freed. K = 1 costs 4/3 of K = 0.
 """
 
 from __future__ import annotations
@@ -205,14 +205,14 @@ def _reach_back(live: deque[_Live], truncation: int, from_top: bool) -> None:
 
 
 def _cut(states: Sequence[State], truncation: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Put detached copies in place of what local heads carry on; the originals and the copies."""
+    """Put detached copies in place of what heads carry on; the originals and the copies."""
     outs, leaves = [], []
     for state in states:
         for groups in state.layers:
             for group in groups:
-                if not group.group.local:
+                if not group.group.carries:
                     continue
-                for name in ("sink_k", "sink_v", "extra_k", "extra_v"):
+                for name in ("sink_k", "sink_v", "carry_k", "carry_v"):
                     carried = getattr(group, name)
                     # A copy: a view would keep the whole segment's keys and values alive.
                     leaf = carried.detach().clone()

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import job
 from .errors import LockstepError
+from .spec import Spec
 from .text import encode
 
 ROWS = 64  # rows of float64 log-probabilities alive at once
@@ -29,6 +30,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     """
     import torch
 
+    from . import retrieval
     from .loader import load
 
     if description.get("threads"):
@@ -50,7 +52,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
             {
                 "at": boundary.at,
                 "layers": [
-                    {"layer": layer, "positions": positions.tolist()}
+                    {"layer": layer, "positions": retrieval.listed(positions)}
                     for layer, positions in sorted(boundary.positions.items())
                 ],
             }
@@ -59,14 +61,13 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def gap(
-    file: str, at: int, layer: int, head: int, size: int, recipe: str, sinks: int, other: list[int]
-) -> dict[str, float]:
+def gap(file: str, at: int, layer: int, head: int, other: list[int]) -> dict[str, float]:
     """How far the trainer's scores are from choosing ``other`` at boundary ``at``: ``deciding_gap``
     with its unit.
 
-    ``head`` counts the layer's long heads. ``scale`` is the largest |q| |k| (Euclidean norms) of
-    the vectors that were compared: the unit in which rounding errors of scores are measured.
+    ``file`` is the trace that `run` wrote; ``head`` counts the layer's long heads. ``scale`` is the
+    largest |q| |k| (Euclidean norms) of the vectors that were compared: the unit in which rounding
+    errors of scores are measured (for `blocks` those of logits, which move masses relatively).
     A choice that no near-tie explains has the largest float as its gap.
     """
     import torch
@@ -75,13 +76,15 @@ def gap(
     from . import retrieval
 
     with safe_open(file, framework="pt") as tensors:
-        queries_1QD = tensors.get_tensor(f"queries.{at}.{layer}")[head : head + 1]
-        keys_1ND = tensors.get_tensor(f"keys.{layer}")[head : head + 1, : max(0, at - sinks)]
-    positions_1R = torch.tensor([other], dtype=torch.int64)
-    found = retrieval.deciding_gap(queries_1QD, keys_1ND, size, recipe, positions_1R)
+        spec = Spec.from_json(tensors.metadata()["spec"])
+        queries = tensors.get_tensor(f"queries.{at}.{layer}")[head : head + 1]
+        keys_1ND = tensors.get_tensor(f"keys.{layer}")[head : head + 1, : spec.eligible_at(at)]
+    found = retrieval.deciding_gap(
+        queries, keys_1ND, spec.retrieval_size, spec.recipe, torch.tensor([other]), spec.block
+    )
     return {
         "gap": min(found, sys.float_info.max),
-        "scale": float(queries_1QD.norm(dim=-1).max() * keys_1ND.norm(dim=-1).max()),
+        "scale": float(queries.norm(dim=-1).max() * keys_1ND.norm(dim=-1).max()),
     }
 
 
@@ -140,7 +143,7 @@ def _write_trace(trace: Any, file: Path) -> None:
     for boundary in trace.boundaries:
         for layer, queries in boundary.queries.items():
             tensors[f"queries.{boundary.at}.{layer}"] = queries.contiguous()
-    save_file(tensors, file)
+    save_file(tensors, file, {"spec": trace.spec.to_json()})
 
 
 if __name__ == "__main__":

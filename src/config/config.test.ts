@@ -132,6 +132,11 @@ describe('loadConfig', () => {
   });
 });
 
+/** A change of a config: the recipe `blocks`. */
+const blocks = (change: object) => ({
+  retrieval: { size: 64, layers: [1], recipe: 'blocks', ...change },
+});
+
 describe('parseConfig', () => {
   const good = {
     model: 'm',
@@ -152,7 +157,42 @@ describe('parseConfig', () => {
     });
   });
 
+  test('only blocks has sizes of its own, and only a carry of all heads is said', () => {
+    const { retrieval, carry } = parseConfig(
+      {
+        ...good,
+        carry: { size: 16, heads: 'all' },
+        retrieval: { size: 64, layers: [1], recipe: 'blocks', window: 16 },
+      },
+      'test',
+    );
+    expect(carry).toEqual({ size: 16, sinks: 4, heads: 'all' });
+    const sizes = { block: 32, distance: 128, window: 16 };
+    expect(retrieval).toEqual({ size: 64, layers: [1], recipe: 'blocks', ...sizes });
+    const local = parseConfig({ ...good, carry: { size: 16, heads: 'local' } }, 'test');
+    expect(Object.keys(local.carry)).toEqual(['size', 'sinks']);
+    expect(Object.keys(local.retrieval)).toEqual(['size', 'recipe', 'layers']);
+  });
+
   test.each<[string, object, string]>([
+    ['retrieval.size', blocks({ size: 24 }), 'expected at least one block (32 rows), got 24'],
+    [
+      'retrieval.size',
+      blocks({ size: 40, block: 16 }),
+      'expected a multiple of the block (16 rows), got 40',
+    ],
+    ['retrieval.window', blocks({ window: 65 }), 'expected a number of at most 64, got 65'],
+    ['retrieval.window', blocks({ window: 0 }), 'expected a number of at least 1, got 0'],
+    ['retrieval.block', blocks({ block: 0 }), 'expected a number of at least 1, got 0'],
+    ['retrieval.distance', blocks({ distance: -1 }), 'expected a number of at least 0, got -1'],
+    ['retrieval.block', blocks({ recipe: 'topk', block: 8 }), 'only the recipe "blocks" has it'],
+    [
+      'retrieval.distance',
+      { retrieval: { size: 8, layers: [1], distance: 128 } },
+      'only the recipe "blocks" has it, got 128',
+    ],
+    ['carry.heads', { carry: { size: 0, heads: 'all' } }, 'as nothing is carried (size 0)'],
+    ['carry.heads', { carry: { size: 8, heads: 'long' } }, '"local" or "all", got "long"'],
     ['segment.max', { segment: { max: '64' } }, 'expected a number, got "64"'],
     ['segment.max', { segment: { max: 6.5 } }, 'expected an integer, got 6.5'],
     ['segment.min', { segment: { min: 65, max: 64 } }, 'expected at most max (64), got 65'],

@@ -3,15 +3,10 @@ import { z } from 'zod';
 import { count, positive } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import type { Policy } from '../policies/policy.ts';
+import { carrySchema, indices, retrievalSchema } from './retrieval.ts';
 import { trainingSchema } from './training.ts';
 
 const patterns = z.array(z.string().min(1)).min(1);
-/** Heads and layers: from 0, each once; kept in ascending order. */
-const indices = z
-  .array(count)
-  .refine((list) => new Set(list).size === list.length, 'expected each number once')
-  .transform((list) => [...list].sort((a, b) => a - b));
-
 const policySchema = z.custom<Policy>(
   (value) => (value as Policy | null | undefined)?.kind === 'policy',
   'expected a policy such as sentences() or fixed(512)',
@@ -50,29 +45,6 @@ const segmentSchema = z
     }
   });
 
-const retrievalSchema = z
-  .strictObject({
-    /** R: rows retrieved for each long head at a boundary. */
-    size: count,
-    recipe: z.enum(['anchors', 'topk']).optional(),
-    /** L_long: layers whose long heads retrieve. */
-    layers: indices,
-  })
-  .superRefine(({ size, recipe, layers }, context) => {
-    const issue = (path: string, message: string, input: unknown): void =>
-      context.addIssue({ code: 'custom', path: [path], message, input });
-    if (size > 0 && layers.length === 0) {
-      issue('layers', `expected at least one layer, as size is ${size}`, layers);
-    }
-    if (size === 0 && layers.length > 0) {
-      issue('size', 'expected at least 1, as layers are given', size);
-    }
-    if (size === 0 && recipe !== undefined) {
-      issue('recipe', 'expected no recipe, as nothing is retrieved (size 0)', recipe);
-    }
-  })
-  .transform((retrieval) => ({ ...retrieval, recipe: retrieval.recipe ?? ('anchors' as const) }));
-
 const headsSchema = z.strictObject({
   /** H_long: KV heads that do without a carry; one list for every layer, or a list for each layer. */
   long: z.union([indices, z.array(indices)]),
@@ -86,12 +58,7 @@ export const configSchema = z
     out: z.string().min(1),
     policy: policySchema,
     segment: segmentSchema,
-    carry: z.strictObject({
-      /** M: tokens before a boundary that local heads carry into the next segment. */
-      size: count,
-      /** A: first tokens of the sequence that every segment sees. */
-      sinks: count.default(4),
-    }),
+    carry: carrySchema,
     retrieval: retrievalSchema.prefault({ size: 0, layers: [] }),
     heads: headsSchema.default({ long: [] }),
     /** Put the tokenizer's BOS at position 0. */

@@ -76,7 +76,7 @@ function contractTable(contract: Contract, longHeads: string): string {
 | digest | \`${digest}\` |
 | policy | \`${policy.name}\` ${JSON.stringify(policy.params)} |
 | segment | ${segment.min} to ${segment.max} tokens, cuts on multiples of ${segment.align} |
-| carry | ${carry.size} tokens, ${carry.sinks} sinks |
+| carry | ${carry.size} tokens${carry.heads === 'all' ? ' in every head' : ''}, ${carry.sinks} sinks |
 | retrieval | ${
     retrieval.size > 0
       ? `${retrieval.size} rows by \`${retrieval.recipe}\`, layers ${retrieval.layers.join(', ')}`

@@ -166,11 +166,19 @@ function checkFit(config: ContractSettings, model: ModelInfo, long: readonly num
       });
     }
   }
-  if (config.carry.size > 0 && long.every((heads) => heads.length === model.kvHeads)) {
+  const allLong = long.every((heads) => heads.length === model.kvHeads);
+  if (config.carry.size > 0 && config.carry.heads !== 'all' && allLong) {
     problems.push({
       path: 'carry.size',
       expected: 'expected 0, as every head is long and none would use a carry',
       received: String(config.carry.size),
+    });
+  }
+  if (config.carry.heads === 'all' && long.every((heads) => heads.length === 0)) {
+    problems.push({
+      path: 'carry.heads',
+      expected: 'expected "local", as no head is long',
+      received: '"all"',
     });
   }
   if (problems.length > 0) throw configError('the config', problems);

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { modelSchema } from './schema-model.ts';
 import { count, positive, sha256Digits as sha256 } from './schema-numbers.ts';
+import { carrySchema, retrievalSchema } from './schema-retrieval.ts';
 import { weightsSchema } from './schema-weights.ts';
 
 export { count, positive } from './schema-numbers.ts';
@@ -37,14 +38,8 @@ export const contractSchema = z
     tables: json,
     /** S = max (tokens). Every closed segment has min <= length <= max; cuts fall on multiples of align. */
     segment: z.strictObject({ min: positive, max: positive, align: positive }),
-    /** M = size, A = sinks (tokens). */
-    carry: z.strictObject({ size: count, sinks: count }),
-    /** R = size (rows per KV head), recipe, L_long = layers (sorted, from 0). */
-    retrieval: z.strictObject({
-      size: count,
-      recipe: z.enum(['anchors', 'topk']),
-      layers: z.array(count),
-    }),
+    carry: carrySchema,
+    retrieval: retrievalSchema,
     /** H_long: for every layer the sorted list of its long KV heads. All other heads are local. */
     heads: z.strictObject({ long: z.array(heads) }),
     /** Limit of the retrieval pool in tokens; null keeps every token. */

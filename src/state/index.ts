@@ -1,5 +1,6 @@
 // The state managers: what a runtime keeps of a sequence between steps.
-export { GroupState } from './group.ts';
+export { type BlockSizes, blockMasses, heaviest, type PartialMass, partialMass } from './blocks.ts';
+export { type Found, GroupState } from './group.ts';
 export { type HeadGroup, type Layout, layoutOf, type ModelShape, rowLimit } from './layout.ts';
 export { Pool, pageRows } from './pool.ts';
 export { RecentQueries } from './queries.ts';

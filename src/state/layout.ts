@@ -1,6 +1,7 @@
 // How a contract divides a model: per layer the groups of KV heads that see the same prefix.
 import type { Contract, Recipe } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
+import type { BlockSizes } from './blocks.ts';
 
 /** The shape of a model, as far as its keys and values go. */
 export interface ModelShape {
@@ -14,7 +15,9 @@ export interface ModelShape {
 export interface HeadGroup {
   layer: number;
   kind: 'local' | 'long';
-  /** Sinks and carry; sinks and retrieved rows; or sinks alone. */
+  /** What the graph calls it: its kind, or `long0`, ... where each long head stands by itself. */
+  name: string;
+  /** Sinks and carry; sinks and retrieved rows (and the carry, with `allCarry`); or sinks alone. */
   prefix: 'local' | 'long' | 'bare';
   /** Number of KV heads. */
   heads: number;
@@ -27,18 +30,21 @@ export interface Layout extends ModelShape {
   sinks: number;
   retrieval: number;
   recipe: Recipe;
+  /** Sizes of the recipe `blocks`; null with another. */
+  blocks: BlockSizes | null;
+  /** Long heads carry too. */
+  allCarry: boolean;
   groups: readonly HeadGroup[];
 }
+
+type Parts = Pick<Contract, 'segment' | 'carry' | 'retrieval' | 'heads'>;
 
 /**
  * The layout of a model under a contract.
  *
  * @throws LS_CONTRACT_HEADS when the contract was made for a model of another shape
  */
-export function layoutOf(
-  contract: Pick<Contract, 'segment' | 'carry' | 'retrieval' | 'heads'>,
-  shape: ModelShape,
-): Layout {
+export function layoutOf(contract: Parts, shape: ModelShape): Layout {
   const { long } = contract.heads;
   if (long.length !== shape.layers || long.flat().some((head) => head >= shape.kvHeads)) {
     throw new LockstepError(
@@ -49,20 +55,27 @@ export function layoutOf(
   }
   const retrieval = contract.retrieval.size;
   const layers = new Set(retrieval > 0 ? contract.retrieval.layers : []);
+  const blocks = contract.retrieval.recipe === 'blocks' ? contract.retrieval : null;
+  const allCarry = contract.carry.heads === 'all';
   const groups = long.flatMap((heads, layer): HeadGroup[] => {
     const local: HeadGroup = {
       layer,
       kind: 'local',
+      name: 'local',
       prefix: 'local',
       heads: shape.kvHeads - heads.length,
     };
     const far: HeadGroup = {
       layer,
       kind: 'long',
-      prefix: layers.has(layer) ? 'long' : 'bare',
+      name: 'long',
+      prefix: layers.has(layer) ? 'long' : allCarry ? 'local' : 'bare',
       heads: heads.length,
     };
-    return [local, far].filter((group) => group.heads > 0);
+    // Blocks: a head that takes the pool's shorter last one has a shorter prefix than others.
+    const apart = blocks !== null && layers.has(layer);
+    const long = apart ? heads.map((_, i) => ({ ...far, name: `long${i}`, heads: 1 })) : [far];
+    return [local, ...long].filter((group) => group.heads > 0);
   });
   return {
     layers: shape.layers,
@@ -74,12 +87,19 @@ export function layoutOf(
     sinks: contract.carry.sinks,
     retrieval,
     recipe: contract.retrieval.recipe,
+    blocks: blocks && {
+      block: blocks.block,
+      distance: blocks.distance,
+      window: blocks.window,
+    },
+    allCarry,
     groups,
   };
 }
 
 /** Most rows that a group's buffer holds: its longest prefix and a whole segment. */
 export function rowLimit(layout: Layout, group: HeadGroup): number {
-  const extra = { local: layout.carry, long: layout.retrieval, bare: 0 }[group.prefix];
+  const { carry, retrieval, allCarry } = layout;
+  const extra = { local: carry, long: retrieval + (allCarry ? carry : 0), bare: 0 }[group.prefix];
   return layout.sinks + extra + layout.segment;
 }

@@ -1,31 +1,34 @@
 // A retrieval pool: raw keys and values of one layer's long heads for every token but the sinks.
 import type { KeyChunk } from './scores.ts';
 
-/** Tokens a page. Full pages never change, so forks share them. */
+/** Tokens a page unless told otherwise. Full pages never change, so forks share them. */
 export const pageRows = 256;
 
-/** [heads, 256, dim] each. */
+/** [heads, rows a page, dim] each. */
 interface Page {
   keys: Float32Array;
   values: Float32Array;
-  /** The largest magnitude in each key, [heads, 256]. */
+  /** The largest magnitude in each key, [heads, rows a page]. */
   largest: Float32Array;
 }
 
 export class Pool {
   readonly heads: number;
   readonly dim: number;
+  /** Tokens a page. */
+  readonly rows: number;
   /** Tokens held. */
   length = 0;
   #pages: Page[] = [];
 
-  constructor(heads: number, dim: number) {
+  constructor(heads: number, dim: number, rows: number = pageRows) {
     this.heads = heads;
     this.dim = dim;
+    this.rows = rows;
   }
 
   get bytes(): number {
-    return this.#pages.length * 4 * this.heads * pageRows * (2 * this.dim + 1);
+    return this.#pages.length * 4 * this.heads * this.rows * (2 * this.dim + 1);
   }
 
   /**
@@ -41,32 +44,33 @@ export class Pool {
     valueAt: number,
     valueStride: number,
   ): void {
-    const { heads, dim } = this;
-    const row = this.length % pageRows;
+    const { heads, dim, rows } = this;
+    const row = this.length % rows;
     if (row === 0) this.#pages.push(this.#emptyPage());
     const page = this.#pages[this.#pages.length - 1] as Page;
     for (let head = 0; head < heads; head++) {
-      const target = (head * pageRows + row) * dim;
+      const target = (head * rows + row) * dim;
       const key = keyAt + head * dim;
       const value = valueAt + head * valueStride;
       page.keys.set(keys.subarray(key, key + dim), target);
-      page.largest[head * pageRows + row] = largestOf(keys, key, dim);
+      page.largest[head * rows + row] = largestOf(keys, key, dim);
       page.values.set(values.subarray(value, value + dim), target);
     }
     this.length++;
   }
 
-  /** The raw keys of one head, in order. */
-  keyChunks(head: number): KeyChunk[] {
-    const start = head * pageRows * this.dim;
-    return this.#pages.map((page, index) => ({
-      data: page.keys.subarray(start, start + pageRows * this.dim),
-      rows: Math.min(pageRows, this.length - index * pageRows),
-      largest: page.largest.subarray(head * pageRows, (head + 1) * pageRows),
+  /** The raw keys of one head's first `length` rows, in order. */
+  keyChunks(head: number, length = this.length): KeyChunk[] {
+    const { rows, dim } = this;
+    const start = head * rows * dim;
+    return this.#pages.slice(0, Math.ceil(length / rows)).map((page, index) => ({
+      data: page.keys.subarray(start, start + rows * dim),
+      rows: Math.min(rows, length - index * rows),
+      largest: page.largest.subarray(head * rows, (head + 1) * rows),
     }));
   }
 
-  /** The raw keys of every page, [heads, 256, dim]; rows beyond the length are zeros. */
+  /** The raw keys of every page, [heads, rows a page, dim]; rows beyond the length are zeros. */
   keyPages(): Float32Array[] {
     return this.#pages.map((page) => page.keys);
   }
@@ -79,20 +83,20 @@ export class Pool {
     values: Float32Array,
     at: number,
   ): void {
-    const page = this.#pages[Math.floor(position / pageRows)] as Page;
-    const start = (head * pageRows + (position % pageRows)) * this.dim;
+    const page = this.#pages[Math.floor(position / this.rows)] as Page;
+    const start = (head * this.rows + (position % this.rows)) * this.dim;
     keys.set(page.keys.subarray(start, start + this.dim), at);
     values.set(page.values.subarray(start, start + this.dim), at);
   }
 
   /** A pool that grows on its own; full pages are shared. */
   fork(): Pool {
-    const twin = new Pool(this.heads, this.dim);
+    const twin = new Pool(this.heads, this.dim, this.rows);
     twin.length = this.length;
     twin.#pages = this.#pages.slice();
     const last = twin.#pages.length - 1;
     const open = twin.#pages[last];
-    if (open !== undefined && this.length % pageRows !== 0) {
+    if (open !== undefined && this.length % this.rows !== 0) {
       twin.#pages[last] = {
         keys: open.keys.slice(),
         values: open.values.slice(),
@@ -103,11 +107,11 @@ export class Pool {
   }
 
   #emptyPage(): Page {
-    const size = this.heads * pageRows * this.dim;
+    const size = this.heads * this.rows * this.dim;
     return {
       keys: new Float32Array(size),
       values: new Float32Array(size),
-      largest: new Float32Array(this.heads * pageRows),
+      largest: new Float32Array(this.heads * this.rows),
     };
   }
 }

@@ -1,7 +1,6 @@
-// The group-mean queries of an open segment's last tokens, which choose what is retrieved.
-import type { Recipe } from '../contract/schema.ts';
+// The group-mean queries of an open segment's last tokens, which choose what is retrieved. With groups
+// of one they are the queries themselves.
 import { meanRows } from './means.ts';
-import { recentQueries } from './retrieval.ts';
 
 export class RecentQueries {
   readonly #heads: number;
@@ -12,12 +11,15 @@ export class RecentQueries {
   #ring: Float32Array;
   #seen = 0;
 
-  /** @param group query heads that share one KV head */
-  constructor(heads: number, group: number, dim: number, recipe: Recipe) {
+  /**
+   * @param group query heads that are averaged
+   * @param limit how many of the last tokens are kept
+   */
+  constructor(heads: number, group: number, dim: number, limit: number) {
     this.#heads = heads;
     this.#group = group;
     this.#dim = dim;
-    this.#limit = recipe === 'anchors' ? recentQueries : 1;
+    this.#limit = limit;
     this.#ring = new Float32Array(this.#limit * heads * dim);
   }
 
@@ -56,8 +58,7 @@ export class RecentQueries {
   }
 
   fork(): RecentQueries {
-    const recipe: Recipe = this.#limit === 1 ? 'topk' : 'anchors';
-    const twin = new RecentQueries(this.#heads, this.#group, this.#dim, recipe);
+    const twin = new RecentQueries(this.#heads, this.#group, this.#dim, this.#limit);
     twin.#ring = this.#ring.slice();
     twin.#seen = this.#seen;
     return twin;

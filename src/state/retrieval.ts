@@ -1,10 +1,16 @@
-// Which pool rows the next segment sees (SEMANTICS.md 4): the recipes `anchors` and `topk`.
+// Which pool rows the next segment sees (SEMANTICS.md 4): the recipes `anchors` and `topk`
+// (`blocks` has a file of its own).
 import type { Recipe } from '../contract/schema.ts';
 import { meanRows, type Reals } from './means.ts';
 import { bestFew, type KeyChunk, type Products, type Scored, scoresOf } from './scores.ts';
 
 /** How many of a segment's last queries the `anchors` recipe looks back on. */
 export const recentQueries = 64;
+/** How many of a segment's last queries a recipe averages over query heads and keeps. */
+export function recentOf(recipe: Recipe): number {
+  return recipe === 'anchors' ? recentQueries : 1;
+}
+
 const window = 8;
 const stride = 4;
 const tail = 4;

@@ -57,7 +57,7 @@ function step(state: SequenceState, tokens: number): void {
       }
     });
   }
-  state.advance(tokens, (layer): RawRows => {
+  state.advance(tokens, ({ layer }): RawRows => {
     const heads = headsOf(layer, 'long');
     const keys = new Float32Array(tokens * heads.length * dim);
     const queries = new Float32Array(2 * keys.length);

@@ -1,10 +1,9 @@
 // Everything a runtime keeps of one sequence between steps: sinks, carry, pool, retrieved rows, and
 // the open segment (SEMANTICS.md 1).
 import { LockstepError } from '../errors.ts';
-import { GroupState } from './group.ts';
-import type { Layout } from './layout.ts';
+import { type Found, GroupState } from './group.ts';
+import type { HeadGroup, Layout } from './layout.ts';
 import { type Angles, anglesOf, type Rotation } from './rotation.ts';
-import type { Products } from './scores.ts';
 
 /** What was chosen from one long layer's pool at a boundary (SEMANTICS.md 4). */
 export interface Retrieved {
@@ -26,7 +25,7 @@ export interface SessionMemory {
   fullAttention: number;
 }
 
-/** Raw (unrotated) queries [T, Hq_long, D] and keys [T, H_long, D] of a piece in one long layer. */
+/** Raw (unrotated) queries [T, Hq, D] and keys [T, H, D] of a piece in one group with a pool. */
 export interface RawRows {
   queries: Float32Array;
   keys: Float32Array;
@@ -51,11 +50,6 @@ export class SequenceState {
     return this.position - this.start;
   }
 
-  /** Rows of a group's prefix, by the prefix's name. The same for all groups of that name. */
-  prefixRows(name: 'local' | 'long' | 'bare'): number {
-    return this.groups.find(({ group }) => group.prefix === name)?.prefix ?? 0;
-  }
-
   /**
    * Make room for the next `tokens` of the open segment.
    *
@@ -78,11 +72,11 @@ export class SequenceState {
     return anglesOf(this.rotation, this.position, tokens);
   }
 
-  /** The rows of `tokens` prepared tokens are in the buffers; `raw` gives those of pooled layers. */
-  advance(tokens: number, raw: (layer: number) => RawRows): void {
+  /** The rows of `tokens` prepared tokens are in the buffers; `raw` gives those of groups with a pool. */
+  advance(tokens: number, raw: (group: HeadGroup) => RawRows): void {
     for (const state of this.groups) {
       if (state.pool === null) continue;
-      const { queries, keys } = raw(state.group.layer);
+      const { queries, keys } = raw(state.group);
       state.take(queries, keys, this.position, this.start, tokens);
     }
     this.position += tokens;
@@ -91,10 +85,10 @@ export class SequenceState {
   /**
    * Close the open segment: its end becomes a boundary.
    *
-   * @param products by layer, as `GroupState.close` takes them; layers without score all keys
+   * @param found by group, as `GroupState.close` takes it; groups without score all keys
    * @throws LS_STATE_EMPTY when it has no tokens
    */
-  close(products?: ReadonlyMap<number, readonly Products[]>): Retrieved[] {
+  close(found?: ReadonlyMap<GroupState, Found>): Retrieved[] {
     if (this.openLength === 0) {
       throw new LockstepError(
         'LS_STATE_EMPTY',
@@ -102,17 +96,16 @@ export class SequenceState {
         { mend: 'Step at least one token before closing.' },
       );
     }
-    const retrieved: Retrieved[] = [];
+    const retrieved = new Map<number, Int32Array[]>();
     for (const state of this.groups) {
       const { layer } = state.group;
-      const positions = state.close(
-        { start: this.start, end: this.position },
-        products?.get(layer),
-      );
-      if (positions !== null) retrieved.push({ layer, positions });
+      const closing = { start: this.start, end: this.position };
+      const positions = state.close(closing, found?.get(state));
+      if (positions === null) continue;
+      retrieved.set(layer, [...(retrieved.get(layer) ?? []), ...positions]);
     }
     this.start = this.position;
-    return retrieved;
+    return [...retrieved].map(([layer, positions]) => ({ layer, positions }));
   }
 
   /**
@@ -128,24 +121,39 @@ export class SequenceState {
         { mend: 'Replace retrieved rows right after a step that closed a segment.' },
       );
     }
-    const chosen = retrieved.map(({ layer, positions }) => {
-      const state = this.groups.find((g) => g.pool !== null && g.group.layer === layer);
-      const size = state?.pool?.length ?? 0;
-      const count = Math.min(this.layout.retrieval, size);
-      const fits =
-        state !== undefined &&
-        positions.length === state.group.heads &&
-        positions.every((list) => list.length === count && list.every((p) => p >= 0 && p < size));
-      if (!fits) {
+    const chosen = retrieved.flatMap(({ layer, positions }) => {
+      const states = this.groups.filter((g) => g.pool !== null && g.group.layer === layer);
+      const heads = states.reduce((sum, { group }) => sum + group.heads, 0);
+      const size = states[0]?.eligible ?? 0;
+      const fits = this.#counts(size);
+      if (
+        states.length === 0 ||
+        positions.length !== heads ||
+        !positions.every((list) => fits.has(list.length) && list.every((p) => p >= 0 && p < size))
+      ) {
         throw new LockstepError(
           'LS_STATE_POSITIONS',
-          `expected ${count} pool positions in 0..${size - 1} for each long head of layer ${layer}, got ${positions.map((list) => list.length).join(', ') || 'none'}`,
+          `expected ${[...fits].join(' or ')} pool positions in 0..${size - 1} for each long head of layer ${layer}, got ${positions.map((list) => list.length).join(', ') || 'none'}`,
           { mend: 'Pass the positions that another runtime retrieved at the same boundary.' },
         );
       }
-      return { state, positions };
+      let first = 0;
+      return states.map((state) => {
+        const own = positions.slice(first, first + state.group.heads);
+        first += state.group.heads;
+        return { state, positions: own };
+      });
     });
     for (const { state, positions } of chosen) state.retrieve(positions, this.position);
+  }
+
+  /** How many of `size` eligible rows a head may have retrieved. */
+  #counts(size: number): Set<number> {
+    const { retrieval, blocks } = this.layout;
+    if (blocks === null || size <= retrieval) return new Set([Math.min(retrieval, size)]);
+    const rest = size % blocks.block;
+    // One that took the shorter last block has fewer.
+    return new Set([retrieval, ...(rest > 0 ? [retrieval - blocks.block + rest] : [])]);
   }
 
   memory(): SessionMemory {

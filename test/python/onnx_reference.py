@@ -40,6 +40,7 @@ def make(cases: list[dict]) -> None:
 
 def run(cases: list[dict]) -> None:
     import lockstep
+    from lockstep import retrieval
 
     out = []
     for case in cases:
@@ -53,7 +54,7 @@ def run(cases: list[dict]) -> None:
                 [
                     b.at,
                     [
-                        {"layer": layer, "positions": p.tolist()}
+                        {"layer": layer, "positions": retrieval.listed(p)}
                         for layer, p in sorted(b.positions.items())
                     ],
                 ]

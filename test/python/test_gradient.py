@@ -8,7 +8,7 @@ import pytest
 import torch
 from lockstep import Model, Spec, tbptt
 from oracle.gradient import gradient
-from parity import plain, spec, weights_of
+from parity import RECIPES, plain, spec, weights_of
 from test_gradient_oracle import relative
 from tiny import ARCHITECTURES, text, tiny
 from torch import Tensor, nn
@@ -49,8 +49,9 @@ def test_architectures(architecture: str, truncation: int) -> None:
     module = tiny(
         architecture, layers=2, seed=1, bias=True, tied=architecture == "qwen2", rope="yarn"
     )
-    given = spec(module, carry=5, retrieval_layers=(1,))
-    check(module, given, [(text(24, 1), [3, 8, 13, 19])], truncation)
+    for recipe in ("anchors", "blocks, all carry"):
+        given = spec(module, carry=5, retrieval_layers=(1,), **RECIPES[recipe])
+        check(module, given, [(text(24, 1), [3, 8, 13, 19])], truncation)
 
 
 @pytest.mark.parametrize("truncation", [0, 1, 2, 3])
@@ -59,27 +60,46 @@ def test_architectures(architecture: str, truncation: int) -> None:
 def test_short_segments_of_every_length(truncation: int, sinks: int, carry: int) -> None:
     """M > S: a carry spans several segments, sinks too, and each row has its own reach."""
     module = tiny(layers=2, seed=2)
-    given = spec(module, carry=carry, sinks=sinks, retrieval_layers=(0, 1), retrieval_size=9)
-    check(module, given, [(text(17, 2), [1, 3, 4, 9, 10, 12])], truncation)
+    options = {"carry": carry, "sinks": sinks, "retrieval_layers": (0, 1)}
+    for recipe in ("anchors", "blocks, all carry" if carry else "blocks"):
+        size = 9 if recipe == "anchors" else 4
+        given = spec(module, retrieval_size=size, **RECIPES[recipe] | options)
+        check(module, given, [(text(17, 2), [1, 3, 4, 9, 10, 12])], truncation)
 
 
 @pytest.mark.parametrize("heads", [((), ()), ((0, 1), (0, 1)), ((0,), ()), ((0, 1), (1,))])
-@pytest.mark.parametrize("recipe", ["anchors", "topk"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_partitions_and_recipes(heads: tuple, recipe: str) -> None:
     module = tiny(layers=2, seed=3)
-    given = spec(module, long_heads=heads, recipe=recipe, retrieval_layers=(0, 1), carry=7)
-    for truncation in (1, 3):
+    for truncation, layers in ((1, (0, 1)), (3, (0, 1)), (2, (1,))):
+        options = {"retrieval_layers": layers, "carry": 7, "retrieval_size": 4}
+        given = spec(module, long_heads=heads, **RECIPES[recipe] | options)
         check(module, given, [(text(18, 3), [5, 9, 13])], truncation)
+
+
+@pytest.mark.parametrize("truncation", [0, 1, 2])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_long_heads_that_carry(truncation: int, recompute: bool) -> None:
+    """Blocks in heads that take unlike numbers of rows, their carry in the graph."""
+    module = tiny(layers=2, kv_heads=3, group=2, head_dim=4, seed=9)
+    options = RECIPES["blocks, all carry"] | {"carry": 3, "retrieval_layers": (0, 1)}
+    given = spec(module, long_heads=((0, 1, 2), (0, 2)), **options)
+    docs = [(text(30, 9), [6, 14, 17, 26]), (text(19, 10), [8, 16])]
+    expected = gradient(weights_of(module), module.config, plain(given), docs, truncation)[2]
+    got = run(module, given, docs, truncation, recompute=recompute)[1]
+    assert relative(got, expected) <= BOUND
 
 
 @pytest.mark.parametrize("truncation", [0, 1, 2, 3])
 def test_several_documents_in_one_step(truncation: int) -> None:
     module = tiny(layers=2, seed=4)
-    given = spec(module, carry=5, retrieval_layers=(1,))
     docs = [(text(15, 1), [4, 6, 12]), (text(6, 2), []), (text(9, 3), [2, 9]), (text(1, 4), []),
             (text(2, 5), [1])]  # fmt: skip
-    check(module, given, docs, truncation)
-    check(module, given, docs, truncation, targets=100)
+    for recipe in ("anchors", "blocks, all carry"):
+        options = {"carry": 5, "retrieval_layers": (1,), "retrieval_size": 4}
+        given = spec(module, **RECIPES[recipe] | options)
+        check(module, given, docs, truncation)
+        check(module, given, docs, truncation, targets=100)
 
 
 def test_gradients_add_up_over_calls() -> None:
@@ -112,7 +132,9 @@ def test_truncations_differ_and_uncut_is_not_truncated() -> None:
 
 
 @pytest.mark.parametrize("truncation", [0, 1, 3])
-@pytest.mark.parametrize("given_options", [{}, {"carry": 9}, {"sinks": 0}])
+@pytest.mark.parametrize(
+    "given_options", [{}, {"carry": 9}, {"sinks": 0}, RECIPES["blocks, all carry"]]
+)
 def test_k_plus_one_graphs_are_alive(truncation: int, given_options: dict) -> None:
     """Count the segments whose saved activations still exist, however many have been run."""
     module = tiny(layers=2, seed=8)

@@ -13,7 +13,7 @@ import torch
 from lockstep import Model
 from lockstep.spec import Spec
 from oracle.gradient import gradient
-from parity import BOUNDS, distance, plain, spec, weights_of
+from parity import BOUNDS, RECIPES, distance, plain, spec, weights_of
 from test_gradient import run
 from test_gradient_oracle import relative
 from tiny import text, tiny
@@ -54,6 +54,49 @@ def test_another_spec(change: dict) -> None:
     assert forms_against(replace(given, **change), given) > 1e-3
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"carry_heads": "local"},
+        {"block": 8},
+        {"distance": 12},
+        {"window": 3},
+        {"carry": 5},
+        {"retrieval_size": 4},
+        {"recipe": "topk"},
+    ],
+    ids=str,
+)
+def test_another_spec_of_blocks(change: dict) -> None:
+    given = spec(tiny(), **RECIPES["blocks, all carry"])
+    assert forms_against(given, given) <= BOUNDS[torch.float64].reference
+    assert forms_against(replace(given, **change), given) > 1e-3
+
+
+BLOCK_MUTANTS = {
+    "queries at their own position": ("rotate", lambda rotate: lambda x, cos, sin: x),
+    "no softmax over the pool": ("masses", lambda _: lambda q, k, block: summed(q, k, block)),
+    "the lightest": ("heaviest", lambda heaviest: lambda m, *a: heaviest(-m, *a)),
+}
+
+
+def summed(q_HgQD: torch.Tensor, keys_HND: torch.Tensor, block: int) -> torch.Tensor:
+    """Logits summed over a block, instead of probabilities."""
+    logits_HN = (q_HgQD.flatten(1, 2) @ keys_HND.transpose(1, 2)).sum(1)
+    return torch.stack([part.sum(-1) for part in logits_HN.split(block, -1)], -1)
+
+
+@pytest.mark.parametrize("name", BLOCK_MUTANTS)
+def test_another_choice_of_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, mutant = BLOCK_MUTANTS[name]
+    everywhere(monkeypatch, target, mutant)
+    with pytest.raises(AssertionError):
+        for seed in range(4):
+            module = tiny(seed=31 + seed)
+            given = spec(module, retrieval_layers=(0, 1, 2), **RECIPES["blocks"])
+            parity.check(module, given, text(44, seed), CUTS)
+
+
 def everywhere(monkeypatch: pytest.MonkeyPatch, name: str, mutant: Callable) -> None:
     """Replace a function or constant of the retrieval package wherever it was imported."""
     found = False
@@ -67,7 +110,7 @@ def everywhere(monkeypatch: pytest.MonkeyPatch, name: str, mutant: Callable) -> 
 
 def lockstep_modules() -> Iterator:
     package = importlib.import_module("lockstep.retrieval")
-    for name in ("", ".select", ".scores"):
+    for name in ("", ".select", ".scores", ".blocks"):
         try:
             yield importlib.import_module(package.__name__ + name)
         except ModuleNotFoundError:
@@ -161,3 +204,20 @@ def test_gradients_of_another_carry_or_with_open_long_heads(
     except RuntimeError:
         return  # the graph was freed behind a boundary that gradient must not cross
     assert relative(open_graph, expected) > 1e-6
+
+
+def test_gradients_with_a_long_heads_carry_held_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tiny(layers=2, seed=37)
+    given = spec(module, retrieval_layers=(0, 1), **RECIPES["blocks, all carry"])
+    docs = [(text(20, 37), [4, 8, 12, 16])]
+    _, _, expected = gradient(weights_of(module), module.config, plain(given), docs, 1)
+    assert relative(run(module, given, docs, 1)[1], expected) <= 1e-12
+    roll = lockstep.state.GroupState.roll
+
+    def held(self, k_HTD, v_HTD, start):
+        if not self.group.local:
+            k_HTD, v_HTD = k_HTD.detach(), v_HTD.detach()
+        return roll(self, k_HTD, v_HTD, start)
+
+    monkeypatch.setattr(lockstep.state.GroupState, "roll", held)
+    assert relative(run(module, given, docs, 1)[1], expected) > 1e-6

@@ -1,6 +1,7 @@
 """Random models, contracts, texts and cuts: forms = reference, trainer = separate graphs.
 
-The strategy is weighted so that the default recipe (anchors) with A = 4 is about half of what runs.
+The strategy is weighted so that the default recipe (anchors) with A = 4 is about half of what runs;
+long heads carry in half of it.
 """
 
 from __future__ import annotations
@@ -45,18 +46,24 @@ def worlds(draw: st.DrawFn, most: int):
     recipe, sinks = draw(
         st.one_of(
             st.just(("anchors", 4)),
-            st.tuples(st.sampled_from(["anchors", "topk"]), st.integers(0, 12)),
+            st.tuples(st.sampled_from(["anchors", "topk", "blocks"]), st.integers(0, 12)),
         )
     )
+    carry, block = draw(st.integers(0, 30)), draw(st.integers(1, 9))
+    size = draw(st.integers(0, 24))
     heads = st.lists(st.integers(0, kv_heads - 1), unique=True).map(lambda h: tuple(sorted(h)))
     spec = Spec(
         max=20,
-        carry=draw(st.integers(0, 30)),
+        carry=carry,
         sinks=sinks,
-        retrieval_size=draw(st.integers(0, 24)),
+        retrieval_size=size // block * block if recipe == "blocks" else size,
         recipe=recipe,
         retrieval_layers=tuple(draw(st.lists(st.integers(0, layers - 1), unique=True).map(sorted))),
         long_heads=tuple(draw(heads) for _ in range(layers)),
+        carry_heads=draw(st.sampled_from(["local", "all"])) if carry else "local",
+        block=block,
+        distance=draw(st.integers(0, 40)),
+        window=draw(st.sampled_from([1, 3, 8, 64])),
     )
     length, cuts = draw(lengths(most))
     return module, spec, text(length, draw(st.integers(0, 999))), cuts

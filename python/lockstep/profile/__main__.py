@@ -101,7 +101,7 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
 
 def _execution(contract: dict[str, Any], method: str) -> dict[str, Any]:
     """How the model was segmented: what the scores depend on beside model and text."""
-    retrieval = {name: contract["retrieval"][name] for name in ("size", "recipe")}
+    retrieval = {name: v for name, v in contract["retrieval"].items() if name != "layers"}
     return {
         "policy": contract["policy"]["name"],
         "segment": contract["segment"],

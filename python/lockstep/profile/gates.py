@@ -45,14 +45,14 @@ class GatedLayout(Layout):
     theta_LH: Tensor
 
     @classmethod
-    def around(cls, layout: Layout, theta_LH: Tensor) -> GatedLayout:
+    def around(cls, layout: Layout, theta_LH: Tensor, all_carry: bool) -> GatedLayout:
         kv = tuple(range(layout.kv_heads))
         every = slice(0, layout.kv_heads), slice(0, layout.q_heads)
         layers: list[tuple[Group, ...]] = []
         for layer in range(len(layout.layers)):
             local, long = (
-                Group(layer, True, False, kv, *every),
-                Group(layer, False, True, kv, *every),
+                Group(layer, True, True, False, kv, *every),
+                Group(layer, False, all_carry, True, kv, *every),
             )
             layers.append((local,) if layer < FIRST else (local, long))
         same = (None,) * len(layers)
@@ -78,7 +78,7 @@ class GatedModel(Model):
             long_heads=tuple(() if layer < FIRST else every for layer in range(layers)),
         )
         super().__init__(model.module, spec, model.contract)
-        self.layout = GatedLayout.around(model.layout, theta_LH)
+        self.layout = GatedLayout.around(model.layout, theta_LH, spec.all_carry)
 
     def _parallel(self, *_: Any, **__: Any) -> NoReturn:
         # That form writes each group's output in place, so the second would hide the first.

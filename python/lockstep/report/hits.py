@@ -29,16 +29,17 @@ def hit_maps(run: Pass, sinks: int, length: int) -> dict[str, Any] | None:
         rows: list[list[float | None]] = []
         distances = []
         for at, found in zip(run.boundaries, run.retrieved, strict=True):
-            positions_HR = found[layer] + sinks  # positions count within the pool
-            counts_B = torch.bincount(positions_HR.flatten() // width, minlength=columns)
+            heads, rows_n = len(found[layer]), found[layer][found[layer] >= 0]
+            tokens_n = rows_n + sinks  # positions count within the pool
+            counts_B = torch.bincount(tokens_n // width, minlength=columns)
             row = [
-                int(counts_B[b]) / (len(positions_HR) * (min(at, (b + 1) * width) - b * width))
+                int(counts_B[b]) / (heads * (min(at, (b + 1) * width) - b * width))
                 if b * width < at
                 else None
                 for b in range(columns)
             ]
             rows.append(row)
-            distances.append((at - positions_HR).flatten())
+            distances.append(at - tokens_n)
         every = torch.cat(distances)
         median = float(every.median()) if len(every) else None
         maps.append({"layer": layer, "rows": rows, "back": median})

@@ -9,6 +9,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from .blocks import block_gap, listed, masses
 from .scores import exact_scores, working
 from .select import KEYS_PER_QUERY, SPAN, expand, neighbourhood, query_vectors, select
 
@@ -16,17 +17,25 @@ NEAR = 6  # anchors on either side of the last chosen one that may have changed 
 
 
 def deciding_gap(
-    queries_HQD: Tensor, keys_HND: Tensor, size: int, recipe: str, other_positions: Tensor
+    queries_HQD: Tensor,
+    keys_HND: Tensor,
+    size: int,
+    recipe: str,
+    other_positions: Tensor,
+    block: int = 0,
 ) -> float:
     """Smallest score gap that explains ``other_positions`` [H, R'], given our queries and keys.
 
     If scores that differ by at most the gap change places, these positions come out. 0 where they
     are what `select` chooses, infinity where no change among near-ties leads to them. For `anchors`
-    the search covers changes among the anchors around the last one chosen.
+    the search covers changes among the anchors around the last one chosen; for `blocks` the gap is
+    the relative difference of two blocks' masses, which moves as an attention logit does.
     """
     queries_HQD, keys_HND = queries_HQD.cpu(), keys_HND.cpu()
     H, N, _ = keys_HND.shape
     other_HR = torch.as_tensor(other_positions, dtype=torch.int64).cpu()
+    if recipe == "blocks" and 0 < size < N:
+        return _blocks_gap(queries_HQD, keys_HND, size, other_HR, block)
     if other_HR.shape != (H, min(size, N)):
         return math.inf
     if other_HR.numel() == 0:
@@ -42,6 +51,22 @@ def deciding_gap(
     gaps = [
         gap(exact_scores(vectors_HQD[h][:, None], keys_HND[h][None]).double(), other_HR[h], size)
         for h in changed
+    ]
+    return max(gaps, default=0.0)
+
+
+def _blocks_gap(
+    queries_HgQD: Tensor, keys_HND: Tensor, size: int, other_HR: Tensor, block: int
+) -> float:
+    H, N, _ = keys_HND.shape
+    own = listed(select(queries_HgQD, keys_HND, size, "blocks", block))
+    if len(other_HR) != H:
+        return math.inf
+    mass_Hb = masses(queries_HgQD.double(), keys_HND.double(), block)
+    gaps = [
+        block_gap(mass_Hb[h], N, other_HR[h], size, block)
+        for h, rows in enumerate(listed(other_HR))
+        if rows != own[h]
     ]
     return max(gaps, default=0.0)
 

@@ -70,9 +70,7 @@ def _candidates(queries_HQD: Tensor, keys_HND: Tensor, k: int) -> Tensor:
     upper bound lies below the k-th best lower bound is worse than k others.
     """
     D = queries_HQD.shape[-1]
-    q, keys = queries_HQD, keys_HND
-    if q.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
-        q, keys = q.double(), keys.double()  # the product would be computed in bfloat16 or TF32
+    q, keys = full_products(queries_HQD, keys_HND)
     unit = torch.finfo(queries_HQD.dtype).eps / 2
     approx_HQN = q @ keys.transpose(1, 2)
     largest_HN = torch.maximum(keys.amax(-1), -keys.amin(-1))  # 15x vector_norm(keys, inf) on a CPU
@@ -87,6 +85,13 @@ def _candidates(queries_HQD: Tensor, keys_HND: Tensor, k: int) -> Tensor:
             "the weights have diverged: go back to the last good checkpoint",
         )
     return approx_HQN.add_(slack_HQN) >= threshold
+
+
+def full_products(q: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """The factors of a product, float64 where it would be computed in bfloat16 or TF32."""
+    if q.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        return q.double(), keys.double()
+    return q, keys
 
 
 def working(x: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
-"""Which pool rows the next segment sees (SEMANTICS.md 4): the recipes `anchors` and `topk`."""
+"""Which pool rows the next segment sees (SEMANTICS.md 4): the recipes `anchors` and `topk`, and
+`blocks` by way of blocks.py."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from .blocks import heaviest, masses
 from .scores import best, mean, working
 
 RECENT = 64  # queries that the anchors recipe looks back on
@@ -14,22 +16,26 @@ BEFORE, AFTER = 3, 4  # an anchor a brings a-3 .. a+4
 SPAN = BEFORE + 1 + AFTER
 
 
-def recent(recipe: str) -> int:
-    """How many of a segment's last queries a recipe reads."""
-    return RECENT if recipe == "anchors" else 1
+def recent(recipe: str, window: int = 1) -> int:
+    """How many of a segment's last queries a recipe reads; `blocks` its ``window``."""
+    return {"anchors": RECENT, "topk": 1, "blocks": window}[recipe]
 
 
-def select(queries_HQD: Tensor, keys_HND: Tensor, size: int, recipe: str) -> Tensor:
+def select(queries_HQD: Tensor, keys_HND: Tensor, size: int, recipe: str, block: int = 0) -> Tensor:
     """Pool positions retrieved per head, int64 [H, R'], ascending, R' = min(size, N).
 
     ``queries_HQD`` are the group means of the segment's last min(64, length) raw queries, in order;
-    ``keys_HND`` the pool's raw keys. float64 inputs stay float64 throughout.
+    for `blocks` the queries [H, g, Q, D] that `at_distance` made of the last W. ``keys_HND`` are
+    the raw keys of the pool's eligible rows. float64 inputs stay float64 throughout. With `blocks`
+    a head may have fewer rows than the others; then -1 fills its front.
     """
     H, N, _ = keys_HND.shape
     if size >= N:
         return torch.arange(N, device=keys_HND.device).expand(H, N).contiguous()
     if size == 0:
         return torch.empty(H, 0, dtype=torch.int64, device=keys_HND.device)
+    if recipe == "blocks":
+        return heaviest(masses(queries_HQD, keys_HND, block), N, size, block)
     queries_HQD, keys_HND = working(queries_HQD), working(keys_HND)
     if recipe == "topk":
         return best(queries_HQD[:, -1:], keys_HND, size)[0][:, 0].sort(-1).values

@@ -47,9 +47,16 @@ def _contract(contract: dict[str, Any]) -> str:
     rows = {
         "policy": f"`{policy['name']}` (policy.js, SHA-256 `{policy['sha256'][:16]}…`)",
         "segment": f"{segment['min']} to {segment['max']} tokens, multiples of {segment['align']}",
-        "carry": f"last {carry['size']} tokens, and the first {carry['sinks']} (sinks)",
-        "retrieval": f"{retrieval['size']} rows, recipe `{retrieval['recipe']}`, "
-        f"layers {', '.join(map(str, retrieval['layers'])) or 'none'}",
+        "carry": f"last {carry['size']} tokens, and the first {carry['sinks']} (sinks)"
+        + (", in all heads" if carry.get("heads") == "all" else ""),
+        "retrieval": f"{retrieval['size']} rows, recipe `{retrieval['recipe']}`"
+        + (
+            f" ({retrieval['block']} rows each, scored by the last {retrieval['window']} queries "
+            f"at distance {retrieval['distance']}), "
+            if retrieval["recipe"] == "blocks"
+            else ", "
+        )
+        + f"layers {', '.join(map(str, retrieval['layers'])) or 'none'}",
         "long KV heads": f"{long} over {len(all_layers)} layers",
         "gradient crosses": _count(contract["training"]["truncation"], "boundary"),
         "digest": f"`{contract['digest']}`",

@@ -15,6 +15,7 @@ from ..errors import LockstepError
 from ..model import check_architecture
 from ..rope import check_scaling
 from . import BASES
+from .recipes import check_recipe
 from .refusals import REFUSALS, SCHEDULER
 from .versions import check_version
 
@@ -42,6 +43,7 @@ def check(vllm_config: Any) -> Contract:
                 rule.mend,
                 rule.field,
             )
+    check_recipe(contract)
     _check_heads(contract, vllm_config)
     return contract
 

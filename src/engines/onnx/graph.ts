@@ -1,6 +1,6 @@
 // One run of the step graph: tokens of an open segment in, logits out, state rows appended in place.
 import * as ort from 'onnxruntime-node';
-import type { SequenceState } from '../../state/index.ts';
+import type { HeadGroup, SequenceState } from '../../state/index.ts';
 import type { WorkerSetup } from './protocol.ts';
 import { loadGraph } from './session.ts';
 import { uninterrupted } from './uninterrupted.ts';
@@ -10,7 +10,6 @@ type Feeds = Record<string, ort.Tensor>;
 export class StepGraph {
   readonly #session: ort.InferenceSession;
   readonly #half: number;
-  readonly #inputs: ReadonlySet<string>;
   readonly #flags: Int32Array;
   /** Tensors over state buffers. A buffer that grew is another array and gets another tensor. */
   readonly #tensors = new WeakMap<Float32Array, ort.Tensor>();
@@ -19,7 +18,6 @@ export class StepGraph {
     this.#session = session;
     this.#half = setup.layout.headDim / 2;
     this.#flags = setup.flags;
-    this.#inputs = new Set(session.inputNames);
   }
 
   static async load(setup: WorkerSetup): Promise<StepGraph> {
@@ -42,28 +40,29 @@ export class StepGraph {
       cos: new ort.Tensor('float32', cos, [count, this.#half]),
       sin: new ort.Tensor('float32', sin, [count, this.#half]),
     };
-    for (const name of ['local', 'long', 'bare'] as const) {
-      if (!this.#inputs.has(`${name}_last`)) continue;
-      const total = state.prefixRows(name) + state.openLength + count;
-      feeds[`${name}_last`] = new ort.Tensor('int32', Int32Array.of(total - 1), [1]);
-      feeds[`${name}_total`] = new ort.Tensor('int32', Int32Array.of(total), []);
-    }
     const fetches: Record<string, ort.Tensor | null> = { logits: null };
-    for (const { group, buffer } of state.groups) {
-      const name = `${group.layer}.${group.kind}`;
+    for (const { group, buffer, prefix } of state.groups) {
+      const name = `${group.layer}.${group.name}`;
+      // Groups of one name have prefixes of one length; a head that stands by itself has its own.
+      const rows = group.name === group.kind ? group.prefix : name;
+      if (feeds[`${rows}_last`] === undefined) {
+        const total = prefix + state.openLength + count;
+        feeds[`${rows}_last`] = new ort.Tensor('int32', Int32Array.of(total - 1), [1]);
+        feeds[`${rows}_total`] = new ort.Tensor('int32', Int32Array.of(total), []);
+      }
       const shape = [1, buffer.heads, buffer.capacity, buffer.dim];
       // The same memory in and out: the attention node appends to it and copies nothing.
       feeds[`${name}.keys`] = fetches[`${name}.keys.out`] = this.#tensor(buffer.keys, shape);
       feeds[`${name}.values`] = fetches[`${name}.values.out`] = this.#tensor(buffer.values, shape);
       if (group.prefix !== 'long') continue;
-      fetches[`${group.layer}.raw_queries`] = null;
-      fetches[`${group.layer}.raw_keys`] = null;
+      fetches[`${rawName(group)}.raw_queries`] = null;
+      fetches[`${rawName(group)}.raw_keys`] = null;
     }
     const out = await uninterrupted(this.#flags, () => this.#session.run(feeds, fetches));
     const floats = (name: string): Float32Array => (out[name] as ort.Tensor).data as Float32Array;
-    state.advance(count, (layer) => ({
-      queries: floats(`${layer}.raw_queries`),
-      keys: floats(`${layer}.raw_keys`),
+    state.advance(count, (group) => ({
+      queries: floats(`${rawName(group)}.raw_queries`),
+      keys: floats(`${rawName(group)}.raw_keys`),
     }));
     return floats('logits');
   }
@@ -76,4 +75,8 @@ export class StepGraph {
     }
     return tensor;
   }
+}
+
+function rawName({ layer, name }: HeadGroup): string {
+  return name === 'long' ? `${layer}` : `${layer}.${name}`;
 }

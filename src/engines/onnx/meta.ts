@@ -20,7 +20,13 @@ const metaSchema = z.strictObject({
   format: z.literal(3),
   precision: z.enum(precisions),
   digest: z.string(),
-  files: z.strictObject({ 'step.onnx': file, 'step.onnx.data': file, 'products.onnx': file }),
+  files: z.strictObject({
+    'step.onnx': file,
+    'step.onnx.data': file,
+    'products.onnx': file,
+    /** With the recipe `blocks`. */
+    'blocks.onnx': file.optional(),
+  }),
   /** `trained.weights.sha256` of the checkpoint that it was exported from. */
   weights: z.string(),
   model: z.strictObject({
@@ -77,6 +83,7 @@ export async function readGraph(
     throw corrupt(folder, 'what was exported', 'other content', mend, 'seal');
   }
   for (const [name, file] of Object.entries(meta.files)) {
+    if (file === undefined) continue;
     await checkInside(dir, path.join(folder, name));
     const found = await digestFile(path.join(folder, name)).catch(() => null);
     if (found?.bytes === file.bytes && found.sha256 === file.sha256) continue;
@@ -87,7 +94,9 @@ export async function readGraph(
     );
   }
   await checkGraphFile(path.join(folder, 'step.onnx'), new Set(['step.onnx.data']));
-  await checkGraphFile(path.join(folder, 'products.onnx'), new Set());
+  for (const name of ['products.onnx', 'blocks.onnx'] as const) {
+    if (meta.files[name] !== undefined) await checkGraphFile(path.join(folder, name), new Set());
+  }
   // Compared with the contract, not with files: a folder may hold the graph alone, without weights.
   const weights = contract.trained.weights.sha256;
   if (meta.weights !== weights) {

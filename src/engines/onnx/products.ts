@@ -2,7 +2,14 @@
 // every key here, and enough to know which keys can be among the best.
 import path from 'node:path';
 import * as ort from 'onnxruntime-node';
-import { type Products, pageRows, queryVectors, type SequenceState } from '../../state/index.ts';
+import {
+  type Found,
+  type GroupState,
+  type Products,
+  pageRows,
+  queryVectors,
+  type SequenceState,
+} from '../../state/index.ts';
 import type { WorkerSetup } from './protocol.ts';
 import { loadGraph } from './session.ts';
 import { uninterrupted } from './uninterrupted.ts';
@@ -24,12 +31,13 @@ export class ProductsGraph {
     return new ProductsGraph(await loadGraph(file, setup), setup.flags);
   }
 
-  /** For `SequenceState.close`: by layer, a [heads, vectors, 256] for every page of its pool. */
-  async of(state: SequenceState): Promise<ReadonlyMap<number, Products[]>> {
-    const found = new Map<number, Products[]>();
+  /** For `SequenceState.close`: by group, a [heads, vectors, 256] for every page of its pool. */
+  async of(state: SequenceState): Promise<ReadonlyMap<GroupState, Found>> {
+    const found = new Map<GroupState, Found>();
     // topk scores with one vector and wants every score.
     if (state.layout.recipe !== 'anchors') return found;
-    for (const { group, pool, queries } of state.groups) {
+    for (const group of state.groups) {
+      const { pool, queries } = group;
       if (pool === null || queries === null) continue;
       const pages = pool.keyPages();
       if (pages.length < fewestPages || pool.length <= state.layout.retrieval) continue;
@@ -50,7 +58,7 @@ export class ProductsGraph {
         );
         products.push(out['products']?.data as Products);
       }
-      found.set(group.layer, products);
+      found.set(group, { products });
     }
     return found;
   }

@@ -2,6 +2,7 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { LockstepError } from '../../errors.ts';
 import { SequenceState } from '../../state/index.ts';
+import { BlocksGraph } from './blocks.ts';
 import { StepGraph } from './graph.ts';
 import { ProductsGraph } from './products.ts';
 import type {
@@ -42,7 +43,8 @@ function stateOf(session: number): SequenceState {
 
 interface Graphs {
   step: StepGraph;
-  products: ProductsGraph;
+  /** What a boundary's retrieval is computed with. */
+  retrieval: ProductsGraph | BlocksGraph;
 }
 
 /** A step, run in pieces of at most `pieceTokens`. */
@@ -84,8 +86,8 @@ class StepJob implements Job {
     this.#at = end;
     if (end < tokens.length) return false;
     if (close) {
-      const products = await this.#graphs.products.of(this.#state);
-      const retrieved = this.#state.close(products);
+      const found = await this.#graphs.retrieval.of(this.#state);
+      const retrieved = this.#state.close(found);
       this.#boundary = { at: this.#state.position, retrieved };
     }
     return true;
@@ -158,7 +160,7 @@ function handle(graphs: Graphs, request: ToWorker): void {
 try {
   const graphs = {
     step: await StepGraph.load(setup),
-    products: await ProductsGraph.load(setup),
+    retrieval: await (setup.layout.blocks === null ? ProductsGraph : BlocksGraph).load(setup),
   };
   port.on('message', (request: ToWorker) => {
     try {

@@ -108,13 +108,11 @@ export async function bytes(folder: string, name: string, length: number): Promi
 /** The trainer's opinion of other positions than its own, from its own queries and keys. */
 export class Judge {
   readonly #python: Python;
-  readonly #contract: Contract;
   readonly #folder: string;
   #session: Promise<PythonSession> | undefined;
 
-  constructor(python: Python, contract: Contract, folder: string) {
+  constructor(python: Python, folder: string) {
     this.#python = python;
-    this.#contract = contract;
     this.#folder = folder;
   }
 
@@ -135,9 +133,6 @@ export class Judge {
         at,
         layer,
         head,
-        size: this.#contract.retrieval.size,
-        recipe: this.#contract.retrieval.recipe,
-        sinks: this.#contract.carry.sinks,
         other: Array.from(other),
       },
     );

@@ -23,7 +23,7 @@ const ROLES = [
     (c) =>
       c.carry.size === 0
         ? 'None in this contract.'
-        : `The last ${number(c.carry.size)} tokens before the cut, for local heads.`,
+        : `The last ${number(c.carry.size)} tokens before the cut, for ${c.carry.heads === 'all' ? 'every head' : 'local heads'}.`,
   ],
   ['retrieved', 'Retrieved', (c) => retrievedWords(c)],
 ];
@@ -69,7 +69,7 @@ export function showFacts(contract) {
       'Segment',
       `${segment.min} to ${segment.max} tokens (S)${segment.align > 1 ? `, multiples of ${segment.align}` : ''}`,
     ],
-    ['Carry', `${carry.size} tokens (M)`],
+    ['Carry', `${carry.size} tokens (M)${carry.heads === 'all' ? ', every head' : ''}`],
     ['Sinks', `${carry.sinks} tokens (A)`],
     [
       'Retrieval',

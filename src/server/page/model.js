@@ -44,10 +44,11 @@ export function viewOf(t, segment, contract, lens, retrievedBy) {
   const s = segment.start;
   const view = { sinks: [], carry: [], retrieved: [], own: [[s, t + 1]] };
   if (s > 0 && sinks > 0) view.sinks = [[0, Math.min(sinks, s)]];
-  if (lens.kind === 'local') {
+  if (lens.kind === 'local' || contract.carry.heads === 'all') {
     const from = Math.max(sinks, s - size);
     if (from < s) view.carry = [[from, s]];
-  } else if (lens.kind === 'long' && s > 0) {
+  }
+  if (lens.kind === 'long' && s > 0) {
     view.retrieved = retrievedBy(segment.index, lens.layer, lens.head);
   }
   return view;
@@ -81,10 +82,11 @@ export function pairsOf(segments, contract) {
     const own = (n * (n + 1)) / 2;
     const a = Math.min(sinks, s);
     const carry = s - Math.min(s, Math.max(sinks, s - size));
-    const retrieved = Math.min(contract.retrieval.size, Math.max(0, s - sinks));
+    const far = contract.carry.heads === 'all' ? carry : 0;
+    const retrieved = Math.min(contract.retrieval.size, Math.max(0, s - sinks - far));
     pairs.local += own + n * (a + carry);
-    pairs.long += own + n * (a + retrieved);
-    pairs.window += own + n * a;
+    pairs.long += own + n * (a + retrieved + far);
+    pairs.window += own + n * (a + far);
     pairs.full += own + n * s;
   }
   return pairs;
@@ -108,11 +110,13 @@ export function memoryAt(position, start, contract) {
   const row = 2 * headDim * elementBytes;
   const heads = layers * kvHeads;
   const { size, sinks } = contract.carry;
+  const all = contract.carry.heads === 'all';
+  const carry = start - Math.min(start, Math.max(sinks, start - size));
+  const eligible = Math.max(0, start - sinks - (all ? carry : 0));
   const parts = {
     sinks: Math.min(sinks, start) * heads * row,
-    carry: (start - Math.min(start, Math.max(sinks, start - size))) * groups.local * row,
-    retrieved:
-      Math.min(contract.retrieval.size, Math.max(0, start - sinks)) * groups.long.length * row,
+    carry: carry * (all ? heads : groups.local) * row,
+    retrieved: Math.min(contract.retrieval.size, eligible) * groups.long.length * row,
     pool: Math.max(0, start - sinks) * groups.long.length * row,
     open: (position - start) * heads * row,
   };

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -28,6 +29,10 @@ class Spec:
     recipe: str
     retrieval_layers: tuple[int, ...]
     long_heads: tuple[tuple[int, ...], ...]
+    carry_heads: str = "local"
+    block: int = 32
+    distance: int = 128
+    window: int = 64
 
 
 @dataclass
@@ -50,7 +55,8 @@ class Boundary:
     used: dict[int, list[list[int]]] = field(default_factory=dict)
     #: pool positions that the oracle itself selects
     selected: dict[int, list[list[int]]] = field(default_factory=dict)
-    #: [H_long, Q, D] group means and [H_long, N, D] pool keys that decided
+    #: [H_long, Q, D] group means and [H_long, N, D] keys of the eligible rows that decided; blocks:
+    #: [H_long, g, Q, D] queries whose products with raw keys are the logits
     queries_HQD: dict[int, Tensor] = field(default_factory=dict)
     keys_HND: dict[int, Tensor] = field(default_factory=dict)
 
@@ -152,12 +158,19 @@ class Oracle:
         """Tokens that a KV head sees before its own segment [start, ...), in order."""
         spec = self.spec
         sinks = list(range(min(spec.sinks, start)))
+        carry = list(range(max(spec.sinks, start - spec.carry), start))
         if head not in spec.long_heads[layer]:
-            return sinks + list(range(max(spec.sinks, start - spec.carry), start))
+            return sinks + carry
+        retrieved = self.retrieved(layer, head, boundary)
+        return sinks + retrieved + (carry if spec.carry_heads == "all" else [])
+
+    def retrieved(self, layer: int, head: int, boundary: Boundary | None) -> list[int]:
+        """The tokens that a long KV head retrieved at the boundary before its segment."""
+        spec = self.spec
         if layer not in spec.retrieval_layers or boundary is None:
-            return sinks
+            return []
         index = sorted(spec.long_heads[layer]).index(head)
-        return sinks + [spec.sinks + n for n in boundary.used[layer][index]]
+        return [spec.sinks + n for n in boundary.used[layer][index]]
 
     def attend(
         self, layer: int, queries_THD: list[Tensor], state: State, start: int
@@ -167,13 +180,15 @@ class Oracle:
         out_THD: list[list[Tensor]] = [[] for _ in queries_THD]
         for head in range(self.kv_heads):
             long = head in self.spec.long_heads[layer]
+            constant = set(self.retrieved(layer, head, state.boundary)) if long else set()
             tokens = self.prefix(layer, head, start, state.boundary)
             assert len(set(tokens)) == len(tokens) and all(n < start for n in tokens)
             keys: list[Tensor] = []
             values: list[Tensor] = []
             for j, token in enumerate(tokens):
-                # What long heads see of other segments is constant (section 6).
-                row = rows[token].constant() if long else rows[token]
+                # Gradient crosses a boundary in heads that carry, never by retrieval (section 6).
+                held = token in constant or (long and self.spec.carry_heads == "local")
+                row = rows[token].constant() if held else rows[token]
                 keys.append(self.rotate(row.key_HD[head], start - len(tokens) + j))
                 values.append(row.value_HD[head])
             for i, query_HD in enumerate(queries_THD):
@@ -227,21 +242,54 @@ class Oracle:
     ) -> None:
         """Section 4 at the boundary: from the pool [A, e_i) by the segment's last queries."""
         heads = sorted(self.spec.long_heads[layer])
-        recent = queries[-min(64, len(queries)) :]
-        pool = state.rows[layer][self.spec.sinks : boundary.at]
-        queries_HQD = torch.zeros(len(heads), len(recent), self.head_dim, dtype=torch.float64)
+        spec = self.spec
+        # With a carry in all heads the eligible rows end where it begins.
+        carried = spec.carry if spec.carry_heads == "all" else 0
+        pool = state.rows[layer][spec.sinks : max(spec.sinks, boundary.at - carried)]
         keys_HND = torch.zeros(len(heads), len(pool), self.head_dim, dtype=torch.float64)
         for h, head in enumerate(heads):
-            for i, query_HD in enumerate(recent):
-                queries_HQD[h, i] = self.mean(query_HD, head)
             for n, row in enumerate(pool):
                 keys_HND[h, n] = row.key_HD[head].detach()
-        boundary.queries_HQD[layer], boundary.keys_HND[layer] = queries_HQD, keys_HND
-        boundary.selected[layer] = retrieval.select(
-            queries_HQD.numpy(), keys_HND.numpy(), self.spec.retrieval_size, self.spec.recipe
-        )
+        boundary.keys_HND[layer] = keys_HND
+        if spec.recipe == "blocks":
+            self.retrieve_blocks(layer, queries[-spec.window :], heads, pool, boundary)
+        else:
+            recent = queries[-64:]
+            queries_HQD = torch.zeros(len(heads), len(recent), self.head_dim, dtype=torch.float64)
+            for h, head in enumerate(heads):
+                for i, query_HD in enumerate(recent):
+                    queries_HQD[h, i] = self.mean(query_HD, head)
+            boundary.queries_HQD[layer] = queries_HQD
+            boundary.selected[layer] = retrieval.select(
+                queries_HQD.numpy(), keys_HND.numpy(), spec.retrieval_size, spec.recipe
+            )
         other = None if replace is None else replace.get((boundary.at, layer))
         boundary.used[layer] = boundary.selected[layer] if other is None else other
+
+    def retrieve_blocks(
+        self,
+        layer: int,
+        recent: list[Tensor],
+        heads: list[int],
+        pool: list[Row],
+        boundary: Boundary,
+    ) -> None:
+        """Recipe blocks: attention's own logits of queries at Delta and keys at 0."""
+        spec = self.spec
+        asked = torch.zeros(len(heads), self.group, len(recent), self.head_dim, dtype=torch.float64)
+        selected = []
+        for h, head in enumerate(heads):
+            logits = np.zeros((self.group * len(recent), len(pool)))
+            for g in range(self.group):
+                for i, query_HD in enumerate(recent):
+                    query_D = self.rotate(query_HD[head * self.group + g].detach(), spec.distance)
+                    asked[h, g, i] = query_D * self.rope_factor / self.head_dim**0.5
+                    for n, row in enumerate(pool):
+                        key_D = self.rotate(row.key_HD[head].detach(), 0)
+                        logit = query_D @ key_D / self.head_dim**0.5
+                        logits[g * len(recent) + i, n] = float(logit)
+            selected.append(retrieval.select_blocks(logits, spec.retrieval_size, spec.block))
+        boundary.queries_HQD[layer], boundary.selected[layer] = asked, selected
 
     def mean(self, query_HD: Tensor, head: int) -> Tensor:
         """Mean of a token's raw queries over the query heads that follow KV head ``head``."""

@@ -76,3 +76,31 @@ def select(queries_HQD: Array, keys_HND: Array, size: int, recipe: str) -> list[
         select_head(queries_QD, keys_ND, size, recipe)
         for queries_QD, keys_ND in zip(queries_HQD, keys_HND, strict=True)
     ]
+
+
+# Recipe blocks.
+
+
+def block_masses(logits_rN: Array, block: int) -> list[float]:
+    """Attention mass of every block of rows, from one row of logits a query and query head."""
+    rows = logits_rN.shape[1]
+    mass_N = np.zeros(rows, dtype=np.float64)
+    for logits_N in logits_rN.astype(np.float64):
+        weights_N = np.exp(logits_N - logits_N.max())
+        mass_N += weights_N / weights_N.sum()
+    return [float(mass_N[at : at + block].sum()) for at in range(0, rows, block)]
+
+
+def choose_blocks(masses: Sequence[float], rows: int, size: int, block: int) -> list[int]:
+    """The rows of the floor(R / B) heaviest blocks, in order; all rows where they are at most R."""
+    if rows <= size:
+        return list(range(rows))
+    taken = [number for number, _ in best(list(enumerate(masses)), size // block)]
+    return [n for number in sorted(taken) for n in range(rows)[number * block :][:block]]
+
+
+def select_blocks(logits_rN: Array, size: int, block: int) -> list[int]:
+    """Pool positions, ascending, that one KV head retrieves."""
+    rows = logits_rN.shape[1]
+    masses = block_masses(logits_rN, block) if rows else []
+    return choose_blocks(masses, rows, size, block)
