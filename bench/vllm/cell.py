@@ -45,6 +45,9 @@ def record(worker: Any) -> None:
         def cut(self, pieces: Any) -> None:
             pass
 
+        def ran(self, hidden: Any) -> None:
+            pass
+
         def chose(self, layer: int, closing: Any, positions: Any) -> Any:
             before = batch.token_ids_cpu[closing.row, : closing.end].astype("int32").tobytes()
             request = batch.req_ids[closing.row].split("-")[0]
