@@ -115,6 +115,6 @@ def _check_name(name: Any, field: str, file: Path) -> None:
         "LS_CHECKPOINT_PATH",
         f"expected {field} in {file} to name a file of its own folder, "
         f"got {json.dumps(name)[:200]}",
-        "take the field out, or copy the file again from the original checkpoint",
+        "Take the field out, or copy the file again from the original checkpoint.",
         field,
     )

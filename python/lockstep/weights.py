@@ -12,6 +12,7 @@ from typing import Any
 
 import rfc8785
 
+from .checkpoint_names import check_names
 from .errors import LockstepError
 from .shape import read_fields, shape_of
 from .weights_files import INDEX, file_set, holds_no_weights
@@ -47,9 +48,10 @@ def read(folder: str | Path, *, bytes_too: bool | None = None) -> Weights:
     Raises ``LS_MODEL_WEIGHTS`` when there are none; ``LS_MODEL_WEIGHTS_FILES``, ``_INDEX``,
     ``_HEADER`` for files that are damaged or contradict each other; ``LS_MODEL_WEIGHTS_TENSORS``
     where they are not what config.json asks for; ``LS_MODEL_WEIGHTS_TIED`` for an output head that
-    is not the embedding it is tied to.
+    is not the embedding it is tied to; ``LS_CHECKPOINT_*`` for paths in its files.
     """
     folder = Path(folder)
+    check_names(folder)
     shape = shape_of(read_fields(folder))
     files, where = file_set(folder)
     tensors: dict[str, Stored] = {}

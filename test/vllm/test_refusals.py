@@ -122,14 +122,16 @@ def test_a_type_that_others_would_run(checkpoint: Path) -> None:
 )
 def test_scaling_that_depends_on_the_length(checkpoint: Path, parameters: Document) -> None:
     edit(checkpoint / "config.json", lambda c: c.update(rope_parameters=parameters))
-    assert refused(checkpoint).code == "LS_ROPE_SCALING"
+    error = refused(checkpoint)
+    assert (error.code, error.field) == ("LS_MODEL_UNSUPPORTED", "rope_parameters.rope_type")
 
 
 def test_a_window_of_the_models_own(tmp_path: Path) -> None:
     model = checkpoints.write_model(tmp_path / "model", "mistral")
     checkpoint = checkpoints.attach(tmp_path, model)
     edit(checkpoint / "config.json", lambda c: c.update(sliding_window=64))
-    assert refused(checkpoint).code == "LS_MODEL_SLIDING"
+    error = refused(checkpoint)
+    assert (error.code, error.field) == ("LS_MODEL_UNSUPPORTED", "sliding_window")
 
 
 def test_a_contract_that_changes_while_the_engine_starts(checkpoint: Path) -> None:
