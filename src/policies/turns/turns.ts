@@ -1,0 +1,34 @@
+// turns: cuts around the answers of a conversation, by the checkpoint's own chat template.
+import { definePolicy } from '../define.ts';
+import { compileSequences, readSequence, type SequenceTables } from './matcher.ts';
+
+/**
+ * Asks for a cut after the header that opens an assistant's answer (`<|im_start|>assistant\n`) and at
+ * the end of an answer (after `<|im_end|>\n`), as the chat template writes them.
+ *
+ * A user's turn ends with the header of its answer: a cut at its own `<|im_end|>` would stand a few
+ * tokens before the header's, which `segment.min` would then drop. Outside an answer, an end asks for
+ * nothing.
+ */
+export const turns = definePolicy({
+  name: 'turns',
+  module: import.meta.url,
+  prepare: (vocabulary): SequenceTables => {
+    const marks = vocabulary.chat?.();
+    if (marks === undefined) throw new Error('turns needs a vocabulary that has a chat template');
+    return compileSequences([marks.answer, marks.ends]);
+  },
+  start: () => ({ at: 0, answering: false }),
+  push: (state, token, { tables }) => {
+    state.at = readSequence(tables, state.at, token);
+    if (state.at === 0) return false;
+    const [answer, ends] = tables.complete as [readonly number[], readonly number[]];
+    if (answer.includes(state.at)) {
+      state.answering = true;
+      return true;
+    }
+    if (!state.answering || !ends.includes(state.at)) return false;
+    state.answering = false;
+    return true;
+  },
+});
