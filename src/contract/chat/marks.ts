@@ -33,11 +33,12 @@ export async function chatMarks(tokenizer: ChatTokenizer): Promise<ChatMarks> {
       'Copy chat_template.jinja from the original checkpoint, or take a policy that needs none, such as questions().',
     );
   }
-  const renderer = new TemplateRenderer(source, file ?? tokenizer.dir);
+  const name = file ?? tokenizer.dir;
+  const renderer = new TemplateRenderer(source, name);
   const render: Render = (messages, addGenerationPrompt) =>
     renderer.render(templateContext({ specialTokens, messages, addGenerationPrompt }));
   try {
-    return await marksOf(tokenizer, await placesOf(render, file ?? tokenizer.dir));
+    return await marksOf(tokenizer, await placesOf(render, name), name);
   } finally {
     renderer.close();
   }
@@ -64,7 +65,11 @@ async function placesOf(render: Render, file: string): Promise<Places[]> {
   );
 }
 
-async function marksOf(tokenizer: ChatTokenizer, places: readonly Places[]): Promise<ChatMarks> {
+async function marksOf(
+  tokenizer: ChatTokenizer,
+  places: readonly Places[],
+  file: string,
+): Promise<ChatMarks> {
   const { vocabulary } = tokenizer;
   // Marks of a few blanks or stops are not to be told from text.
   const distinct = (ids: readonly number[]): boolean =>
@@ -75,30 +80,33 @@ async function marksOf(tokenizer: ChatTokenizer, places: readonly Places[]): Pro
   const ends: number[][][] = [];
   for (const found of places) {
     for (const place of found.prompts) {
-      const ids = await stableIds(tokenizer, place, false);
+      const [ids = []] = await stableIds(tokenizer, place, false);
       prompt = prompt === undefined ? ids : commonSuffix(prompt, ids);
     }
     const here: number[][] = [];
-    for (const place of found.headers) here.push(await stableIds(tokenizer, place, true));
+    for (const place of found.headers) here.push(...(await stableIds(tokenizer, place, true)));
     headers.push(here.filter(distinct));
     for (const place of found.ends) {
-      const ids = await stableIds(tokenizer, place, place.right === '');
-      if (!distinct(ids)) continue;
-      ends.push([ids]);
+      const runs = (await stableIds(tokenizer, place, place.varies)).filter(distinct);
+      if (runs.length === 0) continue;
+      ends.push(runs);
       break;
     }
   }
-  if (prompt === undefined || !distinct(prompt)) {
+  const closing = shortest(inAll(ends));
+  // A template that writes no header in a prompt: all turns end alike, and the model writes it.
+  const known = new Set(closing.map((ids) => ids.join()));
+  const opening = [prompt ?? [], ...inAll(headers)].filter(
+    (ids) => distinct(ids) && !known.has(ids.join()),
+  );
+  if (opening.length === 0) {
     const text = places[0]?.prompts[0]?.text ?? '';
     throw refused(
-      `a chat template that opens each answer with the same tokens, a special one or letters among them, got ${JSON.stringify(text.slice(0, 80))}`,
+      `a chat template that opens each answer with the same tokens, a special one or letters among them, got ${JSON.stringify(text.slice(0, 80))} (${file})`,
       'Name your own tokens: delimiters({ tokens: [...] }) or delimiters({ strings: [...] }).',
     );
   }
-  return {
-    answer: shortest([prompt, ...inAll(headers)]),
-    ends: shortest(inAll(ends)),
-  };
+  return { answer: shortest(opening), ends: closing };
 }
 
 /** Sequences that every rendering has: what comes with one only is no fixed text. */

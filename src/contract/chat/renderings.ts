@@ -14,8 +14,10 @@ export interface Place {
   /** Between the content and the text. */
   middle: string;
   text: string;
-  /** What may follow. */
+  /** What follows. */
   right: string;
+  /** Whether that is a content, which may begin otherwise. */
+  varies: boolean;
 }
 
 export interface Places {
@@ -48,42 +50,40 @@ export async function findPlaces(
   }));
   const upTo = (count: number, header: boolean): Promise<string> =>
     render([...before, ...messages.slice(0, count)], header);
-  const [user, answer, again] = words as [string, string, string];
+  const [, answer, again] = words as [string, string, string];
   const whole = await upTo(4, false);
   const prompts: Place[] = [];
   const headers: Place[] = [];
+  let endOfQuestion = '';
   for (const count of [1, 3]) {
     const asked = words[count - 1] as string;
     const [open, plain] = [await upTo(count, true), await upTo(count, false)];
     const [tail, end] = [split(open, asked)[1], split(plain, asked)[1]];
+    endOfQuestion = end;
     const header = tail.startsWith(end) ? tail.slice(end.length) : '';
     // A template that writes no header of its own opens the answer with the end of the question.
     const text = header === '' ? tail : header;
     const middle = tail.slice(0, tail.length - text.length);
-    prompts.push({ left: split(open, asked)[0], middle, text, right: '' });
+    prompts.push({ left: split(open, asked)[0], middle, text, right: '', varies: false });
     headers.push(inHistory(whole, asked, words[count] as string, end));
   }
   const [left, rest] = split(whole, answer);
   const last = split(await upTo(2, false), answer)[1];
-  const [gap] = split(rest, again);
-  const until = gap.slice(0, -again.length);
-  const common = commonStart(last, until);
-  const right = until.slice(common.length) + again;
-  return {
-    prompts,
-    headers,
-    ends: [
-      { left, middle: '', text: common, right },
-      { left, middle: '', text: until, right: again },
-    ].filter(({ text }) => text !== '' && user !== ''),
-  };
+  const until = split(rest, again)[0].slice(0, -again.length);
+  // A header after every conversation, asked for or not, is no part of what ends an answer.
+  const always = last === endOfQuestion && headers[0]?.text === '';
+  const text = always ? '' : commonStart(last, until);
+  const byItself = { text, right: until.slice(text.length) + again, varies: text === until };
+  const byTheNext = { text: until, right: again, varies: true };
+  const ends = [byItself, byTheNext].map((end) => ({ left, middle: '', ...end }));
+  return { prompts, headers, ends: ends.filter((end) => end.text !== '') };
 }
 
 function inHistory(whole: string, asked: string, answer: string, end: string): Place {
   const [left, rest] = split(whole, asked);
   const between = split(rest, answer)[0].slice(0, -answer.length);
   const middle = between.startsWith(end) ? end : '';
-  return { left, middle, text: between.slice(middle.length), right: answer };
+  return { left, middle, text: between.slice(middle.length), right: answer, varies: true };
 }
 
 /** The text through `word`, and the text after it. */

@@ -8,8 +8,12 @@ const borders = ['', '.', '?', '"', ')', ' ', '\n', '1', 'é', '字', '😀'] as
 type Encoder = Pick<Tokenizer, 'encode' | 'bytes'>;
 
 /**
- * The longest run of ids within `place.text` that comes out the same after every ending of the content
- * before it, and whatever follows it. It may be empty.
+ * The runs of ids within `place.text` that come out the same after every ending of the content before
+ * it; the likeliest first, and none that is empty.
+ *
+ * One run, as a rule. A tokenizer may split a blank line otherwise where a word follows than where
+ * nothing does: there is a run for each then. Where the text's last characters merge with the word that
+ * follows, the run ends before them.
  *
  * @param varies whether a content follows at once, so that its beginning is varied too
  */
@@ -17,31 +21,69 @@ export async function stableIds(
   tokenizer: Encoder,
   place: Place,
   varies: boolean,
-): Promise<number[]> {
-  const { left, middle, text, right } = place;
-  const rights = varies ? borders.map((border) => border + right) : [right];
-  const length = (ids: readonly number[]): number =>
-    ids.reduce((sum, id) => sum + tokenizer.bytes(id).length, 0);
-  let stable: number[] | undefined;
-  for (const border of borders) {
-    const head = left + border + middle + text;
-    const alone = [...(await tokenizer.encode(head))];
-    let ids = alone;
-    for (const after of rights) ids = commonPrefix(ids, await tokenizer.encode(head + after));
-    // What changes with its right neighbour is not counted, nor what stands before the text.
-    let room = Buffer.byteLength(text) - (length(alone) - length(ids));
-    let from = ids.length;
-    while (from > 0 && length(ids.slice(from - 1, from)) <= room) {
-      from -= 1;
-      room -= length(ids.slice(from, from + 1));
-    }
-    const inside = ids.slice(from);
-    stable = stable === undefined ? inside : commonSuffix(stable, inside);
-  }
-  return stable ?? [];
+): Promise<number[][]> {
+  const { right } = place;
+  const usual = await runBefore(tokenizer, place, [right], true);
+  const afters = varies ? borders.map((border) => border + right) : [right];
+  const all = [...new Set([...afters, ''])];
+  if (usual === null) return some(await runBefore(tokenizer, place, all, false));
+  const runs = [usual];
+  // What merges with an unusual beginning of an answer is left out.
+  for (const after of all) runs.push((await runBefore(tokenizer, place, [after], true)) ?? []);
+  return [...new Map(runs.map((ids) => [ids.join(), ids])).values()].flatMap(some);
 }
 
-function commonPrefix(one: readonly number[], other: ArrayLike<number>): number[] {
+/**
+ * The longest run of ids within the text that all `afters` and all endings before it have.
+ *
+ * @param whole give null where the text does not end with an id
+ */
+async function runBefore(
+  tokenizer: Encoder,
+  { left, middle, text }: Place,
+  afters: readonly string[],
+  whole: boolean,
+): Promise<number[] | null> {
+  const length = (ids: readonly number[]): number =>
+    ids.reduce((sum, id) => sum + tokenizer.bytes(id).length, 0);
+  let run: number[] | undefined;
+  for (const border of borders) {
+    const head = left + border + middle + text;
+    const size = length([...(await tokenizer.encode(head))]);
+    let ids: number[] | undefined;
+    for (const after of afters) {
+      const here = [...(await tokenizer.encode(head + after))];
+      let count = 0;
+      let read = 0;
+      for (; count < here.length; count++) {
+        const next = length(here.slice(count, count + 1));
+        if (read + next > size) break;
+        read += next;
+      }
+      if (whole && read !== size) return null;
+      const before = here.slice(0, count);
+      ids = ids === undefined ? before : commonPrefix(ids, before);
+    }
+    const found = ids ?? [];
+    // Neither what changes with what follows is counted, nor what stands before the text.
+    let room = Buffer.byteLength(text) - (size - length(found));
+    let from = found.length;
+    while (from > 0) {
+      room -= length(found.slice(from - 1, from));
+      if (room < 0) break;
+      from -= 1;
+    }
+    const inside = found.slice(from);
+    run = run === undefined ? inside : commonSuffix(run, inside);
+  }
+  return run ?? [];
+}
+
+function some(ids: number[] | null): number[][] {
+  return ids === null || ids.length === 0 ? [] : [ids];
+}
+
+function commonPrefix(one: readonly number[], other: readonly number[]): number[] {
   const at = one.findIndex((id, i) => id !== other[i]);
   return at === -1 ? [...one] : one.slice(0, at);
 }
