@@ -11,6 +11,7 @@ export type ChatTokenizer = Pick<
   Tokenizer,
   'dir' | 'chatTemplate' | 'chatTemplateFile' | 'specialTokens' | 'encode' | 'bytes' | 'vocabulary'
 >;
+type MarksTokenizer = Pick<Tokenizer, 'encode' | 'bytes' | 'vocabulary'>;
 
 /** Two sets of words: what changes with them is no fixed text. */
 const words = [
@@ -38,10 +39,24 @@ export async function chatMarks(tokenizer: ChatTokenizer): Promise<ChatMarks> {
   const render: Render = (messages, addGenerationPrompt) =>
     renderer.render(templateContext({ specialTokens, messages, addGenerationPrompt }));
   try {
-    return await marksOf(tokenizer, await placesOf(render, name), name);
+    return await marksOf(remembering(tokenizer), await placesOf(render, name), name);
   } finally {
     renderer.close();
   }
+}
+
+/** With the ids of each text computed once: the same ones are asked for again and again. */
+function remembering(tokenizer: ChatTokenizer): MarksTokenizer {
+  const known = new Map<string, Promise<Int32Array>>();
+  return {
+    vocabulary: tokenizer.vocabulary,
+    bytes: (id) => tokenizer.bytes(id),
+    encode: (text) => {
+      const ids = known.get(text) ?? tokenizer.encode(text);
+      known.set(text, ids);
+      return ids;
+    },
+  };
 }
 
 /** For each set of words, places without a system's message and with one, where it takes that. */
@@ -66,7 +81,7 @@ async function placesOf(render: Render, file: string): Promise<Places[]> {
 }
 
 async function marksOf(
-  tokenizer: ChatTokenizer,
+  tokenizer: MarksTokenizer,
   places: readonly Places[],
   file: string,
 ): Promise<ChatMarks> {
