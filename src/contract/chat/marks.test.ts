@@ -43,6 +43,18 @@ describe('marks of', () => {
     for (const text of ends) expect(text).toBe(family.end);
   });
 
+  it('a SentencePiece tokenizer, which puts a space behind special tokens, begin with those', async () => {
+    const dir = path.join(root, String(made++));
+    mkdirSync(dir);
+    writeFileSync(path.join(dir, 'tokenizer.json'), JSON.stringify(sentencePiece()));
+    const { template } = families['ChatML'] as { template: string };
+    writeFileSync(path.join(dir, 'chat_template.jinja'), template);
+    const tokenizer = await loadTokenizer(dir);
+    const { answer, ends } = await textsOf(tokenizer);
+    expect(answer).toEqual(['<|im_start|> assistant\n']);
+    expect(ends).toEqual(['<|im_end|> \n']);
+  });
+
   it('a template with a header in the history alone are that header', async () => {
     const template =
       "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}";
@@ -155,3 +167,51 @@ describe('makeContract', () => {
     expect(chat?.ends).toHaveLength(1);
   });
 });
+
+/** tokenizer.json in Llama 2's manner: letters, bytes for all else, `▁` before each stretch of text. */
+function sentencePiece(): object {
+  const special = ['<unk>', '<|im_start|>', '<|im_end|>'];
+  const bytes = Array.from(
+    { length: 256 },
+    (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`,
+  );
+  const letters = [...'▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'];
+  const texts = [...special, ...bytes, ...letters, '▁a', 'ss', '▁ass'];
+  return {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: special.map((content, id) => ({
+      ...{ id, content, special: true, normalized: false },
+      ...{ single_word: false, lstrip: false, rstrip: false },
+    })),
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [
+        { type: 'Prepend', prepend: '▁' },
+        { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+      ],
+    },
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+        { type: 'Strip', content: ' ', start: 1, stop: 0 },
+      ],
+    },
+    model: {
+      ...{ type: 'BPE', dropout: null, unk_token: '<unk>', continuing_subword_prefix: null },
+      ...{ end_of_word_suffix: null, fuse_unk: true, byte_fallback: true, ignore_merges: false },
+      vocab: Object.fromEntries(texts.map((text, id) => [text, id])),
+      merges: [
+        ['▁', 'a'],
+        ['s', 's'],
+        ['▁a', 'ss'],
+      ],
+    },
+  };
+}

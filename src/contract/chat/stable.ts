@@ -26,11 +26,11 @@ export async function stableIds(
   const usual = await runBefore(tokenizer, place, [right], true);
   const afters = varies ? borders.map((border) => border + right) : [right];
   const all = [...new Set([...afters, ''])];
-  if (usual === null) return some(await runBefore(tokenizer, place, all, false));
+  if (usual === null) return unlessEmpty(await runBefore(tokenizer, place, all, false));
   const runs = [usual];
   // What merges with an unusual beginning of an answer is left out.
   for (const after of all) runs.push((await runBefore(tokenizer, place, [after], true)) ?? []);
-  return [...new Map(runs.map((ids) => [ids.join(), ids])).values()].flatMap(some);
+  return [...new Map(runs.map((ids) => [ids.join(), ids])).values()].flatMap(unlessEmpty);
 }
 
 /**
@@ -48,8 +48,11 @@ async function runBefore(
     ids.reduce((sum, id) => sum + tokenizer.bytes(id).length, 0);
   let run: number[] | undefined;
   for (const border of borders) {
-    const head = left + border + middle + text;
+    const start = left + border + middle;
+    const head = start + text;
+    // Bytes of ids, not of text: some tokenizers put a space behind each special token.
     const size = length([...(await tokenizer.encode(head))]);
+    const outside = length([...(await tokenizer.encode(start))]);
     let ids: number[] | undefined;
     for (const after of afters) {
       const here = [...(await tokenizer.encode(head + after))];
@@ -66,7 +69,7 @@ async function runBefore(
     }
     const found = ids ?? [];
     // Neither what changes with what follows is counted, nor what stands before the text.
-    let room = Buffer.byteLength(text) - (size - length(found));
+    let room = length(found) - outside;
     let from = found.length;
     while (from > 0) {
       room -= length(found.slice(from - 1, from));
@@ -79,7 +82,7 @@ async function runBefore(
   return run ?? [];
 }
 
-function some(ids: number[] | null): number[][] {
+function unlessEmpty(ids: number[] | null): number[][] {
   return ids === null || ids.length === 0 ? [] : [ids];
 }
 
