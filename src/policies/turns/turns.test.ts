@@ -5,6 +5,9 @@ import { chatSegments, chatTokenizer, smollm, type Turn } from '../../../test/he
 import { segmentsOf } from '../../../test/helpers/policy.ts';
 import { families } from '../../../test/helpers/templates.ts';
 import { temporaryFolder } from '../../../test/tiny-checkpoint.ts';
+import { bundlePolicy } from '../../contract/bundle.ts';
+import { prepareTables } from '../../contract/prepare.ts';
+import { plan } from '../../planner/index.ts';
 import { loadTokenizer, type Tokenizer } from '../../planner/tokenizer.ts';
 import { after } from '../combinators/after.ts';
 import { anyOf } from '../combinators/any-of.ts';
@@ -83,6 +86,38 @@ describe("the real model's template", () => {
   it('asks for nothing in a text without a conversation', async () => {
     const text = [{ role: 'user', content: 'The assistant\nsaid: assistant.' }];
     expect(await chatSegments(turns(), await load(), text, false)).toHaveLength(1);
+  });
+
+  it('asks on where a header comes too early, until its answer ends', async () => {
+    const { tables } = await prepareTables(turns(), await load());
+    const { source } = await bundlePolicy(turns());
+    const text =
+      '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\none two three four five six seven eight nine<|im_end|>\n<|im_start|>user\nthe key';
+    const ids = [...(await tokenizer.encode(text))];
+    const at = async (part: string): Promise<number> =>
+      (await tokenizer.encode(text.slice(0, text.indexOf(part) + part.length))).length;
+    const header = await at('assistant\n');
+    const end = await at('nine<|im_end|>\n');
+    const planned = (min: number): number[] =>
+      plan(
+        {
+          contract: {
+            policy: { name: 'turns' },
+            tables,
+            segment: { min, max: 512, align: 1 },
+            tokenizer: { size: tokenizer.vocabulary.size },
+          },
+          policySource: source,
+        },
+        ids,
+      );
+    expect(planned(header)).toEqual([header, end]);
+    // Three tokens into the answer; its end is then too near.
+    expect(planned(header + 3)).toEqual([header + 3]);
+    expect(planned(end)).toEqual([end]);
+    // Nothing stands open in the next question.
+    expect(planned(end + 1)).toEqual([]);
+    expect(ids.length).toBeGreaterThan(end + 3);
   });
 
   it('composes: sentences in what is read, a cut before the answer', async () => {

@@ -8,7 +8,8 @@ import { compileSequences, readSequence, type SequenceTables } from './matcher.t
  *
  * A user's turn ends with the header of its answer: a cut at its own `<|im_end|>` would stand a few
  * tokens before the header's, which `segment.min` would then drop. Outside an answer, an end asks for
- * nothing.
+ * nothing. The header asks until there is a cut or the answer ends: where it comes too early after the
+ * last cut, the next one falls as soon as `segment.min` lets it.
  */
 export const turns = definePolicy({
   name: 'turns',
@@ -18,17 +19,21 @@ export const turns = definePolicy({
     if (marks === undefined) throw new Error('turns needs a vocabulary that has a chat template');
     return compileSequences([marks.answer, marks.ends]);
   },
-  start: () => ({ at: 0, answering: false }),
+  start: () => ({ at: 0, answering: false, waiting: false }),
   push: (state, token, { tables }) => {
     state.at = readSequence(tables, state.at, token);
-    if (state.at === 0) return false;
     const [answer, ends] = tables.complete as [readonly number[], readonly number[]];
-    if (answer.includes(state.at)) {
+    if (state.at !== 0 && answer.includes(state.at)) {
       state.answering = true;
+      state.waiting = true;
+    } else if (state.at !== 0 && state.answering && ends.includes(state.at)) {
+      state.answering = false;
+      state.waiting = false;
       return true;
     }
-    if (!state.answering || !ends.includes(state.at)) return false;
-    state.answering = false;
-    return true;
+    return state.waiting;
+  },
+  cut: (state) => {
+    state.waiting = false;
   },
 });
