@@ -6,6 +6,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bundlePolicy } from '../src/contract/bundle.ts';
+import { prepareTables } from '../src/contract/prepare.ts';
 import { provePolicy } from '../src/contract/prove.ts';
 import type { Json } from '../src/contract/schema.ts';
 import { packageRoot } from '../src/paths.ts';
@@ -19,12 +20,15 @@ import {
 import {
   after,
   anyOf,
+  type ChatMarks,
   code,
   delimiters,
   fixed,
   type Policy,
   paragraphs,
+  questions,
   sentences,
+  turns,
 } from '../src/policies/index.ts';
 import { type Corpus, loadCorpus } from './helpers/corpus.ts';
 import { python } from './helpers/python.ts';
@@ -46,6 +50,10 @@ const rows: readonly [string, Policy, readonly [number, number, number]][] = [
   ['anyOf', anyOf(paragraphs(), delimiters({ strings: ['?'] }), fixed({ size: 90 })), [1, 128, 1]],
   ['after', after(sentences({ abbreviations: ['Enter'] }), 64), [1, 512, 1]],
   ['nested', anyOf(after(anyOf(sentences(), code()), 48), after(repeats(), 96)), [16, 256, 16]],
+  ['questions', questions(), [1, 512, 1]],
+  ['questions, aligned', anyOf(after(sentences(), 64), questions()), [16, 256, 16]],
+  ['turns', turns(), [1, 512, 1]],
+  ['turns beside sentences', anyOf(after(sentences(), 48), turns()), [16, 256, 4]],
   ["a user's policy", repeats({ memory: 8 }), [3, 300, 3]],
   ["a user's policy of floating point", logarithm({ sum: 900 }), [1, 512, 1]],
 ];
@@ -79,14 +87,15 @@ beforeAll(async () => {
   for (const [index, [, policy, [min, max, align]]] of rows.entries()) {
     const { source } = await bundlePolicy(policy);
     const { vocabulary } = tokenizer;
+    const { tables, chat } = await prepareTables(policy, tokenizer);
     const contract = {
       policy: { name: policy.name },
-      tables: JSON.parse(JSON.stringify(policy.prepare(vocabulary))) as Json,
+      tables: JSON.parse(JSON.stringify(tables)) as Json,
       segment: { min, max, align },
       tokenizer: { size: vocabulary.size },
     };
     const tokens = [
-      ...part(corpus.prose, sizes.prose, index),
+      ...conversation(part(corpus.prose, sizes.prose, index), chat),
       ...part(corpus.code, sizes.code, index),
       ...Array.from({ length: sizes.random }, () => draw(vocabulary.size)),
     ];
@@ -114,6 +123,17 @@ beforeAll(async () => {
 afterAll(async () => {
   if (folder !== undefined) await rm(folder, { recursive: true });
 });
+
+/** The same number of tokens; for a policy that asked for the chat template, its marks among them. */
+function conversation(tokens: number[], chat: ChatMarks | null): number[] {
+  const marks = [...(chat?.answer ?? []), ...(chat?.ends ?? [])];
+  if (marks.length === 0) return tokens;
+  const out: number[] = [];
+  for (let at = 0; out.length < tokens.length; at += 40 + (at % 23)) {
+    out.push(...tokens.slice(at, at + 40 + (at % 23)), ...(marks[(at % 7) % marks.length] ?? []));
+  }
+  return out.slice(0, tokens.length);
+}
 
 /** The `index`-th stretch of `size` tokens, around the end. */
 function part(tokens: Int32Array, size: number, index: number): number[] {
@@ -168,6 +188,10 @@ describe.each(rows.map(([name, policy], index) => ({ name, policy, index })))(
       expect(whole).toEqual(reference(policy, job));
       expect((inPython[index] as Outcome).whole).toEqual(whole);
       expect(whole.length).toBeGreaterThan(job.tokens.length / job.contract.segment.max - 1);
+      // The policy asks by itself: not all cuts are those that max forces.
+      if (/^(questions|turns)/.test(policy.name)) {
+        expect(whole.length).toBeGreaterThan((2 * job.tokens.length) / job.contract.segment.max);
+      }
       compared += job.tokens.length;
     });
 

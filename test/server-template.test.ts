@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
 import { createServer } from '../src/server/index.ts';
-import { type TemplateLimits, TemplateRenderer } from '../src/server/template.ts';
+import { type TemplateLimits, TemplateRenderer } from '../src/template/template.ts';
 import { clientOf, eventsOf, PROMPT, until } from './server-client.ts';
 import { toyServers } from './server-fixture.ts';
 import { makeToy, ToyEngine } from './server-toy.ts';

@@ -1,6 +1,7 @@
 // Token sequences whose cuts are stored in the contract and replayed by every runtime.
 import { integers } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
+import type { ChatMarks } from '../policies/policy.ts';
 import type { Json } from './schema.ts';
 
 /** Prose, lists, code fences, quotes, other scripts: what policies look for. */
@@ -35,12 +36,14 @@ const longest = 4096;
  * those that the policy's tables and parameters name. Each runs over at least two segments where `longest` allows.
  *
  * @param max S, in tokens
+ * @param chat the chat template's marks, where the policy asked for them: one sequence more, a conversation
  */
 export async function goldenTokens(
   tokenizer: Tokenizer,
   tables: Json,
   max: number,
   params: Json,
+  chat: ChatMarks | null = null,
 ): Promise<number[][]> {
   const length = Math.min(longest, Math.max(256, 2 * max + Math.ceil(max / 2)));
   const text = await tokenizer.encode(sample);
@@ -59,7 +62,23 @@ export async function goldenTokens(
     Array.from({ length: length + 1 }, (_, at) => text[at % text.length] as number),
     drawn,
     mixed,
+    ...(chat === null ? [] : [conversation(chat, text, length + 53)]),
   ];
+}
+
+/** A text with the marks of a chat template in it, some twice, some cut short. */
+function conversation(chat: ChatMarks, text: ArrayLike<number>, length: number): number[] {
+  const marks = [...chat.answer, ...chat.ends];
+  const tokens: number[] = [];
+  for (let turn = 0; tokens.length < length; turn++) {
+    const mark = marks[turn % marks.length] as readonly number[];
+    for (let i = 0; i < 17 + 5 * (turn % 7); i++) {
+      tokens.push(text[tokens.length % text.length] as number);
+    }
+    if (turn % 5 === 3) tokens.push(...mark);
+    tokens.push(...(turn % 5 === 4 ? mark.slice(0, -1) : mark));
+  }
+  return tokens.slice(0, length);
 }
 
 /** Every non-negative integer in a JSON value. */

@@ -1,16 +1,14 @@
 // A contract from a config and a checkpoint: everything that changes a number, gathered once.
 import { type ConfigProblem, type ConfigValues, configError } from '../config/schema.ts';
-import { LockstepError } from '../errors.ts';
 import { currentRuntime, plan } from '../planner/index.ts';
 import { loadTokenizer, type Tokenizer } from '../planner/tokenizer.ts';
-import type { Policy } from '../policies/policy.ts';
 import { bundlePolicy } from './bundle.ts';
 import { digestOf } from './digest.ts';
 import { goldenTokens } from './golden.ts';
 import { type ModelInfo, readModel } from './model.ts';
+import { prepareTables } from './prepare.ts';
 import { provePolicy } from './prove.ts';
-import { type Contract, contractSchema, type Json } from './schema.ts';
-import { userCodeLimit, withinTime } from './time-limit.ts';
+import type { Contract } from './schema.ts';
 import { neverTrained } from './trained.ts';
 
 /** A contract and the policy it names: what a planner needs, and what a checkpoint carries. */
@@ -57,7 +55,7 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
   }
   const { policy } = config;
   const { source: policySource, sha256 } = await bundlePolicy(policy);
-  const tables = prepareTables(policy, tokenizer);
+  const { tables, chat } = await prepareTables(policy, tokenizer);
   const draft: Contract = {
     lockstep: 2,
     policy: {
@@ -85,41 +83,18 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
     trained: neverTrained,
     digest: '',
   };
-  const sequences = await goldenTokens(tokenizer, tables, config.segment.max, draft.policy.params);
+  const sequences = await goldenTokens(
+    tokenizer,
+    tables,
+    config.segment.max,
+    draft.policy.params,
+    chat,
+  );
   const source = { contract: draft, policySource };
   provePolicy(policy, source, sequences);
   const golden = sequences.map((tokens) => ({ tokens, boundaries: plan(source, tokens) }));
   const contract = { ...draft, golden };
   return { contract: { ...contract, digest: digestOf(contract) }, policySource };
-}
-
-/**
- * The policy's tables for this vocabulary.
- *
- * @throws LS_POLICY_PREPARE where `prepare` throws or returns what the contract cannot hold
- */
-function prepareTables(policy: Policy, tokenizer: Tokenizer): Json {
-  const fail = (got: string, cause?: unknown): LockstepError =>
-    new LockstepError(
-      'LS_POLICY_PREPARE',
-      `policy ${policy.name}: expected tables from prepare, got ${got}`,
-      {
-        mend: 'Let prepare return integers, strings, booleans, null, lists and plain objects of them.',
-        field: 'policy',
-        cause,
-      },
-    );
-  let tables: Json;
-  try {
-    tables = withinTime(() => policy.prepare(tokenizer.vocabulary), userCodeLimit);
-  } catch (cause) {
-    throw fail(`an error: ${cause instanceof Error ? cause.message : String(cause)}`, cause);
-  }
-  const { error } = contractSchema.shape.tables.safeParse(tables);
-  if (error === undefined) return tables;
-  throw fail(
-    `something that is no JSON of integers at ${['tables', ...(error.issues[0]?.path ?? [])].join('.')}`,
-  );
 }
 
 /** H_long of every layer: one list for all, or a list for each. */

@@ -11,6 +11,20 @@ export interface Vocabulary {
   special(id: number): boolean;
   /** Ids for which `test` holds, ascending. */
   select(test: (text: string, id: number) => boolean): number[];
+  /**
+   * What the checkpoint's chat template writes around an answer. Present when a contract is made.
+   *
+   * @throws LS_POLICY_TURNS where there is no template, or none that can be used; LS_TEMPLATE_*
+   */
+  chat?(): ChatMarks;
+}
+
+/** Sequences of token ids that a chat template always writes; none begins with another of its list. */
+export interface ChatMarks {
+  /** Each opens an assistant's answer: the ids of `<|im_start|>assistant\n`. At least one. */
+  readonly answer: readonly (readonly number[])[];
+  /** Each ends an answer: the ids of `<|im_end|>\n`. None where it cannot be told from text. */
+  readonly ends: readonly (readonly number[])[];
 }
 
 /** Name and parameters: all that is needed to find a policy again in its module. */

@@ -6,9 +6,14 @@ import { delimiters } from './delimiters/delimiters.ts';
 import { fixed } from './fixed/fixed.ts';
 import { paragraphs } from './paragraphs/paragraphs.ts';
 import { originOf, type Params, type Policy, type PolicyTree } from './policy.ts';
+import { questions } from './questions/questions.ts';
 import { sentences } from './sentences/sentences.ts';
+import { turns } from './turns/turns.ts';
 
-const own = [code, delimiters, fixed, paragraphs, sentences, after, anyOf].map(originOf);
+const own = [
+  ...[code, delimiters, fixed, paragraphs, questions, sentences, turns],
+  ...[after, anyOf],
+].map(originOf);
 
 /** null where the policy, or one that it holds, is none of Lockstep's. */
 export function rebuild({ name, params }: PolicyTree): Policy | null {

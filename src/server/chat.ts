@@ -1,7 +1,8 @@
 // A conversation as the text the model was trained on: its own chat template.
 import type { Tokenizer } from '../planner/tokenizer.ts';
+import { templateContext } from '../template/context.ts';
+import { type TemplateLimits, TemplateRefusal, TemplateRenderer } from '../template/template.ts';
 import { HttpError, invalid } from './errors.ts';
-import { type TemplateLimits, TemplateRefusal, TemplateRenderer } from './template.ts';
 
 /** A checkpoint's template, rendered in a process of its own (template.ts). */
 export interface ChatTemplate {
@@ -39,13 +40,12 @@ export function chatTemplate(
           "`tools`: expected none, for the model's chat template shows it none.",
         );
       }
-      const context = {
-        ...specialTokens,
+      const context = templateContext({
+        specialTokens,
         messages: messages.map(forTemplate),
-        add_generation_prompt: true,
+        addGenerationPrompt: true,
         tools,
-        documents: null,
-      };
+      });
       return renderer.render(context).catch((cause: unknown) => {
         // A template's own `raise_exception`: roles that do not alternate, no system message, ...
         if (!(cause instanceof TemplateRefusal)) throw cause;

@@ -11,6 +11,7 @@ import { steppedRunner } from '../engines/stepped.ts';
 import { LockstepError } from '../errors.ts';
 import type { PlannerSource } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
+import type { TemplateLimits } from '../template/template.ts';
 import type { Workshop } from './answer.ts';
 import { chatTemplate } from './chat.ts';
 import { toHttpError } from './errors.ts';
@@ -33,7 +34,6 @@ import {
 import { page } from './page.ts';
 import { detokenize, planText, tokenize } from './plan.ts';
 import { type Summary, summarize } from './summary.ts';
-import type { TemplateLimits } from './template.ts';
 
 export interface ServerOptions {
   /** Name of the model in requests and answers. */

@@ -26,7 +26,8 @@ type At =
   /** The cut was made; white space (`spaced`) and closers here belong to no sentence. */
   | { kind: 'cut'; spaced: boolean };
 
-interface State {
+/** State of the policy `sentences`. */
+export interface State {
   /**
    * What is open; one level, as prose seldom nests. A bracket opened within a sentence is an aside:
    * the sentence goes on after it. First, so that it orders the states.

@@ -136,7 +136,7 @@ export class TemplateRenderer {
       this.#running.add(idle);
       return idle;
     }
-    const child = fork(fileURLToPath(builtModule('server/template-process.js')), [], {
+    const child = fork(fileURLToPath(builtModule('template/template-process.js')), [], {
       // Nothing of the server's, its secrets least of all; nor its loaders and flags.
       env: {},
       execArgv: [`--max-old-space-size=${this.#limits.mebibytes}`],
