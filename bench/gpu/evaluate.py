@@ -57,7 +57,7 @@ def specs_of(way: str, sizes: specs.Sizes, config: Any, length: int) -> Spec:
 def evaluated(module: Any, arm: str, bench: Bench) -> Iterator[dict[str, Any]]:
     """One row for each way, perplexity first: {way, perplexity, needles?, seconds}.
 
-    needles: {length: {kind: recalled of each sample, 0 or 1}}. ``skipped`` says what time left out.
+    needles: {length: {kind: recalled of each sample, 0 or 1}}. ``skipped`` and ``partial``: time ran out.
     """
     module = served(module)
     for task in ("perplexity", "needles"):
@@ -72,6 +72,8 @@ def evaluated(module: Any, arm: str, bench: Bench) -> Iterator[dict[str, Any]]:
                     row: dict[str, Any] = {"way": way, task: found(module, way, bench)}
             except Exception as error:  # one way never stops the next
                 row = {"way": way, "error": f"{task}: {type(error).__name__}: {error}"[:400]}
+            if "needles" in row and sum(map(len, row["needles"].values())) < len(bench.needles):
+                row["partial"] = "time"
             yield row | {"seconds": time.monotonic() - began}
 
 

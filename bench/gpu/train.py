@@ -10,6 +10,7 @@ its evaluation. Arms that the file holds already are passed over, so a cut-off r
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import tempfile
@@ -96,6 +97,9 @@ class Run:
             self.rows = [json.loads(line) for line in self.out.read_text().splitlines()]
         needles = data.needles(given.encode, given.held, self.sizes.lengths, self.sizes.samples)
         self.bench = Bench(given, self.sizes, needles, self.late)
+        if not self.rows:
+            sizes = dataclasses.asdict(self.sizes) | {"far": self.sizes.far, "peakRate": PEAK}
+            self.write({"settings": sizes | {"dry": args.dry}})
 
     def late(self) -> bool:
         return time.monotonic() > self.end
@@ -112,13 +116,13 @@ class Run:
 
     def speed(self) -> float | None:
         """Tokens a second of the first segmented arm."""
-        found = [r["tokensPerSecond"] for r in self.rows if r["arm"] == "A4" and "loss" in r]
+        found = [r["tokensPerSecond"] for r in self.rows if r.get("arm") == "A4" and "loss" in r]
         return found[0] if found else None
 
     def evaluate(self, seed: int, arm: str, module: Any) -> None:
         whole = True
         for row in evaluated(module, arm, self.bench):
-            whole &= "skipped" not in row
+            whole &= not {"skipped", "error", "partial"} & row.keys()
             self.write({"seed": seed, "arm": arm, **row})
         if whole:
             self.write({"seed": seed, "arm": arm, "done": True})

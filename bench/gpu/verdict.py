@@ -134,10 +134,11 @@ def report(rows: Rows, result: dict[str, Any]) -> str:
             for kind, v in kinds.items()
         ]
         lines.append(f"| {seed}, {arm}, {way} | {ppl} | {', '.join(hits)} |")
-    missing = [r for r in rows if "skipped" in r or "error" in r]
+    missing = [r for r in rows if {"skipped", "error", "partial"} & r.keys()]
     lines += ["", f"{len(missing)} rows were skipped or failed."]
     for row in missing:
-        why = row.get("error") or f"{row['skipped']}: {row.get('reason', 'time')}"
+        what = row.get("skipped", "needles, in part")
+        why = row.get("error") or f"{what}: {row.get('reason', 'time')}"
         lines.append(f"- {row['seed']}, {row['arm']} {row.get('way', '')}: {why}")
     rescue = {
         None: "No pair of arms without sinks: nothing is said about the paper's rescue.",
@@ -156,15 +157,15 @@ def report(rows: Rows, result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("results", type=Path)
-    parser.add_argument("--far", type=int, help="default: the second longest length measured")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if not args.results.is_file():
         sys.exit(f"expected rows of train.py in a file, got none at {args.results}")
     rows = [json.loads(line) for line in args.results.read_text().splitlines()]
-    lengths = sorted({int(n) for v in table(rows).values() for n in v.get("perplexity", {})})
-    far = args.far or (lengths[-2] if len(lengths) > 1 else 16_384)
-    result = verdict(rows, far)
+    settings = [row["settings"] for row in rows if "settings" in row]
+    if not settings:
+        sys.exit(f"expected a row of settings in {args.results}, got none")
+    result = verdict(rows, settings[0]["far"])
     print(json.dumps(result) if args.json else report(rows, result))
 
 
