@@ -11,7 +11,7 @@ from typing import Any
 
 import specs
 import torch
-from data import Needle, cuts
+from documents import Needle, cuts
 from inputs import Inputs
 from lockstep import full, head
 from lockstep.model import Model
@@ -57,7 +57,8 @@ def specs_of(way: str, sizes: specs.Sizes, config: Any, length: int) -> Spec:
 def evaluated(module: Any, arm: str, bench: Bench) -> Iterator[dict[str, Any]]:
     """One row for each way, perplexity first: {way, perplexity, needles?, seconds}.
 
-    needles: {length: {kind: recalled of each sample, 0 or 1}}. ``skipped`` and ``partial``: time ran out.
+    needles: {length: {kind: recalled of each sample, 0 or 1}}. Where time ran out, the row says so:
+    ``skipped``, or ``partial``.
     """
     module = served(module)
     for task in ("perplexity", "needles"):

@@ -1,4 +1,4 @@
-"""What the training part starts from: a checkpoint, an encoder, token ids; a random one when dry."""
+"""What training starts from: a checkpoint, an encoder, token ids; a random one when dry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data import Encode
+from documents import Encode
 
 LETTERS = 256  # vocabulary of the dry run: bytes
 

@@ -1,4 +1,4 @@
-"""What the machine is: versions, device, memory. Refuses a machine without CUDA unless it is dry."""
+"""Versions, device and memory of the machine. Fails without CUDA unless the run is dry."""
 
 from __future__ import annotations
 

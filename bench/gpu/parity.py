@@ -22,7 +22,7 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT / "python")]
 
 import torch  # noqa: E402
-from data import cuts  # noqa: E402
+from documents import cuts  # noqa: E402
 from lockstep import retrieval, tbptt  # noqa: E402
 from lockstep.model import Model  # noqa: E402
 from lockstep.spec import Spec  # noqa: E402

@@ -4,12 +4,15 @@
 #   bench/gpu/run.sh [--dry] [--out DIR] [--parts parity,llama,train] [--checkpoint DIR] [--tokens DIR]
 #
 # Every part has a time limit of its own and writes as it goes; one that fails stops no other.
-# PYTHON names the interpreter (default python3). README.md beside this says what must travel.
+# PYTHON names the interpreter (default: the repository's .venv, else python3). README.md beside this
+# says what must travel.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-python=${PYTHON:-python3}
-out=${OUT:-} parts=parity,llama,train dry='' checkpoint="$root/gpu-input/model" tokens="$root/gpu-input"
+python=${PYTHON:-$root/.venv/bin/python}
+command -v "$python" >/dev/null || python=python3
+out=${OUT:-} parts=parity,llama,train dry=''
+checkpoint="$root/.lockstep/models/smollm2-135m-instruct" tokens="$root/.lockstep/gpu"
 while [ $# -gt 0 ]; do
   case $1 in
     --dry) dry=--dry; shift ;;

@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT / "python")]
 
-import data  # noqa: E402
+import documents  # noqa: E402
 import inputs  # noqa: E402
 import specs  # noqa: E402
 import torch  # noqa: E402
@@ -95,7 +95,9 @@ class Run:
         self.rows: list[dict[str, Any]] = []
         if self.out.is_file():
             self.rows = [json.loads(line) for line in self.out.read_text().splitlines()]
-        needles = data.needles(given.encode, given.held, self.sizes.lengths, self.sizes.samples)
+        needles = documents.needles(
+            given.encode, given.held, self.sizes.lengths, self.sizes.samples
+        )
         self.bench = Bench(given, self.sizes, needles, self.late)
         if not self.rows:
             sizes = dataclasses.asdict(self.sizes) | {"far": self.sizes.far, "peakRate": PEAK}
@@ -129,10 +131,8 @@ class Run:
 
     def arm(self, seed: int, arm: str) -> None:
         sizes = self.sizes
-        read = specs.document(
-            specs.spec(self.layers(), sizes, specs.ARMS[arm][1])
-        )
-        batches = data.training(
+        read = specs.document(specs.spec(self.layers(), sizes, specs.ARMS[arm][1]))
+        batches = documents.training(
             seed,
             self.inputs.encode,
             self.inputs.train,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from stats import T95  # noqa: E402
+from stats import T95
 
 RESCUE = 0.8  # A = 0: below it at 4x, the paper's rescue is reproduced
 LESS, MORE = 0.98, 1.02  # A = 4: perplexity's band of no difference
@@ -93,12 +93,7 @@ def verdict(rows: Rows, far: int) -> dict[str, Any]:
     high_recall = low is not None and mean >= POINTS and low > 0
     if low_ppl or high_recall:
         beyond = "adds"
-    elif (
-        four["n"] > 1
-        and recall["n"] > 1
-        and LESS <= four["mean"] <= MORE
-        and abs(mean) <= POINTS
-    ):
+    elif four["n"] > 1 and recall["n"] > 1 and LESS <= four["mean"] <= MORE and abs(mean) <= POINTS:
         beyond = "nothing"
     else:
         beyond = "undecided"
@@ -149,7 +144,7 @@ def report(rows: Rows, result: dict[str, Any]) -> str:
         "adds": "Training in segments adds something beyond sinks.",
         "nothing": "Training in segments adds nothing at this scale: README sells bounded memory "
         "and the guarantee.",
-        "undecided": "A = 4 is undecided: the results meet neither threshold, or pairs are missing.",
+        "undecided": "A = 4 is undecided: the results meet no threshold, or pairs are missing.",
     }[result["beyond"]]
     return "\n".join([*lines, "", rescue, beyond])
 
