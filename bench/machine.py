@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,11 +27,16 @@ def header(command: str) -> dict[str, object]:
     import torch
     import transformers
 
-    head = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        cwd=RAW.parent,
+    # A bare machine with a GPU may have no git.
+    head = (
+        subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            cwd=RAW.parent,
+        ).stdout
+        if shutil.which("git")
+        else ""
     )
     return {
         "command": command,
@@ -41,7 +47,7 @@ def header(command: str) -> dict[str, object]:
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "commit": head.stdout.strip(),
+        "commit": head.strip(),
     }
 
 
