@@ -1,5 +1,5 @@
 // npm run test:slow: set-up, then the tests that search: more random policies, more sequences in turns.
-// Hours on two cores; LOCKSTEP_FUZZ and LOCKSTEP_INTERLEAVE set other counts.
+// Hours on two cores; LOCKSTEP_FUZZ and LOCKSTEP_INTERLEAVING set other counts.
 import path from 'node:path';
 import { report, root, runSteps, venvPython } from './lib.mjs';
 import { setup } from './setup/index.mjs';
@@ -10,7 +10,7 @@ const env = {
   PYTHON_BIN: venvPython,
   OMP_WAIT_POLICY: 'PASSIVE',
   LOCKSTEP_FUZZ: process.env.LOCKSTEP_FUZZ ?? '20000',
-  LOCKSTEP_INTERLEAVE: process.env.LOCKSTEP_INTERLEAVE ?? '1000',
+  LOCKSTEP_INTERLEAVING: process.env.LOCKSTEP_INTERLEAVING ?? '1000',
 };
 const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
 const steps = [

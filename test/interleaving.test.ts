@@ -1,6 +1,6 @@
 // Random policies with state on the onnx engine: 8 sequences at a time, in random order, as each alone.
 //
-// 24 policies in `npm test`, 1,000 in `npm run test:slow` (LOCKSTEP_INTERLEAVE=COUNT). The trainer's
+// 24 policies in `npm test`, 1,000 in `npm run test:slow` (LOCKSTEP_INTERLEAVING=COUNT). The trainer's
 // operator and vLLM's scheduler: test/python/test_interleaving.py.
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -13,7 +13,7 @@ import { type RandomCase, randomPolicies, randomTokens } from './helpers/random-
 import { type TinyCase, TinyCheckpoints } from './onnx-checkpoints.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
-const count = Number(process.env['LOCKSTEP_INTERLEAVE'] ?? 24);
+const count = Number(process.env['LOCKSTEP_INTERLEAVING'] ?? 24);
 const together = 8;
 
 const one: TinyCase = {
