@@ -1,7 +1,7 @@
 // npm run bench [-- SUITE …]: runs the suites and writes what they measured to raw/ beside them; the
 // RESULTS.md files are written from there. Without names all of `suites` (hours on two cores); those of
 // `named` by name alone: they take longer still, or want vLLM (npm run setup -- --vllm) or a GPU
-// (llama). Needs the quickstart's checkpoint.
+// (llama, gpu). Needs the quickstart's checkpoint.
 import { existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { attached, report, root, SetupError, say, venvPython, work } from './lib.mjs';
@@ -45,6 +45,7 @@ const named = {
   data: [venvPython, ['bench/training/data.py']],
   kills: [venvPython, ['bench/training/kills.py']],
   llama: [venvPython, ['bench/llama/run.py']],
+  gpu: ['bash', ['bench/gpu/run.sh', '--out', path.join(work, 'gpu', 'out')]],
 };
 const all = { ...suites, ...named };
 const reports = ['bench/report.py', 'bench/vllm/report.py', 'bench/training/results.py'];

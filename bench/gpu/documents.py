@@ -58,7 +58,8 @@ def needle(
     ids += hay[last:] + question
     end = len(ids)
     ids += lead + digits
-    return Needle(ids, end, range(len(ids) - len(digits), len(ids)))
+    # A token for the space before them is no part of what is recalled.
+    return Needle(ids, end, range(len(ids) - len(encode(str(asked["number"]))), len(ids)))
 
 
 def training(

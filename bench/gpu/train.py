@@ -100,8 +100,8 @@ class Run:
         )
         self.bench = Bench(given, self.sizes, needles, self.late)
         if not self.rows:
-            sizes = dataclasses.asdict(self.sizes) | {"far": self.sizes.far, "peakRate": PEAK}
-            self.write({"settings": sizes | {"dry": args.dry}})
+            facts = dataclasses.asdict(self.sizes) | {"far": self.sizes.far, "peakRate": PEAK}
+            self.write({"settings": facts | {"dry": args.dry}})
 
     def late(self) -> bool:
         return time.monotonic() > self.end
