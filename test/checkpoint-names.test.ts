@@ -87,7 +87,7 @@ const accepted: Record<string, Edit> = {
   'names of old tokenizers': set('tokenizer_config.json', {
     ...{
       name_or_path: 'who/what',
-      special_tokens_map_file: '/root/.cache/x',
+      special_tokens_map_file: '/home/someone/.cache/x',
       tokenizer_file: null,
     },
   }),
