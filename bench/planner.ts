@@ -1,4 +1,4 @@
-// Speed of planning in Node and in Python (quickjs-ng): npx tsx bench/planner.ts [--json FILE]
+// Speed of planning, by one engine in Node and in Python: npx tsx bench/planner.ts [--json FILE]
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
@@ -66,11 +66,11 @@ for (const policy of Object.values(policies)) {
   });
 }
 const node = jobs.map(inNode);
-const quickjs = await inPython();
+const inPythonToo = await inPython();
 const stream = await longStream(jobs.at(-1) as PolicySource);
 const rows = Object.keys(policies).flatMap((policy, i) => [
   { policy, runtime: 'node', ...(node[i] as Measured) },
-  { policy, runtime: 'quickjs', ...(quickjs[i] as Measured) },
+  { policy, runtime: 'python', ...(inPythonToo[i] as Measured) },
 ]);
 
 console.table(
