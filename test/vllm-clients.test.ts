@@ -40,7 +40,9 @@ describe('clients that leave', () => {
     expect(((await after.json()) as Any).choices[0].text).toBe(foreseen(PROMPT, 5));
   });
 
-  test('slow readers get every token, and an error where vLLM dies under them', async () => {
+  test('slow readers get every token, and an error where vLLM dies under them', {
+    timeout: 300_000,
+  }, async () => {
     const { post, fake } = await served(['--max-len', '8000'], { maxTokens: 8000 });
     const asked: (Stream & { read: number })[] = [];
     const all = Array.from({ length: 32 }, async (_, i) => {
