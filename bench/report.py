@@ -96,7 +96,21 @@ def planner(raw: dict) -> str:
     return (
         f"{origin({'command': 'npm run bench -- planner', **raw})}\n\n{table(head, rows)}\n\n"
         f"A stream of {stream['tokens']:,} tokens: {stream['seconds']:.1f} s, "
-        f"{stream['grownMiB']:.1f} MiB more."
+        f"{stream['grownMiB']:.1f} MiB more.{before_one_engine()}"
+    )
+
+
+def before_one_engine() -> str:
+    """The same bench on the same machine with the engines of before: V8 in Node, PyPI's quickjs-ng in
+    Python (commit 3453a06)."""
+    raw = json.loads((RAW / "planner-before.json").read_text("utf-8"))
+    speeds = ", ".join(
+        f"{row['policy']} {row['runtime']} {row['tokensPerSecond']:,.0f}" for row in raw["rows"]
+    )
+    seconds = raw["stream"]["seconds"]
+    return (
+        f"\n\nBefore policies ran in one engine ({raw['date']}, the same machine, commit 3453a06), "
+        f"tokens/s: {speeds}; the stream {seconds:.1f} s."
     )
 
 
