@@ -101,8 +101,8 @@ def planner(raw: dict) -> str:
 
 
 def before_one_engine() -> str:
-    """The same bench on the same machine with the engines of before: V8 in Node, PyPI's quickjs-ng in
-    Python (commit 3453a06)."""
+    """The same bench on the same machine with the engines of before: V8 in Node, PyPI's quickjs-ng
+    in Python (commit 3453a06)."""
     raw = json.loads((RAW / "planner-before.json").read_text("utf-8"))
     speeds = ", ".join(
         f"{row['policy']} {row['runtime']} {row['tokensPerSecond']:,.0f}" for row in raw["rows"]
