@@ -169,7 +169,10 @@ describe('what goes wrong', () => {
       return { events, done, at: performance.now() };
     });
     await until(async () => (await server.engine()).requests.running > 30, 60);
-    const all = below(server.child.pid as number);
+    // Node renders chat templates in processes of its own, which vLLM's end does not concern.
+    const all = below(server.child.pid as number).filter(
+      (one) => !one.name.includes('template-process'),
+    );
     const victim = all.find((one) => name.test(one.name) && !one.name.includes('guard.py'));
     process.kill((victim as { pid: number }).pid, 'SIGKILL');
     const killed = performance.now();
@@ -206,7 +209,7 @@ describe('what goes wrong', () => {
     await (await server.post('/v1/completions', { prompt: TEXT, max_tokens: 30 })).text();
     const all = below(server.child.pid as number);
     const reading = server
-      .post('/v1/completions', { prompt: TEXT, max_tokens: 60, ignore_eos: true, stream: true })
+      .post('/v1/completions', { prompt: TEXT, max_tokens: 400, ignore_eos: true, stream: true })
       .then(eventsOf);
     await until(async () => (await server.engine()).sessions === 1);
     const closed = once(server.child, 'close');
