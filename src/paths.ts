@@ -14,7 +14,7 @@ export const pythonRoot: string = path.join(packageRoot, 'python');
  * URL of a built module, for worker threads. Workers always run built code, so tests that start one
  * need `npm run build` first (`npm test` does it).
  *
- * @param relative path below `dist/`, e.g. `planner/host-worker.js`
+ * @param relative path below `dist/`, e.g. `engines/onnx/worker.js`
  */
 export function builtModule(relative: string): URL {
   return pathToFileURL(path.join(packageRoot, 'dist', relative));

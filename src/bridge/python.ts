@@ -49,9 +49,6 @@ export const requiredModules: readonly string[] = [
   'jsonschema',
 ];
 
-/** Distribution that carries a module, where the names differ. */
-const distributions: Readonly<Record<string, string>> = {};
-
 export const minimumPython: readonly [number, number] = [3, 11];
 
 // find_spec and metadata only: importing torch here would cost seconds on every command.
@@ -151,7 +148,7 @@ async function examine(
   env: NodeJS.ProcessEnv,
   modules: readonly string[],
 ): Promise<Omit<Python, 'source' | 'tried'> | LockstepError> {
-  const wanted = modules.map((name) => [name, distributions[name] ?? name]);
+  const wanted = modules.map((name) => [name, name]);
   let probed: Probed;
   try {
     const given = env === process.env ? childEnvironment() : env;

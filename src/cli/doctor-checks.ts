@@ -143,8 +143,6 @@ for module, distribution in json.loads(sys.argv[1]).items():
 print(json.dumps(out))
 `;
 
-/** Import names of the distributions that Lockstep imports, where they differ. */
-const modules: Readonly<Record<string, string>> = {};
 /** Needed for `lockstep export` and for plots as PNG alone. */
 const optional = new Set(['onnx', 'onnxruntime', 'matplotlib']);
 const looked = [
@@ -162,7 +160,7 @@ const looked = [
 ];
 
 async function pythonPackages(python: Python, versions: Record<string, string>): Promise<Check[]> {
-  const wanted = Object.fromEntries(looked.map((name) => [modules[name] ?? name, name]));
+  const wanted = Object.fromEntries(looked.map((name) => [name, name]));
   const pins = pinned();
   let found: Record<string, { version?: string; error?: string }>;
   try {
