@@ -131,6 +131,12 @@ describe('keys, logs, metrics, the end', () => {
     expect(engine.sessions).toBe(0);
   });
 
+  test('idle connections outlive those that proxies keep', async () => {
+    const { url } = await serve();
+    const answer = await fetch(`${url}/health/live`);
+    expect(answer.headers.get('keep-alive')).toBe('timeout=75');
+  });
+
   test('a port in use is named with its mend', async () => {
     const { port } = await serve();
     const engine = new ToyEngine(servers.toy);

@@ -229,6 +229,9 @@ export function createServer({
   // A slow sender of a body is cut off; a slow answer is not: prefill may take its time.
   http.requestTimeout = 60_000;
   http.headersTimeout = 20_000;
+  // Proxies and clients keep idle connections for a minute. Closed before them (Node's 5 s), a request
+  // that is sent just then meets a reset connection.
+  http.keepAliveTimeout = 75_000;
   let closed: Promise<void> | null = null;
 
   return {
