@@ -37,6 +37,12 @@ function inNode(source: RandomCase, tokens: number[]): Outcome {
   }
 }
 
+/** A policy that needs too much time is stopped in both, at a token that depends on the machine. */
+function comparable(outcome: Outcome | undefined): Outcome | undefined {
+  if (outcome?.code !== 'LS_POLICY_LIMIT') return outcome;
+  return { ...outcome, message: outcome.message?.replace(/ at token \d+ \(id \d+\)/, '') ?? '' };
+}
+
 function inPython(cases: readonly (RandomCase & { tokens: number[] })[]): Promise<Outcome[]> {
   return new Promise((resolve, reject) => {
     const child = execFile(
@@ -68,7 +74,7 @@ it(`${count} random policies cut alike in Node and in Python, alone and by detou
     const theirs = await inPython(cases);
     cases.forEach((source, i) => {
       const ours = inNode(source, source.tokens);
-      expect(theirs[i], `the policy of seed ${source.seed}`).toEqual(ours);
+      expect(comparable(theirs[i]), `the policy of seed ${source.seed}`).toEqual(comparable(ours));
       if (ours.cuts === undefined) totals.failed += 1;
       else expect(ours.detours, `the policy of seed ${source.seed}`).toEqual(ours.cuts);
       totals.cuts += ours.cuts?.length ?? 0;

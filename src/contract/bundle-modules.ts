@@ -74,23 +74,37 @@ export function bundlePlugin(names: ModuleNames): Plugin {
         const loader = loaders[path.extname(file)] ?? ('js' as const);
         const resolveDir = path.dirname(file);
         if (namespace !== 'lockstep') return { contents, loader, resolveDir };
-        // tsc breaks lines elsewhere, and esbuild keeps some breaks: have none.
-        const { code } = await transform(contents, {
-          loader,
-          minifyWhitespace: true,
-          charset: 'utf8',
-          target: 'es2022',
-          tsconfigRaw: {},
-        });
-        // Names inside of Lockstep's own policies are no part of a contract. In a step of its own: the
-        // short names depend on the text, of which types and extensions are part before.
-        const bare = code.replace(/(from"\.{1,2}\/[^"]*)\.[jt]s"/g, '$1"');
-        const short = await transform(bare, { minifyIdentifiers: true, minifyWhitespace: true });
-        return { contents: short.code, loader: 'js' as const, resolveDir };
+        const short = await shortened(file, contents, loader);
+        return { contents: short, loader: 'js' as const, resolveDir };
       }
     },
   };
 }
+
+/** A module of Lockstep's own policies with short names and without line breaks; made once for each file. */
+async function shortened(file: string, contents: string, loader: Loader): Promise<string> {
+  const known = shortModules.get(file);
+  if (known !== undefined && known.contents === contents) return known.short;
+  // tsc breaks lines elsewhere, and esbuild keeps some breaks: have none.
+  const { code } = await transform(contents, {
+    loader,
+    minifyWhitespace: true,
+    charset: 'utf8',
+    target: 'es2022',
+    tsconfigRaw: {},
+  });
+  // Names inside of Lockstep's own policies are no part of a contract. In a step of its own: the
+  // short names depend on the text, of which types and extensions are part before.
+  const bare = code.replace(/(from"\.{1,2}\/[^"]*)\.[jt]s"/g, '$1"');
+  const { code: short } = await transform(bare, {
+    minifyIdentifiers: true,
+    minifyWhitespace: true,
+  });
+  shortModules.set(file, { contents, short });
+  return short;
+}
+
+const shortModules = new Map<string, { contents: string; short: string }>();
 
 /**
  * Modules of Lockstep that policies import, and that the policy runtime offers instead: their text is no

@@ -241,7 +241,7 @@ export class PolicyHost {
       const { milliseconds, megabytes } = this.#limits;
       const why =
         error.kind === 'interrupted'
-          ? `no answer within ${milliseconds} ms: it loops, or needs more than ${megabytes} MiB`
+          ? `no answer within ${milliseconds / 1000} s: it loops, or needs more than ${megabytes} MiB`
           : 'it calls itself without end, or its data are nested too deeply';
       this.#stopped = this.#error({
         code: 'LS_POLICY_LIMIT',
