@@ -66,7 +66,7 @@ export function evalCommand(): Command {
 
 async function runEval(dir: string, options: EvalOptions): Promise<void> {
   const cancel = cancellation();
-  const bar = stageBar({ silent: options.json === true, width: 20 });
+  const bar = stageBar({ width: 20 });
   let subjects: Subjects | undefined;
   let folder: EvalFolder | undefined;
   try {

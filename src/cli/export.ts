@@ -56,7 +56,7 @@ export function exportCommand(): Command {
 async function runExport(dir: string, options: ExportOptions): Promise<void> {
   const cancel = cancellation();
   const stages = 2 * options.precision.length;
-  const bar = progress({ label: 'export', total: stages, silent: options.json === true });
+  const bar = progress({ label: 'export', total: stages });
   let done = 0;
   const onEvent = (event: JobEvent): void => {
     if (event.event !== 'stage') return;

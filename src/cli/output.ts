@@ -78,8 +78,6 @@ export interface ProgressOptions {
   label: string;
   /** The whole, in any unit; 0 where it is unknown. */
   total: number;
-  /** Print nothing at all. */
-  silent?: boolean;
   screen?: Screen;
 }
 
@@ -88,8 +86,7 @@ const lineEvery = 5_000;
 
 /** A bar on a terminal; elsewhere a plain line every few seconds. It writes to stderr. */
 export function progress(options: ProgressOptions): Progress {
-  const { label, total, silent = false, screen = process.stderr } = options;
-  if (silent) return { update: () => {}, stop: () => {} };
+  const { label, total, screen = process.stderr } = options;
   if (screen.isTTY !== true) return lines(label, total, screen);
   const bar = new SingleBar({
     format: `${label} {bar} {percentage}% {note}`,

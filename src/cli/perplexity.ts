@@ -48,7 +48,6 @@ async function runPerplexity(dir: string, options: PerplexityOptions): Promise<v
   const bar = progress({
     label: 'perplexity',
     total: options.mode.length,
-    silent: options.json === true,
   });
   try {
     const { event: _, ...result } = await runJob({

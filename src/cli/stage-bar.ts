@@ -2,7 +2,7 @@
 import { type Progress, progress } from './output.ts';
 
 /** One bar at a time: a new stage ends the one before. `width`: of the stages' names. */
-export function stageBar({ silent, width }: { silent: boolean; width: number }): {
+export function stageBar({ width }: { width: number }): {
   update(stage: string, done: number, total: number): void;
   stop(): void;
 } {
@@ -11,7 +11,7 @@ export function stageBar({ silent, width }: { silent: boolean; width: number }):
     update(stage, done, total) {
       if (current?.stage !== stage) {
         current?.bar.stop();
-        current = { stage, bar: progress({ label: stage.padEnd(width), total, silent }) };
+        current = { stage, bar: progress({ label: stage.padEnd(width), total }) };
       }
       current.bar.update(done, `${done}/${total}`);
     },

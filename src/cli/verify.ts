@@ -52,7 +52,7 @@ export function verifyCommand(): Command {
 
 async function runVerify(dir: string, options: VerifyCommandOptions): Promise<void> {
   const cancel = cancellation();
-  const bar = stageBar({ silent: options.json === true, width: 16 });
+  const bar = stageBar({ width: 16 });
   let report: VerifyReport;
   try {
     const settings =

@@ -96,7 +96,7 @@ async function measure(folder: string, options: ReportOptions): Promise<ReportDa
       },
       onEvent: (event) => {
         const total = Number(event['total']);
-        bar ??= progress({ label: 'report', total, silent: options.json === true });
+        bar ??= progress({ label: 'report', total });
         bar.update(Number(event['done']), String(event['stage']));
       },
     });
