@@ -13,11 +13,11 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .errors import LockstepError
 from .policy_runtimes import runtime_text
-from .quickjs import EngineError, QuickJs
+from .quickjs import EngineError, Image, QuickJs
 
 _T = TypeVar("_T")
 
@@ -33,6 +33,17 @@ _MENDS = {
     "LS_POLICY_RESULT": "return true to ask for a cut after the token, false otherwise",
     "LS_POLICY_STATE": "keep numbers, strings, booleans, null, lists and plain objects in it",
 }
+
+
+class _Started(NamedTuple):
+    """An engine that has loaded a runtime, and no policy yet."""
+
+    image: Image
+    offset: int
+    invoke: int
+
+
+_started: dict[tuple[str, int], _Started] = {}
 
 
 class PolicyRuntime:
@@ -132,10 +143,17 @@ class PolicyRuntime:
     def _start(self) -> None:
         self._pid, self._lock = os.getpid(), threading.Lock()
         self._standing: dict[int, tuple[int, int]] = {}
-        self._engine = engine = QuickJs(self._megabytes)
-        buffer, self._offset = engine.buffer(4 * (_HEADER + _CELLS))
-        self._invoke = self._evaluate(self._runtime, "policy-runtime.js")
-        self._call("cells", buffer)
+        known = _started.get((self._runtime, self._megabytes))
+        if known is None:
+            self._engine = engine = QuickJs(self._megabytes)
+            buffer, self._offset = engine.buffer(4 * (_HEADER + _CELLS))
+            self._invoke = self._evaluate(self._runtime, "policy-runtime.js")
+            self._call("cells", buffer)
+            loaded = _Started(engine.image(), self._offset, self._invoke)
+            _started[self._runtime, self._megabytes] = loaded
+        else:
+            self._engine = QuickJs(self._megabytes, known.image)
+            self._offset, self._invoke = known.offset, known.invoke
         self._call("policy", self._evaluate(self._source, "policy.js"))
         self._call("load", self._given)
 

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -56,19 +57,31 @@ class EngineError(Exception):
         self.kind = kind
 
 
+@dataclass(frozen=True)
+class Image:
+    """The memory of an engine at rest. Another engine that starts from it goes on where that one
+    was: all of an engine's state is in its memory, for its one global is the stack pointer, which
+    is back at its first value whenever no code runs, and its table never changes."""
+
+    context: int
+    pages: int  # size of the memory
+    filled: dict[int, bytes]  # pages that hold anything but zeros, by number
+
+
 class QuickJs:
     """One engine: memory, runtime and context of its own. Not thread-safe; values are addresses.
 
-    ``megabytes``: memory that code may take, MiB.
+    ``megabytes``: memory that code may take, MiB; ``image``: of an engine with the same limit, to
+    start from.
     """
 
-    def __init__(self, megabytes: int):
+    def __init__(self, megabytes: int, image: Image | None = None):
         engine, module = _compiled()
         self._store = Store(engine)
         self._store.set_epoch_deadline(1 << 40)
         pages = -(-(_OWN_MEMORY + (megabytes << 20)) // _PAGE)
         # The module states 2 GiB at most; this is the wall that no code inside can move.
-        limits = Limits(_OWN_MEMORY // _PAGE, pages)
+        limits = Limits(image.pages if image else _OWN_MEMORY // _PAGE, pages)
         self._memory = Memory(self._store, MemoryType(limits))
         self._ended: EngineError | None = None
         self._deadline: Callable[[], bool] = lambda: False
@@ -79,13 +92,29 @@ class QuickJs:
         ]
         exports = Instance(self._store, module, imports).exports(self._store)
         self._functions: dict[str, Any] = {name: exports[short] for name, short in _EXPORTS.items()}
+        if image is None:
+            self._context = self._begin(megabytes)
+        else:
+            self._context = image.context
+            for page, content in image.filled.items():
+                self.write(content, page * _PAGE)
+        self._undefined = self._do("undefined")
+
+    def _begin(self, megabytes: int) -> int:
         self._do("constructors")
         runtime = self._do("new_runtime")
         self._do("set_memory_limit", runtime, megabytes << 20)
         self._do("set_max_stack_size", runtime, _STACK)
         self._do("enable_interrupts", runtime)
-        self._context = self._do("new_context", runtime, _INTRINSICS)
-        self._undefined = self._do("undefined")
+        return self._do("new_context", runtime, _INTRINSICS)
+
+    def image(self) -> Image:
+        """What another engine can start from. Values of this one are valid there."""
+        memory = bytes(self.read(0, self._memory.data_len(self._store)))
+        pages, zeros = len(memory) // _PAGE, bytes(_PAGE)
+        contents = ((page, memory[page * _PAGE : (page + 1) * _PAGE]) for page in range(pages))
+        filled = {page: content for page, content in contents if content != zeros}
+        return Image(self._context, pages, filled)
 
     @property
     def ended(self) -> bool:
@@ -348,4 +377,4 @@ class _ticking:
             self.ticker.running -= 1
 
 
-__all__ = ["ENGINE_NAME", "ENGINE_SHA256", "EngineError", "QuickJs"]
+__all__ = ["ENGINE_NAME", "ENGINE_SHA256", "EngineError", "Image", "QuickJs"]

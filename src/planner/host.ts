@@ -4,7 +4,7 @@
 // but the engine's, and limits on time and memory that lie outside of it. What comes back is text and
 // integers, and is checked.
 import { LockstepError } from '../errors.ts';
-import { EngineError, QuickJs, type Value } from './engine/quickjs.ts';
+import { EngineError, type Image, QuickJs, type Value } from './engine/quickjs.ts';
 import { currentRuntime, runtimeText } from './runtime/versions.ts';
 import type { PolicySource } from './source.ts';
 
@@ -36,6 +36,9 @@ const CELLS = 1 << 14;
 /** A call over many tokens may take this many times what one token may. */
 const PATIENCE = 12;
 
+/** Engines that have loaded a runtime and no policy yet, by its text and by memory limit. */
+const started = new Map<string, Map<number, { image: Image; offset: number; invoke: Value }>>();
+
 /**
  * One policy; any number of sequences share it. Calls block the calling thread for as long as the
  * policy computes (microseconds a token).
@@ -65,11 +68,21 @@ export class PolicyHost {
     this.#segment = segment;
     this.#limits = { milliseconds: 5000, megabytes: 64, ...limits };
     const runtime = runtimeText(policy.runtime ?? currentRuntime);
-    this.#engine = new QuickJs(this.#limits.megabytes);
-    const { value: buffer, offset } = this.#engine.buffer(4 * (HEADER + CELLS));
-    this.#offset = offset;
-    this.#invoke = this.#evaluate(runtime, 'policy-runtime.js');
-    this.#call('cells', buffer);
+    const { megabytes } = this.#limits;
+    const known = started.get(runtime)?.get(megabytes);
+    this.#engine = new QuickJs(megabytes, known?.image);
+    if (known === undefined) {
+      const { value: buffer, offset } = this.#engine.buffer(4 * (HEADER + CELLS));
+      this.#offset = offset;
+      this.#invoke = this.#evaluate(runtime, 'policy-runtime.js');
+      this.#call('cells', buffer);
+      const image = this.#engine.image();
+      if (!started.has(runtime)) started.set(runtime, new Map());
+      started.get(runtime)?.set(megabytes, { image, offset, invoke: this.#invoke });
+    } else {
+      this.#offset = known.offset;
+      this.#invoke = known.invoke;
+    }
     this.#call('policy', this.#evaluate(policySource, 'policy.js'));
     const given = { tables, limits: { ...segment, vocabulary: tokenizer.size } };
     this.#call('load', this.#engine.text(JSON.stringify(given)));

@@ -117,39 +117,74 @@ export type Interrupt = () => boolean;
 /** A value inside the engine. */
 export type Value = number & { readonly value: unique symbol };
 
+/**
+ * The memory of an engine at rest. Another engine that starts from it goes on where that one was: all of
+ * an engine's state is in its memory, for its one global is the stack pointer, which is back at its first
+ * value whenever no code runs, and its table never changes.
+ */
+export interface Image {
+  readonly context: number;
+  /** Size of the memory, in pages. */
+  readonly pages: number;
+  /** Pages that hold anything but zeros, by number. */
+  readonly filled: ReadonlyMap<number, Uint8Array>;
+}
+
+// V8's own time limit reaches into WebAssembly, where the engine's interrupts are not asked: one
+// built-in function can run for hours. It limits scripts of a context, so the engine is called by one.
+const outside = { run: () => {} };
+const realm = vm.createContext(outside);
+const script = new vm.Script('run()');
+
 /** One engine: memory, runtime and context of its own. */
 export class QuickJs {
   readonly #exports: Exports;
   readonly #memory: Memory;
   readonly #context: number;
-  readonly #script: vm.Script;
-  readonly #outside: { run: () => void };
-  readonly #realm: vm.Context;
   #interrupt: Interrupt = () => false;
   #interrupted = false;
   #ended: EngineError | undefined;
 
   /**
    * @param megabytes memory that code may take, MiB
+   * @param image of an engine with the same limit, to start from
    */
-  constructor(megabytes: number) {
+  constructor(megabytes: number, image?: Image) {
     const pages = Math.ceil((OWN_MEMORY + megabytes * (1 << 20)) / PAGE);
     // The module states 2 GiB at most; this is the wall that no code inside can move.
-    this.#memory = new wasm.Memory({ initial: OWN_MEMORY / PAGE, maximum: pages });
+    this.#memory = new wasm.Memory({ initial: image?.pages ?? OWN_MEMORY / PAGE, maximum: pages });
     const imports = { a: { ...this.#imports(), a: this.#memory } };
     const instance = new wasm.Instance(loadEngine(), imports);
     this.#exports = instance.exports as unknown as Exports;
+    if (image === undefined) {
+      this.#context = this.#begin(megabytes);
+    } else {
+      const bytes = new Uint8Array(this.#memory.buffer);
+      for (const [page, content] of image.filled) bytes.set(content, page * PAGE);
+      this.#context = image.context;
+    }
+  }
+
+  #begin(megabytes: number): number {
     this.#exports.v();
     const runtime = this.#exports.L();
     this.#exports.z(runtime, megabytes << 20);
     this.#exports.E(runtime, STACK);
     this.#exports.Ga(runtime);
-    this.#context = this.#exports.O(runtime, INTRINSICS);
-    // V8's own time limit reaches into WebAssembly, where the engine's interrupts are not asked:
-    // one built-in function can run for hours.
-    this.#outside = { run: () => {} };
-    this.#realm = vm.createContext(this.#outside);
-    this.#script = new vm.Script('run()');
+    return this.#exports.O(runtime, INTRINSICS);
+  }
+
+  /** What another engine can start from. Values of this one are valid there. */
+  image(): Image {
+    const memory = Buffer.from(this.#memory.buffer);
+    const pages = memory.length / PAGE;
+    const zeros = Buffer.alloc(PAGE);
+    const filled = new Map<number, Uint8Array>();
+    for (let page = 0; page < pages; page++) {
+      const content = memory.subarray(page * PAGE, (page + 1) * PAGE);
+      if (!content.equals(zeros)) filled.set(page, Uint8Array.from(content));
+    }
+    return { context: this.#context, pages, filled };
   }
 
   /** Whether the engine can run no more. */
@@ -219,7 +254,7 @@ export class QuickJs {
     this.#interrupted = false;
     let result = 0;
     let thrown: string | undefined;
-    this.#outside.run = () => {
+    outside.run = () => {
       result = run();
       const exception = this.#exports.oa(this.#context, result);
       if (exception === 0) return;
@@ -228,7 +263,7 @@ export class QuickJs {
       thrown = this.#read(exception as Value);
     };
     try {
-      this.#script.runInContext(this.#realm, { timeout: milliseconds });
+      script.runInContext(realm, { timeout: milliseconds });
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       const timedOut = code === 'ERR_SCRIPT_EXECUTION_TIMEOUT';
