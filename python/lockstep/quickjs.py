@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -57,6 +58,10 @@ class EngineError(Exception):
         self.kind = kind
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Image:
     """The memory of an engine at rest. Another engine that starts from it goes on where that one
@@ -84,7 +89,7 @@ class QuickJs:
         limits = Limits(image.pages if image else _OWN_MEMORY // _PAGE, pages)
         self._memory = Memory(self._store, MemoryType(limits))
         self._ended: EngineError | None = None
-        self._deadline: Callable[[], bool] = lambda: False
+        self._deadline: Callable[[], bool] = _never
         self._interrupted = False
         imports = [
             self._memory if item.name == "a" else self._import(str(item.name), item.type)
@@ -204,6 +209,7 @@ class QuickJs:
             raise self._end("trapped", str(error)) from None
         finally:
             self._store.set_epoch_deadline(1 << 40)
+            self._deadline = _never
         if self._interrupted:
             raise self._end("interrupted", "interrupted")
         if thrown is not None:
@@ -237,22 +243,32 @@ class QuickJs:
 
     def _import(self, name: str, kind: Any) -> Func:
         """What the module asks of the outside: memory, and nothing that a policy could see."""
+        # wasmtime keeps these functions until the store is dropped: with a reference to the engine,
+        # which holds the store, neither would ever be freed.
+        held = weakref.ref(self)
+
+        def engine() -> QuickJs:
+            owner = held()
+            assert owner is not None
+            return owner
 
         def asked(*given: int) -> int:
-            self._interrupted = self._interrupted or self._deadline()
-            return int(self._interrupted)
+            owner = engine()
+            owner._interrupted = owner._interrupted or owner._deadline()
+            return int(owner._interrupted)
 
         def grow(size: int) -> int:
-            missing = -(-((size & 0xFFFFFFFF) - self._memory.data_len(self._store)) // _PAGE)
+            memory, store = engine()._memory, engine()._store
+            missing = -(-((size & 0xFFFFFFFF) - memory.data_len(store)) // _PAGE)
             try:
                 if missing > 0:
-                    self._memory.grow(self._store, missing)
+                    memory.grow(store, missing)
             except WasmtimeError:
                 return 0
             return 1
 
         def zeros(at: int, size: int) -> None:
-            self.write(bytes(size), at)
+            engine().write(bytes(size), at)
 
         def environment(count: int, size: int) -> int:
             zeros(count, 4)

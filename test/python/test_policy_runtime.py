@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -158,6 +159,15 @@ def test_a_closed_planner_says_so(source: str) -> None:
     with pytest.raises(LockstepError) as error:
         planner.plan([0])
     assert error.value.code == "LS_PLAN_CLOSED"
+
+
+def test_a_planner_gives_its_engine_back(source: str) -> None:
+    planner = Planner(contract(source))
+    planner.plan([0, 1, 0])
+    engine = weakref.ref(planner.runtime._engine)
+    del planner
+    # By reference counting: each engine reserves 4 GiB of addresses, and no collection may come.
+    assert engine() is None
 
 
 def test_planners_share_one_thread(source: str) -> None:
