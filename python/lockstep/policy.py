@@ -235,15 +235,18 @@ class PolicyRuntime:
         return self._guard(lambda: self._engine.evaluate(source, file, interrupt, seconds))
 
     def _timer(self) -> tuple[Callable[[], bool], float]:
-        """Time is given token by token, and in total."""
-        since, index = time.monotonic(), -2
+        """Time is given token by token, and in total. A token's time is over once the clock and the
+        processor both say so: on a busy machine a policy waits without computing."""
+        since, used, index = time.monotonic(), time.thread_time(), -2
 
         def interrupt() -> bool:
-            nonlocal since, index
-            now, at = time.monotonic(), self._cells(3)[2]
+            nonlocal since, used, index
+            at = self._cells(3)[2]
             if at != index:
-                index, since = at, now
-            return now - since > self._seconds
+                index, since, used = at, time.monotonic(), time.thread_time()
+            if time.monotonic() - since <= self._seconds:
+                return False
+            return time.thread_time() - used > self._seconds
 
         return interrupt, self._seconds * _PATIENCE
 
