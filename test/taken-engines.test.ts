@@ -26,7 +26,14 @@ const cases: TinyCase[] = [
     ...base,
     name: 'blocks',
     carry: { size: 8, sinks: 4, heads: 'all' },
-    retrieval: { size: 12, recipe: 'blocks', block: BLOCK, distance: 11, window: 6, layers: [1, 2] },
+    retrieval: {
+      size: 12,
+      recipe: 'blocks',
+      block: BLOCK,
+      distance: 11,
+      window: 6,
+      layers: [1, 2],
+    },
   },
 ];
 
@@ -64,7 +71,7 @@ describe.each(cases.map((one) => [one.name, one] as const))('%s', (_, one) => {
       const all = taken.heads * Math.min(one.retrieval.size, eligible);
       // A shorter last block is the one thing that makes it fewer.
       expect(sum).toBeLessThanOrEqual(all);
-      expect(sum).toBeGreaterThan(all - taken.heads * (BLOCK));
+      expect(sum).toBeGreaterThan(all - taken.heads * BLOCK);
       const weights = spansOfTaken(taken).reduce(
         (total, { tokens: [from, to], weight }) => total + weight * (to - from) * taken.heads,
         0,

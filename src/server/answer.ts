@@ -3,6 +3,7 @@ import type { Request, Response } from 'express';
 import type { Logger } from 'pino';
 import type { Contract } from '../contract/schema.ts';
 import type { Health, Layout, Run, RunEvent, Runner, RunRequest } from '../engines/runner.ts';
+import { isEngineLost } from '../engines/stepped.ts';
 import type { PlannerSource } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import { HttpError, toHttpError } from './errors.ts';
@@ -321,7 +322,9 @@ function notReady({ status, error }: Health): HttpError {
   const why = error === undefined ? `The engine is not ready: ${status}.` : toHttpError(error);
   if (typeof why === 'string') return new HttpError(503, why, { code: 'not_ready', retryAfter: 5 });
   const code = why.code ?? 'not_ready';
-  return new HttpError(503, why.message, { code, retryAfter: 5, cause: error });
+  // An engine that is gone stays gone: to wait would be in vain.
+  const later = isEngineLost(error) ? {} : { retryAfter: 5 };
+  return new HttpError(503, why.message, { code, ...later, cause: error });
 }
 
 function shutDown(): HttpError {
