@@ -18,9 +18,6 @@ import { temporaryFolder } from './tiny-checkpoint.ts';
 type Any = any;
 
 const probes: Any = await import(new URL('page-probes.js', import.meta.url).href);
-const { samples }: Any = await import(
-  new URL('../src/server/page/samples.js', import.meta.url).href
-);
 
 let toy: Toy;
 let browser: Browser;
@@ -117,7 +114,8 @@ test('quotes under an answer are what the server told, part by part', async () =
       await reads.locator('.source').nth(j).focus();
       const bubble = span.message.index === 0 ? '.bubble.user' : '.bubble.assistant';
       const own = await page.locator(`${bubble} mark.chosen`).textContent();
-      expect(own).toBe(span.text);
+      expect(own).not.toBe('');
+      expect(span.text).toContain(own);
     }
   }
   // Nothing but marks is changed in the message.
@@ -191,8 +189,18 @@ test('it fits a narrow screen, marked and all', async () => {
 });
 
 const model = path.join(packageRoot, '.lockstep', 'models', 'smollm2-135m-instruct');
+const poem = path.join(packageRoot, '.lockstep', 'texts', 'milton', 'allegro.txt');
 
-test.skipIf(!existsSync(path.join(model, 'model.safetensors')))(
+/** Some 1,300 tokens of Milton, a number in their middle, and a question about it. */
+function needle(): string {
+  const text = readFileSync(poem, 'utf8').replaceAll('\r', '').slice(3400, 7900);
+  const cut = text.indexOf('\n', 2200);
+  const number = '\nOne of the special magic numbers for Ashford is: 7204931.';
+  const question = '\n\nWhat is the special magic number for Ashford?';
+  return text.slice(0, cut) + number + text.slice(cut) + question;
+}
+
+test.skipIf(![poem, path.join(model, 'model.safetensors')].every((file) => existsSync(file)))(
   'SmolLM2 answers a question about a long text, and the page shows where from',
   async () => {
     const folder = temporaryFolder('page-sources');
@@ -207,7 +215,7 @@ test.skipIf(!existsSync(path.join(model, 'model.safetensors')))(
         .sort((a, b) => a - b),
     );
     const layers = long.flatMap((list, layer) => (list.length > 0 ? [layer] : []));
-    const retrieval = { size: 384, recipe: 'blocks', block: 32, distance: 128, window: 64, layers };
+    const retrieval = { size: 512, recipe: 'blocks', block: 32, distance: 128, window: 64, layers };
     const config = {
       policy: anyOf(after(sentences(), 256), turns()),
       segment: { min: 16, max: 512, align: 1 },
@@ -226,21 +234,21 @@ test.skipIf(!existsSync(path.join(model, 'model.safetensors')))(
         options: { model: 'recall', drainMs: 100 },
       });
       await set({ most: '40', temperature: '0' });
-      const question = 'Which number has the old keeper painted on the door of the store?';
-      const text = `${samples[0].text}\n\n${question}`;
+      const text = needle();
       await ask(text);
-      expect(await page.textContent('.bubble.assistant')).toContain('417');
+      expect(await page.textContent('.bubble.assistant')).toContain('7204931');
       const first = page.locator('.source').first();
       expect(Number.parseInt(await first.locator('.share').innerText(), 10)).toBeGreaterThan(80);
       await first.click();
-      expect(await page.locator('.bubble.user mark.chosen').textContent()).toContain('417');
+      expect(await page.locator('.bubble.user mark.chosen').textContent()).toContain('7204931');
       expect(await page.locator('.bubble.user').textContent()).toBe(text);
-      // It chose: what it did not retrieve is not marked.
-      const marked = (await page.locator('.bubble.user mark').allTextContents()).join('');
-      expect(marked.length).toBeLessThan(text.length);
+      // It chose: what most heads took is the smaller part of the text.
+      const strong = page.locator('.bubble.user mark:is(.level-3, .level-4)');
+      const marked = (await strong.allTextContents()).join('');
+      expect(marked.length).toBeLessThan(0.5 * text.length);
       expect(complaints).toEqual([]);
       const shots = process.env['LOCKSTEP_SCREENSHOTS'];
-      if (shots) await page.screenshot({ path: `${shots}/sources.png` });
+      if (shots) await page.screenshot({ path: `${shots}/sources.png`, fullPage: true });
     } finally {
       await server?.close();
       server = null;

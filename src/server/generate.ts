@@ -105,7 +105,9 @@ export function chatCompletions(served: Served, shop: Workshop) {
     let sources: SourcesAsked | null = null;
     if (body.lockstep?.sources) {
       const places = await placesOf(template, body.messages, tools?.shown ?? null, text);
-      sources = { text, places };
+      // What follows the prompt is the answer: the message after the last.
+      const own = { message: body.messages.length, at: text.length, length: Infinity, within: 0 };
+      sources = { text, places: [...places, own] };
     }
     await answer(request, response, { ...job, sources, reply }, shop);
   };

@@ -1,7 +1,7 @@
 // The `lockstep.sources` field: which spans of the text each segment of an answer retrieved.
 import type { Contract } from '../contract/schema.ts';
 import type { RunEvent } from '../engines/runner.ts';
-import { spansOfTaken, takenAt } from '../engines/taken.ts';
+import { spansOfTaken, type TakenSpan, takenAt } from '../engines/taken.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { Place } from './places.ts';
 import { TokenShow } from './tokens.ts';
@@ -108,21 +108,22 @@ export class Sources {
     const stored = Math.max(0, at - carry.sinks);
     const eligible = Math.max(0, stored - (carry.heads === 'all' ? carry.size : 0));
     const spans = spansOfTaken(taken);
+    const places = this.#text.faithful ? this.#asked.places : [];
     this.#all.push({
       segment: this.#boundaries,
       at,
       token: this.#tokens,
       heads: taken.heads,
       whole: taken.heads > 0 && eligible <= retrieval.size,
-      spans: spans.slice(0, MOST_SPANS).map(({ tokens, weight }) => this.#span(tokens, weight)),
+      spans: spans.slice(0, MOST_SPANS).map((span) => this.#span(span, places)),
       more: Math.max(0, spans.length - MOST_SPANS),
     });
   }
 
-  #span(tokens: [number, number], weight: number): SourceSpan {
+  #span({ tokens, weight }: TakenSpan, places: readonly Place[]): SourceSpan {
     const chars = this.#text.range(tokens);
-    const message = this.#text.faithful ? placeOf(this.#asked.places, chars) : null;
     const text = this.#text.slice(chars);
+    const message = placeOf(places, chars);
     return { tokens, weight: Number(weight.toFixed(4)), text, chars, message };
   }
 }

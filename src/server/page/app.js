@@ -45,6 +45,7 @@ const alerts = {
 /** The chips say what is served; that is nothing now. */
 function engineEnded() {
   if (byId('ended') !== null) return;
+  byId('chips').querySelector('.warn, .good')?.remove();
   byId('chips').prepend(h('li', { class: 'chip bad', id: 'ended' }, 'engine stopped'));
 }
 

@@ -24,7 +24,7 @@ const squeeze = (text) => text.replace(/\s+/g, ' ');
  */
 export function makeReads(answer, placeOf, bubbleOf) {
   const { sources } = answer;
-  if (sources === null) return note('This engine does not tell what it retrieves.');
+  if (sources === null) return note('not known: this engine does not tell what it retrieves.');
   if (sources.length === 0) return note('nothing earlier: no cut came before the answer.');
   if (sources.every((source) => source.heads === 0)) return null;
   const list = h('ol', { class: 'sources' });
