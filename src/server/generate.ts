@@ -21,7 +21,6 @@ import {
   completionRequest,
   parseBody,
 } from './requests.ts';
-import type { SourcesAsked } from './sources.ts';
 import { checkIds, encodePrompt } from './tokens.ts';
 import { CALL_TOKENS } from './tool-calls.ts';
 import { ToolText } from './tools.ts';
@@ -102,13 +101,11 @@ export function chatCompletions(served: Served, shop: Workshop) {
     if (tools?.format) extra.response_format = tools.format;
     const job = common(body, prompt, most, logprobs, extra);
     if (mode?.kind === 'free') job.run.keep = CALL_TOKENS;
-    let sources: SourcesAsked | null = null;
-    if (body.lockstep?.sources) {
-      const places = await placesOf(template, body.messages, tools?.shown ?? null, text);
-      // What follows the prompt is the answer: the message after the last.
-      const own = { message: body.messages.length, at: text.length, length: Infinity, within: 0 };
-      sources = { text, places: [...places, own] };
-    }
+    const wantsSources = body.lockstep?.sources ?? false;
+    const places = wantsSources
+      ? await placesOf(template, body.messages, tools?.shown ?? null, text)
+      : [];
+    const sources = wantsSources ? { text, places } : null;
     await answer(request, response, { ...job, sources, reply }, shop);
   };
 }

@@ -28,6 +28,8 @@ export async function placesOf(
   tools: readonly object[] | null,
   prompt: string,
 ): Promise<Place[]> {
+  // What follows the prompt is the answer: the message after the last.
+  const own = { message: messages.length, at: prompt.length, length: Infinity, within: 0 };
   const name = `mark${randomBytes(12).toString('hex')}n`;
   const marked = messages.map((message, i) =>
     message.content ? { ...message, content: `${name}${i}e` } : message,
@@ -37,14 +39,11 @@ export async function placesOf(
     form = await template.render(marked, tools);
   } catch {
     // A template that judges contents refuses the marks; where the messages are is then not known.
-    return [];
+    return [own];
   }
   const parts = form.split(new RegExp(`${name}(\\d+)e`));
-  return align(
-    prompt,
-    messages.map((message) => message.content ?? ''),
-    parts,
-  );
+  const contents = messages.map((message) => message.content ?? '');
+  return [...align(prompt, contents, parts), own];
 }
 
 /** @param parts the template's own texts, and between them the indices of messages */
