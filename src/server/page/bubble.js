@@ -10,7 +10,7 @@ import { h } from './dom.js';
 
 const NAMES = { system: 'System message', user: 'Your message', assistant: 'Answer' };
 
-/** An empty bubble. Long ones scroll by themselves, with the keyboard too. */
+/** An empty bubble. Long ones scroll by themselves, with the keyboard too: see `paint`. */
 export function makeBubble({ role }) {
   return h('div', {
     class: `bubble ${role}`,
@@ -18,7 +18,6 @@ export function makeBubble({ role }) {
     dir: 'auto',
     role: 'group',
     'aria-label': NAMES[role],
-    tabindex: role === 'assistant' ? null : '0',
   });
 }
 
@@ -55,6 +54,7 @@ export function paint(bubble, entry, ranges = []) {
   }
   if (at < text.length) out.push(...until(text.length));
   bubble.replaceChildren(...out);
+  if (bubble.scrollHeight > bubble.clientHeight + 1) bubble.tabIndex = 0;
 }
 
 /** Append to an answer that is being written. */

@@ -257,8 +257,21 @@ export function makeChat(sequence, contract, alerts) {
   function restore() {
     const saved = kept(contract);
     if (saved === null) return false;
-    system.value = saved.system;
-    const list = saved.entries;
+    try {
+      return showKept(saved);
+    } catch (error) {
+      // Of an older page, say: it is given up rather than shown in part.
+      console.error(error);
+      forget();
+      entries = [];
+      bubbles.clear();
+      log.replaceChildren();
+      return false;
+    }
+  }
+
+  function showKept({ system: first, entries: list }) {
+    system.value = first;
     for (const entry of list) {
       const at = entry.slots;
       add(entry);

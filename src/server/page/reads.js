@@ -9,6 +9,9 @@ const FEW = 4;
 const SHORT = 40;
 const AROUND = 32;
 const LONGEST = 180;
+/** Characters of a part that stand on its button; more parts than MANY have numbers alone. */
+const BEGINNING = 22;
+const MANY = 6;
 
 /** Share of heads, in four steps: the bars beside a quote and the line under a marked span. */
 const levelOf = (weight) => Math.min(4, Math.max(1, Math.ceil(weight * 4)));
@@ -160,8 +163,9 @@ function spansOf(source, placeOf) {
 /** One button a segment of the answer. */
 function parts({ text, sources }, choose) {
   const buttons = sources.map((source, i) => {
-    const end = Math.min(source.part + 22, sources[i + 1]?.part ?? text.length);
-    const words = squeeze(text.slice(source.part, end)).trim();
+    const next = sources[i + 1]?.part ?? text.length;
+    const end = Math.min(source.part + BEGINNING, next);
+    const words = sources.length > MANY ? '' : squeeze(text.slice(source.part, end)).trim();
     const button = h(
       'button',
       {
@@ -173,7 +177,7 @@ function parts({ text, sources }, choose) {
       `Part ${i + 1}`,
       words === ''
         ? null
-        : h('span', { class: 'small' }, ' ', h('bdi', {}, words), end < text.length ? '…' : ''),
+        : h('span', { class: 'small' }, ' ', h('bdi', {}, words), end < next ? '…' : ''),
     );
     button.addEventListener('click', () => {
       for (const other of buttons) other.setAttribute('aria-pressed', String(other === button));
