@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { spansOfTaken, takenAt } from './taken.ts';
+import { spansOfTaken, takenAt, withoutFilling } from './taken.ts';
 
 const rows = (...lists: number[][]) => lists.map((list) => Int32Array.from(list));
 
@@ -45,4 +45,18 @@ test('no head, no row: no span', () => {
   const none = takenAt({ at: 4, retrieved: [{ layer: 0, positions: rows([], []) }] }, 4);
   expect(none.heads).toBe(2);
   expect(spansOfTaken(none)).toEqual([]);
+});
+
+test('what fills up from the beginning is set aside, head by head', () => {
+  const retrieved = [
+    { layer: 1, positions: rows([0, 1, 2, 9, 10], [3, 4, 5, 6, 7]) },
+    { layer: 2, positions: rows([0, 4, 5, 6, 7]) },
+  ];
+  const { chosen, filled } = withoutFilling(retrieved);
+  expect(filled).toBe(3);
+  expect(chosen).toEqual([
+    { layer: 1, positions: rows([9, 10], [3, 4, 5, 6, 7]) },
+    { layer: 2, positions: rows([4, 5, 6, 7]) },
+  ]);
+  expect(takenAt({ at: 20, retrieved: chosen }, 0).heads).toBe(3);
 });

@@ -42,6 +42,29 @@ export function takenAt(
   return { at, heads, positions, counts: positions.map((i) => counts[i] as number) };
 }
 
+/**
+ * Set aside what `anchors` fills up with: when anchors overlap, the earliest rows make up for it, and they
+ * stand at a head's beginning without a gap. An anchor among them cannot be told from them.
+ *
+ * @returns the rows that were chosen, and how many of the pool's first rows some head was filled up with
+ */
+export function withoutFilling(retrieved: readonly Retrieved[]): {
+  chosen: Retrieved[];
+  filled: number;
+} {
+  let filled = 0;
+  const chosen = retrieved.map(({ layer, positions }) => ({
+    layer,
+    positions: positions.map((rows) => {
+      const gap = rows.findIndex((row, i) => row !== i);
+      const run = gap === -1 ? rows.length : gap;
+      filled = Math.max(filled, run);
+      return rows.subarray(run);
+    }),
+  }));
+  return { chosen, filled };
+}
+
 /** A neighbour joins a span when at least this share of its strongest token's pairs took it. */
 const JOINS = 0.75;
 

@@ -1,7 +1,7 @@
 // The `lockstep.sources` field: which spans of the text each segment of an answer retrieved.
 import type { Contract } from '../contract/schema.ts';
 import type { RunEvent } from '../engines/runner.ts';
-import { spansOfTaken, type TakenSpan, takenAt } from '../engines/taken.ts';
+import { spansOfTaken, type TakenSpan, takenAt, withoutFilling } from '../engines/taken.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { Place } from './places.ts';
 import { TokenShow } from './tokens.ts';
@@ -21,6 +21,8 @@ export interface Source {
   heads: number;
   /** All that could be retrieved was: there was nothing to choose. */
   whole: boolean;
+  /** Recipe `anchors`: tokens from the sinks on that fill up what no anchor chose; not among the spans. */
+  filled: [number, number] | null;
   /** The strongest first. */
   spans: SourceSpan[];
   /** Spans beyond MOST_SPANS, which are left out. */
@@ -104,9 +106,12 @@ export class Sources {
     }
     const { at, retrieved } = boundary;
     const { carry, retrieval } = this.#contract;
-    const taken = takenAt({ at, retrieved }, carry.sinks);
     const stored = Math.max(0, at - carry.sinks);
     const eligible = Math.max(0, stored - (carry.heads === 'all' ? carry.size : 0));
+    const whole =
+      retrieved.some(({ positions }) => positions.length > 0) && eligible <= retrieval.size;
+    const parts = retrieval.recipe === 'anchors' && !whole ? withoutFilling(retrieved) : null;
+    const taken = takenAt({ at, retrieved: parts?.chosen ?? retrieved }, carry.sinks);
     const spans = spansOfTaken(taken);
     const places = this.#text.faithful ? this.#asked.places : [];
     this.#all.push({
@@ -114,7 +119,8 @@ export class Sources {
       at,
       token: this.#tokens,
       heads: taken.heads,
-      whole: taken.heads > 0 && eligible <= retrieval.size,
+      whole,
+      filled: parts?.filled ? [carry.sinks, carry.sinks + parts.filled] : null,
       spans: spans.slice(0, MOST_SPANS).map((span) => this.#span(span, places)),
       more: Math.max(0, spans.length - MOST_SPANS),
     });

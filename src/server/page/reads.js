@@ -31,6 +31,7 @@ export function makeReads(answer, placeOf, bubbleOf) {
   if (sources.length === 0) return note('nothing earlier: no cut came before the answer.');
   if (sources.every((source) => source.heads === 0)) return null;
   const list = h('ol', { class: 'sources' });
+  const filling = h('p', { class: 'small' });
   const more = h('button', { type: 'button', class: 'quiet more' });
   const root = h(
     'section',
@@ -102,6 +103,11 @@ export function makeReads(answer, placeOf, bubbleOf) {
   }
 
   function fill() {
+    filling.hidden = !source.filled;
+    if (source.filled) {
+      const [from, to] = source.filled;
+      filling.textContent = `And up to ${number(to - from)} tokens from the beginning, which nothing chose: they fill up what is left.`;
+    }
     if (source.whole) {
       const tokens = source.spans.reduce((sum, { tokens: [a, b] }) => sum + b - a, 0);
       list.replaceChildren(
@@ -134,7 +140,7 @@ export function makeReads(answer, placeOf, bubbleOf) {
     all = false;
     fill();
   }
-  root.append(list, more);
+  root.append(list, more, filling);
   fill();
   // Whoever marks spans for another answer takes these away first.
   root.unmark = () => {
