@@ -72,7 +72,7 @@ async function ask(text: string): Promise<void> {
   const before = await page.locator('.reads').count();
   await page.fill('#message', text);
   await page.click('#send');
-  await expect.poll(() => page.locator('.reads').count(), { timeout: 240_000 }).toBe(before + 1);
+  await expect.poll(() => page.locator('.reads').count(), { timeout: 600_000 }).toBe(before + 1);
 }
 
 /** What the server says of the newest request, asked once more without a stream. */
@@ -255,5 +255,5 @@ test.skipIf(![poem, path.join(model, 'model.safetensors')].every((file) => exist
       await rm(folder, { recursive: true, force: true });
     }
   },
-  400_000,
+  900_000,
 );
