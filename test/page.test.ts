@@ -244,29 +244,32 @@ test('light and dark both have contrast, and the choice is kept', async () => {
 test.each([
   [1400, 900],
   [390, 844],
-])('at %i x %i the composer and Send are in view, before and after an answer', async (width, height) => {
-  await page.setViewportSize({ width, height });
-  await show();
-  await page.waitForSelector('.chip.warn');
-  const inView = async (): Promise<void> => {
-    for (const part of ['#message', '#send', '#tab-cut']) {
-      const box = await page.locator(part).boundingBox();
-      expect(box?.y, part).toBeGreaterThanOrEqual(0);
-      expect((box?.y ?? 1e9) + (box?.height ?? 0), part).toBeLessThanOrEqual(height);
-      expect((box?.x ?? 1e9) + (box?.width ?? 0), part).toBeLessThanOrEqual(width);
-    }
-  };
-  await inView();
-  expect(await page.evaluate('scrollY')).toBe(0);
-  await page.click('.sample');
-  await page.waitForSelector('.reads');
-  await inView();
-  const controls = 'button, input, select, textarea, summary';
-  await page.click('.settings summary');
-  expect(await page.$$eval(controls, probes.small)).toEqual([]);
-  await page.click('#tab-cut');
-  expect(await page.$$eval(controls, probes.small)).toEqual([]);
-});
+])(
+  'at %i x %i the composer and Send are in view, before and after an answer',
+  async (width, height) => {
+    await page.setViewportSize({ width, height });
+    await show();
+    await page.waitForSelector('.chip.warn');
+    const inView = async (): Promise<void> => {
+      for (const part of ['#message', '#send', '#tab-cut']) {
+        const box = await page.locator(part).boundingBox();
+        expect(box?.y, part).toBeGreaterThanOrEqual(0);
+        expect((box?.y ?? 1e9) + (box?.height ?? 0), part).toBeLessThanOrEqual(height);
+        expect((box?.x ?? 1e9) + (box?.width ?? 0), part).toBeLessThanOrEqual(width);
+      }
+    };
+    await inView();
+    expect(await page.evaluate('scrollY')).toBe(0);
+    await page.click('.sample');
+    await page.waitForSelector('.reads');
+    await inView();
+    const controls = 'button, input, select, textarea, summary';
+    await page.click('.settings summary');
+    expect(await page.$$eval(controls, probes.small)).toEqual([]);
+    await page.click('#tab-cut');
+    expect(await page.$$eval(controls, probes.small)).toEqual([]);
+  },
+);
 
 test('five hundred segments are still seen in the strip', async () => {
   await show();
