@@ -83,3 +83,64 @@ export function lowContrast() {
   }
   return poor;
 }
+
+/** Whether the first element's box begins within the second's. */
+export function inside([inner, outer]) {
+  const box = document.querySelector(inner).getBoundingClientRect();
+  const frame = document.querySelector(outer).getBoundingClientRect();
+  return box.top >= frame.top - 1 && box.top < frame.bottom && box.bottom > frame.top;
+}
+
+export function focused(element) {
+  return document.activeElement === element;
+}
+
+export function underlined(element) {
+  return getComputedStyle(element).textDecorationLine.includes('underline');
+}
+
+/** Visible controls smaller than 24 by 24 pixels (WCAG 2.5.8). */
+export function small(elements) {
+  return elements
+    .filter((one) => one.checkVisibility())
+    .filter((one) => {
+      const { width, height } = one.getBoundingClientRect();
+      return width < 24 || height < 24;
+    })
+    .map((one) => `${one.outerHTML.slice(0, 90)} ${one.getBoundingClientRect().height}`);
+}
+
+/** Share of the strip's row that its segments cover. */
+export function covered(bars) {
+  const boxes = bars.map((bar) => bar.getBoundingClientRect());
+  const first = Math.min(...boxes.map((box) => box.left));
+  const last = Math.max(...boxes.map((box) => box.right));
+  let at = first;
+  let sum = 0;
+  for (const { left, right } of boxes.sort((a, b) => a.left - b.left)) {
+    sum += Math.max(0, right - Math.max(at, left));
+    at = Math.max(at, right);
+  }
+  return sum / (last - first);
+}
+
+/** Where each word of a text begins on the screen, from the left. */
+export function wordPlaces(element) {
+  const node = element.firstChild;
+  return [...node.data.matchAll(/\S+/g)].map(({ index, 0: word }) => {
+    const range = document.createRange();
+    range.setStart(node, index);
+    range.setEnd(node, index + word.length);
+    return range.getBoundingClientRect().left;
+  });
+}
+
+export function direction(element) {
+  return getComputedStyle(element).direction;
+}
+
+/** Say that the kept conversation was had under another contract. */
+export function otherContract() {
+  const kept = JSON.parse(sessionStorage.getItem('lockstep.chat'));
+  sessionStorage.setItem('lockstep.chat', JSON.stringify({ ...kept, digest: '0'.repeat(64) }));
+}

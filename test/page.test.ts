@@ -241,6 +241,153 @@ test('light and dark both have contrast, and the choice is kept', async () => {
   }
 });
 
+test.each([
+  [1400, 900],
+  [390, 844],
+])(
+  'at %i x %i the composer and Send are in view, before and after an answer',
+  async (width, height) => {
+    await page.setViewportSize({ width, height });
+    await show();
+    await page.waitForSelector('.chip.warn');
+    const inView = async (): Promise<void> => {
+      for (const part of ['#message', '#send', '#tab-cut']) {
+        const box = await page.locator(part).boundingBox();
+        expect(box?.y, part).toBeGreaterThanOrEqual(0);
+        expect((box?.y ?? 1e9) + (box?.height ?? 0), part).toBeLessThanOrEqual(height);
+        expect((box?.x ?? 1e9) + (box?.width ?? 0), part).toBeLessThanOrEqual(width);
+      }
+    };
+    await inView();
+    expect(await page.evaluate('scrollY')).toBe(0);
+    await page.click('.sample');
+    await page.waitForSelector('.reads');
+    await inView();
+    const controls = 'button, input, select, textarea, summary';
+    await page.click('.settings summary');
+    expect(await page.$$eval(controls, probes.small)).toEqual([]);
+    await page.click('#tab-cut');
+    expect(await page.$$eval(controls, probes.small)).toEqual([]);
+  },
+);
+
+test('five hundred segments are still seen in the strip', async () => {
+  await show();
+  await page.click('#tab-cut');
+  await page.fill('#text', ' A sentence of seventeen.'.repeat(501));
+  const strip = '#strip svg [class^="band-"]';
+  await expect.poll(() => page.locator(strip).count()).toBe(501);
+  expect(await page.locator('#strip .cutline').count()).toBe(0);
+  // The row's own colour is nowhere to be seen: its segments cover it.
+  const share = await page.$$eval(strip, probes.covered);
+  expect(share).toBeGreaterThan(0.98);
+});
+
+test('text from right to left leaves the badges as they are', async () => {
+  await show();
+  await page.click('#tab-cut');
+  await page.fill('#text', 'הגשם ירד בחוזקה. הוא לא פסק? לא. '.repeat(6));
+  await expect.poll(() => page.locator('#sequence .tag').count()).toBeGreaterThan(3);
+  for (const tag of await page.locator('#sequence .tag').all()) {
+    const [index, dot, tokens]: Any = await tag.evaluate(probes.wordPlaces);
+    expect(index).toBeLessThan(dot);
+    expect(dot).toBeLessThan(tokens);
+  }
+  await page.click('#tab-chat');
+  await mostTokens(4);
+  await page.fill('#message', 'הגשם ירד.');
+  await page.click('#send');
+  await page.waitForSelector('.meta');
+  expect(await page.locator('.bubble.user').evaluate(probes.direction)).toBe('rtl');
+});
+
+test('a reload keeps the conversation, and it goes on; Clear forgets it', async () => {
+  await show();
+  await mostTokens(60);
+  await page.fill('#message', TEXT.repeat(2));
+  await page.click('#send');
+  await page.waitForSelector('.reads');
+  const before = await page.innerText('#log');
+  await page.locator('.source').first().click();
+  const words = await page.locator('mark.chosen').textContent();
+  await page.reload();
+  await page.waitForSelector('.reads');
+  expect(await page.innerText('#log')).toBe(before);
+  await page.locator('.source').first().click();
+  expect(await page.locator('mark.chosen').textContent()).toBe(words);
+  const answer = await page.textContent('.bubble.assistant');
+  await page.fill('#message', 'Second.');
+  await page.click('#send');
+  await expect.poll(() => page.locator('.meta').count()).toBe(2);
+  const shown = (await bands()).join('');
+  expect(shown).toContain(`<|assistant|>${answer}<|end|><|user|>Second.`);
+  await page.click('#clear');
+  await page.reload();
+  await page.waitForSelector('.empty');
+  expect(await page.locator('.bubble').count()).toBe(0);
+  expect(complaints).toEqual([]);
+});
+
+test('a conversation of another contract is not shown', async () => {
+  await show();
+  await mostTokens(4);
+  await page.fill('#message', 'First.');
+  await page.click('#send');
+  await page.waitForSelector('.meta');
+  await page.evaluate(probes.otherContract);
+  await page.reload();
+  await page.waitForSelector('.empty');
+  expect(await page.locator('.bubble').count()).toBe(0);
+});
+
+test('a system message is sent first, is shown, and may be changed', async () => {
+  await show();
+  await page.click('.settings summary');
+  await page.fill('#system', 'Be brief.');
+  await page.fill('#most', '5');
+  await page.click('.settings summary');
+  for (const [turn, text] of ['First.', 'Second.'].entries()) {
+    await page.fill('#message', text);
+    await page.click('#send');
+    await expect.poll(() => page.locator('.meta').count()).toBe(turn + 1);
+  }
+  const shown = async () => (await bands()).join('');
+  expect(await shown()).toContain('<|system|>Be brief.<|end|><|user|>First.');
+  expect(await shown()).toContain('<|user|>Second.');
+  expect(await page.locator('.bubble.system').textContent()).toBe('Be brief.');
+  await page.reload();
+  await page.click('.settings summary');
+  expect(await page.inputValue('#system')).toBe('Be brief.');
+  await page.fill('#system', '');
+  await page.fill('#message', 'Third.');
+  await page.click('#send');
+  await expect.poll(() => page.locator('.meta').count()).toBe(3);
+  expect(await shown()).toMatch(/^<\|user\|>First/);
+  expect(await page.locator('.bubble.system').count()).toBe(0);
+  expect(complaints).toEqual([]);
+});
+
+test('an engine that died is said beside the composer, with what to do, and the chips say it', async () => {
+  await show({ failAt: 40, failCode: 'LS_ENGINE_CRASHED' });
+  for (let i = 0; i < 2; i++) {
+    await page.fill('#message', TEXT);
+    await page.click('#send');
+    await expect.poll(() => page.textContent('#alert')).toContain('engine has stopped');
+    const alert = await page.textContent('#alert');
+    expect(alert).toContain('lockstep serve');
+    expect(alert).not.toContain('Try again in');
+    expect(alert).not.toContain('sessions start anew');
+    expect(await page.locator('.chip.bad').allTextContents()).toEqual(['engine stopped']);
+    const [said, form] = await Promise.all(
+      ['#alert', '#composer'].map((part) => page.locator(part).boundingBox()),
+    );
+    expect(said?.y).toBeGreaterThan(0);
+    expect((said?.y ?? 0) + (said?.height ?? 0)).toBeLessThanOrEqual(form?.y ?? 0);
+    expect((form?.y ?? 0) + (form?.height ?? 0)).toBeLessThanOrEqual(900);
+    expect(await page.inputValue('#message')).toBe(TEXT);
+  }
+});
+
 test('it fits a narrow screen', async () => {
   await page.setViewportSize({ width: 400, height: 860 });
   await show();

@@ -157,6 +157,17 @@ describe('answers', () => {
     expect(((await streamed.json()) as Any).error.param).toBe('lockstep.segments');
   });
 
+  test('sources are said to be unknown: vLLM does not tell what it retrieves', async () => {
+    const { post } = await served();
+    const ask = { prompt: PROMPT.repeat(3), max_tokens: 9, lockstep: { sources: true } };
+    const whole = (await (await post('/v1/completions', ask)).json()) as Any;
+    expect(whole.lockstep).toEqual({ sources: null });
+    const { events } = await eventsOf(await post('/v1/completions', { ...ask, stream: true }));
+    expect(events.map((event) => event.lockstep).filter(Boolean)).toEqual([{ sources: null }]);
+    const two = await post('/v1/completions', { ...ask, n: 2 });
+    expect(((await two.json()) as Any).error.param).toBe('lockstep.sources');
+  });
+
   test('vLLM’s figures stand in /metrics and /lockstep/engine', async () => {
     const { url } = await served();
     const metrics = await (await fetch(`${url}/metrics`)).text();

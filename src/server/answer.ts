@@ -3,12 +3,14 @@ import type { Request, Response } from 'express';
 import type { Logger } from 'pino';
 import type { Contract } from '../contract/schema.ts';
 import type { Health, Layout, Run, RunEvent, Runner, RunRequest } from '../engines/runner.ts';
+import { isEngineLost } from '../engines/stepped.ts';
 import type { PlannerSource } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import { HttpError, toHttpError } from './errors.ts';
 import type { Gate } from './gate.ts';
 import type { Metrics, Outcome } from './metrics.ts';
 import type { Reply, SampledToken, Usage, WholeChoice } from './reply.ts';
+import { Sources, type SourcesAsked } from './sources.ts';
 import { EventStream, type EventStreamOptions } from './sse.ts';
 import { TokenShow } from './tokens.ts';
 import { spansOf, type Trace } from './trace.ts';
@@ -32,6 +34,8 @@ export interface Job {
   stream: boolean;
   includeUsage: boolean;
   trace: boolean;
+  /** What to tell sources by; null: they are not wanted. */
+  sources: SourcesAsked | null;
 }
 
 /** Between two looks at a session's memory, tokens. */
@@ -69,7 +73,7 @@ export async function answer(
       stream = new EventStream(response, shop.stream);
       await streamed(stream, running, job, shop, count);
     } else {
-      await whole(response, running, job, count);
+      await whole(response, running, job, shop, count);
     }
   } catch (error) {
     if (gone.signal.aborted) {
@@ -89,16 +93,24 @@ export async function answer(
   }
 }
 
-async function whole(response: Response, running: Run, job: Job, count: Tally): Promise<void> {
+async function whole(
+  response: Response,
+  running: Run,
+  job: Job,
+  shop: Workshop,
+  count: Tally,
+): Promise<void> {
   type Growing = { parts: string[]; tokens: SampledToken[]; reason: WholeChoice['reason'] };
   const growing = Array.from(
     { length: job.run.extra?.n ?? 1 },
     (): Growing => ({ parts: [], tokens: [], reason: 'length' }),
   );
   const seen = new SeenLayout();
+  const sources = sourcesOf(job, shop);
   for await (const event of running.events) {
     await count.see(event);
     seen.see(event);
+    sources?.see(event);
     const mine = growing[event.choice];
     if (event.type === 'ran' || mine === undefined) continue;
     mine.parts.push(event.text);
@@ -108,8 +120,15 @@ async function whole(response: Response, running: Run, job: Job, count: Tally): 
   const choices = growing.map(({ parts, ...rest }) => ({ text: parts.join(''), ...rest }));
   count.end(choices[0]?.reason ?? 'length');
   const answer = job.reply.whole(choices, count.usage);
-  const layout = job.run.layout ? { lockstep: running.layout() ?? seen.layout } : {};
-  response.json({ ...answer, ...layout });
+  const lockstep = {
+    ...(job.run.layout ? (running.layout() ?? seen.layout) : {}),
+    ...(sources === null ? {} : { sources: sources.all }),
+  };
+  response.json({ ...answer, ...(Object.keys(lockstep).length === 0 ? {} : { lockstep }) });
+}
+
+function sourcesOf({ sources }: Job, { tokenizer, source }: Workshop): Sources | null {
+  return sources && new Sources(sources, tokenizer, source.contract);
 }
 
 async function streamed(
@@ -132,25 +151,33 @@ async function streamed(
     if (opening !== null) await send([opening]);
   }
   const tracer = job.trace ? new Tracer(shop) : null;
+  const sources = sourcesOf(job, shop);
+  /** The `lockstep` field of a chunk, where it has one. */
+  const shown = (): { lockstep?: object } => {
+    const lockstep = { ...tracer?.take(), ...sources?.take() };
+    return Object.keys(lockstep).length === 0 ? {} : { lockstep };
+  };
   let open = choices;
   for await (const event of events) {
     const memory = await count.see(event, tracer !== null);
     const { choice } = event;
+    sources?.see(event);
     if (event.type === 'ran') {
       tracer?.ran(event, memory);
       // A long prompt is told of as it runs; afterwards every token's own chunk tells.
-      if (tracer !== null && event.prompt) await send([], tracer.take());
+      if (tracer !== null && event.prompt) await send([], shown());
     } else if (event.type === 'token') {
       const delta = reply.delta(choice, event.text, [event]);
-      if (delta !== null || tracer !== null) {
-        await send(delta === null ? [] : [delta], tracer?.take());
+      const more = shown();
+      if (delta !== null || more.lockstep !== undefined) {
+        await send(delta === null ? [] : [delta], more);
       }
     } else {
       const delta = event.text === '' ? null : reply.delta(choice, event.text, []);
       if (delta !== null) await send([delta]);
       open -= 1;
       if (open === 0) count.end(event.reason);
-      await send([reply.closing(choice, event.reason)], tracer?.take());
+      await send([reply.closing(choice, event.reason)], shown());
     }
   }
   if (job.includeUsage) await stream.send({ ...reply.chunk([]), usage: count.usage });
@@ -212,10 +239,10 @@ class Tracer {
     trace.segment = { index: trace.segment.index + 1, start: event.boundary.at, length: 0 };
   }
 
-  take(): { lockstep: Trace } {
-    const lockstep = this.#trace;
-    this.#trace = { ...lockstep, tokens: [], cut: null, retrieved: null, memory: null };
-    return { lockstep };
+  take(): Trace {
+    const trace = this.#trace;
+    this.#trace = { ...trace, tokens: [], cut: null, retrieved: null, memory: null };
+    return trace;
   }
 }
 
@@ -295,7 +322,9 @@ function notReady({ status, error }: Health): HttpError {
   const why = error === undefined ? `The engine is not ready: ${status}.` : toHttpError(error);
   if (typeof why === 'string') return new HttpError(503, why, { code: 'not_ready', retryAfter: 5 });
   const code = why.code ?? 'not_ready';
-  return new HttpError(503, why.message, { code, retryAfter: 5, cause: error });
+  // An engine that is gone stays gone: to wait would be in vain.
+  const later = isEngineLost(error) ? {} : { retryAfter: 5 };
+  return new HttpError(503, why.message, { code, ...later, cause: error });
 }
 
 function shutDown(): HttpError {

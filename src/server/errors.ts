@@ -127,7 +127,11 @@ export function toHttpError(error: unknown): HttpError {
       });
     }
     if (isEngineLost(error)) {
-      return new HttpError(503, words, { code: error.code, cause: error });
+      const ended = `The model's engine has ended and answers nothing more: ${sentence}`;
+      return new HttpError(503, `${ended} Start the server again: lockstep serve.`, {
+        code: error.code,
+        cause: error,
+      });
     }
     const upstream = UPSTREAM[error.code];
     if (upstream !== undefined) {

@@ -12,6 +12,7 @@ import {
   extraOf,
   toolsOf,
 } from './extended.ts';
+import { placesOf } from './places.ts';
 import { chatReply, completionReply, type ReplyHead } from './reply.ts';
 import {
   type ChatRequest,
@@ -69,7 +70,9 @@ export function completions(served: Served, shop: Workshop) {
     );
     const extra = runner.extended ? checkedExtra(body, runner.info.vocabulary) : {};
     const job = common(body, prompt, most, logprobs, extra);
-    await answer(request, response, { ...job, reply }, shop);
+    const text = typeof body.prompt === 'string' ? body.prompt : null;
+    const sources = body.lockstep?.sources ? { text, places: [] } : null;
+    await answer(request, response, { ...job, sources, reply }, shop);
   };
 }
 
@@ -80,7 +83,8 @@ export function chatCompletions(served: Served, shop: Workshop) {
     const body = asked ?? parseBody(chatRequest, request.body);
     checkModel(body.model, served.model);
     const tools = asked && toolsOf(asked);
-    const text = await needTemplate(served.template).render(body.messages, tools?.shown);
+    const template = needTemplate(served.template);
+    const text = await template.render(body.messages, tools?.shown);
     const prompt = await encodePrompt(text, shop.tokenizer, shop.source.contract);
     const field = body.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens';
     const wanted = body.max_completion_tokens ?? body.max_tokens;
@@ -97,7 +101,12 @@ export function chatCompletions(served: Served, shop: Workshop) {
     if (tools?.format) extra.response_format = tools.format;
     const job = common(body, prompt, most, logprobs, extra);
     if (mode?.kind === 'free') job.run.keep = CALL_TOKENS;
-    await answer(request, response, { ...job, reply }, shop);
+    const wantsSources = body.lockstep?.sources ?? false;
+    const places = wantsSources
+      ? await placesOf(template, body.messages, tools?.shown ?? null, text)
+      : [];
+    const sources = wantsSources ? { text, places } : null;
+    await answer(request, response, { ...job, sources, reply }, shop);
   };
 }
 
@@ -117,7 +126,7 @@ function common(
   maxTokens: number,
   logprobs: number | null,
   extra: ExtraRequest,
-): Omit<Job, 'reply'> {
+): Omit<Job, 'reply' | 'sources'> {
   if (body.stream_options !== undefined && !body.stream) {
     throw invalid('stream_options', '`stream_options`: expected `stream: true` beside it.');
   }
@@ -130,8 +139,9 @@ function common(
     const words = '`lockstep.segments`: expected `stream: false`; a stream has `lockstep.trace`.';
     throw invalid('lockstep.segments', words);
   }
-  if ((trace || layout) && (extra.n ?? 1) > 1) {
-    const field = trace ? 'lockstep.trace' : 'lockstep.segments';
+  const asked = Object.entries(body.lockstep ?? {}).find(([, on]) => on)?.[0];
+  if (asked !== undefined && (extra.n ?? 1) > 1) {
+    const field = `lockstep.${asked}`;
     throw invalid(field, `\`${field}\`: expected \`n: 1\` beside it.`);
   }
   return {

@@ -30,7 +30,11 @@ const sampling = {
   /** Who asks, for the caller's own books. Changes nothing. */
   user: z.string().optional(),
   lockstep: z
-    .strictObject({ trace: z.boolean().default(false), segments: z.boolean().default(false) })
+    .strictObject({
+      trace: z.boolean().default(false),
+      segments: z.boolean().default(false),
+      sources: z.boolean().default(false),
+    })
     .optional(),
 };
 

@@ -12,22 +12,42 @@ import { Sequence } from './state.js';
 import { lensesOf, makeStrip } from './strip.js';
 import { makeText } from './text.js';
 
+const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
+
 const alerts = {
-  show(error) {
+  /** @param before where the eye is: what the message is put in front of */
+  show(error, before = null) {
     const close = h(
       'button',
       { type: 'button', class: 'quiet', onclick: () => alerts.clear() },
       'Dismiss',
     );
     const wait = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : '';
-    byId('alert').replaceChildren(h('span', {}, `${error.message}${wait}`), close);
-    byId('alert').hidden = false;
+    const lost = LOST.includes(error.code);
+    if (lost) engineEnded();
+    const words = lost
+      ? 'The engine has stopped, and this server cannot answer any more. Start `lockstep serve` again and reload this page: the conversation is kept.'
+      : `${error.message}${wait}`;
+    const alert = byId('alert');
+    if (before !== null) before.before(alert);
+    else byId('main').prepend(alert);
+    alert.title = lost ? error.message : '';
+    alert.replaceChildren(h('span', {}, words), close);
+    alert.hidden = false;
+    alert.scrollIntoView({ block: 'nearest' });
   },
   clear() {
     byId('alert').hidden = true;
     byId('alert').replaceChildren();
   },
 };
+
+/** The chips say what is served; that is nothing now. */
+function engineEnded() {
+  if (byId('ended') !== null) return;
+  byId('chips').querySelector('.warn, .good')?.remove();
+  byId('chips').prepend(h('li', { class: 'chip bad', id: 'ended' }, 'engine stopped'));
+}
 
 function theme() {
   const root = document.documentElement;

@@ -1,7 +1,18 @@
 // Chat: the conversation on the left, what its tokens make the model hold and see on the right.
 import { ApiError, streamEvents } from './api.js';
+import { append, cutMark, makeBubble, paint } from './bubble.js';
 import { byId, h } from './dom.js';
+import { forget, keep, kept } from './keep.js';
+import { makeReads } from './reads.js';
 import { prompts } from './samples.js';
+
+/**
+ * An entry of the conversation: `sent` ones are part of the next request; `slots` of an answer are the
+ * entries that its request's messages were.
+ * @typedef {import('./bubble.js').Entry & {sent: boolean, meta?: string, slots?: number[], sources?: object[] | null}} Turn
+ */
+
+const EMPTY = '(an empty answer)';
 
 export function makeChat(sequence, contract, alerts) {
   const log = byId('log');
@@ -9,20 +20,18 @@ export function makeChat(sequence, contract, alerts) {
   const input = byId('message');
   const send = byId('send');
   const status = byId('status');
-  let messages = [];
+  const system = byId('system');
+  /** @type {Turn[]} */
+  let entries = [];
+  const bubbles = new Map();
+  let reads = [];
   let running = null;
 
   function welcome() {
-    const empty = h('div', { class: 'empty' });
-    if (!contract.chat) {
-      empty.append(
-        h('p', {}, 'This model has no chat template. What you write is continued as text.'),
-      );
-    } else {
-      empty.append(
-        h('p', {}, 'Say something, or start with one of these and watch the right side.'),
-      );
-    }
+    const words = contract.chat
+      ? 'Say something, or start with one of these and watch the instruments.'
+      : 'This model has no chat template. What you write is continued as text.';
+    const empty = h('div', { class: 'empty' }, h('p', {}, words));
     for (const prompt of prompts) {
       const button = h(
         'button',
@@ -36,7 +45,39 @@ export function makeChat(sequence, contract, alerts) {
     log.replaceChildren(empty);
   }
 
-  function request(text) {
+  function add(entry) {
+    const bubble = makeBubble(entry);
+    bubbles.set(entry, bubble);
+    entries.push(entry);
+    log.append(bubble);
+    if (entry.text !== '') paint(bubble, entry);
+    else if (entry.meta !== undefined) bubble.textContent = EMPTY;
+    return bubble;
+  }
+
+  function remove(entry) {
+    bubbles.get(entry)?.remove();
+    bubbles.delete(entry);
+    entries = entries.filter((one) => one !== entry);
+  }
+
+  /** The system's message comes first and may be changed between two turns. */
+  function settle() {
+    const text = contract.chat ? system.value.toWellFormed().trim() : '';
+    const first = entries[0]?.role === 'system' ? entries[0] : null;
+    if (first !== null && first.text === text) return;
+    // What earlier answers read of the old one can no longer be shown in it.
+    if (first !== null) remove(first);
+    if (text === '') return;
+    const entry = { role: 'system', text, sent: true };
+    const bubble = makeBubble(entry);
+    bubbles.set(entry, bubble);
+    entries.unshift(entry);
+    log.prepend(bubble);
+    paint(bubble, entry);
+  }
+
+  function request(messages, text) {
     const most = Number(byId('most').value);
     const seed = byId('seed').value;
     const common = {
@@ -45,14 +86,14 @@ export function makeChat(sequence, contract, alerts) {
       top_p: Number(byId('top-p').value),
       stream: true,
       stream_options: { include_usage: true },
-      lockstep: { trace: true },
+      lockstep: { trace: true, sources: true },
       ...(seed === '' ? {} : { seed: Number(seed) }),
       ...(most > 0 ? { max_tokens: most } : {}),
     };
     return contract.chat
       ? [
           'v1/chat/completions',
-          { ...common, messages: [...messages, { role: 'user', content: text }] },
+          { ...common, messages: messages.map(({ role, text: content }) => ({ role, content })) },
         ]
       : ['v1/completions', { ...common, prompt: text }];
   }
@@ -61,79 +102,188 @@ export function makeChat(sequence, contract, alerts) {
     const text = raw.toWellFormed();
     if (running !== null || text.trim() === '') return;
     alerts.clear();
+    for (const one of reads) one.unmark?.();
     log.querySelector('.empty')?.remove();
-    const asked = h('div', { class: 'bubble user' }, text);
-    const answer = h('div', { class: 'bubble assistant' });
-    log.append(asked, answer);
+    settle();
+    const asked = { role: 'user', text, sent: false };
+    add(asked);
+    const messages = contract.chat ? [...entries.filter(({ sent }) => sent), asked] : [asked];
+    const answer = { role: 'assistant', text: '', cuts: [], sent: false, slots: messages };
+    const bubble = add(answer);
     log.scrollTop = log.scrollHeight;
     input.value = '';
     const mine = new AbortController();
     running = mine;
     busy(true);
     sequence.reset();
-    const [path, body] = request(text);
     const began = performance.now();
-    let first = null;
-    let reply = '';
-    let usage = null;
-    let finish = null;
+    const seen = { first: null, usage: null, finish: null };
     try {
-      for await (const event of streamEvents(path, body, mine.signal)) {
+      for await (const event of streamEvents(...request(messages, text), mine.signal)) {
         const following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-        const choice = event.choices[0];
-        if (event.lockstep) {
-          sequence.trace(event.lockstep);
-          if (event.lockstep.cut !== null && reply !== '') {
-            answer.append(
-              h('span', { class: 'cut', title: `Cut after token ${event.lockstep.cut - 1}` }),
-            );
-          }
-          if (first === null) status.textContent = `Reading: ${sequence.length} tokens`;
-        }
-        const piece = choice?.delta?.content ?? choice?.text ?? '';
-        if (piece !== '') {
-          first ??= performance.now();
-          reply += piece;
-          // The template's own line break or a leading space belongs to no one's eyes.
-          answer.append(answer.textContent === '' ? piece.trimStart() : piece);
-          status.textContent = 'Writing…';
-        }
-        finish = choice?.finish_reason ?? finish;
-        usage = event.usage ?? usage;
+        take(event, answer, bubble, seen);
         if (following) log.scrollTop = log.scrollHeight;
       }
-      if (reply === '') answer.append('(an empty answer)');
-      log.append(h('p', { class: 'meta' }, summary(usage, finish, began, first)));
-      remember(text, reply);
+      answer.sources ??= [];
+      finish(answer, summary(seen.usage, seen.finish, began, seen.first));
+      asked.sent = answer.sent = contract.chat;
     } catch (error) {
-      if (error.name === 'AbortError') {
-        log.append(h('p', { class: 'meta' }, 'Stopped.'));
-        if (reply === '') answer.remove();
-        else remember(text, reply);
-      } else {
-        alerts.show(
-          error instanceof ApiError ? error : new ApiError('The page failed; reload it.'),
-        );
-        if (!(error instanceof ApiError)) console.error(error);
-        if (reply === '') {
-          answer.remove();
-          asked.remove();
-          input.value = text;
-          if (log.childElementCount === 0) welcome();
+      if (!bubbles.has(answer)) {
+        // Cleared meanwhile.
+      } else if (error.name === 'AbortError') {
+        if (answer.text === '') {
+          remove(answer);
+          asked.meta = 'Stopped.';
+          log.append(h('p', { class: 'meta' }, asked.meta));
         } else {
-          log.append(h('p', { class: 'meta' }, 'Broken off.'));
+          finish(answer, 'Stopped.');
+          asked.sent = answer.sent = contract.chat;
         }
+      } else {
+        fail(error, asked, answer);
       }
     } finally {
       running = null;
       busy(false);
       log.scrollTop = log.scrollHeight;
+      if (entries.length > 0) save();
     }
   }
 
-  function remember(text, reply) {
-    if (!contract.chat) return;
-    messages.push({ role: 'user', content: text }, { role: 'assistant', content: reply });
+  /** One event of the stream. */
+  function take(event, answer, bubble, seen) {
+    const choice = event.choices[0];
+    if (event.lockstep?.tokens) {
+      sequence.trace(event.lockstep);
+      if (event.lockstep.cut !== null && answer.text !== '') {
+        answer.cuts.push(answer.text.length);
+        bubble.append(cutMark());
+      }
+      if (seen.first === null) status.textContent = `Reading: ${sequence.length} tokens`;
+    }
+    const { sources } = event.lockstep ?? {};
+    if (sources === null) answer.sources = null;
+    for (const source of sources ?? []) {
+      answer.sources ??= [];
+      answer.sources.push({ ...source, part: answer.text.length });
+    }
+    const piece = choice?.delta?.content ?? choice?.text ?? '';
+    if (piece !== '') {
+      seen.first ??= performance.now();
+      answer.text += piece;
+      append(bubble, piece);
+      status.textContent = 'Writing…';
+    }
+    seen.finish = choice?.finish_reason ?? seen.finish;
+    seen.usage = event.usage ?? seen.usage;
+  }
+
+  /** The answer is complete: paint it anew, and say where it read. */
+  function finish(answer, words) {
+    answer.meta = words;
+    paint(bubbles.get(answer), answer);
+    if (answer.text === '') bubbles.get(answer).textContent = EMPTY;
+    showEnd(answer);
+  }
+
+  function showEnd(answer) {
+    if (answer.meta) log.append(h('p', { class: 'meta' }, answer.meta));
+    if (answer.sources === undefined || answer.slots === undefined) return;
+    const found = makeReads(
+      answer,
+      (span) => placeOf(span, answer),
+      (entry) => bubbles.get(entry),
+    );
+    if (found === null) return;
+    reads.push(found);
+    // Two answers do not mark the same messages at once.
+    for (const name of ['pointerenter', 'focusin']) {
+      found.addEventListener(name, () => {
+        for (const other of reads) if (other !== found) other.unmark?.();
+      });
+    }
+    log.append(found);
+  }
+
+  /** Where a span stands among the entries; null where it does not, or the entry is gone. */
+  function placeOf({ message, chars }, answer) {
+    let entry = null;
+    let from = 0;
+    let to = 0;
+    if (message !== null) {
+      entry = message.index < answer.slots.length ? answer.slots[message.index] : answer;
+      [from, to] = message.chars;
+    } else if (!contract.chat) {
+      const length = answer.slots[0]?.text.length ?? 0;
+      entry = chars[0] < length ? answer.slots[0] : answer;
+      const before = entry === answer ? length : 0;
+      [from, to] = chars.map((at) => at - before);
+    }
+    if (entry === null || !bubbles.has(entry)) return null;
+    to = Math.min(to, entry.text.length);
+    return entry.text.slice(from, to).trim() === '' ? null : { entry, from, to };
+  }
+
+  function fail(error, asked, answer) {
+    const known = error instanceof ApiError;
+    alerts.show(known ? error : new ApiError('The page failed; reload it.'), form);
+    if (!known) console.error(error);
+    if (answer.text !== '') {
+      answer.sources = undefined;
+      finish(answer, 'Broken off.');
+      return;
+    }
+    remove(answer);
+    remove(asked);
+    input.value = asked.text;
+    if (entries.every(({ role }) => role === 'system')) {
+      entries = [];
+      welcome();
+    }
+  }
+
+  function save() {
+    const number = new Map(entries.map((entry, i) => [entry, i]));
+    const plain = entries.map((entry) => ({
+      ...entry,
+      slots: entry.slots?.map((slot) => number.get(slot) ?? -1),
+    }));
+    if (!keep(contract, system.value, plain)) {
+      status.textContent = 'This conversation is too long to outlive a reload.';
+    }
+  }
+
+  /** @returns {boolean} whether there was a conversation to go on with */
+  function restore() {
+    const saved = kept(contract);
+    if (saved === null) return false;
+    try {
+      return showKept(saved);
+    } catch (error) {
+      // Of an older page, say: it is given up rather than shown in part.
+      console.error(error);
+      forget();
+      entries = [];
+      bubbles.clear();
+      log.replaceChildren();
+      return false;
+    }
+  }
+
+  function showKept({ system: first, entries: list }) {
+    system.value = first;
+    for (const entry of list) {
+      const at = entry.slots;
+      add(entry);
+      if (at === undefined) {
+        if (entry.meta) log.append(h('p', { class: 'meta' }, entry.meta));
+        continue;
+      }
+      entry.slots = at.map((i) => list[i] ?? null);
+      showEnd(entry);
+    }
+    log.scrollTop = log.scrollHeight;
+    return list.length > 0;
   }
 
   function busy(on) {
@@ -156,14 +306,18 @@ export function makeChat(sequence, contract, alerts) {
   });
   byId('clear').addEventListener('click', () => {
     running?.abort();
-    messages = [];
+    entries = [];
+    bubbles.clear();
+    reads = [];
+    forget();
     sequence.reset();
     alerts.clear();
     welcome();
     input.focus();
   });
   byId('most').max = String(contract.limits.tokens);
-  welcome();
+  byId('system-row').hidden = !contract.chat;
+  if (!restore()) welcome();
   return { running: () => running !== null };
 }
 

@@ -57,7 +57,7 @@ export function makeCut(sequence, alerts) {
     } catch (error) {
       if (error.name === 'AbortError') return;
       status.textContent = '';
-      alerts.show(error);
+      alerts.show(error, text);
     }
   }
 

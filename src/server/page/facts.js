@@ -102,6 +102,7 @@ function showHeads(contract) {
   const { layers, kvHeads } = contract.model;
   const pooled = new Set(contract.retrieval.layers);
   const cell = 10;
+  let numbered = -2;
   const picture = svg('svg', {
     viewBox: `-4 0 ${layers * (cell + 2) + 4} ${kvHeads * (cell + 2) + 14}`,
     role: 'img',
@@ -125,12 +126,14 @@ function showHeads(contract) {
           svg(
             'title',
             {},
-            `Layer ${layer}, KV head ${head}: ${kind === 'local' ? 'local, sees the carry' : kind === 'long' ? 'long, retrieves' : 'long without a pool'}`,
+            `Layer ${layer}, KV head ${head}: ${kind === 'local' ? 'local' : kind === 'long' ? 'long, retrieves' : 'long without a pool'}`,
           ),
         ),
       );
     }
-    if (layer % 5 === 0 || pooled.has(layer)) {
+    // Neighbours would write over each other.
+    if ((layer % 5 === 0 || pooled.has(layer)) && layer - numbered >= 2) {
+      numbered = layer;
       picture.append(
         svg(
           'text',

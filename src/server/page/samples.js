@@ -65,6 +65,11 @@ export const prompts = [
     text: `${log}\n\nSummarize the log.`,
   },
   {
+    name: 'Ask the log book for a number',
+    note: 'Under the answer: which lines of the log it read from',
+    text: `${log}\n\nWhich number has the old keeper painted on the door of the store?`,
+  },
+  {
     name: 'Tell me a story about the sea',
     note: 'A short prompt: watch the open segment grow',
     text: 'Tell me a story about an old sailor and the sea.',

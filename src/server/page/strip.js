@@ -5,6 +5,8 @@ import { headGroups, number, sizeOf } from './model.js';
 const TRACK = 15;
 const GAP = 9;
 const MAX_LONG_ROWS = 6;
+/** Narrower segments would be hidden by the lines between them. */
+const LEAST_BETWEEN_LINES = 6;
 
 /** Rows of the strip, from the contract: a label, a short name and a lens each. */
 export function lensesOf(contract) {
@@ -115,7 +117,7 @@ export function makeStrip(stage) {
       bar(
         y,
         [segment.start, segment.end],
-        `band-${segment.index % 6}`,
+        `band-${segment.index % 3}`,
         `Segment ${segment.index}: tokens ${segment.start} to ${segment.end - 1} (${tokens})${segment.closed ? '' : ', still open'}`,
         1,
       );
@@ -130,7 +132,8 @@ export function makeStrip(stage) {
         );
       }
     }
-    for (const cut of sequence.boundaries) {
+    const lined = inner / Math.max(1, sequence.segments.length) >= LEAST_BETWEEN_LINES;
+    for (const cut of lined ? sequence.boundaries : []) {
       picture.append(
         svg('line', { x1: x(cut), x2: x(cut), y1: y, y2: y + TRACK, class: 'cutline' }),
       );

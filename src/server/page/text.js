@@ -47,7 +47,7 @@ export function makeText(stage) {
     let band = bands[segment.index];
     if (band === undefined) {
       const tag = h('span', { class: 'tag' });
-      const element = h('span', { class: `seg seg-${segment.index % 6}` }, tag);
+      const element = h('span', { class: `seg seg-${segment.index % 3}` }, tag);
       band = { element, tag };
       bands[segment.index] = band;
       root.append(element);
