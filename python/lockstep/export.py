@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import onnx_meta, weights
+from .encoding import token_ids
 from .errors import LockstepError
 from .job import check_cancelled, emit, main
 from .tokenizer_file import load_tokenizer
@@ -189,7 +190,7 @@ class Exporter:
                 "give another file with --text",
             ) from error
         tokenizer = load_tokenizer(self.directory)
-        ids = tokenizer.encode(text[: 16 * JUDGED_TOKENS], add_special_tokens=False).ids
+        ids = token_ids(tokenizer, text[: 16 * JUDGED_TOKENS])
         bos = self.contract.document["tokenizer"]["bos"]
         ids = ([] if bos is None else [bos]) + ids
         ids = [token for token in ids if token < self.model.vocabulary][: JUDGED_TOKENS + 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .encoding import token_ids
 from .errors import LockstepError
 from .tokenizer_file import load_tokenizer
 
@@ -12,7 +13,7 @@ MARGIN = 64  # tokens beyond the wanted ones: what follows may still change the 
 
 def encode(folder: str | Path, text: str) -> list[int]:
     """Token ids by the checkpoint's tokenizer.json; no special token is added."""
-    return load_tokenizer(folder).encode(text, add_special_tokens=False).ids
+    return token_ids(load_tokenizer(folder), text)
 
 
 def first_tokens(

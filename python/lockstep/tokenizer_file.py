@@ -1,5 +1,5 @@
 """A checkpoint's tokenizer.json, checked before it is handed to native code (twin of
-src/planner/tokenizer-check.ts)."""
+src/planner/tokenizer-check.ts). The one place in Python that opens such a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ TRUSTING = "LOCKSTEP_TRUST_PATTERNS"
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """The tokenizer of a checkpoint folder.
+    """The tokenizer of a checkpoint folder; ids are computed by `encoding`.
+
+    What the file says of truncation and padding (a limit of some training of before, which
+    transformers saves with it) is not taken over: no text is shortened or filled up here.
 
     Raises ``LS_TOKENIZER_MISSING`` without a readable one; ``LS_TOKENIZER_UNSUPPORTED``,
     ``LS_TOKENIZER_PATTERN``, ``LS_TOKENIZER_SIZE`` for what could stop or flood this process.
@@ -30,7 +33,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         value = json.loads(file.read_bytes())
         check_tokenizer(value, file)
         # Written anew: of a key that stands there twice, native code could see the other one.
-        return Tokenizer.from_str(json.dumps(value))
+        tokenizer = Tokenizer.from_str(json.dumps(value))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
     except LockstepError:
         raise
     except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lockstep.encoding import token_ids
 from lockstep.tokenizer_file import load_tokenizer
 
 #: Tokens of a text as the model reads it.
@@ -16,7 +17,7 @@ def counter(folder: str, bos: int | None) -> Count:
     tokenizer = load_tokenizer(folder)
 
     def count(text: str) -> int:
-        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        ids = token_ids(tokenizer, text)
         return len(ids) + (bos is not None and ids[:1] != [bos])
 
     return count

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep import job
+from lockstep.encoding import token_ids
 from lockstep.errors import LockstepError
 from lockstep.evaluation.counting import counter
 from lockstep.evaluation.kept import keep
@@ -46,7 +47,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
             job.check_cancelled()
             job.emit("progress", stage="making samples", done=done, total=len(files))
             wrap = ("", "") if task in PLAIN else description["wrap"]
-            around = count(wrap[0]) + len(_ids(tokenizer, wrap[1]))  # and BOS
+            around = count(wrap[0]) + len(token_ids(tokenizer, wrap[1]))  # and BOS
             budget = length - int(budgets[task]) - around
             if budget < 2:
                 raise LockstepError(
@@ -69,22 +70,17 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
 
 def cut_middle(tokenizer: Any, text: str, budget: int) -> str:
     """The text, or where it is longer than ``budget`` tokens its two ends: half of them each."""
-    ids = _ids(tokenizer, text)
+    ids = token_ids(tokenizer, text)
     if len(ids) <= budget:
         return text
     half = budget // 2
     while True:
         cut = str(tokenizer.decode(ids[:half])) + str(tokenizer.decode(ids[-half:]))
         # Half characters and the joint may make more tokens of the same text.
-        over = len(_ids(tokenizer, cut)) - budget
+        over = len(token_ids(tokenizer, cut)) - budget
         if over <= 0 or half == 1:
             return cut
         half = max(1, half - (over + 1) // 2)
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-    return ids
 
 
 def _files(data: Path, tasks: list[str] | None) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from tokenizers import Tokenizer
 
+from ...encoding import token_ids_of_all
 from ..atomic import sync
 from .counts import Counts, broken_error
 from .files import Kind
@@ -86,7 +87,7 @@ class Build:
 
     def _take(self, batch: list[Piece | Broken]) -> None:
         texts = [one.text for one in batch if isinstance(one, Piece)]
-        encoded = iter(self.tokenizer.encode_batch_fast(texts, add_special_tokens=False))
+        encoded = token_ids_of_all(self.tokenizer, texts)
         counts = self.counts
         for one in batch:
             if isinstance(one, Broken):
@@ -94,7 +95,7 @@ class Build:
                 if len(counts.examples) < EXAMPLES:
                     counts.examples.append([one.line, one.reason])
                 continue
-            ids = np.asarray(next(encoded).ids, dtype=np.int64)
+            ids = np.asarray(next(encoded), dtype=np.int64)
             if len(ids):
                 counts.largest = max(counts.largest, int(ids.max()))
                 self.tokens.write(ids.astype(self.dtype).tobytes())
