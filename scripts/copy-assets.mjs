@@ -1,13 +1,17 @@
-// Copies what tsc does not: the page's static files, beside the server that serves them; the policy
-// runtimes and the engine that runs them, for Node and for Python.
-import { cpSync, readdirSync, rmSync } from 'node:fs';
+// Copies what tsc does not: the page's static files, beside the server that serves them; what renders
+// chat templates; the policy runtimes and the engine that runs them, for Node and for Python.
+import { cpSync, existsSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const to = path.join(root, 'dist', 'server', 'page');
 rmSync(to, { recursive: true, force: true });
 cpSync(path.join(root, 'src', 'server', 'page'), to, { recursive: true });
+
+const packages = path.join('template', 'packages');
+cpSync(path.join(root, 'src', packages), path.join(root, 'dist', packages), { recursive: true });
+await picture(path.join(root, 'dist', 'template'));
 
 const runtimes = path.join(root, 'src', 'planner', 'runtime');
 const forPython = path.join(root, 'python', 'lockstep', 'data');
@@ -17,3 +21,17 @@ for (const name of readdirSync(runtimes).filter((file) => file.endsWith('.js')))
 }
 const engine = fileURLToPath(import.meta.resolve('@jitl/quickjs-ng-wasmfile-release-sync/wasm'));
 cpSync(engine, path.join(forPython, 'quickjs-ng.wasm'));
+
+/** The memory of the Python that renders chat templates, where it is not of these files already. */
+async function picture(folder) {
+  const { makePicture, pictureFile } = await import(
+    pathToFileURL(path.join(folder, 'python.js')).href
+  );
+  const file = pictureFile();
+  for (const name of readdirSync(folder)) {
+    if (name.endsWith('.memory') && name !== path.basename(file)) rmSync(path.join(folder, name));
+  }
+  if (existsSync(file)) return;
+  writeFileSync(`${file}.part`, await makePicture());
+  renameSync(`${file}.part`, file);
+}

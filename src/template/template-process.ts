@@ -1,33 +1,58 @@
-// The process that renders a checkpoint's chat template. It may run out of time or memory: it is ended
-// and started again then, and nobody else notices. It has no part of the server's environment.
-import { Template } from '@huggingface/jinja';
+// The process that renders a checkpoint's chat template: Jinja2 itself, in a Python of WebAssembly. It
+// may run out of time or memory: it is ended and started again then, and nobody else notices. It has no
+// part of the server's environment, and what runs in it sees no file, no network and no JavaScript.
+import { startRendering } from './python.ts';
 
 /** What it is told: the template at first, then one rendering after the other. */
-export type TemplateRequest = { source: string; longest: number } | { context: object };
+export type TemplateRequest =
+  | { source: string }
+  /** JSON texts: what the template is given, and the request that this is from where it matters. */
+  | { context: string; body?: string };
 
 /** What it answers. */
 export type TemplateAnswer =
+  /** It has started, and waits for the template. */
+  | { kind: 'started' }
   | { kind: 'ready' }
   | { kind: 'text'; text: string }
-  /** The template refuses these messages by itself. */
-  | { kind: 'refused'; reason: string }
-  | { kind: 'long'; length: number };
+  /** The template refuses these messages by itself (no line), or cannot be read or run. */
+  | { kind: 'refused'; reason: string; line: number | null }
+  | { kind: 'long'; length: number }
+  | { kind: 'memory' }
+  /** It called itself without end, or what it was given nests too deep: this process is of no more use. */
+  | { kind: 'deep' };
 
-let template: Template | undefined;
-let longest = 0;
+/** What Node has and its types lack. */
+interface WasmMemory {
+  buffer: ArrayBuffer;
+  grow(pages: number): number;
+}
+declare const WebAssembly: { Memory: { prototype: WasmMemory } };
+
+/** End this process rather than take more: of Python's memory nothing ever comes back. */
+function limitMemory(mebibytes: number): void {
+  const { prototype } = WebAssembly.Memory;
+  const { grow } = prototype;
+  prototype.grow = function (this: WasmMemory, pages: number): number {
+    if (this.buffer.byteLength + pages * 65_536 > mebibytes * 2 ** 20) process.exit(1);
+    return grow.call(this, pages);
+  };
+}
+
+const [mebibytes, characters] = process.argv.slice(2).map(Number) as [number, number];
+limitMemory(mebibytes);
+const rendering = await startRendering(characters);
 
 function answer(request: TemplateRequest): TemplateAnswer {
   try {
-    if ('source' in request) {
-      longest = request.longest;
-      template = new Template(request.source);
-      return { kind: 'ready' };
-    }
-    const text = (template as Template).render(request.context as Record<string, unknown>);
-    return text.length > longest ? { kind: 'long', length: text.length } : { kind: 'text', text };
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    return { kind: 'refused', reason: reason.slice(0, 1000) };
+    const text =
+      'source' in request
+        ? rendering.load(request.source)
+        : rendering.render(request.context, request.body);
+    return JSON.parse(text) as TemplateAnswer;
+  } catch {
+    // What is no error of Python's: the stack of WebAssembly was too small for it.
+    return { kind: 'deep' };
   }
 }
 
@@ -36,3 +61,4 @@ process.on('message', (request: TemplateRequest) => {
 });
 // The server is gone.
 process.on('disconnect', () => process.exit(0));
+process.send?.({ kind: 'started' } satisfies TemplateAnswer);

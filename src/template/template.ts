@@ -11,7 +11,7 @@ export interface TemplateLimits {
   milliseconds: number;
   /** Most characters of what it writes. */
   characters: number;
-  /** Most memory of its process's heap, in MiB. */
+  /** Most memory of its process, in MiB: Python's, and beside it JavaScript's heap. */
   mebibytes: number;
   /** Most renderings that wait. */
   waiting: number;
@@ -26,16 +26,18 @@ export const templateLimits: TemplateLimits = {
 
 /** Most characters of a template itself: the longest in use have some 20,000. */
 const longestTemplate = 1 << 20;
+/** Most time until a process has started Python, in milliseconds: some two seconds, more under load. */
+const startTime = 120_000;
 /** Renderings at the same time: one that takes its whole time does not hold up all others. */
 const processes = 2;
 
 interface Job {
-  context: object;
+  request: TemplateRequest;
   resolve: (text: string) => void;
   reject: (error: unknown) => void;
 }
 
-/** What a template itself says against the messages. */
+/** What a template itself says against the messages, or where it fails for them. */
 export class TemplateRefusal extends Error {}
 
 export class TemplateRenderer {
@@ -78,17 +80,23 @@ export class TemplateRenderer {
   }
 
   /**
-   * @throws TemplateRefusal with the template's own words; LS_TEMPLATE_LIMIT (time, memory, length of
-   *   what it writes, renderings that wait); LS_TEMPLATE_SYNTAX
+   * @param context what the template is given (context.ts)
+   * @param body the request that it is from, as it came: `tools` and `chat_template_kwargs` are read
+   *   from it, for JavaScript's numbers are not Python's
+   * @throws TemplateRefusal with the template's own words, or with its file and the line that fails;
+   *   LS_TEMPLATE_LIMIT (time, memory, length of what it writes, renderings that wait);
+   *   LS_TEMPLATE_SYNTAX
    */
-  render(context: object): Promise<string> {
+  render(context: object, body?: string): Promise<string> {
     return new Promise((resolve, reject) => {
       const { waiting } = this.#limits;
       if (this.#queue.length >= waiting) {
         reject(this.#over(`at most ${waiting} conversations that wait for it`, 'one more'));
         return;
       }
-      this.#queue.push({ context, resolve, reject });
+      const given = JSON.stringify(context);
+      const request = body === undefined ? { context: given } : { context: given, body };
+      this.#queue.push({ request, resolve, reject });
       this.#next();
     });
   }
@@ -119,14 +127,19 @@ export class TemplateRenderer {
 
   async #run(job: Job): Promise<string> {
     const child = await this.#take();
-    const answer = await this.#ask(child, { context: job.context });
-    this.#release(child);
+    const answer = await this.#ask(child, job.request);
+    if (answer.kind === 'deep') this.#end(child);
+    else this.#release(child);
     if (answer.kind === 'text') return answer.text;
     if (answer.kind === 'long') {
       const { characters } = this.#limits;
       throw this.#over(`at most ${characters} characters from it`, answer.length);
     }
-    throw new TemplateRefusal(answer.kind === 'refused' ? answer.reason : 'no answer');
+    if (answer.kind === 'refused') throw new TemplateRefusal(this.#reason(answer));
+    if (answer.kind === 'deep') {
+      throw new TemplateRefusal(`RecursionError: too deep a nesting (${this.#file})`);
+    }
+    throw this.#memory();
   }
 
   /** A process that has read the template. */
@@ -136,10 +149,13 @@ export class TemplateRenderer {
       this.#running.add(idle);
       return idle;
     }
-    const child = fork(fileURLToPath(builtModule('template/template-process.js')), [], {
-      // Nothing of the server's, its secrets least of all; nor its loaders and flags.
-      env: {},
-      execArgv: [`--max-old-space-size=${this.#limits.mebibytes}`],
+    const { characters, mebibytes } = this.#limits;
+    const { TZ } = process.env;
+    const args = [mebibytes, characters].map(String);
+    const child = fork(fileURLToPath(builtModule('template/template-process.js')), args, {
+      // Nothing of the server's, its secrets least of all, but what the time is; nor its loaders and flags.
+      env: TZ === undefined ? {} : { TZ },
+      execArgv: [`--max-old-space-size=${mebibytes}`],
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     });
     // Between questions it does not keep this process alive.
@@ -152,16 +168,23 @@ export class TemplateRenderer {
       if (at !== -1) this.#idle.splice(at, 1);
     });
     this.#running.add(child);
-    const { characters } = this.#limits;
-    const answer = await this.#ask(child, { source: this.#source, longest: characters });
+    await this.#ask(child, null, startTime);
+    const answer = await this.#ask(child, { source: this.#source });
     if (answer.kind === 'ready') return child;
-    this.#running.delete(child);
-    child.kill('SIGKILL');
+    this.#end(child);
+    if (answer.kind === 'memory') throw this.#memory();
+    const reason =
+      answer.kind === 'refused' ? this.#reason(answer) : `too deep a nesting (${this.#file})`;
     throw new LockstepError(
       'LS_TEMPLATE_SYNTAX',
-      `expected a chat template in ${this.#file}, got: ${answer.kind === 'refused' ? answer.reason : 'no answer'}`,
+      `expected a chat template that Jinja2 can read, got: ${reason}`,
       { mend: 'Copy the chat template again from the original checkpoint.' },
     );
+  }
+
+  #end(child: ChildProcess): void {
+    this.#running.delete(child);
+    child.kill('SIGKILL');
   }
 
   #release(child: ChildProcess): void {
@@ -170,8 +193,12 @@ export class TemplateRenderer {
     else this.#idle.push(child);
   }
 
-  #ask(child: ChildProcess, request: TemplateRequest): Promise<TemplateAnswer> {
-    const { milliseconds, mebibytes } = this.#limits;
+  /** @param request null: it says by itself that it has started */
+  #ask(
+    child: ChildProcess,
+    request: TemplateRequest | null,
+    milliseconds = this.#limits.milliseconds,
+  ): Promise<TemplateAnswer> {
     return new Promise((resolve, reject) => {
       const settle = (): void => {
         clearTimeout(timer);
@@ -187,7 +214,7 @@ export class TemplateRenderer {
         reject(
           this.#closed
             ? new LockstepError('LS_TEMPLATE_CLOSED', 'expected an open server, got a closed one')
-            : this.#over(`at most ${mebibytes} MiB of memory for it`, 'more'),
+            : this.#memory(),
         );
       };
       const failed = (cause: Error): void => {
@@ -203,16 +230,25 @@ export class TemplateRenderer {
       };
       const timer = setTimeout(() => {
         settle();
-        this.#running.delete(child);
-        child.kill('SIGKILL');
+        this.#end(child);
         reject(this.#over(`an end after at most ${milliseconds / 1000} s`, 'none'));
       }, milliseconds);
       child.on('message', answered).on('exit', ended).on('error', failed);
       child.channel?.ref();
+      if (request === null) return;
       child.send(request, (error) => {
         if (error !== null && child.exitCode === null && child.signalCode === null) failed(error);
       });
     });
+  }
+
+  /** With the place where the fault is the template's, not the conversation's. */
+  #reason({ reason, line }: Extract<TemplateAnswer, { kind: 'refused' }>): string {
+    return line === null ? reason : `${reason} (${this.#file}, line ${line})`;
+  }
+
+  #memory(): LockstepError {
+    return this.#over(`at most ${this.#limits.mebibytes} MiB of memory for it`, 'more');
   }
 
   #over(expected: string, got: unknown): LockstepError {
