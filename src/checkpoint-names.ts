@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from './errors.ts';
 import { checkInside, isPlainName } from './inside.ts';
+import { toolTemplateFile } from './template/source.ts';
 
 const settings = [
   ...['config.json', 'generation_config.json', 'tokenizer_config.json'],
@@ -29,6 +30,7 @@ const notes = [
  */
 export async function checkNames(dir: string): Promise<void> {
   const names = await readdir(dir).catch((): string[] => []);
+  await checkInside(dir, path.join(dir, toolTemplateFile));
   const indexes = names.filter((name) => name.endsWith('.index.json')).sort();
   for (const name of [...settings, ...indexes, ...others]) {
     if (!names.includes(name)) continue;

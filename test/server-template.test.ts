@@ -13,25 +13,29 @@ afterAll(() => {
   for (const dir of folders) rmSync(dir, { recursive: true, force: true });
 });
 const messages = [{ role: 'user' as const, content: 'Tell me of the sea.' }];
+// Jinja2's sandbox itself refuses a range of more than 100,000.
 const HANG =
-  '{% for i in range(1000000) %}{% for j in range(1000000) %}{{ i }}{% endfor %}{% endfor %}';
-const GROW = '{% for i in range(1000000000) %}{% endfor %}';
+  '{% for i in range(100000) %}{% for j in range(100000) %}{{ i }}{% endfor %}{% endfor %}';
+const GROW =
+  "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}";
 
 /** A server over a toy whose checkpoint brings this template. */
 async function serveTemplate(source: string, limits: Partial<TemplateLimits>) {
   const toy = await makeToy(source);
   folders.push(toy.dir);
   const engine = new ToyEngine(toy, { delayMs: 5 });
-  const options = { model: 'toy', drainMs: 500, template: limits };
+  const warned: unknown[] = [];
+  const warn = (error: unknown) => warned.push(error);
+  const options = { model: 'toy', drainMs: 500, template: limits, warn };
   const { tokenizer, files: contract } = toy;
   const server = servers.own(createServer({ engine, tokenizer, contract, options }));
   const { url, port } = await server.listen(0);
-  return { dir: toy.dir, engine, ...clientOf(url, port) };
+  return { dir: toy.dir, engine, warned, ...clientOf(url, port) };
 }
 
 const cases: Record<string, [source: string, limits: Partial<TemplateLimits>, says: RegExp]> = {
   'never ends': [HANG, { milliseconds: 1500 }, /an end after at most 1.5 s/],
-  'takes all memory': [GROW, { mebibytes: 32, milliseconds: 120_000 }, /at most 32 MiB of memory/],
+  'takes all memory': [GROW, { mebibytes: 64, milliseconds: 120_000 }, /at most 64 MiB of memory/],
   'writes without end': [
     `${'{% for i in range(300) %}'.repeat(2)}wide{% endfor %}{% endfor %}`,
     { characters: 100_000 },
@@ -71,10 +75,72 @@ describe('a chat template that', () => {
     180_000,
   );
 
-  test('is no template is refused before the port opens', async () => {
-    const opened = serveTemplate('{% for message in messages %}', {});
-    await expect(opened).rejects.toMatchObject({ code: 'LS_TEMPLATE_SYNTAX' });
-  });
+  test('cannot be read refuses chats with its file and line; completions go on', async () => {
+    const { post, client, dir, warned } = await serveTemplate(
+      'a\n{% for message in messages %}',
+      {},
+    );
+    const place = `${dir}/chat_template.jinja, line 2`;
+    for (let again = 0; again < 2; again++) {
+      const chat = await post('/v1/chat/completions', { model: 'toy', messages });
+      expect(chat.status).toBe(400);
+      const { error } = (await chat.json()) as { error: { code: string; message: string } };
+      expect(error.code).toBe('LS_TEMPLATE_SYNTAX');
+      expect(error.message).toContain(place);
+      const plain = await client.completions.create({
+        model: 'toy',
+        prompt: PROMPT,
+        max_tokens: 2,
+      });
+      expect(plain.usage?.completion_tokens).toBe(2);
+    }
+    await until(() => warned.length > 0);
+    expect(warned).toMatchObject([{ code: 'LS_TEMPLATE_SYNTAX' }]);
+  }, 120_000);
+
+  test('fails for a conversation names the line, and renders the next', async () => {
+    const source =
+      '{{ messages[0].content }}\n{{ messages[1].content + 1 if messages|length > 1 }}';
+    const { post, client, dir } = await serveTemplate(source, {});
+    const two = await post('/v1/chat/completions', {
+      model: 'toy',
+      messages: [...messages, ...messages],
+    });
+    expect(two.status).toBe(400);
+    const { error } = (await two.json()) as { error: { message: string } };
+    expect(error.message).toContain('TypeError: can only concatenate str');
+    expect(error.message).toContain(`(${dir}/chat_template.jinja, line 2)`);
+    const one = await client.chat.completions.create({ model: 'toy', messages, max_tokens: 1 });
+    expect(one.usage?.prompt_tokens).toBeGreaterThan(3);
+  }, 120_000);
+
+  test('calls itself without end is refused, and renders the next', async () => {
+    const renderer = new TemplateRenderer(
+      '{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) if deep else 1 }}',
+      'a test',
+    );
+    try {
+      await expect(renderer.render({ deep: true })).rejects.toThrow(/RecursionError/);
+      expect(await renderer.render({ deep: false })).toBe('1');
+    } finally {
+      renderer.close();
+    }
+  }, 120_000);
+
+  test.each([
+    '{{ cycler.__init__.__globals__ }}',
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ raise_exception.__globals__['json'] }}",
+  ])(
+    'reaches for Python itself is refused: %s',
+    async (source) => {
+      const renderer = new TemplateRenderer(source, 'a test');
+      await expect(renderer.render({}).finally(() => renderer.close())).rejects.toThrow(
+        /SecurityError/,
+      );
+    },
+    120_000,
+  );
 
   test('refuses a conversation says why, and renders the next', async () => {
     const source = `{% if messages|length > 1 %}{{ raise_exception('one at a time') }}{% endif %}<|user|>{{ messages[0]['content'] }}`;
@@ -134,7 +200,7 @@ describe('the renderer', () => {
         const environment = readFileSync(`/proc/${pid}/environ`, 'utf8')
           .split('\0')
           .filter(Boolean);
-        expect(environment.filter((entry) => !/^NODE_CHANNEL/.test(entry))).toEqual([]);
+        expect(environment.filter((entry) => !/^(NODE_CHANNEL|TZ=)/.test(entry))).toEqual([]);
         renderer.close();
         await until(() => !existsSync(`/proc/${pid}`));
       } finally {

@@ -18,7 +18,10 @@ SETTINGS = (
     "adapter_config.json",
     "processor_config.json",
 )
-OTHERS = ("lockstep.json", "policy.js", "tokenizer.json", "chat_template.jinja")
+OTHERS = (
+    *("lockstep.json", "policy.js", "tokenizer.json", "chat_template.jinja"),
+    "additional_chat_templates/tool_use.jinja",
+)
 #: Fields that have some library load and run Python files, here or from a hub.
 CODE = ("auto_map", "custom_pipelines", "custom_generate")
 #: Notes of where a file once was, which nothing reads.

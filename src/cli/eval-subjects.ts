@@ -2,6 +2,7 @@
 import { copyFile, mkdtemp, readFile, realpath, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { copyCompanion } from '../contract/companions.ts';
 import {
   type ContractFiles,
   contractFile,
@@ -14,6 +15,7 @@ import {
   writeContract,
 } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
+import { toolTemplateFile } from '../template/source.ts';
 
 export type Weights = 'trained' | 'untrained';
 
@@ -132,7 +134,7 @@ async function underContract(
       await symlink(from, path.join(dir, name)).catch(() => copyFile(from, path.join(dir, name)));
     }
     for (const name of companions) {
-      await copyFile(path.join(base, name), path.join(dir, name)).catch(ignoreMissing);
+      await copyCompanion(base, dir, name);
     }
     await writeContract(dir, { ...files, contract: { ...contract, trained: neverTrained } });
   } catch (error) {
@@ -154,11 +156,8 @@ const companions = [
   'tokenizer_config.json',
   'special_tokens_map.json',
   'chat_template.jinja',
+  toolTemplateFile,
 ];
-
-function ignoreMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'ENOENT') throw error;
-}
 
 /** Digest of the untrained contract on a folder; null where it has none, or a trained one. */
 async function carriedDigest(dir: string): Promise<string | null> {

@@ -16,7 +16,9 @@ import {
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
+import { toolTemplateFile } from '../template/source.ts';
 import { modelCard } from './card.ts';
+import { copyCompanion } from './companions.ts';
 import { type ContractFiles, type ContractSettings, makeContract } from './make.ts';
 import { readModel } from './model.ts';
 import { readWeights } from './weights.ts';
@@ -57,7 +59,7 @@ export async function attach(options: AttachOptions): Promise<ContractFiles> {
       await linkFile(path.join(modelDir, name), path.join(building, name));
     }
     for (const name of await companions(modelDir)) {
-      await copyFile(path.join(modelDir, name), path.join(building, name));
+      await copyCompanion(modelDir, building, name);
     }
     const files = await writeContract(building, made);
     await writeFile(path.join(building, 'README.md'), modelCard(files.contract, model));
@@ -141,13 +143,14 @@ async function stepsTrained(dir: string): Promise<number | null> {
 /** Files beside the weights that make the checkpoint work: tokenizer, templates, generation settings. */
 async function companions(modelDir: string): Promise<string[]> {
   const entries = await readdir(modelDir, { withFileTypes: true });
-  return entries
+  const files = entries
     .filter((entry) => !entry.isDirectory())
     .map((entry) => entry.name)
     .filter(
       (name) =>
         /\.(json|jinja|model|txt)$/.test(name) && name !== contractFile && name !== probeFile,
     );
+  return [...files, toolTemplateFile];
 }
 
 /**

@@ -1,10 +1,12 @@
 // A plain checkpoint out of a segmented one, on purpose: the same weights, run with full attention.
 import { randomUUID } from 'node:crypto';
-import { copyFile, lstat, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
+import { toolTemplateFile } from '../template/source.ts';
 import { linkFile } from './attach.ts';
 import { detachedCard } from './card.ts';
+import { copyCompanion } from './companions.ts';
 import { readModel } from './model.ts';
 import { plainType } from './model-type.ts';
 import { readContract } from './read.ts';
@@ -24,6 +26,7 @@ const companions = [
   'merges.txt',
   'chat_template.jinja',
   'chat_template.json',
+  toolTemplateFile,
   'LICENSE',
   'LICENSE.txt',
   'NOTICE',
@@ -49,7 +52,7 @@ export async function detach(dir: string, out: string): Promise<Contract> {
     await mkdir(building, { recursive: true });
     for (const name of weights) await linkFile(path.join(from, name), path.join(building, name));
     for (const name of companions) {
-      await copyFile(path.join(from, name), path.join(building, name)).catch(ignoreMissing);
+      await copyCompanion(from, building, name);
     }
     const config = {
       ...model.config,
@@ -80,8 +83,4 @@ async function refuseExisting(out: string): Promise<void> {
     mend: 'Name another folder with --out, or remove this one yourself.',
     field: 'out',
   });
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'ENOENT') throw error;
 }

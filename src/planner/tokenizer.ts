@@ -7,6 +7,7 @@ import { checkNames } from '../checkpoint-names.ts';
 import { endIds, readSettings } from '../contract/ends.ts';
 import { LockstepError } from '../errors.ts';
 import type { Vocabulary } from '../policies/policy.ts';
+import { readTemplates, specialTexts, type TemplateSource } from '../template/source.ts';
 import {
   type TokenBytes,
   type TokenizerJson,
@@ -42,6 +43,8 @@ export interface Tokenizer {
   readonly chatTemplate: string | null;
   /** The file that it is from, or null. */
   readonly chatTemplateFile: string | null;
+  /** The template for requests that bring tools, where it is another one. */
+  readonly toolTemplate: TemplateSource | null;
   /** Ids of a text. No special token is added but, on request, BOS. */
   encode(text: string, options?: EncodeOptions): Promise<Int32Array>;
   /** Ids of a UTF-8 file, piece by piece in bounded memory; the same ids as of the whole text. */
@@ -83,6 +86,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const idOf = (name: string): number | null =>
     specialTokens[name] === undefined ? null : native.tokenToId(specialTokens[name]);
   const bos = idOf('bos_token') ?? asId(config['bos_token_id']);
+  const templates = await readTemplates(dir, settings);
   const ends = endIds({ config, generation, settings }, () => json, size);
   return new LoadedTokenizer({
     dir,
@@ -94,7 +98,9 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     bos,
     ends,
     specialTokens,
-    ...(await readChatTemplate(dir, settings)),
+    chatTemplate: templates.usual?.text ?? null,
+    chatTemplateFile: templates.usual?.file ?? null,
+    toolTemplate: templates.tools,
   });
 }
 
@@ -110,6 +116,7 @@ interface Parts {
   specialTokens: Readonly<Record<string, string>>;
   chatTemplate: string | null;
   chatTemplateFile: string | null;
+  toolTemplate: TemplateSource | null;
 }
 
 /** Texts longer than this are encoded in pieces: no single long stretch of work for the thread pool. */
@@ -124,6 +131,7 @@ class LoadedTokenizer implements Tokenizer {
   readonly specialTokens: Readonly<Record<string, string>>;
   readonly chatTemplate: string | null;
   readonly chatTemplateFile: string | null;
+  readonly toolTemplate: TemplateSource | null;
   readonly #native: NativeTokenizer;
   readonly #tokens: TokenBytes;
   readonly #special: ReadonlySet<number>;
@@ -138,6 +146,7 @@ class LoadedTokenizer implements Tokenizer {
     this.specialTokens = parts.specialTokens;
     this.chatTemplate = parts.chatTemplate;
     this.chatTemplateFile = parts.chatTemplateFile;
+    this.toolTemplate = parts.toolTemplate;
     this.#native = parts.native;
     this.#tokens = parts.tokens;
     const added = parts.json.added_tokens ?? [];
@@ -259,34 +268,6 @@ function parse(raw: Buffer, file: string): { native: NativeTokenizer; json: Toke
       { mend: 'Copy tokenizer.json again from the original checkpoint.', cause },
     );
   }
-}
-
-async function readChatTemplate(
-  dir: string,
-  settings: Readonly<Record<string, unknown>>,
-): Promise<Pick<Parts, 'chatTemplate' | 'chatTemplateFile'>> {
-  const file = path.join(dir, 'chat_template.jinja');
-  const fromFile = await readFile(file, 'utf8').catch(() => null);
-  if (fromFile !== null) return { chatTemplate: fromFile, chatTemplateFile: file };
-  const value = settings['chat_template'];
-  const named = Array.isArray(value) ? (value as { name?: unknown; template?: unknown }[]) : [];
-  const template = Array.isArray(value)
-    ? named.find((entry) => entry?.name === 'default')?.template
-    : value;
-  return typeof template === 'string'
-    ? { chatTemplate: template, chatTemplateFile: path.join(dir, 'tokenizer_config.json') }
-    : { chatTemplate: null, chatTemplateFile: null };
-}
-
-/** `*_token` entries of tokenizer_config.json; older files write them as objects. */
-function specialTexts(settings: Readonly<Record<string, unknown>>): Record<string, string> {
-  const texts: Record<string, string> = {};
-  for (const [name, value] of Object.entries(settings)) {
-    if (!name.endsWith('_token')) continue;
-    const content = (value as { content?: unknown } | null)?.content ?? value;
-    if (typeof content === 'string') texts[name] = content;
-  }
-  return texts;
 }
 
 function asId(value: unknown): number | null {

@@ -23,16 +23,24 @@ export type TemplateMessage = { role: string; content?: string | null };
  * @throws LS_TEMPLATE_LIMIT for one that is too long itself
  */
 export function chatTemplate(
-  tokenizer: Pick<Tokenizer, 'chatTemplate' | 'chatTemplateFile' | 'specialTokens'>,
+  tokenizer: Pick<
+    Tokenizer,
+    'chatTemplate' | 'chatTemplateFile' | 'toolTemplate' | 'specialTokens'
+  >,
   limits: Partial<TemplateLimits> = {},
 ): ChatTemplate | null {
-  const { chatTemplate: source, chatTemplateFile: file, specialTokens } = tokenizer;
+  const { chatTemplate: source, chatTemplateFile: file, toolTemplate, specialTokens } = tokenizer;
   if (source === null) return null;
-  const renderer = new TemplateRenderer(source, file ?? 'the checkpoint', limits);
-  const knowsTools = /\btools\b/.test(source);
+  const usual = new TemplateRenderer(source, file ?? 'the checkpoint', limits);
+  const forTools =
+    toolTemplate && new TemplateRenderer(toolTemplate.text, toolTemplate.file, limits);
+  const knowsTools = /\btools\b/.test(toolTemplate?.text ?? source);
   return {
-    check: () => renderer.check(),
-    close: () => renderer.close(),
+    check: () => usual.check(),
+    close() {
+      usual.close();
+      forTools?.close();
+    },
     async render(messages, tools = null) {
       if (tools !== null && !knowsTools) {
         throw invalid(
@@ -46,6 +54,7 @@ export function chatTemplate(
         addGenerationPrompt: true,
         tools,
       });
+      const renderer = tools === null ? usual : (forTools ?? usual);
       return renderer.render(context).catch((cause: unknown) => {
         // A template's own `raise_exception`: roles that do not alternate, no system message, ...
         if (!(cause instanceof TemplateRefusal)) throw cause;
@@ -56,30 +65,10 @@ export function chatTemplate(
   };
 }
 
-/** Templates write a call's arguments as JSON themselves; clients send them as text. */
+/** Calls come without a text. Their arguments, a JSON text, are read where the template is rendered. */
 function forTemplate(message: TemplateMessage): object {
-  const calls = (message as { tool_calls?: readonly Call[] }).tool_calls;
-  if (calls === undefined) return message;
-  return {
-    ...message,
-    content: message.content ?? '',
-    tool_calls: calls.map((call) => ({
-      ...call,
-      function: { ...call.function, arguments: parsedArguments(call.function.arguments) },
-    })),
-  };
-}
-
-interface Call {
-  function: { name: string; arguments: string };
-}
-
-function parsedArguments(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
+  const calls = (message as { tool_calls?: readonly object[] }).tool_calls;
+  return calls === undefined ? message : { ...message, content: message.content ?? '' };
 }
 
 export function needTemplate(template: ChatTemplate | null): ChatTemplate {

@@ -74,6 +74,8 @@ const UPSTREAM: Record<string, { status: number; retryAfter?: number }> = {
   LS_VLLM_STALLED: { status: 504 },
   // The template's fault or the conversation's: only another conversation may help.
   LS_TEMPLATE_LIMIT: { status: 400 },
+  LS_TEMPLATE_SYNTAX: { status: 400 },
+  LS_TEMPLATE_START: { status: 503, retryAfter: 5 },
 };
 
 /** Shape of the errors that body-parser (Express) raises. */

@@ -60,6 +60,8 @@ export interface ServerOptions {
   stallMs?: number;
   /** How long `close` lets running generations finish. */
   drainMs?: number;
+  /** Told of a chat template that cannot be read (LockstepError): its chats are refused. */
+  warn?: (error: unknown) => void;
   /** Limits of the chat template's process, where others than `templateLimits` are wanted. */
   template?: Partial<TemplateLimits>;
   /** What became of the checkpoint's probe, for `/metrics`. */
@@ -240,7 +242,10 @@ export function createServer({
       return summary();
     },
     async listen(port) {
-      await template?.check();
+      // Completions need no template: one that cannot be read is told, and its chats are refused.
+      void template?.check().catch((cause: unknown) => {
+        if (!closing.signal.aborted && !ending) options.warn?.(cause);
+      });
       await open(http, port, host);
       const address = http.address() as AddressInfo;
       const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;

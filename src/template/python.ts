@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { loadPyodide, type PyodideAPI, version } from 'pyodide';
-import { pythonRoot } from '../paths.ts';
+import { builtModule, pythonRoot } from '../paths.ts';
 
 /** Jinja2 and MarkupSafe, as PyPI has them (packages/README.md). */
 const packages = [
@@ -41,7 +41,8 @@ export async function makePicture(): Promise<Uint8Array> {
 export function pictureFile(): string {
   const hash = createHash('sha256').update(version).update(imports);
   for (const { bytes } of parts()) hash.update(bytes);
-  return path.join(here, `python-${hash.digest('hex').slice(0, 16)}.memory`);
+  const name = `python-${hash.digest('hex').slice(0, 16)}.memory`;
+  return fileURLToPath(builtModule(`template/${name}`));
 }
 
 function parts(): { name: string; bytes: Uint8Array }[] {

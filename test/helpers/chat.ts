@@ -1,12 +1,13 @@
 // Chat templates over the real model's tokenizer, with special tokens of other families added to it.
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { Template } from '@huggingface/jinja';
 import { prepareTables } from '../../src/contract/prepare.ts';
 import { packageRoot } from '../../src/paths.ts';
 import { loadTokenizer, type Tokenizer } from '../../src/planner/tokenizer.ts';
 import { requests } from '../../src/policies/in-memory.ts';
 import type { Policy } from '../../src/policies/index.ts';
+import { templateContext } from '../../src/template/context.ts';
+import { TemplateRenderer } from '../../src/template/template.ts';
 
 export const smollm = path.join(packageRoot, '.lockstep/models/smollm2-135m-instruct');
 
@@ -42,11 +43,10 @@ export async function chatSegments(
   header: boolean,
 ): Promise<string[]> {
   const { tables } = await prepareTables(policy, tokenizer);
-  const text = new Template(tokenizer.chatTemplate as string).render({
-    ...tokenizer.specialTokens,
-    messages,
-    add_generation_prompt: header,
-  });
+  const { specialTokens } = tokenizer;
+  const renderer = new TemplateRenderer(tokenizer.chatTemplate as string, 'a test');
+  const context = templateContext({ specialTokens, messages, addGenerationPrompt: header });
+  const text = await renderer.render(context).finally(() => renderer.close());
   const ids = [...(await tokenizer.encode(text))];
   const cuts = requests(policy, JSON.parse(JSON.stringify(tables)), ids);
   const ends = cuts.at(-1) === ids.length ? cuts : [...cuts, ids.length];

@@ -15,6 +15,7 @@ NAMES = (
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "additional_chat_templates/tool_use.jinja",
     "generation_config.json",
     "LICENSE",
     "LICENSE.txt",

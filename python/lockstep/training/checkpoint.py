@@ -39,6 +39,7 @@ def save(
         _readable(directory)
         for name, content in files.items():
             if contract is not None or name != carried.POLICY:
+                (directory / name).parent.mkdir(exist_ok=True)
                 (directory / name).write_bytes(content)
         # Read once: for the contract and for the list of checksums.
         sums = {p.name: manifest.sha256(p) for p in sorted(directory.glob("*.safetensors"))}
