@@ -4,7 +4,7 @@ import { Command } from 'commander';
 import { defaultConfigFile, loadConfig } from '../config/index.ts';
 import { attach, type Contract, upgrade } from '../contract/index.ts';
 import type { LockstepError } from '../errors.ts';
-import { asLockstepError, cancellation, paint } from './output.ts';
+import { asLockstepError, cancellation, paint, printWarning } from './output.ts';
 import { type Recorded, recordedLine, recordProbe } from './record-probe.ts';
 
 interface AttachCommandOptions {
@@ -54,7 +54,14 @@ async function runAttach(
   const { out } = options;
   const force = options.force === true;
   const discardTraining = options.discardTraining === true;
-  const { contract } = await attach({ config, modelDir: model, out, force, discardTraining });
+  const { contract } = await attach({
+    config,
+    modelDir: model,
+    out,
+    force,
+    discardTraining,
+    warn: printWarning,
+  });
   const probe = await probeOf(out, options);
   if (options.json) return print({ out: path.resolve(out), ...facts(contract), probe });
   const { digest, policy, carry } = contract;

@@ -68,6 +68,12 @@ export function printError(error: unknown, screen: Screen = process.stderr): num
   return failure.code === 'LS_USAGE' ? exitCodes.usage : exitCodes.failed;
 }
 
+/** Say on stderr what does not stop the work. */
+export function printWarning(warning: { code: string; message: string }): void {
+  const { yellow } = paint(process.stderr);
+  process.stderr.write(`${yellow('warning')} ${warning.code}: ${warning.message}\n`);
+}
+
 export interface Progress {
   /** Set how far the work is, in the units of `total`, with a short note behind it. */
   update(value: number, note?: string): void;

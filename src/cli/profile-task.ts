@@ -151,6 +151,5 @@ function fixedSettings(options: ProfileOptions): ContractSettings {
     carry: { size: carry, sinks },
     retrieval: { size: retrieval, recipe, layers: [] },
     heads: { long: [] },
-    bos: false,
   };
 }

@@ -8,7 +8,7 @@ import { LockstepError } from '../errors.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
 import { createServer, type LockstepServer, probePort } from '../server/index.ts';
 import { natural, port, positive } from './option-values.ts';
-import { asLockstepError, type Paint, paint } from './output.ts';
+import { asLockstepError, type Paint, paint, printWarning } from './output.ts';
 import { checkChoice, type EngineChoice, openChosen } from './serve-engine.ts';
 import { noWeightsCheck } from './weights-option.ts';
 
@@ -137,9 +137,7 @@ async function runServe(
         log: logger(options.log),
         warn: (error) => {
           const { code, message } = asLockstepError(error);
-          say(
-            `${colors.yellow('warning')} ${code}: ${message}. Chats are refused; completions are served.`,
-          );
+          printWarning({ code, message: `${message}; chats are refused, completions are served` });
         },
         ...(opened.probe === null ? {} : { probe: opened.probe }),
       },

@@ -74,6 +74,7 @@ export interface WarningEvent extends JobEvent {
     | 'LS_TRAIN_CACHE'
     | 'LS_TRAIN_SHARED'
     | 'LS_TRAIN_WORKER'
+    | 'LS_BOS_DIFFERS'
     | `LS_P${string}`;
   step: number;
   message: string;

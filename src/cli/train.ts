@@ -13,7 +13,7 @@ import { adoptContract, attach, type ContractFiles } from '../contract/index.ts'
 import { LockstepError } from '../errors.ts';
 import { pythonRoot } from '../paths.ts';
 import { above0, positive, seed } from './option-values.ts';
-import { cancellation, exitCodes } from './output.ts';
+import { cancellation, exitCodes, printWarning } from './output.ts';
 import type { TrainEvent, TrainResult } from './train-events.ts';
 import { lossPlot } from './train-plot.ts';
 import { stagingFolder } from './train-staging.ts';
@@ -95,7 +95,13 @@ async function runTrain(options: TrainOptions): Promise<void> {
   const staged = await stagingFolder(out);
   let result: TrainResult | undefined;
   try {
-    const made = await attach({ config, modelDir: config.model, out: staged, force: true });
+    const made = await attach({
+      config,
+      modelDir: config.model,
+      out: staged,
+      force: true,
+      warn: (warning) => view.event({ event: 'warning', step: 0, ...warning }),
+    });
     if (options.resume) await underOwnContract(staged, made, out);
     result = (await runJob({
       module: 'lockstep.train',
@@ -161,7 +167,7 @@ async function writeJob(
   options: TrainOptions,
 ): Promise<void> {
   const model = `${path.resolve(file)}.model`;
-  await attach({ config, modelDir: config.model, out: model, force: true });
+  await attach({ config, modelDir: config.model, out: model, force: true, warn: printWarning });
   const job = { ...jobOf(config, out, training, options), model };
   await writeFile(file, `${JSON.stringify(job)}\n`);
   process.stdout.write(

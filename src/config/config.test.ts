@@ -53,7 +53,7 @@ describe('loadConfig', () => {
     expect(config.carry).toEqual({ size: 16, sinks: 4 });
     expect(config.retrieval).toEqual({ size: 8, recipe: 'anchors', layers: [1, 2] });
     expect(config.heads).toEqual({ long: [0, 1] });
-    expect(config.bos).toBe(false);
+    expect(config.bos).toBeUndefined();
     expect(config.policy.params).toEqual({ n: 4 });
     expect(config.training).toMatchObject({
       truncation: 1,

@@ -61,8 +61,8 @@ export const configSchema = z
     carry: carrySchema,
     retrieval: retrievalSchema.prefault({ size: 0, layers: [] }),
     heads: headsSchema.default({ long: [] }),
-    /** Put the tokenizer's BOS at position 0. */
-    bos: z.boolean().default(false),
+    /** Put the tokenizer's BOS at position 0; where it is left out, as the tokenizer itself does. */
+    bos: z.boolean().optional(),
     data: z
       .strictObject({
         /** Texts to train on: paths or globs, relative to this file. */

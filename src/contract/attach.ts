@@ -17,6 +17,7 @@ import path from 'node:path';
 import { LockstepError } from '../errors.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
 import { toolTemplateFile } from '../template/source.ts';
+import { type BosWarning, bosWarning } from './bos.ts';
 import { modelCard } from './card.ts';
 import { copyCompanion } from './companions.ts';
 import { type ContractFiles, type ContractSettings, makeContract } from './make.ts';
@@ -34,6 +35,8 @@ export interface AttachOptions {
   force?: boolean;
   /** Replace it where it was trained, too. */
   discardTraining?: boolean;
+  /** Told of what people should know of the contract that is made. */
+  warn?: (warning: BosWarning) => void;
 }
 
 /**
@@ -52,6 +55,8 @@ export async function attach(options: AttachOptions): Promise<ContractFiles> {
   await checkTarget(modelDir, out, options);
   const tokenizer = await loadTokenizer(modelDir);
   const made = await makeContract({ config, modelDir, tokenizer });
+  const warning = options.warn && (await bosWarning(made.contract, tokenizer));
+  if (warning) options.warn?.(warning);
   const building = `${out}.${randomUUID().slice(0, 8)}.tmp`;
   try {
     await mkdir(building, { recursive: true });

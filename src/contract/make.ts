@@ -21,8 +21,8 @@ export interface ContractFiles {
 /** The parts of a config that end in the contract. */
 export type ContractSettings = Pick<
   ConfigValues,
-  'policy' | 'segment' | 'carry' | 'retrieval' | 'heads' | 'bos'
-> & { training?: { truncation: number } | undefined };
+  'policy' | 'segment' | 'carry' | 'retrieval' | 'heads'
+> & { bos?: boolean | undefined; training?: { truncation: number } | undefined };
 
 export interface MakeContractOptions {
   config: ContractSettings;
@@ -44,7 +44,7 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
   const long = longHeads(config, model);
   checkFit(config, model, long);
   const tokenizer = options.tokenizer ?? (await loadTokenizer(modelDir));
-  if (config.bos && tokenizer.bos === null) {
+  if (config.bos === true && tokenizer.bos === null) {
     throw configError('the config', [
       {
         path: 'bos',
@@ -74,7 +74,7 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
     tokenizer: {
       sha256: tokenizer.sha256,
       size: model.vocabulary,
-      bos: config.bos ? tokenizer.bos : null,
+      bos: (config.bos ?? tokenizer.addsBos) ? tokenizer.bos : null,
       ends: [...tokenizer.ends],
     },
     model: model.shape,

@@ -35,6 +35,8 @@ export interface Tokenizer {
   readonly vocabulary: Vocabulary;
   /** Beginning-of-sequence id of the checkpoint, or null. */
   readonly bos: number | null;
+  /** Whether the tokenizer itself puts it in front of a text, as transformers does by default. */
+  readonly addsBos: boolean;
   /** Ids that end an answer, as the checkpoint's files say; a contract's `tokenizer.ends` decides. */
   readonly ends: readonly number[];
   /** Text of the special tokens that chat templates name: `bos_token`, `eos_token`, ... */
@@ -96,6 +98,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     tokens: tokenBytes(json, Math.max(own, size)),
     size,
     bos,
+    addsBos: await addsBos(native, settings, bos),
     ends,
     specialTokens,
     chatTemplate: templates.usual?.text ?? null,
@@ -112,6 +115,7 @@ interface Parts {
   tokens: TokenBytes;
   size: number;
   bos: number | null;
+  addsBos: boolean;
   ends: readonly number[];
   specialTokens: Readonly<Record<string, string>>;
   chatTemplate: string | null;
@@ -127,6 +131,7 @@ class LoadedTokenizer implements Tokenizer {
   readonly sha256: string;
   readonly vocabulary: Vocabulary;
   readonly bos: number | null;
+  readonly addsBos: boolean;
   readonly ends: readonly number[];
   readonly specialTokens: Readonly<Record<string, string>>;
   readonly chatTemplate: string | null;
@@ -142,6 +147,7 @@ class LoadedTokenizer implements Tokenizer {
     this.dir = parts.dir;
     this.sha256 = parts.sha256;
     this.bos = parts.bos;
+    this.addsBos = parts.addsBos;
     this.ends = parts.ends;
     this.specialTokens = parts.specialTokens;
     this.chatTemplate = parts.chatTemplate;
@@ -268,6 +274,20 @@ function parse(raw: Buffer, file: string): { native: NativeTokenizer; json: Toke
       { mend: 'Copy tokenizer.json again from the original checkpoint.', cause },
     );
   }
+}
+
+/** The settings of transformers' own, where they are there, rebuild what tokenizer.json puts around a text. */
+async function addsBos(
+  native: NativeTokenizer,
+  settings: Readonly<Record<string, unknown>>,
+  bos: number | null,
+): Promise<boolean> {
+  if (bos === null) return false;
+  if ('add_bos_token' in settings || 'add_eos_token' in settings) {
+    return settings['add_bos_token'] === true;
+  }
+  const encoding = await native.encode('a', null, { addSpecialTokens: true });
+  return encoding.getIds()[0] === bos;
 }
 
 function asId(value: unknown): number | null {

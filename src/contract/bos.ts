@@ -1,0 +1,48 @@
+// Where a chat begins with BOS and a text does not: the first tokens of a sequence are the sinks.
+import type { Tokenizer } from '../planner/tokenizer.ts';
+import { templateContext } from '../template/context.ts';
+import { TemplateRenderer } from '../template/template.ts';
+import type { Contract } from './schema.ts';
+
+/** What people are told. */
+export interface BosWarning {
+  code: 'LS_BOS_DIFFERS';
+  message: string;
+}
+
+type BosTokenizer = Pick<
+  Tokenizer,
+  'bos' | 'chatTemplate' | 'chatTemplateFile' | 'specialTokens' | 'encode' | 'vocabulary'
+>;
+
+/** A warning where chats of this checkpoint begin with BOS, by their template, and texts do not. */
+export async function bosWarning(
+  contract: Contract,
+  tokenizer: BosTokenizer,
+): Promise<BosWarning | null> {
+  const { bos } = tokenizer;
+  if (contract.tokenizer.bos !== null || bos === null) return null;
+  if (!(await chatBegins(tokenizer, bos))) return null;
+  const text = tokenizer.vocabulary.text(bos);
+  const message = `chats begin with ${text} (id ${bos}), which the chat template writes, and texts, in training and in completions, do not: the first tokens of a sequence, its sinks, differ. Set \`bos: true\` in the config, so that both begin with it`;
+  return { code: 'LS_BOS_DIFFERS', message };
+}
+
+async function chatBegins(tokenizer: BosTokenizer, bos: number): Promise<boolean> {
+  const { chatTemplate: source, chatTemplateFile: file, specialTokens } = tokenizer;
+  // Only one that names it can write it, and a rendering takes a process of its own.
+  const names = ['bos_token', tokenizer.vocabulary.text(bos)];
+  if (source === null || !names.some((name) => source.includes(name))) return false;
+  const renderer = new TemplateRenderer(source, file ?? 'the checkpoint');
+  const messages = [{ role: 'user', content: 'a' }];
+  try {
+    const context = templateContext({ specialTokens, messages, addGenerationPrompt: true });
+    const ids = await tokenizer.encode(await renderer.render(context));
+    return ids[0] === bos;
+  } catch {
+    // What refuses a plain message says so where chats are asked for.
+    return false;
+  } finally {
+    renderer.close();
+  }
+}
