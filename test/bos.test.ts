@@ -17,7 +17,7 @@ const settings = {
   policy: fixed({ size: 8 }),
   segment: { min: 1, max: 8, align: 1 },
   carry: { size: 4, sinks: 2 },
-  retrieval: { size: 0, recipe: 'mass' as const, layers: [] },
+  retrieval: { size: 0, recipe: 'topk' as const, layers: [] },
   heads: { long: [] },
 };
 const WRITES = "{{ bos_token }}{{ messages[0]['content'] }}";
