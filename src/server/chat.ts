@@ -6,7 +6,16 @@ import { HttpError, invalid } from './errors.ts';
 
 /** A checkpoint's template, rendered in a process of its own (template.ts). */
 export interface ChatTemplate {
-  render(messages: readonly TemplateMessage[], tools?: readonly object[] | null): Promise<string>;
+  /**
+   * @param more variables that the request sets itself (`chat_template_kwargs`)
+   * @param body the request as it came, from which tools and `more` are read exactly
+   */
+  render(
+    messages: readonly TemplateMessage[],
+    tools?: readonly object[] | null,
+    more?: object,
+    body?: string,
+  ): Promise<string>;
   /** @throws LS_TEMPLATE_SYNTAX, LS_TEMPLATE_LIMIT */
   check(): Promise<void>;
   close(): void;
@@ -35,13 +44,14 @@ export function chatTemplate(
   const forTools =
     toolTemplate && new TemplateRenderer(toolTemplate.text, toolTemplate.file, limits);
   const knowsTools = /\btools\b/.test(toolTemplate?.text ?? source);
+  const knowsDevelopers = /\bdeveloper\b/.test(source);
   return {
     check: () => usual.check(),
     close() {
       usual.close();
       forTools?.close();
     },
-    async render(messages, tools = null) {
+    async render(messages, tools = null, more = {}, body = undefined) {
       if (tools !== null && !knowsTools) {
         throw invalid(
           'tools',
@@ -50,12 +60,14 @@ export function chatTemplate(
       }
       const context = templateContext({
         specialTokens,
-        messages: messages.map(forTemplate),
+        messages: messages.map((one) => forTemplate(one, knowsDevelopers)),
         addGenerationPrompt: true,
         tools,
+        options: more,
       });
       const renderer = tools === null ? usual : (forTools ?? usual);
-      return renderer.render(context).catch((cause: unknown) => {
+      const asked = tools !== null || Object.keys(more).length > 0;
+      return renderer.render(context, asked ? body : undefined).catch((cause: unknown) => {
         // A template's own `raise_exception`: roles that do not alternate, no system message, ...
         if (!(cause instanceof TemplateRefusal)) throw cause;
         const words = `The model's chat template refuses these messages: ${cause.message}`;
@@ -65,8 +77,13 @@ export function chatTemplate(
   };
 }
 
-/** Calls come without a text. Their arguments, a JSON text, are read where the template is rendered. */
-function forTemplate(message: TemplateMessage): object {
+/**
+ * Calls come without a text; their arguments, a JSON text, are read where the template is rendered. What
+ * OpenAI's newer models call `developer` is `system` to a template that does not know that role.
+ */
+function forTemplate(given: TemplateMessage, knowsDevelopers: boolean): object {
+  const older = given.role === 'developer' && !knowsDevelopers;
+  const message = older ? { ...given, role: 'system' } : given;
   const calls = (message as { tool_calls?: readonly object[] }).tool_calls;
   return calls === undefined ? message : { ...message, content: message.content ?? '' };
 }

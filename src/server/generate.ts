@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Request, Response } from 'express';
 import type { ExtraRequest } from '../engines/runner.ts';
 import { answer, type Job, type Workshop } from './answer.ts';
+import { bodyText } from './body-text.ts';
 import { type ChatTemplate, needTemplate } from './chat.ts';
 import { HttpError, invalid } from './errors.ts';
 import {
@@ -84,7 +85,7 @@ export function chatCompletions(served: Served, shop: Workshop) {
     checkModel(body.model, served.model);
     const tools = asked && toolsOf(asked);
     const template = needTemplate(served.template);
-    const text = await template.render(body.messages, tools?.shown);
+    const text = await template.render(body.messages, tools?.shown, {}, bodyText(request));
     const prompt = await encodePrompt(text, shop.tokenizer, shop.source.contract);
     const field = body.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens';
     const wanted = body.max_completion_tokens ?? body.max_tokens;

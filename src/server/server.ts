@@ -13,6 +13,7 @@ import type { PlannerSource } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { TemplateLimits } from '../template/template.ts';
 import type { Workshop } from './answer.ts';
+import { keepBody } from './body-text.ts';
 import { chatTemplate } from './chat.ts';
 import { toHttpError } from './errors.ts';
 import { Gate } from './gate.ts';
@@ -199,7 +200,11 @@ export function createServer({
     response.json(summary());
   });
 
-  const body = [jsonOnly(), smallBody(maxBodyBytes), express.json({ limit: maxBodyBytes })];
+  const body = [
+    jsonOnly(),
+    smallBody(maxBodyBytes),
+    express.json({ limit: maxBodyBytes, verify: keepBody }),
+  ];
   app.post('/v1/completions', body, completions(served, shop));
   app.post('/v1/chat/completions', body, chatCompletions(served, shop));
   app.post('/tokenize', body, tokenize(served, shop));
