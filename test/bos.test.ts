@@ -62,17 +62,8 @@ describe('where the config says nothing', () => {
   test.each<[string, Case, number | null]>([
     ['the tokenizer adds it', { processor: ADDS }, 1],
     ['the tokenizer adds none', { template: 'a' }, null],
-    ['its settings say yes', { config: { add_bos_token: true } }, 1],
-    [
-      'its settings say no',
-      { processor: ADDS, config: { add_bos_token: false }, template: 'a' },
-      null,
-    ],
-    [
-      'its settings speak of the end alone',
-      { processor: ADDS, config: { add_eos_token: false }, template: 'a' },
-      null,
-    ],
+    ['its settings say yes, its file no', { config: { add_bos_token: true }, template: 'a' }, null],
+    ['its settings say no, its file yes', { processor: ADDS, config: { add_bos_token: false } }, 1],
   ])('%s', async (_, given, expected) => {
     expect(await attached(given)).toEqual({ bos: expected, warnings: [] });
   });

@@ -98,7 +98,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     tokens: tokenBytes(json, Math.max(own, size)),
     size,
     bos,
-    addsBos: await addsBos(native, settings, bos),
+    addsBos: await addsBos(native, bos),
     ends,
     specialTokens,
     chatTemplate: templates.usual?.text ?? null,
@@ -276,16 +276,9 @@ function parse(raw: Buffer, file: string): { native: NativeTokenizer; json: Toke
   }
 }
 
-/** The settings of transformers' own, where they are there, rebuild what tokenizer.json puts around a text. */
-async function addsBos(
-  native: NativeTokenizer,
-  settings: Readonly<Record<string, unknown>>,
-  bos: number | null,
-): Promise<boolean> {
+/** By tokenizer.json alone: transformers takes no `add_bos_token` of the settings where that file is. */
+async function addsBos(native: NativeTokenizer, bos: number | null): Promise<boolean> {
   if (bos === null) return false;
-  if ('add_bos_token' in settings || 'add_eos_token' in settings) {
-    return settings['add_bos_token'] === true;
-  }
   const encoding = await native.encode('a', null, { addSpecialTokens: true });
   return encoding.getIds()[0] === bos;
 }
