@@ -30,6 +30,9 @@ export async function chatTokenizer(
   return loadTokenizer(dir);
 }
 
+/** By their templates; they end with this process. */
+const renderers = new Map<string, TemplateRenderer>();
+
 export interface Turn {
   role: string;
   content: string;
@@ -43,10 +46,12 @@ export async function chatSegments(
   header: boolean,
 ): Promise<string[]> {
   const { tables } = await prepareTables(policy, tokenizer);
-  const { specialTokens } = tokenizer;
-  const renderer = new TemplateRenderer(tokenizer.chatTemplate as string, 'a test');
+  const { specialTokens, chatTemplate: source } = tokenizer;
+  const renderer =
+    renderers.get(source as string) ?? new TemplateRenderer(source as string, 'a test');
+  renderers.set(source as string, renderer);
   const context = templateContext({ specialTokens, messages, addGenerationPrompt: header });
-  const text = await renderer.render(context).finally(() => renderer.close());
+  const text = await renderer.render(context);
   const ids = [...(await tokenizer.encode(text))];
   const cuts = requests(policy, JSON.parse(JSON.stringify(tables)), ids);
   const ends = cuts.at(-1) === ids.length ? cuts : [...cuts, ids.length];
