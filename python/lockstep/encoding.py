@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .errors import LockstepError
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 #: Most blanks in a row. The patterns of Llama's and Qwen's tokenizers go back over them, and native
 #: code panics beyond 10 million; Node gives up at this number too (tokenizer-stream.ts).
@@ -22,20 +22,27 @@ def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def token_ids_of_all(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
-    """`token_ids` of each text, several at a time.
+    """`token_ids` of each text, several at a time."""
+    return (one.ids for one in encodings(tokenizer, texts))
+
+
+def encodings(
+    tokenizer: Tokenizer, texts: Sequence[str], *, offsets: bool = False
+) -> list[Encoding]:
+    """Ids of each text; offsets: and the characters that each stands for, which takes longer.
 
     Raises ``LS_TEXT_UNSPLITTABLE`` for blanks without end, and where native code panics.
     """
     for text in texts:
         _check(text)
+    encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
     try:
-        encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return list(encode(list(texts), add_special_tokens=False))
     except BaseException as error:
         # PanicException is no Exception, and its module cannot be imported.
         if type(error).__name__ != "PanicException":
             raise
         raise _unsplittable("a text that the tokenizer can split", str(error)) from None
-    return (one.ids for one in encoded)
 
 
 def _check(text: str) -> None:

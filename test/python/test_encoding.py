@@ -4,13 +4,14 @@ code that panics is an error like any other."""
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import make_tiny
 import numpy as np
 import pytest
-from lockstep.encoding import LIMIT, token_ids, token_ids_of_all
+from lockstep.encoding import LIMIT, encodings, token_ids, token_ids_of_all
 from lockstep.errors import LockstepError
 from lockstep.tokenizer_file import load_tokenizer
 from lockstep.training import data
@@ -54,7 +55,17 @@ def test_limits_of_a_training_of_before(tmp_path: Path, fields: dict[str, Any]) 
     for text in TEXTS:
         assert token_ids(limited, text) == token_ids(plain, text)
     assert list(token_ids_of_all(limited, TEXTS)) == list(token_ids_of_all(plain, TEXTS))
-    assert len(token_ids(plain, TEXTS[-1])) > TRUNCATION["max_length"]
+    (one,) = encodings(limited, TEXTS[-1:], offsets=True)
+    assert one.ids == token_ids(plain, TEXTS[-1])
+    assert one.offsets[-1][1] == len(TEXTS[-1])
+    assert len(one.ids) > TRUNCATION["max_length"]
+
+
+def test_one_place_opens_tokenizers() -> None:
+    package = Path(encodings.__code__.co_filename).parent
+    opened = re.compile(r"\bTokenizer\.from_")
+    found = [p.name for p in package.rglob("*.py") if opened.search(p.read_text("utf-8"))]
+    assert found == ["tokenizer_file.py"]
 
 
 def test_a_corpus_is_whole(tmp_path: Path) -> None:
