@@ -107,6 +107,14 @@ class Engine:
         item = torch.empty(0, dtype=self.model.dtype).element_size()
         return {**held, "total": sum(held.values()), "fullAttention": row * item * state.position}
 
+    def fork(self, handle: int) -> int:
+        state = self._state(handle)
+        assert isinstance(state, State), "full attention is not served"
+        twin = self._next
+        self._next += 1
+        self.states[twin] = state.fork()
+        return twin
+
     def free(self, handle: int) -> None:
         self.states.pop(handle, None)
 
@@ -162,6 +170,11 @@ def replace(handle: int, retrieved: list[dict[str, Any]]) -> None:
 def memory(handle: int) -> dict[str, int]:
     """Bytes the sequence holds, by part."""
     return _loaded().memory(handle)
+
+
+def fork(handle: int) -> int:
+    """The handle of a new sequence that stands where this one does."""
+    return _loaded().fork(handle)
 
 
 def free(handle: int) -> int:

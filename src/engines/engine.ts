@@ -36,6 +36,8 @@ export interface EngineSession {
    */
   replaceRetrieved(retrieved: Retrieved[]): Promise<void>;
   memory(): Promise<SessionMemory>;
+  /** A new session that stands where this one does; both go on independently. */
+  fork(): Promise<EngineSession>;
   /** Free everything. Idempotent. */
   close(): Promise<void>;
 }

@@ -1,9 +1,10 @@
 // A runner over an engine that is stepped from here: one session a run, freed however it ends.
+import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { Engine } from './engine.ts';
-import { generate } from './generate.ts';
+import { runAnswer, runPrompt } from './generate.ts';
 import type { Health, Run, RunEvent, Runner, RunRequest } from './runner.ts';
 import { Sequence } from './sequence.ts';
 
@@ -31,7 +32,8 @@ export function steppedRunner(engine: Engine, tokenizer: Tokenizer, source: Plan
 }
 
 class SteppedRunner implements Runner {
-  readonly extended = false;
+  readonly holdsForms = false;
+  readonly together = 1;
   readonly maxTokens = null;
   readonly #engine: Engine;
   readonly #tokenizer: Tokenizer;
@@ -65,9 +67,10 @@ class SteppedRunner implements Runner {
     try {
       const session = await this.#engine.open();
       try {
-        const sequence = new Sequence(session, new Segmenter(this.#source));
+        const segmenter = new Segmenter(this.#source);
+        const sequence = new Sequence(session, segmenter);
         return {
-          events: this.#events(sequence, request, signal),
+          events: this.#events({ sequence, segmenter }, request, signal),
           memory: () => session.memory(),
           // Whoever reads the events has seen every cut.
           layout: () => null,
@@ -87,35 +90,70 @@ class SteppedRunner implements Runner {
   }
 
   async *#events(
-    sequence: Sequence,
-    { watched, keep, ...request }: RunRequest,
+    { sequence, segmenter }: { sequence: Sequence; segmenter: Segmenter },
+    request: RunRequest,
     signal: AbortSignal,
   ): AsyncGenerator<RunEvent, void> {
-    const pieces = watched ? { pieceTokens: WATCHED_TOKENS } : {};
+    const asked = { ...askedOf(request, this.#source.contract), signal };
+    const { keep, extra = {} } = request;
+    const decoder = () => this.#tokenizer.decoder(keep === undefined ? {} : { keep });
+    const open = new Set([sequence]);
     // Closing drops a step that waits or runs, so that the engine is free for others at once.
-    const leave = () => void sequence.session.close();
+    const leave = () => {
+      for (const one of open) void one.session.close();
+    };
     signal.addEventListener('abort', leave, { once: true });
     try {
-      const asked = {
-        ...request,
-        ...pieces,
-        stopIds: this.#source.contract.tokenizer.ends,
-        signal,
-      };
-      const decoder = this.#tokenizer.decoder(keep === undefined ? {} : { keep });
-      for await (const event of generate(sequence, asked, decoder)) {
-        yield { choice: 0, ...event };
+      const prompt = runPrompt(sequence, request.prompt, asked);
+      let ran = await prompt.next();
+      for (; !ran.done; ran = await prompt.next()) yield { choice: 0, ...ran.value };
+      const logits = ran.value;
+      const last = (extra.n ?? 1) - 1;
+      for (let choice = 0; choice <= last; choice++) {
+        // The last one needs what the prompt left no longer.
+        const mine = choice === last ? sequence : await forkOf(sequence, segmenter);
+        open.add(mine);
+        signal.throwIfAborted();
+        const seed = request.seed == null ? null : request.seed + choice;
+        for await (const event of runAnswer(mine, logits, { ...asked, seed }, decoder())) {
+          yield { choice, ...event };
+        }
+        if (mine === sequence) continue;
+        await mine.close();
+        open.delete(mine);
       }
     } catch (error) {
       this.#notice(error);
       throw error;
     } finally {
       signal.removeEventListener('abort', leave);
-      await sequence.close();
+      await Promise.all([...open].map((one) => one.close()));
     }
   }
 
   #notice(error: unknown): void {
     if (isEngineLost(error)) this.#lost ??= error as LockstepError;
   }
+}
+
+/** A run's request as generation takes it. */
+function askedOf({ keep: _, watched, extra = {}, ...request }: RunRequest, contract: Contract) {
+  return {
+    ...request,
+    ...(watched ? { pieceTokens: WATCHED_TOKENS } : {}),
+    stopIds: extra.ignore_eos ? [] : contract.tokenizer.ends,
+    topK: extra.top_k,
+    minP: extra.min_p,
+    bias: extra.logit_bias,
+    minTokens: extra.min_tokens,
+    repetitionPenalty: extra.repetition_penalty,
+    frequencyPenalty: extra.frequency_penalty,
+    presencePenalty: extra.presence_penalty,
+  };
+}
+
+/** Another sequence that stands where this one does. */
+async function forkOf(sequence: Sequence, segmenter: Segmenter): Promise<Sequence> {
+  const session = await sequence.session.fork();
+  return new Sequence(session, segmenter.fork(), sequence.position);
 }

@@ -110,10 +110,12 @@ class TorchEngine implements Engine {
   }
 
   open(): Promise<EngineSession> {
-    return this.#book.open(0, async (entry) => {
-      const handle = await this.python.call<number>('lockstep.engine:open_session');
-      return new TorchSession(handle, this, entry);
-    });
+    return this.begin(0, () => this.python.call<number>('lockstep.engine:open_session'));
+  }
+
+  /** Make a session in Python: `make` gives its handle. */
+  begin(length: number, make: () => Promise<number>): Promise<EngineSession> {
+    return this.#book.open(length, async (entry) => new TorchSession(await make(), this, entry));
   }
 
   async close(): Promise<void> {
@@ -177,6 +179,14 @@ class TorchSession implements EngineSession {
         positions: positions.map((list) => Array.from(list)),
       })),
     });
+  }
+
+  async fork(): Promise<EngineSession> {
+    this.#entry.check();
+    const from = this.#handle;
+    return this.#engine.begin(this.#entry.length, () =>
+      this.#engine.python.call<number>('lockstep.engine:fork', { handle: from }),
+    );
   }
 
   memory(): Promise<SessionMemory> {

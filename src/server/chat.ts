@@ -6,7 +6,12 @@ import { HttpError, invalid } from './errors.ts';
 
 /** A checkpoint's template, rendered in a process of its own (template.ts). */
 export interface ChatTemplate {
-  render(messages: readonly TemplateMessage[], tools?: readonly object[] | null): Promise<string>;
+  /** @param more variables that the request sets itself (`chat_template_kwargs`) */
+  render(
+    messages: readonly TemplateMessage[],
+    tools?: readonly object[] | null,
+    more?: object,
+  ): Promise<string>;
   /** @throws LS_TEMPLATE_SYNTAX, LS_TEMPLATE_LIMIT */
   check(): Promise<void>;
   close(): void;
@@ -30,10 +35,11 @@ export function chatTemplate(
   if (source === null) return null;
   const renderer = new TemplateRenderer(source, file ?? 'the checkpoint', limits);
   const knowsTools = /\btools\b/.test(source);
+  const knowsDevelopers = /\bdeveloper\b/.test(source);
   return {
     check: () => renderer.check(),
     close: () => renderer.close(),
-    async render(messages, tools = null) {
+    async render(messages, tools = null, more = {}) {
       if (tools !== null && !knowsTools) {
         throw invalid(
           'tools',
@@ -42,11 +48,11 @@ export function chatTemplate(
       }
       const context = templateContext({
         specialTokens,
-        messages: messages.map(forTemplate),
+        messages: messages.map((one) => forTemplate(one, knowsDevelopers)),
         addGenerationPrompt: true,
         tools,
       });
-      return renderer.render(context).catch((cause: unknown) => {
+      return renderer.render({ ...context, ...more }).catch((cause: unknown) => {
         // A template's own `raise_exception`: roles that do not alternate, no system message, ...
         if (!(cause instanceof TemplateRefusal)) throw cause;
         const words = `The model's chat template refuses these messages: ${cause.message}`;
@@ -56,8 +62,13 @@ export function chatTemplate(
   };
 }
 
-/** Templates write a call's arguments as JSON themselves; clients send them as text. */
-function forTemplate(message: TemplateMessage): object {
+/**
+ * Templates write a call's arguments as JSON themselves; clients send them as text. What OpenAI's newer
+ * models call `developer` is `system` to a template that does not know that role.
+ */
+function forTemplate(given: TemplateMessage, knowsDevelopers: boolean): object {
+  const older = given.role === 'developer' && !knowsDevelopers;
+  const message = older ? { ...given, role: 'system' } : given;
   const calls = (message as { tool_calls?: readonly Call[] }).tool_calls;
   if (calls === undefined) return message;
   return {

@@ -7,8 +7,8 @@ export interface SampledToken {
   id: number;
   /** Text that became certain with this token; may be empty, may hold earlier tokens' text. */
   text: string;
-  /** Natural logarithm of the probability that the model gave it. */
-  logprob: number;
+  /** Natural logarithm of the probability that the model gave it; null for a first token, which follows none. */
+  logprob: number | null;
   /** The likeliest tokens at this place, best first. */
   top: readonly { id: number; logprob: number }[];
 }
@@ -26,6 +26,8 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
+  /** Where the engine remembers prompts. */
+  prompt_tokens_details?: { cached_tokens: number };
 }
 
 export interface ReplyHead {
@@ -79,13 +81,16 @@ export function completionReply(
     return {
       tokens: tokens.map(({ id }) => tokenName(tokenizer, id)),
       token_logprobs: tokens.map(({ logprob }) => logprob),
+      // The token itself stands among them, whether or not it is one of the likeliest.
       top_logprobs: tokens.map(({ id, logprob, top }) =>
-        Object.fromEntries(
-          (logprobs === 0 ? [{ id, logprob }] : top).map((one) => [
-            tokenName(tokenizer, one.id),
-            one.logprob,
-          ]),
-        ),
+        logprob === null
+          ? null
+          : Object.fromEntries(
+              (top.some((one) => one.id === id) ? top : [...top, { id, logprob }]).map((one) => [
+                tokenName(tokenizer, one.id),
+                one.logprob,
+              ]),
+            ),
       ),
       text_offset: at,
     };
@@ -120,7 +125,7 @@ export function chatReply(
   logprobs: boolean,
   tools: (() => ToolText) | null = null,
 ): Reply {
-  const one = (id: number, logprob: number) => ({
+  const one = (id: number, logprob: number | null) => ({
     token: tokenName(tokenizer, id),
     logprob,
     bytes: Array.from(tokenizer.bytes(id)),
