@@ -5,11 +5,11 @@ import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { Engine } from './engine.ts';
 import { runAnswer, runPrompt } from './generate.ts';
-import type { Health, Run, RunEvent, Runner, RunRequest } from './runner.ts';
+import { PrefixMemory } from './memory.ts';
+import { AnswerReader } from './reader.ts';
+import { RememberedSequence, STEP_TOKENS } from './remembering.ts';
+import type { Health, MemoryFigures, Run, RunEvent, Runner, RunRequest } from './runner.ts';
 import { Sequence } from './sequence.ts';
-
-/** A watched prompt runs in smaller steps, to be seen growing. */
-const WATCHED_TOKENS = 128;
 
 const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
 
@@ -18,8 +18,18 @@ export function isEngineLost(error: unknown): boolean {
   return error instanceof LockstepError && LOST.includes(error.code);
 }
 
+export interface SteppedOptions {
+  /** Most bytes of what is remembered of prompts; 0, the default, remembers nothing. */
+  cacheBytes?: number;
+}
+
 /** @throws LS_SERVE_DIGEST when engine and contract differ */
-export function steppedRunner(engine: Engine, tokenizer: Tokenizer, source: PlannerSource): Runner {
+export function steppedRunner(
+  engine: Engine,
+  tokenizer: Tokenizer,
+  source: PlannerSource,
+  { cacheBytes = 0 }: SteppedOptions = {},
+): Runner {
   const ours = source.contract;
   if (engine.contract.digest !== ours.digest) {
     throw new LockstepError(
@@ -28,7 +38,9 @@ export function steppedRunner(engine: Engine, tokenizer: Tokenizer, source: Plan
       { mend: 'Export the checkpoint again: lockstep export DIR' },
     );
   }
-  return new SteppedRunner(engine, tokenizer, source);
+  const remembers = cacheBytes > 0 && engine.keptBytes !== undefined;
+  const memory = remembers ? new PrefixMemory(engine, cacheBytes) : null;
+  return new SteppedRunner(engine, tokenizer, source, memory);
 }
 
 class SteppedRunner implements Runner {
@@ -38,12 +50,22 @@ class SteppedRunner implements Runner {
   readonly #engine: Engine;
   readonly #tokenizer: Tokenizer;
   readonly #source: PlannerSource;
+  readonly #memory: PrefixMemory | null;
+  readonly #reader: AnswerReader | null;
+  #running = 0;
   #lost: LockstepError | undefined;
 
-  constructor(engine: Engine, tokenizer: Tokenizer, source: PlannerSource) {
+  constructor(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    source: PlannerSource,
+    memory: PrefixMemory | null,
+  ) {
     this.#engine = engine;
     this.#tokenizer = tokenizer;
     this.#source = source;
+    this.#memory = memory;
+    this.#reader = memory && new AnswerReader(engine, source, memory);
   }
 
   get info() {
@@ -58,44 +80,56 @@ class SteppedRunner implements Runner {
     return this.#engine.sessions;
   }
 
+  get memory(): MemoryFigures | undefined {
+    return this.#memory ?? undefined;
+  }
+
   health(): Health {
     if (this.#lost === undefined) return { ready: true, status: 'ready' };
     return { ready: false, status: 'engine lost', error: this.#lost };
   }
 
   async run(request: RunRequest, signal: AbortSignal): Promise<Run> {
+    const prompt = Int32Array.from(request.prompt);
+    await this.#reader?.makeWay(prompt, signal);
+    // The last token runs in any case: its logits are wanted. Of scored prompts, those of all are.
+    const most = request.scored ? 0 : prompt.length - 1;
     try {
-      const session = await this.#engine.open();
-      try {
-        const segmenter = new Segmenter(this.#source);
-        const sequence = new Sequence(session, segmenter);
-        return {
-          events: this.#events({ sequence, segmenter }, request, signal),
-          memory: () => session.memory(),
-          // Whoever reads the events has seen every cut.
-          layout: () => null,
-        };
-      } catch (error) {
-        await session.close();
-        throw error;
-      }
+      const segmenter = new Segmenter(this.#source);
+      const remembered = await RememberedSequence.open(
+        this.#engine,
+        this.#memory,
+        prompt,
+        most,
+        segmenter,
+      );
+      return {
+        events: this.#events(remembered, segmenter, { ...request, prompt }, signal),
+        memory: () => remembered.sequence.session.memory(),
+        // Whoever reads the events has seen every cut.
+        layout: () => null,
+      };
     } catch (error) {
       this.#notice(error);
       throw error;
     }
   }
 
-  close(): Promise<void> {
-    return this.#engine.close();
+  async close(): Promise<void> {
+    await this.#reader?.close();
+    await this.#memory?.close();
+    await this.#engine.close();
   }
 
   async *#events(
-    { sequence, segmenter }: { sequence: Sequence; segmenter: Segmenter },
-    request: RunRequest,
+    remembered: RememberedSequence,
+    segmenter: Segmenter,
+    request: RunRequest & { prompt: Int32Array },
     signal: AbortSignal,
   ): AsyncGenerator<RunEvent, void> {
+    const { sequence } = remembered;
+    const { prompt, keep, extra = {} } = request;
     const asked = { ...askedOf(request, this.#source.contract), signal };
-    const { keep, extra = {} } = request;
     const decoder = () => this.#tokenizer.decoder(keep === undefined ? {} : { keep });
     const open = new Set([sequence]);
     // Closing drops a step that waits or runs, so that the engine is free for others at once.
@@ -103,10 +137,19 @@ class SteppedRunner implements Runner {
       for (const one of open) void one.session.close();
     };
     signal.addEventListener('abort', leave, { once: true });
+    this.#running += 1;
+    /** The last choice, once it has ended. */
+    let answer: number[] | null = null;
     try {
-      const prompt = runPrompt(sequence, request.prompt, asked);
-      let ran = await prompt.next();
-      for (; !ran.done; ran = await prompt.next()) yield { choice: 0, ...ran.value };
+      for (const part of remembered.recalled()) {
+        yield { choice: 0, type: 'ran', prompt: true, cached: true, ...part };
+      }
+      const running = runPrompt(sequence, prompt.subarray(remembered.length), asked);
+      let ran = await running.next();
+      for (; !ran.done; ran = await running.next()) {
+        await remembered.note(ran.value);
+        yield { choice: 0, ...ran.value };
+      }
       const logits = ran.value;
       const last = (extra.n ?? 1) - 1;
       for (let choice = 0; choice <= last; choice++) {
@@ -115,7 +158,10 @@ class SteppedRunner implements Runner {
         open.add(mine);
         signal.throwIfAborted();
         const seed = request.seed == null ? null : request.seed + choice;
+        const tokens: number[] = [];
         for await (const event of runAnswer(mine, logits, { ...asked, seed }, decoder())) {
+          if (event.type === 'token') tokens.push(event.id);
+          if (event.type === 'end') answer = tokens;
           yield { choice, ...event };
         }
         if (mine === sequence) continue;
@@ -128,6 +174,13 @@ class SteppedRunner implements Runner {
     } finally {
       signal.removeEventListener('abort', leave);
       await Promise.all([...open].map((one) => one.close()));
+      this.#running -= 1;
+      if (request.followed && answer !== null && this.#running === 0) {
+        const turn = new Int32Array(prompt.length + answer.length);
+        turn.set(prompt);
+        turn.set(answer, prompt.length);
+        this.#reader?.read(turn);
+      }
     }
   }
 
@@ -137,10 +190,10 @@ class SteppedRunner implements Runner {
 }
 
 /** A run's request as generation takes it. */
-function askedOf({ keep: _, watched, extra = {}, ...request }: RunRequest, contract: Contract) {
+function askedOf({ keep: _, extra = {}, ...request }: RunRequest, contract: Contract) {
   return {
     ...request,
-    ...(watched ? { pieceTokens: WATCHED_TOKENS } : {}),
+    pieceTokens: STEP_TOKENS,
     stopIds: extra.ignore_eos ? [] : contract.tokenizer.ends,
     topK: extra.top_k,
     minP: extra.min_p,

@@ -9,6 +9,7 @@ import type {
   Engine,
   EngineInfo,
   EngineSession,
+  KeptState,
   Retrieved,
   SessionMemory,
   StepOptions,
@@ -90,6 +91,7 @@ class TorchEngine implements Engine {
   readonly python: PythonSession;
   readonly logits: LogitsReader;
   readonly #book: SessionBook;
+  keptBytes = 0;
 
   constructor(
     info: EngineInfo,
@@ -118,8 +120,32 @@ class TorchEngine implements Engine {
     return this.#book.open(length, async (entry) => new TorchSession(await make(), this, entry));
   }
 
+  /** Keep a copy of a session of this length. */
+  async keep(handle: number, length: number): Promise<KeptState> {
+    const { kept, bytes } = await this.python.call<{ kept: number; bytes: number }>(
+      'lockstep.engine:keep',
+      { handle },
+    );
+    this.keptBytes = bytes;
+    let dropped: Promise<void> | undefined;
+    const drop = async () => {
+      // Where Python has died, its states went with it.
+      const left = this.python.call<number>('lockstep.engine:drop', { kept });
+      this.keptBytes = await left.catch(() => 0);
+    };
+    return {
+      open: () =>
+        this.begin(length, () => this.python.call<number>('lockstep.engine:resume', { kept })),
+      drop: () => {
+        dropped ??= drop();
+        return dropped;
+      },
+    };
+  }
+
   async close(): Promise<void> {
     this.#book.clear();
+    this.keptBytes = 0;
     await this.python.close();
     this.logits.close();
   }
@@ -187,6 +213,11 @@ class TorchSession implements EngineSession {
     return this.#engine.begin(this.#entry.length, () =>
       this.#engine.python.call<number>('lockstep.engine:fork', { handle: from }),
     );
+  }
+
+  async keep(): Promise<KeptState> {
+    this.#entry.check();
+    return this.#engine.keep(this.#handle, this.#entry.length);
   }
 
   memory(): Promise<SessionMemory> {

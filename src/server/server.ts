@@ -44,6 +44,8 @@ export interface ServerOptions {
   maxTokens?: number;
   /** Most generations at once. Each holds a session of the engine. */
   maxSessions?: number;
+  /** Most bytes of what a stepped engine remembers of prompts; 0 remembers nothing. */
+  cacheBytes?: number;
   /** Most requests that wait for a place; the next one gets 429. */
   maxQueue?: number;
   /** Most bytes of a request body. */
@@ -86,6 +88,9 @@ export interface LockstepServer {
   close(): Promise<void>;
 }
 
+/** Unless told otherwise: some 50 states of a model of 135 million parameters, with S = 512. */
+export const CACHE_BYTES = 512 * 1024 * 1024;
+
 const LOOPBACK = ['localhost', '127.0.0.1', '::1'];
 
 /**
@@ -98,7 +103,9 @@ export function createServer({
   options = {},
 }: ServerParts): LockstepServer {
   const ours = contract.contract;
-  const runner = 'run' in engine ? engine : steppedRunner(engine, tokenizer, contract);
+  const { cacheBytes = CACHE_BYTES } = options;
+  const runner =
+    'run' in engine ? engine : steppedRunner(engine, tokenizer, contract, { cacheBytes });
   const {
     model = 'lockstep',
     host = '127.0.0.1',
@@ -183,7 +190,22 @@ export function createServer({
   app.get('/lockstep/engine', async (_request, response) => {
     const { name, precision } = runner.info;
     const summary = (await runner.figures?.())?.summary;
-    response.json({ name, precision, sessions: runner.sessions, ...summary });
+    const { memory } = runner;
+    const prefix = memory && {
+      bytes: memory.bytes,
+      limit: memory.limit,
+      states: memory.states,
+      hits: memory.hits,
+      misses: memory.misses,
+      evictions: memory.evictions,
+    };
+    response.json({
+      name,
+      precision,
+      sessions: runner.sessions,
+      ...(prefix === undefined ? {} : { prefix }),
+      ...summary,
+    });
   });
   const card = { id: model, object: 'model', created: since, owned_by: 'lockstep' };
   app.get('/v1/models', (_request, response) => {
