@@ -11,7 +11,7 @@ import { Echoes } from './echo.ts';
 import { HttpError, toHttpError } from './errors.ts';
 import type { Gate } from './gate.ts';
 import type { Metrics, Outcome } from './metrics.ts';
-import type { Reply, SampledToken, Usage, WholeChoice } from './reply.ts';
+import type { Reply, SampledToken, Script, Usage, WholeChoice } from './reply.ts';
 import { Sources, type SourcesAsked } from './sources.ts';
 import { EventStream, type EventStreamOptions } from './sse.ts';
 import { TokenShow } from './tokens.ts';
@@ -35,7 +35,7 @@ export interface Job {
   runs: readonly [RunRequest, ...RunRequest[]];
   /** Texts of the prompts, where the answer begins with them; null for token ids. */
   echo: readonly (string | null)[] | null;
-  reply: Reply;
+  reply: Reply | Script;
   stream: boolean;
   includeUsage: boolean;
   trace: boolean;
@@ -76,7 +76,8 @@ export async function answer(
     count.memory = running.memory;
     if (job.stream) {
       stream = new EventStream(response, shop.stream);
-      await streamed(stream, running, job, shop, count);
+      if ('begin' in job.reply) await told(stream, running, job.reply, count);
+      else await streamed(stream, running, { ...job, reply: job.reply }, shop, count);
     } else {
       await whole(response, running, job, shop, count);
     }
@@ -90,7 +91,7 @@ export async function answer(
     const known = shop.closing.aborted ? shutDown() : toHttpError(error);
     if (stream === null) throw known;
     shop.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');
-    await stream.send(known.body());
+    await stream.send('failed' in job.reply ? job.reply.failed(known) : known.body());
     stream.end();
   } finally {
     count.end('error');
@@ -156,7 +157,7 @@ function sourcesOf({ sources }: Job, { tokenizer, source }: Workshop): Sources |
 async function streamed(
   stream: EventStream,
   { events }: Run,
-  job: Job,
+  job: Job & { reply: Reply },
   shop: Workshop,
   count: Tally,
 ): Promise<void> {
@@ -212,6 +213,28 @@ async function streamed(
   }
   if (job.includeUsage) await stream.send({ ...reply.chunk([]), usage: count.usage });
   await stream.send('[DONE]');
+  stream.end();
+}
+
+/** A stream of events with types. */
+async function told(
+  stream: EventStream,
+  { events }: Run,
+  script: Script,
+  count: Tally,
+): Promise<void> {
+  const send = async (list: Iterable<object>) => {
+    for (const event of list) await stream.send(event);
+  };
+  await send(script.begin());
+  for await (const event of events) {
+    await count.see(event);
+    if (event.type === 'token') await send(script.text(event.text));
+    if (event.type !== 'end') continue;
+    await send(script.end(event.text, event.reason));
+    count.end(event.reason);
+    await stream.send(script.done(event.reason, count.usage));
+  }
   stream.end();
 }
 

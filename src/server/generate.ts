@@ -108,11 +108,16 @@ export function chatCompletions(served: Served, shop: Workshop) {
   };
 }
 
-function checkedExtra(body: Parameters<typeof extraOf>[0], runner: Runner): ExtraRequest {
+/** @param formField where the request asks for a form */
+export function checkedExtra(
+  body: Parameters<typeof extraOf>[0],
+  runner: Runner,
+  formField = 'response_format',
+): ExtraRequest {
   const extra = extraOf(body);
   const { vocabulary } = runner.info;
   if (extra.response_format !== undefined && !runner.holdsForms) {
-    throw noForms('response_format', runner);
+    throw noForms(formField, runner);
   }
   const outside = Object.keys(extra.logit_bias ?? {}).find((id) => Number(id) >= vocabulary);
   if (outside === undefined) return extra;
@@ -122,7 +127,7 @@ function checkedExtra(body: Parameters<typeof extraOf>[0], runner: Runner): Extr
   );
 }
 
-function noForms(field: string, { info }: Runner): HttpError {
+export function noForms(field: string, { info }: Runner): HttpError {
   const words = `\`${field}\` is not supported with this value: the ${info.name} engine holds no text to a form. Leave it out, or serve with --engine vllm.`;
   return invalid(field, words, 'unsupported_parameter');
 }
@@ -131,7 +136,7 @@ function atLeastOne<T>(list: readonly T[]): readonly [T, ...T[]] {
   return list as readonly [T, ...T[]];
 }
 
-function common(
+export function common(
   body: CompletionRequest | ChatRequest,
   extra: ExtraRequest,
   logprobs: number | null,
@@ -175,7 +180,7 @@ function common(
 }
 
 /** How many tokens may be generated: what was asked for, or all that the session limit leaves. */
-function room(
+export function room(
   prompt: number,
   asked: number | undefined,
   promptField: string,
@@ -202,7 +207,7 @@ function room(
   return asked ?? limit - prompt;
 }
 
-function head(prefix: string, served: Served, shop: Workshop): ReplyHead {
+export function head(prefix: string, served: Served, shop: Workshop): ReplyHead {
   return {
     id: `${prefix}-${randomUUID()}`,
     created: Math.floor(Date.now() / 1000),

@@ -1,5 +1,6 @@
 // The two shapes of an answer, text completion and chat completion, whole and in chunks.
 import type { Tokenizer } from '../planner/tokenizer.ts';
+import type { HttpError } from './errors.ts';
 import type { ToolText } from './tools.ts';
 
 /** One sampled token as the client is told of it. */
@@ -50,6 +51,19 @@ export interface Reply {
   chunk(choices: readonly object[]): object;
   /** The whole answer. */
   whole(choices: readonly WholeChoice[], usage: Usage): object;
+}
+
+/** An answer of one text whose stream is events that name their `type`. */
+export interface Script extends Pick<Reply, 'whole'> {
+  begin(): Iterable<object>;
+  /** Text that is now sure. */
+  text(text: string): Iterable<object>;
+  /** The last of the text. */
+  end(text: string, reason: 'stop' | 'length'): Iterable<object>;
+  /** The event that closes the stream. */
+  done(reason: 'stop' | 'length', usage: Usage): object;
+  /** What went wrong in it; nothing follows. */
+  failed(error: HttpError): object;
 }
 
 /** `/v1/completions`. `logprobs`: how many alternatives a token, or null for none at all. */

@@ -33,6 +33,7 @@ import {
 } from './middleware.ts';
 import { page } from './page.ts';
 import { detokenize, planText, tokenize } from './plan.ts';
+import { responses } from './responses/index.ts';
 import { type Summary, summarize } from './summary.ts';
 
 export interface ServerOptions {
@@ -222,12 +223,14 @@ export function createServer({
   const body = [jsonOnly(), smallBody(maxBodyBytes), express.json({ limit: maxBodyBytes })];
   app.post('/v1/completions', body, completions(served, shop));
   app.post('/v1/chat/completions', body, chatCompletions(served, shop));
+  app.post('/v1/responses', body, responses(served, shop));
   app.post('/tokenize', body, tokenize(served, shop));
   app.post('/detokenize', body, detokenize(served, shop));
   app.post('/lockstep/plan', body, planText(shop));
   const posts = [
     '/v1/completions',
     '/v1/chat/completions',
+    '/v1/responses',
     '/tokenize',
     '/detokenize',
     '/lockstep/plan',
