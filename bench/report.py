@@ -93,12 +93,13 @@ def turns(raw: dict) -> str:
                 str(own["turn"]),
                 f"{own['promptTokens']:,}",
                 f"{own['cachedTokens']:,}",
-                f"{own['milliseconds']:,} ms",
-                f"{none['milliseconds']:,} ms",
+                f"{own[row['measured']]:,} ms",
+                f"{none[row['measured']]:,} ms",
             ]
             for own, none in zip(row["with"], row["without"], strict=True)
         ]
-        head = ["turn", "prompt", "remembered", "first token, with memory", "without"]
+        what = "processor time" if row["measured"] == "cpuMilliseconds" else "time"
+        head = ["turn", "prompt", "remembered", f"{what} with memory", "without"]
         last, ratio = settings["turns"], row["ratio"]
         parts += [
             f"**{row['engine']}**",

@@ -89,7 +89,7 @@ export interface LockstepServer {
   close(): Promise<void>;
 }
 
-/** Unless told otherwise: some 50 states of a model of 135 million parameters, with S = 512. */
+/** Unless told otherwise: some 30 states of a model of 135 million parameters, with S = 512. */
 export const CACHE_BYTES = 512 * 1024 * 1024;
 
 const LOOPBACK = ['localhost', '127.0.0.1', '::1'];
