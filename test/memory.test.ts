@@ -2,7 +2,6 @@
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { runJob } from '../src/bridge/index.ts';
 import { attach, type ContractFiles, readContract } from '../src/contract/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
 import { PrefixHash, PrefixMemory } from '../src/engines/memory.ts';
@@ -15,7 +14,7 @@ import { delimiters } from '../src/policies/index.ts';
 import { type TinyCase, TinyCheckpoints } from './onnx-checkpoints.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
-vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 600_000 });
 
 const shape = { head_dim: 16, hidden: 32, tied: true };
 const model: TinyCase = {
@@ -71,12 +70,9 @@ beforeAll(async () => {
       modelDir: made.modelDir(model),
       out: dirs[name],
     });
-    await runJob({
-      module: 'lockstep.export',
-      job: { dir: dirs[name], precisions: ['fp32'], force: true },
-    });
     files[name] = await readContract(dirs[name]);
   }
+  made.export((Object.keys(contracts) as Name[]).map((name) => ({ ...model, name })));
   tokenizer = await loadTokenizer(dirs.short);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
