@@ -161,6 +161,7 @@ async function measure(name: string, source: readonly string[]) {
     engine: name,
     with: memory,
     without: none,
+    measured,
     ratio: { with: ratio(memory), without: ratio(none) },
   };
 }
