@@ -162,15 +162,15 @@ describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
   );
 
   it('stays right under forks, evictions, company and clients that leave', async () => {
-    const limit = 120_000;
+    const limit = kind === 'onnx' ? 250_000 : 150_000;
     const [one, two] = [await open[kind]('short'), await open[kind]('short')];
     const plain = steppedRunner(one, tokenizer, files.short);
     const remembering = steppedRunner(two, tokenizer, files.short, { cacheBytes: limit });
     const draw = random(77);
     const text = (most: number) => Array.from({ length: 1 + draw(most) }, () => 3 + draw(256));
     /** Every prompt that was asked so far, with its answer. */
-    const past: number[][] = [[...text(100), ...text(200), ...text(200)]];
-    for (let round = 0; round < (kind === 'onnx' ? 10 : 5); round++) {
+    const past: number[][] = [text(100)];
+    for (let round = 0; round < 6; round++) {
       await Promise.all(
         [0, 1, 2].map(async () => {
           const before = past[draw(past.length)] as number[];
