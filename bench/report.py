@@ -80,6 +80,36 @@ def engines(raw: dict) -> str:
     return f"{origin(raw)} {raw['machine']['threads']} thread(s).\n\n{table(head, rows)}"
 
 
+def turns(raw: dict) -> str:
+    settings = raw["settings"]
+    parts = [
+        f"{origin(raw)} {raw['machine']['threads']} thread(s); each turn brings "
+        f"{settings['words']} words and gets {settings['answer']} tokens; medians of "
+        f"{settings['rounds']} chats on a machine with a load of {raw['load']:.1f}."
+    ]
+    for row in raw["rows"]:
+        lines = [
+            [
+                str(own["turn"]),
+                f"{own['promptTokens']:,}",
+                f"{own['cachedTokens']:,}",
+                f"{own[row['measured']]:,} ms",
+                f"{none[row['measured']]:,} ms",
+            ]
+            for own, none in zip(row["with"], row["without"], strict=True)
+        ]
+        what = "processor time" if row["measured"] == "cpuMilliseconds" else "time"
+        head = ["turn", "prompt", "remembered", f"{what} with memory", "without"]
+        last, ratio = settings["turns"], row["ratio"]
+        parts += [
+            f"**{row['engine']}**",
+            table(head, lines),
+            f"Turn {last} / turn 1: {ratio['with']:.2f} with memory (target {settings['target']}), "
+            f"{ratio['without']:.2f} without.",
+        ]
+    return "\n\n".join(parts)
+
+
 def planner(raw: dict) -> str:
     rows = [
         [
@@ -178,6 +208,7 @@ SECTIONS = [
     ("prefill", "Prefill: segmented against stock full attention", prefill),
     ("step", "Training step", step),
     ("engines", "Engines", engines),
+    ("turns", "A chat's turns: time to the first token", turns),
     ("planner", "Planner", planner),
 ]
 

@@ -20,6 +20,7 @@ const suites = {
     process.execPath,
     [...tsx, 'bench/engines.ts', checkpoint, text, '--json', raw('engines')],
   ],
+  turns: [process.execPath, [...tsx, 'bench/turns.ts', checkpoint, text, '--json', raw('turns')]],
   control: [venvPython, ['bench/training/control.py', '--positions', '0']],
   positions: [
     venvPython,

@@ -24,6 +24,7 @@ export type {
   Engine,
   EngineInfo,
   EngineSession,
+  KeptState,
   Retrieved,
   Rows,
   SessionMemory,

@@ -1,5 +1,5 @@
 // `lockstep serve` as its own process, in front of both real engines, on a tiny checkpoint.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
@@ -7,6 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { findPython, pythonEnvironment, runJob } from '../src/bridge/index.ts';
@@ -19,6 +20,11 @@ import { descendants, environmentOf } from './processes.ts';
 // biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
 type Any = any;
 
+/** vLLM brings the official Python client; without vLLM nothing else needs it. */
+const hasClient = await findPython({ modules: ['openai'] }).then(
+  () => true,
+  () => false,
+);
 const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
 let folder: string;
 let dir: string;
@@ -207,6 +213,64 @@ describe('both engines', () => {
     },
   );
 
+  test.each(['onnx', 'torch'])(
+    '%s: a chat’s next turn goes on from the one before',
+    { timeout: 240_000 },
+    async (name) => {
+      const { url, client } = await serve('--engine', name);
+      const messages: Any[] = [{ role: 'user', content: PROMPT }];
+      const cached: Any[] = [];
+      for (let turn = 0; turn < 3; turn++) {
+        const ask = { model: 'tiny', messages, max_tokens: 30, seed: turn };
+        const answer = await client.chat.completions.create(ask);
+        const { prompt_tokens: all = 0, prompt_tokens_details: details } = answer.usage ?? {};
+        cached.push(details?.cached_tokens);
+        // A segment of 32 tokens at most is open, and the last token always runs.
+        if (turn > 0) expect(details?.cached_tokens).toBeGreaterThan(PROMPT.length / 4);
+        expect(details?.cached_tokens).toBeLessThan(all);
+        messages.push(answer.choices[0]?.message, { role: 'user', content: 'And then? Go on.' });
+      }
+      expect(cached[0]).toBe(0);
+      const metrics = await (await fetch(`${url}/metrics`)).text();
+      const value = (line: RegExp) => Number(line.exec(metrics)?.[1]);
+      expect(value(/^lockstep_tokens_total{kind="cached"} (\d+)/m)).toBe(cached[1] + cached[2]);
+      expect(value(/^lockstep_prefix_lookups_total{result="hit"} (\d+)/m)).toBe(2);
+      expect(value(/^lockstep_prefix_lookups_total{result="miss"} (\d+)/m)).toBe(1);
+      expect(value(/^lockstep_prefix_bytes (\d+)/m)).toBeGreaterThan(0);
+      expect(value(/^lockstep_prefix_bytes_limit (\d+)/m)).toBe(512 * 1024 * 1024);
+      const { prefix } = (await (await fetch(`${url}/lockstep/engine`)).json()) as Any;
+      expect(prefix).toMatchObject({ hits: 2, misses: 1, evictions: 0 });
+    },
+  );
+
+  test('--cache-bytes 0 remembers nothing, and the answers are the same', async () => {
+    const [on, off] = [await serve(), await serve('--cache-bytes', '0')];
+    const ask = { model: 'tiny', prompt: PROMPT, max_tokens: 20, temperature: 1, seed: 4 };
+    const answers: Any[] = [];
+    for (const { client } of [on, on, off, off]) {
+      answers.push(await client.completions.create({ ...ask, logprobs: 3 }));
+    }
+    const details = answers.map((answer) => answer.usage.prompt_tokens_details);
+    expect(details[0]).toEqual({ cached_tokens: 0 });
+    expect(details[1].cached_tokens).toBeGreaterThan(100);
+    expect(details.slice(2)).toEqual([undefined, undefined]);
+    for (const { choices } of answers) expect(choices).toEqual(answers[0].choices);
+  });
+
+  test.skipIf(!hasClient)(
+    'the Python client’s own messages come back as it writes them',
+    async () => {
+      const { url } = await serve();
+      const { executable } = await findPython();
+      const script = path.join(packageRoot, 'test/python/replay.py');
+      const { stdout } = await promisify(execFile)(executable, [script, url]);
+      const turns = JSON.parse(stdout) as [number, number][];
+      expect(turns).toHaveLength(3);
+      expect(turns[0]?.[1]).toBe(0);
+      expect(turns[2]?.[1]).toBeGreaterThan(turns[0]?.[0] ?? Number.NaN);
+    },
+  );
+
   test('they write the same tokens with the same probabilities', () => {
     const [onnx, torch] = [answers.get('onnx'), answers.get('torch')];
     expect(onnx.logprobs.tokens).toEqual(torch.logprobs.tokens);
@@ -323,5 +387,8 @@ describe('the process', () => {
     const wrong = start([dir, '--port', '0', '--precision', 'float64']);
     expect(await wrong.ended).toBe(2);
     expect(wrong.stderr()).toContain('fp32, int8 or int4');
+    const idle = start([dir, '--port', '0', '--engine', 'vllm', '--cache-bytes', '5']);
+    expect(await idle.ended).toBe(2);
+    expect(idle.stderr()).toContain('expected no --cache-bytes with --engine vllm');
   });
 });

@@ -213,15 +213,19 @@ class ToySession implements EngineSession {
         },
       );
     }
-    const logits = new Float32Array(rows === 'last' ? info.vocabulary : 0).fill(-4);
-    if (rows === 'last') {
-      const last = tokens[tokens.length - 1] as number;
-      const letter = (last * 7 + this.position * 3) % 27;
+    const count = rows === 'all' ? tokens.length : rows === 'last' ? 1 : 0;
+    const logits = new Float32Array(count * info.vocabulary).fill(-4);
+    for (let row = 0; row < count; row++) {
+      const back = count - 1 - row;
+      const position = this.position - back;
+      const own = logits.subarray(row * info.vocabulary, (row + 1) * info.vocabulary);
+      const last = tokens[tokens.length - 1 - back] as number;
+      const letter = (last * 7 + position * 3) % 27;
       const next = letter === 26 ? 32 : 97 + letter;
-      logits[this.position % 11 === 0 ? 46 : next] = 6;
-      logits[97 + ((letter + 5) % 26)] = 4;
-      if (faults.endAt !== undefined && this.position >= faults.endAt) {
-        logits[faults.endId ?? 256] = 30;
+      own[position % 11 === 0 ? 46 : next] = 6;
+      own[97 + ((letter + 5) % 26)] = 4;
+      if (faults.endAt !== undefined && position >= faults.endAt) {
+        own[faults.endId ?? 256] = 30;
       }
     }
     if (faults.nanAt !== undefined && this.position >= faults.nanAt) logits.fill(Number.NaN);
@@ -230,7 +234,7 @@ class ToySession implements EngineSession {
       this.start = this.position;
       boundary = { at: this.position, retrieved: this.#retrieve() };
     }
-    return { logits, rows: rows === 'last' ? 1 : 0, boundary };
+    return { logits, rows: count, boundary };
   }
 
   #retrieve(): Retrieved[] {
@@ -249,6 +253,13 @@ class ToySession implements EngineSession {
   }
 
   async replaceRetrieved(): Promise<void> {}
+
+  async fork(): Promise<EngineSession> {
+    const twin = (await this.engine.open()) as ToySession;
+    twin.position = this.position;
+    twin.start = this.start;
+    return twin;
+  }
 
   async memory(): Promise<SessionMemory> {
     const { carry, retrieval } = this.engine.contract;

@@ -72,6 +72,7 @@ function straying(replaced: number[]): OpenEngine {
         return {
           id: session.id,
           memory: () => session.memory(),
+          fork: () => session.fork(),
           close: () => session.close(),
           async step(ids, options) {
             const result = await session.step(ids, options);

@@ -168,6 +168,25 @@ describe('answers', () => {
     expect(((await two.json()) as Any).error.param).toBe('lockstep.sources');
   });
 
+  test('a prompt that comes back has the scores that vLLM gave it', async () => {
+    const { client, fake } = await served();
+    const ask = { model: 'toy', max_tokens: 0, echo: true, logprobs: 2 };
+    const { choices, usage } = await client.completions.create({ ...ask, prompt: ['abc', 'de'] });
+    expect(choices.map(({ index, text }) => [index, text])).toEqual([
+      [0, 'abc'],
+      [1, 'de'],
+    ]);
+    expect(choices[0]?.logprobs).toEqual({
+      tokens: ['a', 'b', 'c'],
+      token_logprobs: [null, -1, -1],
+      top_logprobs: [null, { b: -1, c: -2 }, { c: -1, d: -2 }],
+      text_offset: [0, 1, 2],
+    });
+    expect(usage).toMatchObject({ prompt_tokens: 5, completion_tokens: 0 });
+    const { bodies } = await fake.seen();
+    expect(bodies[0]).toMatchObject({ stream: false, prompt_logprobs: 2, max_tokens: 1 });
+  });
+
   test('vLLM’s figures stand in /metrics and /lockstep/engine', async () => {
     const { url } = await served();
     const metrics = await (await fetch(`${url}/metrics`)).text();

@@ -107,6 +107,39 @@ describe('calls in the way of Mistral', () => {
     expect(error.message).toContain('an id has 9 characters');
   });
 
+  test('/v1/responses: a loop of two turns, whole and streamed', async () => {
+    const { client, fake } = await served();
+    const functions: OpenAI.Responses.FunctionTool[] = [
+      { type: 'function', name: 'weather', parameters: { type: 'object' }, strict: null },
+    ];
+    const ask = { model: 'toy', tools: functions };
+    const input: Any[] = [{ role: 'user', content: 'Rain?' }];
+    const text = 'Let me see.[TOOL_CALLS]weather[ARGS]{"city":"Rome"}';
+    await fake.fault(writes(text));
+    const whole = await client.responses.create({ ...ask, input });
+    await fake.fault(writes(text));
+    const streamed = await client.responses.stream({ ...ask, input }).finalResponse();
+    for (const { status, output } of [whole, streamed]) {
+      expect(status).toBe('completed');
+      expect(output).toMatchObject([
+        { type: 'message', content: [{ type: 'output_text', text: 'Let me see.' }] },
+        { type: 'function_call', name: 'weather', arguments: '{"city":"Rome"}' },
+      ]);
+    }
+    const call = whole.output[1] as OpenAI.Responses.ResponseFunctionToolCall;
+    const result = { type: 'function_call_output', call_id: call.call_id, output: '"dry"' };
+    await fake.fault(writes('It is dry.'));
+    const second = await client.responses.create({
+      ...ask,
+      input: [...input, ...whole.output, result],
+    });
+    expect(second.output_text).toBe('It is dry.');
+    const prompt = (await fake.seen()).bodies[2].prompt;
+    const shown = mistral.toy.tokenizer.decode(prompt, { skipSpecial: false });
+    expect(shown).toContain(`"arguments": {"city": "Rome"}, "id": "${call.call_id}"}]<|end|>`);
+    expect(shown).toContain(`{"content": "dry", "call_id": "${call.call_id}"}`);
+  });
+
   test('no more than one call where no more may come', async () => {
     const { client, fake } = await served();
     await fake.fault(writes('[TOOL_CALLS]weather[ARGS]{}[TOOL_CALLS]weather[ARGS]{}'));

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .errors import LockstepError
 from .full_steps import FullState, FullSteps
+from .kept import KeptStates
 from .loader import load as load_model
 from .model import Model, Rows
 from .retrieval import listed, padded
@@ -68,12 +69,16 @@ class Engine:
         self.model: Any = model
         self.channel = channel
         self.states: dict[int, State | FullState] = {}
+        self.kept = KeptStates()
         self._next = 1
 
     def open(self) -> int:
+        return self._enter(self.model.state())
+
+    def _enter(self, state: State | FullState) -> int:
         handle = self._next
         self._next += 1
-        self.states[handle] = self.model.state()
+        self.states[handle] = state
         return handle
 
     def step(self, handle: int, tokens: list[int], rows: Rows, close: bool) -> dict[str, Any]:
@@ -107,8 +112,27 @@ class Engine:
         item = torch.empty(0, dtype=self.model.dtype).element_size()
         return {**held, "total": sum(held.values()), "fullAttention": row * item * state.position}
 
+    def fork(self, handle: int) -> int:
+        return self._enter(self._segmented(handle).fork())
+
+    def keep(self, handle: int) -> dict[str, int]:
+        kept = self.kept.add(self._segmented(handle))
+        return {"kept": kept, "bytes": self.kept.nbytes}
+
+    def resume(self, kept: int) -> int:
+        return self._enter(self.kept.fork(kept))
+
+    def drop(self, kept: int) -> int:
+        self.kept.drop(kept)
+        return self.kept.nbytes
+
     def free(self, handle: int) -> None:
         self.states.pop(handle, None)
+
+    def _segmented(self, handle: int) -> State:
+        state = self._state(handle)
+        assert isinstance(state, State), "full attention is not served"
+        return state
 
     def _state(self, handle: int) -> State | FullState:
         if handle not in self.states:
@@ -162,6 +186,26 @@ def replace(handle: int, retrieved: list[dict[str, Any]]) -> None:
 def memory(handle: int) -> dict[str, int]:
     """Bytes the sequence holds, by part."""
     return _loaded().memory(handle)
+
+
+def fork(handle: int) -> int:
+    """The handle of a new sequence that stands where this one does."""
+    return _loaded().fork(handle)
+
+
+def keep(handle: int) -> dict[str, int]:
+    """Hold on to a copy of a sequence: ``{kept, bytes}``, its number and what all of them hold."""
+    return _loaded().keep(handle)
+
+
+def resume(kept: int) -> int:
+    """The handle of a new sequence that stands where the kept one stood."""
+    return _loaded().resume(kept)
+
+
+def drop(kept: int) -> int:
+    """Forget a kept copy; the bytes of those that are left. Idempotent."""
+    return _loaded().drop(kept)
 
 
 def free(handle: int) -> int:

@@ -13,21 +13,24 @@ class Rows:
         self.n = 0
         self._growth = growth
         self._data_HCD: Tensor | None = None
-        self._shared = False
+        #: Rows of the buffer that anyone has written: forks share it with the buffer.
+        self._written = [0]
 
     def append(self, x_HTD: Tensor, reserve: int = 0) -> None:
         """Add rows; a buffer that must be made anew holds at least ``reserve``."""
         end = self.n + x_HTD.shape[1]
         data = self._data_HCD
-        if data is None or self._shared or end > data.shape[1]:
+        # Rows beyond one's own may be written once: whoever comes second takes a copy.
+        if data is None or self._written[0] != self.n or end > data.shape[1]:
             H, _, D = x_HTD.shape
             size = max(end, reserve, int(self.n * self._growth))
             grown = x_HTD.new_empty(H, size, D)
             if data is not None:
                 grown[:, : self.n] = data[:, : self.n]
             self._data_HCD = data = grown
-            self._shared = False
+            self._written = [self.n]
         data[:, self.n : end] = x_HTD
+        self._written[0] = end
         self.n = end
 
     def view(self) -> Tensor:
@@ -36,11 +39,14 @@ class Rows:
         return self._data_HCD[:, : self.n]
 
     def fork(self) -> Rows:
-        """Another reader of the same rows; whichever appends first takes a copy."""
+        """Another reader of the same rows; the first to append does so in place, others copy."""
         twin = Rows(self._growth)
-        twin.n, twin._data_HCD = self.n, self._data_HCD
-        self._shared = twin._shared = True
+        twin.n, twin._data_HCD, twin._written = self.n, self._data_HCD, self._written
         return twin
+
+    def tensors(self) -> list[Tensor]:
+        """The buffer, where there is one."""
+        return [] if self._data_HCD is None else [self._data_HCD]
 
     @property
     def nbytes(self) -> int:

@@ -189,6 +189,14 @@ class GroupState:
             setattr(twin, name, None if rows is None else rows.fork())
         return twin
 
+    def tensors(self) -> list[Tensor]:
+        """All that it holds; forks share what neither has changed."""
+        own = [self.sink_k, self.sink_v, self.taken_k, self.taken_v, self.carry_k, self.carry_v]
+        if self.recent_q is not None:
+            own.append(self.recent_q)
+        rows = [self.pool_k, self.pool_v, self._raw, self._keys, self._values]
+        return own + [tensor for one in rows if one is not None for tensor in one.tensors()]
+
     def nbytes(self) -> dict[str, int]:
         size = lambda *xs: sum(x.numel() * x.element_size() for x in xs)  # noqa: E731
         opened = [r for r in (self._raw, self._keys, self._values) if r is not None]
@@ -292,6 +300,10 @@ class State:
         twin = copy(self)
         twin.layers = [[group.fork() for group in groups] for groups in self.layers]
         return twin
+
+    def tensors(self) -> list[Tensor]:
+        """All that it holds; forks share what neither has changed."""
+        return [tensor for groups in self.layers for group in groups for tensor in group.tensors()]
 
     def nbytes(self) -> dict[str, int]:
         """Bytes held, by part: sinks, carry, pool, retrieved, open."""

@@ -14,6 +14,8 @@ export interface EngineChoice {
   threads?: number;
   maxTokens?: number;
   maxSessions?: number;
+  /** Most bytes of what onnx or torch remember of prompts. */
+  cacheBytes?: number;
   python?: string;
   replicas?: number;
   upstream?: string[];
@@ -69,6 +71,11 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
     if (flags.length > 0) throw onlyVllm(flags[0] as string, 'flags');
     return;
   }
+  if (choice.cacheBytes !== undefined) {
+    const mend =
+      'vLLM has a prefix cache of its own: lockstep serve DIR --engine vllm -- --no-enable-prefix-caching turns it off.';
+    throw usage('cache-bytes', 'expected no --cache-bytes with --engine vllm', mend);
+  }
   const { checkFlags } = await import('../engines/vllm/index.ts');
   if (choice.threads !== undefined) {
     const mend = 'vLLM takes them from OMP_NUM_THREADS or VLLM_CPU_OMP_THREADS_BIND.';
@@ -115,7 +122,8 @@ export async function openChosen(
   const maxTokens = choice.maxTokens ?? 32_768;
   const maxSessions = choice.maxSessions ?? 8;
   const threads = choice.threads === undefined ? {} : { threads: choice.threads };
-  const common = { maxSessions, maxTokens, ...threads };
+  // Beside each generation stands one that goes on from it (`n`), or an answer that is read again.
+  const common = { maxSessions: 2 * maxSessions + 1, maxTokens, ...threads };
   const opened = { maxTokens, maxSessions, failed: new Promise<LockstepError>(() => {}) };
   if (choice.engine === 'torch') {
     const { openTorchEngine } = await import('../engines/torch.ts');

@@ -6,7 +6,7 @@ import { isTrained, readContract } from '../contract/index.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
 import { LockstepError } from '../errors.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
-import { createServer, type LockstepServer, probePort } from '../server/index.ts';
+import { CACHE_BYTES, createServer, type LockstepServer, probePort } from '../server/index.ts';
 import { natural, port, positive } from './option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from './output.ts';
 import { checkChoice, type EngineChoice, openChosen } from './serve-engine.ts';
@@ -57,6 +57,11 @@ export function serveCommand(): Command {
       '--max-sessions <n>',
       'most generations at once (default: 8; vllm: 256 a replica)',
       positive,
+    )
+    .option(
+      '--cache-bytes <n>',
+      `onnx, torch: most bytes of what is remembered of prompts, so that a chat's next turn does not run the earlier ones again; 0 remembers nothing (default: ${CACHE_BYTES})`,
+      natural,
     )
     .option('--max-queue <n>', 'most requests that wait for a place', natural, 64)
     .option('--api-key <variable>', 'environment variable that holds the key callers must show')
@@ -130,6 +135,7 @@ async function runServe(
         host: options.host,
         maxTokens: opened.maxTokens,
         maxSessions: opened.maxSessions,
+        ...(options.cacheBytes === undefined ? {} : { cacheBytes: options.cacheBytes }),
         maxQueue: options.maxQueue,
         apiKey,
         ...(options.rate === undefined ? {} : { requestsPerMinute: options.rate }),

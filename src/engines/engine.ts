@@ -36,8 +36,20 @@ export interface EngineSession {
    */
   replaceRetrieved(retrieved: Retrieved[]): Promise<void>;
   memory(): Promise<SessionMemory>;
+  /** A new session that stands where this one does; both go on independently. */
+  fork(): Promise<EngineSession>;
+  /** Hold on to a copy of the state as it stands; an engine without it remembers no prompt. */
+  keep?(): Promise<KeptState>;
   /** Free everything. Idempotent. */
   close(): Promise<void>;
+}
+
+/** A copy of a session's state that the engine holds; it is no session. */
+export interface KeptState {
+  /** A new session that stands where the copied one stood. */
+  open(): Promise<EngineSession>;
+  /** Free it. Idempotent. */
+  drop(): Promise<void>;
 }
 
 export interface EngineInfo {
@@ -59,5 +71,7 @@ export interface Engine {
   open(): Promise<EngineSession>;
   /** Sessions open now. */
   readonly sessions: number;
+  /** Bytes of all kept states; what several of them share counts once. */
+  readonly keptBytes?: number;
   close(): Promise<void>;
 }

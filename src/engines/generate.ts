@@ -1,25 +1,37 @@
 // One generation: the prompt, then token by token, until something says stop.
 import { LockstepError } from '../errors.ts';
-import { type Sampled, Sampler, type SamplingOptions } from './sampling.ts';
+import { Adjuster, type Adjustments } from './adjust.ts';
+import { type Sampled, Sampler, type SamplingOptions, scored } from './sampling.ts';
 import type { Ran, RunOptions, Sequence } from './sequence.ts';
 import { StoppedText, type TextDecoder } from './stops.ts';
 
 export type { TextDecoder };
 
-export interface GenerateRequest extends SamplingOptions, Pick<RunOptions, 'pieceTokens'> {
+export interface GenerateRequest
+  extends SamplingOptions,
+    Adjustments,
+    Pick<RunOptions, 'pieceTokens'> {
   /** At least one id. */
   prompt: ArrayLike<number>;
+  /** 0: the prompt runs, and nothing is generated. */
   maxTokens: number;
   /** The generation ends before the first of these strings; they may span tokens. */
   stop?: readonly string[];
   /** The generation ends with one of these ids; its text is not part of the answer. */
   stopIds?: Iterable<number>;
+  /** Tell how likely each token of the prompt was (`logprobs` says with how many alternatives). */
+  scored?: boolean | undefined;
   signal?: AbortSignal | undefined;
 }
 
 export type GenerateEvent =
   /** These tokens have run; `prompt`: they are the prompt's. */
-  | ({ type: 'ran'; prompt: boolean } & Pick<Ran, 'from' | 'tokens' | 'boundary'>)
+  | ({
+      type: 'ran';
+      prompt: boolean;
+      /** Of each of them, with `scored`; null for the first of all, which follows nothing. */
+      scores?: (Sampled | null)[];
+    } & Pick<Ran, 'from' | 'tokens' | 'boundary'>)
   /** The next token, and the text that is now sure: it may belong to earlier tokens. */
   | ({ type: 'token'; text: string } & Sampled)
   /** The end, with text held back until now. */
@@ -37,24 +49,64 @@ export async function* generate(
   request: GenerateRequest,
   decoder: TextDecoder,
 ): AsyncGenerator<GenerateEvent, void> {
+  const logits = yield* runPrompt(sequence, request.prompt, request);
+  yield* runAnswer(sequence, logits, request, decoder);
+}
+
+/**
+ * Run the prompt's tokens from where the sequence stands.
+ *
+ * @returns the logits after its last token
+ */
+export async function* runPrompt(
+  sequence: Sequence,
+  rest: ArrayLike<number>,
+  { prompt, logprobs, scored: scoring = false, signal, pieceTokens }: GenerateRequest,
+): AsyncGenerator<GenerateEvent & { type: 'ran' }, Float32Array> {
+  if (prompt.length === 0) throw new RangeError('expected a prompt of at least one token');
+  const pieces = pieceTokens === undefined ? {} : { pieceTokens };
+  let logits: Float32Array = new Float32Array(0);
+  /** The logits before the next piece. */
+  let before: Float32Array | null = null;
+  const rows = scoring ? ('all' as const) : ('last' as const);
+  for await (const ran of sequence.run(rest, { signal, rows, ...pieces })) {
+    const { from, tokens, boundary } = ran;
+    const event = { type: 'ran' as const, prompt: true, from, tokens, boundary };
+    logits = ran.logits;
+    if (!scoring) {
+      yield event;
+      continue;
+    }
+    const size = logits.length / tokens.length;
+    const row = (i: number) => ran.logits.subarray(i * size, (i + 1) * size);
+    const scores = Array.from(tokens, (id, i) => {
+      const after = i === 0 ? before : row(i - 1);
+      return after && scored(after, id, logprobs ?? 0);
+    });
+    logits = before = row(tokens.length - 1).slice();
+    yield { ...event, scores };
+  }
+  return logits;
+}
+
+/** Generate from these logits on, which are those after the sequence's last token. */
+export async function* runAnswer(
+  sequence: Sequence,
+  first: Float32Array,
+  request: GenerateRequest,
+  decoder: TextDecoder,
+): AsyncGenerator<GenerateEvent, void> {
   const { stop = [], signal } = request;
   const stopIds = new Set(request.stopIds);
   const sampler = new Sampler(request);
-  const { pieceTokens } = request;
-  const run = { signal, ...(pieceTokens === undefined ? {} : { pieceTokens }) };
-  if (request.prompt.length === 0) throw new RangeError('expected a prompt of at least one token');
+  const adjuster = new Adjuster(request, request.prompt, stopIds);
   const text = new StoppedText(decoder, stop);
-  let next: ArrayLike<number> = request.prompt;
+  let logits = first;
   for (let count = 0; count < request.maxTokens; count++) {
-    let logits: Float32Array = new Float32Array(0);
-    for await (const ran of sequence.run(next, run)) {
-      const { from, tokens, boundary } = ran;
-      logits = ran.logits;
-      yield { type: 'ran', prompt: count === 0, from, tokens, boundary };
-    }
     signal?.throwIfAborted();
-    const sampled = sampler.sample(logits);
+    const sampled = sampler.sample(logits, adjuster.apply(logits));
     if (!Number.isFinite(sampled.logprob)) throw notNumbers(sequence.position);
+    adjuster.take(sampled.id);
     const ends = stopIds.has(sampled.id);
     const { text: sure, stopped } = ends ? text.end() : text.push(sampled.id);
     yield { type: 'token', text: sure, ...sampled };
@@ -62,7 +114,12 @@ export async function* generate(
       yield { type: 'end', reason: 'stop', text: '' };
       return;
     }
-    next = [sampled.id];
+    if (count + 1 === request.maxTokens) break;
+    for await (const ran of sequence.run([sampled.id], { signal })) {
+      const { from, tokens, boundary } = ran;
+      logits = ran.logits;
+      yield { type: 'ran', prompt: false, from, tokens, boundary };
+    }
   }
   const rest = text.end();
   yield { type: 'end', reason: rest.stopped ? 'stop' : 'length', text: rest.text };

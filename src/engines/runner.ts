@@ -1,12 +1,13 @@
 // What the server needs of whatever turns a prompt into tokens: an engine that it steps, or vLLM.
 import type { Contract } from '../contract/schema.ts';
 import type { EngineInfo, Retrieved, SessionMemory } from './engine.ts';
-import type { Alternative, SamplingOptions } from './sampling.ts';
+import type { Alternative, Sampled, SamplingOptions } from './sampling.ts';
 
 /** What a client asked for. */
 export interface RunRequest extends SamplingOptions {
   /** At least one id. */
   prompt: ArrayLike<number>;
+  /** 0: the prompt runs, and nothing is generated. */
   maxTokens: number;
   /** A text ends before the first of these strings; they may span tokens. */
   stop: readonly string[];
@@ -20,7 +21,11 @@ export interface RunRequest extends SamplingOptions {
   streamed: boolean;
   /** The layout of segments is wanted at the end: `Run.layout`. */
   layout?: boolean;
-  /** What only an extended runner does. */
+  /** A turn of a chat: the next one is likely to begin with this prompt and its answer. */
+  followed?: boolean;
+  /** How likely each token of the prompt was is wanted: `scores` of its events. */
+  scored?: boolean;
+  /** More than one freely sampled text. */
   extra?: ExtraRequest;
 }
 
@@ -50,6 +55,10 @@ export type RunEvent = {
       prompt: boolean;
       from: number;
       tokens: Int32Array;
+      /** Of each of them where that was asked for; null for the sequence's first. */
+      scores?: readonly (Sampled | null)[];
+      /** They were remembered and did not run again. */
+      cached?: boolean;
       /** Set where the segment ended with these tokens; `retrieved` null: the engine does not tell. */
       boundary: { at: number; retrieved: Retrieved[] | null } | null;
     }
@@ -84,12 +93,16 @@ export interface Health {
 export interface Runner {
   readonly info: EngineInfo;
   readonly contract: Contract;
-  /** Whether `RunRequest.extra` is understood. */
-  readonly extended: boolean;
+  /** Whether a text can be held to a form: `ExtraRequest.response_format`. */
+  readonly holdsForms: boolean;
+  /** Most runs of one request at the same time: 1 where they would only take turns. */
+  readonly together: number;
   /** Runs that hold something in the engine now. */
   readonly sessions: number;
   /** Most tokens of a sequence, where the engine has a limit of its own. */
   readonly maxTokens: number | null;
+  /** What it remembers of earlier prompts, where it does so itself. */
+  readonly memory?: MemoryFigures | undefined;
   health(): Health;
   /**
    * Begin. The same request on the same state gives the same tokens where `seed` is set or
@@ -101,6 +114,20 @@ export interface Runner {
   /** Figures of an engine of its own, for `/metrics` (Prometheus' text) and `/lockstep/engine`. */
   figures?(): Promise<Figures>;
   close(): Promise<void>;
+}
+
+/** What is remembered of sequences that ran. */
+export interface MemoryFigures {
+  /** Bytes held, each once however many states share them. */
+  readonly bytes: number;
+  /** Most bytes. */
+  readonly limit: number;
+  readonly states: number;
+  /** Prompts that began at a remembered state, and prompts that began at none. */
+  readonly hits: number;
+  readonly misses: number;
+  /** States given up for room. */
+  readonly evictions: number;
 }
 
 export interface Figures {

@@ -5,6 +5,10 @@ export interface SamplingOptions {
   temperature?: number;
   /** Sample among the fewest best tokens whose probabilities sum to at least this. Default 1. */
   topP?: number;
+  /** Sample among the tokens that are no worse than the k-th best; -1 and 0 set no limit. Default -1. */
+  topK?: number | undefined;
+  /** Sample among tokens at least this likely relative to the best one. Default 0. */
+  minP?: number | undefined;
   /** Same seed and same logits, same tokens; null or absent draws a fresh seed. */
   seed?: number | null;
   /** Alternatives to report with each token; null or absent reports none. */
@@ -29,7 +33,8 @@ const firstLook = 1e-3;
  * Draws tokens. The algorithm, so that another program can repeat it:
  *
  * 1. temperature 0: the token with the largest logit, the lower id on a tie.
- * 2. Else w_i = exp((l_i - l_best) / temperature), whole = their sum in order of ids. The candidates
+ * 2. Else w_i = exp((l_i - l_best) / temperature); 0 for those below minP, and for those below the
+ *    topK-th largest. whole = their sum in order of ids. The candidates
  *    are all tokens in order of ids where topP is 1; else the tokens ordered by weight, descending,
  *    equal ones by id, up to the first whose running sum reaches topP * whole. With u = random() * (sum
  *    of the candidates), the token is the first whose running sum exceeds u.
@@ -39,12 +44,16 @@ const firstLook = 1e-3;
 export class Sampler {
   readonly #temperature: number;
   readonly #topP: number;
+  readonly #topK: number;
+  readonly #minP: number;
   readonly #logprobs: number;
   readonly #random: () => number;
 
   constructor(options: SamplingOptions = {}) {
     this.#temperature = options.temperature ?? 1;
     this.#topP = options.topP ?? 1;
+    this.#topK = options.topK ?? -1;
+    this.#minP = options.minP ?? 0;
     this.#logprobs = options.logprobs ?? 0;
     this.#random = generator(options.seed ?? Math.floor(Math.random() * 2 ** 53));
   }
@@ -52,25 +61,43 @@ export class Sampler {
   /**
    * The next token after these logits.
    *
-   * @param logits one row [vocabulary]
+   * @param logits one row [vocabulary], as the model gave them
+   * @param drawn the row to draw from, where it is another one
    */
-  sample(logits: Float32Array): Sampled {
-    const best = argmax(logits);
-    const most = logits[best] as number;
-    const normalizer = logSumExp(logits, most);
-    const logprob = (id: number): number => (logits[id] as number) - normalizer;
-    const id = this.#temperature > 0 ? this.#draw(logits, most) : best;
-    const top = bestIds(logits, this.#logprobs).map((t) => ({ id: t, logprob: logprob(t) }));
-    return { id, logprob: logprob(id), top };
+  sample(logits: Float32Array, drawn: Float32Array = logits): Sampled {
+    const best = argmax(drawn);
+    const id = this.#temperature > 0 ? this.#draw(drawn, drawn[best] as number) : best;
+    return scored(logits, id, this.#logprobs);
   }
 
   #draw(logits: Float32Array, most: number): number {
     const weights = Float64Array.from(logits, (l) => Math.exp((l - most) / this.#temperature));
+    if (this.#minP > 0) keepFrom(weights, this.#minP);
+    if (this.#topK > 0 && this.#topK < weights.length) keepFrom(weights, kth(weights, this.#topK));
     const whole = weights.reduce((sum, weight) => sum + weight, 0);
     if (this.#topP >= 1) return pick(weights, weights.keys(), this.#random() * whole);
     const { ids, sum } = nucleus(weights, this.#topP * whole);
     return pick(weights, ids, this.#random() * sum);
   }
+}
+
+/** An id with its log p, and the `count` likeliest ones, after logits [vocabulary]. */
+export function scored(logits: Float32Array, id: number, count: number): Sampled {
+  const most = logits[argmax(logits)] as number;
+  const normalizer = logSumExp(logits, most);
+  const logprob = (one: number): number => (logits[one] as number) - normalizer;
+  const top = bestIds(logits, count).map((one) => ({ id: one, logprob: logprob(one) }));
+  return { id, logprob: logprob(id), top };
+}
+
+/** Smaller weights become 0. */
+function keepFrom(weights: Float64Array, least: number): void {
+  for (let id = 0; id < weights.length; id++) if ((weights[id] as number) < least) weights[id] = 0;
+}
+
+/** The k-th largest weight. */
+function kth(weights: Float64Array, k: number): number {
+  return Float64Array.from(weights).sort().at(-k) as number;
 }
 
 /** The fewest largest weights that reach `wanted`, largest first, equal ones by id; and their sum. */

@@ -31,6 +31,9 @@ class Counting implements EngineSession {
   async memory(): Promise<never> {
     throw new Error('not asked for');
   }
+  async fork(): Promise<never> {
+    throw new Error('not asked for');
+  }
   async close(): Promise<void> {
     this.closed++;
   }
@@ -188,10 +191,10 @@ describe('generate', () => {
     expect([text, tokens, end]).toMatchObject(['cdef', [2, 3, 4, 5, 6], { reason: 'stop' }]);
   });
 
-  it('gives nothing but an end for no tokens', async () => {
-    expect((await run({ maxTokens: 0 })).events).toEqual([
-      { type: 'end', reason: 'length', text: '' },
-    ]);
+  it('runs the prompt alone for no tokens', async () => {
+    const { events } = await run({ maxTokens: 0 });
+    expect(events.slice(0, -1).every((event) => event.type === 'ran' && event.prompt)).toBe(true);
+    expect(events.slice(-1)).toEqual([{ type: 'end', reason: 'length', text: '' }]);
   });
 
   it('throws the reason of an abort', async () => {

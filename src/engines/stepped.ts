@@ -1,14 +1,15 @@
 // A runner over an engine that is stepped from here: one session a run, freed however it ends.
+import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { Engine } from './engine.ts';
-import { generate } from './generate.ts';
-import type { Health, Run, RunEvent, Runner, RunRequest } from './runner.ts';
+import { runAnswer, runPrompt } from './generate.ts';
+import { PrefixMemory } from './memory.ts';
+import { AnswerReader } from './reader.ts';
+import { RememberedSequence, STEP_TOKENS } from './remembering.ts';
+import type { Health, MemoryFigures, Run, RunEvent, Runner, RunRequest } from './runner.ts';
 import { Sequence } from './sequence.ts';
-
-/** A watched prompt runs in smaller steps, to be seen growing. */
-const WATCHED_TOKENS = 128;
 
 const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
 
@@ -17,8 +18,18 @@ export function isEngineLost(error: unknown): boolean {
   return error instanceof LockstepError && LOST.includes(error.code);
 }
 
+export interface SteppedOptions {
+  /** Most bytes of what is remembered of prompts; 0, the default, remembers nothing. */
+  cacheBytes?: number;
+}
+
 /** @throws LS_SERVE_DIGEST when engine and contract differ */
-export function steppedRunner(engine: Engine, tokenizer: Tokenizer, source: PlannerSource): Runner {
+export function steppedRunner(
+  engine: Engine,
+  tokenizer: Tokenizer,
+  source: PlannerSource,
+  { cacheBytes = 0 }: SteppedOptions = {},
+): Runner {
   const ours = source.contract;
   if (engine.contract.digest !== ours.digest) {
     throw new LockstepError(
@@ -27,21 +38,34 @@ export function steppedRunner(engine: Engine, tokenizer: Tokenizer, source: Plan
       { mend: 'Export the checkpoint again: lockstep export DIR' },
     );
   }
-  return new SteppedRunner(engine, tokenizer, source);
+  const remembers = cacheBytes > 0 && engine.keptBytes !== undefined;
+  const memory = remembers ? new PrefixMemory(engine, cacheBytes) : null;
+  return new SteppedRunner(engine, tokenizer, source, memory);
 }
 
 class SteppedRunner implements Runner {
-  readonly extended = false;
+  readonly holdsForms = false;
+  readonly together = 1;
   readonly maxTokens = null;
   readonly #engine: Engine;
   readonly #tokenizer: Tokenizer;
   readonly #source: PlannerSource;
+  readonly #memory: PrefixMemory | null;
+  readonly #reader: AnswerReader | null;
+  #running = 0;
   #lost: LockstepError | undefined;
 
-  constructor(engine: Engine, tokenizer: Tokenizer, source: PlannerSource) {
+  constructor(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    source: PlannerSource,
+    memory: PrefixMemory | null,
+  ) {
     this.#engine = engine;
     this.#tokenizer = tokenizer;
     this.#source = source;
+    this.#memory = memory;
+    this.#reader = memory && new AnswerReader(engine, source, memory);
   }
 
   get info() {
@@ -56,66 +80,133 @@ class SteppedRunner implements Runner {
     return this.#engine.sessions;
   }
 
+  get memory(): MemoryFigures | undefined {
+    return this.#memory ?? undefined;
+  }
+
   health(): Health {
     if (this.#lost === undefined) return { ready: true, status: 'ready' };
     return { ready: false, status: 'engine lost', error: this.#lost };
   }
 
   async run(request: RunRequest, signal: AbortSignal): Promise<Run> {
+    const prompt = Int32Array.from(request.prompt);
+    await this.#reader?.makeWay(prompt, signal);
+    // The last token runs in any case: its logits are wanted. Of scored prompts, those of all are.
+    const most = request.scored ? 0 : prompt.length - 1;
     try {
-      const session = await this.#engine.open();
-      try {
-        const sequence = new Sequence(session, new Segmenter(this.#source));
-        return {
-          events: this.#events(sequence, request, signal),
-          memory: () => session.memory(),
-          // Whoever reads the events has seen every cut.
-          layout: () => null,
-        };
-      } catch (error) {
-        await session.close();
-        throw error;
-      }
+      const segmenter = new Segmenter(this.#source);
+      const remembered = await RememberedSequence.open(
+        this.#engine,
+        this.#memory,
+        prompt,
+        most,
+        segmenter,
+      );
+      return {
+        events: this.#events(remembered, segmenter, { ...request, prompt }, signal),
+        memory: () => remembered.sequence.session.memory(),
+        // Whoever reads the events has seen every cut.
+        layout: () => null,
+      };
     } catch (error) {
       this.#notice(error);
       throw error;
     }
   }
 
-  close(): Promise<void> {
-    return this.#engine.close();
+  async close(): Promise<void> {
+    await this.#reader?.close();
+    await this.#memory?.close();
+    await this.#engine.close();
   }
 
   async *#events(
-    sequence: Sequence,
-    { watched, keep, ...request }: RunRequest,
+    remembered: RememberedSequence,
+    segmenter: Segmenter,
+    request: RunRequest & { prompt: Int32Array },
     signal: AbortSignal,
   ): AsyncGenerator<RunEvent, void> {
-    const pieces = watched ? { pieceTokens: WATCHED_TOKENS } : {};
+    const { sequence } = remembered;
+    const { prompt, keep, extra = {} } = request;
+    const asked = { ...askedOf(request, this.#source.contract), signal };
+    const decoder = () => this.#tokenizer.decoder(keep === undefined ? {} : { keep });
+    const open = new Set([sequence]);
     // Closing drops a step that waits or runs, so that the engine is free for others at once.
-    const leave = () => void sequence.session.close();
+    const leave = () => {
+      for (const one of open) void one.session.close();
+    };
     signal.addEventListener('abort', leave, { once: true });
+    this.#running += 1;
+    /** The last choice, once it has ended. */
+    let answer: number[] | null = null;
     try {
-      const asked = {
-        ...request,
-        ...pieces,
-        stopIds: this.#source.contract.tokenizer.ends,
-        signal,
-      };
-      const decoder = this.#tokenizer.decoder(keep === undefined ? {} : { keep });
-      for await (const event of generate(sequence, asked, decoder)) {
-        yield { choice: 0, ...event };
+      for (const part of remembered.recalled()) {
+        yield { choice: 0, type: 'ran', prompt: true, cached: true, ...part };
+      }
+      const running = runPrompt(sequence, prompt.subarray(remembered.length), asked);
+      let ran = await running.next();
+      for (; !ran.done; ran = await running.next()) {
+        await remembered.note(ran.value);
+        yield { choice: 0, ...ran.value };
+      }
+      const logits = ran.value;
+      const last = (extra.n ?? 1) - 1;
+      for (let choice = 0; choice <= last; choice++) {
+        // The last one needs what the prompt left no longer.
+        const mine = choice === last ? sequence : await forkOf(sequence, segmenter);
+        open.add(mine);
+        signal.throwIfAborted();
+        const seed = request.seed == null ? null : request.seed + choice;
+        const tokens: number[] = [];
+        for await (const event of runAnswer(mine, logits, { ...asked, seed }, decoder())) {
+          if (event.type === 'token') tokens.push(event.id);
+          if (event.type === 'end') answer = tokens;
+          yield { choice, ...event };
+        }
+        if (mine === sequence) continue;
+        await mine.close();
+        open.delete(mine);
       }
     } catch (error) {
       this.#notice(error);
       throw error;
     } finally {
       signal.removeEventListener('abort', leave);
-      await sequence.close();
+      await Promise.all([...open].map((one) => one.close()));
+      this.#running -= 1;
+      if (request.followed && answer !== null && this.#running === 0) {
+        const turn = new Int32Array(prompt.length + answer.length);
+        turn.set(prompt);
+        turn.set(answer, prompt.length);
+        this.#reader?.read(turn);
+      }
     }
   }
 
   #notice(error: unknown): void {
     if (isEngineLost(error)) this.#lost ??= error as LockstepError;
   }
+}
+
+/** A run's request as generation takes it. */
+function askedOf({ keep: _, extra = {}, ...request }: RunRequest, contract: Contract) {
+  return {
+    ...request,
+    pieceTokens: STEP_TOKENS,
+    stopIds: extra.ignore_eos ? [] : contract.tokenizer.ends,
+    topK: extra.top_k,
+    minP: extra.min_p,
+    bias: extra.logit_bias,
+    minTokens: extra.min_tokens,
+    repetitionPenalty: extra.repetition_penalty,
+    frequencyPenalty: extra.frequency_penalty,
+    presencePenalty: extra.presence_penalty,
+  };
+}
+
+/** Another sequence that stands where this one does. */
+async function forkOf(sequence: Sequence, segmenter: Segmenter): Promise<Sequence> {
+  const session = await sequence.session.fork();
+  return new Sequence(session, segmenter.fork(), sequence.position);
 }

@@ -9,6 +9,7 @@ import type {
   Engine,
   EngineInfo,
   EngineSession,
+  KeptState,
   Retrieved,
   SessionMemory,
   StepOptions,
@@ -90,6 +91,7 @@ class TorchEngine implements Engine {
   readonly python: PythonSession;
   readonly logits: LogitsReader;
   readonly #book: SessionBook;
+  keptBytes = 0;
 
   constructor(
     info: EngineInfo,
@@ -110,14 +112,40 @@ class TorchEngine implements Engine {
   }
 
   open(): Promise<EngineSession> {
-    return this.#book.open(0, async (entry) => {
-      const handle = await this.python.call<number>('lockstep.engine:open_session');
-      return new TorchSession(handle, this, entry);
-    });
+    return this.begin(0, () => this.python.call<number>('lockstep.engine:open_session'));
+  }
+
+  /** Make a session in Python: `make` gives its handle. */
+  begin(length: number, make: () => Promise<number>): Promise<EngineSession> {
+    return this.#book.open(length, async (entry) => new TorchSession(await make(), this, entry));
+  }
+
+  /** Keep a copy of a session of this length. */
+  async keep(handle: number, length: number): Promise<KeptState> {
+    const { kept, bytes } = await this.python.call<{ kept: number; bytes: number }>(
+      'lockstep.engine:keep',
+      { handle },
+    );
+    this.keptBytes = bytes;
+    let dropped: Promise<void> | undefined;
+    const drop = async () => {
+      // Where Python has died, its states went with it.
+      const left = this.python.call<number>('lockstep.engine:drop', { kept });
+      this.keptBytes = await left.catch(() => 0);
+    };
+    return {
+      open: () =>
+        this.begin(length, () => this.python.call<number>('lockstep.engine:resume', { kept })),
+      drop: () => {
+        dropped ??= drop();
+        return dropped;
+      },
+    };
   }
 
   async close(): Promise<void> {
     this.#book.clear();
+    this.keptBytes = 0;
     await this.python.close();
     this.logits.close();
   }
@@ -177,6 +205,19 @@ class TorchSession implements EngineSession {
         positions: positions.map((list) => Array.from(list)),
       })),
     });
+  }
+
+  async fork(): Promise<EngineSession> {
+    this.#entry.check();
+    const from = this.#handle;
+    return this.#engine.begin(this.#entry.length, () =>
+      this.#engine.python.call<number>('lockstep.engine:fork', { handle: from }),
+    );
+  }
+
+  async keep(): Promise<KeptState> {
+    this.#entry.check();
+    return this.#engine.keep(this.#handle, this.#entry.length);
   }
 
   memory(): Promise<SessionMemory> {

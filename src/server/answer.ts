@@ -2,14 +2,16 @@
 import type { Request, Response } from 'express';
 import type { Logger } from 'pino';
 import type { Contract } from '../contract/schema.ts';
+import { runMany } from '../engines/many.ts';
 import type { Health, Layout, Run, RunEvent, Runner, RunRequest } from '../engines/runner.ts';
 import { isEngineLost } from '../engines/stepped.ts';
 import type { PlannerSource } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
+import { Echoes } from './echo.ts';
 import { HttpError, toHttpError } from './errors.ts';
 import type { Gate } from './gate.ts';
 import type { Metrics, Outcome } from './metrics.ts';
-import type { Reply, SampledToken, Usage, WholeChoice } from './reply.ts';
+import type { Reply, SampledToken, Script, Usage, WholeChoice } from './reply.ts';
 import { Sources, type SourcesAsked } from './sources.ts';
 import { EventStream, type EventStreamOptions } from './sse.ts';
 import { TokenShow } from './tokens.ts';
@@ -29,8 +31,11 @@ export interface Workshop {
 }
 
 export interface Job {
-  run: RunRequest;
-  reply: Reply;
+  /** One for each prompt of the request, alike but for that. */
+  runs: readonly [RunRequest, ...RunRequest[]];
+  /** Texts of the prompts, where the answer begins with them; null for token ids. */
+  echo: readonly (string | null)[] | null;
+  reply: Reply | Script;
   stream: boolean;
   includeUsage: boolean;
   trace: boolean;
@@ -67,11 +72,12 @@ export async function answer(
   const count = new Tally(job, shop, response);
   try {
     signal.throwIfAborted();
-    const running = await shop.runner.run(job.run, signal);
+    const running = await runMany(shop.runner, job.runs, signal);
     count.memory = running.memory;
     if (job.stream) {
       stream = new EventStream(response, shop.stream);
-      await streamed(stream, running, job, shop, count);
+      if ('begin' in job.reply) await told(stream, running, job.reply, count);
+      else await streamed(stream, running, { ...job, reply: job.reply }, shop, count);
     } else {
       await whole(response, running, job, shop, count);
     }
@@ -85,12 +91,21 @@ export async function answer(
     const known = shop.closing.aborted ? shutDown() : toHttpError(error);
     if (stream === null) throw known;
     shop.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');
-    await stream.send(known.body());
+    await stream.send('failed' in job.reply ? job.reply.failed(known) : known.body());
     stream.end();
   } finally {
     count.end('error');
     release();
   }
+}
+
+/** How many texts a request asks for, after all of its prompts. */
+function choicesOf({ runs }: Job): number {
+  return runs.length * (runs[0].extra?.n ?? 1);
+}
+
+function echoesOf({ echo, runs }: Job, { tokenizer }: Workshop): Echoes | null {
+  return echo && new Echoes(echo, runs[0].extra?.n ?? 1, tokenizer);
 }
 
 async function whole(
@@ -102,17 +117,25 @@ async function whole(
 ): Promise<void> {
   type Growing = { parts: string[]; tokens: SampledToken[]; reason: WholeChoice['reason'] };
   const growing = Array.from(
-    { length: job.run.extra?.n ?? 1 },
+    { length: choicesOf(job) },
     (): Growing => ({ parts: [], tokens: [], reason: 'length' }),
   );
+  const [first] = job.runs;
+  const echoes = echoesOf(job, shop);
   const seen = new SeenLayout();
   const sources = sourcesOf(job, shop);
   for await (const event of running.events) {
     await count.see(event);
     seen.see(event);
     sources?.see(event);
+    echoes?.see(event);
     const mine = growing[event.choice];
     if (event.type === 'ran' || mine === undefined) continue;
+    const echoed = echoes?.take(event.choice, first.logprobs !== null);
+    if (echoed) {
+      mine.parts.push(echoed.text);
+      mine.tokens.push(...echoed.tokens);
+    }
     mine.parts.push(event.text);
     if (event.type === 'token') mine.tokens.push(event);
     else mine.reason = event.reason;
@@ -121,7 +144,7 @@ async function whole(
   count.end(choices[0]?.reason ?? 'length');
   const answer = job.reply.whole(choices, count.usage);
   const lockstep = {
-    ...(job.run.layout ? (running.layout() ?? seen.layout) : {}),
+    ...(first.layout ? (running.layout() ?? seen.layout) : {}),
     ...(sources === null ? {} : { sources: sources.all }),
   };
   response.json({ ...answer, ...(Object.keys(lockstep).length === 0 ? {} : { lockstep }) });
@@ -134,7 +157,7 @@ function sourcesOf({ sources }: Job, { tokenizer, source }: Workshop): Sources |
 async function streamed(
   stream: EventStream,
   { events }: Run,
-  job: Job,
+  job: Job & { reply: Reply },
   shop: Workshop,
   count: Tally,
 ): Promise<void> {
@@ -145,7 +168,8 @@ async function streamed(
       ...(job.includeUsage ? { usage: null } : {}),
       ...more,
     });
-  const choices = job.run.extra?.n ?? 1;
+  const choices = choicesOf(job);
+  const echoes = echoesOf(job, shop);
   for (let choice = 0; choice < choices; choice++) {
     const opening = reply.opening(choice);
     if (opening !== null) await send([opening]);
@@ -162,6 +186,13 @@ async function streamed(
     const memory = await count.see(event, tracer !== null);
     const { choice } = event;
     sources?.see(event);
+    echoes?.see(event);
+    const echoed =
+      event.type === 'ran' ? null : echoes?.take(choice, job.runs[0].logprobs !== null);
+    if (echoed) {
+      const delta = reply.delta(choice, echoed.text, echoed.tokens);
+      if (delta !== null) await send([delta]);
+    }
     if (event.type === 'ran') {
       tracer?.ran(event, memory);
       // A long prompt is told of as it runs; afterwards every token's own chunk tells.
@@ -182,6 +213,28 @@ async function streamed(
   }
   if (job.includeUsage) await stream.send({ ...reply.chunk([]), usage: count.usage });
   await stream.send('[DONE]');
+  stream.end();
+}
+
+/** A stream of events with types. */
+async function told(
+  stream: EventStream,
+  { events }: Run,
+  script: Script,
+  count: Tally,
+): Promise<void> {
+  const send = async (list: Iterable<object>) => {
+    for (const event of list) await stream.send(event);
+  };
+  await send(script.begin());
+  for await (const event of events) {
+    await count.see(event);
+    if (event.type === 'token') await send(script.text(event.text));
+    if (event.type !== 'end') continue;
+    await send(script.end(event.text, event.reason));
+    count.end(event.reason);
+    await stream.send(script.done(event.reason, count.usage));
+  }
   stream.end();
 }
 
@@ -256,8 +309,10 @@ class Tally {
   readonly #last: number[] = [];
   readonly #segmentStart: number[] = [];
   #completion = 0;
-  /** The prompt's last boundary: where the open segment of every choice begins. */
-  #promptEnd = 0;
+  /** Each prompt's last boundary: where the open segment of each of its choices begins. */
+  readonly #promptEnd: number[] = [];
+  /** Tokens of prompts that were remembered. */
+  #cached = 0;
   #memoryIn = 0;
   #outcome: Outcome | null = null;
   /** The session's, once there is one. */
@@ -270,11 +325,14 @@ class Tally {
   }
 
   get usage(): Usage {
-    const prompt = this.#job.run.prompt.length;
+    const prompt = this.#job.runs.reduce((sum, run) => sum + run.prompt.length, 0);
     return {
       prompt_tokens: prompt,
       completion_tokens: this.#completion,
       total_tokens: prompt + this.#completion,
+      ...(this.#shop.runner.memory === undefined
+        ? {}
+        : { prompt_tokens_details: { cached_tokens: this.#cached } }),
     };
   }
 
@@ -291,13 +349,18 @@ class Tally {
       metrics.tokens.inc({ kind: 'completion' });
     }
     if (event.type !== 'ran') return null;
-    if (event.prompt) metrics.tokens.inc({ kind: 'prompt' }, event.tokens.length);
+    const kind = event.cached ? 'cached' : 'prompt';
+    if (event.prompt) metrics.tokens.inc({ kind }, event.tokens.length);
+    if (event.cached) this.#cached += event.tokens.length;
     if (event.boundary !== null) {
-      metrics.segments.inc();
-      const start = this.#segmentStart[event.choice] ?? this.#promptEnd;
-      metrics.segmentTokens.observe(event.boundary.at - start);
+      const prompt = Math.floor(event.choice / (this.#job.runs[0].extra?.n ?? 1));
+      const start = this.#segmentStart[event.choice] ?? this.#promptEnd[prompt] ?? 0;
+      if (!event.cached) {
+        metrics.segments.inc();
+        metrics.segmentTokens.observe(event.boundary.at - start);
+      }
       this.#segmentStart[event.choice] = event.boundary.at;
-      if (event.prompt) this.#promptEnd = event.boundary.at;
+      if (event.prompt) this.#promptEnd[prompt] = event.boundary.at;
     }
     this.#memoryIn -= event.tokens.length;
     if (!always && event.boundary === null && this.#memoryIn > 0) return null;

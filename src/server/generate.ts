@@ -1,18 +1,12 @@
 // `/v1/completions` and `/v1/chat/completions`: from a checked body to a job.
 import { randomUUID } from 'node:crypto';
 import type { Request, Response } from 'express';
-import type { ExtraRequest } from '../engines/runner.ts';
+import type { ExtraRequest, Runner, RunRequest } from '../engines/runner.ts';
 import { answer, type Job, type Workshop } from './answer.ts';
 import { bodyText } from './body-text.ts';
 import { type ChatTemplate, needTemplate } from './chat.ts';
 import { HttpError, invalid } from './errors.ts';
-import {
-  type ExtendedChat,
-  extendedChat,
-  extendedCompletion,
-  extraOf,
-  toolsOf,
-} from './extended.ts';
+import { parseBody } from './parse.ts';
 import { placesOf } from './places.ts';
 import { chatReply, completionReply, type ReplyHead } from './reply.ts';
 import {
@@ -20,10 +14,11 @@ import {
   type CompletionRequest,
   chatRequest,
   completionRequest,
-  parseBody,
+  extraOf,
 } from './requests.ts';
 import { checkIds, encodePrompt } from './tokens.ts';
 import { CALL_TOKENS } from './tool-calls.ts';
+import { toolsOf } from './tool-requests.ts';
 import { ToolText } from './tools.ts';
 
 export interface Served {
@@ -52,67 +47,79 @@ export function checkModel(asked: string | undefined, model: string): void {
 export function completions(served: Served, shop: Workshop) {
   return async (request: Request, response: Response): Promise<void> => {
     const { tokenizer, source, runner } = shop;
-    const body = runner.extended
-      ? parseBody(extendedCompletion, request.body)
-      : parseBody(completionRequest, request.body);
+    const body = parseBody(completionRequest, request.body);
     checkModel(body.model, served.model);
-    const prompt =
-      typeof body.prompt === 'string'
-        ? await encodePrompt(body.prompt, tokenizer, source.contract)
-        : checkIds(body.prompt, 'prompt', runner.info.vocabulary);
+    const several = body.prompt.length > 1;
     const logprobs = body.logprobs ?? null;
     const reply = completionReply(head('cmpl', served, shop), tokenizer, logprobs);
-    const most = room(
-      prompt.length,
-      body.max_tokens,
-      'prompt',
-      'max_tokens',
-      limitOf(served, shop),
+    const job = common(body, checkedExtra(body, runner), logprobs, body.prompt.length);
+    const runs = await Promise.all(
+      body.prompt.map(async (given, i): Promise<RunRequest> => {
+        const field = several ? `prompt[${i}]` : 'prompt';
+        const prompt =
+          typeof given === 'string'
+            ? await encodePrompt(given, tokenizer, source.contract)
+            : checkIds(given, field, runner.info.vocabulary);
+        const limit = limitOf(served, shop);
+        const maxTokens = room(prompt.length, body.max_tokens, field, 'max_tokens', limit);
+        const scored = body.echo && logprobs !== null;
+        return { ...job.run, prompt, maxTokens, scored };
+      }),
     );
-    const extra = runner.extended ? checkedExtra(body, runner.info.vocabulary) : {};
-    const job = common(body, prompt, most, logprobs, extra);
-    const text = typeof body.prompt === 'string' ? body.prompt : null;
-    const sources = body.lockstep?.sources ? { text, places: [] } : null;
-    await answer(request, response, { ...job, sources, reply }, shop);
+    const texts = body.prompt.map((one) => (typeof one === 'string' ? one : null));
+    const echo = body.echo ? texts : null;
+    const sources = body.lockstep?.sources ? { text: texts[0] ?? null, places: [] } : null;
+    await answer(request, response, { ...job, sources, reply, echo, runs: atLeastOne(runs) }, shop);
   };
 }
 
 export function chatCompletions(served: Served, shop: Workshop) {
   return async (request: Request, response: Response): Promise<void> => {
     const { runner } = shop;
-    const asked = runner.extended ? parseBody(extendedChat, request.body) : null;
-    const body = asked ?? parseBody(chatRequest, request.body);
+    const body = parseBody(chatRequest, request.body);
     checkModel(body.model, served.model);
-    const tools = asked && toolsOf(asked);
+    const tools = toolsOf(body);
+    if (tools.format !== null && !runner.holdsForms) throw noForms('tool_choice', runner);
     const template = needTemplate(served.template);
-    const text = await template.render(body.messages, tools?.shown, {}, bodyText(request));
+    const more = body.chat_template_kwargs;
+    const text = await template.render(body.messages, tools.shown, more, bodyText(request));
     const prompt = await encodePrompt(text, shop.tokenizer, shop.source.contract);
     const field = body.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens';
     const wanted = body.max_completion_tokens ?? body.max_tokens;
-    const most = room(prompt.length, wanted, 'messages', field, limitOf(served, shop));
+    const maxTokens = room(prompt.length, wanted, 'messages', field, limitOf(served, shop));
     const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
-    const mode = tools?.mode ?? null;
+    const { mode } = tools;
     const reply = chatReply(
       head('chatcmpl', served, shop),
       shop.tokenizer,
       body.logprobs,
       mode && (() => new ToolText(mode)),
     );
-    const extra = runner.extended ? checkedExtra(body, runner.info.vocabulary) : {};
-    if (tools?.format) extra.response_format = tools.format;
-    const job = common(body, prompt, most, logprobs, extra);
-    if (mode?.kind === 'free') job.run.keep = CALL_TOKENS;
+    const extra = checkedExtra(body, runner);
+    if (tools.format) extra.response_format = tools.format;
+    const job = common(body, extra, logprobs, 1);
+    const keep = mode?.kind === 'free' ? { keep: CALL_TOKENS } : {};
+    const run = { ...job.run, ...keep, prompt, maxTokens, followed: true };
     const wantsSources = body.lockstep?.sources ?? false;
     const places = wantsSources
-      ? await placesOf(template, body.messages, tools?.shown ?? null, text)
+      ? await placesOf(template, body.messages, tools.shown, text, more)
       : [];
     const sources = wantsSources ? { text, places } : null;
-    await answer(request, response, { ...job, sources, reply }, shop);
+    await answer(request, response, { ...job, sources, reply, echo: null, runs: [run] }, shop);
   };
 }
 
-function checkedExtra(body: object, vocabulary: number): ExtraRequest {
+/** @param formField where the request asks for a form */
+export function checkedExtra(
+  body: Parameters<typeof extraOf>[0],
+  runner: Runner,
+  formField = 'response_format',
+): ExtraRequest {
   const extra = extraOf(body);
+  const { vocabulary } = runner.info;
+  if (extra.response_format !== undefined && !runner.holdsForms) {
+    throw noForms(formField, runner);
+  }
   const outside = Object.keys(extra.logit_bias ?? {}).find((id) => Number(id) >= vocabulary);
   if (outside === undefined) return extra;
   throw invalid(
@@ -121,13 +128,23 @@ function checkedExtra(body: object, vocabulary: number): ExtraRequest {
   );
 }
 
-function common(
-  body: CompletionRequest | ChatRequest | ExtendedChat,
-  prompt: Int32Array,
-  maxTokens: number,
-  logprobs: number | null,
+export function noForms(field: string, { info }: Runner): HttpError {
+  const words = `\`${field}\` is not supported with this value: the ${info.name} engine holds no text to a form. Leave it out, or serve with --engine vllm.`;
+  return invalid(field, words, 'unsupported_parameter');
+}
+
+function atLeastOne<T>(list: readonly T[]): readonly [T, ...T[]] {
+  return list as readonly [T, ...T[]];
+}
+
+export function common(
+  body: CompletionRequest | ChatRequest,
   extra: ExtraRequest,
-): Omit<Job, 'reply' | 'sources'> {
+  logprobs: number | null,
+  prompts: number,
+): Omit<Job, 'reply' | 'sources' | 'runs' | 'echo'> & {
+  run: Omit<RunRequest, 'prompt' | 'maxTokens'>;
+} {
   if (body.stream_options !== undefined && !body.stream) {
     throw invalid('stream_options', '`stream_options`: expected `stream: true` beside it.');
   }
@@ -141,14 +158,12 @@ function common(
     throw invalid('lockstep.segments', words);
   }
   const asked = Object.entries(body.lockstep ?? {}).find(([, on]) => on)?.[0];
-  if (asked !== undefined && (extra.n ?? 1) > 1) {
+  if (asked !== undefined && (extra.n ?? 1) * prompts > 1) {
     const field = `lockstep.${asked}`;
-    throw invalid(field, `\`${field}\`: expected \`n: 1\` beside it.`);
+    throw invalid(field, `\`${field}\`: expected one prompt and \`n: 1\` beside it.`);
   }
   return {
     run: {
-      prompt,
-      maxTokens,
       temperature: body.temperature,
       topP: body.top_p,
       seed: body.seed ?? null,
@@ -166,7 +181,7 @@ function common(
 }
 
 /** How many tokens may be generated: what was asked for, or all that the session limit leaves. */
-function room(
+export function room(
   prompt: number,
   asked: number | undefined,
   promptField: string,
@@ -193,7 +208,7 @@ function room(
   return asked ?? limit - prompt;
 }
 
-function head(prefix: string, served: Served, shop: Workshop): ReplyHead {
+export function head(prefix: string, served: Served, shop: Workshop): ReplyHead {
   return {
     id: `${prefix}-${randomUUID()}`,
     created: Math.floor(Date.now() / 1000),

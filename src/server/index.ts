@@ -1,5 +1,6 @@
 // The HTTP server and what it is made of.
 export {
+  CACHE_BYTES,
   createServer,
   type LockstepServer,
   probePort,

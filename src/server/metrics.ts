@@ -3,7 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { isTrained } from '../contract/index.ts';
 import type { SessionMemory } from '../engines/engine.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
-import type { Runner } from '../engines/runner.ts';
+import type { MemoryFigures, Runner } from '../engines/runner.ts';
 import type { Gate } from './gate.ts';
 
 export const MEMORY_PARTS = ['sinks', 'carry', 'pool', 'retrieved', 'open'] as const;
@@ -67,7 +67,7 @@ export class Metrics {
     });
     this.tokens = new Counter({
       name: 'lockstep_tokens_total',
-      help: 'Tokens run, by kind: prompt or completion.',
+      help: 'Tokens, by kind: prompt and completion were run, cached were remembered.',
       labelNames: ['kind'],
       registers,
     });
@@ -124,6 +124,7 @@ export class Metrics {
         this.set(gate.waiting);
       },
     });
+    if (runner.memory !== undefined) this.#watchMemory(runner.memory);
     const memories = this.#memories;
     const sum = (part: keyof SessionMemory) => {
       let bytes = 0;
@@ -145,6 +146,46 @@ export class Metrics {
       registers,
       collect() {
         this.set(sum('fullAttention'));
+      },
+    });
+  }
+
+  /** What the engine remembers of prompts. */
+  #watchMemory(memory: MemoryFigures): void {
+    const registers = [this.registry];
+    const gauges: [name: string, help: string, value: () => number][] = [
+      ['lockstep_prefix_bytes', 'Bytes of remembered states of prompts.', () => memory.bytes],
+      ['lockstep_prefix_bytes_limit', 'Most bytes of them (--cache-bytes).', () => memory.limit],
+      ['lockstep_prefix_states', 'Remembered states of prompts.', () => memory.states],
+    ];
+    for (const [name, help, value] of gauges) {
+      new Gauge({
+        name,
+        help,
+        registers,
+        collect() {
+          this.set(value());
+        },
+      });
+    }
+    new Counter({
+      name: 'lockstep_prefix_lookups_total',
+      help: 'Prompts that began at a remembered state (hit) or at none (miss).',
+      labelNames: ['result'],
+      registers,
+      collect() {
+        this.reset();
+        this.inc({ result: 'hit' }, memory.hits);
+        this.inc({ result: 'miss' }, memory.misses);
+      },
+    });
+    new Counter({
+      name: 'lockstep_prefix_evictions_total',
+      help: 'Remembered states given up for room.',
+      registers,
+      collect() {
+        this.reset();
+        this.inc(memory.evictions);
       },
     });
   }

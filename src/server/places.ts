@@ -21,12 +21,14 @@ export interface Place {
  * that the template changes otherwise than by leaving out its ends has no place.
  *
  * @param prompt what the template gave for `messages`
+ * @param more variables that the request set for it
  */
 export async function placesOf(
   template: ChatTemplate,
   messages: readonly TemplateMessage[],
   tools: readonly object[] | null,
   prompt: string,
+  more: object = {},
 ): Promise<Place[]> {
   // What follows the prompt is the answer: the message after the last.
   const own = { message: messages.length, at: prompt.length, length: Infinity, within: 0 };
@@ -36,7 +38,7 @@ export async function placesOf(
   );
   let form: string;
   try {
-    form = await template.render(marked, tools);
+    form = await template.render(marked, tools, more);
   } catch {
     // A template that judges contents refuses the marks; where the messages are is then not known.
     return [own];

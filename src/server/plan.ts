@@ -3,7 +3,8 @@ import type { Request, Response } from 'express';
 import { plan } from '../planner/index.ts';
 import type { Workshop } from './answer.ts';
 import { checkModel, limitOf, type Served } from './generate.ts';
-import { detokenizeRequest, parseBody, planRequest, tokenizeRequest } from './requests.ts';
+import { parseBody } from './parse.ts';
+import { detokenizeRequest, planRequest, tokenizeRequest } from './requests.ts';
 import { checkIds, encodePrompt, TokenShow } from './tokens.ts';
 
 /** Ids of a text, as the model would be given them. */

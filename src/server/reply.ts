@@ -1,5 +1,6 @@
 // The two shapes of an answer, text completion and chat completion, whole and in chunks.
 import type { Tokenizer } from '../planner/tokenizer.ts';
+import type { HttpError } from './errors.ts';
 import type { ToolText } from './tools.ts';
 
 /** One sampled token as the client is told of it. */
@@ -7,8 +8,8 @@ export interface SampledToken {
   id: number;
   /** Text that became certain with this token; may be empty, may hold earlier tokens' text. */
   text: string;
-  /** Natural logarithm of the probability that the model gave it. */
-  logprob: number;
+  /** Natural logarithm of the probability that the model gave it; null for a first token, which follows none. */
+  logprob: number | null;
   /** The likeliest tokens at this place, best first. */
   top: readonly { id: number; logprob: number }[];
 }
@@ -26,6 +27,8 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
+  /** Where the engine remembers prompts. */
+  prompt_tokens_details?: { cached_tokens: number };
 }
 
 export interface ReplyHead {
@@ -48,6 +51,19 @@ export interface Reply {
   chunk(choices: readonly object[]): object;
   /** The whole answer. */
   whole(choices: readonly WholeChoice[], usage: Usage): object;
+}
+
+/** An answer of one text whose stream is events that name their `type`. */
+export interface Script extends Pick<Reply, 'whole'> {
+  begin(): Iterable<object>;
+  /** Text that is now sure. */
+  text(text: string): Iterable<object>;
+  /** The last of the text. */
+  end(text: string, reason: 'stop' | 'length'): Iterable<object>;
+  /** The event that closes the stream. */
+  done(reason: 'stop' | 'length', usage: Usage): object;
+  /** What went wrong in it; nothing follows. */
+  failed(error: HttpError): object;
 }
 
 /** `/v1/completions`. `logprobs`: how many alternatives a token, or null for none at all. */
@@ -79,13 +95,16 @@ export function completionReply(
     return {
       tokens: tokens.map(({ id }) => tokenName(tokenizer, id)),
       token_logprobs: tokens.map(({ logprob }) => logprob),
+      // The token itself stands among them, whether or not it is one of the likeliest.
       top_logprobs: tokens.map(({ id, logprob, top }) =>
-        Object.fromEntries(
-          (logprobs === 0 ? [{ id, logprob }] : top).map((one) => [
-            tokenName(tokenizer, one.id),
-            one.logprob,
-          ]),
-        ),
+        logprob === null
+          ? null
+          : Object.fromEntries(
+              (top.some((one) => one.id === id) ? top : [...top, { id, logprob }]).map((one) => [
+                tokenName(tokenizer, one.id),
+                one.logprob,
+              ]),
+            ),
       ),
       text_offset: at,
     };
@@ -120,7 +139,7 @@ export function chatReply(
   logprobs: boolean,
   tools: (() => ToolText) | null = null,
 ): Reply {
-  const one = (id: number, logprob: number) => ({
+  const one = (id: number, logprob: number | null) => ({
     token: tokenName(tokenizer, id),
     logprob,
     bytes: Array.from(tokenizer.bytes(id)),

@@ -1,13 +1,19 @@
 // The request bodies, as strict schemas: a field is understood, or it is refused by its name.
 import { z } from 'zod';
-import { type HttpError, invalid } from './errors.ts';
+import type { ExtraRequest } from '../engines/runner.ts';
+import { message } from './messages.ts';
+import { isWellFormed, kind } from './parse.ts';
+import { text } from './text-field.ts';
+import { tool, toolChoice } from './tool-requests.ts';
 
 const MAX_STOPS = 4;
+/** As many texts as one request may ask for after each prompt. */
+const MOST_CHOICES = 128;
+/** As many prompts as one request may bring. */
+const MOST_PROMPTS = 2048;
+/** As many tools as one request may bring. */
+const MOST_TOOLS = 128;
 const ids = z.array(z.int().min(0));
-
-const text = z.string().refine((value) => isWellFormed(value), {
-  error: 'expected well-formed Unicode, got a lone surrogate',
-});
 
 const stop = z
   .union([text, z.array(text)], { error: 'expected a string or a list of strings' })
@@ -19,6 +25,36 @@ const stop = z
     error: 'expected non-empty stop strings',
   });
 
+/** Fields that go to the engine as they are. */
+const more = {
+  n: z.int().min(1).max(MOST_CHOICES).default(1),
+  presence_penalty: z.number().min(-2).max(2).optional(),
+  frequency_penalty: z.number().min(-2).max(2).optional(),
+  repetition_penalty: z.number().gt(0).max(2).optional(),
+  top_k: z.int().min(-1).optional(),
+  min_p: z.number().min(0).max(1).optional(),
+  min_tokens: z.int().min(0).optional(),
+  ignore_eos: z.boolean().optional(),
+  logit_bias: z
+    .record(z.string().regex(/^\d+$/, 'expected token ids as keys'), z.number().min(-100).max(100))
+    .optional(),
+  response_format: z
+    .discriminatedUnion('type', [
+      z.strictObject({ type: z.literal('text') }),
+      z.strictObject({ type: z.literal('json_object') }),
+      z.strictObject({
+        type: z.literal('json_schema'),
+        json_schema: z.strictObject({
+          name: z.string(),
+          description: z.string().nullish(),
+          schema: z.record(z.string(), z.unknown()),
+          strict: z.boolean().nullish(),
+        }),
+      }),
+    ])
+    .optional(),
+};
+
 const sampling = {
   model: z.string().optional(),
   temperature: z.number().min(0).max(2).default(1),
@@ -26,9 +62,18 @@ const sampling = {
   seed: z.int().optional(),
   stop: stop.optional(),
   stream: z.boolean().default(false),
-  stream_options: z.strictObject({ include_usage: z.boolean().default(false) }).optional(),
-  /** Who asks, for the caller's own books. Changes nothing. */
+  stream_options: z
+    .strictObject({
+      include_usage: z.boolean().nullish(),
+      /** OpenAI pads its chunks for networks that others watch. None are padded here. */
+      include_obfuscation: z.boolean().nullish(),
+    })
+    .optional(),
+  /** Who asks, for the caller's own books; a hint to OpenAI's cache. They change nothing. */
   user: z.string().optional(),
+  safety_identifier: z.string().optional(),
+  prompt_cache_key: z.string().optional(),
+  ...more,
   lockstep: z
     .strictObject({
       trace: z.boolean().default(false),
@@ -38,65 +83,65 @@ const sampling = {
     .optional(),
 };
 
-/** A text, or token ids; also as a list of exactly one of them. */
-const prompt = z.unknown().transform((value, context): string | number[] => {
+/** A prompt: a text, or token ids. */
+export type Prompt = string | number[];
+
+/** A text or token ids, or a list of either. */
+const prompt = z.unknown().transform((value, context): Prompt[] => {
   const fail = (message: string, path: (string | number)[] = []) => {
     context.addIssue({ code: 'custom', message, path });
     return z.NEVER;
   };
-  let one = value;
-  if (Array.isArray(value) && (typeof value[0] === 'string' || Array.isArray(value[0]))) {
-    if (value.length !== 1) return fail(`expected one prompt a request, got ${value.length}`);
-    one = value[0];
+  const one = (given: unknown, path: (string | number)[]): Prompt => {
+    if (typeof given === 'string') {
+      if (isWellFormed(given)) return given;
+      return fail('expected well-formed Unicode, got a lone surrogate', path);
+    }
+    if (!Array.isArray(given)) {
+      return fail(`expected a string or a list of token ids, got ${kind(given)}`, path);
+    }
+    const parsed = ids.safeParse(given);
+    if (parsed.success) return parsed.data;
+    const at = parsed.error.issues[0]?.path as number[];
+    const got = kind(given[at[0] ?? 0]);
+    return fail(`expected a token id (a whole number from 0), got ${got}`, [...path, ...at]);
+  };
+  const several = Array.isArray(value) && (typeof value[0] === 'string' || Array.isArray(value[0]));
+  if (!several) return [one(value, [])];
+  if (value.length > MOST_PROMPTS) {
+    return fail(`expected at most ${MOST_PROMPTS} prompts, got ${value.length}`);
   }
-  if (typeof one === 'string') {
-    return isWellFormed(one) ? one : fail('expected well-formed Unicode, got a lone surrogate');
-  }
-  if (!Array.isArray(one))
-    return fail(`expected a string or a list of token ids, got ${kind(one)}`);
-  const parsed = ids.safeParse(one);
-  if (parsed.success) return parsed.data;
-  const path = parsed.error.issues[0]?.path as number[];
-  return fail(`expected a token id (a whole number from 0), got ${kind(one[path[0] ?? 0])}`, path);
+  return value.map((given, i) => one(given, [i]));
 });
 
-export const completionRequest = z.strictObject({
-  ...sampling,
-  prompt,
-  max_tokens: z.int().min(1).default(16),
-  /** How many alternatives to report a token; 0 reports the sampled token alone. */
-  logprobs: z.int().min(0).max(20).optional(),
-});
+export const completionRequest = z
+  .strictObject({
+    ...sampling,
+    prompt,
+    /** 0 beside `echo`: the prompt is scored and nothing is written. */
+    max_tokens: z.int().min(0).default(16),
+    /** How many alternatives to report a token; 0 reports the sampled token alone. */
+    logprobs: z.int().min(0).max(20).optional(),
+    /** The answer begins with the prompt. */
+    echo: z.boolean().default(false),
+  })
+  .superRefine((body, context) => {
+    if (body.max_tokens === 0 && !body.echo) {
+      const message = 'expected at least 1 without `echo`';
+      context.addIssue({ code: 'custom', path: ['max_tokens'], message });
+    }
+    checkLength(body, body.max_tokens, context);
+  });
 export type CompletionRequest = z.infer<typeof completionRequest>;
 
-const parts = z
-  .array(z.strictObject({ type: z.literal('text'), text }))
-  .min(1)
-  .transform((list) => list.map((part) => part.text).join(''));
-
-export const message = z.strictObject({
-  role: z.enum(['system', 'user', 'assistant']),
-  content: z.unknown().transform((value, context): string => {
-    const parsed = (Array.isArray(value) ? parts : text).safeParse(value);
-    if (parsed.success) return parsed.data;
-    const issue = parsed.error.issues[0];
-    const words = Array.isArray(value)
-      ? 'expected text parts {type: "text", text}'
-      : typeof value === 'string'
-        ? issue?.message
-        : `expected a string or a list of text parts, got ${kind(value)}`;
-    context.addIssue({ code: 'custom', message: words ?? '', path: issue?.path ?? [] });
-    return z.NEVER;
-  }),
-  // Clients send back the assistant messages they were given; both are null there.
-  refusal: z.null().optional(),
-  annotations: z.array(z.never()).optional(),
-});
-export type ChatMessage = { role: 'system' | 'user' | 'assistant'; content: string };
-
-export const chatFields = {
+const chatFields = {
   ...sampling,
   messages: z.array(message).min(1),
+  /** Variables for the chat template, which looks at those it knows. */
+  chat_template_kwargs: z.record(z.string(), z.json()).optional(),
+  tools: z.array(tool).max(MOST_TOOLS).optional(),
+  tool_choice: toolChoice.optional(),
+  parallel_tool_calls: z.boolean().optional(),
   max_tokens: z.int().min(1).optional(),
   max_completion_tokens: z.int().min(1).optional(),
   logprobs: z.boolean().default(false),
@@ -104,8 +149,10 @@ export const chatFields = {
 };
 
 /** What fields of a chat request mean beside each other. */
-export function checkChat(
+function checkChat(
   body: {
+    min_tokens?: number | undefined;
+    chat_template_kwargs?: Record<string, unknown> | undefined;
     logprobs: boolean;
     top_logprobs?: number | undefined;
     max_tokens?: number | undefined;
@@ -128,146 +175,44 @@ export function checkChat(
       message: 'expected the same as `max_completion_tokens`, or only one of the two',
     });
   }
+  checkLength(body, limit ?? old, context);
+  const taken = OWN_VARIABLES.find((name) => Object.hasOwn(body.chat_template_kwargs ?? {}, name));
+  if (taken !== undefined) {
+    context.addIssue({
+      code: 'custom',
+      path: ['chat_template_kwargs', taken],
+      message: 'expected none of this name, which the server sets itself',
+    });
+  }
+}
+
+/** Variables of a chat template that come from the request's other fields. */
+const OWN_VARIABLES = ['messages', 'tools', 'documents', 'add_generation_prompt'];
+
+function checkLength(
+  { min_tokens: least }: { min_tokens?: number | undefined },
+  most: number | undefined,
+  context: z.RefinementCtx,
+): void {
+  if (least === undefined || most === undefined || least <= most) return;
+  const message = `expected at most ${most}, the most tokens asked for`;
+  context.addIssue({ code: 'custom', path: ['min_tokens'], message });
 }
 
 export const chatRequest = z.strictObject(chatFields).superRefine(checkChat);
 export type ChatRequest = z.infer<typeof chatRequest>;
 
+/** The fields of a request that go to the engine as they are. */
+export function extraOf(body: { [K in keyof typeof more]?: unknown }): ExtraRequest {
+  const extra: Record<string, unknown> = {};
+  for (const name of Object.keys(more) as (keyof typeof more)[]) {
+    if (body[name] !== undefined) extra[name] = body[name];
+  }
+  const format = extra['response_format'] as { type?: string } | undefined;
+  if (format?.type === 'text') delete extra['response_format'];
+  return extra;
+}
+
 export const tokenizeRequest = z.strictObject({ model: z.string().optional(), text });
 export const detokenizeRequest = z.strictObject({ model: z.string().optional(), tokens: ids });
 export const planRequest = z.strictObject({ text });
-
-/** Fields of OpenAI's interface that this server does not do, with the value that asks for nothing. */
-const REFUSED: Record<string, (value: unknown) => boolean> = {
-  n: (value) => value === 1,
-  best_of: (value) => value === 1,
-  echo: (value) => value === false,
-  suffix: (value) => value === '',
-  presence_penalty: (value) => value === 0,
-  frequency_penalty: (value) => value === 0,
-  logit_bias: (value) => isEmpty(value),
-  response_format: (value) => (value as { type?: unknown } | undefined)?.type === 'text',
-  tools: (value) => isEmpty(value),
-  tool_choice: (value) => value === 'none',
-  parallel_tool_calls: () => false,
-  functions: (value) => isEmpty(value),
-  function_call: (value) => value === 'none',
-  modalities: (value) => Array.isArray(value) && value.length === 1 && value[0] === 'text',
-  audio: () => false,
-  prediction: () => false,
-  store: (value) => value === false,
-  metadata: (value) => isEmpty(value),
-  reasoning_effort: () => false,
-  service_tier: (value) => value === 'auto' || value === 'default',
-  web_search_options: () => false,
-};
-
-/**
- * Check a body against a schema.
- *
- * @throws HttpError 400 whose `param` is the first field that does not fit
- */
-export function parseBody<T>(
-  schema: z.ZodType<T> & { shape: Readonly<Record<string, unknown>> },
-  body: unknown,
-): T {
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-    throw invalid(null, `Expected a JSON object as the body, got ${kind(body)}.`, 'invalid_type');
-  }
-  const given: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(body)) {
-    const known = Object.hasOwn(schema.shape, key);
-    const neutral = !known && Object.hasOwn(REFUSED, key) ? REFUSED[key] : undefined;
-    if (value !== null && neutral !== undefined && !neutral(value)) {
-      throw invalid(
-        key,
-        `\`${key}\` is not supported by this server with this value; leave the field out.`,
-        'unsupported_parameter',
-      );
-    }
-    // OpenAI's optional fields may be null, which means absent.
-    const optional = value === null && key !== 'prompt' && key !== 'messages';
-    if (neutral === undefined && !optional) {
-      Object.defineProperty(given, key, { value, enumerable: true });
-    }
-  }
-  const parsed = schema.safeParse(given);
-  if (parsed.success) return parsed.data;
-  throw fromIssue(parsed.error.issues[0] as z.core.$ZodIssue, given);
-}
-
-function fromIssue(issue: z.core.$ZodIssue, body: unknown): HttpError {
-  if (issue.code === 'unrecognized_keys') {
-    const field = pathOf([...issue.path, issue.keys[0] ?? '']);
-    return invalid(
-      field,
-      `Unknown field \`${field}\`; expected only the fields listed in docs/http-api.md.`,
-      'unknown_parameter',
-    );
-  }
-  const field = pathOf(issue.path);
-  const value = at(body, issue.path);
-  if (value === undefined) {
-    return invalid(field, `\`${field}\`: expected a value, got none.`, 'missing_parameter');
-  }
-  const words = describe(issue, value);
-  const code = issue.code === 'invalid_type' ? 'invalid_type' : 'invalid_value';
-  return invalid(
-    field === '' ? null : field,
-    `${field === '' ? '' : `\`${field}\`: `}${words}.`,
-    code,
-  );
-}
-
-function describe(issue: z.core.$ZodIssue, value: unknown): string {
-  switch (issue.code) {
-    case 'invalid_type':
-      return `expected ${issue.expected}, got ${kind(value)}`;
-    case 'too_big':
-      return `expected at most ${issue.maximum}, got ${kind(value)}`;
-    case 'too_small':
-      return `expected ${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}, got ${kind(value)}`;
-    case 'invalid_value':
-      return `expected one of ${issue.values.map((one) => JSON.stringify(one)).join(', ')}, got ${kind(value)}`;
-    default:
-      return issue.message.includes('got ')
-        ? issue.message
-        : `${issue.message}, got ${kind(value)}`;
-  }
-}
-
-/** A value in a few words: short scalars themselves, never a whole text. */
-function kind(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  if (value === null || typeof value === 'boolean') return String(value);
-  if (typeof value === 'number') return String(value);
-  if (typeof value === 'string') {
-    return value.length <= 24 ? JSON.stringify(value) : `a string of ${value.length} characters`;
-  }
-  if (Array.isArray(value)) return `a list of ${value.length}`;
-  return 'an object';
-}
-
-function pathOf(path: readonly PropertyKey[]): string {
-  let field = '';
-  for (const key of path) {
-    if (typeof key === 'number') field += `[${key}]`;
-    else field += field === '' ? String(key) : `.${String(key)}`;
-  }
-  return field;
-}
-
-function at(value: unknown, path: readonly PropertyKey[]): unknown {
-  let here = value;
-  for (const key of path) here = (here as Record<PropertyKey, unknown> | null | undefined)?.[key];
-  return here;
-}
-
-/** No half of a surrogate pair stands alone: only such a text has a UTF-8 form. */
-function isWellFormed(value: string): boolean {
-  return !/\p{Surrogate}/u.test(value);
-}
-
-function isEmpty(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
-}

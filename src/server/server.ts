@@ -34,6 +34,7 @@ import {
 } from './middleware.ts';
 import { page } from './page.ts';
 import { detokenize, planText, tokenize } from './plan.ts';
+import { responses } from './responses/index.ts';
 import { type Summary, summarize } from './summary.ts';
 
 export interface ServerOptions {
@@ -45,6 +46,8 @@ export interface ServerOptions {
   maxTokens?: number;
   /** Most generations at once. Each holds a session of the engine. */
   maxSessions?: number;
+  /** Most bytes of what a stepped engine remembers of prompts; 0 remembers nothing. */
+  cacheBytes?: number;
   /** Most requests that wait for a place; the next one gets 429. */
   maxQueue?: number;
   /** Most bytes of a request body. */
@@ -89,6 +92,9 @@ export interface LockstepServer {
   close(): Promise<void>;
 }
 
+/** Unless told otherwise: some 30 states of a model of 135 million parameters, with S = 512. */
+export const CACHE_BYTES = 512 * 1024 * 1024;
+
 const LOOPBACK = ['localhost', '127.0.0.1', '::1'];
 
 /**
@@ -101,7 +107,9 @@ export function createServer({
   options = {},
 }: ServerParts): LockstepServer {
   const ours = contract.contract;
-  const runner = 'run' in engine ? engine : steppedRunner(engine, tokenizer, contract);
+  const { cacheBytes = CACHE_BYTES } = options;
+  const runner =
+    'run' in engine ? engine : steppedRunner(engine, tokenizer, contract, { cacheBytes });
   const {
     model = 'lockstep',
     host = '127.0.0.1',
@@ -186,7 +194,22 @@ export function createServer({
   app.get('/lockstep/engine', async (_request, response) => {
     const { name, precision } = runner.info;
     const summary = (await runner.figures?.())?.summary;
-    response.json({ name, precision, sessions: runner.sessions, ...summary });
+    const { memory } = runner;
+    const prefix = memory && {
+      bytes: memory.bytes,
+      limit: memory.limit,
+      states: memory.states,
+      hits: memory.hits,
+      misses: memory.misses,
+      evictions: memory.evictions,
+    };
+    response.json({
+      name,
+      precision,
+      sessions: runner.sessions,
+      ...(prefix === undefined ? {} : { prefix }),
+      ...summary,
+    });
   });
   const card = { id: model, object: 'model', created: since, owned_by: 'lockstep' };
   app.get('/v1/models', (_request, response) => {
@@ -207,12 +230,14 @@ export function createServer({
   ];
   app.post('/v1/completions', body, completions(served, shop));
   app.post('/v1/chat/completions', body, chatCompletions(served, shop));
+  app.post('/v1/responses', body, responses(served, shop));
   app.post('/tokenize', body, tokenize(served, shop));
   app.post('/detokenize', body, detokenize(served, shop));
   app.post('/lockstep/plan', body, planText(shop));
   const posts = [
     '/v1/completions',
     '/v1/chat/completions',
+    '/v1/responses',
     '/tokenize',
     '/detokenize',
     '/lockstep/plan',

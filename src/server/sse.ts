@@ -33,13 +33,15 @@ export class EventStream {
     response.once('close', () => clearInterval(this.#timer));
   }
 
-  /** One event with a JSON value (or the literal `[DONE]`). */
+  /** One event with a JSON value (or the literal `[DONE]`); one that says its `type` is named by it. */
   async send(value: unknown): Promise<void> {
     this.#last = performance.now();
     const response = this.#response;
     if (response.destroyed || !response.writable) return;
     const text = value === '[DONE]' ? '[DONE]' : JSON.stringify(value);
-    if (response.write(`data: ${text}\n\n`)) return;
+    const type = (value as { type?: unknown } | null)?.type;
+    const name = typeof type === 'string' ? `event: ${type}\n` : '';
+    if (response.write(`${name}data: ${text}\n\n`)) return;
     await new Promise<void>((resolve, reject) => {
       const settle = (error?: Error) => {
         clearTimeout(stall);

@@ -170,6 +170,15 @@ export class GroupState {
     };
   }
 
+  /** The memory that it holds. */
+  *buffers(): Generator<ArrayBufferLike> {
+    yield this.buffer.keys.buffer;
+    yield this.buffer.values.buffer;
+    yield this.#sinkKeys.buffer;
+    if (this.queries !== null) yield this.queries.buffer;
+    if (this.pool !== null) yield* this.pool.buffers();
+  }
+
   /** An independent copy; `open` tokens of the segment are in the buffer. */
   fork(open: number): GroupState {
     const twin = new GroupState(this.group, this.#layout, this.#rotation);

@@ -27,6 +27,15 @@ export class Pool {
     this.rows = rows;
   }
 
+  /** The memory that it holds; forks share that of full pages. */
+  *buffers(): Generator<ArrayBufferLike> {
+    for (const { keys, values, largest } of this.#pages) {
+      yield keys.buffer;
+      yield values.buffer;
+      yield largest.buffer;
+    }
+  }
+
   get bytes(): number {
     return this.#pages.length * 4 * this.heads * this.rows * (2 * this.dim + 1);
   }

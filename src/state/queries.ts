@@ -23,6 +23,10 @@ export class RecentQueries {
     this.#ring = new Float32Array(this.#limit * heads * dim);
   }
 
+  get buffer(): ArrayBufferLike {
+    return this.#ring.buffer;
+  }
+
   get bytes(): number {
     return this.#ring.byteLength;
   }

@@ -54,12 +54,12 @@ export class RowBuffer {
     return (head * this.capacity + row) * this.dim;
   }
 
-  /** An independent copy of the first `used` rows. */
+  /** An independent copy of the first `used` rows, with room for no more. */
   fork(used: number): RowBuffer {
     const twin = new RowBuffer(this.heads, this.dim, this.limit);
-    twin.keys = this.#moved(this.keys, this.capacity, used);
-    twin.values = this.#moved(this.values, this.capacity, used);
-    twin.capacity = this.capacity;
+    twin.keys = this.#moved(this.keys, used, used);
+    twin.values = this.#moved(this.values, used, used);
+    twin.capacity = used;
     return twin;
   }
 

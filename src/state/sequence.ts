@@ -168,6 +168,11 @@ export class SequenceState {
     return { ...sum, total, fullAttention };
   }
 
+  /** The memory that it holds; forks share that of full pages of the pools. */
+  *buffers(): Generator<ArrayBufferLike> {
+    for (const group of this.groups) yield* group.buffers();
+  }
+
   /** An independent copy; full pages of the pools are shared. */
   fork(): SequenceState {
     const twin = new SequenceState(this.layout, this.rotation);

@@ -8,6 +8,7 @@ import type {
   Engine,
   EngineInfo,
   EngineSession,
+  KeptState,
   Retrieved,
   SessionMemory,
   StepOptions,
@@ -73,6 +74,7 @@ class WorkerEngine implements OnnxEngine {
   readonly connection: Connection;
   readonly #book: SessionBook;
   #numbers = 0;
+  keptBytes = 0;
 
   constructor(
     info: EngineInfo,
@@ -103,8 +105,31 @@ class WorkerEngine implements OnnxEngine {
     });
   }
 
+  /** Keep a copy of a session of this length. */
+  async keep(session: number, length: number): Promise<KeptState> {
+    const kept = ++this.#numbers;
+    this.keptBytes = await this.connection.call({ kind: 'keep', session, kept });
+    let dropped: Promise<void> | undefined;
+    const drop = async () => {
+      // Where the worker is gone, its states went with it.
+      const left = this.connection.call({ kind: 'drop', session: 0, kept }).catch(() => 0);
+      this.keptBytes = await left;
+    };
+    return {
+      open: () =>
+        this.begin(length, (number) =>
+          this.connection.call({ kind: 'resume', session: number, kept }),
+        ),
+      drop: () => {
+        dropped ??= drop();
+        return dropped;
+      },
+    };
+  }
+
   async close(): Promise<void> {
     this.#book.clear();
+    this.keptBytes = 0;
     await this.connection.close();
   }
 }
@@ -148,6 +173,11 @@ class WorkerSession implements OnnxSession {
     return this.#engine.begin(this.#entry.length, (session) =>
       this.#engine.connection.call({ kind: 'fork', session, from: this.#number }),
     );
+  }
+
+  async keep(): Promise<KeptState> {
+    this.#entry.check();
+    return this.#engine.keep(this.#number, this.#entry.length);
   }
 
   close(): Promise<void> {

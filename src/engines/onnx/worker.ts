@@ -1,7 +1,7 @@
 // The worker thread: the graph, and the state of every session.
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { LockstepError } from '../../errors.ts';
-import { SequenceState } from '../../state/index.ts';
+import { KeptStates, SequenceState } from '../../state/index.ts';
 import { BlocksGraph } from './blocks.ts';
 import { StepGraph } from './graph.ts';
 import { ProductsGraph } from './products.ts';
@@ -19,6 +19,7 @@ import { type Job, Scheduler } from './scheduler.ts';
 const setup = workerData as WorkerSetup;
 const port = parentPort as MessagePort;
 const sessions = new Map<number, SequenceState>();
+const kept = new KeptStates();
 const scheduler = new Scheduler();
 
 function reply(message: FromWorker, transfer: ArrayBuffer[] = []): void {
@@ -143,6 +144,20 @@ function handle(graphs: Graphs, request: ToWorker): void {
       return null;
     };
     scheduler.add(request.from, after(call, fork));
+  } else if (kind === 'keep') {
+    const keep = (): number => {
+      kept.add(request.kept, stateOf(session));
+      return kept.bytes;
+    };
+    scheduler.add(session, after(call, keep));
+  } else if (kind === 'resume') {
+    const state = kept.fork(request.kept);
+    if (state === undefined) throw new Error(`expected state ${request.kept} to be kept`);
+    sessions.set(session, state);
+    reply({ call, answer: null });
+  } else if (kind === 'drop') {
+    kept.drop(request.kept);
+    reply({ call, answer: kept.bytes });
   } else if (kind === 'replace') {
     const replace = (): null => {
       stateOf(session).replaceRetrieved(request.retrieved);

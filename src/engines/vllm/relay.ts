@@ -5,11 +5,19 @@ import { type PlannerSource, Segmenter } from '../../planner/index.ts';
 import type { Tokenizer } from '../../planner/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
 import type { Figures, Health, Layout, Run, RunEvent, Runner, RunRequest } from '../runner.ts';
+import type { Sampled } from '../sampling.ts';
 import { figuresOf } from './figures.ts';
 import type { Replica } from './replica.ts';
 import { prefixKeys, Router } from './route.ts';
 import { ChoiceText } from './text.ts';
-import { completionBody, readTokens, readWhole, type TokenChunk } from './wire.ts';
+import {
+  completionBody,
+  isWhole,
+  readTokens,
+  readWhole,
+  type TokenChunk,
+  type WholeAnswer,
+} from './wire.ts';
 
 export interface RelayParts {
   info: EngineInfo;
@@ -23,8 +31,26 @@ export interface RelayParts {
   close(): Promise<void>;
 }
 
+/** Prompts of one request that vLLM gets at once: its own scheduler batches them. */
+const TOGETHER = 64;
+
+interface Opened {
+  replica: Replica;
+  stream: AsyncIterable<Uint8Array>;
+}
+
+/** One request on its way. */
+interface Asking {
+  open(): Promise<Opened>;
+  chunks(first: Opened): AsyncGenerator<TokenChunk>;
+  /** Known once the chunks have begun. */
+  layout(): Layout | null;
+  scores(): readonly (Sampled | null)[] | null;
+}
+
 export class Relay implements Runner {
-  readonly extended = true;
+  readonly holdsForms = true;
+  readonly together = TOGETHER;
   readonly info: EngineInfo;
   readonly contract: Contract;
   readonly router: Router<Replica>;
@@ -70,7 +96,7 @@ export class Relay implements Runner {
       // vLLM has judged the request once it begins to answer: what it refuses is refused here at once.
       const first = await asking.open();
       return {
-        events: this.#events(asked, segmenter, cuts, asking.chunks(first), leave),
+        events: this.#events(asked, segmenter, cuts, asking, first, leave),
         memory: async () => null,
         layout: asking.layout,
       };
@@ -93,15 +119,16 @@ export class Relay implements Runner {
     request: RunRequest & { prompt: Int32Array },
     segmenter: Segmenter,
     cuts: readonly number[],
-    chunks: AsyncIterable<TokenChunk>,
+    { chunks, scores }: Asking,
+    first: Opened,
     leave: AbortController,
   ): AsyncGenerator<RunEvent, void> {
     const count = request.extra?.n ?? 1;
     let texts: ChoiceText[] | null = null;
     try {
-      for await (const { choice, tokens, reason } of chunks) {
+      for await (const { choice, tokens, reason } of chunks(first)) {
         if (texts === null) {
-          yield* promptRan(request.prompt, cuts);
+          yield* promptRan(request.prompt, cuts, scores());
           texts = Array.from({ length: count }, (_, i) => {
             const mine = i === count - 1 ? segmenter : segmenter.fork();
             return new ChoiceText(i, mine, this.#parts, request);
@@ -121,7 +148,11 @@ export class Relay implements Runner {
   }
 
   /** A request to whichever replica takes it; another one is asked only before the first token. */
-  #ask(request: RunRequest & { prompt: Int32Array }, cuts: readonly number[], signal: AbortSignal) {
+  #ask(
+    request: RunRequest & { prompt: Int32Array },
+    cuts: readonly number[],
+    signal: AbortSignal,
+  ): Asking {
     const keys = prefixKeys(request.prompt, cuts);
     const body = completionBody(request, this.contract.tokenizer.ends);
     const order = this.router.order(keys);
@@ -135,7 +166,7 @@ export class Relay implements Runner {
       if (error.code === 'LS_VLLM_UNREACHABLE') replica.doubt(error);
       if (begun) throw error;
     };
-    const open = async (): Promise<{ replica: Replica; stream: AsyncIterable<Uint8Array> }> => {
+    const open = async (): Promise<Opened> => {
       for (let replica = left.shift(); replica !== undefined; replica = left.shift()) {
         replica.running += 1;
         this.router.took(keys, replica);
@@ -150,14 +181,13 @@ export class Relay implements Runner {
     };
     const count = request.extra?.n ?? 1;
     const { vocabulary } = this.info;
-    let layout: Layout | null = null;
-    async function* chunks(first: Awaited<ReturnType<typeof open>>): AsyncGenerator<TokenChunk> {
+    let whole: WholeAnswer | null = null;
+    async function* chunks(first: Opened): AsyncGenerator<TokenChunk> {
       for (let answer = first; ; answer = await open()) {
         let begun = false;
         try {
-          if (request.layout) {
-            const whole = await readWhole(answer.stream, count, vocabulary);
-            layout = whole.layout;
+          if (isWhole(request)) {
+            whole = await readWhole(answer.stream, request, vocabulary);
             yield* whole.chunks;
             return;
           }
@@ -173,7 +203,12 @@ export class Relay implements Runner {
         }
       }
     }
-    return { open, chunks, layout: () => layout };
+    return {
+      open,
+      chunks,
+      layout: () => whole?.layout ?? null,
+      scores: () => whole?.scores ?? null,
+    };
   }
 }
 
@@ -192,16 +227,22 @@ function noReplica(): LockstepError {
 }
 
 /** The prompt as it ran: one event a segment. */
-function* promptRan(prompt: Int32Array, cuts: readonly number[]): Generator<RunEvent> {
+function* promptRan(
+  prompt: Int32Array,
+  cuts: readonly number[],
+  scores: readonly (Sampled | null)[] | null,
+): Generator<RunEvent> {
   let from = 0;
-  for (const cut of cuts) {
-    yield ran(from, prompt.slice(from, cut), cut);
-    from = cut;
+  for (const end of cuts.at(-1) === prompt.length ? cuts : [...cuts, prompt.length]) {
+    yield {
+      choice: 0,
+      type: 'ran',
+      prompt: true,
+      from,
+      tokens: prompt.slice(from, end),
+      ...(scores === null ? {} : { scores: scores.slice(from, end) }),
+      boundary: cuts.includes(end) ? { at: end, retrieved: null } : null,
+    };
+    from = end;
   }
-  if (from < prompt.length) yield ran(from, prompt.slice(from), null);
-}
-
-function ran(from: number, tokens: Int32Array, at: number | null): RunEvent {
-  const boundary = at === null ? null : { at, retrieved: null };
-  return { choice: 0, type: 'ran', prompt: true, from, tokens, boundary };
 }

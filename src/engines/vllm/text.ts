@@ -12,6 +12,7 @@ export class ChoiceText {
   readonly #text: StoppedText;
   readonly #ends: ReadonlySet<number>;
   readonly #alternatives: number;
+  readonly #most: number;
   #last: number | null = null;
   ended = false;
 
@@ -28,11 +29,13 @@ export class ChoiceText {
     this.#text = new StoppedText(tokenizer.decoder(keep === undefined ? {} : { keep }), stop);
     this.#ends = new Set(request.extra?.ignore_eos ? [] : source.contract.tokenizer.ends);
     this.#alternatives = request.logprobs ?? 0;
+    this.#most = request.maxTokens;
   }
 
   /** What a token adds; nothing once the text has ended. */
   *take(token: { top: Alternative[] } & Alternative): Generator<RunEvent> {
-    if (this.ended) return;
+    // vLLM writes a token even where none was asked for.
+    if (this.ended || this.#most === 0) return;
     const choice = this.#choice;
     // A token is run when the next one is sampled: the last one never is.
     if (this.#last !== null) {

@@ -3,7 +3,7 @@ import { createParser } from 'eventsource-parser';
 import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
 import type { Layout, RunRequest } from '../runner.ts';
-import type { Alternative } from '../sampling.ts';
+import type { Alternative, Sampled } from '../sampling.ts';
 
 /** Characters of one event: tokens with 20 alternatives each, gathered, are far below it. */
 const MOST_EVENT = 8 * 1024 * 1024;
@@ -30,7 +30,8 @@ export function completionBody(request: RunRequest, ends: readonly number[]): ob
   const { extra = {} } = request;
   return {
     prompt: Array.from(request.prompt),
-    max_tokens: request.maxTokens,
+    // vLLM writes at least one token.
+    max_tokens: Math.max(1, request.maxTokens),
     temperature: request.temperature ?? 1,
     top_p: request.topP ?? 1,
     top_k: 0,
@@ -47,11 +48,17 @@ export function completionBody(request: RunRequest, ends: readonly number[]): ob
     logprobs: request.logprobs ?? null,
     return_token_ids: true,
     return_tokens_as_token_ids: true,
-    // vLLM tells of segments in whole answers alone.
-    stream: !request.layout,
+    // vLLM tells of segments, and of a prompt's tokens, in whole answers alone.
+    stream: !isWhole(request),
+    ...(request.scored ? { prompt_logprobs: request.logprobs ?? 0 } : {}),
     ...(request.layout ? { vllm_xargs: { lockstep_segments: 1 } } : {}),
     ...(request.streamed || request.watched ? {} : { stream_interval: GATHERED }),
   };
+}
+
+/** Whether vLLM is to answer at once. */
+export function isWhole(request: RunRequest): boolean {
+  return request.layout === true || request.scored === true;
 }
 
 /**
@@ -92,17 +99,29 @@ export async function* readTokens(
 
 const span = z.tuple([z.int().min(0), z.int().min(0)]);
 const layout = z.object({ segments: z.array(span), open: span.nullish() });
+const score = z.record(z.string().regex(/^\d+$/), z.object({ logprob: z.number() }));
+const scores = z.array(score.nullable());
+
+export interface WholeAnswer {
+  chunks: TokenChunk[];
+  /** Where it was asked for. */
+  layout: Layout | null;
+  /** Of each token of the prompt, where they were asked for; null for the first. */
+  scores: (Sampled | null)[] | null;
+}
 
 /**
- * Read a whole answer of vLLM, with the segments that its scheduler cut.
+ * Read a whole answer of vLLM: with the segments that its scheduler cut, with what it thought of the
+ * prompt's tokens.
  *
  * @throws as `readTokens`
  */
 export async function readWhole(
   body: AsyncIterable<Uint8Array>,
-  choices: number,
+  request: RunRequest,
   vocabulary: number,
-): Promise<{ chunks: TokenChunk[]; layout: Layout }> {
+): Promise<WholeAnswer> {
+  const choices = request.extra?.n ?? 1;
   const parts: Uint8Array[] = [];
   let size = 0;
   for await (const part of body) {
@@ -114,10 +133,34 @@ export async function readWhole(
   const chunks = chunksOf(answer, choices, vocabulary);
   const unfinished = chunks.filter(({ reason }) => reason === null).length;
   if (chunks.length !== choices || unfinished > 0) throw early('a part of it');
+  return {
+    chunks,
+    layout: request.layout ? layoutIn(answer) : null,
+    scores: request.scored ? scoresIn(answer, request) : null,
+  };
+}
+
+function layoutIn(answer: WireChunk): Layout {
   const told = layout.safeParse(answer.kv_transfer_params?.lockstep);
   if (!told.success) throw malformed('an answer without its segments');
   const { segments, open } = told.data;
-  return { chunks, layout: { segments, open: open ?? null } };
+  return { segments, open: open ?? null };
+}
+
+function scoresIn(answer: WireChunk, { prompt, logprobs }: RunRequest): (Sampled | null)[] {
+  const told = scores.safeParse(answer.choices[0]?.prompt_logprobs);
+  if (!told.success || told.data.length !== prompt.length) {
+    throw malformed('an answer without the logprobs of its prompt');
+  }
+  return told.data.map((entries, i) => {
+    if (entries === null) return null;
+    const id = prompt[i] as number;
+    const top = Object.entries(entries).map(([name, one]) => ({ id: Number(name), ...one }));
+    top.sort((a, b) => b.logprob - a.logprob || a.id - b.id);
+    const own = top.find((one) => one.id === id);
+    if (own === undefined) throw malformed('a token of the prompt without its logprob');
+    return { ...own, top: top.slice(0, logprobs ?? 0) };
+  });
 }
 
 /** The `data` of server-sent events, strictly: a line that is none of their fields is no such stream. */
@@ -160,6 +203,7 @@ interface WireChoice {
   index?: unknown;
   token_ids?: unknown;
   finish_reason?: unknown;
+  prompt_logprobs?: unknown;
   logprobs?: {
     token_logprobs?: unknown[];
     top_logprobs?: (Record<string, unknown> | null)[];

@@ -198,6 +198,14 @@ class Handler(BaseHTTPRequestHandler):
             "finish_reason": "length",
             "logprobs": None,
         }
+        asked = body.get("prompt_logprobs")
+        if asked is not None:
+            choice["prompt_logprobs"] = [
+                None
+                if i == 0
+                else {str((token + k) % 256): {"logprob": -1.0 - k} for k in range(asked + 1)}
+                for i, token in enumerate(body["prompt"])
+            ]
         told = {"segments": [[0, 7], [7, 9]], "open": [9, position]}
         answer: dict[str, Any] = {"choices": [choice]}
         if body.get("vllm_xargs", {}).get("lockstep_segments") == 1:

@@ -1,0 +1,60 @@
+"""Growing rows, and states that an engine holds on to: what forks share, and what it costs."""
+
+from __future__ import annotations
+
+import tiny
+import torch
+from lockstep import Model, Spec
+from lockstep.kept import KeptStates
+from lockstep.rows import Rows
+
+
+def rows(*numbers: float) -> torch.Tensor:
+    return torch.tensor(numbers).reshape(1, -1, 1)
+
+
+def held(one: Rows) -> list[float]:
+    return one.view().flatten().tolist()
+
+
+def test_the_first_fork_to_append_keeps_the_buffer_and_the_others_copy() -> None:
+    one = Rows()
+    one.append(rows(1, 2), reserve=8)
+    twin, third = one.fork(), one.fork()
+    twin.append(rows(3))
+    one.append(rows(4, 5))
+    third.append(rows(6))
+    twin.append(rows(7))
+    assert [held(x) for x in (one, twin, third)] == [[1, 2, 4, 5], [1, 2, 3, 7], [1, 2, 6]]
+    assert len({x.view().data_ptr() for x in (one, twin, third)}) == 3
+
+
+def test_a_fork_that_nobody_overtook_appends_in_place() -> None:
+    one = Rows()
+    one.append(rows(1, 2), reserve=8)
+    twin = one.fork()
+    one.append(rows(3))
+    assert one.view().data_ptr() == twin.view().data_ptr()
+    assert (held(one), held(twin)) == ([1, 2, 3], [1, 2])
+
+
+def test_kept_states_count_shared_memory_once() -> None:
+    spec = Spec(8, 5, 4, 4, "anchors", (1, 2), ((0,), (0, 1), (1,)))
+    model = Model.from_module(tiny.tiny("llama", seed=4), spec)
+    kept, state = KeptStates(), model.state()
+    ids = tiny.text(120, 7)
+    totals, numbers = [], []
+    for at in range(0, 120, 8):
+        model.step(state, ids[at : at + 8], rows="none")
+        model.close(state)
+        numbers.append(kept.add(state))
+        totals.append(sum(state.nbytes().values()))
+    assert 0 < kept.nbytes < sum(totals)
+    again = kept.fork(numbers[4])
+    assert again.position == 40
+    for number in numbers[1:]:
+        kept.drop(number)
+    assert kept.nbytes == totals[0]
+    kept.drop(numbers[0])
+    kept.drop(numbers[0])
+    assert kept.nbytes == 0
