@@ -304,7 +304,7 @@ describe('the process', () => {
     const { ended, stderr } = start([copy, '--port', '0']);
     expect(await ended).toBe(1);
     expect(stderr()).toContain(code);
-    expect(stderr()).toContain('mend:');
+    expect(stderr()).toContain('fix:');
     expect(stderr()).not.toContain('    at ');
   });
 

@@ -71,7 +71,10 @@ def load_module(
     """The transformers module alone, in evaluation mode, from local safetensors files."""
     if dtype not in DTYPES:
         raise LockstepError(
-            "LS_MODEL_DTYPE", f"expected dtype {', '.join(DTYPES)}, got {dtype!r}", field="dtype"
+            "LS_MODEL_DTYPE",
+            f"expected dtype {', '.join(DTYPES)}, got {dtype!r}",
+            "pass one of these names as dtype",
+            field="dtype",
         )
     check_device(device)
     folder = Path(path)

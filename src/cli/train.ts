@@ -116,7 +116,9 @@ async function runTrain(options: TrainOptions): Promise<void> {
     })) as TrainResult;
   } catch (error) {
     if ((error as LockstepError).code !== 'LS_JOB_CANCELLED') throw error;
-    throw new LockstepError('LS_CANCELLED', 'cancelled before the first step; nothing was saved.');
+    throw new LockstepError('LS_CANCELLED', 'cancelled before the first step; nothing was saved.', {
+      mend: 'Run the same command again to start.',
+    });
   } finally {
     cancel.stop();
     view.end(result);

@@ -347,8 +347,13 @@ const mends: Readonly<Record<string, string>> = {
   LS_PLAN_CLOSED: 'Open another sequence, or restore one from a snapshot.',
   LS_POLICY_FORBIDDEN:
     'A policy depends on token ids and its tables alone; compute the rest in prepare.',
+  LS_POLICY_BROKEN: 'Do not run this policy: it interferes with the planner.',
+  LS_POLICY_LIMIT:
+    'Make the policy do less for each token, keep less in its state, or end its loop.',
+  LS_POLICY_LOAD: 'Correct the policy, and make the contract again.',
   LS_POLICY_MEMORY:
     'Keep what push remembers in the state: all else is shared by all sequences, and frozen.',
   LS_POLICY_RESULT: 'Return true to ask for a cut after the token, false otherwise.',
   LS_POLICY_STATE: 'Keep numbers, strings, booleans, null, lists and plain objects in the state.',
+  LS_POLICY_THREW: 'Correct the policy, and make the contract again.',
 };

@@ -28,7 +28,9 @@ def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
     texts, lengths = description["texts"], sorted(set(description["lengths"]))
     if not texts or not lengths or lengths[0] < 2 or description["windows"] < 1:
         raise LockstepError(
-            "LS_EVAL_LENGTHS", f"expected texts and lengths of at least 2 tokens, got {lengths}"
+            "LS_EVAL_LENGTHS",
+            f"expected texts and lengths of at least 2 tokens, got {lengths}",
+            "name a text with --text, and lengths of 2 or more with --lengths",
         )
     front = [] if description["bos"] is None else [description["bos"]]
     wanted = lengths[-1] * description["windows"]
