@@ -40,7 +40,7 @@ def load(
     check = weights.checked() if weights_check is None else weights_check
     if not check:
         warnings.warn(
-            "nobody looks whether the weights are those that lockstep.json records", stacklevel=2
+            "weights are not checked against the checksums in lockstep.json", stacklevel=2
         )
     contract = read(path, weights_check=check)
     module = load_module(path, dtype=dtype, device=device, weights_check=check)

@@ -125,7 +125,7 @@ def _check_pattern(pattern: str, field: str, file: str | Path) -> None:
         "LS_TOKENIZER_PATTERN",
         f"expected a pattern whose work grows with the text alone at {field} of {file}, "
         f"got {shown}: {problem}",
-        "such a pattern can stop the whole process on a short text; if you know where it is from "
+        "such a pattern can stop the whole process on a short text; if you trust its source "
         f"and accept that: {TRUSTING}={name}",
         field,
     )

@@ -117,7 +117,10 @@ def expression(node: ast.AST | None) -> dict[str, Any]:
         case ast.Subscript(value=value, slice=key):
             return {"kind": "member", "object": expression(value), "key": expression(key)}
         case ast.Dict(keys=keys, values=values):
-            pairs = ((expression(key), expression(value)) for key, value in zip(keys, values))
+            pairs = (
+                (expression(key), expression(value))
+                for key, value in zip(keys, values, strict=True)
+            )
             fields = {key["value"]: value for key, value in pairs if key["kind"] == "text"}
             return {"kind": "object", "fields": fields}
     return UNKNOWN

@@ -37,7 +37,7 @@ def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
     found = {text: _tokens(description, text, wanted) for text in texts}
     for text, ids in found.items():
         if not ids:
-            behind = f" behind character {description['skip']}" if description["skip"] else ""
+            behind = f" after character {description['skip']}" if description["skip"] else ""
             raise LockstepError(
                 "LS_TEXT_SHORT",
                 f"expected text in {text}{behind}, got none",
