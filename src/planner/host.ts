@@ -345,8 +345,7 @@ function standing(snapshot: string, max: number): { position: number; start: num
 const mends: Readonly<Record<string, string>> = {
   LS_PLAN_TOKEN: "Give token ids of the contract's own tokenizer.",
   LS_PLAN_CLOSED: 'Open another sequence, or restore one from a snapshot.',
-  LS_POLICY_FORBIDDEN:
-    'A policy may read token ids and its tables; compute the rest in prepare.',
+  LS_POLICY_FORBIDDEN: 'A policy may read token ids and its tables; compute the rest in prepare.',
   LS_POLICY_BROKEN: 'Do not run this policy: it interferes with the planner.',
   LS_POLICY_LIMIT:
     'Make the policy do less for each token, keep less in its state, or end its loop.',
