@@ -47,8 +47,8 @@ This page lists every code. \`…\` stands for a value. It is made from the code
 `;
 
 /** What every place in both languages can say. */
-export function allErrors(python: Python): ErrorText[] {
-  const models = sources(['src', 'scripts'], /\.(ts|js|mjs)$/).map((file) =>
+export async function allErrors(python: Python): Promise<ErrorText[]> {
+  const reading = sources(['src', 'scripts'], /\.(ts|js|mjs)$/).map((file) =>
     readTypeScript(path.join(packageRoot, file), file),
   );
   const folder = path.join(packageRoot, 'python', 'lockstep');
@@ -57,7 +57,7 @@ export function allErrors(python: Python): ErrorText[] {
     encoding: 'utf8',
     maxBuffer: 2 ** 28,
   });
-  return [...errorTexts(models), ...errorTexts(JSON.parse(printed))];
+  return [...errorTexts(await Promise.all(reading)), ...errorTexts(JSON.parse(printed))];
 }
 
 /** Source files in these folders, without their tests; relative to the package. */

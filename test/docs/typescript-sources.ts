@@ -1,7 +1,7 @@
 // Reads TypeScript and JavaScript files: functions, calls and the places that make errors.
 import { readFileSync } from 'node:fs';
 import { parse } from 'acorn';
-import { transformSync } from 'esbuild';
+import { transform } from 'esbuild';
 import type { Expr, SourceModel } from './source-model.ts';
 
 /** Any node of the syntax tree (ESTree). */
@@ -14,8 +14,8 @@ const ERRORS = new Set(['LockstepError', 'PolicyFault', 'SetupError']);
 const UNKNOWN: Expr = { kind: 'unknown' };
 
 /** What `file` holds; its types are removed by esbuild first. */
-export function readTypeScript(file: string, shown: string): SourceModel {
-  const { code } = transformSync(readFileSync(file, 'utf8'), { loader: 'ts', target: 'esnext' });
+export async function readTypeScript(file: string, shown: string): Promise<SourceModel> {
+  const { code } = await transform(readFileSync(file, 'utf8'), { loader: 'ts', target: 'esnext' });
   const model: SourceModel = {
     path: shown,
     constants: {},
