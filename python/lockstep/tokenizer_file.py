@@ -32,7 +32,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     try:
         value = json.loads(file.read_bytes())
         check_tokenizer(value, file)
-        # Written anew: of a key that stands there twice, native code could see the other one.
+        # Serialized again: native code could read the other value of a duplicate key.
         tokenizer = Tokenizer.from_str(json.dumps(value))
         tokenizer.no_truncation()
         tokenizer.no_padding()

@@ -1,4 +1,4 @@
-// lockstep doctor: what is here, what is missing, and the command that mends it.
+// lockstep doctor: what is installed, what is missing, and the command that fixes it.
 import { Command } from 'commander';
 import { type Check, type Diagnosis, diagnose } from './doctor-checks.ts';
 import { exitCodes, type Paint, paint, type Screen } from './output.ts';

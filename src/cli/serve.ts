@@ -1,4 +1,4 @@
-// lockstep serve: a checkpoint behind OpenAI's HTTP interface, and a page to look at it.
+// lockstep serve: serves a checkpoint through OpenAI's HTTP API, with a web page.
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';

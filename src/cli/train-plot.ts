@@ -1,4 +1,4 @@
-// `lockstep train --plot FILE`: a loss plot that is rewritten while the training goes on.
+// `lockstep train --plot FILE`: a loss plot that is updated during training.
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';

@@ -1,4 +1,4 @@
-// Runs a policy in quickjs-ng (WebAssembly), in this process and synchronously, behind limits.
+// Runs a policy in quickjs-ng (WebAssembly), in this process and synchronously, within limits.
 //
 // A policy comes with a checkpoint, perhaps from strangers. It has no object of this realm, no memory
 // but the engine's, and limits on time and memory that lie outside of it. What comes back is text and
@@ -140,7 +140,7 @@ export class PolicyHost {
     return this.#stopped !== undefined;
   }
 
-  /** Forget the policy. Idempotent; sequences of this host can then go on no more. */
+  /** Forget the policy. Idempotent; its sequences cannot be used any more. */
   close(): void {
     this.#stopped ??= new LockstepError(
       'LS_PLAN_CLOSED',

@@ -131,7 +131,7 @@ async function writable(file: string): Promise<void> {
   }
 }
 
-/** A report that stands there stays whole until the new one is. */
+/** An existing report stays until the new one is complete. */
 async function write(file: string, text: string): Promise<void> {
   try {
     await replaceFile(file, text);
