@@ -1,4 +1,4 @@
-"""Parses the Python texts of a JSON list on stdin; prints for each what is wrong with it, or null."""
+"""Parses a JSON list of Python texts on stdin; prints for each what is wrong with it, or null."""
 
 from __future__ import annotations
 
