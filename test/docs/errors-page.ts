@@ -124,7 +124,8 @@ function distinct(texts: readonly (string | undefined)[]): string[] {
 const inCode = (text: string): string => (text.includes('`') ? `\`\` ${text} \`\`` : `\`${text}\``);
 
 function prose(text: string): string {
-  const sentence = `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`;
+  const isCommand = /^(vLLM|npm|lockstep|pip) /.test(text);
+  const sentence = isCommand ? text : `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`;
   const whole = /[.…]$/.test(sentence) ? sentence : `${sentence}.`;
   const pieces = whole.split(/(`[^`]*`)/);
   return pieces
