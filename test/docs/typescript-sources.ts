@@ -83,7 +83,12 @@ function noteTable(node: Node, inside: number, model: SourceModel): void {
   const { fields } = expression(node) as Extract<Expr, { kind: 'object' }>;
   const { code, message, mend } = fields;
   if (code !== undefined && message !== undefined) {
-    model.sites.push({ code, message, ...(mend === undefined ? { warns: true } : { fix: mend }), inside });
+    model.sites.push({
+      code,
+      message,
+      ...(mend === undefined ? { warns: true } : { fix: mend }),
+      inside,
+    });
   }
   for (const [key, value] of Object.entries(fields)) {
     if (isCode(key) && (value.kind === 'text' || value.kind === 'parts')) {
