@@ -13,7 +13,7 @@ export const venvPython = path.join(
   ...(process.platform === 'win32' ? ['Scripts', 'python.exe'] : ['bin', 'python']),
 );
 
-/** Ends the program with a code, one sentence and the way to mend it; no stack trace. */
+/** Ends the program with a code, one sentence and its fix; no stack trace. */
 export class SetupError extends Error {
   constructor(code, message, mend) {
     super(message);
@@ -24,7 +24,7 @@ export class SetupError extends Error {
 
 export function report(error) {
   if (!(error instanceof SetupError)) throw error;
-  process.stderr.write(`error ${error.code}: ${error.message}\n  mend: ${error.mend}\n`);
+  process.stderr.write(`error ${error.code}: ${error.message}\n  fix: ${error.mend}\n`);
   process.exitCode = 1;
 }
 

@@ -8,7 +8,7 @@ const args = process.argv.slice(2);
 const unknown = args.filter((arg) => !['--force', '--vllm'].includes(arg));
 if (unknown.length > 0) {
   process.stderr.write(
-    `error LS_SETUP_OPTION: expected no options but --force and --vllm, got ${unknown.join(' ')}.\n  mend: npm run setup [-- --force --vllm]\n`,
+    `error LS_SETUP_OPTION: expected no options but --force and --vllm, got ${unknown.join(' ')}.\n  fix: npm run setup [-- --force --vllm]\n`,
   );
   process.exit(2);
 }

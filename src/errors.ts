@@ -1,18 +1,18 @@
-// Every error a user can cause: a stable code, one sentence, and the way to mend it.
+// Every error that a user can cause: a stable code, one sentence, and a fix.
 
 export interface LockstepErrorOptions {
-  /** What to do about it: one sentence, with the command where there is one. */
+  /** The fix: one sentence, with the command if there is one. */
   mend?: string;
   cause?: unknown;
-  /** Path of the offending field, as `a.b[0]`, where a field is to blame. */
+  /** Path of the field that caused the error, as `a.b[0]`. */
   field?: string;
 }
 
 /**
- * An error that names its cause and its remedy.
+ * An error that names its cause and its fix.
  *
  * `code` is stable across versions (`LS_` + area + what), `message` is one sentence with what was
- * expected and what came, `mend` says how to repair it. The CLI prints both and never a stack trace.
+ * expected and what came, `mend` is the fix. The CLI prints both and never a stack trace.
  */
 export class LockstepError extends Error {
   override readonly name = 'LockstepError';

@@ -253,7 +253,7 @@ describe('bad input', () => {
     expect(code).toBe(expected);
     expect(stdout).toBe('');
     expect(stderr).not.toMatch(/^\s+at /m);
-    if (expected === 1) expect(stderr).toMatch(/^error LS_\w+: .+\nmend: .+\n$/);
+    if (expected === 1) expect(stderr).toMatch(/^error LS_\w+: .+\nfix: .+\n$/);
   });
 
   test('a config that throws is named by file and line', async () => {

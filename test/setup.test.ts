@@ -36,7 +36,7 @@ describe('set-up', () => {
     const old = `Object.defineProperty(process, 'versions', { value: { node: '18.20.0' } }); checks.checkNode();`;
     const output = await check(old);
     expect(output).toMatch(/^error LS_SETUP_NODE: expected Node 20 or newer, got 18\.20\.0/);
-    expect(output).toContain('mend: ');
+    expect(output).toContain('fix: ');
     expect(output).not.toMatch(/\n {4}at /);
   });
 

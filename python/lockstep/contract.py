@@ -1,4 +1,4 @@
-"""A checkpoint's contract, believed only after all it says was checked (twin of src/contract)."""
+"""Reads a contract and verifies it (the Python counterpart of src/contract)."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def load(
     check = weights.checked() if weights_check is None else weights_check
     if not check:
         warnings.warn(
-            "nobody looks whether the weights are those that lockstep.json records", stacklevel=2
+            "weights are not checked against the checksums in lockstep.json", stacklevel=2
         )
     contract = read(path, weights_check=check)
     module = load_module(path, dtype=dtype, device=device, weights_check=check)
@@ -71,7 +71,10 @@ def load_module(
     """The transformers module alone, in evaluation mode, from local safetensors files."""
     if dtype not in DTYPES:
         raise LockstepError(
-            "LS_MODEL_DTYPE", f"expected dtype {', '.join(DTYPES)}, got {dtype!r}", field="dtype"
+            "LS_MODEL_DTYPE",
+            f"expected dtype {', '.join(DTYPES)}, got {dtype!r}",
+            "pass one of these names as dtype",
+            field="dtype",
         )
     check_device(device)
     folder = Path(path)

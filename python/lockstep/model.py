@@ -239,7 +239,9 @@ class Model:
         """Hidden states piece by piece, [(start, [t, E])], in the forms that keep a state."""
         if form not in ("steps", "tokens"):
             raise LockstepError(
-                "LS_MODEL_FORM", f"expected form 'parallel', 'steps' or 'tokens', got {form!r}"
+                "LS_MODEL_FORM",
+                f"expected form 'parallel', 'steps' or 'tokens', got {form!r}",
+                "pass one of these names as form",
             )
         state, closed = self.state(), set(cuts)
         for piece in pieces_of(len(ids_T), cuts):

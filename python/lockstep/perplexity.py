@@ -21,11 +21,15 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     for mode in modes:
         if mode not in WAYS:
             raise LockstepError(
-                "LS_PERPLEXITY_MODE", f"expected modes of {', '.join(WAYS)}, got {mode!r}"
+                "LS_PERPLEXITY_MODE",
+                f"expected modes of {', '.join(WAYS)}, got {mode!r}",
+                "correct --mode",
             )
     if not lengths or min(lengths) < 2:
         raise LockstepError(
-            "LS_PERPLEXITY_TOKENS", f"expected lengths of at least 2 tokens, got {lengths}"
+            "LS_PERPLEXITY_TOKENS",
+            f"expected lengths of at least 2 tokens, got {lengths}",
+            "give larger lengths with --tokens",
         )
     import torch
 

@@ -1,4 +1,4 @@
-"""Runs policy.js, the very bytes that Node runs, in the very engine that Node runs (quickjs.py).
+"""Runs policy.js: the same bytes as in Node, in the same engine as in Node (quickjs.py).
 
 The policy has no object of this process, no memory but the engine's, and limits on time and memory
 that lie outside of it. What comes back is text and integers, and is checked.

@@ -98,8 +98,8 @@ def load(folder: str | Path, contract: Contract) -> Probe | None:
         if ours != theirs:
             raise LockstepError(
                 "LS_PROBE_STALE",
-                f"expected a probe of the {what} {ours or 'that nobody recorded'}, got one of "
-                f"{theirs or 'such'} ({PROBE_FILE})",
+                f"expected a probe of the {what} {ours or '(none recorded)'}, got one of "
+                f"{theirs or '(none recorded)'} ({PROBE_FILE})",
                 REMAKE,
                 what,
             )

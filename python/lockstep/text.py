@@ -35,7 +35,7 @@ def first_tokens(
             raise LockstepError(
                 "LS_TEXT_SHORT",
                 f"expected at least {count} tokens in {file}"
-                + (f" behind {skip} characters" if skip else "")
+                + (f" after {skip} characters" if skip else "")
                 + f", got {len(front) + len(ids)}",
                 "give a longer text, or ask for fewer tokens",
             )

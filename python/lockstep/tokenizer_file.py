@@ -32,7 +32,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     try:
         value = json.loads(file.read_bytes())
         check_tokenizer(value, file)
-        # Written anew: of a key that stands there twice, native code could see the other one.
+        # Serialized again: native code could read the other value of a duplicate key.
         tokenizer = Tokenizer.from_str(json.dumps(value))
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -125,7 +125,7 @@ def _check_pattern(pattern: str, field: str, file: str | Path) -> None:
         "LS_TOKENIZER_PATTERN",
         f"expected a pattern whose work grows with the text alone at {field} of {file}, "
         f"got {shown}: {problem}",
-        "such a pattern can stop the whole process on a short text; if you know where it is from "
+        "such a pattern can stop the whole process on a short text; if you trust its source "
         f"and accept that: {TRUSTING}={name}",
         field,
     )

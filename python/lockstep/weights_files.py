@@ -62,7 +62,7 @@ def file_set(folder: Path) -> tuple[list[str], dict[str, str] | None]:
     ]
     if strays:
         raise _files(
-            f"expected {', '.join(chosen)} alone as weights in {folder}, got {strays[0]} too",
+            f"expected no weights but {', '.join(chosen)} in {folder}, got {strays[0]} too",
             "Move the file elsewhere: some readers would read it, and others would not.",
         )
     return chosen, tensors

@@ -110,7 +110,7 @@ async function convert(scratch) {
     throw new SetupError(
       'LS_SETUP_CONVERT',
       `the GGUF file could not be converted: ${output.trim().split('\n').at(-1)}`,
-      'run npm run setup -- --force to make the Python environment anew.',
+      'run npm run setup -- --force to make the Python environment again.',
     );
   }
   const got = sha256(path.join(next, 'model.safetensors'));

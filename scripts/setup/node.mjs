@@ -32,7 +32,7 @@ export async function build() {
     throw new SetupError(
       'LS_SETUP_BUILD',
       `the TypeScript build failed:\n${output.trim()}`,
-      'mend the errors above, then run npm run build.',
+      'fix the errors above, then run npm run build.',
     );
   }
 }

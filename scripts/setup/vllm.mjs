@@ -50,7 +50,7 @@ export async function setUpVllm({ force }) {
     throw new SetupError(
       'LS_SETUP_VLLM',
       `vLLM was installed but does not start: ${output.trim().split('\n').at(-1)}`,
-      'run npm run setup -- --force --vllm to make the Python environment anew.',
+      'run npm run setup -- --force --vllm to make the Python environment again.',
     );
   }
   writeFileSync(marker, wanted);

@@ -217,6 +217,7 @@ function exited(child: ChildProcess, python: Python): Promise<Exit> {
 
 function cancelled(name: string, signal: AbortSignal | undefined): LockstepError {
   return new LockstepError('LS_JOB_CANCELLED', `${name} was cancelled before it had a result`, {
+    mend: 'Start the job again.',
     cause: signal?.reason,
   });
 }
@@ -228,6 +229,7 @@ function crashed(name: string, exit: Exit, lines: readonly string[]): LockstepEr
     return new LockstepError(
       'LS_JOB_NO_RESULT',
       `expected a result event from ${name}, got exit code 0 without one. ${output}`,
+      { mend: "Let the job's function return its result to lockstep.job.main." },
     );
   }
   const how = exit.signal === null ? `exit code ${exit.code}` : `the end by signal ${exit.signal}`;
@@ -236,6 +238,6 @@ function crashed(name: string, exit: Exit, lines: readonly string[]): LockstepEr
     `expected ${name} to end with a result, got ${how}. ${output}`,
     exit.signal === 'SIGKILL'
       ? { mend: 'SIGKILL often means that memory ran out: use a smaller model, segment or batch' }
-      : {},
+      : { mend: 'Read its last lines; LOCKSTEP_DEBUG=1 shows where in Python it happened.' },
   );
 }

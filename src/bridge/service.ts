@@ -1,4 +1,4 @@
-// A Python program that runs until it is stopped, and leaves nothing behind however anyone dies.
+// A Python program that runs until it is stopped. No process of it outlives this one.
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
 import type { Readable } from 'node:stream';

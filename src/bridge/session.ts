@@ -137,7 +137,9 @@ export class PythonSession {
   /** End the interpreter; what waits rejects with LS_PYTHON_CLOSED. Idempotent. */
   async close(): Promise<void> {
     this.#finish(
-      new LockstepError('LS_PYTHON_CLOSED', 'expected an open Python session, got a closed one'),
+      new LockstepError('LS_PYTHON_CLOSED', 'expected an open Python session, got a closed one', {
+        mend: 'Open another session.',
+      }),
     );
     await this.#ended;
   }

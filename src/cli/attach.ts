@@ -23,16 +23,16 @@ export function attachCommand(): Command {
   return new Command('attach')
     .description('put a contract on a Llama, Qwen or Mistral checkpoint, without training it')
     .argument('<model>', 'folder of the Hugging Face checkpoint')
-    .option('--config <file>', 'the config that says how to segment', defaultConfigFile)
-    .option('--out <dir>', 'folder to make; weights are linked, not copied')
-    .option('--force', 'replace a checkpoint that stands there')
-    .option('--discard-training', 'with --force: replace one that was trained, too')
+    .option('--config <file>', 'config with the segments', defaultConfigFile)
+    .option('--out <dir>', 'folder to create; weights are linked, not copied')
+    .option('--force', 'replace an existing checkpoint')
+    .option('--discard-training', 'with --force: also replace a trained checkpoint')
     .option(
       '--upgrade',
-      'renew the contract of a checkpoint that an earlier Lockstep made, in its place or as --out',
+      'renew the contract of a checkpoint that an earlier Lockstep made, in place or to --out',
     )
     .option('--no-probe', 'do not record the probe that engines run before they serve')
-    .option('--python <path>', 'interpreter to record it with')
+    .option('--python <path>', 'Python interpreter that records it')
     .option('--json', 'print one JSON object')
     .action(runAttach);
 }

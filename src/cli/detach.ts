@@ -11,9 +11,9 @@ interface DetachCommandOptions {
 
 export function detachCommand(): Command {
   return new Command('detach')
-    .description('write a plain checkpoint of the same weights, to be run with full attention')
+    .description('write a plain checkpoint of the same weights, for full attention')
     .argument('<dir>', 'folder of a checkpoint with a contract')
-    .requiredOption('--out <dir>', 'folder to make; weights are linked, not copied')
+    .requiredOption('--out <dir>', 'folder to create; weights are linked, not copied')
     .option('--json', 'print one JSON object')
     .action(runDetach);
 }

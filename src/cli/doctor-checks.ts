@@ -16,7 +16,7 @@ export interface Check {
   /** `missing` fails the whole; `warning` and `optional` do not. */
   status: 'ok' | 'warning' | 'missing' | 'optional';
   detail: string;
-  /** The command or step that mends it. */
+  /** The command or step that fixes it. */
   mend?: string;
 }
 

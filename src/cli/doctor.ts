@@ -1,12 +1,12 @@
-// lockstep doctor: what is here, what is missing, and the command that mends it.
+// lockstep doctor: what is installed, what is missing, and the command that fixes it.
 import { Command } from 'commander';
 import { type Check, type Diagnosis, diagnose } from './doctor-checks.ts';
 import { exitCodes, type Paint, paint, type Screen } from './output.ts';
 
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('say which versions were found and why, what is missing and how to mend it')
-    .option('--python <path>', 'interpreter to look at')
+    .description('show what is installed, what is missing and how to fix it')
+    .option('--python <path>', 'Python interpreter to check')
     .option('--json', 'print one JSON object')
     .action(async (options: { python?: string; json?: true }) => {
       const diagnosis = await diagnose(options.python);

@@ -1,4 +1,4 @@
-// Answers of a row's engine to prompts, one line a sample, so that a later call goes on where this ends.
+// Answers of a row's engine to prompts, one line for each sample, so that a later call can resume.
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Contract } from '../contract/index.ts';

@@ -80,7 +80,7 @@ function choiceOf({ engine, precision }: EvalRow, options: RowEngineOptions): En
   };
 }
 
-/** The untrained model's graph is made on the way: nobody else has a use for it. */
+/** The base model's graph is exported to a temporary folder: only this evaluation uses it. */
 async function exported(row: EvalRow, options: RowEngineOptions): Promise<void> {
   if (!row.scratch) return;
   options.say(`exporting ${row.name}`);

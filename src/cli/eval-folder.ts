@@ -1,4 +1,4 @@
-// Where an evaluation keeps what it has: a folder that a later call goes on in, or a temporary one.
+// The folder of an evaluation's results: one from which a later call resumes, or a temporary one.
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

@@ -19,7 +19,7 @@ export interface EvalRow {
   scratch: boolean;
 }
 
-/** A row as it is reported: a folder that goes is nobody's business. */
+/** A row as it is reported: without temporary folders. */
 export type ShownRow = Omit<EvalRow, 'dir' | 'scratch'>;
 
 export function shown<T extends EvalRow>({ dir: _dir, scratch: _scratch, ...row }: T) {

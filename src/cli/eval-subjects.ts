@@ -61,7 +61,7 @@ export async function openSubjects(dir: string, base: string | undefined): Promi
   const found = base ?? (state.base === null ? null : path.resolve(dir, state.base));
   if (found === null || !(await stat(found).catch(() => null))?.isDirectory()) {
     throw baseError(
-      `expected the model that ${dir} was trained from, got ${found === null ? 'no word of it' : `no folder at ${found}`}`,
+      `expected the model that ${dir} was trained from, got ${found === null ? 'no base model in training/state.json' : `no folder at ${found}`}`,
       'Name its folder with --base, or leave the comparison out with --no-base.',
     );
   }

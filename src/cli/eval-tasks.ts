@@ -146,7 +146,7 @@ async function chatWrap(tokenizer: Tokenizer): Promise<[string, string]> {
     throw new LockstepError(
       'LS_EVAL_CHAT',
       `expected a chat template that holds a message once in ${tokenizer.dir}, got ${template === null ? 'none' : 'another'}`,
-      { mend: 'Leave --chat out: the model then goes on with plain text.', field: 'chat' },
+      { mend: 'Leave --chat out: the model then continues plain text.', field: 'chat' },
     );
   }
   return [before, behind];

@@ -16,7 +16,7 @@ import { noWeightsCheck } from './weights-option.ts';
 
 export function evalCommand(): Command {
   return new Command('eval')
-    .description('measure a checkpoint beside the untrained model and beside full attention')
+    .description('measure a checkpoint against the untrained model and against full attention')
     .argument('<dir>', 'checkpoint folder with a contract')
     .addOption(
       new Option('--suite <name>', 'what to measure')
@@ -41,24 +41,32 @@ export function evalCommand(): Command {
     )
     .option(
       '--precision <name>',
-      'of that engine; see lockstep serve --help (vllm: the checkpoint’s own by default)',
+      'precision of the engine; see lockstep serve --help (vllm: the checkpoint’s own by default)',
     )
-    .option('--base <dir>', 'the untrained model (default: where the checkpoint says it lies)')
-    .option('--no-base', 'leave the untrained model out')
+    .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
+    .option('--no-base', 'skip the untrained model')
     .option('--text <file...>', 'ppl: UTF-8 texts (default: a sample of Lockstep)')
-    .option('--skip <characters>', 'ppl: begin behind so many characters of each text', natural)
-    .option('--windows <n>', 'ppl: at most so many stretches of text (default: 4)', positive)
-    .option('--bins <n>', 'ppl: ranges of positions (default: 16)', positive)
+    .option(
+      '--skip <characters>',
+      'ppl: skip this many characters at the start of each text',
+      natural,
+    )
+    .option('--windows <n>', 'ppl: maximum number of windows of text (default: 4)', positive)
+    .option('--bins <n>', 'ppl: number of ranges of positions (default: 16)', positive)
     .option('--tasks <name,…>', `some of ${rulerTasks.join(', ')}; or of LongBench’s`, names)
-    .option('--samples <n>', 'ruler, longbench: a task and length (default: 20)', positive)
-    .option('--seed <n>', 'ruler: other samples (default: 42)', natural)
+    .option(
+      '--samples <n>',
+      'ruler, longbench: samples of each task and length (default: 20)',
+      positive,
+    )
+    .option('--seed <n>', 'ruler: seed of the samples (default: 42)', natural)
     .option('--haystack <file>', 'ruler: UTF-8 text to hide needles in (default: a sample)')
-    .option('--chat', 'ruler, longbench: ask as a user of the checkpoint’s chat template')
+    .option('--chat', 'ruler, longbench: ask through the checkpoint’s chat template')
     .option('--data <dir>', 'longbench: a copy of its data; see docs/eval.md')
-    .option('--out <dir>', 'keep results here, and go on from what is there')
+    .option('--out <dir>', 'save results here; the same command resumes from them')
     .option('--device <name>', 'ppl: where torch computes: cpu, cuda (default: cpu)')
     .option('--threads <n>', 'threads of the computation (torch, onnx)', positive)
-    .option('--python <path>', 'interpreter to use')
+    .option('--python <path>', 'Python interpreter')
     .addOption(noWeightsCheck())
     .option('--json', 'print one JSON object')
     .action((dir: string, options: EvalOptions) => runEval(dir, options));

@@ -37,18 +37,15 @@ export function exportCommand(): Command {
       chosen,
       ['fp32'],
     )
-    .option(
-      '--text <file>',
-      'UTF-8 text that int8 and int4 are judged by (default: a built-in one)',
-    )
+    .option('--text <file>', 'UTF-8 text to measure int8 and int4 on (default: a built-in one)')
     .option(
       '--max-loss <factors>',
       'perplexity allowed, as a multiple of fp32: 1.1, or int8=1.05,int4=1.25',
       limits,
       {},
     )
-    .option('--force', 'keep a precision that loses more')
-    .option('--python <path>', 'interpreter to use')
+    .option('--force', 'keep a precision that exceeds --max-loss')
+    .option('--python <path>', 'Python interpreter')
     .option('--json', 'print one JSON object')
     .action(runExport);
 }

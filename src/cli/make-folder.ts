@@ -1,4 +1,4 @@
-// A folder and what it lies in.
+// Makes a folder and its parents.
 import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 

@@ -62,7 +62,7 @@ export function printError(error: unknown, screen: Screen = process.stderr): num
   const failure = asLockstepError(error);
   const { red, bold, dim } = paint(screen);
   screen.write(`${red('error')} ${bold(failure.code)}: ${failure.message}\n`);
-  if (failure.mend !== undefined) screen.write(`${dim('mend:')} ${failure.mend}\n`);
+  if (failure.mend !== undefined) screen.write(`${dim('fix:')} ${failure.mend}\n`);
   if (process.env['LOCKSTEP_DEBUG']) screen.write(`${(error as Error).stack ?? ''}\n`);
   if (failure.code.endsWith('_CANCELLED')) return exitCodes.cancelled;
   return failure.code === 'LS_USAGE' ? exitCodes.usage : exitCodes.failed;

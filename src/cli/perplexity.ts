@@ -28,8 +28,8 @@ export function perplexityCommand(): Command {
     .description('measure perplexity with full attention, segmented, and segmented without sinks')
     .argument('<dir>', 'checkpoint folder with a contract')
     .option('--text <file>', 'UTF-8 text to predict (default: a sample of Lockstep)', sampleFile)
-    .option('--skip <characters>', 'begin behind so many characters of the text', natural, 0)
-    .option('--tokens <n,…>', 'lengths: the first so many tokens', lengths, [512])
+    .option('--skip <characters>', 'skip this many characters at the start of the text', natural, 0)
+    .option('--tokens <n,…>', 'lengths: the first n tokens of the text, for each n', lengths, [512])
     .option(
       '--mode <names>',
       'full, noSinks, segmented',
@@ -37,7 +37,7 @@ export function perplexityCommand(): Command {
       Object.keys(modes),
     )
     .option('--threads <n>', 'threads of the computation', positive)
-    .option('--python <path>', 'interpreter to use')
+    .option('--python <path>', 'Python interpreter')
     .addOption(noWeightsCheck())
     .option('--json', 'print one JSON object')
     .action(runPerplexity);

@@ -44,7 +44,7 @@ export function planCommand(): Command {
     )
     .option('--python <path>', 'the interpreter for --runtime python')
     .option('--json', 'print {tokens, boundaries, digest}')
-    .option('--html <out>', 'write the map as one HTML file')
+    .option('--html <out>', 'write the segment map as one HTML file')
     .action(runPlan);
 }
 

@@ -12,7 +12,7 @@ export function probeCommand(): Command {
   return new Command('probe')
     .description('record the probe that every engine must pass before it serves the checkpoint')
     .argument('<dir>', 'checkpoint folder with a contract')
-    .option('--python <path>', 'interpreter to use')
+    .option('--python <path>', 'Python interpreter')
     .option('--json', 'print one JSON object')
     .action(runProbeCommand);
 }

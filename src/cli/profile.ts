@@ -13,7 +13,9 @@ import { checkEffect, type Measure, measureTask, type ProfileOptions } from './p
 
 export function profileCommand(): Command {
   return new Command('profile')
-    .description('choose the heads that retrieve, and their layers, and write them for the config')
+    .description(
+      'choose which heads retrieve, and in which layers; writes them to a file for the config',
+    )
     .argument('<model>', 'folder of the Hugging Face checkpoint')
     .addOption(
       new Option('--method <name>', 'gates and mass measure; first and even are rules')
@@ -23,26 +25,26 @@ export function profileCommand(): Command {
     .requiredOption('--heads <n>', 'how many KV heads become long, all layers together', positive)
     .requiredOption('--layers <n>', 'in how many layers', positive)
     .option('--data <patterns...>', 'texts: files and globs (default: data.train of the config)')
-    .option('--config <file>', 'the config that says how to segment (its own heads do not matter)')
+    .option('--config <file>', 'config with the segments (its heads are ignored)')
     .option('--segment <n>', 'without a config: S, a cut every n tokens', positive, 512)
     .option('--carry <n>', 'without a config: M', natural, 128)
     .option('--sinks <n>', 'without a config: A', natural, 4)
     .option('--retrieval <n>', 'R, rows that a long head retrieves', positive, 512)
     .addOption(
-      new Option('--recipe <name>', 'without a config: how they are chosen')
+      new Option('--recipe <name>', 'without a config: how rows are chosen')
         .choices(['anchors', 'topk'])
         .default('anchors'),
     )
     .option('--length <n>', 'tokens of a sequence (default: four segments)', positive)
-    .option('--sequences <n>', 'mass: how many are looked at', positive, 16)
+    .option('--sequences <n>', 'mass: number of sequences', positive, 16)
     .option('--steps <n>', 'gates: optimizer steps, one sequence each', positive, 100)
     .option('--penalty <x>', 'gates: weight of the mean gate in the loss', atLeast0, 0.05)
-    .option('--seed <n>', 'which sequences are drawn', natural, 0)
+    .option('--seed <n>', 'seed of the sequences', natural, 0)
     .option('--out <file>', 'file to write', 'heads.json')
     .option('--plot <file>', 'picture of it, .svg (default: beside --out)')
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--threads <n>', 'threads of the computation', positive)
-    .option('--python <path>', 'interpreter to use')
+    .option('--python <path>', 'Python interpreter')
     .option('--json', 'print events, then the file, one JSON object a line')
     .action(runProfile);
 }
@@ -89,7 +91,9 @@ async function runProfile(model: string, options: ProfileOptions, command: Comma
     );
   } catch (error) {
     if ((error as LockstepError).code !== 'LS_JOB_CANCELLED') throw asLockstepError(error);
-    throw new LockstepError('LS_CANCELLED', 'cancelled; the same command goes on where it was.');
+    throw new LockstepError('LS_CANCELLED', 'cancelled; nothing that was measured is lost.', {
+      mend: 'Run the same command again to resume.',
+    });
   } finally {
     bar.stop();
     cancel.stop();
@@ -100,7 +104,9 @@ async function runProfile(model: string, options: ProfileOptions, command: Comma
 function plotFile(options: ProfileOptions): string {
   const file = options.plot ?? `${options.out.replace(/\.json$/i, '')}.svg`;
   if (path.extname(file).toLowerCase() === '.svg') return path.resolve(file);
-  throw new LockstepError('LS_PROFILE_PLOT', `expected --plot to name an .svg, got ${file}`);
+  throw new LockstepError('LS_PROFILE_PLOT', `expected --plot to name an .svg, got ${file}`, {
+    mend: 'Name a file that ends in .svg.',
+  });
 }
 
 /** A bar, or one JSON object for each event. */

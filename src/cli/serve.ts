@@ -1,4 +1,4 @@
-// lockstep serve: a checkpoint behind OpenAI's HTTP interface, and a page to look at it.
+// lockstep serve: serves a checkpoint through OpenAI's HTTP API, with a web page.
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';
@@ -25,7 +25,7 @@ interface ServeOptions extends EngineChoice {
 
 export function serveCommand(): Command {
   return new Command('serve')
-    .description('serve a checkpoint over HTTP, as OpenAI does, with a page to look at')
+    .description('serve a checkpoint through OpenAI’s HTTP API, with a web page')
     .argument('<dir>', 'checkpoint with a contract (lockstep attach, lockstep train)')
     .argument(
       '[flags...]',
@@ -50,38 +50,38 @@ export function serveCommand(): Command {
     .option('--threads <n>', 'threads of one step', positive)
     .option(
       '--max-tokens <n>',
-      "most tokens of a sequence, prompt and completion (default: 32768; vllm: the model's)",
+      "maximum tokens of a sequence, prompt and completion together (default: 32768; vllm: the model's)",
       positive,
     )
     .option(
       '--max-sessions <n>',
-      'most generations at once (default: 8; vllm: 256 a replica)',
+      'maximum generations at once (default: 8; vllm: 256 for each replica)',
       positive,
     )
     .option(
       '--cache-bytes <n>',
-      `onnx, torch: most bytes of what is remembered of prompts, so that a chat's next turn does not run the earlier ones again; 0 remembers nothing (default: ${CACHE_BYTES})`,
+      `onnx, torch: maximum bytes of remembered prompts, so that the next turn of a chat does not run the earlier ones again; 0 turns it off (default: ${CACHE_BYTES})`,
       natural,
     )
-    .option('--max-queue <n>', 'most requests that wait for a place', natural, 64)
-    .option('--api-key <variable>', 'environment variable that holds the key callers must show')
-    .option('--rate <n>', 'requests a minute from one address', positive)
-    .option('--allow-host <name...>', 'further host names to answer to while on loopback')
-    .option('--replicas <n>', 'vllm: processes to run', positive)
-    .option('--upstream <url...>', 'vllm: use these, which run already, instead of starting any')
+    .option('--max-queue <n>', 'maximum requests in the queue', natural, 64)
     .option(
-      '--upstream-key <variable>',
-      'vllm: environment variable with the key that they ask for',
+      '--api-key <variable>',
+      'environment variable that holds the key that clients must send',
     )
-    .option('--no-probe', 'serve without running the probe of the checkpoint first')
+    .option('--rate <n>', 'requests per minute from one address', positive)
+    .option('--allow-host <name...>', 'more host names to accept on loopback')
+    .option('--replicas <n>', 'vllm: number of processes', positive)
+    .option('--upstream <url...>', 'vllm: use these running servers instead of starting one')
+    .option('--upstream-key <variable>', 'vllm: environment variable that holds their key')
+    .option('--no-probe', 'serve without checking the probe first')
     .option('--python <path>', 'torch, vllm: interpreter to use')
     .addOption(noWeightsCheck())
     .addOption(
-      new Option('--log <level>', 'JSON lines on stderr, never with texts')
+      new Option('--log <level>', 'log level: JSON lines on stderr, without prompts and answers')
         .choices(['silent', 'error', 'info'])
         .default('error'),
     )
-    .option('--json', 'say when it is ready as one JSON object on stdout')
+    .option('--json', 'print one JSON object on stdout when it is ready')
     .action(runServe);
 }
 

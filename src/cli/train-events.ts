@@ -65,7 +65,7 @@ export interface DataEvent extends JobEvent {
   tokens: number;
 }
 
-/** Something a user should look at; the training goes on. */
+/** A warning for the user; training continues. */
 export interface WarningEvent extends JobEvent {
   event: 'warning';
   code:

@@ -1,4 +1,4 @@
-// `lockstep train --plot FILE`: a loss plot that is rewritten while the training goes on.
+// `lockstep train --plot FILE`: a loss plot that is updated during training.
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
@@ -31,6 +31,7 @@ export function lossPlot(file: string | undefined, title: string): LossPlot {
     throw new LockstepError(
       'LS_TRAIN_PLOT',
       `expected --plot to name an .svg or a .png, got ${file}`,
+      { mend: 'Name a file that ends in .svg or .png.' },
     );
   }
   return svgPlot(absolute, title);

@@ -3,7 +3,7 @@ import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 
 /**
- * A name for this process's folder; folders that killed processes left behind are removed.
+ * A name for this process's folder; those of killed processes are removed.
  *
  * @returns the path, where nothing is yet
  */

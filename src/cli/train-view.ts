@@ -180,7 +180,7 @@ function scoreSentence(event: ScoreEvent): string {
 function summary(result: TrainResult): string {
   const done = `${result.step} steps, ${short(result.tokens)} tokens in ${clock(result.seconds)}`;
   if (result.stopped) {
-    return `stopped after ${done}; go on with the same command and --resume`;
+    return `stopped after ${done}; run the same command with --resume to resume`;
   }
   const loss = result.loss === null ? '' : `, loss ${result.loss.toFixed(3)}`;
   return `trained ${done}${loss}: ${result.out}`;

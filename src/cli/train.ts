@@ -51,27 +51,23 @@ export function trainCommand(): Command {
         .conflicts('minutes'),
     )
     .option('--minutes <x>', 'train this long', above0)
-    .option('--seed <n>', 'which sequences are drawn, and in which order', seed)
+    .option('--seed <n>', 'seed of the sequences and their order', seed)
     .option('--save-every <n>', 'write a checkpoint every n steps', positive)
-    .option(
-      '--keep <n>',
-      'how many checkpoints stay: the newest, and older ones beside it',
-      positive,
-    )
-    .option('--resume', 'go on from the checkpoint where a training stopped')
-    .option('--overwrite', 'start anew where the checkpoint exists')
+    .option('--keep <n>', 'how many checkpoints to keep, the newest included', positive)
+    .option('--resume', 'resume from the checkpoint in `out`')
+    .option('--overwrite', 'replace an existing checkpoint and start over')
     .option('--plot <file>', 'keep a loss plot up to date: .svg or .png')
     .option('--logs <dir>', 'also log to this folder: train.jsonl and TensorBoard event files')
     .option('--nproc <n>', 'train in this many processes of this machine', positive)
-    .option('--shard', 'share weights, gradients and moments out over the processes (FSDP)')
+    .option('--shard', 'shard weights, gradients and optimizer state over the processes (FSDP)')
     .addOption(
       new Option(
         '--job <file>',
-        'train nothing: write what torchrun needs to start the processes',
+        'do not train: write the file that torchrun needs to start the processes',
       ).conflicts(['json', 'plot']),
     )
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
-    .option('--python <path>', 'interpreter to use')
+    .option('--python <path>', 'Python interpreter')
     .addOption(
       new Option('--mode <name>', 'full: ordinary full-attention training, as a control')
         .choices(['segmented', 'full'])
@@ -116,7 +112,9 @@ async function runTrain(options: TrainOptions): Promise<void> {
     })) as TrainResult;
   } catch (error) {
     if ((error as LockstepError).code !== 'LS_JOB_CANCELLED') throw error;
-    throw new LockstepError('LS_CANCELLED', 'cancelled before the first step; nothing was saved.');
+    throw new LockstepError('LS_CANCELLED', 'cancelled before the first step; nothing was saved.', {
+      mend: 'Run the same command again to start.',
+    });
   } finally {
     cancel.stop();
     view.end(result);

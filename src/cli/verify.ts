@@ -30,7 +30,7 @@ export function verifyCommand(): Command {
     .description('compare each serving engine with the training forward, token by token')
     .argument('<dir>', 'checkpoint folder with a contract')
     .option('--text <file>', 'UTF-8 text to run over (default: a sample of Lockstep)')
-    .option('--tokens <n>', 'how many of its tokens (default: 512)', whole(2))
+    .option('--tokens <n>', 'number of tokens (default: 512)', whole(2))
     .option(
       '--against <engines>',
       'engines, comma-separated: onnx (or onnx:int8, …), torch (or torch:bfloat16, …), vllm',
@@ -40,11 +40,11 @@ export function verifyCommand(): Command {
     .option('--config <file>', 'take text, tokens and tolerance from the `verify` of a config')
     .option(
       '--tolerance <nats>',
-      'largest |dlogp| that passes, instead of each engine’s own',
+      'largest difference of log-probabilities that passes, in nats (default: the engine’s own)',
       above0,
     )
     .option('--threads <n>', 'threads of the trainer and of the torch engine', positive)
-    .option('--python <path>', 'interpreter to use')
+    .option('--python <path>', 'Python interpreter')
     .addOption(noWeightsCheck())
     .option('--json', 'print one JSON object')
     .action(runVerify);

@@ -18,6 +18,6 @@ export function applyWeightsOption(options: Readonly<Record<string, unknown>>): 
   if (weightsChecked()) return;
   const { yellow } = paint(process.stderr);
   process.stderr.write(
-    `${yellow('warning')}: nobody looks whether the weights are those that lockstep.json records\n`,
+    `${yellow('warning')}: weights are not checked against the checksums in lockstep.json\n`,
   );
 }

@@ -84,7 +84,7 @@ function refuseOwnPolicy(policy: Policy, file: string): void {
     'LS_POLICY_MODULE',
     `expected the policy ${policy.name} in a file of its own, got it in ${path.basename(file)}`,
     {
-      mend: `Move it into its own file beside the config, export it, and import it: a change of training settings would change the policy otherwise.`,
+      mend: `Move it into its own file beside the config, export it, and import it; otherwise a change of training settings would change the policy.`,
       field: 'policy',
     },
   );

@@ -1,4 +1,4 @@
-// A training goes on under its own contract, also where this Lockstep writes the same policy in other bytes.
+// Lets a training resume under its own contract, even if this Lockstep bundles the same policy to other bytes.
 import { plan } from '../planner/index.ts';
 import { rebuild } from '../policies/rebuild.ts';
 import { difference } from './difference.ts';

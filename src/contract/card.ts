@@ -1,4 +1,4 @@
-// README.md of a checkpoint: with a contract and no training under it, or with its contract taken off.
+// README.md of a checkpoint: with a contract and no training under it, or with its contract removed.
 import path from 'node:path';
 import type { ModelInfo } from './model.ts';
 import type { Contract } from './schema.ts';
@@ -19,29 +19,27 @@ tags:
 ---
 # ${base}, with a Lockstep contract
 
-**Not trained under this contract.** The weights are those of \`${base}\`; only the way they are run
-is new: in segments, with a bounded carry and retrieval in place of a full KV cache.${
+**Not trained under this contract.** The weights are those of \`${base}\`. Lockstep runs them in segments, with a bounded
+carry and retrieval instead of a full KV cache.${
     carry.sinks > 0
       ? `
-The first ${carry.sinks} tokens stay visible to every segment, which keeps an untrained model close to full attention;
-segmented training brings it closer.`
+The first ${carry.sinks} tokens (attention sinks) stay visible to every segment, which keeps an untrained model close to
+full attention. Training in segments brings it closer.`
       : `
-No attention sinks are kept (A = 0): an untrained model loses much in this setting. Set
-\`carry.sinks\` to 4, or train before use.`
+No attention sinks are kept (A = 0), so an untrained model loses much. Set \`carry.sinks\` to 4, or train before use.`
   }
 
 ${contractTable(contract, `${longHeads} of ${all} KV heads`)}
 
 \`\`\`sh
-lockstep verify .                 # boundaries and logits, engine against engine
-lockstep serve . --engine torch   # an OpenAI-compatible server
-lockstep train                    # train in segments, from the config that made this contract
+lockstep verify .                 # compare every engine with the trainer
+lockstep serve . --engine torch   # serve an OpenAI-compatible API
+lockstep train                    # train in segments, with the config of this contract
 \`\`\`
 
-\`config.json\` names \`Segmented${model.family}ForCausalLM\` and a \`model_type\` of Lockstep's own, so that a
-program without Lockstep refuses the checkpoint instead of running it with full attention; a plain copy
-for that is made by \`lockstep detach . --out PLAIN\`. \`lockstep.json\` is the contract,
-\`policy.js\` the code that decides where segments end.
+\`lockstep.json\` is the contract, and \`policy.js\` decides where segments end. \`config.json\` names
+\`Segmented${model.family}ForCausalLM\` and a \`model_type\` of Lockstep's own, so a program without Lockstep refuses the
+checkpoint instead of running it with full attention. \`lockstep detach . --out PLAIN\` makes a copy for such programs.
 `;
 }
 
@@ -50,8 +48,8 @@ export function detachedCard(from: string, contract: Contract): string {
   const { trained, heads } = contract;
   const longHeads = heads.long.reduce((sum, list) => sum + list.length, 0);
   const training = isTrained(contract)
-    ? `were trained for ${trained.steps} steps (${trained.tokens} tokens) under the contract that was taken off`
-    : 'were never trained under the contract that was taken off';
+    ? `were trained for ${trained.steps} steps (${trained.tokens} tokens) under the removed contract`
+    : 'were never trained under the removed contract';
   return `---
 library_name: transformers
 pipeline_tag: text-generation
@@ -61,9 +59,9 @@ tags:
 ---
 # ${from}, without its Lockstep contract
 
-**Runs with full attention, which is not how \`${from}\` is meant to run.** The contract was taken off on
-purpose, with \`lockstep detach\`. Any Hugging Face program runs this copy; its answers differ from those
-of the segmented checkpoint. The weights are the same; they ${training}:
+**This copy runs with full attention; \`${from}\` is meant to run in segments.** \`lockstep detach\` removed the contract.
+Any Hugging Face program runs this copy, and its answers differ from those of the segmented checkpoint. The weights are
+the same. They ${training}:
 
 ${contractTable(contract, String(longHeads))}
 `;

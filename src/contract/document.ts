@@ -1,4 +1,4 @@
-// lockstep.json as it lies in a folder: whichever version it is, fitting that version's schema.
+// Reads lockstep.json of any version and checks it against that version's schema.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { z } from 'zod';

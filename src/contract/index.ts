@@ -1,4 +1,4 @@
-// Contracts: made from a config, carried by a checkpoint, believed after checking.
+// Contracts: made from a config, stored in a checkpoint, verified when read.
 export { adoptContract } from './adopt.ts';
 export { type AttachOptions, attach } from './attach.ts';
 export { detach } from './detach.ts';

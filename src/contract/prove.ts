@@ -1,4 +1,4 @@
-// Whether a policy is what its bundle is: nothing outside the state, nothing that was left behind.
+// Checks that a policy and its bundle answer alike and depend on the state alone.
 import { LockstepError } from '../errors.ts';
 import { PolicyHost, type PolicySource, plan, plansByDetours } from '../planner/index.ts';
 import { requests } from '../policies/in-memory.ts';

@@ -1,4 +1,4 @@
-// A checkpoint's contract, believed only after everything it says of the checkpoint was checked.
+// Reads a contract and verifies it: schema, digest, policy, tokenizer, model, weights, golden plans.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { checkNames } from '../checkpoint-names.ts';

@@ -102,7 +102,7 @@ function refuseParts(given: Config, name: string): void {
     if (!nested && !partial) continue;
     throw unsupported(
       `expected one rotation of whole heads in every layer, got ${show(value)} for ${name}.${field}`,
-      'Use a checkpoint whose layers all rotate alike.',
+      'Use a checkpoint with the same RoPE settings in all layers.',
       `${name}.${field}`,
     );
   }

@@ -94,7 +94,7 @@ async function checkOld(dir: string, old: ContractV1): Promise<void> {
       `LS_CONTRACT_${kind}`,
       `expected ${field} to be ${expected}, got ${actual}`,
       {
-        mend: 'The checkpoint was changed after its contract was made: take one that was not.',
+        mend: 'The checkpoint was changed after its contract was made: use an unchanged copy.',
         field,
       },
     );
@@ -142,7 +142,7 @@ function prove(made: ContractFiles, old: ContractV1): void {
       'LS_UPGRADE_DIFFERS',
       `expected ${field} to stay ${expected}, got ${actual}`,
       {
-        mend: 'This Lockstep would cut its texts otherwise: serve it with the Lockstep that made it, or attach and train anew.',
+        mend: 'This Lockstep would cut its texts differently: serve it with the Lockstep that made it, or attach and train again.',
         field,
       },
     );

@@ -57,7 +57,7 @@ export async function fileSet(dir: string): Promise<FileSet> {
     names.find((name) => isIndex(name) && name !== indexFile);
   if (stray !== undefined) {
     throw files(
-      `expected ${set.join(', ')} alone as weights in ${dir}, got ${stray} too`,
+      `expected no weights but ${set.join(', ')} in ${dir}, got ${stray} too`,
       'Move the file elsewhere: some readers would read it, and others would not.',
     );
   }

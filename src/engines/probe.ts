@@ -94,7 +94,7 @@ export async function readProbe(dir: string, contract: Contract): Promise<Probe 
   }
   const probe = parsed.data;
   if (probe.rows.some((row) => row.position >= probe.tokens.length)) {
-    throw unreadable(file, 'a row behind its last token', dir);
+    throw unreadable(file, 'a row after its last token', dir);
   }
   for (const [what, ours, theirs] of [
     ['contract', contract.digest, probe.digest],
@@ -103,7 +103,7 @@ export async function readProbe(dir: string, contract: Contract): Promise<Probe 
     if (ours === theirs) continue;
     throw new LockstepError(
       'LS_PROBE_STALE',
-      `expected a probe of the ${what} ${ours ?? 'that nobody recorded'}, got one of ${theirs ?? 'such'} (${probeFile})`,
+      `expected a probe of the ${what} ${ours ?? '(none recorded)'}, got one of ${theirs ?? '(none recorded)'} (${probeFile})`,
       { mend: remake(dir), field: what },
     );
   }
@@ -208,7 +208,7 @@ class Distance {
       'LS_PROBE_MISMATCH',
       `expected the trainer's log-probabilities within ${nats} nats (${kind}, ${engine}), got ${average}${this.#worst} of ${probeFile}`,
       {
-        mend: `The weights or the exported graph are not those that the probe was recorded with: lockstep verify DIR says where they part. After a change of weights on purpose: lockstep export DIR, then lockstep probe DIR.${kind === 'mean' ? ' A rounded model may really be this far off: --no-probe serves it all the same.' : ''}`,
+        mend: `The weights or the exported graph are not those that the probe was recorded with: lockstep verify DIR shows where they differ. After a change of weights on purpose: lockstep export DIR, then lockstep probe DIR.${kind === 'mean' ? ' A rounded model may really be this far off: --no-probe serves it anyway.' : ''}`,
       },
     );
   }
@@ -218,7 +218,7 @@ class Distance {
 export function probeLine(outcome: ProbeOutcome): string {
   switch (outcome.status) {
     case 'skipped':
-      return 'probe: not run (--no-probe): nobody has checked that this engine computes what was trained';
+      return 'probe: skipped (--no-probe); this engine was not checked against the trainer';
     case 'absent':
       return `probe: this checkpoint has no ${probeFile}; lockstep probe DIR records one`;
     case 'short':

@@ -1,4 +1,4 @@
-// Runs a policy in quickjs-ng (WebAssembly), in this process and synchronously, behind limits.
+// Runs a policy in quickjs-ng (WebAssembly), in this process and synchronously, within limits.
 //
 // A policy comes with a checkpoint, perhaps from strangers. It has no object of this realm, no memory
 // but the engine's, and limits on time and memory that lie outside of it. What comes back is text and
@@ -140,7 +140,7 @@ export class PolicyHost {
     return this.#stopped !== undefined;
   }
 
-  /** Forget the policy. Idempotent; sequences of this host can then go on no more. */
+  /** Forget the policy. Idempotent; its sequences cannot be used any more. */
   close(): void {
     this.#stopped ??= new LockstepError(
       'LS_PLAN_CLOSED',
@@ -345,10 +345,14 @@ function standing(snapshot: string, max: number): { position: number; start: num
 const mends: Readonly<Record<string, string>> = {
   LS_PLAN_TOKEN: "Give token ids of the contract's own tokenizer.",
   LS_PLAN_CLOSED: 'Open another sequence, or restore one from a snapshot.',
-  LS_POLICY_FORBIDDEN:
-    'A policy depends on token ids and its tables alone; compute the rest in prepare.',
+  LS_POLICY_FORBIDDEN: 'A policy may read token ids and its tables; compute the rest in prepare.',
+  LS_POLICY_BROKEN: 'Do not run this policy: it interferes with the planner.',
+  LS_POLICY_LIMIT:
+    'Make the policy do less for each token, keep less in its state, or end its loop.',
+  LS_POLICY_LOAD: 'Correct the policy, and make the contract again.',
   LS_POLICY_MEMORY:
     'Keep what push remembers in the state: all else is shared by all sequences, and frozen.',
   LS_POLICY_RESULT: 'Return true to ask for a cut after the token, false otherwise.',
   LS_POLICY_STATE: 'Keep numbers, strings, booleans, null, lists and plain objects in the state.',
+  LS_POLICY_THREW: 'Correct the policy, and make the contract again.',
 };

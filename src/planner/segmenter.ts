@@ -29,7 +29,7 @@ export class Segmenter {
     this.#handle = this.#host.open();
   }
 
-  /** A segmenter that goes on from a snapshot of the same policy. */
+  /** A segmenter that continues from a snapshot of the same policy. */
   static restore(source: PolicySource | PolicyHost, snapshot: string): Segmenter {
     const segmenter = new Segmenter(source);
     segmenter.#host.free(segmenter.#opened);

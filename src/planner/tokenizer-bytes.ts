@@ -1,4 +1,4 @@
-// The bytes behind every token id, read from tokenizer.json: what `vocabulary.text` and decoding stand on.
+// The bytes of every token id, from tokenizer.json: used by `vocabulary.text` and decoding.
 import { LockstepError } from '../errors.ts';
 
 /** The parts of tokenizer.json that say how ids become text. */

@@ -91,7 +91,7 @@ function checkPattern(pattern: string, field: string, file: string): void {
     'LS_TOKENIZER_PATTERN',
     `expected a pattern whose work grows with the text alone at ${field} of ${file}, got ${shown}: ${problem}`,
     {
-      mend: `Such a pattern can stop the whole server on a short text. If you know where it is from and accept that: ${trusting}=${name}`,
+      mend: `Such a pattern can stop the whole server on a short text. If you trust its source and accept that: ${trusting}=${name}`,
       field,
     },
   );

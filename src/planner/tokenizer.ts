@@ -260,7 +260,7 @@ function parse(raw: Buffer, file: string): { native: NativeTokenizer; json: Toke
   try {
     const json = JSON.parse(raw.toString('utf8')) as TokenizerJson;
     checkTokenizer(json, file);
-    // Written anew: of a key that stands there twice, native code could see the other one.
+    // Serialized again: native code could read the other value of a duplicate key.
     const native = NativeTokenizer.fromString(JSON.stringify(json));
     // A checkpoint may carry a training-time limit; texts are never shortened here.
     native.disableTruncation();

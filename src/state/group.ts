@@ -129,7 +129,7 @@ export class GroupState {
     return positions;
   }
 
-  /** Put these pool rows behind the sinks, for a segment that starts at `end`. */
+  /** Put these pool rows after the sinks, for a segment that starts at `end`. */
   retrieve(positions: readonly Int32Array[], end: number): void {
     this.#place(positions, end, this.prefix - this.#carried, this.#carried);
   }

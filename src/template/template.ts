@@ -107,6 +107,7 @@ export class TemplateRenderer {
     const gone = new LockstepError(
       'LS_TEMPLATE_CLOSED',
       'expected an open server, got a closed one',
+      { mend: 'Start the server again.' },
     );
     for (const job of this.#queue.splice(0)) job.reject(gone);
     for (const child of [...this.#idle.splice(0), ...this.#running]) child.kill('SIGKILL');

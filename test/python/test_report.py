@@ -97,7 +97,7 @@ def test_nothing_retrieved_has_no_map(model: Model) -> None:
 
 def test_a_loss_that_is_no_number_is_named() -> None:
     broken = Pass([1.0, 2.0, math.nan], [])
-    with pytest.raises(LockstepError, match="got nan behind token 2") as caught:
+    with pytest.raises(LockstepError, match="got nan after token 2") as caught:
         _way(broken, [4], 2)
     assert caught.value.code == "LS_REPORT_NAN"
     assert _way(Pass([900.0, 900.0], []), [3], 2)["perplexity"] == {"3": math.exp(700)}

@@ -162,7 +162,7 @@ def test_a_training_lowers_the_loss_and_writes_a_checkpoint_that_opens(
     with pytest.raises(LockstepError, match=r"as lockstep\.json records it") as caught:
         lockstep.load(other)
     assert caught.value.code == "LS_WEIGHTS_IDENTITY"
-    with pytest.warns(UserWarning, match="nobody looks"):
+    with pytest.warns(UserWarning, match="not checked against the checksums"):
         lockstep.load(other, weights_check=False)
     assert model.contract.digest == lockstep.load(home / "start").contract.digest
     # What the last score says is what the saved model gives.

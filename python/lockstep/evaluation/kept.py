@@ -1,4 +1,4 @@
-"""Files that an evaluation leaves for a later call to go on from."""
+"""Files of an evaluation from which a later call resumes."""
 
 from __future__ import annotations
 

@@ -28,14 +28,16 @@ def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
     texts, lengths = description["texts"], sorted(set(description["lengths"]))
     if not texts or not lengths or lengths[0] < 2 or description["windows"] < 1:
         raise LockstepError(
-            "LS_EVAL_LENGTHS", f"expected texts and lengths of at least 2 tokens, got {lengths}"
+            "LS_EVAL_LENGTHS",
+            f"expected texts and lengths of at least 2 tokens, got {lengths}",
+            "name a text with --text, and lengths of 2 or more with --lengths",
         )
     front = [] if description["bos"] is None else [description["bos"]]
     wanted = lengths[-1] * description["windows"]
     found = {text: _tokens(description, text, wanted) for text in texts}
     for text, ids in found.items():
         if not ids:
-            behind = f" behind character {description['skip']}" if description["skip"] else ""
+            behind = f" after character {description['skip']}" if description["skip"] else ""
             raise LockstepError(
                 "LS_TEXT_SHORT",
                 f"expected text in {text}{behind}, got none",

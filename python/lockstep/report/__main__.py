@@ -94,8 +94,8 @@ def _way(run: Pass, lengths: list[int], width: int) -> dict[str, Any]:
         at = next(i for i, loss in enumerate(nll) if not math.isfinite(loss))
         raise LockstepError(
             "LS_REPORT_NAN",
-            f"expected finite losses, got {nll[at]} behind token {at}",
-            "the weights are broken: take an earlier checkpoint, or train anew with a lower rate",
+            f"expected finite losses, got {nll[at]} after token {at}",
+            "the weights are broken: use an earlier checkpoint, or a lower learning rate",
         )
     bins = [nll[at : at + width] for at in range(0, len(nll), width)]
     return {

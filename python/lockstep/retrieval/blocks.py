@@ -50,7 +50,7 @@ def masses(queries_HgQD: Tensor, keys_HND: Tensor, block: int) -> Tensor:
         raise LockstepError(
             "LS_RETRIEVAL_NONFINITE",
             "expected finite queries and keys at a boundary, got NaN or infinity",
-            "the weights have diverged: go back to the last good checkpoint",
+            "the weights have diverged: use the last good checkpoint",
         )
     return mass_Hb
 

@@ -82,7 +82,7 @@ def _candidates(queries_HQD: Tensor, keys_HND: Tensor, k: int) -> Tensor:
         raise LockstepError(
             "LS_RETRIEVAL_NONFINITE",
             "expected finite queries and keys at a boundary, got NaN or infinity",
-            "the weights have diverged: go back to the last good checkpoint",
+            "the weights have diverged: use the last good checkpoint",
         )
     return approx_HQN.add_(slack_HQN) >= threshold
 

@@ -35,15 +35,13 @@ const PROMPT = 'ROMEO. But soft, what light through yonder window breaks?';
 
 export function quickstartCommand(): Command {
   return new Command('quickstart')
-    .description(
-      'train SmolLM2 on Shakespeare in segments, prove it consistent, export it and serve it',
-    )
+    .description('train SmolLM2 on Shakespeare in segments, verify it, export it and serve it')
     .option(
       '--config <file>',
       'the example to run',
       path.join(packageRoot, 'examples', 'quickstart', 'lockstep.config.ts'),
     )
-    .option('--exit', 'make one completion over HTTP and leave')
+    .option('--exit', 'make one completion over HTTP, then exit')
     .option('--json', 'print one JSON object as the last line')
     .option('--minutes <n>', "train this long instead of the config's time", above0)
     .option('--port <n>', 'port of the server', port, 8080)
@@ -128,7 +126,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
         'LS_VERIFY_FAILED',
         'expected every engine to agree, got the table above.',
         {
-          mend: `run lockstep verify ${trained} to see where they part.`,
+          mend: `run lockstep verify ${trained} to see where they differ.`,
         },
       );
     }

@@ -32,17 +32,17 @@ export function reportCommand(): Command {
     .description('write a report of a checkpoint: perplexity, cost, retrieval, training')
     .argument('<dir>', 'checkpoint folder with a contract')
     .option('--out <file>', 'report to write: .html or .md (default: report.html in the folder)')
-    .option('--base <dir>', 'the model it was trained from (default: the one it was trained from)')
+    .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
     .option('--text <file>', 'UTF-8 text to measure on (default: a sample of Lockstep)', sampleFile)
-    .option('--skip <characters>', 'begin behind so many characters of the text', natural, 0)
+    .option('--skip <characters>', 'skip this many characters at the start of the text', natural, 0)
     .option(
       '--tokens <n>',
-      'length to measure to (default: 8 training sequences, at most 8,192 or one sequence)',
+      'maximum length (default: 8 training sequences, at most 8,192 or one sequence)',
       whole(16),
     )
     .option('--threads <n>', 'threads of the computation', positive)
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
-    .option('--python <path>', 'interpreter to use')
+    .option('--python <path>', 'Python interpreter')
     .addOption(noWeightsCheck())
     .option('--json', 'print what was measured as one JSON object')
     .action(runReport);
@@ -131,7 +131,7 @@ async function writable(file: string): Promise<void> {
   }
 }
 
-/** A report that stands there stays whole until the new one is. */
+/** An existing report stays until the new one is complete. */
 async function write(file: string, text: string): Promise<void> {
   try {
     await replaceFile(file, text);

@@ -122,7 +122,7 @@ export class Connection {
 function crashed(cause: Error): LockstepError {
   return new LockstepError(
     'LS_ENGINE_CRASHED',
-    `expected the engine's worker to go on, got its end: ${cause.message}`,
-    { mend: 'Open the engine again; sessions start anew.', cause },
+    `expected the engine's worker thread to run, got its end: ${cause.message}`,
+    { mend: 'Open the engine again, and new sessions.', cause },
   );
 }

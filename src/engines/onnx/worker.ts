@@ -32,7 +32,7 @@ function failureOf(error: unknown): Failure {
   return {
     code: 'LS_ENGINE_RUN',
     message: `expected the step to run, got: ${message.slice(0, 400)}`,
-    mend: 'Close the session; where it happens again, export the graph again.',
+    mend: 'Close the session; if it happens again, export the graph again.',
   };
 }
 
@@ -119,7 +119,7 @@ function after(call: number, work: () => Answers[Request['kind']]): Job {
 
 const closedMeanwhile = new LockstepError(
   'LS_ENGINE_SESSION',
-  'expected an open session, got one closed meanwhile',
+  'expected an open session, got one that was closed during the call',
 );
 
 function handle(graphs: Graphs, request: ToWorker): void {

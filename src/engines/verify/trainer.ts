@@ -100,6 +100,7 @@ export async function bytes(folder: string, name: string, length: number): Promi
     throw new LockstepError(
       'LS_VERIFY_FILES',
       `expected ${length} bytes in ${name}, got ${data.length}`,
+      { mend: 'Verify again; if the temporary folder is full, make room there.' },
     );
   }
   return new Uint8Array(data).buffer;

@@ -1,0 +1,80 @@
+// What the documentation's shell commands name: subcommands and options of `lockstep`, npm scripts, files.
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { packageRoot } from '../../src/paths.ts';
+
+/** Options by subcommand, as `lockstep --help` and `lockstep NAME --help` list them. */
+export type Commands = ReadonlyMap<string, ReadonlySet<string>>;
+
+export function lockstepCommands(): Commands {
+  const script = path.join(import.meta.dirname, 'list-commands.mjs');
+  const printed = execFileSync(process.execPath, [script], { encoding: 'utf8' });
+  return new Map(
+    Object.entries(JSON.parse(printed) as Record<string, string[]>).map(([name, flags]) => [
+      name,
+      new Set([...flags, '--help', '-h', '--no-color']),
+    ]),
+  );
+}
+
+/** What is wrong with the commands of a shell text; `count` is told of every command of ours. */
+export function shellProblems(text: string, commands: Commands, count: () => void): string[] {
+  const lines = text.replace(/\\\n/g, ' ').split('\n');
+  return lines.flatMap((line) =>
+    split(line).flatMap((words) => {
+      const problem = commandProblem(words, commands);
+      if (problem !== undefined) count();
+      return problem ? [`${words.join(' ')}: ${problem}`] : [];
+    }),
+  );
+}
+
+/** '' where the command is right, undefined where it is not one of ours. */
+function commandProblem(words: string[], commands: Commands): string | undefined {
+  const [first, ...rest] = words.filter((word) => word !== 'npx');
+  if (first === 'lockstep') return lockstepProblem(rest, commands);
+  if (first === 'npm' && rest[0] === 'run') return npmProblem(rest.slice(1), commands);
+  if (first === 'npm' && ['start', 'test'].includes(rest[0] ?? '')) return '';
+  if (first === 'python' || first === 'node' || first?.endsWith('/python')) {
+    const [file] = rest;
+    if (file === undefined || !/^(bench|scripts|examples)\//.test(file)) return undefined;
+    return existsSync(path.join(packageRoot, file)) ? '' : `there is no ${file}`;
+  }
+  return undefined;
+}
+
+function npmProblem([script, ...rest]: string[], commands: Commands): string {
+  const { scripts } = JSON.parse(readFileSync(path.join(packageRoot, 'package.json'), 'utf8'));
+  if (script === undefined || scripts[script] === undefined) return `there is no script ${script}`;
+  const run = /scripts\/run\.mjs (\w+)$/.exec(scripts[script]);
+  return run === null ? '' : lockstepProblem([run[1] as string, ...rest.slice(1)], commands);
+}
+
+function lockstepProblem([name, ...args]: string[], commands: Commands): string {
+  if (name === undefined || name.startsWith('-')) return '';
+  const options = commands.get(name);
+  if (options === undefined) return `there is no subcommand ${name}`;
+  const end = args.indexOf('--');
+  const flags = (end === -1 ? args : args.slice(0, end))
+    .map((arg) => arg.replace(/[[\]]/g, '').split('=')[0] as string)
+    .filter((arg) => /^--?[a-z]/.test(arg));
+  const strange = flags.filter((flag) => !options.has(flag));
+  return strange.length === 0 ? '' : `lockstep ${name} has no ${strange.join(', ')}`;
+}
+
+/** Commands of a line, as words: no comments, no variables before them, `|`, `&&` and `;` end one. */
+function split(line: string): string[][] {
+  const words = line.match(/"[^"]*"|'[^']*'|[^\s"']+/g) ?? [];
+  const commands: string[][] = [[]];
+  for (const word of words) {
+    if (word.startsWith('#')) break;
+    const current = commands.at(-1) as string[];
+    if (['|', '&&', '||', ';', '&'].includes(word)) commands.push([]);
+    else if (current.length > 0 || !/^([A-Z_]+=.*|\$|time|nice)$/.test(word)) {
+      current.push(word.replace(/[;),]+$/, ''));
+      if (/;$/.test(word)) commands.push([]);
+    }
+  }
+  return commands.filter((command) => command.length > 0);
+}

@@ -1,0 +1,139 @@
+// docs/errors.md: every code, what it says and how to fix it, from the places that make the errors.
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import type { Python } from '../../src/bridge/index.ts';
+import { packageRoot } from '../../src/paths.ts';
+import { type ErrorText, errorTexts } from './error-texts.ts';
+import { readTypeScript } from './typescript-sources.ts';
+
+const page = path.join(packageRoot, 'docs', 'errors.md');
+
+/** Sections of the page, in order, with what follows `LS_` in their codes. */
+const AREAS: [string, string[]][] = [
+  ['Commands and configuration', ['USAGE', 'CANCELLED', 'CONFIG', 'QUICKSTART', 'INTERNAL']],
+  ['Policies and plans', ['POLICY', 'PLAN']],
+  ['Contracts', ['CONTRACT', 'ATTACH', 'DETACH', 'UPGRADE', 'CHECKPOINT', 'SPEC']],
+  ['Models and weights', ['MODEL', 'WEIGHTS', 'ROPE', 'DEVICE', 'TRANSFORMERS']],
+  ['The operator', ['RETRIEVAL', 'STATE', 'BOUNDARIES', 'TOKENS', 'TRAINING']],
+  ['Texts, tokenizers and chat templates', ['TOKENIZER', 'TOKEN', 'TEMPLATE', 'TEXT']],
+  ['Training and its data', ['TRAIN', 'TRL']],
+  ['Choosing heads', ['PROFILE', 'RECALL']],
+  ['Export and engines', ['EXPORT', 'ENGINE']],
+  ['Serving', ['SERVE']],
+  ['vLLM', ['VLLM']],
+  ['Verify and the probe', ['VERIFY', 'PROBE']],
+  ['Evaluation and reports', ['EVAL', 'PERPLEXITY', 'REPORT']],
+  ['Python processes', ['PYTHON', 'JOB', 'RPC', 'DISK']],
+  ['Set-up and scripts of a clone', ['SETUP', 'TEST', 'BENCH']],
+  ['Other', []],
+];
+
+const HEAD = `# Errors
+
+Every error of Lockstep has a code that stays the same from version to version, one sentence that says what was
+expected and what came, and a fix. The command line prints them like this:
+
+\`\`\`
+error LS_CONFIG_MISSING: expected a config file, got none at lockstep.config.ts
+fix: Create lockstep.config.ts (see docs/config.md) or name one with --config.
+\`\`\`
+
+In TypeScript and Python both are a \`LockstepError\` with \`code\`, \`message\`, \`mend\` (the fix) and, where one field
+is to blame, \`field\`. \`LOCKSTEP_DEBUG=1\` also prints the stack trace.
+
+This page lists every code. \`…\` stands for a value. It is made from the code: \`LOCKSTEP_UPDATE_DOCS=1\` before
+\`npx vitest run test/docs.test.ts\` writes it again.
+`;
+
+/** What every place in both languages can say. */
+export async function allErrors(python: Python): Promise<ErrorText[]> {
+  const reading = sources(['src', 'scripts'], /\.(ts|js|mjs)$/).map((file) =>
+    readTypeScript(path.join(packageRoot, file), file),
+  );
+  const folder = path.join(packageRoot, 'python', 'lockstep');
+  const script = path.join(import.meta.dirname, 'python_sources.py');
+  const printed = execFileSync(python.executable, [script, folder, 'python/lockstep'], {
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
+  });
+  return [...errorTexts(await Promise.all(reading)), ...errorTexts(JSON.parse(printed))];
+}
+
+/** Source files in these folders, without their tests; relative to the package. */
+export function sources(folders: readonly string[], name: RegExp): string[] {
+  return folders.flatMap((folder) =>
+    readdirSync(path.join(packageRoot, folder), { recursive: true })
+      .map((file) => `${folder}/${String(file).replaceAll(path.sep, '/')}`)
+      .filter((file) => name.test(file) && !/\.test(-d)?\.ts$|\.d\.ts$/.test(file))
+      .sort(),
+  );
+}
+
+/** The page of these errors. */
+export function errorsPage(errors: readonly ErrorText[]): string {
+  const codes = [...new Set(errors.map(({ code }) => code))].sort();
+  const sections = AREAS.flatMap(([title]) => {
+    const own = codes.filter((code) => areaOf(code) === title);
+    if (own.length === 0) return [];
+    const entries = own.map((code) =>
+      entry(
+        code,
+        errors.filter((one) => one.code === code),
+      ),
+    );
+    return [`## ${title}\n\n${entries.join('\n')}`];
+  });
+  return `${HEAD}\n${sections.join('\n')}`;
+}
+
+export const storedErrorsPage = (): string => readFileSync(page, 'utf8');
+
+export const storeErrorsPage = (text: string): void => writeFileSync(page, text);
+
+/** Codes of errors for which no place names a fix. */
+export function withoutFix(errors: readonly ErrorText[]): string[] {
+  const failing = errors.filter(({ warns }) => !warns);
+  const fixed = new Set(failing.filter(({ fix }) => fix !== undefined).map(({ code }) => code));
+  return [...new Set(failing.map(({ code }) => code))].filter((code) => !fixed.has(code)).sort();
+}
+
+function entry(code: string, errors: readonly ErrorText[]): string {
+  const messages = distinct(errors.map(({ message }) => message)).map(inCode);
+  const fixes = distinct(errors.map(({ fix }) => fix)).map(prose);
+  const says = messages.length > 0 ? messages : ['The message says what went wrong.'];
+  const warning = errors.every(({ warns }) => warns) ? ['', 'A warning: the work continues.'] : [];
+  const fix = fixes.length === 1 ? ['', `Fix: ${fixes[0]}`] : [];
+  if (fixes.length > 1)
+    fix.push('', 'Fix, by what the message says:', '', ...fixes.map((one) => `- ${one}`));
+  return [`### ${code}`, '', ...says.map((one) => `- ${one}`), ...warning, ...fix, ''].join('\n');
+}
+
+/** Texts once each: those that differ only by a capital letter or a last full stop are the same. */
+function distinct(texts: readonly (string | undefined)[]): string[] {
+  const found = new Map<string, string>();
+  for (const text of texts) {
+    if (text === undefined || /^[…\s.:]*$/.test(text)) continue;
+    const key = text.replace(/[.;]/g, '').toLowerCase();
+    if (!found.has(key)) found.set(key, text);
+  }
+  return [...found.values()];
+}
+
+/** A message as it is printed. */
+const inCode = (text: string): string => (text.includes('`') ? `\`\` ${text} \`\`` : `\`${text}\``);
+
+function prose(text: string): string {
+  const isCommand = /^(vLLM|npm|lockstep|pip) /.test(text);
+  const sentence = isCommand ? text : `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`;
+  const whole = /[.…]$/.test(sentence) ? sentence : `${sentence}.`;
+  const pieces = whole.split(/(`[^`]*`)/);
+  return pieces
+    .map((piece, at) => (at % 2 === 1 ? piece : piece.replace(/[*_<|]/g, '\\$&')))
+    .join('');
+}
+
+function areaOf(code: string): string {
+  const [, area] = /^LS_([A-Z0-9]+)/.exec(code) as RegExpExecArray;
+  return AREAS.find(([, prefixes]) => prefixes.includes(area as string))?.[0] ?? 'Other';
+}
