@@ -23,7 +23,7 @@ def document(retrieval: dict, carry: dict) -> dict:
     [
         (BLOCKS, CARRY, "retrieval.recipe"),
         (BLOCKS, CARRY | {"heads": "all"}, "retrieval.recipe"),
-        (TOPK, CARRY | {"heads": "all"}, "carry.heads"),
+        (TOPK, CARRY | {"heads": "all"}, None),
         (TOPK, CARRY, None),
         (TOPK, CARRY | {"heads": "local"}, None),
     ],

@@ -138,6 +138,15 @@ def test_unequal_head_groups_of_every_architecture(
         ),
         ("long heads that retrieve nothing", {"layers": (), "retrieval": 0}),
         ("one layer of long heads", {"long": "[[],[],[0,1,2],[]]", "layers": (2,)}),
+        ("every head carries", {"carry_heads": "all"}),
+        (
+            "every head carries, segments shorter than the carry",
+            {"policy": "every", "most": 24, "carry": 40, "carry_heads": "all", "recipe": "topk"},
+        ),
+        (
+            "every head is long and carries, some layers without a pool",
+            {"long": "[0, 1, 2]", "layers": (1,), "carry_heads": "all"},
+        ),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )

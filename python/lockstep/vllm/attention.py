@@ -184,12 +184,13 @@ class SegmentedAttention(nn.Module):
         spec, heads, device = step.spec, self.long, mean_HTD.device
         first = min(spec.sinks, closing.end)
         positions = torch.zeros(heads, spec.retrieval_size, dtype=torch.int32, device=device)
-        count = min(spec.retrieval_size, closing.end - first)
-        if count == closing.end - first:  # the whole pool
-            positions[:, :count] = torch.arange(first, closing.end, device=device)
+        eligible = spec.eligible_at(closing.end)
+        at_N = torch.arange(first, first + eligible, device=device)
+        count = min(spec.retrieval_size, eligible)
+        if count == eligible:  # all that may be retrieved
+            positions[:, :count] = at_N
             return positions
         row = torch.tensor([closing.row], device=device)
-        at_N = torch.arange(first, closing.end, device=device)
         keys_HND = self._read(step, "pool", row, at_N)[..., : self.head_dim]
         if spec.recipe == "topk":
             queries_HQD = mean_HTD[:, closing.flat : closing.flat + 1]

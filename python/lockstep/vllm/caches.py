@@ -4,8 +4,9 @@ vLLM pages each attention layer by itself, and groups layers of one kind so that
 the same number; few retrieval layers among many would make many groups. Here all heads of a kind
 form one "layer", so a model has at most four groups whatever its depth:
 
-- ``local``: K/V of local heads, the last S + M tokens and the sinks' blocks;
-- ``long``: K/V of long heads without a pool, the last S tokens and the sinks' blocks;
+- ``local``: K/V of local heads, the last S + M tokens and the sinks' blocks; where all heads carry,
+  of long heads without a pool too, which then see the same;
+- ``long``: K/V of other long heads without a pool, the last S tokens and the sinks' blocks;
 - ``pool``: raw K/V of the long heads of L_long, every token;
 - ``queries`` (recipe `anchors`): group-mean queries of L_long in float32, the last 64 tokens.
 
@@ -143,12 +144,10 @@ class Cache(nn.Module, AttentionLayerBase):
         }
         if self.kind == "pool":
             return FullAttentionSpec(**common)
-        A, M, S = self.spec.sinks, self.spec.carry, self.spec.max
-        window, sinks, carry = {
-            "local": (S + M, A, M),
-            "long": (S, A, 0),
-            "queries": (retrieval.recent("anchors"), 0, 0),
-        }[self.kind]
+        window, sinks, carry = retrieval.recent("anchors"), 0, 0
+        if self.kind != "queries":
+            sinks, carry = self.spec.sinks, carried(self.spec, self.kind)
+            window = self.spec.max + carry
         # A window of one token is none that vLLM's manager can slide.
         return SinkWindowSpec(sliding_window=max(window, 2), sinks=sinks, carry=carry, **common)
 
@@ -173,6 +172,19 @@ class Cache(nn.Module, AttentionLayerBase):
     def index(self, block: Tensor, offset: Tensor, heads: int) -> Tensor:
         """Row of a token's first head: the token stands at ``offset`` of block ``block``."""
         return block * self.units + offset * heads
+
+
+def carried(spec: Spec, kind: str) -> int:
+    """Tokens before a segment that heads of a kind carry into it."""
+    return spec.carry if kind == "local" or (kind == "pool" and spec.all_carry) else 0
+
+
+def long_heads_of(spec: Spec, ranks: int) -> list[int]:
+    """By layer, a rank's KV heads that see otherwise than local ones; each rank has as many."""
+    return [
+        0 if spec.all_carry and not spec.pooled(layer) else len(heads) // ranks
+        for layer, heads in enumerate(spec.long_heads)
+    ]
 
 
 def make_caches(

@@ -7,11 +7,10 @@ from ..errors import LockstepError
 
 
 def check_recipe(contract: Contract) -> None:
-    """Refuse ``retrieval.recipe`` blocks and ``carry.heads`` all (``LS_VLLM_FEATURE``)."""
+    """Refuse ``retrieval.recipe`` blocks (``LS_VLLM_FEATURE``)."""
     document = contract.document
     for field, expected, got in (
         ("retrieval.recipe", "anchors or topk", document["retrieval"]["recipe"]),
-        ("carry.heads", "local", document["carry"].get("heads", "local")),
     ):
         if got in ("blocks", "all"):
             raise LockstepError(

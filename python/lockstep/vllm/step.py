@@ -5,8 +5,9 @@ gather, one attention call a bucket and kind of head group, whatever requests th
 All decoding requests are one bucket of runs with a single query.
 
 Columns of a bucket's keys: the A sinks, the R retrieved rows (kind ``pool`` alone), then the window
-of contiguous tokens: carry and open segment, or the open segment. The sinks' columns hold the
-sequence's first A tokens whether they lie in the prefix or in the segment itself.
+of contiguous tokens: carry and open segment, or the open segment where a kind does not carry. The
+sinks' columns hold the sequence's first A tokens whether they lie in the prefix or in the segment
+itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from ..rope import Rope
 from ..spec import Spec
-from .caches import Cache, CacheMetadata
+from .caches import Cache, CacheMetadata, carried
 from .tracker import Array, Piece
 from .turn import Turn, table
 
@@ -125,10 +126,11 @@ class Step:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def _retrieved(self, start: Array) -> tuple[Array, Array]:
-        """Rows retrieved for segments that start there, and rows of the whole prefix."""
+        """Rows retrieved for segments that start there, and rows of the pool's whole prefix."""
         sinks = np.minimum(self.spec.sinks, start)
-        count = np.minimum(self.spec.retrieval_size, start - sinks)
-        return count, sinks + count
+        carry = np.minimum(carried(self.spec, "pool"), start - sinks)
+        count = np.minimum(self.spec.retrieval_size, start - sinks - carry)
+        return count, sinks + count + carry
 
     def _written(self, kind: str) -> Written:
         slots_T = self.metadata[kind].slots_T[: self.tokens].long()
@@ -219,7 +221,7 @@ class Step:
         return bucket
 
     def _keys(self, kind: str, row_n: Array, start_n: Array, b_n: Array, at_nq: Array) -> Keys:
-        A, M = self.spec.sinks, self.spec.carry if kind == "local" else 0
+        A, M = self.spec.sinks, carried(self.spec, kind)
         R = self.spec.retrieval_size if kind == "pool" else 0
         table, size = self._tables[kind], self.metadata[kind].block_size
         low_n = np.maximum(A, start_n - M)
@@ -296,6 +298,6 @@ def _buckets(runs_n5: np.ndarray, spec: Spec) -> list[np.ndarray]:
 
 
 def _cap(runs_n5: np.ndarray, queries: int, own: int, spec: Spec) -> list[np.ndarray]:
-    columns = own + spec.sinks + max(spec.carry, spec.retrieval_size)
+    columns = own + spec.prefix_rows(1 << 62)
     size = max(1, SCORES // (max(queries, 16) * columns))
     return [runs_n5[i : i + size] for i in range(0, len(runs_n5), size)]

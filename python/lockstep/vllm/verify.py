@@ -81,7 +81,7 @@ class _Watch:
 
     def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:
         first = min(self._spec.sinks, closing.end)
-        count = min(self._spec.retrieval_size, closing.end - first)
+        count = min(self._spec.retrieval_size, self._spec.eligible_at(closing.end))
         own = (positions_HR[:, :count] - first).tolist()
         self._own[closing.end, layer] = own
         theirs = self._trainer.get((closing.end, layer))
