@@ -75,7 +75,8 @@ def attach(
 ) -> Path:
     """A checkpoint in ``folder/checkpoint`` under a contract with these parameters.
 
-    sizes: of the recipe `blocks`, as ``{"block": 4}``. probe: with one, recorded here; `lockstep attach` would start Python for it.
+    sizes: of the recipe `blocks`, as ``{"block": 4}``.
+    probe: with one, recorded here; `lockstep attach` would start Python for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     source = POLICIES.get(policy, policy)

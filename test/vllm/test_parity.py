@@ -98,6 +98,10 @@ def differences(
 
 LENGTHS = (300, 17, 520, 49, 1)
 UNEQUAL = "[[1],[0,2],[0],[1,2]]"
+BLOCKS: dict[str, Any] = {
+    "recipe": "blocks",
+    "sizes": {"block": 4, "window": 20, "distance": 11},
+}
 
 
 @pytest.mark.parametrize("budget", [37, 96, 512])
@@ -142,6 +146,21 @@ def test_unequal_head_groups_of_every_architecture(
         (
             "every head carries, segments shorter than the carry",
             {"policy": "every", "most": 24, "carry": 40, "carry_heads": "all", "recipe": "topk"},
+        ),
+        ("blocks", BLOCKS),
+        (
+            "blocks of segments of one token, windows longer than a segment",
+            {**BLOCKS, "policy": "every", "most": 24, "sinks": 0, "carry_heads": "all"},
+        ),
+        (
+            "blocks that make up the whole of what is retrieved",
+            {
+                **BLOCKS,
+                "sizes": {"block": 16, "window": 64, "distance": 300},
+                "carry": 40,
+                "carry_heads": "all",
+                "most": 300,
+            },
         ),
         (
             "every head is long and carries, some layers without a pool",

@@ -8,7 +8,8 @@ form one "layer", so a model has at most four groups whatever its depth:
   of long heads without a pool too, which then see the same;
 - ``long``: K/V of other long heads without a pool, the last S tokens and the sinks' blocks;
 - ``pool``: raw K/V of the long heads of L_long, every token;
-- ``queries`` (recipe `anchors`): group-mean queries of L_long in float32, the last 64 tokens.
+- ``queries``: what the recipe keeps of the last queries of L_long: for `anchors` group means in
+  float32 of 64 tokens, for `blocks` raw queries of every query head, of W tokens.
 
 A page holds, layer after layer, rows [token, head, row]. Rows of ``local`` and ``long`` are K
 rotated at its absolute position beside V; K of the first A tokens (the sinks) stays raw, since it
@@ -112,14 +113,17 @@ class SegmentedBackend(AttentionBackend):
 class Cache(nn.Module, AttentionLayerBase):
     """The cache of one kind, with ``heads[layer]`` KV heads: this rank's alone."""
 
-    def __init__(self, kind: str, spec: Spec, heads: Sequence[int], head_dim: int, dtype: Any):
+    def __init__(
+        self, kind: str, spec: Spec, heads: Sequence[int], head_dim: int, group: int, dtype: Any
+    ):
         super().__init__()
         self.kind, self.spec, self.heads = kind, spec, tuple(heads)
         self.first = [sum(heads[:layer]) for layer in range(len(heads))]
         self.total = sum(heads)
+        means = kind == "queries" and spec.recipe == "anchors"
         # Query means stay float32 whatever the model computes in: they decide a retrieval.
-        self.dtype = torch.float32 if kind == "queries" else dtype
-        self.width = head_dim if kind == "queries" else 2 * head_dim
+        self.dtype = torch.float32 if means else dtype
+        self.width = head_dim * (2 if kind != "queries" else 1 if means else group)
         # Tokens and bytes of a page; `make_caches` sets them.
         self.block = self.page = 0
         self.kv_cache = torch.tensor([])
@@ -144,7 +148,7 @@ class Cache(nn.Module, AttentionLayerBase):
         }
         if self.kind == "pool":
             return FullAttentionSpec(**common)
-        window, sinks, carry = retrieval.recent("anchors"), 0, 0
+        window, sinks, carry = retrieval.recent(self.spec.recipe, self.spec.window), 0, 0
         if self.kind != "queries":
             sinks, carry = self.spec.sinks, carried(self.spec, self.kind)
             window = self.spec.max + carry
@@ -188,12 +192,18 @@ def long_heads_of(spec: Spec, ranks: int) -> list[int]:
 
 
 def make_caches(
-    spec: Spec, long_heads: Sequence[int], kv_heads: int, head_dim: int, config: VllmConfig
+    spec: Spec,
+    long_heads: Sequence[int],
+    kv_heads: int,
+    group: int,
+    head_dim: int,
+    config: VllmConfig,
 ) -> dict[str, Cache]:
     """Caches of the kinds that occur, with block sizes that make their pages equal.
 
-    ``long_heads[layer]`` of the rank's ``kv_heads`` are long. The widest kind gets the configured
-    block size; the others hold more tokens a page, and what is left of it stays unused.
+    ``long_heads[layer]`` of the rank's ``kv_heads`` are long; each has ``group`` query heads. The
+    widest kind gets the configured block size; the others hold more tokens a page, and what is left
+    of it stays unused.
     """
     layers = range(len(long_heads))
     pooled = [spec.pooled(i) for i in layers]
@@ -202,11 +212,11 @@ def make_caches(
         "long": [0 if pooled[i] else long_heads[i] for i in layers],
         "pool": [long_heads[i] if pooled[i] else 0 for i in layers],
     }
-    if spec.recipe == "anchors":
+    if spec.recipe != "topk":
         heads["queries"] = heads["pool"]
     dtype = config.model_config.dtype
     caches = {
-        kind: Cache(kind, spec, count, head_dim, dtype)
+        kind: Cache(kind, spec, count, head_dim, group, dtype)
         for kind, count in heads.items()
         if sum(count)
     }

@@ -110,7 +110,8 @@ def _install(model: nn.Module, contract: Contract, config: VllmConfig) -> Segmen
     ]
     first = owners[0].attn
     long_heads = long_heads_of(spec, ranks)
-    caches = make_caches(spec, long_heads, first.num_kv_heads, first.head_size, config)
+    group = first.num_heads // first.num_kv_heads
+    caches = make_caches(spec, long_heads, first.num_kv_heads, group, first.head_size, config)
     weight = next(model.parameters())
     rope = _rope(shape, config.model_config.dtype, weight.device)
     state = SegmentedState(contract, spec, rope, caches)

@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..rope import Rope
@@ -50,6 +51,12 @@ class Keys:
             self.masks[group] = self.mask.repeat(1, 1, group, 1) if group > 1 else self.mask
         return self.masks[group]
 
+    def uneven_mask(self, group: int, absent_nHR: Tensor, sinks: int) -> Tensor:
+        """`mask_of` by head, [n, H, group * q, W]: retrieved rows that are absent stay unseen."""
+        behind = self.mask.shape[-1] - sinks - absent_nHR.shape[-1]
+        absent_nH1W = F.pad(absent_nHR, (sinks, behind))[:, :, None]
+        return self.mask_of(group).masked_fill(absent_nH1W, -torch.inf)
+
 
 @dataclass
 class Bucket:
@@ -62,8 +69,12 @@ class Bucket:
     kept: Tensor | None  # of the n * q queries those that are not padding; None: all
     target: Tensor  # where the kept ones stand in the batch
     row_n: Tensor
-    chosen_block_n: Tensor  # pool block that holds what the run's segment retrieved
-    chosen_here_n: Tensor  # or the closing of this very step that chooses it, else -1
+    # Pool block that holds what the run's segment retrieved (0, the null block: nothing), or the
+    # closing of this very step that chooses it, else -1; on the host and on the device.
+    chosen_block: Array
+    chosen_here: Array
+    chosen_block_n: Tensor
+    chosen_here_n: Tensor
     keys: dict[str, Keys] = field(default_factory=dict)
 
 
@@ -163,6 +174,13 @@ class Step:
             keys.turns[heads] = Turn(self._within_ND, at)
         return keys.turns[heads]
 
+    def uneven_turn(self, keys: Keys, absent_nHR: Tensor) -> Turn:
+        """`key_turn` where heads lack retrieved rows: their sinks stand as much nearer."""
+        assert keys.at_nW is not None
+        at_nHW = keys.at_nW[:, None].repeat(1, absent_nHR.shape[1], 1)
+        at_nHW[:, :, : self.spec.sinks] += absent_nHR.sum(-1, keepdim=True)
+        return Turn(self._within_ND, at_nHW.flatten())
+
     # Closings
 
     def _closings(self, pieces: Sequence[Piece]) -> list[Closing]:
@@ -212,6 +230,8 @@ class Step:
             None if full else self._tensor(np.flatnonzero(real_nq.ravel())),
             self._tensor(flat_nq[real_nq]),
             self._tensor(row_n),
+            chosen_block_n,
+            chosen_here_n,
             self._tensor(chosen_block_n),
             self._tensor(chosen_here_n),
         )
