@@ -79,24 +79,34 @@ def test_the_engine_computes_what_the_operator_computes(work: Path, wanted: dict
     assert found["tokens"] >= matrix.ANSWER[wanted["preemption"]] * wanted["batch"]
 
 
-@pytest.mark.parametrize("recipe", ["anchors", matrix.LATEST])
-def test_a_carry_that_is_one_token_shorter_shows(work: Path, recipe: str) -> None:
+def test_a_carry_that_is_one_token_shorter_shows(work: Path) -> None:
     """The control: the same comparison against a contract that differs by one token of carry."""
+    wanted = row(policy="sums", batch=1)
+    found = against(work, wanted, carry=15)
+    assert max(found["prompt"], found["decode"]) > 100 * BOUND
+
+
+def test_a_distance_that_is_one_token_longer_shows(work: Path) -> None:
+    """The control of retrieval: what is chosen at another distance is no near-tie."""
+    wanted = row(policy="sums", batch=1, recipe=matrix.LATEST)
+    sizes = matrix.RECIPES[matrix.LATEST]["sizes"]
+    found = against(work, wanted, sizes={**sizes, "distance": sizes["distance"] + 1})
+    assert max(one["gap"] for one in found["mismatches"]) > 100 * TIE
+
+
+def against(work: Path, wanted: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The row compared with a contract that differs by these changes."""
     import checkpoints
 
-    wanted = row(policy="sums", batch=1, recipe=recipe)
-    model = work / "llama"
     matrix.checkpoint(work, wanted)
-    least, most = matrix.LIMITS["sums"]
+    least, most = matrix.LIMITS[wanted["policy"]]
     other = checkpoints.attach(
-        work / f"other {recipe}",
-        model,
-        policy="sums",
+        work / f"other {wanted['recipe']}",
+        work / wanted["architecture"],
+        policy=wanted["policy"],
         least=least,
         most=most,
-        carry=15,
         long=matrix.LONG,
-        **matrix.RECIPES[recipe],
+        **{**matrix.RECIPES[wanted["recipe"]], **changes},
     )
-    found = run(work, {**wanted, "against": str(other)})
-    assert max(found["prompt"], found["decode"]) > 100 * BOUND
+    return run(work, {**wanted, "against": str(other)})
