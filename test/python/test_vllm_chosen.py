@@ -1,0 +1,55 @@
+"""What vLLM's layers keep of a boundary's choice, where heads retrieve unlike numbers of rows."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from lockstep.vllm.chosen import Chosen, in_pool, in_tokens
+
+CPU = torch.device("cpu")
+#: Of three rows the second head has two.
+UNEVEN = torch.tensor([[0, 4, 5], [-1, 2, 3]])
+
+
+def bucket(blocks: list[int], here: list[int]) -> Any:
+    return SimpleNamespace(
+        chosen_block=np.array(blocks),
+        chosen_here=np.array(here),
+        chosen_block_n=torch.tensor(blocks),
+        chosen_here_n=torch.tensor(here),
+    )
+
+
+def closing(block: int, last: bool = True) -> Any:
+    return SimpleNamespace(block=block, last=last)
+
+
+def test_positions_of_tokens_and_of_the_pool() -> None:
+    assert in_tokens(UNEVEN, 4, 3).tolist() == [[4, 8, 9], [-1, 6, 7]]
+    assert in_tokens(UNEVEN, 4, 5).tolist() == [[-1, -1, 4, 8, 9], [-1, -1, -1, 6, 7]]
+    assert in_pool(in_tokens(UNEVEN, 4, 5), 4) == [[0, 4, 5], [2, 3]]
+
+
+def test_a_choice_is_seen_in_its_own_step_and_kept_for_later_ones() -> None:
+    chosen = Chosen(5, 2, 3, CPU)
+    even, uneven = torch.ones(2, 3, dtype=torch.int32), in_tokens(UNEVEN, 4, 3)
+    now, has = chosen.seen(bucket([3, 0], [1, -1]), [even, uneven])
+    assert has and torch.equal(now[0], uneven) and not now[1].any()
+    # The second closing of block 3 is the one that stays.
+    chosen.keep([closing(3, last=False), closing(3), closing(2)], [even, uneven, even])
+    later, has = chosen.seen(bucket([2, 3], [-1, -1]), [])
+    assert has and torch.equal(later, torch.stack((even, uneven)))
+    _, has = chosen.seen(bucket([2, 0], [-1, -1]), [uneven])
+    assert not has
+
+
+def test_a_block_that_is_used_again_forgets() -> None:
+    chosen = Chosen(5, 2, 3, CPU)
+    even = torch.ones(2, 3, dtype=torch.int32)
+    chosen.keep([closing(3)], [in_tokens(UNEVEN, 4, 3)])
+    chosen.keep([closing(3)], [even])
+    kept, has = chosen.seen(bucket([3], [-1]), [])
+    assert not has and torch.equal(kept[0], even)
