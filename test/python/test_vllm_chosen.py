@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from lockstep.spec import Spec
 from lockstep.vllm.chosen import Chosen, in_pool, in_tokens
 
 CPU = torch.device("cpu")
+SPEC = Spec(
+    max=8, carry=2, sinks=4, retrieval_size=3, recipe="blocks",
+    retrieval_layers=(0,), long_heads=((0, 1),), block=3,
+)  # fmt: skip
 #: Of three rows the second head has two.
 UNEVEN = torch.tensor([[0, 4, 5], [-1, 2, 3]])
 
@@ -34,7 +39,7 @@ def test_positions_of_tokens_and_of_the_pool() -> None:
 
 
 def test_a_choice_is_seen_in_its_own_step_and_kept_for_later_ones() -> None:
-    chosen = Chosen(5, 2, 3, CPU)
+    chosen = Chosen(5, 2, SPEC, CPU)
     even, uneven = torch.ones(2, 3, dtype=torch.int32), in_tokens(UNEVEN, 4, 3)
     now, has = chosen.seen(bucket([3, 0], [1, -1]), [even, uneven])
     assert has and torch.equal(now[0], uneven) and not now[1].any()
@@ -47,7 +52,7 @@ def test_a_choice_is_seen_in_its_own_step_and_kept_for_later_ones() -> None:
 
 
 def test_a_block_that_is_used_again_forgets() -> None:
-    chosen = Chosen(5, 2, 3, CPU)
+    chosen = Chosen(5, 2, SPEC, CPU)
     even = torch.ones(2, 3, dtype=torch.int32)
     chosen.keep([closing(3)], [in_tokens(UNEVEN, 4, 3)])
     chosen.keep([closing(3)], [even])

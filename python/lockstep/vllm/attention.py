@@ -130,7 +130,7 @@ class SegmentedAttention(nn.Module):
         A, R = step.spec.sinks, step.spec.retrieval_size
         chosen = self._chosen
         if chosen is None or chosen.blocks != cache.blocks:
-            chosen = self._chosen = Chosen(cache.blocks, heads, R, q_THD.device)
+            chosen = self._chosen = Chosen(cache.blocks, heads, step.spec, q_THD.device)
         here = [self._choose(step, closing, q_THD) for closing in step.closings]
         watcher = self._state[0].watcher
         if watcher is not None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import retrieval
+from ..spec import Spec
 
 if TYPE_CHECKING:
     from .step import Bucket, Closing
@@ -27,8 +28,9 @@ class Chosen:
     shorter last block); then -1 stands in front of the shorter ones' rows.
     """
 
-    def __init__(self, blocks: int, heads: int, size: int, device: torch.device):
-        self.blocks = blocks
+    def __init__(self, blocks: int, heads: int, spec: Spec, device: torch.device):
+        size = spec.retrieval_size
+        self.blocks, self._may_be_uneven = blocks, spec.recipe == "blocks"
         self._table_bHR = torch.zeros(blocks, heads, size, dtype=torch.int32, device=device)
         # On the host: it is asked at every step, and that must not wait for a GPU.
         self._uneven_b = np.zeros(blocks, bool)
@@ -44,7 +46,7 @@ class Chosen:
             fresh_n = bucket.chosen_here_n
             fresh_nHR = torch.stack(list(here))[fresh_n.clamp_min(0)]
             chosen_nHR = torch.where((fresh_n < 0)[:, None, None], chosen_nHR, fresh_nHR)
-            uneven = uneven or any(map(_uneven, here))
+            uneven = uneven or any(map(self._uneven, here))
         return chosen_nHR, uneven
 
     def keep(self, closings: Sequence[Closing], here: Sequence[Tensor]) -> None:
@@ -56,7 +58,10 @@ class Chosen:
         blocks = [closings[i].block for i in kept]
         chosen = torch.stack([here[i] for i in kept])
         self._table_bHR[torch.tensor(blocks, device=chosen.device)] = chosen
-        self._uneven_b[blocks] = [_uneven(here[i]) for i in kept]
+        self._uneven_b[blocks] = [self._uneven(here[i]) for i in kept]
+
+    def _uneven(self, positions_HR: Tensor) -> bool:
+        return self._may_be_uneven and bool((positions_HR < 0).any())
 
 
 def in_tokens(pool_Hr: Tensor, first: int, count: int) -> Tensor:
@@ -71,7 +76,3 @@ def in_tokens(pool_Hr: Tensor, first: int, count: int) -> Tensor:
 def in_pool(positions_Hc: Tensor, first: int) -> list[list[int]]:
     """Pool positions of the rows that each head has, from their token positions."""
     return retrieval.listed(torch.where(positions_Hc < 0, positions_Hc, positions_Hc - first))
-
-
-def _uneven(positions_HR: Tensor) -> bool:
-    return bool((positions_HR < 0).any())
