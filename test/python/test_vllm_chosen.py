@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lockstep.spec import Spec
 from lockstep.vllm.chosen import Chosen, in_pool, in_tokens
+from lockstep.vllm.verify import _Watch
 
 CPU = torch.device("cpu")
 SPEC = Spec(
@@ -49,6 +50,28 @@ def test_a_choice_is_seen_in_its_own_step_and_kept_for_later_ones() -> None:
     assert has and torch.equal(later, torch.stack((even, uneven)))
     _, has = chosen.seen(bucket([2, 0], [-1, -1]), [uneven])
     assert not has
+
+
+def test_a_verification_puts_the_trainers_choice_in_place() -> None:
+    """Its heads may have other numbers of rows than vLLM's own choice of the same boundary."""
+    model: Any = SimpleNamespace(segments=SimpleNamespace(spec=SPEC, watcher=None))
+    trainers = [[0, 1, 2], [3]]
+    told = {"at": 20, "layers": [{"layer": 0, "positions": trainers}]}
+    watch = _Watch(model, [told])
+    own = in_tokens(UNEVEN, SPEC.sinks, 3)
+    end: Any = SimpleNamespace(end=20)
+    assert watch.chose(0, end, own.clone()).tolist() == [[4, 5, 6], [-1, -1, 7]]
+    assert watch.chose(1, end, own.clone()).tolist() == own.tolist()
+    layers = [{"layer": layer, "positions": [[0, 4, 5], [2, 3]]} for layer in (0, 1)]
+    assert watch.retrieved() == [{"at": 20, "layers": layers}]
+
+
+def test_a_choice_of_more_rows_than_there_is_room_for_stays() -> None:
+    model: Any = SimpleNamespace(segments=SimpleNamespace(spec=SPEC, watcher=None))
+    told = {"at": 20, "layers": [{"layer": 0, "positions": [[0, 1, 2, 3], [4, 5, 6, 7]]}]}
+    own = in_tokens(UNEVEN, SPEC.sinks, 3)
+    end: Any = SimpleNamespace(end=20)
+    assert _Watch(model, [told]).chose(0, end, own.clone()).tolist() == own.tolist()
 
 
 def test_a_block_that_is_used_again_forgets() -> None:
