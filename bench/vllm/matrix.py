@@ -3,8 +3,8 @@
 usage: python bench/vllm/matrix.py [--rows N] [--only I,J] [--work DIR]
 
 Rows cover every pair of values of the axes (chunk budget, batch, preemption, prefix caching,
-policy, sinks, recipe, architecture), and one row runs on two tensor-parallel ranks. Written to
-bench/vllm/raw/matrix.json; `report.py` beside it makes the table.
+policy, sinks, recipe, architecture); some are run with other recipes too, and one row runs on two
+tensor-parallel ranks. Written to bench/vllm/raw/matrix.json; `report.py` beside it makes the table.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ sys.path[:0] = [
     str(ROOT / "test" / "vllm"),
 ]
 
+LATEST = "blocks, all carry"
 AXES: dict[str, list[Any]] = {
     "budget": [37, 96, 512, 2048],
     "batch": [1, 7, 32],
@@ -39,9 +40,23 @@ AXES: dict[str, list[Any]] = {
     "caching": ["off", "on", "inside", "end"],
     "policy": ["fixed", "sentences", "sums", "every"],
     "sinks": [0, 4],
-    "recipe": ["anchors", "topk"],
+    "recipe": ["anchors", "topk", LATEST],
     "architecture": ["llama", "mistral", "qwen2", "qwen3"],
 }
+#: Options of a contract that each recipe is run with.
+RECIPES: dict[str, dict[str, Any]] = {
+    "anchors": {"recipe": "anchors"},
+    "topk": {"recipe": "topk"},
+    "topk, all carry": {"recipe": "topk", "carry_heads": "all"},
+    "blocks": {"recipe": "blocks", "sizes": {"block": 4, "distance": 11, "window": 20}},
+    LATEST: {
+        "recipe": "blocks",
+        "sizes": {"block": 4, "distance": 40, "window": 64},
+        "carry_heads": "all",
+    },
+}
+#: Rows by number that run once more with another recipe.
+BESIDE = ((1, "topk, all carry"), (7, "blocks"))
 #: min and max length of a segment, by policy: "every" has segments of one token.
 LIMITS = {"fixed": (1, 48), "sentences": (4, 48), "sums": (3, 48), "every": (1, 24)}
 LENGTHS = (700, 5, 64, 130, 33, 400, 257)
@@ -67,6 +82,7 @@ def checkpoint(work: Path, row: dict[str, Any]) -> Path:
     if not model.exists():
         checkpoints.write_model(model, row["architecture"], layers=LAYERS, kv_heads=KV_HEADS)
     name = "-".join(str(row[k]) for k in ("architecture", "policy", "sinks", "recipe"))
+    name = name.replace(", ", "-").replace(" ", "-")
     least, most = LIMITS[row["policy"]]
     if not (work / name / "checkpoint").exists():
         checkpoints.attach(
@@ -76,7 +92,7 @@ def checkpoint(work: Path, row: dict[str, Any]) -> Path:
             least=least,
             most=most,
             sinks=row["sinks"],
-            recipe=row["recipe"],
+            **RECIPES[row["recipe"]],
             long=LONG,
         )
     return work / name / "checkpoint"
@@ -166,8 +182,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "raw" / "matrix.json")
     options = parser.parse_args()
     rows = pairwise(AXES, allowed)
-    two_ranks = {**rows[0], "batch": 7, "preemption": "none", "caching": "off", "ranks": 2}
-    rows.append(two_ranks)
+    rows += [{**rows[i], "recipe": recipe} for i, recipe in BESIDE]
+    rows.append({**rows[0], "batch": 7, "caching": "off", "recipe": LATEST, "ranks": 2})
     numbers = [int(i) for i in options.only.split(",")] if options.only else range(len(rows))
     numbers = list(numbers)[: options.rows]
     from machine import header

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from lockstep import retrieval
 from lockstep.model import Model
+from lockstep.vllm.chosen import in_pool
 from torch import Tensor
 
-#: {(tokens before the boundary, layer): token positions [H_long, R'] that the engine retrieved}
+#: {(tokens before the boundary, layer): token positions [H_long, R] that the engine retrieved, as
+#: `lockstep.vllm.chosen.Chosen` keeps them}
 Choices = Mapping[tuple[int, int], Sequence[Sequence[int]]]
 
 
@@ -46,15 +48,20 @@ def score(model: Model, ids: Sequence[int], choices: Choices) -> Scored:
         for layer, own_HR in boundary.positions.items():
             if own_HR.shape[1] == 0 or (end, layer) not in choices:
                 continue
-            first = min(spec.sinks, end)
-            count = own_HR.shape[1]
-            other_HR = torch.tensor([list(h)[:count] for h in choices[end, layer]]) - first
+            count = min(spec.retrieval_size, spec.eligible_at(end))
+            positions_HR = torch.tensor(choices[end, layer])[:, :count]
+            other_HR = retrieval.padded(in_pool(positions_HR, min(spec.sinks, end)))
             scored.compared += 1
             if torch.equal(own_HR, other_HR):
                 continue
-            pool = next(g for g in state.layers[layer] if g.group.pooled).pool_k.view()
+            group = next(g for g in state.layers[layer] if g.group.pooled)
             gap = retrieval.deciding_gap(
-                boundary.queries[layer], pool, spec.retrieval_size, spec.recipe, other_HR
+                boundary.queries[layer],
+                group.pool_k.view()[:, : group.eligible],
+                spec.retrieval_size,
+                spec.recipe,
+                other_HR,
+                spec.block,
             )
             scored.mismatches.append({"at": end, "layer": layer, "gap": gap})
             others[layer] = other_HR

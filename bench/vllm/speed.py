@@ -1,13 +1,14 @@
 """Segmented execution in vLLM against stock vLLM with full attention, the same weights.
 
-usage: python bench/vllm/speed.py [--checkpoint DIR] [--model DIR] [--prompts 1000,7900,32000]
-           [--batches 1,16] [--decode 32] [--threads 2]
+usage: python bench/vllm/speed.py [--checkpoint DIR] [--beside DIR] [--model DIR]
+           [--prompts 1000,7900,32000] [--batches 1,16] [--decode 32] [--threads 2] [--out FILE]
 
 An engine a process, one after the other; both in float32, eager, without prefix caching, with the
 same budget of tokens a step. For every prompt length and batch: seconds and CPU seconds until the
 last request's first token, the median of the steps in which nothing but decoding ran, the KV bytes
 held when the prompts ended and the most that were held. Large cases (batch x prompt above
---most-tokens) are left out. Only ratios within one run mean anything.
+--most-tokens) are left out. ``--beside`` is another contract on the same weights, run before them
+(rows of mode ``beside``). Only ratios within one run mean anything.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ def serve(args: argparse.Namespace, mode: str) -> None:
     from inprocess import Inside
     from prefill import token_ids
 
-    folder = args.checkpoint if mode == "segmented" else args.model
+    folder = {"segmented": args.checkpoint, "beside": args.beside, "full": args.model}[mode]
     prompts, batches = numbers(args.prompts), numbers(args.batches)
     inside = Inside(
         folder,
-        mode,
+        "full" if mode == "full" else "segmented",
         args.threads,
         args.space,
         max_model_len=max(prompts) + answer(max(prompts), max(batches), args) + 2,
@@ -104,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     work = ROOT / ".lockstep"
     parser.add_argument("--checkpoint", type=Path, default=work / "runs/quickstart-untrained")
+    parser.add_argument("--beside", type=Path)
     parser.add_argument("--model", type=Path, default=work / "models/smollm2-135m-instruct")
     parser.add_argument("--text", type=Path, default=work / "texts/milton/paradiselost.txt")
     parser.add_argument("--prompts", default="1000,7900,32000")
@@ -113,6 +115,7 @@ def main() -> None:
     parser.add_argument("--most-tokens", type=int, default=130_000)
     parser.add_argument("--space", type=float, default=7.0, help="GiB of KV cache")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=HERE / "raw" / "speed.json")
     parser.add_argument("--mode", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.mode:
@@ -121,7 +124,7 @@ def main() -> None:
     from machine import header
 
     rows = []
-    for mode in ("segmented", "full"):
+    for mode in (*(["beside"] if args.beside else []), "segmented", "full"):
         command = [sys.executable, __file__, *sys.argv[1:], "--mode", mode]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -133,9 +136,8 @@ def main() -> None:
             sys.exit(f"{mode}: vLLM ended with exit code {process.returncode}")
     settings = {"budget": args.budget, "decode": args.decode, "threads": args.threads}
     raw = {**header("python bench/vllm/speed.py " + " ".join(sys.argv[1:])), **settings}
-    out = HERE / "raw" / "speed.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps({**raw, "rows": rows}, indent=1) + "\n")
+    args.out.parent.mkdir(exist_ok=True)
+    args.out.write_text(json.dumps({**raw, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,43 +1,10 @@
-"""Runtimes that do not compute a contract's recipe refuse it; none serves other numbers."""
+"""Sizes of a recipe that do not go together are refused."""
 
 from __future__ import annotations
 
 import pytest
-from lockstep.contract import Contract
 from lockstep.errors import LockstepError
 from lockstep.spec import Spec
-from lockstep.vllm.recipes import check_recipe
-
-BLOCKS = {"size": 8, "recipe": "blocks", "layers": [0], "block": 4, "distance": 9, "window": 4}
-TOPK = {"size": 8, "recipe": "topk", "layers": [0]}
-CARRY = {"size": 4, "sinks": 4}
-
-
-def document(retrieval: dict, carry: dict) -> dict:
-    segment = {"min": 1, "max": 16, "align": 1}
-    return {"segment": segment, "carry": carry, "retrieval": retrieval, "heads": {"long": [[0]]}}
-
-
-@pytest.mark.parametrize(
-    ("retrieval", "carry", "field"),
-    [
-        (BLOCKS, CARRY, "retrieval.recipe"),
-        (BLOCKS, CARRY | {"heads": "all"}, "retrieval.recipe"),
-        (TOPK, CARRY | {"heads": "all"}, "carry.heads"),
-        (TOPK, CARRY, None),
-        (TOPK, CARRY | {"heads": "local"}, None),
-    ],
-)
-def test_vllm(retrieval: dict, carry: dict, field: str | None) -> None:
-    contract = Contract(document(retrieval, carry), "")
-    given = Spec.from_contract(contract)
-    assert (given.recipe, given.carry_heads) == (retrieval["recipe"], carry.get("heads", "local"))
-    if field is None:
-        check_recipe(contract)
-        return
-    with pytest.raises(LockstepError) as caught:
-        check_recipe(contract)
-    assert (caught.value.code, caught.value.field) == ("LS_VLLM_FEATURE", field)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import make_tiny
@@ -63,20 +64,24 @@ def attach(
     most: int = 48,
     align: int = 1,
     carry: int = 16,
+    carry_heads: str = "local",
     sinks: int = 4,
     retrieval: int = 16,
     recipe: str = "anchors",
     layers: tuple[int, ...] = (1, 2),
     long: str = "[1]",
+    sizes: Mapping[str, int] | None = None,
     probe: bool = False,
 ) -> Path:
     """A checkpoint in ``folder/checkpoint`` under a contract with these parameters.
 
+    sizes: of the recipe `blocks`, as ``{"block": 4}``.
     probe: with one, recorded here; `lockstep attach` would start Python for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     source = POLICIES.get(policy, policy)
     retrieving = f"recipe: {recipe!r}, layers: {list(layers)}" if retrieval else "layers: []"
+    retrieving += "".join(f", {name}: {size}" for name, size in (sizes or {}).items())
     shutil.copy(Path(__file__).parent / "sums.ts", folder)
     (folder / "lockstep.config.ts").write_text(
         f"""import {{ defineConfig, delimiters, fixed, sentences }} from 'lockstep';
@@ -85,7 +90,7 @@ void [delimiters, fixed, sentences, sums];
 export default defineConfig({{
   model: {str(model)!r}, out: 'out', policy: {source},
   segment: {{ min: {least}, max: {most}, align: {align} }},
-  carry: {{ size: {carry}, sinks: {sinks} }},
+  carry: {{ size: {carry}, sinks: {sinks}, heads: {carry_heads!r} }},
   retrieval: {{ size: {retrieval}, {retrieving} }},
   heads: {{ long: {long} }},
 }});

@@ -48,8 +48,18 @@ function lockstep(...args: string[]): { status: number | null; stdout: string; s
   return spawnSync(process.execPath, [cli, ...args], options);
 }
 
+/** The same with whole blocks retrieved, and a carry of every head. */
+const blocks = config
+  .replace('sinks: 4', "sinks: 4, heads: 'all'")
+  .replace('size: 16, layers', "size: 16, recipe: 'blocks', block: 4, window: 20, layers");
+
 /** A checkpoint under this text of the policy, and its cuts as the planner makes them. */
-function attached(name: string, source: string): { dir: string; boundaries: number[] } {
+function attached(
+  name: string,
+  source: string,
+  settings = config,
+): { dir: string; boundaries: number[] } {
+  writeFileSync(path.join(folder, 'lockstep.config.ts'), settings);
   writeFileSync(path.join(folder, 'words.ts'), source);
   const dir = path.join(folder, name);
   const made = lockstep('attach', 'model', '--config', 'lockstep.config.ts', '--out', dir);
@@ -78,7 +88,6 @@ beforeAll(async () => {
   const make = path.join(packageRoot, 'test', 'python', 'make_tiny.py');
   const env = { ...pythonEnvironment(), OMP_NUM_THREADS: '1' };
   execFileSync(python.executable, [make, path.join(folder, 'model')], { env, stdio: 'ignore' });
-  writeFileSync(path.join(folder, 'lockstep.config.ts'), config);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -102,6 +111,20 @@ describe('one definition', () => {
     }
     const [old, fresh] = await Promise.all([readContract(before.dir), readContract(after.dir)]);
     expect(fresh.contract.digest).not.toBe(old.contract.digest);
+  });
+
+  it('is the same for blocks that unlike heads take, and a carry of every head', () => {
+    const { dir, boundaries } = attached('blocks', policy, blocks);
+    expect(boundaries.length).toBeGreaterThan(12);
+    for (const report of verified(dir)) {
+      expect(report).toMatchObject({
+        tokens,
+        boundaryMismatches: 0,
+        greedyMismatches: 0,
+        ok: true,
+      });
+      expect(report.unexplainedRetrievals).toBe(0);
+    }
   });
 
   it('refuses a checkpoint that has the new policy and the old contract', () => {

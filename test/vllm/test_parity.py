@@ -98,6 +98,10 @@ def differences(
 
 LENGTHS = (300, 17, 520, 49, 1)
 UNEQUAL = "[[1],[0,2],[0],[1,2]]"
+BLOCKS: dict[str, Any] = {
+    "recipe": "blocks",
+    "sizes": {"block": 4, "window": 20, "distance": 11},
+}
 
 
 @pytest.mark.parametrize("budget", [37, 96, 512])
@@ -108,14 +112,17 @@ UNEQUAL = "[[1],[0,2],[0],[1,2]]"
         ("mistral", "topk", 0),
         ("qwen2", "topk", 4),
         ("qwen3", "anchors", 0),
+        ("llama", "blocks", 4),
+        ("qwen3", "blocks", 0),
     ],
 )
 def test_unequal_head_groups_of_every_architecture(
     tmp_path: Path, architecture: str, recipe: str, sinks: int, budget: int
 ) -> None:
     model = checkpoints.write_model(tmp_path / "model", architecture, kv_heads=3)
+    options = {**BLOCKS, "carry_heads": "all"} if recipe == "blocks" else {"recipe": recipe}
     checkpoint = checkpoints.attach(
-        tmp_path, model, policy="sentences", least=8, recipe=recipe, sinks=sinks, long=UNEQUAL
+        tmp_path, model, policy="sentences", least=8, sinks=sinks, long=UNEQUAL, **options
     )
     llm = engine(checkpoint, max_num_batched_tokens=budget)
     worst, boundaries = differences(llm, lockstep.load(checkpoint), prompts(LENGTHS))
@@ -138,6 +145,30 @@ def test_unequal_head_groups_of_every_architecture(
         ),
         ("long heads that retrieve nothing", {"layers": (), "retrieval": 0}),
         ("one layer of long heads", {"long": "[[],[],[0,1,2],[]]", "layers": (2,)}),
+        ("every head carries", {"carry_heads": "all"}),
+        (
+            "every head carries, segments shorter than the carry",
+            {"policy": "every", "most": 24, "carry": 40, "carry_heads": "all", "recipe": "topk"},
+        ),
+        ("blocks", BLOCKS),
+        (
+            "blocks of segments of one token, windows longer than a segment",
+            {**BLOCKS, "policy": "every", "most": 24, "sinks": 0, "carry_heads": "all"},
+        ),
+        (
+            "blocks that make up the whole of what is retrieved",
+            {
+                **BLOCKS,
+                "sizes": {"block": 16, "window": 64, "distance": 300},
+                "carry": 40,
+                "carry_heads": "all",
+                "most": 300,
+            },
+        ),
+        (
+            "every head is long and carries, some layers without a pool",
+            {"long": "[0, 1, 2]", "layers": (1,), "carry_heads": "all"},
+        ),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )
@@ -181,9 +212,9 @@ def test_compiled(tmp_path: Path) -> None:
     assert worst <= BOUND
 
 
-@pytest.mark.parametrize("real", [False, True], ids=["random", "SmolLM2-135M"])
+@pytest.mark.parametrize("case", ["random", "random, blocks", "SmolLM2-135M"])
 def test_bfloat16_is_as_near_to_float32_as_the_operator_in_bfloat16(
-    tmp_path: Path, real: bool
+    tmp_path: Path, case: str
 ) -> None:
     """8 bits round every number, and near-ties of retrieval go either way: no single one is held.
 
@@ -191,10 +222,12 @@ def test_bfloat16_is_as_near_to_float32_as_the_operator_in_bfloat16(
     value that one token in a hundred exceeds. A cache that kept another layout, or a rotation
     computed in bfloat16, would be further away.
     """
-    if real:
+    if case == "SmolLM2-135M":
         checkpoint, asked = paradise_lost(tmp_path, 1000)
     else:
-        checkpoint = checkpoints.attach(tmp_path, checkpoints.write_model(tmp_path / "model"))
+        model = checkpoints.write_model(tmp_path / "model")
+        options = {**BLOCKS, "carry_heads": "all"} if "blocks" in case else {}
+        checkpoint = checkpoints.attach(tmp_path, model, **options)
         asked = prompts((700, 300, 60))
     told = served(engine(checkpoint, dtype="bfloat16"), asked)
     exact, rounded = (lockstep.load(checkpoint, dtype=name) for name in ("float32", "bfloat16"))

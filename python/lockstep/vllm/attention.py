@@ -17,7 +17,9 @@ from vllm.utils.torch_utils import direct_register_custom_op
 
 from .. import retrieval
 from ..rope import rotate
-from .step import Bucket, Closing, Keys, Step
+from ..spec import Spec
+from .chosen import Chosen, in_tokens
+from .step import Bucket, Closing, Step
 
 if TYPE_CHECKING:
     from .state import SegmentedState
@@ -51,8 +53,7 @@ class SegmentedAttention(nn.Module):
         spec = state.spec
         self.pooled = spec.pooled(layer)
         self._state = (state,)  # a tuple: not a submodule
-        # Token positions that the last segment closed in a pool block retrieved, [blocks, H, R].
-        self._chosen = torch.empty(0, dtype=torch.int32)
+        self._chosen: Chosen | None = None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = torch.empty_like(q)
@@ -115,7 +116,8 @@ class SegmentedAttention(nn.Module):
             if keys.sinks is not None:
                 A = step.spec.sinks
                 k_nHWD[:, :, :A] = rotate(k_nHWD[:, :, :A], *keys.sinks)
-            self._attend(bucket, keys, q_THD[:, q_heads], k_nHWD, v_nHWD, out_THD[:, q_heads])
+            mask = keys.mask_of(self.group)
+            self._attend(bucket, mask, q_THD[:, q_heads], k_nHWD, v_nHWD, out_THD[:, q_heads])
 
     def _retrieving(
         self, step: Step, q_THD: Tensor, k_THD: Tensor, v_THD: Tensor, out_THD: Tensor
@@ -123,52 +125,47 @@ class SegmentedAttention(nn.Module):
         """Long heads with a pool: raw keys, rotated as they are read."""
         cache, heads = step.caches["pool"], self.long
         self._write(step, "pool", torch.cat((k_THD, v_THD), -1))
-        mean_HTD = None
-        if "queries" in step.caches or step.closings:
-            q_HgTD = q_THD.unflatten(1, (heads, self.group)).permute(1, 2, 0, 3)
-            mean_HTD = retrieval.group_mean(q_HgTD)
         if "queries" in step.caches:
-            assert mean_HTD is not None
-            self._write(step, "queries", mean_HTD.transpose(0, 1))
-        R = step.spec.retrieval_size
-        if len(self._chosen) != cache.blocks:
-            self._chosen = torch.zeros(
-                cache.blocks, heads, R, dtype=torch.int32, device=q_THD.device
-            )
-        here = [self._choose(step, closing, mean_HTD) for closing in step.closings]
+            self._write(step, "queries", self._kept_queries(step.spec, q_THD))
+        A, R = step.spec.sinks, step.spec.retrieval_size
+        chosen = self._chosen
+        if chosen is None or chosen.blocks != cache.blocks:
+            chosen = self._chosen = Chosen(cache.blocks, heads, step.spec, q_THD.device)
+        here = [self._choose(step, closing, q_THD) for closing in step.closings]
         watcher = self._state[0].watcher
         if watcher is not None:
             here = [
                 watcher.chose(self.layer, closing, positions_HR)
                 for closing, positions_HR in zip(step.closings, here, strict=True)
             ]
-        table = self._chosen
-        if here:
-            table = torch.cat((table, torch.stack(here)))
         assert step.relative is not None
         qr_THD = step.relative(q_THD.flatten(1).clone()).view(q_THD.shape)
         q_heads = slice(self.local * self.group, self.q_heads)
         for bucket in step.buckets:
             keys = bucket.keys["pool"]
-            source_n = torch.where(
-                bucket.chosen_here_n < 0, bucket.chosen_block_n, bucket.chosen_here_n + cache.blocks
-            )
-            A = step.spec.sinks
+            chosen_nHR, uneven = chosen.seen(bucket, here)
             index = step.key_rows(bucket, "pool", heads).view(bucket.count, heads, -1).clone()
-            index[:, :, A : A + R] = self._rows_of(
-                step, "pool", bucket.row_n, table[source_n].long()
-            )
+            at_nHR = chosen_nHR.clamp_min(0).long()
+            index[:, :, A : A + R] = self._rows_of(step, "pool", bucket.row_n, at_nHR)
             rows = cache.rows(self.layer).index_select(0, index.flatten())
-            step.key_turn(keys, heads)(rows[:, : self.head_dim])
+            mask, turn = keys.mask_of(self.group), step.key_turn(keys, heads)
+            if uneven:
+                absent_nHR = chosen_nHR < 0
+                mask = keys.uneven_mask(self.group, absent_nHR, A)
+                turn = step.uneven_turn(keys, absent_nHR)
+            turn(rows[:, : self.head_dim])
             kv = rows.view(bucket.count, heads, -1, cache.width)
             k_nHWD, v_nHWD = kv.split(self.head_dim, -1)
-            self._attend(bucket, keys, qr_THD, k_nHWD, v_nHWD, out_THD[:, q_heads])
-        # Not before: until here the open segment's choice may stand in a block that one of these
-        # segments ends in.
-        kept = [i for i, closing in enumerate(step.closings) if closing.last]
-        if kept:
-            blocks = torch.tensor([step.closings[i].block for i in kept], device=q_THD.device)
-            self._chosen[blocks] = torch.stack([here[i] for i in kept])
+            self._attend(bucket, mask, qr_THD, k_nHWD, v_nHWD, out_THD[:, q_heads])
+        chosen.keep(step.closings, here)
+
+    def _kept_queries(self, spec: Spec, q_THD: Tensor) -> Tensor:
+        """What the recipe keeps of raw queries [T, H * g, D], by KV head: group means [T, H, D]
+        for `anchors`, for `blocks` the queries themselves [T, H, g * D]."""
+        q_THgD = q_THD.unflatten(1, (self.long, self.group))
+        if spec.recipe == "blocks":
+            return q_THgD.flatten(2)
+        return retrieval.group_mean(q_THgD.permute(1, 2, 0, 3)).transpose(0, 1)
 
     def _rows_of(self, step: Step, kind: str, row_n: Tensor, position_nHR: Tensor) -> Tensor:
         """Rows [n, heads, R] of token positions [n, H, R]; H is 1 where all heads share them."""
@@ -178,40 +175,58 @@ class SegmentedAttention(nn.Module):
         head = torch.arange(heads, device=position_nHR.device)
         return cache.index(block, position_nHR % size, heads) + head[:, None]
 
-    def _choose(self, step: Step, closing: Closing, mean_HTD: Tensor | None) -> Tensor:
-        """Token positions retrieved at a boundary, int32 [H, R]; the spare ones point at 0."""
-        assert mean_HTD is not None
-        spec, heads, device = step.spec, self.long, mean_HTD.device
+    def _choose(self, step: Step, closing: Closing, q_THD: Tensor) -> Tensor:
+        """Token positions retrieved at a boundary, int32 [H, R], as `Chosen` keeps them."""
+        spec, heads, device = step.spec, self.long, q_THD.device
         first = min(spec.sinks, closing.end)
         positions = torch.zeros(heads, spec.retrieval_size, dtype=torch.int32, device=device)
-        count = min(spec.retrieval_size, closing.end - first)
-        if count == closing.end - first:  # the whole pool
-            positions[:, :count] = torch.arange(first, closing.end, device=device)
+        eligible = spec.eligible_at(closing.end)
+        at_N = torch.arange(first, first + eligible, device=device)
+        count = min(spec.retrieval_size, eligible)
+        if count == eligible:  # all that may be retrieved
+            positions[:, :count] = at_N
             return positions
         row = torch.tensor([closing.row], device=device)
-        at_N = torch.arange(first, closing.end, device=device)
-        keys_HND = self._read(step, "pool", row, at_N)[..., : self.head_dim]
-        if spec.recipe == "topk":
-            queries_HQD = mean_HTD[:, closing.flat : closing.flat + 1]
-        else:
-            start = max(closing.start, closing.end - retrieval.recent(spec.recipe))
-            at_Q = torch.arange(start, closing.end, device=device)
-            queries_HQD = self._read(step, "queries", row, at_Q)
-        chosen = retrieval.select(queries_HQD, keys_HND, spec.retrieval_size, spec.recipe)
-        positions[:, :count] = (chosen + first).int()
+        keys_HND = self._read(step, "pool", row, at_N, self.head_dim)
+        queries = self._queries(step, closing, row, q_THD)
+        chosen_Hr = retrieval.select(
+            queries, keys_HND, spec.retrieval_size, spec.recipe, spec.block
+        )
+        positions[:, :count] = in_tokens(chosen_Hr, first, count)
         return positions
 
-    def _read(self, step: Step, kind: str, row_1: Tensor, position_N: Tensor) -> Tensor:
-        """Rows [H, N, width] of tokens of one request, for all heads of this layer."""
+    def _queries(self, step: Step, closing: Closing, row_1: Tensor, q_THD: Tensor) -> Tensor:
+        """What `retrieval.select` takes at a boundary: means [H, Q, D], or [H, g, Q, D]."""
+        spec = step.spec
+        if spec.recipe == "topk":
+            last_THD = q_THD[closing.flat : closing.flat + 1]
+            return self._kept_queries(spec, last_THD).transpose(0, 1)
+        recent = retrieval.recent(spec.recipe, spec.window)
+        at_Q = torch.arange(
+            max(closing.start, closing.end - recent), closing.end, device=q_THD.device
+        )
+        queries_HQC = self._read(step, "queries", row_1, at_Q)
+        if spec.recipe != "blocks":
+            return queries_HQC
+        queries_HgQD = queries_HQC.unflatten(2, (self.group, -1)).transpose(1, 2)
+        return retrieval.at_distance(queries_HgQD, step.rope, spec.distance, self.scale)
+
+    def _read(
+        self, step: Step, kind: str, row_1: Tensor, position_N: Tensor, width: int = 0
+    ) -> Tensor:
+        """Rows [H, N, width] of tokens of one request, for all heads of this layer; the first
+        ``width`` numbers of them where it is named, which divides the rows."""
         cache = step.caches[kind]
+        width = width or cache.width
         index = self._rows_of(step, kind, row_1, position_N[None, None])
-        rows = cache.rows(self.layer).index_select(0, index.flatten())
-        return rows.view(cache.heads[self.layer], -1, cache.width)
+        parts = cache.rows(self.layer).view(-1, width)
+        rows = parts.index_select(0, index.flatten() * (cache.width // width))
+        return rows.view(cache.heads[self.layer], -1, width)
 
     def _attend(
         self,
         bucket: Bucket,
-        keys: Keys,
+        mask: Tensor,
         q_THD: Tensor,
         k_nHWD: Tensor,
         v_nHWD: Tensor,
@@ -225,7 +240,7 @@ class SegmentedAttention(nn.Module):
             q_nqHgD.permute(0, 2, 3, 1, 4).flatten(2, 3),
             k_nHWD,
             v_nHWD,
-            attn_mask=keys.mask_of(group),
+            attn_mask=mask,
             scale=self.scale,
         )
         o_nqHgD = o_nHQD.unflatten(2, (group, bucket.queries)).permute(0, 3, 1, 2, 4)

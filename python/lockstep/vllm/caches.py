@@ -4,10 +4,12 @@ vLLM pages each attention layer by itself, and groups layers of one kind so that
 the same number; few retrieval layers among many would make many groups. Here all heads of a kind
 form one "layer", so a model has at most four groups whatever its depth:
 
-- ``local``: K/V of local heads, the last S + M tokens and the sinks' blocks;
-- ``long``: K/V of long heads without a pool, the last S tokens and the sinks' blocks;
+- ``local``: K/V of local heads, the last S + M tokens and the sinks' blocks; where all heads carry,
+  of long heads without a pool too, which then see the same;
+- ``long``: K/V of other long heads without a pool, the last S tokens and the sinks' blocks;
 - ``pool``: raw K/V of the long heads of L_long, every token;
-- ``queries`` (recipe `anchors`): group-mean queries of L_long in float32, the last 64 tokens.
+- ``queries``: what the recipe keeps of the last queries of L_long: for `anchors` group means in
+  float32 of 64 tokens, for `blocks` raw queries of every query head, of W tokens.
 
 A page holds, layer after layer, rows [token, head, row]. Rows of ``local`` and ``long`` are K
 rotated at its absolute position beside V; K of the first A tokens (the sinks) stays raw, since it
@@ -111,14 +113,17 @@ class SegmentedBackend(AttentionBackend):
 class Cache(nn.Module, AttentionLayerBase):
     """The cache of one kind, with ``heads[layer]`` KV heads: this rank's alone."""
 
-    def __init__(self, kind: str, spec: Spec, heads: Sequence[int], head_dim: int, dtype: Any):
+    def __init__(
+        self, kind: str, spec: Spec, heads: Sequence[int], head_dim: int, group: int, dtype: Any
+    ):
         super().__init__()
         self.kind, self.spec, self.heads = kind, spec, tuple(heads)
         self.first = [sum(heads[:layer]) for layer in range(len(heads))]
         self.total = sum(heads)
+        means = kind == "queries" and spec.recipe == "anchors"
         # Query means stay float32 whatever the model computes in: they decide a retrieval.
-        self.dtype = torch.float32 if kind == "queries" else dtype
-        self.width = head_dim if kind == "queries" else 2 * head_dim
+        self.dtype = torch.float32 if means else dtype
+        self.width = head_dim * (2 if kind != "queries" else 1 if means else group)
         # Tokens and bytes of a page; `make_caches` sets them.
         self.block = self.page = 0
         self.kv_cache = torch.tensor([])
@@ -143,12 +148,10 @@ class Cache(nn.Module, AttentionLayerBase):
         }
         if self.kind == "pool":
             return FullAttentionSpec(**common)
-        A, M, S = self.spec.sinks, self.spec.carry, self.spec.max
-        window, sinks, carry = {
-            "local": (S + M, A, M),
-            "long": (S, A, 0),
-            "queries": (retrieval.recent("anchors"), 0, 0),
-        }[self.kind]
+        window, sinks, carry = retrieval.recent(self.spec.recipe, self.spec.window), 0, 0
+        if self.kind != "queries":
+            sinks, carry = self.spec.sinks, carried(self.spec, self.kind)
+            window = self.spec.max + carry
         # A window of one token is none that vLLM's manager can slide.
         return SinkWindowSpec(sliding_window=max(window, 2), sinks=sinks, carry=carry, **common)
 
@@ -175,13 +178,32 @@ class Cache(nn.Module, AttentionLayerBase):
         return block * self.units + offset * heads
 
 
+def carried(spec: Spec, kind: str) -> int:
+    """Tokens before a segment that heads of a kind carry into it."""
+    return spec.carry if kind == "local" or (kind == "pool" and spec.all_carry) else 0
+
+
+def long_heads_of(spec: Spec, ranks: int) -> list[int]:
+    """By layer, a rank's KV heads that see otherwise than local ones; each rank has as many."""
+    return [
+        0 if spec.all_carry and not spec.pooled(layer) else len(heads) // ranks
+        for layer, heads in enumerate(spec.long_heads)
+    ]
+
+
 def make_caches(
-    spec: Spec, long_heads: Sequence[int], kv_heads: int, head_dim: int, config: VllmConfig
+    spec: Spec,
+    long_heads: Sequence[int],
+    kv_heads: int,
+    group: int,
+    head_dim: int,
+    config: VllmConfig,
 ) -> dict[str, Cache]:
     """Caches of the kinds that occur, with block sizes that make their pages equal.
 
-    ``long_heads[layer]`` of the rank's ``kv_heads`` are long. The widest kind gets the configured
-    block size; the others hold more tokens a page, and what is left of it stays unused.
+    ``long_heads[layer]`` of the rank's ``kv_heads`` are long; each has ``group`` query heads. The
+    widest kind gets the configured block size; the others hold more tokens a page, and what is left
+    of it stays unused.
     """
     layers = range(len(long_heads))
     pooled = [spec.pooled(i) for i in layers]
@@ -190,11 +212,11 @@ def make_caches(
         "long": [0 if pooled[i] else long_heads[i] for i in layers],
         "pool": [long_heads[i] if pooled[i] else 0 for i in layers],
     }
-    if spec.recipe == "anchors":
+    if spec.recipe != "topk":
         heads["queries"] = heads["pool"]
     dtype = config.model_config.dtype
     caches = {
-        kind: Cache(kind, spec, count, head_dim, dtype)
+        kind: Cache(kind, spec, count, head_dim, group, dtype)
         for kind, count in heads.items()
         if sum(count)
     }

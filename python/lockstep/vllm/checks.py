@@ -15,7 +15,6 @@ from ..errors import LockstepError
 from ..model import check_architecture
 from ..rope import check_scaling
 from . import BASES
-from .recipes import check_recipe
 from .refusals import REFUSALS, SCHEDULER
 from .versions import check_version
 
@@ -43,7 +42,6 @@ def check(vllm_config: Any) -> Contract:
                 rule.mend,
                 rule.field,
             )
-    check_recipe(contract)
     _check_heads(contract, vllm_config)
     return contract
 

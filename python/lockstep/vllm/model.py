@@ -22,7 +22,7 @@ from ..spec import Spec
 from . import BASES
 from .accounting import Accounting
 from .attention import Raw, SegmentedAttention
-from .caches import make_caches, name_of
+from .caches import long_heads_of, make_caches, name_of
 from .checks import check
 from .state import SegmentedState
 from .ties import exact_rows
@@ -109,8 +109,9 @@ def _install(model: nn.Module, contract: Contract, config: VllmConfig) -> Segmen
         m for m in model.modules() if isinstance(getattr(m, "attn", None), Attention)
     ]
     first = owners[0].attn
-    long_heads = [len(heads) // ranks for heads in spec.long_heads]
-    caches = make_caches(spec, long_heads, first.num_kv_heads, first.head_size, config)
+    long_heads = long_heads_of(spec, ranks)
+    group = first.num_heads // first.num_kv_heads
+    caches = make_caches(spec, long_heads, first.num_kv_heads, group, first.head_size, config)
     weight = next(model.parameters())
     rope = _rope(shape, config.model_config.dtype, weight.device)
     state = SegmentedState(contract, spec, rope, caches)

@@ -5,8 +5,9 @@ gather, one attention call a bucket and kind of head group, whatever requests th
 All decoding requests are one bucket of runs with a single query.
 
 Columns of a bucket's keys: the A sinks, the R retrieved rows (kind ``pool`` alone), then the window
-of contiguous tokens: carry and open segment, or the open segment. The sinks' columns hold the
-sequence's first A tokens whether they lie in the prefix or in the segment itself.
+of contiguous tokens: carry and open segment, or the open segment where a kind does not carry. The
+sinks' columns hold the sequence's first A tokens whether they lie in the prefix or in the segment
+itself.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..rope import Rope
 from ..spec import Spec
-from .caches import Cache, CacheMetadata
+from .caches import Cache, CacheMetadata, carried
 from .tracker import Array, Piece
 from .turn import Turn, table
 
@@ -49,6 +51,12 @@ class Keys:
             self.masks[group] = self.mask.repeat(1, 1, group, 1) if group > 1 else self.mask
         return self.masks[group]
 
+    def uneven_mask(self, group: int, absent_nHR: Tensor, sinks: int) -> Tensor:
+        """`mask_of` by head, [n, H, group * q, W]: retrieved rows that are absent stay unseen."""
+        behind = self.mask.shape[-1] - sinks - absent_nHR.shape[-1]
+        absent_nH1W = F.pad(absent_nHR, (sinks, behind))[:, :, None]
+        return self.mask_of(group).masked_fill(absent_nH1W, -torch.inf)
+
 
 @dataclass
 class Bucket:
@@ -61,8 +69,12 @@ class Bucket:
     kept: Tensor | None  # of the n * q queries those that are not padding; None: all
     target: Tensor  # where the kept ones stand in the batch
     row_n: Tensor
-    chosen_block_n: Tensor  # pool block that holds what the run's segment retrieved
-    chosen_here_n: Tensor  # or the closing of this very step that chooses it, else -1
+    # Pool block that holds what the run's segment retrieved (0, the null block: nothing), or the
+    # closing of this very step that chooses it, else -1; on the host and on the device.
+    chosen_block: Array
+    chosen_here: Array
+    chosen_block_n: Tensor
+    chosen_here_n: Tensor
     keys: dict[str, Keys] = field(default_factory=dict)
 
 
@@ -125,10 +137,11 @@ class Step:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def _retrieved(self, start: Array) -> tuple[Array, Array]:
-        """Rows retrieved for segments that start there, and rows of the whole prefix."""
+        """Rows retrieved for segments that start there, and rows of the pool's whole prefix."""
         sinks = np.minimum(self.spec.sinks, start)
-        count = np.minimum(self.spec.retrieval_size, start - sinks)
-        return count, sinks + count
+        carry = np.minimum(carried(self.spec, "pool"), start - sinks)
+        count = np.minimum(self.spec.retrieval_size, start - sinks - carry)
+        return count, sinks + count + carry
 
     def _written(self, kind: str) -> Written:
         slots_T = self.metadata[kind].slots_T[: self.tokens].long()
@@ -160,6 +173,13 @@ class Step:
             at = keys.at_nW[:, None].expand(-1, heads, -1).flatten()
             keys.turns[heads] = Turn(self._within_ND, at)
         return keys.turns[heads]
+
+    def uneven_turn(self, keys: Keys, absent_nHR: Tensor) -> Turn:
+        """`key_turn` where heads lack retrieved rows: their sinks stand as much nearer."""
+        assert keys.at_nW is not None
+        at_nHW = keys.at_nW[:, None].repeat(1, absent_nHR.shape[1], 1)
+        at_nHW[:, :, : self.spec.sinks] += absent_nHR.sum(-1, keepdim=True)
+        return Turn(self._within_ND, at_nHW.flatten())
 
     # Closings
 
@@ -210,6 +230,8 @@ class Step:
             None if full else self._tensor(np.flatnonzero(real_nq.ravel())),
             self._tensor(flat_nq[real_nq]),
             self._tensor(row_n),
+            chosen_block_n,
+            chosen_here_n,
             self._tensor(chosen_block_n),
             self._tensor(chosen_here_n),
         )
@@ -219,7 +241,7 @@ class Step:
         return bucket
 
     def _keys(self, kind: str, row_n: Array, start_n: Array, b_n: Array, at_nq: Array) -> Keys:
-        A, M = self.spec.sinks, self.spec.carry if kind == "local" else 0
+        A, M = self.spec.sinks, carried(self.spec, kind)
         R = self.spec.retrieval_size if kind == "pool" else 0
         table, size = self._tables[kind], self.metadata[kind].block_size
         low_n = np.maximum(A, start_n - M)
@@ -296,6 +318,6 @@ def _buckets(runs_n5: np.ndarray, spec: Spec) -> list[np.ndarray]:
 
 
 def _cap(runs_n5: np.ndarray, queries: int, own: int, spec: Spec) -> list[np.ndarray]:
-    columns = own + spec.sinks + max(spec.carry, spec.retrieval_size)
+    columns = own + spec.prefix_rows(1 << 62)
     size = max(1, SCORES // (max(queries, 16) * columns))
     return [runs_n5[i : i + size] for i in range(0, len(runs_n5), size)]

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import job
+from .. import job, retrieval
 from ..errors import LockstepError
+from .chosen import in_pool, in_tokens
 from .offline import answer, open_engine
 
 if TYPE_CHECKING:
@@ -81,13 +82,14 @@ class _Watch:
 
     def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:
         first = min(self._spec.sinks, closing.end)
-        count = min(self._spec.retrieval_size, closing.end - first)
-        own = (positions_HR[:, :count] - first).tolist()
+        count = min(self._spec.retrieval_size, self._spec.eligible_at(closing.end))
+        own = in_pool(positions_HR[:, :count], first)
         self._own[closing.end, layer] = own
         theirs = self._trainer.get((closing.end, layer))
         # A choice of another size has no room for the trainer's: it stays.
-        if theirs is not None and theirs != own and len(theirs[0]) == count:
-            positions_HR[:, :count] = positions_HR.new_tensor(theirs) + first
+        if theirs is not None and theirs != own and max(map(len, theirs)) <= count:
+            theirs_Hr = retrieval.padded(theirs).to(positions_HR.device)
+            positions_HR[:, :count] = in_tokens(theirs_Hr, first, count)
         return positions_HR
 
     def ran(self, hidden_TE: Tensor) -> None:
