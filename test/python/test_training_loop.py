@@ -32,7 +32,12 @@ SETTINGS: dict[str, Any] = {
     "data": ["text.txt"],
     "heldOut": None,
     "texts": {
+        "format": "auto",
         "field": "text",
+        "loss": "assistant",
+        "end": None,
+        "long": "cut",
+        "pack": None,
         "skipBroken": False,
         "cache": None,
         "workers": 0,

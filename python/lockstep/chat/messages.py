@@ -66,7 +66,7 @@ def _message(value: Any, at: int) -> dict[str, Any]:
     where = f"message {at + 1}"
     if not isinstance(value, dict):
         raise Unfit(f"expected {where} to be an object, got {_kind(value)}")
-    one = {name: field for name, field in value.items() if field is not None}
+    one = {n: field for n, field in value.items() if field is not None or n == "content"}
     if not isinstance(one.get("role"), str):
         raise Unfit(f"expected {where} to have a role, got {_kind(value.get('role'))}")
     one["content"] = _content(one.get("content"), where)
