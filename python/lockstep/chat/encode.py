@@ -4,7 +4,9 @@ A conversation's ids are those of its whole text, as the server tokenizes a prom
 from the end of its header to the token that ends it; what a template writes behind that token
 nobody generates, so it does not count, and behind the last answer it is left out. A token that
 holds the end of a header and the beginning of an answer cannot follow the prompt that is served: it
-does not count either. A conversation without a token that ends its last answer gets the end token.
+does not count either. A header that a tokenizer writes otherwise once an answer follows it (GPT-2's
+rule for two line ends) is written as in the prompt. A conversation without a token that ends its
+last answer gets the end token.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from .messages import Conversation
 from .renderer import Refused, Renderer, Rendering
 from .source import TemplateSource
 from .spans import marked
+
+NEAR = 512  # characters before an answer that are looked at first
+SAME = 4  # tokens before it that show that its header is the prompt's
 
 Loss = Literal["assistant", "last", "all"]
 
@@ -66,12 +71,14 @@ class Rule:
 @dataclass(frozen=True)
 class Encoded:
     """ids_T: without BOS. mask_T: which count as targets. cut: whether later turns were left out.
-    joined: answers whose first token holds a part of their header."""
+    joined: answers whose first token holds a part of their header. headed: headers that are written
+    as in the prompt, otherwise than within the whole text."""
 
     ids_T: np.ndarray
     mask_T: np.ndarray
     cut: bool = False
     joined: int = 0
+    headed: int = 0
 
 
 @dataclass(frozen=True)
@@ -200,7 +207,7 @@ class Encoder:
             if rule.end is not None and len(at) and not text[offsets[at[-1]][1] :].strip():
                 ids_T, mask_T = ids_T[: at[-1] + 1], mask_T[: at[-1] + 1]
                 return Encoded(ids_T, mask_T)
-            return self._ended(ids_T, mask_T, 0)
+            return self._ended(ids_T, mask_T)
         places = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
         first_T, last_T = places[:, 0], places[:, 1]
         mask_T = np.zeros(len(ids_T), dtype=bool)
@@ -213,15 +220,45 @@ class Encoder:
             mask_T[inside if closed is None else inside[: stop[0] + 1]] = True
         if not mask_T[1:].any():
             return Skipped("untargeted")
+        headed = 0
+        # From the last to the first: what stands before keeps its place.
+        for begin, _ in reversed(spans):
+            if not ((first_T < begin) & (last_T > begin)).any() and (
+                other := self._header(text, begin, ids_T, first_T)
+            ):
+                where, to, header = other
+                ids_T = np.concatenate((ids_T[:where], header, ids_T[to:]))
+                mask_T = np.concatenate((mask_T[:where], np.zeros(len(header), bool), mask_T[to:]))
+                closed = None if closed is None else closed + len(header) - to + where
+                headed += 1
         if closed is not None and rule.end is not None and closed == np.nonzero(mask_T)[0][-1]:
-            return Encoded(ids_T[: closed + 1], mask_T[: closed + 1], joined=joined)
-        return self._ended(ids_T, mask_T, joined)
+            ids_T, mask_T = ids_T[: closed + 1], mask_T[: closed + 1]
+        return replace(self._ended(ids_T, mask_T), joined=joined, headed=headed)
 
-    def _ended(self, ids_T: np.ndarray, mask_T: np.ndarray, joined: int) -> Encoded:
+    def _header(
+        self, text: str, start: int, ids_T: np.ndarray, first_T: np.ndarray
+    ) -> tuple[int, int, np.ndarray] | None:
+        """Where the ids before an answer are not those of its prompt: [from, to) of ``ids_T``, and
+        what the prompt has there. None where they are."""
+        count = int(first_T.searchsorted(start))
+        # What follows a text moves its last tokens alone, so a look at these is enough mostly.
+        near = self._ids(text[max(0, start - NEAR) : start])
+        if min(len(near), count) >= SAME and np.array_equal(near[-SAME:], ids_T[:count][-SAME:]):
+            return None
+        prompt = self._ids(text[:start])
+        shorter = min(len(prompt), count)
+        (parts,) = np.nonzero(prompt[:shorter] != ids_T[:shorter])
+        same = int(parts[0]) if len(parts) else shorter
+        return None if same == len(prompt) == count else (same, count, prompt[same:])
+
+    def _ids(self, text: str) -> np.ndarray:
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def _ended(self, ids_T: np.ndarray, mask_T: np.ndarray) -> Encoded:
         end = self.rule.end
         if end is not None and (not len(ids_T) or ids_T[-1] not in self.rule.ends):
             ids_T, mask_T = np.append(ids_T, end), np.append(mask_T, True)
-        return Encoded(ids_T, mask_T, joined=joined)
+        return Encoded(ids_T, mask_T)
 
     def _shorter(self, chat: Conversation, length: int, cut: bool) -> Result:
         """The longest beginning that ends with an answer and fits."""
@@ -259,7 +296,7 @@ class Encoder:
         ids = whole if whole[: len(prompt)] == prompt else prompt + rest
         ids_T = np.array(ids, dtype=np.int64)
         mask_T = np.arange(len(ids_T)) >= (0 if self.rule.loss == "all" else len(prompt))
-        found = self._ended(ids_T, mask_T, 0)
+        found = self._ended(ids_T, mask_T)
         if not found.mask_T[1:].any():
             return Skipped("untargeted")
         if len(found.ids_T) > self.rule.most:

@@ -138,6 +138,7 @@ class Build:
             self.open_hash = hashlib.blake2b(text_of(one.example).encode(), digest_size=8).digest()
             counts.cut += result.cut
             counts.joined += result.joined
+            counts.headed += result.headed
             # The first token follows nothing.
             counts.targets += int(result.mask_T[1:].sum())
             self._end_document()

@@ -157,6 +157,10 @@ def _reason(entry: Entry) -> str:
             (counts.long, "whose first answer is too long for a sequence"),
             (counts.cut, "cut behind an answer, as they are too long for a sequence"),
             (counts.joined, "answers whose first token is not trained, as it begins in the header"),
+            (
+                counts.headed,
+                "headers written as in a prompt, which is not how the whole text has them",
+            ),
             (counts.broken, "broken"),
         )
         if number

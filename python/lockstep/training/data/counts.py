@@ -14,7 +14,8 @@ class Counts:
     """What a file held. broken: rows that cannot be used; examples: (line, reason) of the first.
     largest: id. Of conversations: untargeted: without a target; long: whose first answer is too
     long for a sequence; cut: whose last turns were; joined: answers whose first token holds a part
-    of their header. targets: tokens that count, of a file where not all do."""
+    of their header; headed: headers written as in the prompt. targets: tokens that count, of a file
+    where not all do."""
 
     documents: int = 0
     tokens: int = 0
@@ -26,6 +27,7 @@ class Counts:
     long: int = 0
     cut: int = 0
     joined: int = 0
+    headed: int = 0
     targets: int = 0
     examples: list[list[Any]] = field(default_factory=list)
 
