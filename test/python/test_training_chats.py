@@ -136,6 +136,11 @@ def test_tools_calls_and_weights(tmp_path: Path) -> None:
     assert [counted for _, counted in shown(marked)] == ["yes<|im_end|>"]
 
 
+def test_tools_that_a_template_does_not_show(tmp_path: Path) -> None:
+    message = refused(tmp_path, [{"messages": CHAT, "tools": [{"name": "f"}]}], rule())
+    assert "line 1: tools are given, and the chat template shows none" in message
+
+
 def test_prompts_and_completions(tmp_path: Path) -> None:
     rows = [
         {"prompt": "Name a the", "completion": "ft."},

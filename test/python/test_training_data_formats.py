@@ -15,6 +15,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 from lockstep.errors import LockstepError
+from lockstep.text import read_part
 from lockstep.training import data
 from lockstep.training.data.pieces import Place
 from lockstep.training.data.readers import read_text
@@ -366,3 +367,11 @@ def test_several_members_in_one_compressed_file(tmp_path: Path) -> None:
         parts = [packed(tmp_path / name, ending).read_bytes() for name in ("a.jsonl", "b.jsonl")]
         (tmp_path / f"c.jsonl.{ending}").write_bytes(b"".join(parts))
         assert texts(load(tmp_path, f"c.jsonl.{ending}")) == ["first one", "second one"]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text_for_other_readers(tmp_path: Path) -> None:
+    """`perplexity`, `eval` and `report` cut where a training cuts."""
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfcaf\xc3\xa9 one")
+    assert read_part(tmp_path / "a.txt", 0, 4) == ("caf\u00e9", False)
+    assert read_part(tmp_path / "a.txt", 4, 9) == (" one", True)
+    assert texts(load(tmp_path, "a.txt")) == ["caf\u00e9 one"]

@@ -12,6 +12,7 @@ last answer gets the end token.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -108,6 +109,8 @@ class Encoder:
         self.tokenizer, self.rule = tokenizer, rule
         template = rule.template
         self._marked = template is not None and marked(template.text)
+        # As the server judges it (src/server/chat.ts).
+        self._shows_tools = template is not None and bool(re.search(r"\btools\b", template.text))
         self._renderer = None if template is None else Renderer(template, workers=workers)
 
     def __enter__(self) -> Encoder:
@@ -139,6 +142,12 @@ class Encoder:
         results: list[Result | None] = [
             Skipped("untargeted") if turns == [] else None for turns in wanted
         ]
+        if not self._shows_tools:
+            reason = "tools are given, and the chat template shows none"
+            results = [
+                Wrong(reason) if chat.tools else result
+                for chat, result in zip(chats, results, strict=True)
+            ]
         left = [at for at, result in enumerate(results) if result is None]
         rendered = self._renderer.render_many(
             [chats[at] for at in left], [wanted[at] for at in left], self.rule.options
