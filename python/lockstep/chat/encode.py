@@ -20,6 +20,8 @@ from typing import Any, Literal
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from lockstep.encoding import encodings, token_ids, token_ids_of_all
+
 from .environment import Span
 from .messages import Conversation
 from .renderer import Refused, Renderer, Rendering
@@ -160,10 +162,8 @@ class Encoder:
             else:
                 assert isinstance(one, Rendering)
                 texts.append((at, one.text, spans))
-        encodings = self.tokenizer.encode_batch(
-            [text for _, text, _ in texts], add_special_tokens=False
-        )
-        for (at, text, spans), encoding in zip(texts, encodings, strict=True):
+        found = encodings(self.tokenizer, [text for _, text, _ in texts], offsets=True)
+        for (at, text, spans), encoding in zip(texts, found, strict=True):
             result = self._finished(encoding, spans, text)
             if isinstance(result, Encoded) and len(result.ids_T) > self.rule.most:
                 result = self._shorter(chats[at], len(result.ids_T), cut)
@@ -261,7 +261,7 @@ class Encoder:
         return None if same == len(prompt) == count else (same, count, prompt[same:])
 
     def _ids(self, text: str) -> np.ndarray:
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        return np.array(token_ids(self.tokenizer, text), dtype=np.int64)
 
     def _ended(self, ids_T: np.ndarray, mask_T: np.ndarray) -> Encoded:
         end = self.rule.end
@@ -294,12 +294,8 @@ class Encoder:
     # Prompts and completions
 
     def _pair(self, pair: Pair) -> Result:
-        prompt, whole, rest = (
-            one.ids
-            for one in self.tokenizer.encode_batch(
-                [pair.prompt, pair.prompt + pair.completion, pair.completion],
-                add_special_tokens=False,
-            )
+        prompt, whole, rest = token_ids_of_all(
+            self.tokenizer, [pair.prompt, pair.prompt + pair.completion, pair.completion]
         )
         # The prompt's ids are those that serving gives it, even where a token would span the two.
         ids = whole if whole[: len(prompt)] == prompt else prompt + rest
