@@ -36,6 +36,7 @@ async function train(
   sizes: string,
   budget: string,
   args: string[] = [],
+  data = "data: { train: ['text.txt'], validation: ['text.txt'] },",
 ): Promise<TrainResult & { events: Record<string, unknown>[] }> {
   const config = `${name}.config.ts`;
   writeFileSync(
@@ -44,7 +45,7 @@ async function train(
 import recipe from '${recipe(name)}';
 export default defineConfig({
   ...recipe, model: '${model}', out: 'out-${name}', ${sizes}
-  data: { train: ['text.txt'], validation: ['text.txt'] },
+  ${data}
   training: { ...recipe.training, minutes: undefined, heldOutTokens: 64, ${budget} },
 });
 void fixed; void sentences;
@@ -82,7 +83,14 @@ const small = 'segment: { min: 8, max: 32 }, carry: { size: 8, sinks: 4 },';
 
 describe('recipes', () => {
   it('all load as they are', async () => {
-    for (const name of ['full-fine-tune', 'lora', 'two-processes', 'qwen3-random', 'llama-2-7b']) {
+    for (const name of [
+      'full-fine-tune',
+      'lora',
+      'chat',
+      'two-processes',
+      'qwen3-random',
+      'llama-2-7b',
+    ]) {
       const config = await loadConfig(recipe(name));
       expect(config.training, name).toBeDefined();
       expect(existsSync(path.join(path.dirname(recipe(name)), 'README.md')), name).toBe(true);
@@ -111,6 +119,22 @@ describe('recipes', () => {
       perplexity: Record<string, Record<string, number>>;
     };
     expect(perplexity['64']?.['segmented']).toBeGreaterThan(1);
+  }, 300_000);
+
+  it('conversations: the answers are learned, the questions are not', async () => {
+    const file = path.join(packageRoot, '.lockstep/texts/chitchat/conversations.jsonl');
+    const lines = readFileSync(file, 'utf8').split('\n').slice(0, 40);
+    writeFileSync(path.join(home, 'chats.jsonl'), lines.join('\n'));
+    const data = "data: { train: ['chats.jsonl'], validation: ['chats.jsonl'] },";
+    const sizes = `${small} retrieval: { ...recipe.retrieval, size: 8 },`;
+    const budget = 'sequence: 256, steps: 6, learningRate: 0.02, warmup: 0,';
+    const result = await train('chat', 'smollm2', sizes, budget, [], data);
+    expect(startOf(result)['read']).toMatchObject({ formats: { messages: 1 }, loss: 'assistant' });
+    // Held-out targets are the answers' alone.
+    const { before, after } = result.scores;
+    expect(after).toBeLessThan((before as number) - 0.2);
+    const { targets } = result.events.find(({ event }) => event === 'score') as { targets: number };
+    expect(targets).toBeLessThan(40 * 63);
   }, 300_000);
 
   it('two processes: the same steps as one', async () => {

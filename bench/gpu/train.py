@@ -38,7 +38,8 @@ PEAK, WARMUP, FINAL = 2e-4, 0.05, 0.1
 
 def job(checkpoint: Path, arm: str, seed: int, sizes: specs.Sizes, device: str) -> Any:
     mode, _, truncation, _ = specs.ARMS[arm]
-    texts = {"field": "text", "skipBroken": False, "cache": None, "workers": 0}
+    texts: dict = {"format": "auto", "field": "text", "loss": "assistant", "end": False}
+    texts |= {"long": "cut", "pack": None, "skipBroken": False, "cache": None, "workers": 0}
     training = {
         "data": [],
         "heldOut": None,

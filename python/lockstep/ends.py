@@ -22,8 +22,8 @@ def read_ends(
 
     Raises ``LS_MODEL_CONFIG`` for what is neither an id nor a list of ids, or no token's text.
     """
-    generation = _settings(folder / "generation_config.json")
-    text = _end_text(_settings(folder / "tokenizer_config.json").get("eos_token"))
+    generation = read_settings(folder / "generation_config.json")
+    text = _end_text(read_settings(folder / "tokenizer_config.json").get("eos_token"))
     ids = _ids(config.get("eos_token_id"), "config.json")
     ids += _ids(generation.get("eos_token_id"), "generation_config.json")
     if text is not None:
@@ -45,7 +45,8 @@ def _token_id(file: Path, _sha256: str, text: str) -> int | None:
     return next((at for at, (piece, *_) in enumerate(vocab) if piece == text), None)
 
 
-def _settings(file: Path) -> dict[str, Any]:
+def read_settings(file: Path) -> dict[str, Any]:
+    """A JSON file of a checkpoint, {} where there is none. Raises ``LS_MODEL_CONFIG``."""
     try:
         value = loads(file.read_bytes())
     except FileNotFoundError:

@@ -62,6 +62,7 @@ def backward(
     docs: Sequence[Any],
     targets: int | None = None,
     *,
+    masks: Sequence[Any] | None = None,
     recompute: bool = False,
     passes: int | None = None,
 ) -> Loss:
@@ -69,13 +70,15 @@ def backward(
 
     ``docs`` are token ids, or (ids, boundaries) pairs whose boundaries are ignored. The same loss,
     scale and chunked head as `tbptt.backward`, so that the two compare on equal terms; so are
-    ``recompute`` and ``passes`` (forward passes that every process makes, each with its backward).
+    ``masks``, ``recompute`` and ``passes`` (forward passes that every process makes, each with its
+    backward).
     """
     sequences = [
         check_ids(doc[0] if isinstance(doc, tuple) else doc, model.vocabulary, model.device)
         for doc in docs
     ]
-    count = sum(max(0, len(ids_T) - 1) for ids_T in sequences)
+    pairs = list(zip(sequences, head.wanted(sequences, masks), strict=True))
+    count = sum(int((targets_T >= 0).sum()) for _, targets_T in pairs)
     if not count and not passes:
         return Loss(0.0, 0)
     scale = 1.0 / (count if targets is None else targets)
@@ -83,14 +86,13 @@ def backward(
         None if passes is not None else [p for p in model.module.parameters() if p.requires_grad]
     )
     total = 0.0
-    sequences = [ids_T for ids_T in sequences if len(ids_T) > 1]
+    pairs = [(ids_T, targets_T) for ids_T, targets_T in pairs if len(ids_T) > 1]
     # One token has no target: a pass that adds nothing.
     one_T = torch.zeros(1, dtype=torch.int64, device=model.device)
-    sequences += [one_T] * ((passes or 0) - len(sequences))
-    for ids_T in sequences:
+    pairs += [(one_T, one_T - 1)] * ((passes or 0) - len(pairs))
+    for ids_T, targets_T in pairs:
         with torch.enable_grad():
             hidden_TE = _body(model, ids_T, recompute)
-        targets_T = torch.cat((ids_T[1:], ids_T.new_full((1,), -1)))
         nll_sum, grad_TE = head.backward(model.head, hidden_TE.detach(), targets_T, scale)
         total += nll_sum
         # Where the output head alone is trained, it has its gradient.

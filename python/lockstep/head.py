@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +28,23 @@ def nll(head: nn.Module, hidden_TE: Tensor, targets_T: Tensor) -> Tensor:
         sum_c = logits_cV.sub_(top_c[:, None]).exp_().sum(1)
         out.append(sum_c.double().log() + top_c.double() - target_c)
     return torch.cat(out) if out else hidden_TE.new_empty(0, dtype=torch.float64)
+
+
+def wanted(sequences: Sequence[Tensor], masks: Sequence[Any] | None = None) -> list[Tensor]:
+    """Per sequence the token after each one, [T]; -1 for the last and where the mask says no.
+
+    masks: for each sequence a bool for each of its tokens, whether it counts, or None for all.
+    """
+    out = []
+    for ids_T, mask in zip(sequences, masks or [None] * len(sequences), strict=True):
+        after_T = torch.cat((ids_T[1:], ids_T.new_full((min(1, len(ids_T)),), -1)))
+        if mask is not None:
+            mask_T = torch.as_tensor(mask, dtype=torch.bool, device=ids_T.device)
+            if mask_T.shape != ids_T.shape:
+                raise ValueError(f"a mask of {len(mask_T)} for {len(ids_T)} tokens")
+            after_T[:-1][~mask_T[1:]] = -1
+        out.append(after_T)
+    return out
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import head
+from . import head, schedule
 from .contexts import Piece, TrainContext, pieces_of
 from .errors import LockstepError
 from .model import Model
@@ -47,6 +47,7 @@ class _Live:
     hidden_TE: Tensor
     grad_TE: Tensor
     leaves: list[Tensor]
+    silent: bool = False  # no loss of its own, and passes need not be alike
     outs: list[Tensor] = field(default_factory=list)
     tail: Grads = field(default_factory=list)
 
@@ -59,6 +60,8 @@ def backward(
     *,
     score: Score | None = None,
     inputs: Sequence[Tensor] | None = None,
+    masks: Sequence[Any] | None = None,
+    most: int | None = None,
     recompute: bool = False,
     passes: int | None = None,
 ) -> Loss:
@@ -68,6 +71,11 @@ def backward(
     ``model.plan(ids)``. ``targets`` is the optimizer step's global number of targets; None takes
     these documents' own. The last position of a document has no target. Memory grows with K and
     the longest segments, not with their number, the pool aside.
+
+    ``masks`` says for each document which of its tokens count as targets (a bool each, or None for
+    all): the others add nothing to the loss, and are seen as before. ``most`` is the largest number
+    of tokens in a pass: many short documents then take turns (schedule.py), each with a state of
+    its own from its position 0. Neither changes what is computed for a document.
 
     ``score`` puts another loss l_i in the place of the next-token loss (it sees hidden states
     without their graph, and returns the gradient already scaled); ``inputs`` are the tensors that
@@ -89,7 +97,8 @@ def backward(
             "training.truncation",
         )
     sequences = [model._sequence(ids, cuts) for ids, cuts in docs]
-    count = sum(max(0, len(ids_T) - 1) for ids_T, _ in sequences)
+    wanted = head.wanted([ids_T for ids_T, _ in sequences], masks)
+    count = sum(int((targets_T >= 0).sum()) for targets_T in wanted)
     if not count and not passes:
         return Loss(0.0, 0)
     scale = 1.0 / (count if targets is None else targets)
@@ -99,16 +108,21 @@ def backward(
         params = None
         filler_T = torch.zeros(passes, dtype=torch.int64, device=model.device)
         sequences.append((filler_T, list(range(1, passes))))
+        wanted.append(torch.full_like(filler_T, -1))
     elif inputs is None:
         params = [p for p in model.module.parameters() if p.requires_grad]
     plans = [pieces_of(len(ids_T), cuts) for ids_T, cuts in sequences]
-    states = [model.state() for _ in sequences]
+    lengths = [[piece.length for piece in plan] for plan in plans]
+    # The filler runs in every pass and takes no room.
+    begun = schedule.starts(lengths[: len(docs)], most) + [0] * (len(plans) - len(docs))
+    states: dict[int, State] = {}
     live: deque[_Live] = deque()
     leaves: list[Tensor] = []
     total = 0.0
-    for i in range(max(len(plan) for plan in plans)):
-        active = [d for d, plan in enumerate(plans) if i < len(plan)]
-        segments = [plans[d][i] for d in active]
+    for i in range(max(at + len(plan) for at, plan in zip(begun, plans, strict=True))):
+        active = [d for d, plan in enumerate(plans) if begun[d] <= i < begun[d] + len(plan)]
+        segments = [plans[d][i - begun[d]] for d in active]
+        states.update({d: model.state() for d in active if begun[d] == i})
         ids_T = torch.cat(
             [
                 sequences[d][0][p.start : p.start + p.length]
@@ -116,10 +130,7 @@ def backward(
             ]
         )
         targets_T = torch.cat(
-            [
-                _targets(sequences[d][0], p, masked=d == len(docs))
-                for d, p in zip(active, segments, strict=True)
-            ]
+            [wanted[d][p.start : p.start + p.length] for d, p in zip(active, segments, strict=True)]
         )
         with torch.enable_grad():
             context = TrainContext(
@@ -137,15 +148,18 @@ def backward(
                 rows = list(zip(active, segments, strict=True))
                 nll, grad_TE = score(hidden_TE.detach(), rows)
             total += nll
-            step = _Live(hidden_TE, grad_TE, leaves)
+            silent = passes is None and score is None and bool((targets_T < 0).all())
+            step = _Live(hidden_TE, grad_TE, leaves, silent)
+            on = [d for d in active if i + 1 < begun[d] + len(plans[d])]
             for n, d in enumerate(active):
-                if i + 1 < len(plans[d]):
+                if d in on:
                     context.roll(n)
             context.release()
         del context, hidden_TE, grad_TE
         live.append(step)
         _reach_back(live, truncation, passes is not None)
-        step.outs, leaves = _cut([states[d] for d in active if i + 1 < len(plans[d])], truncation)
+        states = {d: states[d] for d in on}
+        step.outs, leaves = _cut(list(states.values()), truncation)
         step.tail = [None] * len(step.outs)
         if len(live) == truncation + 1:
             _flush(live.popleft(), params)
@@ -162,15 +176,6 @@ def _packed(segments: Sequence[Piece]) -> list[Piece]:
     return pieces
 
 
-def _targets(ids_T: Tensor, piece: Piece, masked: bool) -> Tensor:
-    """The token after each of the piece's; -1 where the document ends, and where ``masked``."""
-    if masked:
-        return ids_T.new_full((piece.length,), -1)
-    end = piece.start + piece.length
-    after = ids_T[piece.start + 1 : end + 1]
-    return after if len(after) == piece.length else torch.cat((after, after.new_full((1,), -1)))
-
-
 def _reach_back(live: deque[_Live], truncation: int, from_top: bool) -> None:
     """Send the newest segment's loss back through up to K boundaries into the tails behind it.
 
@@ -178,7 +183,7 @@ def _reach_back(live: deque[_Live], truncation: int, from_top: bool) -> None:
     sharded weights are gathered by hooks on the layers' outputs.
     """
     newest = live[-1]
-    if not truncation or not newest.leaves:
+    if not truncation or not newest.leaves or newest.silent:
         return
     grads: Grads = list(
         torch.autograd.grad(
@@ -233,6 +238,8 @@ def _flush(step: _Live, params: Sequence[Tensor] | None) -> None:
     if not step.hidden_TE.requires_grad:
         return  # the output head alone is trained, and has its gradient
     outs, cotangents = _known(step.outs, step.tail)
+    if step.silent and not outs:
+        return  # a long prompt: nothing that counts is near
     torch.autograd.backward(
         [step.hidden_TE, *outs],
         [step.grad_TE, *cotangents],

@@ -45,7 +45,8 @@ def first_tokens(
 def read_part(file: Path, skip: int, size: int) -> tuple[str, bool]:
     """``size`` characters from ``skip`` on, and whether the file ends there."""
     try:
-        with file.open(encoding="utf-8", newline="") as stream:
+        # A byte order mark is no part of the text, as the trainer reads it.
+        with file.open(encoding="utf-8-sig", newline="") as stream:
             while skip > 0 and (passed := len(stream.read(min(skip, 1 << 20)))):
                 skip -= passed
             text = stream.read(size)

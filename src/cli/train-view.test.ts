@@ -13,6 +13,13 @@ const start: StartEvent = {
   documents: 3,
   tokens: 123_456,
   skipped: [{ path: 'void.txt', reason: 'empty' }],
+  read: {
+    formats: { text: 1, messages: 2 },
+    loss: 'assistant',
+    end: '</s>',
+    tokens: 200,
+    targets: 61,
+  },
   step: 0,
   steps: 40,
   minutes: null,
@@ -92,11 +99,15 @@ describe('trainView', () => {
     const text = play(false, false);
     expect(text).not.toContain('\x1b');
     expect(text).toContain('1.5M of 2M parameters, 123k tokens in 3 documents, 40 steps');
+    expect(text).toContain(
+      "format: text (1 file), messages (2 files); of conversations the assistant's answers count " +
+        '(31% of the tokens); documents end with </s>',
+    );
     expect(text).toContain('skipped void.txt: empty');
     expect(text).toContain('perplexity 20.00');
     expect(text).toContain('step 1/40  loss 3.950  1.24k tok/s  988 MB  eta 0:39');
     expect(text).toContain('step 40/40');
-    expect(text.split('\n').length).toBeLessThan(12);
+    expect(text.split('\n').length).toBeLessThan(13);
     expect(text).toContain('trained 40 steps, 4k tokens in 0:40, loss 2.100: out');
   });
 

@@ -3,7 +3,14 @@ import path from 'node:path';
 import type { Writable } from 'node:stream';
 import { bytes, type CurvePoint, clock, short } from './plot-scale.ts';
 import { lossChart } from './plot-terminal.ts';
-import type { DataEvent, ScoreEvent, StepEvent, TrainEvent, TrainResult } from './train-events.ts';
+import type {
+  DataEvent,
+  ReadFacts,
+  ScoreEvent,
+  StepEvent,
+  TrainEvent,
+  TrainResult,
+} from './train-events.ts';
 
 export interface TrainView {
   event(event: TrainEvent): void;
@@ -133,7 +140,7 @@ function sentence(event: Exclude<TrainEvent, StepEvent>): string {
       const from = event.step > 0 ? `, going on after step ${event.step}` : '';
       return (
         `training ${event.model}${how}: ${short(event.trainable)} of ${short(event.parameters)} ` +
-        `parameters, ${short(event.tokens)} tokens in ${event.documents} documents, ${budget}${many}${from}${skipped}`
+        `parameters, ${short(event.tokens)} tokens in ${event.documents} documents, ${budget}${many}${from}\n${readSentence(event.read)}${skipped}`
       );
     }
     case 'data':
@@ -153,6 +160,24 @@ function sentence(event: Exclude<TrainEvent, StepEvent>): string {
       );
     }
   }
+}
+
+const losses = {
+  assistant: "the assistant's answers count",
+  last: 'the last answer counts',
+  all: 'every token counts',
+};
+
+/** `format: messages (2 files); of conversations the assistant's answers count (31% of the tokens); …` */
+function readSentence(read: ReadFacts): string {
+  const formats = Object.entries(read.formats)
+    .map(([name, files]) => `${name} (${files} ${files === 1 ? 'file' : 'files'})`)
+    .join(', ');
+  const share = Math.round((100 * read.targets) / Math.max(1, read.tokens));
+  const loss =
+    read.loss === null ? '' : `; of conversations ${losses[read.loss]} (${share}% of the tokens)`;
+  const end = read.end === null ? 'no end token is added' : `documents end with ${read.end}`;
+  return `format: ${formats}${loss}; ${end}`;
 }
 
 function dataSentence(event: DataEvent): string {

@@ -60,7 +60,7 @@ describe('loadConfig', () => {
       steps: 3,
       data: ['texts/*.txt'],
       heldOut: ['held.txt'],
-      texts: { field: 'text', skipBroken: false, cache: null, workers: 1, heldOutDocuments: 64 },
+      texts: { field: null, skipBroken: false, cache: null, workers: 1, heldOutDocuments: 64 },
     });
     expect(originOf(config.policy)?.module).toBe(pathToFileURL(policy).href);
   });

@@ -65,7 +65,12 @@ export function resolvePaths(values: ConfigValues, file: string): Config {
             data: data.train,
             ...(validation === undefined ? {} : { heldOut: validation }),
             texts: {
-              field: data.field,
+              format: data.format,
+              field: data.field ?? null,
+              loss: data.loss,
+              end: data.end ?? null,
+              long: data.long,
+              pack: data.pack ?? null,
               skipBroken: data.skipBroken,
               cache: data.cache === undefined ? null : absolute(data.cache),
               workers: data.workers,

@@ -71,9 +71,19 @@ export const configSchema = z
         validation: z.union([patterns, z.number().gt(0).lt(1)]).optional(),
         /** Held-out documents scored at most, chosen by a hash of their text. */
         validationDocuments: positive.default(64),
-        /** Where JSON lines and tables hold their text. */
-        field: z.string().min(1).default('text'),
-        /** Go on after lines that hold no text, instead of stopping at the first file with one. */
+        /** What rows hold; `auto` finds it by their fields, file by file. */
+        format: z.enum(['auto', 'text', 'messages', 'prompt-completion']).default('auto'),
+        /** Where rows hold their text (`text` by default) or messages (`messages`). */
+        field: z.string().min(1).optional(),
+        /** Which targets of a conversation count; of plain text all do. */
+        loss: z.enum(['assistant', 'last', 'all']).default('assistant'),
+        /** Text of the token that ends every document: the tokenizer's end token; false for none. */
+        end: z.union([z.literal(false), z.string().min(1)]).optional(),
+        /** Conversations longer than a sequence: cut behind an answer, or an error. */
+        long: z.enum(['cut', 'refuse']).default('cut'),
+        /** Several short documents in one sequence, apart from each other; conversations by default. */
+        pack: z.boolean().optional(),
+        /** Go on after rows that cannot be used, instead of stopping at the first file with one. */
         skipBroken: z.boolean().default(false),
         /** Folder of tokenized texts, relative to this file; `.lockstep/cache` beside it by default. */
         cache: z.string().min(1).optional(),
@@ -99,6 +109,14 @@ export const configSchema = z
         path: ['data'],
         message: 'expected { train: [...] }, as training is given',
         input: undefined,
+      });
+    }
+    if (config.data?.format === 'prompt-completion' && config.data.field !== undefined) {
+      context.addIssue({
+        code: 'custom',
+        path: ['data', 'field'],
+        message: 'expected none, as such rows have `prompt` and `completion`',
+        input: config.data.field,
       });
     }
     if (config.training?.validateEvery !== undefined && config.data?.validation === undefined) {

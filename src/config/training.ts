@@ -101,7 +101,12 @@ export type TrainingSettings = z.infer<typeof trainingSchema> & {
   heldOut?: string[] | number;
   /** How texts are read: the rest of `data`. */
   texts: {
-    field: string;
+    format: 'auto' | 'text' | 'messages' | 'prompt-completion';
+    field: string | null;
+    loss: 'assistant' | 'last' | 'all';
+    end: string | false | null;
+    long: 'cut' | 'refuse';
+    pack: boolean | null;
     skipBroken: boolean;
     cache: string | null;
     workers: number;

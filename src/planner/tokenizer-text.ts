@@ -10,8 +10,11 @@ export interface TextPiece {
   bytes: number;
 }
 
+const byteOrderMark = Buffer.from([0xef, 0xbb, 0xbf]);
+
 /**
- * Read a UTF-8 text file in pieces that never split a character. A byte-order mark is kept as U+FEFF.
+ * Read a UTF-8 text file in pieces that never split a character. A byte order mark is dropped, as the
+ * trainer drops it.
  *
  * @throws LS_TEXT_ENCODING with the offset of the first byte that is not UTF-8
  * @throws LS_TEXT_MISSING when the file cannot be read
@@ -26,9 +29,10 @@ export async function* readText(file: string, pieceBytes = 1 << 18): AsyncGenera
       const end = data.length - openBytes(data);
       const whole = data.subarray(0, end);
       if (!isUtf8(whole)) throw encodingError(file, whole, offset);
+      const mark = offset === 0 && whole.subarray(0, 3).equals(byteOrderMark) ? 3 : 0;
       offset += end;
       rest = Buffer.from(data.subarray(end));
-      if (end > 0) yield { text: decoder.decode(whole), bytes: offset };
+      if (end > mark) yield { text: decoder.decode(whole.subarray(mark)), bytes: offset };
     }
   } catch (error) {
     if (error instanceof LockstepError) throw error;

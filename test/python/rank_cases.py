@@ -27,7 +27,8 @@ CONTRACT = {
     "heads": {"long": [[1]] * 4},
 }
 TEXTS = {
-    "field": "text", "skipBroken": False, "cache": None, "workers": 0, "heldOutDocuments": 1,
+    "format": "auto", "field": "text", "loss": "assistant", "end": None, "long": "cut",
+    "pack": None, "skipBroken": False, "cache": None, "workers": 0, "heldOutDocuments": 1,
 }  # fmt: skip
 #: Lengths of the segments of each sequence: rank 0 of 2 has the first and the third.
 SEGMENTS = [[9, 16, 4, 7, 12], [5], [8, 8, 3], [16, 11], [10, 6, 9]]

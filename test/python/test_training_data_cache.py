@@ -21,6 +21,7 @@ from lockstep.job import Cancelled
 from lockstep.training import data
 from lockstep.training.data import build, store
 from lockstep.training.data import cache as module
+from lockstep.training.data import rows as module_rows
 from lockstep.training.data.identity import sha256
 from lockstep.training.data.readers import read_text
 
@@ -127,7 +128,7 @@ def test_what_a_cache_says_is_checked(tmp_path: Path) -> None:
 def test_a_stopped_reading_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "read_text", partial(read_text, size=2000))
+    monkeypatch.setattr(module_rows, "read_text", partial(read_text, size=2000))
     rows(tmp_path / "a.jsonl", 300)
     (tmp_path / "b.txt").write_text("a line of text \u00e9\n" * 3000)
     whole = files(load(tmp_path, "a.jsonl", "b.txt"))

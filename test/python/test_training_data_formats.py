@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,11 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 from lockstep.errors import LockstepError
+from lockstep.text import read_part
 from lockstep.training import data
 from lockstep.training.data.pieces import Place
-from lockstep.training.data.readers import read_jsonl, read_text
-from lockstep.training.data.tables import read_table
+from lockstep.training.data.readers import read_text
+from lockstep.training.data.rows import read, shape_of
 
 TOKENIZER = make_tiny.tokenizer()
 SIZE = TOKENIZER.get_vocab_size()
@@ -66,20 +71,47 @@ def dataset(folder: Path, values: list[str | None], shards: int = 2, column: str
     (folder / "state.json").write_text(json.dumps({"_data_files": names, "_split": "train"}))
 
 
+def packed(path: Path, ending: str) -> Path:
+    """The same file, compressed, beside it."""
+    target = path.with_name(f"{path.name}.{ending}")
+    if ending == "gz":
+        target.write_bytes(gzip.compress(path.read_bytes()))
+    else:
+        with arrow.CompressedOutputStream(str(target), "zstd") as stream:
+            stream.write(path.read_bytes())
+    return target
+
+
+def separated(path: Path, rows: list[dict[str, str]], separator: str, mark: str = "") -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(mark)
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=separator)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def test_every_format_gives_the_same_documents(tmp_path: Path) -> None:
     jsonl(tmp_path / "a.jsonl", [{"id": 1, "text": text} for text in TEXTS])
+    (tmp_path / "e.json").write_text(json.dumps([{"text": text} for text in TEXTS]))
+    shutil.copy(tmp_path / "a.jsonl", tmp_path / "f.json")  # lines by another name
+    separated(tmp_path / "g.csv", [{"id": "1", "text": text} for text in TEXTS], ",")
+    separated(tmp_path / "h.tsv", [{"text": text, "id": "1"} for text in TEXTS], "\t", "\ufeff")
+    (tmp_path / "i.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "a.jsonl").read_bytes())
+    (tmp_path / "j.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "e.json").read_bytes())
+    more = ["e.json", "f.json", "g.csv", "h.tsv", "i.jsonl", "j.json"]
+    more += [packed(tmp_path / name, ending).name for name in more for ending in ("gz", "zst")]
     table = arrow.table({"text": arrow.array(TEXTS, arrow.large_string()), "n": range(6)})
     parquet.write_table(table, tmp_path / "b.parquet", row_group_size=4)
     dataset(tmp_path / "c", list(TEXTS))
     with arrow.ipc.new_file(str(tmp_path / "d.arrow"), table.schema) as writer:
         writer.write_table(table)
-    for name in ("a.jsonl", "b.parquet", "c", "d.arrow"):
+    for name in ("a.jsonl", "b.parquet", "c", "d.arrow", *more):
         corpus = load(tmp_path, name)
         assert texts(corpus) == KEPT, name
         assert corpus.tokens == sum(len(d.ids_N) for d in corpus.documents)
         reasons = ", ".join(reason for _, reason in corpus.skipped)
         assert sorted(reasons.split(", ")) == ["1 empty", "1 of one token"], name
-    everything = load(tmp_path, "*.jsonl", "*.parquet", "c", "d.arrow")
+    everything = load(tmp_path, "a.jsonl", "*.parquet", "c", "d.arrow")
     assert texts(everything) == [*KEPT, *KEPT, *KEPT, *KEPT]
 
 
@@ -87,8 +119,14 @@ def test_another_field_and_null_rows(tmp_path: Path) -> None:
     jsonl(tmp_path / "a.jsonl", [{"body": "some words", "text": 3}])
     parquet.write_table(arrow.table({"body": ["some words", None]}), tmp_path / "b.parquet")
     dataset(tmp_path / "c", ["some words", None], column="body")
-    for name in ("a.jsonl", "b.parquet", "c"):
-        assert texts(load(tmp_path, name, field="body")) == ["some words"], name
+    jsonl(tmp_path / "d.jsonl", [{"body": "some words"}, {"body": None}])
+    (tmp_path / "e.json").write_text('[{"body": "some words"}, {"body": null}]')
+    separated(tmp_path / "f.csv", [{"n": "1", "body": "some words"}, {"n": "2", "body": ""}], ",")
+    for name in ("a.jsonl", "b.parquet", "c", "d.jsonl", "e.json", "f.csv"):
+        corpus = load(tmp_path, name, field="body")
+        assert texts(corpus) == ["some words"], name
+        reasons = [reason for _, reason in corpus.skipped]
+        assert name == "a.jsonl" or "1 empty" in reasons, name
     error = refused(tmp_path, "b.parquet")
     assert error.code == "LS_TRAIN_DATA" and error.field == "data.field" and "body" in error.message
 
@@ -106,7 +144,8 @@ def test_a_text_files_field_does_not_matter(tmp_path: Path) -> None:
         (b'{"text": "\xff"}', "not UTF-8 at byte 11"),
         (b'["text"]', "expected an object, got list"),
         (b'{"body": "x y z"}', "no field 'text', but 'body'"),
-        (b'{"text": null}', "expected text in 'text', got NoneType"),
+        (b"null", "expected an object, got null"),
+        (b'{"text": 3}', "expected text in 'text', got int"),
         (b'{"text": "\\ud800"}', "half a surrogate pair"),
         (b"[" * 100_000, "not readable"),
     ],
@@ -172,18 +211,26 @@ def test_reading_goes_on_where_it_stopped_in_every_format(tmp_path: Path) -> Non
     parquet.write_table(arrow.table({"text": values}), tmp_path / "c.parquet", row_group_size=5)
     dataset(tmp_path / "d", list(values), shards=1)
     [shard] = (tmp_path / "d").glob("*.arrow")
+    more = ["b.jsonl.gz", "b.jsonl.zst", "e.json", "f.csv", "g.tsv", "g.tsv.gz"]
+    packed(tmp_path / "b.jsonl", "gz")
+    packed(tmp_path / "b.jsonl", "zst")
+    (tmp_path / "e.json").write_text(json.dumps([{"text": v} for v in values], indent=1))
+    separated(tmp_path / "f.csv", [{"text": v} for v in values], ",")
+    separated(tmp_path / "g.tsv", [{"n": "x", "text": v} for v in values], "\t")
+    packed(tmp_path / "g.tsv", "gz")
     readers = [
         lambda start: read_text(tmp_path / "a.txt", start, size=30),
-        lambda start: read_jsonl(tmp_path / "b.jsonl", start, "text"),
-        lambda start: read_table(tmp_path / "c.parquet", "parquet", start, "text"),
-        lambda start: read_table(shard, "arrow", start, "text"),
+        *(
+            partial(read, path, shape_of(path, "auto", None))
+            for path in (tmp_path / name for name in ("b.jsonl", "c.parquet", shard, *more))
+        ),
     ]
-    for read in readers:
-        whole = list(read(Place()))
+    for reader in readers:
+        whole = list(reader(Place()))
         assert len(whole) >= 12
         for index, one in enumerate(whole):
             assert one.place is not None
-            rest = [(r.place, getattr(r, "text", None)) for r in read(one.place)]
+            rest = [(r.place, getattr(r, "text", None)) for r in reader(one.place)]
             assert rest == [(r.place, getattr(r, "text", None)) for r in whole[index + 1 :]]
 
 
@@ -260,10 +307,8 @@ def test_names_that_look_like_patterns_and_files_of_no_known_kind(tmp_path: Path
     (tmp_path / "a1.txt").write_text("other words")
     assert texts(load(tmp_path, "a[1].txt")) == ["some words"]
     assert texts(load(tmp_path, "a[0-9].txt")) == ["other words"]
-    (tmp_path / "b.json").write_text('{"text": "some words"}\n')
-    error = refused(tmp_path, "b.json")
-    assert error.code == "LS_TRAIN_DATA" and ".jsonl" in (error.mend or "")
-    assert len(load(tmp_path, "*", "!*.json", "!cache").documents) == 2
+    (tmp_path / "b.json").write_text('{"text": "one object"}\n')
+    assert texts(load(tmp_path, "*", "!cache")) == ["other words", "some words", "one object"]
 
 
 def test_a_dataset_whose_list_is_damaged(tmp_path: Path) -> None:
@@ -279,3 +324,54 @@ def test_a_share_that_holds_nothing_out(tmp_path: Path) -> None:
     error = refused(tmp_path, "a.txt", fraction=1e-9)
     assert error.code == "LS_TRAIN_DATA" and "none of 1" in error.message
     assert error.field == "data.validation"
+
+
+def test_tables_of_text_that_are_broken(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('n,text\n1,"two\nlines"\n2\n\n3,fine\n4,"open\n')
+    error = refused(tmp_path, "a.csv")
+    assert error.code == "LS_TRAIN_BROKEN"
+    assert "line 4: expected 2 values, as the first line has, got 1" in error.message
+    assert "line 7: not readable" in error.message
+    assert texts(load(tmp_path, "a.csv", skip_broken=True)) == ["two\nlines", "fine"]
+    path.write_text("text,text\na,b\n")
+    assert "each once" in refused(tmp_path, "a.csv").message
+    path.write_text("")
+    assert refused(tmp_path, "a.csv").code == "LS_TRAIN_DATA"
+    path.write_bytes(b"text\nca\xe9\n")
+    assert refused(tmp_path, "a.csv").code == "LS_TRAIN_TEXT"
+    (tmp_path / "b.json").write_text('[{"text": "x y"},\n 3')
+    assert "not JSON" in refused(tmp_path, "b.json").message
+    (tmp_path / "c.json").write_text('[{"text": "x y"},\n 3]')
+    assert "line 2: expected an object, got int" in refused(tmp_path, "c.json").message
+
+
+def test_compressed_files_that_are_cut_short(tmp_path: Path) -> None:
+    jsonl(tmp_path / "a.jsonl", [{"text": f"number {i * i}"} for i in range(2000)])
+    for ending in ("gz", "zst"):
+        path = packed(tmp_path / "a.jsonl", ending)
+        path.write_bytes(path.read_bytes()[:-20])
+        error = refused(tmp_path, path.name)
+        assert error.code == "LS_TRAIN_DATA" and path.name in error.message
+    shutil.copy(tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz")
+    assert refused(tmp_path, "b.jsonl.gz").code == "LS_TRAIN_DATA"
+    (tmp_path / "c.parquet.gz").write_bytes(b"")
+    assert "by column" in (refused(tmp_path, "c.parquet.gz").mend or "")
+
+
+def test_several_members_in_one_compressed_file(tmp_path: Path) -> None:
+    """As pigz and pzstd write them, and `cat a.gz b.gz`."""
+    for name, text in (("a.jsonl", "first one"), ("b.jsonl", "second one")):
+        jsonl(tmp_path / name, [{"text": text}])
+    for ending in ("gz", "zst"):
+        parts = [packed(tmp_path / name, ending).read_bytes() for name in ("a.jsonl", "b.jsonl")]
+        (tmp_path / f"c.jsonl.{ending}").write_bytes(b"".join(parts))
+        assert texts(load(tmp_path, f"c.jsonl.{ending}")) == ["first one", "second one"]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text_for_other_readers(tmp_path: Path) -> None:
+    """`perplexity`, `eval` and `report` cut where a training cuts."""
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfcaf\xc3\xa9 one")
+    assert read_part(tmp_path / "a.txt", 0, 4) == ("caf\u00e9", False)
+    assert read_part(tmp_path / "a.txt", 4, 9) == (" one", True)
+    assert texts(load(tmp_path, "a.txt")) == ["caf\u00e9 one"]

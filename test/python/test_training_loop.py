@@ -15,6 +15,7 @@ import lockstep
 import make_tiny
 import pytest
 import torch
+from lockstep.chat.encode import Rule
 from lockstep.errors import LockstepError
 from lockstep.training import data, loop, manifest, progress
 from lockstep.training.settings import read_job
@@ -32,7 +33,12 @@ SETTINGS: dict[str, Any] = {
     "data": ["text.txt"],
     "heldOut": None,
     "texts": {
+        "format": "auto",
         "field": "text",
+        "loss": "assistant",
+        "end": None,
+        "long": "cut",
+        "pack": None,
         "skipBroken": False,
         "cache": None,
         "workers": 0,
@@ -185,7 +191,10 @@ def test_the_step_is_the_exact_gradient_of_the_planned_objective(
     Run(home, tmp_path / "out", steps=1, warmup=0.0, finalRate=1.0, weightDecay=0.0, batch=1)
     model = lockstep.load(home / "start")
     job = read_job_of(home, tmp_path)
-    documents = data.load(("text.txt",), home, make_tiny.tokenizer(), 264).documents
+    rule = Rule(None, ends=frozenset([0]), end=0)  # as every text of a training ends
+    reading = data.Reading(tmp_path / "cache", chat=rule)
+    documents = data.load(("text.txt",), home, make_tiny.tokenizer(), 264, reading).documents
+    assert documents[0].ids_N[-1] == 0
     sequences = data.Sequences(documents, 96, 1, None, model.contract)
     [drawn] = sequences.take(data.Cursor(), 1)
     assert drawn.boundaries == model.plan(drawn.ids) != []

@@ -187,7 +187,7 @@ def _tokens(
         if error.code != "LS_TEXT_SHORT":
             raise
     # The whole of a short text, since no length was asked for.
-    with Path(description["text"]).open(encoding="utf-8", newline="") as file:
+    with Path(description["text"]).open(encoding="utf-8-sig", newline="") as file:
         text = file.read()
     ids = ([] if bos is None else [bos]) + encode(folder, text[skip:])
     if len(ids) < 16:

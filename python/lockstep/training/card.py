@@ -7,11 +7,12 @@ from typing import Any
 
 from lockstep.training.progress import Progress
 from lockstep.training.settings import Job
+from lockstep.training.texts import Texts
 
 ROWS = 10
 
 
-def card(job: Job, contract: dict[str, Any] | None, progress: Progress, documents: int) -> str:
+def card(job: Job, contract: dict[str, Any] | None, progress: Progress, texts: Texts) -> str:
     """Markdown text. ``contract`` is None for the full-attention control."""
     name, base = job.out.name, job.base.name
     parts = [
@@ -20,7 +21,7 @@ def card(job: Job, contract: dict[str, Any] | None, progress: Progress, document
         f"# {name}",
         _what(base, contract),
         _contract(contract) if contract else "",
-        _data(job, progress, documents),
+        _data(job, progress, texts),
         _curve(progress),
         _use(name) if contract else "",
         _limits(contract),
@@ -65,7 +66,7 @@ def _contract(contract: dict[str, Any]) -> str:
     return f"## Contract\n\n| | |\n| --- | --- |\n{table}"
 
 
-def _data(job: Job, progress: Progress, documents: int) -> str:
+def _data(job: Job, progress: Progress, texts: Texts) -> str:
     s = job.training
     chosen = [s.trainable] if isinstance(s.trainable, str) else list(s.trainable)
     if s.lora is not None:
@@ -79,13 +80,14 @@ def _data(job: Job, progress: Progress, documents: int) -> str:
     earlier = progress.start["steps"]
     return (
         "## Training\n\n"
-        f"{progress.step} steps, {progress.tokens:,} tokens of {_count(documents, 'document')} "
+        f"{progress.step} steps, {progress.tokens:,} tokens of "
+        f"{_count(len(texts.corpus.documents), 'document')} "
         f"({', '.join(f'`{p}`' for p in s.data)})"
         + (f", after {earlier} earlier steps under the same contract" if earlier else "")
         + f". AdamW, learning rate {s.learningRate:g} (warm-up {s.warmup:.0%}, "
         f"{s.schedule}{fall}), weight decay {s.weightDecay:g}, clipping at {s.clip:g}; "
         f"sequences of {s.sequence} tokens, {s.sequences} a step; trained parameters: {trainable}; "
-        f"{s.precision}; seed {s.seed}."
+        f"{s.precision}; seed {s.seed}. {texts.sentence}"
     )
 
 

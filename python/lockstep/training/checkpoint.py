@@ -14,6 +14,7 @@ from lockstep.training.atomic import replace_directory
 from lockstep.training.learner import Snapshot
 from lockstep.training.progress import Progress
 from lockstep.training.settings import Job
+from lockstep.training.texts import Texts
 
 
 def save(
@@ -21,7 +22,7 @@ def save(
     model: Snapshot,
     contract: dict[str, Any] | None,
     state: Progress,
-    documents: int,
+    texts: Texts,
     identity: dict[str, Any],
     files: dict[str, bytes],
     first: bool,
@@ -46,7 +47,7 @@ def save(
         if contract is not None:
             trained = {**state.trained(), "weights": weights.identity_of(sums)}
             _seal(directory, {**contract, "trained": trained})
-        text = card.card(job, contract, state, documents)
+        text = card.card(job, contract, state, texts)
         (directory / "README.md").write_text(text, encoding="utf-8")
         settings = job.training.as_dict()
         progress.write(directory, state, settings, model.moments, model.trained, identity)

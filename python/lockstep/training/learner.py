@@ -17,7 +17,7 @@ from lockstep.loader import load_module
 from lockstep.model import Model
 from lockstep.spec import Spec
 from lockstep.training import lora, memory, progress, trainable
-from lockstep.training.data import Drawn
+from lockstep.training.data import Drawn, slots
 from lockstep.training.distributed import Ranks
 from lockstep.training.objective import Objective
 from lockstep.training.settings import Job
@@ -102,11 +102,11 @@ class Learner:
     def gradient(self, docs: Sequence[Drawn]) -> tuple[float, float, int]:
         """Put the clipped gradient over all processes' sequences in the parameters' ``.grad``.
 
-        Returns, the same in every process: the mean loss in nats a token, the gradient's norm
+        Returns, the same in every process: the mean loss in nats a target, the gradient's norm
         before clipping, the number of tokens. Raises LS_TRAIN_MEMORY where memory runs out.
         """
         s = self.job.training
-        mine = [sum(len(doc.ids) - 1 for doc in docs), sum(len(doc.ids) for doc in docs)]
+        mine = [sum(doc.targets for doc in docs), sum(len(doc.ids) for doc in docs)]
         targets, tokens = (int(x) for x in self.ranks.total(mine))
         parts = self._parts(docs)
         passes = self._passes(parts)
@@ -181,8 +181,11 @@ class Learner:
 
     def _parts(self, docs: Sequence[Drawn]) -> list[list[Drawn]]:
         """What runs together: ``batch`` sequences at a time, as often in every process."""
-        size = self.job.training.batch
-        parts = [list(docs[at : at + size]) for at in range(0, len(docs), size)]
+        size, packed = self.job.training.batch, slots(docs)
+        parts = [
+            [doc for slot in packed[at : at + size] for doc in slot]
+            for at in range(0, len(packed), size)
+        ]
         if self.job.shard:
             parts += [[]] * (self.ranks.most([len(parts)])[0] - len(parts))
         return parts

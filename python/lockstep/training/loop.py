@@ -75,6 +75,7 @@ class Training:
             lambda message: self.emit(
                 "warning", step=self.progress.step, code="LS_TRAIN_WORKER", message=message
             ),
+            s.texts.pack,
         )
         self.logs = logs.opened(job.logs, self.progress.step) if ranks.first else []
 
@@ -123,11 +124,9 @@ class Training:
     def _corpus(self) -> Corpus:
         job = self.job
         emit = self._emit if self.ranks.first else lambda *_, **__: None
-        corpus, held_out = open_texts(job, self.contract["tokenizer"]["size"], emit, self.cancelled)
-        bos = [] if (found := self.contract["tokenizer"]["bos"]) is None else [found]
-        texts = [bos + d.ids_N[: job.training.heldOutTokens].tolist() for d in held_out]
-        self.held_out = HeldOut(texts, self.ranks, job.shard)
-        return corpus
+        self.texts = open_texts(job, self.contract["tokenizer"], emit, self.cancelled)
+        self.held_out = HeldOut(self.texts.scored, self.ranks, job.shard)
+        return self.texts.corpus
 
     def _step(self) -> None:
         s, began, state = self.job.training, time.monotonic(), self.progress
@@ -243,6 +242,7 @@ class Training:
             documents=len(self.corpus.documents),
             tokens=self.corpus.tokens,
             skipped=[{"path": path, "reason": reason} for path, reason in self.corpus.skipped],
+            read=self.texts.told,
             step=self.progress.step,
             steps=self.budget.steps,
             minutes=self.budget.minutes,
@@ -286,7 +286,7 @@ class Training:
             snapshot,
             self.contract if self.job.mode == "segmented" else None,
             self.progress,
-            len(self.corpus.documents),
+            self.texts,
             self.identity,
             self.carried,
             self.first_save,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from lockstep import full, tbptt
+from lockstep import full, schedule, tbptt
 from lockstep.contexts import pieces_of
 from lockstep.model import Model
-from lockstep.training.data import Drawn
+from lockstep.training.data import Drawn, slots
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,26 @@ class Objective:
         passes: for weights shared out over processes, how many passes each of them makes.
         """
         planned = [(doc.ids, doc.boundaries) for doc in docs]
+        masks = [doc.mask for doc in docs]
         with torch.autocast(
             self.model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
         ):
             if self.mode == "full":
                 return full.backward(
-                    self.model, planned, targets, recompute=self.recompute, passes=passes
+                    self.model,
+                    planned,
+                    targets,
+                    masks=masks,
+                    recompute=self.recompute,
+                    passes=passes,
                 ).sum
             return tbptt.backward(
                 self.model,
                 planned,
                 self.truncation,
                 targets,
+                masks=masks,
+                most=self._most(docs),
                 recompute=self.recompute,
                 passes=passes,
             ).sum
@@ -54,4 +62,9 @@ class Objective:
         """Forward passes that ``docs`` take together."""
         if self.mode == "full":
             return sum(len(doc.ids) > 1 for doc in docs)
-        return max((len(pieces_of(len(d.ids), d.boundaries)) for d in docs), default=0)
+        lengths = [[p.length for p in pieces_of(len(d.ids), d.boundaries)] for d in docs]
+        return schedule.passes(lengths, self._most(docs))
+
+    def _most(self, docs: list[Drawn]) -> int:
+        """Tokens of a pass: what as many unpacked sequences take at most."""
+        return self.model.spec.max * len(slots(docs))

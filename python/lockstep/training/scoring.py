@@ -17,31 +17,36 @@ EXECUTIONS = ("segmented", "full")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Texts that are never trained on. texts: token ids of each, scored from its start.
+    """Texts that are never trained on. texts: token ids of each, scored from its start, and which
+    of them count (None: all).
 
     Several processes share the texts out; `score` is then a meeting of all of them.
     """
 
-    texts: list[list[int]]
+    texts: list[tuple[list[int], list[bool] | None]]
     ranks: Ranks
     shared_out: bool = False
 
     @property
     def targets(self) -> int:
-        return sum(len(ids) - 1 for ids in self.texts)
+        return sum(len(ids) - 1 if mask is None else sum(mask[1:]) for ids, mask in self.texts)
 
     def score(self, model: Model, execution: str, stop: Callable[[], bool]) -> float | None:
         """Mean -log p in nats a token; None without text, or when ``stop()`` says so meanwhile."""
         if not self.targets:
             return None
         total = 0.0
-        mine = [(ids, model.plan(ids)) for ids in self.texts[self.ranks.rank :: self.ranks.world]]
+        share = self.texts[self.ranks.rank :: self.ranks.world]
+        mine = [(ids, model.plan(ids)) for ids, _ in share]
         idle = self._idle(mine, execution) if self.shared_out else 0
-        for ids, cuts in mine:
+        for (ids, cuts), (_, mask) in zip(mine, share, strict=True):
             # Alone: processes that stop at different texts would miss each other.
             if self.ranks.world == 1 and stop():
                 return None
-            total += float(_nll(model, ids, cuts, execution).sum())
+            nll_T = _nll(model, ids, cuts, execution)
+            if mask is not None:
+                nll_T = nll_T[torch.tensor(mask[1:], device=nll_T.device)]
+            total += float(nll_T.sum())
         for _ in range(idle):
             _nll(model, [0], [], execution)
         return self.ranks.total([total])[0] / self.targets

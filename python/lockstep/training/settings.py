@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lockstep.errors import LockstepError
 
@@ -25,12 +25,21 @@ class Lora:
 class TextOptions:
     """How texts are read: the options of the config's `data` beside its files.
 
-    field: where JSON rows and tables hold their text. cache: folder of tokenized texts, None for
-    .lockstep/cache under the root. workers: processes that cut sequences ahead of the training.
-    heldOutDocuments: how many held-out documents are scored at most.
+    format: of rows, or ``auto``. field: where they hold their text or messages, None for the usual
+    names. loss: which targets of a conversation count. end: text of the token that ends documents,
+    None for the tokenizer's, False for none. long: ``cut`` conversations that are longer than a
+    sequence, or ``refuse`` them. pack: several short documents in one sequence; None packs
+    conversations alone. cache: folder of tokenized texts, None for .lockstep/cache under the root.
+    workers: processes that cut sequences ahead of the training. heldOutDocuments: how many held-out
+    documents are scored at most.
     """
 
-    field: str
+    format: str
+    field: str | None
+    loss: Literal["assistant", "last", "all"]
+    end: str | bool | None
+    long: str
+    pack: bool | None
     skipBroken: bool
     cache: str | None
     workers: int

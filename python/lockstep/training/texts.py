@@ -2,48 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
+from lockstep.chat.encode import Rule
+from lockstep.chat.source import read_template, special_texts
+from lockstep.ends import read_settings
 from lockstep.errors import LockstepError
 from lockstep.tokenizer_file import load_tokenizer
 from lockstep.training import data
 from lockstep.training.data import Corpus, Document
-from lockstep.training.settings import Job
+from lockstep.training.data.ahead import begun
+from lockstep.training.settings import Job, TextOptions
+
+WORKERS = 2  # processes that render conversations
+LOSSES = {
+    "assistant": "what the assistant says",
+    "last": "the last answer",
+    "all": "every token",
+}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """corpus: what is trained on. scored: held-out texts, ids with BOS and which of them count.
+    told: how it was read, for the log: formats (files by format), loss, end (a token's text),
+    tokens and targets of conversations."""
+
+    corpus: Corpus
+    scored: list[tuple[list[int], list[bool] | None]]
+    told: dict[str, Any]
+
+    @property
+    def sentence(self) -> str:
+        """The same in words, for the model card."""
+        told = self.told
+        end = f"Documents end with `{told['end']}`." if told["end"] else "No end token is added."
+        if told["loss"] is None:
+            return end
+        share = told["targets"] / max(1, told["tokens"])
+        return f"Of conversations {LOSSES[told['loss']]} counts ({share:.0%} of the tokens). {end}"
 
 
 def open_texts(
-    job: Job, vocabulary: int, emit: Callable[..., None], cancelled: Callable[[], bool]
-) -> tuple[Corpus, list[Document]]:
+    job: Job, tokens: Mapping[str, Any], emit: Callable[..., None], cancelled: Callable[[], bool]
+) -> Texts:
     """The corpus of ``job`` and its held-out documents, tokenized now or found in the cache.
 
-    Emits `data` events while files are read, and a `warning` where a held-out text is trained on.
-    Raises LS_TRAIN_TOKENIZER and what `data.load` raises.
+    tokens: `tokenizer` of the contract. Emits `data` events while files are read, and a `warning`
+    where a held-out text is trained on. Raises LS_TRAIN_TOKENIZER, LS_TRAIN_END and what
+    `data.load` raises.
     """
     s, options = job.training, job.training.texts
     tokenizer = _tokenizer(job.model)
+    end = _end(job.model, tokenizer, options)
+    found = None if end is None else tokenizer.token_to_id(end)
+    bos = tokens["bos"]
+    rule = Rule(
+        read_template(job.model),
+        options.loss,
+        frozenset([*tokens["ends"], *([] if found is None else [found])]),
+        found,
+        s.sequence - (bos is not None),
+        options.long == "refuse",
+    )
     cache = job.root / (options.cache or Path(".lockstep") / "cache")
-    reading = data.Reading(cache, options.field, options.skipBroken, emit, cancelled)
+    reading = data.Reading(
+        cache,
+        options.field,
+        options.skipBroken,
+        emit,
+        cancelled,
+        options.format,
+        rule,
+        min(WORKERS, max(1, options.workers)),
+    )
     fraction = s.heldOut if isinstance(s.heldOut, float) else 0.0
     limit = options.heldOutDocuments
-    corpus = data.load(
-        s.data, job.root, tokenizer, vocabulary, reading, fraction=fraction, limit=limit
-    )
-    if not isinstance(s.heldOut, tuple):
-        return corpus, corpus.held_out
-    held_out = data.load(s.heldOut, job.root, tokenizer, vocabulary, reading)
-    if both := data.shared(corpus, held_out):
-        emit(
-            "warning",
-            step=0,
-            code="LS_TRAIN_SHARED",
-            message=f"{both} of {len(corpus.documents)} training documents are held-out documents "
-            "too: the loss on held-out text will say too little. Take them out with a pattern "
-            "'!file'",
+    size = tokens["size"]
+    corpus = data.load(s.data, job.root, tokenizer, size, reading, fraction=fraction, limit=limit)
+    held_out = corpus.held_out
+    if isinstance(s.heldOut, tuple):
+        others = data.load(s.heldOut, job.root, tokenizer, size, reading)
+        if both := data.shared(corpus, others):
+            emit(
+                "warning",
+                step=0,
+                code="LS_TRAIN_SHARED",
+                message=f"{both} of {len(corpus.documents)} training documents are held-out "
+                "documents too: the loss on held-out text will say too little. Take them out with "
+                "a pattern '!file'",
+            )
+        held_out = data.scored(others, limit)
+    scored = [_scored(document, bos, s.heldOutTokens) for document in held_out]
+    return Texts(corpus, scored, _told(corpus, rule, end))
+
+
+def _scored(document: Document, bos: int | None, most: int) -> tuple[list[int], list[bool] | None]:
+    ids = document.ids_N[:most].tolist()
+    whole = begun(ids, bos)
+    if document.mask_N is None:
+        return whole, None
+    mask = document.mask_N[:most].astype(bool).tolist()
+    return whole, [False] * (len(whole) - len(ids)) + mask
+
+
+def _told(corpus: Corpus, rule: Rule, end: str | None) -> dict[str, Any]:
+    formats = Counter(entry.format for entry in corpus.entries)
+    chats = [entry.counts for entry in corpus.entries if entry.format != "text"]
+    return {
+        "formats": dict(formats),
+        "loss": rule.loss if chats else None,
+        "end": end,
+        "tokens": sum(counts.tokens for counts in chats),
+        "targets": sum(counts.targets for counts in chats),
+    }
+
+
+def _end(folder: Path, tokenizer: Tokenizer, options: TextOptions) -> str | None:
+    """Text of the token that ends documents."""
+    if options.end is False:
+        return None
+    own = special_texts(read_settings(folder / "tokenizer_config.json")).get("eos_token")
+    if options.end is None:
+        return own if own is not None and tokenizer.token_to_id(own) is not None else None
+    end = str(options.end)
+    if tokenizer.token_to_id(end) is None:
+        raise LockstepError(
+            "LS_TRAIN_END",
+            f"expected data.end to be a token of the model, got {end!r}",
+            f"Name one token, such as {own!r}, or set data.end to false for none."
+            if own
+            else "Name one token, or set data.end to false for none.",
+            "data.end",
         )
-    return corpus, data.scored(held_out, limit)
+    return end
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

@@ -70,7 +70,12 @@ class Case:
             "keep": self.keep,
             "heldOut": ["text.txt"] if self.held_out else None,
             "texts": {
+                "format": "auto",
                 "field": "text",
+                "loss": "assistant",
+                "end": None,
+                "long": "cut",
+                "pack": None,
                 "skipBroken": False,
                 "cache": None,
                 "workers": 0,

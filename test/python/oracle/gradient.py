@@ -17,15 +17,18 @@ def gradient(
     documents: Sequence[tuple[list[int], list[int]]],
     truncation: int,
     targets: int | None = None,
+    masks: Sequence[Sequence[bool] | None] | None = None,
 ) -> tuple[float, int, dict[str, Tensor]]:
     """Sum of losses (nats), number of targets, and d(L_K / targets)/d(weight) for every weight.
 
     ``targets``: the optimizer step's global number of targets; None takes these documents' own.
+    ``masks``: for each document which of its tokens count as targets, None for all.
     """
     leaves = {name: w.detach().double().clone().requires_grad_() for name, w in weights.items()}
     oracle = Oracle(leaves, config, spec)
     total, count = 0.0, 0
-    for ids, boundaries in documents:
+    for d, (ids, boundaries) in enumerate(documents):
+        mask = masks[d] if masks is not None else None
         _, found, plain = oracle.forward(ids, boundaries)
         by_end = {boundary.at: boundary for boundary in found}
         tiles = segments(boundaries, len(ids))
@@ -42,7 +45,7 @@ def gradient(
             start, end = tiles[i]
             loss = torch.zeros((), dtype=torch.float64)
             for t in range(start, end):
-                if t + 1 < len(ids):
+                if t + 1 < len(ids) and (mask is None or mask[t + 1]):
                     loss = loss - torch.log_softmax(logits[t - start], dim=0)[ids[t + 1]]
                     count += 1
             if loss.requires_grad:

@@ -3,7 +3,7 @@
 from .cache import Reading
 from .corpus import Corpus, load, scored, shared
 from .files import find
-from .sequences import Cursor, Drawn, Sequences
+from .sequences import Cursor, Drawn, Sequences, slots
 from .store import Document, Documents
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "load",
     "scored",
     "shared",
+    "slots",
 ]

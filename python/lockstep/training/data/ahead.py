@@ -23,6 +23,11 @@ WAITING = 64
 PACKAGES = Path(__file__).resolve().parents[3]
 
 
+def begun(ids: list[int], bos: int | None) -> list[int]:
+    """A sequence as the server begins it: with BOS, and never twice (templates may write it)."""
+    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+
 class Ahead:
     """Plans windows of token files, in workers before they are asked for.
 
@@ -135,7 +140,7 @@ class Ahead:
 
     def _ids(self, window: Window) -> list[int]:
         ids: list[int] = self._tokens.read(*window).tolist()
-        return ids if self._bos is None else [self._bos, *ids]
+        return begun(ids, self._bos)
 
     def _plan(self, ids: list[int]) -> list[int]:
         if self._planner is None:

@@ -3,6 +3,7 @@
 One entry a file, named by the SHA-256 of its bytes, of the tokenizer and of how it was read:
 
     KEY/tokens.bin      ids of all documents, back to back, uint16 or uint32, little-endian
+    KEY/targets.bin     of conversations: 1 for an id that counts as a target, 0 for others, uint8
     KEY/documents.bin   a row [first token, tokens, hash of the text] a document, uint64
     KEY/meta.json       counts; it is written last
     KEY.part/           an entry in the making; progress.json says how much of it holds
@@ -19,24 +20,27 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
 from tokenizers import Tokenizer
 
+from lockstep.chat.encode import Encoder, Rule
 from lockstep.errors import LockstepError
 from lockstep.job import Cancelled
 from lockstep.training.atomic import is_full
 
 from .build import ROW, Build
 from .counts import Counts, broken_error
-from .files import kind_of
+from .files import compression_of
 from .identity import sha256
+from .rows import Shape, shape_of
 
-VERSION = 1
+VERSION = 2
 EVERY = 1.0  # seconds between two reports of progress
 POLL = 0.1  # seconds between two looks at a lock
 
@@ -45,26 +49,37 @@ POLL = 0.1  # seconds between two looks at a lock
 class Reading:
     """How files become tokens, and who is told of it.
 
-    cache: folder of the entries. field: where JSON rows and tables hold their text. skip_broken:
-    go on after rows without text. emit, cancelled: as of a job.
+    cache: folder of the entries. field: where rows hold their text or messages, None for the usual
+    names. skip_broken: go on after rows that cannot be used. emit, cancelled: as of a job. format:
+    of the rows, or ``auto``. chat: how conversations become ids, and with which id texts end; None
+    reads texts alone, without an end. workers: processes that render conversations.
     """
 
     cache: Path
-    field: str = "text"
+    field: str | None = None
     skip_broken: bool = False
     emit: Callable[..., None] = lambda *_, **__: None
     cancelled: Callable[[], bool] = lambda: False
+    format: str = "auto"
+    chat: Rule | None = None
+    workers: int = 1
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished entry. name: the file as errors and lists call it."""
+    """A finished entry. name: the file as errors and lists call it. format: of its rows."""
 
     key: str
     name: str
     folder: Path
     dtype: str
     counts: Counts
+    format: str
+
+    @property
+    def targets(self) -> Path | None:
+        """Where it says which tokens count; None where all do."""
+        return None if self.format == "text" else self.folder / "targets.bin"
 
     def rows(self, first: int, last: int) -> np.ndarray:
         """Rows [first, last) of documents.bin, uint64 [n, 3]."""
@@ -89,34 +104,51 @@ class Cache:
         """
         with self._troubles(path):
             stat = path.stat()
+            shape = shape_of(path, self.reading.format, self.reading.field)
+            if shape.format != "text" and self.reading.chat is None:
+                raise LockstepError(
+                    "LS_TRAIN_FORMAT",
+                    f"expected texts, got {shape.format} in {path}",
+                    "Conversations are for training: name texts, or a column of text with "
+                    "data.field.",
+                    "data.format",
+                )
             tick = Ticker(self.reading, path, "reading", stat.st_size)
-            key = self._key(path, sha256(path, self.reading.cache, tick))
+            key = self._key(shape, path, sha256(path, self.reading.cache, tick))
             folder = self.reading.cache / key
-            entry = self._open(key, path)
+            entry = self._open(key, path, shape)
             if entry is None:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 with self._lock(folder.with_name(f"{key}.lock"), path):
-                    entry = self._open(key, path) or self._make(key, path, stat)
+                    entry = self._open(key, path, shape) or self._make(key, path, stat, shape)
         if entry.counts.broken and not self.reading.skip_broken:
             raise broken_error(path, entry.counts)
         return entry
 
-    def _key(self, path: Path, content: str) -> str:
-        kind = kind_of(path)
-        rule = [VERSION, tokenizers.__version__, self.identity, content, kind]
-        rule += [] if kind == "text" else [self.reading.field]
+    def _key(self, shape: Shape, path: Path, content: str) -> str:
+        packed, chat = compression_of(path), self.reading.chat
+        rule: list[Any] = [VERSION, tokenizers.__version__, self.identity, content, packed]
+        rule += shape.identity()
+        if shape.format != "text" and chat is not None:
+            rule += chat.identity()
+        elif chat is not None and chat.end is not None:
+            rule += [chat.end, sorted(chat.ends)]
         return hashlib.sha256(json.dumps(rule).encode()).hexdigest()[:40]
 
-    def _open(self, key: str, path: Path) -> Entry | None:
+    def _open(self, key: str, path: Path, shape: Shape) -> Entry | None:
         """The finished entry, if there is a whole one; one that is cut short is taken away."""
         folder = self.reading.cache / key
         try:
             meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
             counts = Counts(**meta["counts"])
-            wanted = (counts.tokens * np.dtype(meta["dtype"]).itemsize, counts.documents * ROW)
-            have = tuple((folder / f"{n}.bin").stat().st_size for n in ("tokens", "documents"))
-            if wanted == have:
-                return Entry(key, str(path), folder, meta["dtype"], counts)
+            entry = Entry(key, str(path), folder, meta["dtype"], counts, shape.format)
+            wanted = [counts.tokens * np.dtype(meta["dtype"]).itemsize, counts.documents * ROW]
+            files = [folder / "tokens.bin", folder / "documents.bin"]
+            if entry.targets is not None:
+                wanted.append(counts.tokens)
+                files.append(entry.targets)
+            if wanted == [file.stat().st_size for file in files]:
+                return entry
         except FileNotFoundError:
             if not folder.exists():
                 return None
@@ -131,13 +163,19 @@ class Cache:
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    def _make(self, key: str, path: Path, stat: os.stat_result) -> Entry:
+    def _make(self, key: str, path: Path, stat: os.stat_result, shape: Shape) -> Entry:
         folder, reading = self.reading.cache / key, self.reading
         part = folder.with_name(f"{key}.part")
-        build = Build(part, self.tokenizer, self.dtype, Counts())
-        tick = Ticker(reading, path, "tokenizing", stat.st_size, build.counts)
-        with build:
-            build.run(path, kind_of(path), reading.field, reading.skip_broken, tick)
+        rule, counts = reading.chat, Counts()
+        end, ends = (None, frozenset[int]()) if rule is None else (rule.end, rule.ends)
+        with ExitStack() as stack:
+            encoder = None
+            if shape.format != "text" and rule is not None:
+                encoder = stack.enter_context(Encoder(self.tokenizer, rule, reading.workers))
+            build = Build(part, self.tokenizer, self.dtype, counts, end, ends, encoder)
+            tick = Ticker(reading, path, "tokenizing", stat.st_size, counts)
+            stack.enter_context(build)
+            build.run(path, shape, reading.skip_broken, tick)
         now = path.stat()
         if (now.st_size, now.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
             shutil.rmtree(part, ignore_errors=True)
@@ -146,9 +184,8 @@ class Cache:
                 f"expected {path} to stay as it is while it is read, got a change",
                 "Start again when the file is complete.",
             )
-        counts = build.counts
         build.seal({"source": path.name, "dtype": self.dtype, "counts": asdict(counts)}, folder)
-        return Entry(key, str(path), folder, self.dtype, counts)
+        return Entry(key, str(path), folder, self.dtype, counts, shape.format)
 
     @contextmanager
     def _lock(self, lock: Path, path: Path) -> Iterator[None]:

@@ -23,8 +23,8 @@ NAMED = 3  # broken lines named in a list of what was skipped
 
 @dataclass(frozen=True)
 class Corpus:
-    """documents: what can be trained on. tokens: theirs. skipped: (file, reason) of what holds no
-    target. held_out: documents to score, at most the limit that was asked for."""
+    """documents: what can be trained on. tokens: theirs. skipped: (file, reason) of what is left
+    out. held_out: documents to score, at most the limit that was asked for."""
 
     documents: Documents
     tokens: int
@@ -45,7 +45,7 @@ def load(
 ) -> Corpus:
     """The documents of every file of ``patterns``, tokenized now or found in the cache.
 
-    A text file is one document, a line of JSONL or a row of a table is one. Documents of fewer
+    A text file is one document, a row of any other file is one. Documents of fewer
     than two tokens have nothing to predict: they are skipped and counted. ``fraction`` of the
     documents, chosen by a hash of their text, is taken out; those of smallest hash among them, at
     most ``limit``, are ``held_out``. The cache lies in .lockstep/cache under ``root`` unless
@@ -71,13 +71,16 @@ def load(
     digest = hashlib.sha256(rule.encode()).hexdigest()[:40]
     kept = (_index(file, rows[rows[:, 2] >= edge]) for file, rows in _rows(entries))
     index_N3 = write_index(reading.cache / "index" / f"{digest}.bin", kept)
-    tokens = Tokens([(str(e.folder / "tokens.bin"), e.dtype) for e in entries])
+    masks = [None if e.targets is None else str(e.targets) for e in entries]
+    tokens = Tokens([(str(e.folder / "tokens.bin"), e.dtype) for e in entries], masks)
     documents = Documents([e.name for e in entries], tokens, index_N3, digest)
     if not len(documents):
         few = sum(e.counts.empty + e.counts.single for e in entries)
+        none = sum(e.counts.untargeted + e.counts.long for e in entries)
         raise LockstepError(
             "LS_TRAIN_DATA",
             f"expected text with at least two tokens, got {few} documents with fewer"
+            + (f" and {none} conversations without a target in reach" if none else "")
             + (f" and {sum(e.counts.documents for e in entries)} held out" if fraction else ""),
             field="training.data",
         )
@@ -135,7 +138,7 @@ def _smallest(
         best += [(int(value), file, int(start), int(size)) for start, size, value in few]
         best = sorted(best)[:limit]
     return [
-        Document(documents.names[file], documents.tokens.read(file, start, start + size))
+        documents.document(file, start, size)
         for _, file, start, size in sorted(best, key=lambda row: row[1:])
     ]
 
@@ -150,6 +153,14 @@ def _reason(entry: Entry) -> str:
         for number, noun in (
             (counts.empty, "empty"),
             (counts.single, "of one token"),
+            (counts.untargeted, "without a target"),
+            (counts.long, "whose first answer is too long for a sequence"),
+            (counts.cut, "cut behind an answer, as they are too long for a sequence"),
+            (counts.joined, "answers whose first token is not trained, as it begins in the header"),
+            (
+                counts.headed,
+                "headers written as in a prompt, which is not how the whole text has them",
+            ),
             (counts.broken, "broken"),
         )
         if number

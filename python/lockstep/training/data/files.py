@@ -9,18 +9,29 @@ from typing import Any, Literal
 
 from lockstep.errors import LockstepError
 
-Kind = Literal["text", "jsonl", "parquet", "arrow"]
+Kind = Literal["text", "jsonl", "json", "csv", "tsv", "parquet", "arrow"]
 _KINDS: dict[str, Kind] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
+_PACKED = {".gz": "gzip", ".zst": "Zstandard"}
+COLUMNS = ("parquet", "arrow")  # kinds that hold columns with types
 
 
 def kind_of(path: Path) -> Kind:
-    """By the ending; a file with another ending is text, one document."""
-    return _KINDS.get(path.suffix.lower(), "text")
+    """By the ending, .gz and .zst aside; a file with another ending is text, one document."""
+    name = path.with_suffix("") if compression_of(path) else path
+    return _KINDS.get(name.suffix.lower(), "text")
+
+
+def compression_of(path: Path) -> str | None:
+    """`gzip`, `Zstandard` or None, by the ending."""
+    return _PACKED.get(path.suffix.lower())
 
 
 def find(patterns: tuple[str, ...], root: Path) -> list[Path]:
@@ -44,15 +55,14 @@ def find(patterns: tuple[str, ...], root: Path) -> list[Path]:
         found |= here
     for pattern in (p[1:] for p in patterns if p.startswith("!")):
         found -= _named(pattern, root)
-    if wrong := [path for path in sorted(found) if path.suffix.lower() == ".json"]:
-        raise LockstepError(
-            "LS_TRAIN_DATA",
-            f"expected text, JSON lines, Parquet or Arrow, got {wrong[0]}, which might be lines or "
-            "one document",
-            "Name JSON lines .jsonl and a document to be read as text .txt, or take it out with "
-            "'!file'.",
-            "training.data",
-        )
+    for path in sorted(found):
+        if (packed := compression_of(path)) and kind_of(path) in COLUMNS:
+            raise LockstepError(
+                "LS_TRAIN_DATA",
+                f"expected a {kind_of(path)} file that is compressed inside, got {path}",
+                f"Unpack it: such files are compressed by column, not with {packed} around them.",
+                "training.data",
+            )
     if not found:
         raise LockstepError(
             "LS_TRAIN_DATA",

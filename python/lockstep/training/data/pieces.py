@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+from lockstep.chat.encode import Example
 
 # Characters handed to the tokenizer at once: its bookkeeping takes some 40 bytes a character, so a
 # 100 MB document would otherwise need gigabytes.
@@ -12,7 +15,7 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Place:
-    """Where reading a file goes on: a byte of a text or JSONL file, a row of a table; the line."""
+    """Where reading a file goes on: a byte of a text or JSONL file, else a row; the line."""
 
     at: int = 0
     line: int = 0
@@ -31,12 +34,35 @@ class Piece:
 
 @dataclass(frozen=True)
 class Broken:
-    """A row that holds no text: its line (or row) from 1, and why."""
+    """A row that cannot be used: its line (or row) from 1, and why."""
 
     line: int
     reason: str
     place: Place
     done: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as its file gives it. value: an object, in any other case no row. line: from 1."""
+
+    value: Any
+    line: int
+    place: Place
+    done: int
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A row that holds a conversation, or a prompt and its completion."""
+
+    example: Example
+    line: int
+    place: Place
+    done: int
+
+
+Item = Piece | Broken | Chat
 
 
 def cut(text: str, size: int, start: int = 0) -> int:

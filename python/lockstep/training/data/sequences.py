@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,17 +20,41 @@ BLOCK = 4096  # documents whose windows are counted at once: an epoch costs 8 by
 
 @dataclass(frozen=True)
 class Drawn:
-    """One training sequence: token ids (at least 2, BOS included) and the cuts e_i in it."""
+    """A training sequence, or one of several short ones that share its room.
+
+    ids: at least 2, BOS included, from position 0 of a state of their own. boundaries: the cuts e_i
+    in them. mask: which of them count as targets, None where all do. slot: the same number for
+    those that are packed together; None: a sequence of its own.
+    """
 
     ids: list[int]
     boundaries: list[int]
+    mask: list[bool] | None = None
+    slot: int | None = None
+
+    @property
+    def targets(self) -> int:
+        """Tokens that are predicted and count."""
+        return len(self.ids) - 1 if self.mask is None else sum(self.mask[1:])
+
+
+def slots(drawn: Sequence[Drawn]) -> list[list[Drawn]]:
+    """What is drawn, those that are packed together in one list, in order."""
+    out: list[list[Drawn]] = []
+    for one in drawn:
+        if out and one.slot is not None and out[-1][0].slot == one.slot:
+            out[-1].append(one)
+        else:
+            out.append([one])
+    return out
 
 
 @dataclass
 class Cursor:
     """Where the next sequence comes from; all that a resumption needs to go on with the data.
 
-    data: digest of the corpus that it stands in, empty before the first sequence.
+    data: digest of the corpus that it stands in, and how it is packed; empty before the first
+    sequence.
     """
 
     epoch: int = 0
@@ -46,6 +70,9 @@ class Sequences:
     windows of all documents. A sequence never holds tokens of two documents. Nothing is kept but a
     number for every few thousand documents.
 
+    ``pack``: as many windows as fit, in their order, take the room of one sequence together. None
+    packs conversations, whose documents have a mask, alone. Each keeps a state of its own.
+
     ``workers`` processes cut the sequences that come next while the caller computes; 0 cuts them
     when they are taken. ``warn`` hears of a worker that died; its work is then done here.
     """
@@ -59,8 +86,10 @@ class Sequences:
         contract: PlannerSource,
         workers: int = 0,
         warn: Callable[[str], None] = lambda message: None,
+        pack: bool | None = None,
     ):
         self.documents, self.seed, self.bos, self.workers = documents, seed, bos, workers
+        self.pack = pack
         self.window = length - (bos is not None)
         self.least = 2 - (bos is not None)  # tokens that make a sequence
         self._epoch: tuple[int, np.ndarray] | None = None
@@ -68,24 +97,35 @@ class Sequences:
 
     def take(self, cursor: Cursor, n: int, rank: int = 0, world: int = 1) -> list[Drawn]:
         """Move the cursor by ``n`` sequences; those whose index in 0..n-1 is ``rank`` modulo
-        ``world``, planned. Every rank of an optimizer step calls with the same cursor and ``n``.
+        ``world``, planned, with what is packed with them. Every rank of an optimizer step calls
+        with the same cursor and ``n``.
 
         Raises LS_TRAIN_RESUME where the cursor comes from another corpus; LS_POLICY_*.
         """
-        if cursor.data not in ("", self.documents.digest):
+        if cursor.data not in ("", self._stamp):
             raise LockstepError(
                 "LS_TRAIN_RESUME",
                 "expected the training data of the interrupted training, got other texts, another "
-                "tokenizer or another split",
+                "tokenizer, another split or another way to read them",
                 "Give the same files back, or start a new training with another `out`.",
                 "data",
             )
-        cursor.data = self.documents.digest
+        cursor.data = self._stamp
         mine = self._windows(cursor, n, rank, world)
         later = Cursor(cursor.epoch, cursor.at)
         coming = [self._windows(later, n, rank, world) for _ in range(STEPS if self.workers else 0)]
-        planned = self._ahead.take(mine, [window for step in coming for window in step])
-        return [Drawn(ids, boundaries) for ids, boundaries in planned]
+        planned = self._ahead.take(
+            [window for _, window in mine], [window for step in coming for _, window in step]
+        )
+        drawn = []
+        for (slot, window), (ids, boundaries) in zip(mine, planned, strict=True):
+            mask_T = self.documents.tokens.mask(*window)
+            mask = None
+            if mask_T is not None:
+                first = [False] * (len(ids) - len(mask_T))  # BOS
+                mask = first + mask_T.astype(bool).tolist()
+            drawn.append(Drawn(ids, boundaries, mask, slot))
+        return drawn
 
     def close(self) -> None:
         """Stop workers and planner. Idempotent."""
@@ -110,18 +150,59 @@ class Sequences:
         start = 0 if turn == 0 else edge + (turn - 1) * self.window
         return first + inside, start, min(size, edge + turn * self.window)
 
-    def _windows(self, cursor: Cursor, n: int, rank: int, world: int) -> list[Window]:
-        """Move the cursor by n; (file, first token, last) of those that are mine."""
-        out = []
+    def _windows(
+        self, cursor: Cursor, n: int, rank: int, world: int
+    ) -> list[tuple[int | None, Window]]:
+        """Move the cursor by n sequences; (slot, (file, first token, last)) of those that are
+        mine. A slot ends with its epoch."""
+        out: list[tuple[int | None, Window]] = []
         for index in range(n):
             if cursor.at >= self.count(cursor.epoch):
                 cursor.epoch, cursor.at = cursor.epoch + 1, 0
-            if index % world == rank:
-                document, start, end = self.at(cursor.epoch, cursor.at)
-                file, first, _ = map(int, self.documents.index_N3[document])
-                out.append((file, first + start, first + end))
+            packing = self._may_pack
+            if not packing and index % world != rank:
+                cursor.at += 1
+                continue
+            taken = [self._window(cursor)]
             cursor.at += 1
+            room = self.window + (self.bos is not None) - self._room(taken[0])
+            while (
+                packing
+                and self._packs(taken[0])
+                and room > 0
+                and cursor.at < self.count(cursor.epoch)
+                and self._packs(later := self._window(cursor))
+                and self._room(later) <= room
+            ):
+                taken.append(later)
+                room -= self._room(later)
+                cursor.at += 1
+            if index % world == rank:
+                slot = index if len(taken) > 1 else None
+                out += [(slot, window) for window in taken]
         return out
+
+    def _window(self, cursor: Cursor) -> Window:
+        document, start, end = self.at(cursor.epoch, cursor.at)
+        file, first, _ = map(int, self.documents.index_N3[document])
+        return file, first + start, first + end
+
+    @property
+    def _stamp(self) -> str:
+        digest = self.documents.digest
+        return f"{digest}:{self.pack}" if self._may_pack else digest
+
+    @property
+    def _may_pack(self) -> bool:
+        masks = self.documents.tokens.masks
+        return self.pack is True or (self.pack is None and any(m is not None for m in masks))
+
+    def _packs(self, window: Window) -> bool:
+        return self.pack is True or self.documents.tokens.masks[window[0]] is not None
+
+    def _room(self, window: Window) -> int:
+        """Tokens of a window, BOS included."""
+        return window[2] - window[1] + (self.bos is not None)
 
     def _starts(self, epoch: int) -> np.ndarray:
         """Windows before each block of documents, and of all: int64 [blocks + 1]."""

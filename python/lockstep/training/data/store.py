@@ -18,31 +18,42 @@ OPEN = 64  # memory maps open at once: each holds a file descriptor
 @dataclass(frozen=True)
 class Document:
     """One document. path: its file, with its number there where a file holds several.
-    ids_N: its token ids, without a beginning-of-sequence id."""
+    ids_N: its token ids, without a beginning-of-sequence id. mask_N: which of them count as
+    targets, None where all do."""
 
     path: str
     ids_N: np.ndarray
+    mask_N: np.ndarray | None = None
 
 
 class Tokens:
-    """Token files by number. Files are (path, dtype)."""
+    """Token files by number. Files are (path, dtype); masks: where a file says which of its tokens
+    count as targets, None where all do."""
 
-    def __init__(self, files: Sequence[tuple[str, str]]):
+    def __init__(self, files: Sequence[tuple[str, str]], masks: Sequence[str | None] | None = None):
         self.files = list(files)
-        self._maps: OrderedDict[int, np.ndarray] = OrderedDict()
+        self.masks = list(masks) if masks is not None else [None] * len(files)
+        self._maps: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def read(self, file: int, start: int, end: int) -> np.ndarray:
         """Ids [start, end) of a file: a view into its memory map."""
-        opened = self._maps.get(file)
+        return self._map(*self.files[file])[start:end]
+
+    def mask(self, file: int, start: int, end: int) -> np.ndarray | None:
+        """Which of them count, uint8; None: all."""
+        path = self.masks[file]
+        return None if path is None else self._map(path, "u1")[start:end]
+
+    def _map(self, path: str, dtype: str) -> np.ndarray:
+        opened = self._maps.get(path)
         if opened is None:
-            path, dtype = self.files[file]
             opened = np.memmap(path, dtype, mode="r")
-            self._maps[file] = opened
+            self._maps[path] = opened
             if len(self._maps) > OPEN:
                 self._maps.popitem(last=False)
         else:
-            self._maps.move_to_end(file)
-        return opened[start:end]
+            self._maps.move_to_end(path)
+        return opened
 
 
 class Documents(Sequence[Document]):
@@ -65,7 +76,13 @@ class Documents(Sequence[Document]):
         if not -len(self) <= at < len(self):
             raise IndexError(at)
         file, start, length = map(int, self.index_N3[at])
-        return Document(self.names[file], self.tokens.read(file, start, start + length))
+        return self.document(file, start, length)
+
+    def document(self, file: int, start: int, length: int) -> Document:
+        """The document of ``length`` tokens that begins at token ``start`` of a file."""
+        end = start + length
+        ids_N, mask_N = self.tokens.read(file, start, end), self.tokens.mask(file, start, end)
+        return Document(self.names[file], ids_N, mask_N)
 
     def __iter__(self) -> Iterator[Document]:
         return (self[i] for i in range(len(self)))

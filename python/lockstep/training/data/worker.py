@@ -15,6 +15,7 @@ from typing import TextIO
 from lockstep.errors import LockstepError
 from lockstep.planner import Planner
 
+from .ahead import begun
 from .store import Tokens
 
 
@@ -22,14 +23,15 @@ def serve(requests: TextIO, answers: TextIO) -> None:
     """Answer until ``requests`` ends, or nobody reads any more."""
     work = json.loads(requests.readline())
     tokens = Tokens([(path, dtype) for path, dtype in work["files"]])
-    first = [] if work["bos"] is None else [work["bos"]]
     planner: Planner | None = None
     for line in requests:
         try:
             if planner is None:
                 source = SimpleNamespace(document=work["contract"], policy_source=work["policy"])
                 planner = Planner(source)
-            answer = json.dumps(planner.plan(first + tokens.read(*json.loads(line)).tolist()))
+            answer = json.dumps(
+                planner.plan(begun(tokens.read(*json.loads(line)).tolist(), work["bos"]))
+            )
         except LockstepError as error:
             answer = json.dumps(error.as_dict())
         answers.write(answer + "\n")
