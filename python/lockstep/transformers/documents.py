@@ -104,6 +104,7 @@ def _positions(expected: str, got: str) -> LockstepError:
     return LockstepError(
         "LS_TRANSFORMERS_POSITIONS",
         f"expected {expected}, got {got}: a segment's positions follow from its contract",
-        "leave position_ids out; in a packed batch they count from 0 in every sequence",
+        "leave position_ids out; in a packed batch they count from 0 in every sequence, and use_cache "
+        "is False",
         "position_ids",
     )

@@ -33,6 +33,8 @@ _NEUTRAL = {
     "_commit_hash",
     "_from_auto",
 }
+#: Attention that a caller may name: segments have their own.
+_ATTENTION = (None, "sdpa", "lockstep")
 #: Fields of config.json that change no number, which a caller may set otherwise.
 _FREE = {"use_cache", "dtype", "torch_dtype", "architectures", "model_type", "transformers_version"}
 _FREE |= {"bos_token_id", "eos_token_id", "pad_token_id", "initializer_range"}
@@ -95,8 +97,7 @@ def _device(asked: Any) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if isinstance(asked, int) and not isinstance(asked, bool):
         return f"cuda:{asked}"
-    if isinstance(asked, torch.device) or (isinstance(asked, str) and asked.partition(":")[0] in
-                                           ("cpu", "cuda")):
+    if str(asked).partition(":")[0] in ("cpu", "cuda"):
         return str(asked)
     raise _option("device_map to name one device, such as 'cpu' or 'cuda'", f"{asked!r}")
 
@@ -111,7 +112,7 @@ def _check(options: dict[str, Any], args: tuple[Any, ...]) -> None:
             f"expected a checkpoint, got the adapter {adapter}",
             "load it with peft: AutoPeftModelForCausalLM.from_pretrained(ADAPTER)",
         )
-    if options.get("attn_implementation") in (None, "sdpa", "lockstep"):
+    if options.get("attn_implementation") in _ATTENTION:
         options.pop("attn_implementation", None)
     for name, value in options.items():
         if name not in _NEUTRAL and value not in (None, False):
@@ -120,6 +121,8 @@ def _check(options: dict[str, Any], args: tuple[Any, ...]) -> None:
 
 def _compare(given: Any, own: Any) -> None:
     """A configuration that the caller changed would be another model than the contract's."""
+    if given._attn_implementation not in _ATTENTION:
+        raise _option("no attn_implementation", f"{given._attn_implementation!r}")
     theirs, ours = given.to_dict(), own.to_dict()
     for name in sorted(ours.keys() | theirs.keys()):
         mine, other = ours.get(name), theirs.get(name)

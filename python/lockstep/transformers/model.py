@@ -158,18 +158,40 @@ class SegmentedCausal:
     #: Told to generate(): every other mode would need to go back behind a boundary.
     _supported_generation_modes = _MODES
 
-    def forward(self, *args: Any, labels: Any = None, use_cache: Any = None, **options: Any) -> Any:
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        past_key_values: Any = None,
+        inputs_embeds: Any = None,
+        labels: Any = None,
+        use_cache: bool | None = None,
+        logits_to_keep: Any = 0,
+        **options: Any,
+    ) -> Any:
+        """As transformers' own; generate() and trainers look at these names."""
         if labels is not None and torch.is_grad_enabled() and use_cache is None:
             use_cache = False
-        cached = use_cache or options.get("past_key_values") is not None
+        given = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "past_key_values": past_key_values,
+            "inputs_embeds": inputs_embeds,
+            "labels": labels,
+            "use_cache": use_cache,
+            "logits_to_keep": logits_to_keep,
+        }
         stock: Any = super()
+        cached = use_cache or past_key_values is not None
         if not (cached and torch.is_grad_enabled()):
-            return stock.forward(*args, labels=labels, use_cache=use_cache, **options)
+            return stock.forward(**given, **options)
         if labels is not None:
             raise _unsupported("labels without a cache", "both: a cached past has no gradient")
         # Half a gradient, of the head alone, would be worse than none.
         with torch.no_grad():
-            return stock.forward(*args, labels=labels, use_cache=use_cache, **options)
+            return stock.forward(**given, **options)
 
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict[str, Any], *_: Any, **__: Any
