@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lockstep import weights
-from lockstep.training import checkpoint, manifest
+from lockstep.errors import LockstepError
+from lockstep.training import checkpoint, lora, manifest
 
 from .segments import Segments
 
@@ -21,6 +22,23 @@ def save(model: Any, stock: Callable[..., Any], directory: Any, *args: Any, **op
     stock(directory, *args, **options)
     if options.get("is_main_process", True):
         seal(Path(directory), model.segments)
+
+
+def save_merged(model: Any, directory: Any) -> None:
+    """Write a peft model's checkpoint with its adapters added to the weights: what serves.
+
+    The model itself stays as it is. Raises ``LS_TRANSFORMERS_ADAPTER`` for what cannot be added.
+    """
+    base = model.get_base_model()
+    active = list(getattr(model, "active_adapters", ["default"]))
+    kind = getattr(model.peft_config.get(lora.NAME), "peft_type", None)
+    if active != [lora.NAME] or getattr(kind, "value", kind) != "LORA":
+        raise LockstepError(
+            "LS_TRANSFORMERS_ADAPTER",
+            f"expected one LoRA adapter named {lora.NAME}, got {', '.join(active)}",
+            "merge it yourself: model.merge_and_unload().save_pretrained(DIR)",
+        )
+    base.save_pretrained(directory, state_dict=lora.merged(base))
 
 
 def seal(directory: Path, segments: Segments) -> None:
