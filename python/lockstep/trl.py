@@ -23,7 +23,7 @@ try:
 except ImportError as error:
     raise LockstepError(
         "LS_TRL_MISSING",
-        f"expected the package trl, got {error}",
+        f"expected the package trl, got: {error}",
         'install it: pip install "trl==1.16.0"',
     ) from error
 
