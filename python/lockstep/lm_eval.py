@@ -1,4 +1,4 @@
-"""lm-evaluation-harness on a segmented checkpoint: ``python -m lockstep.lm_eval run --model lockstep``.
+"""lm-evaluation-harness on a segmented checkpoint:
 
     python -m lockstep.lm_eval run --model lockstep --model_args pretrained=DIR --tasks ruler_cwe
 
@@ -22,6 +22,7 @@ import lockstep.transformers  # noqa: F401  (registers the checkpoints' classes)
 
 from . import head
 from .errors import LockstepError
+from .install import install
 from .tokenizer_file import load_tokenizer
 from .transformers.cache import SegmentedCache
 from .transformers.loading import load
@@ -44,7 +45,7 @@ except ImportError as error:
     _missing = LockstepError(
         "LS_LM_EVAL_MISSING",
         f"expected the package lm_eval, got: {error}",
-        'install it: pip install "lm_eval==0.4.13"',
+        install("eval"),
     )
     if __name__ == "__main__":
         sys.exit(_line(_missing))
@@ -171,9 +172,7 @@ class SegmentedLM(TemplateLM):
             total = -float(head.nll(self.module.lm_head, rows_TE, targets_T).sum())
             greedy = all(
                 bool((head.logits(self.module.lm_head, h).argmax(-1) == y).all())
-                for h, y in zip(
-                    rows_TE.split(head.CHUNK), targets_T.split(head.CHUNK), strict=True
-                )
+                for h, y in zip(rows_TE.split(head.CHUNK), targets_T.split(head.CHUNK), strict=True)
             )
             yield total, greedy
 
@@ -224,7 +223,9 @@ class SegmentedLM(TemplateLM):
         longest = max(len(ids) for ids in prompts)
         device = self.model.device
         pad = self.eot_token_id
-        ids_BL = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts], device=device)
+        ids_BL = torch.tensor(
+            [[pad] * (longest - len(ids)) + ids for ids in prompts], device=device
+        )
         mask_BL = torch.tensor(
             [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device
         )

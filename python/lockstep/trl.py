@@ -2,9 +2,9 @@
 
     from lockstep.trl import SFTTrainer        # instead of: from trl import SFTTrainer
 
-The forward pass and the exact truncated gradient come with the model (`lockstep.transformers`). What
-the mixin adds: it refuses what would train something else than is served, and every checkpoint that
-the trainer writes carries the contract and the tokenizer's own bytes.
+The forward pass and the exact truncated gradient come with the model (`lockstep.transformers`).
+What the mixin adds: it refuses what would train something else than is served, and every checkpoint
+that the trainer writes carries the contract and the tokenizer's own bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import lockstep.transformers  # noqa: F401  (registers the checkpoints' classes)
 
 from .errors import LockstepError
+from .install import install
 from .transformers.saving import save_merged, seal
 from .transformers.segments import Segments
 
@@ -24,7 +25,7 @@ except ImportError as error:
     raise LockstepError(
         "LS_TRL_MISSING",
         f"expected the package trl, got: {error}",
-        'install it: pip install "trl==1.16.0"',
+        install("trl"),
     ) from error
 
 #: Options of a trainer that put something else in the place of the model's own pass.
@@ -54,7 +55,7 @@ class Segmented:
         self._begun = self._segments.steps
 
     def save_merged(self, directory: Any) -> None:
-        """Write the checkpoint that serves: of adapters, with their weights added to the model's."""
+        """Write the checkpoint that serves; adapters are added to the model's weights."""
         bare = self._bare()
         self._count()
         if hasattr(bare, "peft_config"):
@@ -87,7 +88,7 @@ class SFTTrainer(Segmented, trl.SFTTrainer):
 
 
 class DPOTrainer(Segmented, trl.DPOTrainer):
-    """TRL's DPOTrainer, in segments; the reference's log-probabilities run under the same contract."""
+    """TRL's DPOTrainer, in segments; the reference runs under the same contract."""
 
 
 def _segments(model: Any) -> Segments:

@@ -45,9 +45,7 @@ def requests(kind: str, *all_arguments: tuple[Any, ...]) -> list[Instance]:
     return [Instance(kind, {}, arguments, n) for n, arguments in enumerate(all_arguments)]  # type: ignore[arg-type]
 
 
-def test_likelihoods_are_the_references(
-    evaluated: SegmentedLM, reference: lockstep.Model
-) -> None:
+def test_likelihoods_are_the_references(evaluated: SegmentedLM, reference: lockstep.Model) -> None:
     asked = [(CONTEXT.strip(), answer) for answer in ANSWERS] + [("", ANSWERS[2])]
     found = evaluated.loglikelihood(requests("loglikelihood", *asked), disable_tqdm=True)
     for (context, answer), (total, greedy) in zip(asked, found, strict=True):
@@ -128,9 +126,7 @@ def test_the_command_runs_ruler_offline(made: Path, tmp_path: Path) -> None:
         assert len(rows) == 2 and all(row["resps"][0][0] for row in rows)
 
 
-def test_errors_of_the_command_are_sentences(
-    made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_of_the_command_are_sentences(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def evaluate() -> None:  # lm_eval's command gets as far as its model
         SegmentedLM(str(made.parent / "model"))
 
@@ -141,7 +137,12 @@ def test_errors_of_the_command_are_sentences(
 
 
 def test_options_it_does_not_know_are_refused(made: Path) -> None:
-    for options in ({"parallelize": True}, {"max_length": 512}, {"tokenizer": "other"}, {"batch_size": "auto"}):
+    for options in (
+        {"parallelize": True},
+        {"max_length": 512},
+        {"tokenizer": "other"},
+        {"batch_size": "auto"},
+    ):
         with pytest.raises(LockstepError) as caught:
             SegmentedLM(str(made), **options)
         assert caught.value.code == "LS_LM_EVAL_OPTION"

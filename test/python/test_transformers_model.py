@@ -164,7 +164,9 @@ def test_packed_sequences_share_nothing(
     ids = [token for row in rows for token in row]
     places = [at for row in rows for at in range(len(row))]
     with torch.no_grad():
-        logits = model(torch.tensor([ids]), position_ids=torch.tensor([places]), use_cache=False).logits
+        logits = model(
+            torch.tensor([ids]), position_ids=torch.tensor([places]), use_cache=False
+        ).logits
     start = 0
     for row in rows:
         assert furthest(logits[0, start : start + len(row)], reference, row) < 1e-9

@@ -96,7 +96,7 @@ def test_the_loss_of_answers_alone(made: Path, tmp_path: Path) -> None:
     total, count = torch.zeros(()), 0
     for prompt, answer in zip(rows["prompt"], rows["completion"], strict=True):
         front = tokenizer(prompt).input_ids
-        ids = torch.tensor([tokenizer(prompt + answer).input_ids + [tokenizer.eos_token_id]])
+        ids = torch.tensor([[*tokenizer(prompt + answer).input_ids, tokenizer.eos_token_id]])
         labels = ids.clone()
         labels[:, : len(front)] = -100
         n = int((labels != -100).sum())
@@ -142,7 +142,7 @@ def test_a_step_of_dpo_prefers_the_chosen(made: Path, tmp_path: Path, kept: bool
     for n, prompt in enumerate(PAIRS["prompt"]):
         front = tokenizer(prompt).input_ids
         for column, sign in (("chosen", -1.0), ("rejected", 1.0)):
-            ids = tokenizer(prompt + PAIRS[column][n]).input_ids + [tokenizer.eos_token_id]
+            ids = [*tokenizer(prompt + PAIRS[column][n]).input_ids, tokenizer.eos_token_id]
             model = AutoModelForCausalLM.from_pretrained(made).train()
             logs = model(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
             own = logs.gather(1, torch.tensor(ids)[1:, None])[len(front) - 1 :]
@@ -216,7 +216,8 @@ def test_the_mixin_serves_transformers_own_trainer(made: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "options", [{"neftune_noise_alpha": 5.0}, {"torch_compile": True}, {"activation_offloading": True}]
+    "options",
+    [{"neftune_noise_alpha": 5.0}, {"torch_compile": True}, {"activation_offloading": True}],
 )
 def test_options_that_train_something_else_are_refused(
     made: Path, tmp_path: Path, options: dict[str, Any]

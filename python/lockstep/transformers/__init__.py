@@ -57,7 +57,7 @@ class SegmentedForCausalLM(Segmented):
 def _register(plain: str) -> type:
     """The plain family's configuration under our name."""
     base, name = CONFIG_MAPPING[plain], segmented_type(plain)
-    # auto_map: TRL 1.16 reads it of every configuration whose architecture is not transformers' own.
+    # auto_map: TRL 1.16 reads it where the architecture is not one of transformers' own.
     own: type = type(f"Lockstep{base.__name__}", (base,), {"model_type": name, "auto_map": {}})
     own.__module__ = __name__
     AutoConfig.register(name, own, exist_ok=True)

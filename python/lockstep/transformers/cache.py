@@ -78,7 +78,9 @@ class SegmentedCache(Cache):
             parts = []
             for n in active:
                 state = self.rows[n].state
-                parts.append((state, tokens[n][state.position - begun[n] : edges[n][turn] - begun[n]]))
+                parts.append(
+                    (state, tokens[n][state.position - begun[n] : edges[n][turn] - begun[n]])
+                )
             for n, hidden_TE in zip(active, model.step_hidden_many(parts), strict=True):
                 out[n].append(hidden_TE)
                 state = self.rows[n].state

@@ -69,7 +69,9 @@ def _runs(
         start, end = (at[0], at[-1] + 1) if at else (0, 0)
         inside = past is not None and past[row] > 0 and start > 0
         if end - start != len(at) or inside:
-            raise _mask("padding on the left or the right of a row's tokens", f"it within row {row}")
+            raise _mask(
+                "padding on the left or the right of a row's tokens", f"it within row {row}"
+            )
         runs.append((start, end))
     return runs
 
@@ -104,7 +106,7 @@ def _positions(expected: str, got: str) -> LockstepError:
     return LockstepError(
         "LS_TRANSFORMERS_POSITIONS",
         f"expected {expected}, got {got}: a segment's positions follow from its contract",
-        "leave position_ids out; in a packed batch they count from 0 in every sequence, and use_cache "
-        "is False",
+        "leave position_ids out; in a packed batch they count from 0 in every sequence, and "
+        "use_cache is False",
         "position_ids",
     )

@@ -145,4 +145,6 @@ def _truncation(asked: Any, contract: Contract) -> int:
 
 
 def _option(expected: str, got: str) -> LockstepError:
-    return LockstepError("LS_TRANSFORMERS_OPTION", f"expected {expected}, got {got}", "leave it out")
+    return LockstepError(
+        "LS_TRANSFORMERS_OPTION", f"expected {expected}, got {got}", "leave it out"
+    )

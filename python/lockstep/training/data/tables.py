@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
+from lockstep.install import install
 
 from .pieces import Broken, Piece, Place, pieces
 
@@ -24,7 +25,7 @@ def read_table(path: Path, kind: str, start: Place, field: str) -> Iterator[Piec
         raise LockstepError(
             "LS_TRAIN_DATA",
             f"expected pyarrow to read {path}, got none installed",
-            "Run npm run setup, or pip install pyarrow.",
+            install("train"),
         ) from error
     rows = _parquet if kind == "parquet" else _arrow
     try:
