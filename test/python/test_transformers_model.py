@@ -290,6 +290,14 @@ def test_a_trained_copy_is_saved_under_the_same_contract(
     assert float((lockstep.load(made).logits(rows[0]) - logits).abs().max()) > 1e-2
 
 
+def test_the_example_of_the_docs_runs(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "other-tools.md").read_text("utf-8")
+    example = text.split("## transformers")[1].split("```python\n")[1].split("```")[0]
+    assert example.count("runs/shakespeare") == 2
+    exec(example.replace("runs/shakespeare", str(made)), {})
+    assert "Of Mans First Disobedience," in capsys.readouterr().out
+
+
 def refused(call: Any, *args: Any, **options: Any) -> LockstepError:
     with pytest.raises(LockstepError) as caught:
         call(*args, **options)

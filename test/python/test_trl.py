@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,20 @@ def test_the_mixin_serves_transformers_own_trainer(made: Path, tmp_path: Path) -
     trainer.train()
     trainer.save_model(tmp_path / "out")
     assert lockstep.load(tmp_path / "out").contract.document["trained"]["steps"] == 1
+
+
+def test_the_example_of_the_docs_trains(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "other-tools.md").read_text("utf-8")
+    example = text.split("## TRL")[1].split("```python\n")[1].split("```")[0]
+    turns = [{"role": "user", "content": "the way?"}, {"role": "assistant", "content": "In."}]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    shown = example.replace("runs/attached", str(made))
+    exec(shown.replace('report_to="none"', 'report_to="none", use_cpu=True, max_steps=1'), {})
+    assert lockstep.load("runs/sft").contract.document["trained"]["steps"] == 1
 
 
 @pytest.mark.parametrize(
