@@ -129,6 +129,7 @@ class SegmentedBody:
         for one in found:
             tokens[one.row] = checked[one.row][one.start : one.end]
         hidden = past.advance(model, tokens, L)
+        out_BLE: Any
         if L == 1 and len(found) == B:
             out_BLE = torch.stack(hidden)
         else:
