@@ -36,7 +36,8 @@ const steps = [
 ];
 
 try {
-  await setup();
+  // The tests run TRL and lm-evaluation-harness, too.
+  await setup({ tools: true });
   process.chdir(root);
   process.env.INIT_CWD = root;
   const chosen =

@@ -29,6 +29,10 @@ __all__ = ["LockstepError", *_FROM, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from .install import version
+
+        return version()
     if name in _FROM:
         value = getattr(import_module(_FROM[name], __name__), name)
         globals()[name] = value

@@ -68,6 +68,24 @@ class StepContext:
         return self._layout.merge(layer, parts)
 
 
+class StepsContext:
+    """More tokens of the open segments of several states, packed one behind the other."""
+
+    def __init__(self, parts: Sequence[tuple[StepContext, int]]):
+        """``parts``: each state's context, and how many tokens of it the pack holds."""
+        edges = itertools.pairwise(itertools.accumulate((n for _, n in parts), initial=0))
+        self._parts = [(one, slice(*e)) for (one, _), e in zip(parts, edges, strict=True)]
+
+    def attend(
+        self, layer: int, q_HTD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float
+    ) -> Tensor:
+        outs = [
+            one.attend(layer, q_HTD[:, own], k_HTD[:, own], v_HTD[:, own], scale)
+            for one, own in self._parts
+        ]
+        return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
+
+
 class _Packed:
     """Rotation of a pack: every piece's own tokens start at one common base position."""
 

@@ -11,14 +11,21 @@ import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from . import head
 from .attention import NAME, Context
-from .contexts import ParallelContext, Piece, StepContext, TrainContext, pieces_of
+from .contexts import (
+    ParallelContext,
+    Piece,
+    StepContext,
+    StepsContext,
+    TrainContext,
+    pieces_of,
+)
 from .errors import LockstepError
 from .heads import Layout
 from .model_type import PLAIN as ARCHITECTURES
@@ -29,6 +36,9 @@ from .spec import Spec
 from .state import Boundary, State
 from .ties import exact_keys
 from .tokens import check_boundaries, check_ids
+
+if TYPE_CHECKING:
+    from .planner import Planner
 
 Form = Literal["parallel", "steps", "tokens"]
 Rows = Literal["none", "last", "all"]
@@ -91,11 +101,16 @@ class Model:
         tokens = check_ids(ids, self.vocabulary)
         if self.contract is None:
             return list(range(self.spec.max, len(tokens) + 1, self.spec.max))
+        return self.planner.plan(tokens.tolist())
+
+    @property
+    def planner(self) -> Planner:
+        """The contract's planner, made on first use."""
         if self._planner is None:
             from .planner import Planner
 
             self._planner = Planner(self.contract)
-        return self._planner.plan(tokens.tolist())
+        return self._planner
 
     # Whole sequences
 
@@ -164,20 +179,34 @@ class Model:
     @torch.no_grad()
     def step_hidden(self, state: State, ids: Any) -> Tensor:
         """Run more tokens of the open segment; last hidden states [T, E] (``LS_STATE_LENGTH``)."""
-        ids_T = check_ids(ids, self.vocabulary, self.device)
-        if not len(ids_T):
-            return torch.empty(0, self.config.hidden_size, dtype=self.dtype, device=self.device)
-        if state.open_length + len(ids_T) > self.spec.max:
-            raise LockstepError(
-                "LS_STATE_LENGTH",
-                f"expected at most {self.spec.max - state.open_length} more tokens in the open "
-                f"segment, got {len(ids_T)}",
-                "close the segment where the policy cuts",
-            )
-        hidden_TE = self.forward(ids_T, StepContext(self.layout, self.rope, state, len(ids_T)))
-        state.position += len(ids_T)
-        state.open_length += len(ids_T)
-        return hidden_TE
+        return self.step_hidden_many([(state, ids)])[0]
+
+    @torch.no_grad()
+    def step_hidden_many(self, parts: Sequence[tuple[State, Any]]) -> list[Tensor]:
+        """`step_hidden` of several sequences, (state, ids) each, in one pass without padding."""
+        checked = [(state, check_ids(ids, self.vocabulary, self.device)) for state, ids in parts]
+        for state, ids_T in checked:
+            if state.open_length + len(ids_T) > self.spec.max:
+                raise LockstepError(
+                    "LS_STATE_LENGTH",
+                    f"expected at most {self.spec.max - state.open_length} more tokens in the open "
+                    f"segment, got {len(ids_T)}",
+                    "close the segment where the policy cuts",
+                )
+        sizes = [len(ids_T) for _, ids_T in checked]
+        if not sum(sizes):
+            empty = torch.empty(0, self.config.hidden_size, dtype=self.dtype, device=self.device)
+            return [empty for _ in parts]
+        contexts = [
+            (StepContext(self.layout, self.rope, state, len(ids_T)), len(ids_T))
+            for state, ids_T in checked
+            if len(ids_T)
+        ]
+        hidden_TE = self.forward(torch.cat([ids for _, ids in checked]), StepsContext(contexts))
+        for state, ids_T in checked:
+            state.position += len(ids_T)
+            state.open_length += len(ids_T)
+        return list(hidden_TE.split(sizes))
 
     @torch.no_grad()
     def step(self, state: State, ids: Any, rows: Rows = "last") -> Tensor:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import LockstepError
+from .install import install
 from .job import as_error
 
 _written = 0
@@ -70,7 +71,7 @@ def _function(method: str) -> Any:
         raise LockstepError(
             "LS_RPC_METHOD",
             f"expected {method} to be a Python function, got {error}",
-            "run `npm run setup`, so that both halves of Lockstep have one version",
+            f"{install('train')}: both halves of Lockstep must have one version",
         ) from error
 
 

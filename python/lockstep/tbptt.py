@@ -99,9 +99,10 @@ def backward(
     sequences = [model._sequence(ids, cuts) for ids, cuts in docs]
     wanted = head.wanted([ids_T for ids_T, _ in sequences], masks)
     count = sum(int((targets_T >= 0).sum()) for targets_T in wanted)
-    if not count and not passes:
+    # Another loss may be one of a document's last position, too.
+    if not (passes or count or (score and sequences)):
         return Loss(0.0, 0)
-    scale = 1.0 / (count if targets is None else targets)
+    scale = 1.0 / (max(1, count) if targets is None else targets)
     params: Sequence[Tensor] | None = inputs
     if passes is not None:
         # Gradients gather in the gathered weights, which are no parameters of the module.

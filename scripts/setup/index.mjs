@@ -1,13 +1,14 @@
-// The order of set-up: tools, Node packages, build, Python packages, vLLM if asked for, real inputs.
+// The order of set-up: tools, Node packages, build, Python packages, vLLM and tools if asked for, real inputs.
 import { mkdirSync } from 'node:fs';
 import { say, work } from '../lib.mjs';
 import { checkDisk, checkNode, findSystemPython } from './checks.mjs';
 import { setUpInputs } from './inputs.mjs';
 import { build, setUpNode } from './node.mjs';
 import { setUpPython } from './python.mjs';
+import { setUpTools } from './tools.mjs';
 import { setUpVllm } from './vllm.mjs';
 
-export async function setup({ force = false, vllm = false } = {}) {
+export async function setup({ force = false, vllm = false, tools = false } = {}) {
   const started = Date.now();
   checkNode();
   mkdirSync(work, { recursive: true });
@@ -16,6 +17,7 @@ export async function setup({ force = false, vllm = false } = {}) {
   await build();
   await setUpPython({ force, systemPython: findSystemPython });
   if (vllm) await setUpVllm({ force });
+  if (tools) await setUpTools({ force });
   await setUpInputs({ force });
   say(`set-up is complete (${((Date.now() - started) / 1000).toFixed(0)} s)`);
 }

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { LockstepError } from '../errors.ts';
+import { setUpCommand } from '../paths.ts';
 import { findPython, type Python, pythonEnvironment } from './python.ts';
 import { LineTail } from './tail.ts';
 
@@ -200,7 +201,7 @@ function exited(child: ChildProcess, python: Python): Promise<Exit> {
         new LockstepError(
           'LS_PYTHON_NOT_FOUND',
           `expected an interpreter at ${python.executable}, got: ${cause.message}`,
-          { cause, mend: 'run `npm run setup` or name an interpreter with --python' },
+          { cause, mend: `run \`${setUpCommand()}\` or name an interpreter with --python` },
         ),
       ),
     );

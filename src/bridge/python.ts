@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
-import { packageRoot, pythonRoot } from '../paths.ts';
+import { isClone, packageRoot, pythonRoot, setUpCommand } from '../paths.ts';
 import { childEnvironment, noTelemetry } from './environment.ts';
 
 /** Where an interpreter was looked for, in this order. */
@@ -107,8 +107,9 @@ export async function findPython(options: FindPythonOptions = {}): Promise<Pytho
   );
 }
 
-const mendSetup =
-  'run `npm run setup`, which makes .venv with pinned requirements, or name an interpreter with --python';
+const mendSetup = `run \`${setUpCommand()}\`, which ${
+  isClone ? 'makes .venv with pinned requirements' : 'installs the Python half in .venv'
+}, or name an interpreter with --python`;
 
 function* candidates(
   options: FindPythonOptions,
@@ -169,7 +170,9 @@ async function examine(
     return new LockstepError(
       'LS_PYTHON_VERSION',
       `expected Python ${minimumPython.join('.')} or newer, got ${version} at ${probed.executable} (${source})`,
-      { mend: `install Python ${minimumPython.join('.')} or newer, then run \`npm run setup\`` },
+      {
+        mend: `install Python ${minimumPython.join('.')} or newer, then run \`${setUpCommand()}\``,
+      },
     );
   }
   const missing = modules.filter((name) => probed.modules[name] === undefined);

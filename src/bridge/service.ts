@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { LockstepError } from '../errors.ts';
-import { pythonRoot } from '../paths.ts';
+import { pythonRoot, setUpCommand } from '../paths.ts';
 import { type Python, pythonEnvironment } from './python.ts';
 import { LineTail } from './tail.ts';
 
@@ -102,7 +102,7 @@ function started(child: ChildProcess, python: Python): Promise<void> {
     child.once('spawn', resolve);
     child.once('error', (cause) => {
       const got = `expected an interpreter at ${python.executable}, got: ${cause.message}`;
-      const mend = 'run `npm run setup` or name an interpreter with --python';
+      const mend = `run \`${setUpCommand()}\` or name an interpreter with --python`;
       reject(new LockstepError('LS_PYTHON_NOT_FOUND', got, { cause, mend }));
     });
   });

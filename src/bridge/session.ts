@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { LockstepError } from '../errors.ts';
+import { setUpCommand } from '../paths.ts';
 import { remoteError } from './job.ts';
 import { findPython, type Python, pythonEnvironment } from './python.ts';
 import { type Pythonia, startPythonia } from './pythonia.ts';
@@ -171,7 +172,7 @@ export class PythonSession {
         throw new LockstepError(
           'LS_PYTHON_PACKAGES',
           `expected ${this.python.executable} to import lockstep.rpc, got: ${lastLine(cause)}`,
-          { mend: 'run `npm run setup`', cause },
+          { mend: `run \`${setUpCommand()}\``, cause },
         );
       },
     );

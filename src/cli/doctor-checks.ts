@@ -7,7 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { findPython, type Python, pythonEnvironment } from '../bridge/index.ts';
 import { type InstalledVllm, installedVllm } from '../engines/vllm/version.ts';
-import { packageRoot, pythonRoot } from '../paths.ts';
+import { isClone, packageRoot, pythonRoot, setUpCommand } from '../paths.ts';
 import { engineName, engineSha256, loadEngine } from '../planner/index.ts';
 import { asLockstepError } from './output.ts';
 
@@ -28,7 +28,7 @@ export interface Diagnosis {
   versions: Record<string, string>;
 }
 
-const setup = 'npm run setup';
+const setup = setUpCommand();
 const gigabyte = 1e9;
 
 /** Run all checks. Never throws: what cannot be looked at is a check that failed. */
@@ -202,7 +202,7 @@ async function pythonPackages(python: Python, versions: Record<string, string>):
 /** vLLM and Lockstep's plugin in it, by their metadata: importing vLLM takes many seconds. */
 async function vllm(python: Python, versions: Record<string, string>): Promise<Check> {
   const name = 'vLLM';
-  const mend = `${setup} -- --vllm`;
+  const mend = setUpCommand('vllm');
   let found: InstalledVllm;
   try {
     found = await installedVllm(python);
@@ -257,9 +257,7 @@ function run(executable: string, args: string[]): Promise<string> {
 
 /** The quickstart's model and texts: needed in a checkout, where `npm start` runs it. */
 function inputs(): Check[] {
-  const absent = existsSync(path.join(packageRoot, 'scripts', 'setup.mjs'))
-    ? 'missing'
-    : 'optional';
+  const absent = isClone ? 'missing' : 'optional';
   const data = path.join(packageRoot, '.lockstep');
   const check = (name: string, folder: string, files: string[]): Check => {
     const lacking = files.find((file) => !existsSync(path.join(data, folder, file)));

@@ -1,4 +1,5 @@
-"""Plain transformers refuses a segmented checkpoint; it runs what `lockstep detach` makes of it."""
+"""Plain transformers refuses a segmented checkpoint, and runs what `lockstep detach` makes of it;
+with `lockstep.transformers` it runs the checkpoint in segments (test_transformers_model.py)."""
 
 from __future__ import annotations
 
@@ -34,13 +35,18 @@ for name, call in json.loads(calls).items():
 print(json.dumps(answers, default=repr))
 """
 #: What scripts, lm-eval's `hf` and TRL begin with.
-CALLS = {
-    "AutoModelForCausalLM": "AutoModelForCausalLM.from_pretrained(path)",
-    "trust_remote_code": "AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True)",
+RUNS = {
+    "AutoModelForCausalLM": "type(AutoModelForCausalLM.from_pretrained(path)).__name__",
+    "trust_remote_code": "type(AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True))"
+    ".__name__",
+    "pipeline": "type(pipeline('text-generation', path).model).__name__",
+}
+#: What has no contract, or no head.
+REFUSED = {
     "AutoModel": "AutoModel.from_pretrained(path)",
-    "pipeline": "pipeline('text-generation', path)",
     "from_config": "AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))",
 }
+CALLS = RUNS | REFUSED
 
 
 TEXT = "the cat, and <|im_start|> 12 other things."
@@ -69,10 +75,12 @@ def test_transformers_alone_does_not_know_the_type(made: Path) -> None:
         assert "trust_remote_code" not in answer["message"]
 
 
-def test_with_our_module_it_says_what_to_do(made: Path) -> None:
+def test_with_our_module_it_runs_in_segments_or_says_what_to_do(made: Path) -> None:
     answers = ask(made, CALLS | TOKENS, "lockstep.transformers")
     assert answers.pop("tokenizer")["value"] == make_tiny.tokenizer().encode(TEXT).ids
-    assert answers.keys() == CALLS.keys()
+    for name in RUNS:
+        assert answers.pop(name) == {"value": "SegmentedLlamaForCausalLM"}
+    assert answers.keys() == REFUSED.keys()
     for answer in answers.values():
         assert answer["code"] == "LS_TRANSFORMERS_SEGMENTED"
         for text in (answer["message"], answer["mend"]):

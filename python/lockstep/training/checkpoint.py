@@ -46,7 +46,7 @@ def save(
         sums = {p.name: manifest.sha256(p) for p in sorted(directory.glob("*.safetensors"))}
         if contract is not None:
             trained = {**state.trained(), "weights": weights.identity_of(sums)}
-            _seal(directory, {**contract, "trained": trained})
+            seal(directory, {**contract, "trained": trained})
         text = card.card(job, contract, state, texts)
         (directory / "README.md").write_text(text, encoding="utf-8")
         settings = job.training.as_dict()
@@ -70,7 +70,7 @@ def _readable(directory: Path) -> None:
         path.chmod(0o666 & ~mask)
 
 
-def _seal(directory: Path, contract: dict[str, Any]) -> None:
+def seal(directory: Path, contract: dict[str, Any]) -> None:
     """Add the contract, and make runtimes that do not know it refuse the model."""
     (directory / "lockstep.json").write_text(formatted(contract) + "\n", encoding="utf-8")
     path = directory / "config.json"

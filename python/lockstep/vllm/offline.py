@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import job
 from ..errors import LockstepError
+from ..install import install
 
 BUDGET = 1024  # tokens of a step: where probabilities are asked for, all their logits are alive
 
@@ -36,7 +37,7 @@ def open_engine(dir: str, dtype: str, max_tokens: int, **settings: Any) -> Any:
         raise LockstepError(
             "LS_VLLM_MISSING",
             f"expected vLLM beside {sys.executable}, got: {error}",
-            "npm run setup -- --vllm",
+            install("vllm"),
         ) from error
     try:
         return LLM(

@@ -16,6 +16,7 @@ from importlib import metadata
 from typing import Any
 
 from ..errors import LockstepError
+from ..install import install
 
 TESTED = "0.32"
 #: vLLM's own switch between its model runners.
@@ -38,7 +39,7 @@ def check_version(found: str | None = None) -> None:
         raise LockstepError(
             "LS_VLLM_VERSION",
             f"expected vLLM {TESTED}.x, got {found}: the plugin was not tested with it",
-            f"npm run setup -- --vllm, or pip install 'vllm~={TESTED}.0' beside lockstep",
+            install("vllm"),
         )
 
 

@@ -52,7 +52,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   const heldOut = path.join(packageRoot, HELD_OUT);
   if (!existsSync(heldOut)) {
     throw new LockstepError('LS_QUICKSTART_INPUTS', `expected the text ${HELD_OUT}, got no file.`, {
-      mend: 'run npm run setup.',
+      mend: 'the quickstart is part of a clone: run npm run setup there.',
     });
   }
   const config = await loadConfig(options.config);

@@ -1,6 +1,7 @@
 // Whether a vLLM may be trusted with a contract: every engine process of it has to say so.
 import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
+import { setUpCommand } from '../../paths.ts';
 import { probeLine } from '../probe.ts';
 
 /** Where the plugin answers, and how it is switched on: an endpoint plugin loads only when named. */
@@ -59,7 +60,7 @@ export async function identify(get: Get, digest: string): Promise<Upstream> {
       'LS_VLLM_PLUGIN',
       `expected Lockstep's plugin in vLLM, got HTTP ${answer.status} from ${IDENTITY_PATH}`,
       {
-        mend: 'Install lockstep beside vLLM (npm run setup -- --vllm) and start it with VLLM_PLUGINS=lockstep.',
+        mend: `Install lockstep beside vLLM (${setUpCommand('vllm')}) and start it with VLLM_PLUGINS=lockstep.`,
       },
     );
   }

@@ -11,6 +11,7 @@ from importlib import resources
 
 from lockstep.errors import LockstepError
 from lockstep.evaluation.ruler.tasks import Kind
+from lockstep.install import install
 
 VOWELS, CONSONANTS = "aeiou", "bcdfghjklmnprstvz"
 
@@ -24,7 +25,7 @@ def _list(name: str) -> tuple[str, ...]:
         raise LockstepError(
             "LS_EVAL_PACKAGE",
             "expected the Python package wonderwords, got none",
-            "run npm run setup",
+            install("eval"),
         ) from error
     return tuple(dict.fromkeys(word for line in text.splitlines() if (word := line.strip())))
 

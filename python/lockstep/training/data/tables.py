@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
+from lockstep.install import install
 
 from .pieces import Broken, Place, Row
 
@@ -21,7 +22,7 @@ def need_arrow(path: Path) -> Any:
         raise LockstepError(
             "LS_TRAIN_DATA",
             f"expected pyarrow to read {path}, got none installed",
-            "Run npm run setup, or pip install pyarrow.",
+            install("train"),
         ) from error
     return pyarrow
 

@@ -1,0 +1,161 @@
+// The package as strangers get it: `npm pack` and the wheel, each installed in an empty folder and used
+// from there. Offline: Node packages and Python packages are those of this checkout.
+import { execFileSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { packageRoot } from '../src/paths.ts';
+import { python } from './helpers/python.ts';
+
+const version = (
+  JSON.parse(readFileSync(path.join(packageRoot, 'package.json'), 'utf8')) as {
+    version: string;
+  }
+).version;
+const folder = mkdtempSync(path.join(tmpdir(), 'lockstep-packages-'));
+/** Nothing of this checkout is named: no VIRTUAL_ENV, no PYTHON_BIN, no PYTHONPATH. */
+const bare: NodeJS.ProcessEnv = {
+  PATH: process.env['PATH'],
+  HOME: folder,
+  npm_config_cache: path.join(folder, 'npm-cache'),
+  npm_config_offline: 'true',
+  npm_config_update_notifier: 'false',
+};
+
+function run(command: string, args: string[], cwd: string, env: NodeJS.ProcessEnv = bare): string {
+  return execFileSync(command, args, {
+    cwd,
+    env,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+}
+
+/** Exit code, and both streams. */
+function tried(command: string, args: string[], cwd: string): { code: number; text: string } {
+  try {
+    return { code: 0, text: run(command, args, cwd) };
+  } catch (error) {
+    const { status, stdout, stderr } = error as { status: number; stdout: string; stderr: string };
+    return { code: status, text: stdout + stderr };
+  }
+}
+
+let unpacked: string;
+
+beforeAll(() => {
+  run('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], packageRoot);
+  const tarball = path.join(folder, `lockstep-${version}.tgz`);
+  run('tar', ['-xzf', tarball, '-C', folder], folder);
+  unpacked = path.join(folder, 'package');
+}, 900_000);
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+it('packs everything that its files refer to', () => {
+  const half = path.join(unpacked, 'python');
+  for (const name of readdirSync(half).filter((file) => file.endsWith('.txt'))) {
+    for (const [, other] of readFileSync(path.join(half, name), 'utf8').matchAll(
+      /^-[cr] (\S+)$/gm,
+    )) {
+      expect(existsSync(path.join(half, other ?? '')), `${name} refers to ${other}`).toBe(true);
+    }
+  }
+  const half2 = path.join(half, 'lockstep', 'data');
+  expect(readdirSync(half2)).toContain('quickjs-ng.wasm');
+  expect(readdirSync(half2).some((name) => name.startsWith('policy-runtime'))).toBe(true);
+  expect(existsSync(path.join(unpacked, 'src'))).toBe(false);
+  expect(existsSync(path.join(unpacked, 'LICENSE'))).toBe(true);
+});
+
+it('runs from an empty folder, and its hints fit there', () => {
+  const project = path.join(folder, 'project');
+  const modules = path.join(project, 'node_modules');
+  mkdirSync(path.join(modules, '.bin'), { recursive: true });
+  writeFileSync(path.join(project, 'package.json'), '{"type": "module"}');
+  cpSync(unpacked, path.join(modules, 'lockstep'), { recursive: true });
+  // What npm would put beside it, from this checkout's own lockfile.
+  const own = realpathSync(path.join(packageRoot, 'node_modules'));
+  for (const name of readdirSync(own).filter((one) => !one.startsWith('.') && one !== 'lockstep')) {
+    symlinkSync(path.join(own, name), path.join(modules, name));
+  }
+  const cli = path.join(modules, 'lockstep', 'dist', 'cli', 'main.js');
+  symlinkSync(cli, path.join(modules, '.bin', 'lockstep'));
+  expect(run(process.execPath, [cli, '--version'], project).trim()).toBe(version);
+  writeFileSync(
+    path.join(project, 'policy.mjs'),
+    "import { fixed } from 'lockstep/policies';\nprocess.stdout.write(fixed({ size: 64 }).name);\n",
+  );
+  expect(run(process.execPath, ['policy.mjs'], project)).toBe('fixed');
+  // No Python here has the requirements: the hint is one that can be followed from this folder.
+  const empty = path.join(folder, 'no-python');
+  mkdirSync(empty);
+  const asked = tried(
+    process.execPath,
+    [cli, 'doctor', '--python', path.join(empty, 'python3')],
+    project,
+  );
+  expect(asked.code).not.toBe(0);
+  expect(asked.text).not.toContain('npm run setup');
+  const hint = asked.text.match(/pip install "([^"[]+)\[train\]" -c "([^"]+)"/);
+  expect(hint, asked.text).not.toBeNull();
+  for (const named of hint?.slice(1) ?? [])
+    expect(existsSync(path.join(project, named))).toBe(true);
+}, 600_000);
+
+it('builds a wheel that knows its version and its extras, from the packed files', () => {
+  const wheels = path.join(folder, 'wheels');
+  const pip = ['-m', 'pip', '--disable-pip-version-check', '--no-input'];
+  const env = { ...bare, PIP_NO_INDEX: '1' };
+  const half = path.join(unpacked, 'python');
+  run(
+    python,
+    [...pip, 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', wheels, half],
+    folder,
+    env,
+  );
+  const [wheel] = readdirSync(wheels);
+  expect(wheel).toBe(`lockstep-${version}-py3-none-any.whl`);
+  const site = path.join(folder, 'site');
+  run(
+    python,
+    [...pip, 'install', '-q', '--no-deps', '--target', site, path.join(wheels, wheel ?? '')],
+    folder,
+    env,
+  );
+  const program = `
+import importlib.metadata as metadata, json, lockstep, sys
+from lockstep import contract, planner
+from lockstep.install import install
+import lockstep.transformers
+from transformers import AutoConfig
+told = metadata.metadata("lockstep")
+print(json.dumps({
+    "file": lockstep.__file__, "version": lockstep.__version__, "hint": install("trl"),
+    "extras": told.get_all("Provides-Extra"),
+}))
+`;
+  // -s -P: neither this folder nor the user's own packages; the wheel stands before the checkout.
+  const told = JSON.parse(
+    run(python, ['-c', program], folder, { ...bare, PYTHONPATH: site, HF_HUB_OFFLINE: '1' })
+      .trimEnd()
+      .split('\n')
+      .at(-1) ?? '',
+  ) as { file: string; version: string; hint: string; extras: string[] };
+  expect(told.file.startsWith(site)).toBe(true);
+  expect(told.version).toBe(version);
+  expect(told.extras).toEqual(expect.arrayContaining(['train', 'vllm', 'transformers', 'eval']));
+  expect(told.hint).toBe('python -m pip install "lockstep[trl]"');
+}, 900_000);
