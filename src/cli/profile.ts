@@ -16,12 +16,15 @@ export function profileCommand(): Command {
     .description('choose the heads that retrieve, and their layers, and write them for the config')
     .argument('<model>', 'folder of the Hugging Face checkpoint')
     .addOption(
-      new Option('--method <name>', 'gates and mass measure; first and even are rules')
+      new Option(
+        '--method <name>',
+        'recall, gates, mixed (both) and mass measure; first and even are rules',
+      )
         .choices(methods)
         .default('gates'),
     )
     .requiredOption('--heads <n>', 'how many KV heads become long, all layers together', positive)
-    .requiredOption('--layers <n>', 'in how many layers', positive)
+    .option('--layers <n>', 'in how many layers (default: those of the best heads)', positive)
     .option('--data <patterns...>', 'texts: files and globs (default: data.train of the config)')
     .option('--config <file>', 'the config that says how to segment (its own heads do not matter)')
     .option('--segment <n>', 'without a config: S, a cut every n tokens', positive, 512)
@@ -33,10 +36,15 @@ export function profileCommand(): Command {
         .choices(['anchors', 'topk'])
         .default('anchors'),
     )
-    .option('--length <n>', 'tokens of a sequence (default: four segments)', positive)
+    .option(
+      '--length <n>',
+      'tokens of a sequence (default: four segments; recall: 1,024)',
+      positive,
+    )
     .option('--sequences <n>', 'mass: how many are looked at', positive, 16)
-    .option('--steps <n>', 'gates: optimizer steps, one sequence each', positive, 100)
-    .option('--penalty <x>', 'gates: weight of the mean gate in the loss', atLeast0, 0.05)
+    .option('--needles <n>', 'recall, mixed: how many are asked for', positive, 24)
+    .option('--steps <n>', 'gates, mixed: optimizer steps, one sequence each', positive, 100)
+    .option('--penalty <x>', 'gates, mixed: weight of the mean gate in the loss', atLeast0, 0.05)
     .option('--seed <n>', 'which sequences are drawn', natural, 0)
     .option('--out <file>', 'file to write', 'heads.json')
     .option('--plot <file>', 'picture of it, .svg (default: beside --out)')
@@ -59,7 +67,7 @@ async function runProfile(model: string, options: ProfileOptions, command: Comma
   const bar = watch(options);
   let measure: Measure | undefined;
   try {
-    if (options.method === 'gates' || options.method === 'mass') {
+    if (options.method !== 'first' && options.method !== 'even') {
       const context = Number(config['max_position_embeddings'] ?? Number.POSITIVE_INFINITY);
       measure = await measureTask(modelDir, context, options, given('retrieval'));
     }
@@ -71,7 +79,7 @@ async function runProfile(model: string, options: ProfileOptions, command: Comma
         model: modelDir,
         method: options.method,
         heads: options.heads,
-        layers: options.layers,
+        layers: options.layers ?? null,
         measure: measure?.task ?? null,
       },
       onEvent: bar.event,
@@ -108,8 +116,9 @@ function watch(options: ProfileOptions): { event: (event: JobEvent) => void; sto
   if (options.json) {
     return { event: (e) => process.stdout.write(`${JSON.stringify(e)}\n`), stop: () => {} };
   }
-  const total = options.method === 'gates' ? options.steps : options.sequences;
-  const bar = progress({ label: 'profile', total });
+  const { method, steps, sequences, needles } = options;
+  const total = { gates: steps, mass: sequences, recall: needles, mixed: steps + needles };
+  const bar = progress({ label: 'profile', total: total[method as keyof typeof total] ?? 0 });
   return {
     event: ({ event, stage, done, error, gate, message }) => {
       if (event === 'warning') process.stderr.write(`warning: ${message}\n`);
@@ -118,7 +127,8 @@ function watch(options: ProfileOptions): { event: (event: JobEvent) => void; sto
         error === undefined
           ? String(stage)
           : `error ${Number(error).toFixed(4)}, mean gate ${Number(gate).toFixed(3)}`;
-      bar.update(Number(done), note);
+      const before = method === 'mixed' && stage === 'gates' ? needles : 0;
+      bar.update(before + Number(done), note);
     },
     stop: () => bar.stop(),
   };
@@ -134,8 +144,13 @@ function report(file: HeadsFile, out: string, plot: string): string {
     );
     return `  layer ${String(layer).padStart(3)}  heads ${shown.join('  ')}`;
   });
+  const { recall } = file;
+  const said =
+    recall === undefined
+      ? ''
+      : `\nfull attention recalled ${recall.recalled} of ${recall.needles} needles of ${file.settings?.['length']} tokens`;
   const name = path.basename(out, '.json').replace(/\W/g, '_');
-  return `${bold(out)}  method ${file.method}, picture ${path.relative(process.cwd(), plot)}
+  return `${bold(out)}  method ${file.method}, picture ${path.relative(process.cwd(), plot)}${said}
 ${lines.join('\n')}
 in lockstep.config.ts:
   import ${name} from './${path.basename(out)}' with { type: 'json' };

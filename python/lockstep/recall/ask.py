@@ -20,15 +20,16 @@ from lockstep.model import Model
 
 from .documents import Document, Needle
 
-Held = dict[int, list[bool]]
+#: Per layer of L_long the KV heads that hold a needle's value.
+Held = dict[int, list[int]]
 
 
 @dataclass(frozen=True)
 class Asked:
     """recalled: all tokens of the value; logp: mean log p of them (nats). cut: the last cut before
-    the value, counted from the answer's beginning (negative: before it). held: per layer of L_long,
-    for each of its long heads, whether the rows retrieved there hold the whole value; None where
-    the value stands so near that it needs no retrieval."""
+    the value, counted from the answer's beginning (negative: before it; None: there is none). held:
+    per layer of L_long the KV heads whose rows retrieved there hold the whole value; None where the
+    value stands so near that it needs no retrieval."""
 
     recalled: bool
     logp: float
@@ -103,7 +104,13 @@ def _held(model: Model, last: tuple[int, dict[int, Tensor]], needle: Needle) -> 
         return None
     wanted = {n - model.spec.sinks for n in needle.span}
     return {
-        layer: [wanted <= set(rows) for rows in retrieval.listed(chosen)]
+        layer: [
+            head
+            for head, rows in zip(
+                model.spec.long_heads[layer], retrieval.listed(chosen), strict=True
+            )
+            if wanted <= set(rows)
+        ]
         for layer, chosen in positions.items()
     }
 
