@@ -90,7 +90,7 @@ def test_a_model_that_recalls_nothing_is_told_so(prepared: tuple[Model, Path]) -
     with pytest.raises(LockstepError) as caught:
         recall.run(model, drawn(4), asked(folder / "model"), Partial(folder / "x.json", {}))
     assert caught.value.code == "LS_PROFILE_RECALL"
-    assert "got 0 of 4 recalled; and none of 4 at 160 tokens" in str(caught.value)
+    assert "got 0 of 4 recalled; at 320 tokens none of 4" in str(caught.value)
     assert "--method gates" in str(caught.value.mend)
 
 

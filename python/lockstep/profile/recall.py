@@ -120,24 +120,22 @@ class Texts:
 
 def _recalls_nothing(model: Model, texts: Texts, length: int) -> LockstepError:
     """Said with the longest of the halves of ``length`` at which something is recalled."""
-    count, half = min(8, len(texts.drawn)), length // 2
+    count, asked, half = min(8, len(texts.drawn)), len(texts.drawn), length // 2
     while half >= SHORTEST:
         job.check_cancelled()
         job.emit("progress", stage=f"recall at {half} tokens", done=0, total=1)
-        found = sum(measure(model, texts.document(n, half)).recalled for n in range(count))
+        try:
+            found = sum(measure(model, texts.document(n, half)).recalled for n in range(count))
+        except LockstepError as error:
+            if error.code != "LS_RECALL_LENGTH":  # a needle and its question fill it
+                raise
+            break
         if found:
-            return _error(
-                length, len(texts.drawn), f"at {half} tokens {found} of {count}", f"--length {half}"
-            )
+            return _error(length, asked, f"at {half} tokens {found} of {count}", f"--length {half}")
         half //= 2
-    return _error(
-        length,
-        len(texts.drawn),
-        f"and none of {count} at {2 * half} tokens"
-        if 2 * half < length
-        else "no shorter was tried",
-        "--method gates",
-    )
+    least = 2 * half
+    tried = f"at {least} tokens none of {count}" if least < length else "no shorter text was tried"
+    return _error(length, asked, tried, "--method gates")
 
 
 def _error(length: int, count: int, shorter: str, mend: str) -> LockstepError:
