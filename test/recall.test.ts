@@ -1,6 +1,6 @@
 // lockstep recall and lockstep profile --method recall as a user runs them: real processes and text.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { HeadsFile } from '../src/cli/profile-file.ts';
@@ -79,6 +79,32 @@ describe('lockstep recall', () => {
     expect(svg).toContain(shades[0]);
     const other = cli(...args, '--seed', '7');
     expect(other.stderr).toMatch(/LS_EVAL_RESUME.*seed/);
+  });
+
+  it('keeps the grid in the checkpoint, and a report carries it', () => {
+    const out = path.join(home, 'kept-short');
+    const short = [...asking, '--lengths', '640', '--out', out];
+    const whole = json<RecallResult>('recall', made.trained, ...short, '--card');
+    const card = () => readFileSync(path.join(made.trained, 'README.md'), 'utf8');
+    const once = card();
+    expect(once).toContain('| untrained, full attention | 0% |');
+    expect(cli('recall', made.trained, ...short, '--card').status).toBe(0);
+    expect(card()).toBe(once);
+    expect(once.match(/## Recall/g)).toHaveLength(1);
+    const kept = path.join(made.trained, 'recall.json');
+    expect(JSON.parse(readFileSync(kept, 'utf8'))).toEqual(whole);
+    const report = path.join(home, 'report.md');
+    const of = ['report', made.untrained, '--tokens', '64', '--out', report];
+    // The same contract on other weights has the same digest.
+    const run = cli(...of, '--recall', kept);
+    expect(run.status, run.stderr).toBe(0);
+    expect(readFileSync(report, 'utf8')).toMatch(
+      /## Recall\n[^]*untrained, full attention \| 0\.00/,
+    );
+    expect(readFileSync(report.replace('.md', '-recall.svg'), 'utf8')).toContain('What is found');
+    writeFileSync(kept, JSON.stringify({ ...whole, digest: 'x' }));
+    expect(cli(...of, '--recall', kept).stderr).toMatch(/LS_RECALL_FILE.*another contract/);
+    rmSync(kept);
   });
 
   it('colours the terminal', () => {

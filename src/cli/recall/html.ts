@@ -1,12 +1,8 @@
 // A measurement of recall as one HTML file that needs nothing else: no script, no network.
 import { escapeXml } from '../escape-xml.ts';
-import { bounded } from '../eval-table.ts';
 import { pageStyle, sectionHtml } from '../report/html.ts';
-import type { Section } from '../report/sections.ts';
-import { thousands } from '../segment-map.ts';
-import { keenest, labelOf, shownRows } from './grid.ts';
-import { gridSvg } from './picture.ts';
 import type { RecallResult } from './run.ts';
+import { recallSection } from './section.ts';
 
 export function recallHtml(name: string, result: RecallResult): string {
   const title = escapeXml(`Recall of ${name}`);
@@ -28,58 +24,4 @@ ${sectionHtml(recallSection(result))}
 </body>
 </html>
 `;
-}
-
-/** What a report says of recall. */
-export function recallSection(result: RecallResult): Section {
-  const { asked, text } = result;
-  const rows = shownRows(result);
-  const heads = rows.filter((row) => row.heads !== null);
-  const repeated =
-    text.repeats > 1
-      ? ` The text has ${thousands(text.tokens)} tokens and stands up to ${text.repeats} times in a document.`
-      : '';
-  return {
-    title: 'Recall',
-    paragraphs: [
-      `Facts (numbers, names, code identifiers, sentences) were hidden in a text, one at each depth, and asked for at its end: ${asked.samples} documents a length. A fact is recalled where each token of its answer is the most probable one, those before it given.${repeated}`,
-    ],
-    figures: [
-      {
-        name: 'recall',
-        alt: `Share of facts recalled by length and depth: ${rows.map(labelOf).join('; ')}`,
-        svg: gridSvg(result),
-      },
-    ],
-    tables: [
-      {
-        caption:
-          'Share recalled over all depths, with 95% intervals over documents, and mean log p of an answer’s token',
-        head: ['', ...asked.lengths.map(thousands)],
-        rows: rows.map((row) => [
-          labelOf(row),
-          ...asked.lengths.map((length) => {
-            const found = row.lengths.find((one) => one.length === length);
-            return found === undefined
-              ? ''
-              : `${bounded(found.recalled, found)} (${found.logp.toFixed(2)})`;
-          }),
-        ]),
-      },
-      ...(heads.length === 0
-        ? []
-        : [
-            {
-              caption: 'Long heads that held facts most often (layer.head: share of the facts)',
-              head: ['', 'heads'],
-              rows: heads.map((row) => [
-                labelOf(row),
-                keenest(row, 12)
-                  .map(({ layer, head, held }) => `${layer}.${head}: ${held.toFixed(2)}`)
-                  .join(', '),
-              ]),
-            },
-          ]),
-    ],
-  };
 }

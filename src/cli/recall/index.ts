@@ -17,6 +17,7 @@ import { stageBar } from '../stage-bar.ts';
 import { noWeightsCheck } from '../weights-option.ts';
 import { besideRows, openBeside } from './beside.ts';
 import { recallHtml } from './html.ts';
+import { keepRecall } from './keep.ts';
 import { type RecallAsked, type RecallRow, runRecall } from './run.ts';
 import { recallTable } from './table.ts';
 
@@ -34,6 +35,7 @@ interface RecallOptions {
   /** false: `--no-chat`. */
   chat: boolean;
   html?: string;
+  card?: true;
   out?: string;
   device: string;
   threads?: number;
@@ -62,6 +64,7 @@ export function recallCommand(): Command {
     .option('--precision <name>', 'of that engine; see lockstep serve --help')
     .option('--no-chat', 'ask in plain text, not as a user of the chat template')
     .option('--html <file>', 'write the grid as a page of its own')
+    .option('--card', 'keep the grid in the checkpoint: recall.json, a table in its README.md')
     .option('--out <dir>', 'keep answers here, and go on from what is there')
     .option('--device <name>', 'where torch computes: cpu, cuda', 'cpu')
     .option('--threads <n>', 'threads of the computation', positive)
@@ -122,6 +125,7 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
       const page = recallHtml(path.basename(where), result);
       await writePage(path.resolve(options.html), page);
     }
+    if (options.card) await keepRecall(where, result);
     process.stdout.write(
       options.json ? `${JSON.stringify(result)}\n` : recallTable(result, process.stdout),
     );

@@ -3,12 +3,14 @@ import { rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command } from 'commander';
 import { runJob } from '../../bridge/index.ts';
+import { readContract } from '../../contract/index.ts';
 import { replaceFile } from '../../contract/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
 import { makeFolder } from '../make-folder.ts';
 import { natural, positive, whole } from '../option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from '../output.ts';
+import { readRecall } from '../recall/keep.ts';
 import { noWeightsCheck } from '../weights-option.ts';
 import { measuredWays, type ReportData } from './data.ts';
 import { reportHtml } from './html.ts';
@@ -21,6 +23,7 @@ interface ReportOptions {
   text: string;
   skip: number;
   tokens?: number;
+  recall?: string;
   threads?: number;
   device: string;
   python?: string;
@@ -40,6 +43,7 @@ export function reportCommand(): Command {
       'length to measure to (default: 8 training sequences, at most 8,192 or one sequence)',
       whole(16),
     )
+    .option('--recall <file>', 'what lockstep recall --json printed (default: what --card kept)')
     .option('--threads <n>', 'threads of the computation', positive)
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--python <path>', 'interpreter to use')
@@ -59,7 +63,9 @@ async function runReport(dir: string, options: ReportOptions): Promise<void> {
     });
   }
   await writable(out);
-  const data = await measure(folder, options);
+  const { contract } = await readContract(folder, { weights: 'ignored' });
+  const recall = await readRecall(folder, contract.digest, options.recall);
+  const data = { ...(await measure(folder, options)), recall };
   const parts = sections(data);
   if (kind === '.html') await write(out, reportHtml(data, parts));
   else await writeMarkdown(out, data, parts);
@@ -77,7 +83,10 @@ async function runReport(dir: string, options: ReportOptions): Promise<void> {
   );
 }
 
-async function measure(folder: string, options: ReportOptions): Promise<ReportData> {
+async function measure(
+  folder: string,
+  options: ReportOptions,
+): Promise<Omit<ReportData, 'recall'>> {
   const cancel = cancellation();
   let bar: ReturnType<typeof progress> | undefined;
   try {
@@ -100,7 +109,10 @@ async function measure(folder: string, options: ReportOptions): Promise<ReportDa
         bar.update(Number(event['done']), String(event['stage']));
       },
     });
-    const data = { name: path.basename(folder), ...result } as unknown as ReportData;
+    const data = { name: path.basename(folder), ...result } as unknown as Omit<
+      ReportData,
+      'recall'
+    >;
     return { ...data, text: { ...data.text, file: path.basename(options.text) } };
   } catch (error) {
     throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
