@@ -99,7 +99,7 @@ describe('lockstep recall', () => {
     const run = cli(...of, '--recall', kept);
     expect(run.status, run.stderr).toBe(0);
     expect(readFileSync(report, 'utf8')).toMatch(
-      /## Recall\n[^]*untrained, full attention \| 0\.00/,
+      /## Recall\n[\s\S]*untrained, full attention \| 0\.00/,
     );
     expect(readFileSync(report.replace('.md', '-recall.svg'), 'utf8')).toContain('What is found');
     writeFileSync(kept, JSON.stringify({ ...whole, digest: 'x' }));
