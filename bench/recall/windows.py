@@ -86,17 +86,20 @@ def main() -> None:
         for name in asked.settings:
             if (index, name) in have:
                 continue
+            heads = 0
             if name == FULL:
                 found = ask.full_attention(first, document)
             else:
                 base = loaded[SETTINGS[name][0]]
                 spec = dataclasses.replace(base.spec, **SETTINGS[name][1])
                 found = ask.segmented(Model(base.module, spec, base.contract), document)
+                heads = sum(map(len, spec.long_heads))
             answers = [
                 one.as_dict() | {"depth": needle.depth, "kind": needle.kind}
                 for one, needle in zip(found, document.needles, strict=True)
             ]
-            line = {"document": index, "setting": name, "answers": answers, **facts}
+            line = {"document": index, "setting": name, "long_heads": heads, "answers": answers}
+            line |= facts
             with out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(index, name, sum(one.recalled for one in found), flush=True)
