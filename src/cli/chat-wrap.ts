@@ -8,7 +8,10 @@ import { chatTemplate } from '../server/chat.ts';
  *
  * @throws LS_EVAL_CHAT without a template that holds a message once; LS_TEMPLATE_*
  */
-export async function chatWrap(tokenizer: Tokenizer): Promise<[string, string]> {
+export async function chatWrap(
+  tokenizer: Tokenizer,
+  mend = 'Leave --chat out: the model then goes on with plain text.',
+): Promise<[string, string]> {
   const template = chatTemplate(tokenizer);
   const mark = '\u{e000}';
   const rendering = template?.render([{ role: 'user', content: mark }]);
@@ -18,18 +21,21 @@ export async function chatWrap(tokenizer: Tokenizer): Promise<[string, string]> 
     throw new LockstepError(
       'LS_EVAL_CHAT',
       `expected a chat template that holds a message once in ${tokenizer.dir}, got ${template === null ? 'none' : 'another'}`,
-      { mend: 'Leave --chat out: the model then goes on with plain text.', field: 'chat' },
+      { mend, field: 'chat' },
     );
   }
   return [before, behind];
 }
 
 /** The same, or what stands around a question in plain text where there is no template. */
-export async function chatWrapOrPlain(tokenizer: Tokenizer): Promise<[string, string]> {
+export async function chatWrapOrPlain(
+  tokenizer: Tokenizer,
+  mend: string,
+): Promise<[string, string]> {
   const template = chatTemplate(tokenizer);
   if (template === null) return [...plainWrap];
   template.close();
-  return chatWrap(tokenizer);
+  return chatWrap(tokenizer, mend);
 }
 
 export const plainWrap: readonly [string, string] = ['', ' '];

@@ -126,9 +126,14 @@ export async function measureTask(
     threads: options.threads ?? null,
     ...(method === 'mass' ? { sequences } : {}),
     ...(method === 'gates' || method === 'mixed' ? { steps, penalty } : {}),
-    ...(asks ? { needles, wrap: await chatWrapOrPlain(await loadTokenizer(modelDir)) } : {}),
+    ...(asks ? { needles, wrap: await wrapOf(modelDir) } : {}),
   };
   return { task, staged };
+}
+
+async function wrapOf(modelDir: string): Promise<[string, string]> {
+  const tokenizer = await loadTokenizer(modelDir);
+  return chatWrapOrPlain(tokenizer, 'Correct the chat template, or use --method gates.');
 }
 
 /** The texts, and how they are read: as the config says, without the documents that it holds out. */

@@ -3,21 +3,20 @@ import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { replaceFile } from '../../contract/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
-import { LockstepError } from '../../errors.ts';
 import { loadTokenizer } from '../../planner/tokenizer.ts';
 import { chatWrapOrPlain, plainWrap } from '../chat-wrap.ts';
 import { checkEngines, type RowEngineOptions } from '../eval-engine.ts';
 import { type EvalFolder, openFolder, weightsOf } from '../eval-folder.ts';
 import { rowsOf } from '../eval-rows.ts';
 import { openAlone, openSubjects, type Subjects } from '../eval-subjects.ts';
-import { makeFolder } from '../make-folder.ts';
 import { lengths, names, natural, positive } from '../option-values.ts';
 import { asLockstepError, cancellation } from '../output.ts';
 import { stageBar } from '../stage-bar.ts';
 import { noWeightsCheck } from '../weights-option.ts';
+import { checkWritable } from '../writable.ts';
 import { besideRows, openBeside } from './beside.ts';
 import { recallHtml } from './html.ts';
-import { keepRecall } from './keep.ts';
+import { keepRecall, notWritten, recallFile } from './keep.ts';
 import { type RecallAsked, type RecallRow, runRecall } from './run.ts';
 import { recallTable } from './table.ts';
 
@@ -81,6 +80,7 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
   let folder: EvalFolder | undefined;
   try {
     const where = path.resolve(dir);
+    await checkPlaces(where, options);
     const { signal } = cancel;
     const { python, threads, device } = options;
     subjects =
@@ -101,7 +101,9 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
     const asked: RecallAsked = {
       ...{ lengths: options.lengths, depths: options.depths, samples: options.samples },
       ...{ seed: options.seed, text: path.resolve(options.text), skip: options.skip },
-      wrap: options.chat ? await chatWrapOrPlain(await loadTokenizer(where)) : [...plainWrap],
+      wrap: options.chat
+        ? await chatWrapOrPlain(await loadTokenizer(where), 'Give --no-chat: plain text is asked.')
+        : [...plainWrap],
     };
     const about = {
       dir: where,
@@ -122,8 +124,10 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
     const result = { ...about, ...measured };
     bar.stop();
     if (options.html !== undefined) {
-      const page = recallHtml(path.basename(where), result);
-      await writePage(path.resolve(options.html), page);
+      const [file, page] = [path.resolve(options.html), recallHtml(path.basename(where), result)];
+      await replaceFile(file, page).catch((cause) => {
+        throw notWritten(file, cause, 'Name a file that you may write with --html.');
+      });
     }
     if (options.card) await keepRecall(where, result);
     process.stdout.write(
@@ -139,16 +143,17 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
   }
 }
 
-async function writePage(file: string, page: string): Promise<void> {
-  try {
-    await makeFolder(path.dirname(file));
-    await replaceFile(file, page);
-  } catch (cause) {
-    throw new LockstepError(
-      'LS_RECALL_WRITE',
-      `expected to write ${file}, got ${(cause as NodeJS.ErrnoException).code ?? cause}`,
-      { mend: 'Name a file that you may write with --html.', field: 'html', cause },
-    );
+/** Something that cannot be written is found before anything is measured. */
+async function checkPlaces(dir: string, { html, card }: RecallOptions): Promise<void> {
+  for (const file of [html, card ? path.join(dir, recallFile) : undefined]) {
+    if (file === undefined) continue;
+    await checkWritable(path.resolve(file)).catch((cause) => {
+      throw notWritten(
+        file,
+        cause,
+        'Name a file that you may write with --html; leave --card out.',
+      );
+    });
   }
 }
 

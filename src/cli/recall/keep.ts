@@ -20,12 +20,16 @@ export async function keepRecall(dir: string, result: KeptRecall): Promise<void>
     const text = await readFile(card, 'utf8').catch(() => '');
     await replaceFile(card, withTable(text, recallMarkdown(result)));
   } catch (cause) {
-    throw new LockstepError(
-      'LS_RECALL_WRITE',
-      `expected to write ${recallFile} and README.md in ${dir}, got ${(cause as NodeJS.ErrnoException).code ?? cause}`,
-      { mend: 'Leave --card out, or give write permission to the folder.', field: 'card', cause },
-    );
+    throw notWritten(dir, cause, 'Leave --card out, or give write permission to the folder.');
   }
+}
+
+export function notWritten(file: string, cause: unknown, mend: string): LockstepError {
+  const { code, message } = cause as Partial<NodeJS.ErrnoException>;
+  return new LockstepError('LS_RECALL_WRITE', `expected to write ${file}, got ${code ?? message}`, {
+    mend,
+    cause,
+  });
 }
 
 /**

@@ -1,5 +1,4 @@
 // lockstep report: what a checkpoint can do, measured and drawn, as one file.
-import { rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command } from 'commander';
 import { runJob } from '../../bridge/index.ts';
@@ -7,11 +6,11 @@ import { readContract } from '../../contract/index.ts';
 import { replaceFile } from '../../contract/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
-import { makeFolder } from '../make-folder.ts';
 import { natural, positive, whole } from '../option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from '../output.ts';
 import { readRecall } from '../recall/keep.ts';
 import { noWeightsCheck } from '../weights-option.ts';
+import { checkWritable } from '../writable.ts';
 import { measuredWays, type ReportData } from './data.ts';
 import { reportHtml } from './html.ts';
 import { reportMarkdown } from './markdown.ts';
@@ -62,7 +61,9 @@ async function runReport(dir: string, options: ReportOptions): Promise<void> {
       field: 'out',
     });
   }
-  await writable(out);
+  await checkWritable(out).catch((cause) => {
+    throw notWritten(out, cause);
+  });
   const { contract } = await readContract(folder, { weights: 'ignored' });
   const recall = await readRecall(folder, contract.digest, options.recall);
   const data = { ...(await measure(folder, options)), recall };
@@ -128,19 +129,6 @@ async function writeMarkdown(out: string, data: ReportData, parts: Section[]): P
     await write(path.join(path.dirname(out), picture(name)), svg);
   }
   await write(out, reportMarkdown(data, parts, picture));
-}
-
-/** Minutes of measuring are not spent on a report that cannot be written. */
-async function writable(file: string): Promise<void> {
-  const named = await stat(file).catch(() => null);
-  if (named?.isDirectory()) throw notWritten(file, { code: 'EISDIR' });
-  try {
-    await makeFolder(path.dirname(file));
-    await writeFile(`${file}.part`, '');
-    await rm(`${file}.part`);
-  } catch (cause) {
-    throw notWritten(file, cause);
-  }
 }
 
 /** A report that stands there stays whole until the new one is. */
