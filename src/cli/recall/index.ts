@@ -75,7 +75,7 @@ export function recallCommand(): Command {
 
 async function recall(dir: string, options: RecallOptions): Promise<void> {
   const cancel = cancellation();
-  const bar = stageBar({ silent: options.json === true, width: 36 });
+  const bar = stageBar({ width: 36 });
   let subjects: Subjects | undefined;
   let folder: EvalFolder | undefined;
   try {
