@@ -64,3 +64,7 @@ export function keenest(
     .sort((a, b) => b.held - a.held || a.layer - b.layer || a.head - b.head)
     .slice(0, count);
 }
+
+export function documentsText(count: number): string {
+  return count === 1 ? '1 document' : `${count} documents`;
+}

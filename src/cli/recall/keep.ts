@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { replaceFile } from '../../contract/write.ts';
 import { LockstepError } from '../../errors.ts';
-import { labelOf, shownRows } from './grid.ts';
+import { documentsText, labelOf, shownRows } from './grid.ts';
 import type { RecallResult } from './run.ts';
 
 export const recallFile = 'recall.json';
@@ -100,7 +100,7 @@ function recallMarkdown(result: RecallResult): string {
   });
   return `## Recall
 
-Share of facts recalled that were hidden in a text of so many tokens (\`lockstep recall\`; ${samples} documents a length, ${depths.length} facts in each).
+Share of facts recalled that were hidden in a text of so many tokens (\`lockstep recall\`; ${documentsText(samples)} a length, ${depths.length} facts in each).
 
 | | ${lengths.join(' | ')} |
 | --- |${lengths.map(() => ' ---: |').join('')}

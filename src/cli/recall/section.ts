@@ -2,7 +2,7 @@
 import { bounded } from '../eval-table.ts';
 import type { Section } from '../report/sections.ts';
 import { thousands } from '../segment-map.ts';
-import { keenest, labelOf, shownRows } from './grid.ts';
+import { documentsText, keenest, labelOf, shownRows } from './grid.ts';
 import { gridSvg } from './picture.ts';
 import type { RecallResult } from './run.ts';
 
@@ -17,7 +17,7 @@ export function recallSection(result: RecallResult): Section {
   return {
     title: 'Recall',
     paragraphs: [
-      `Facts (numbers, names, code identifiers, sentences) were hidden in a text, one at each depth, and asked for at its end: ${asked.samples} documents a length. A fact is recalled where each token of its answer is the most probable one, those before it given.${repeated}`,
+      `Facts (numbers, names, code identifiers, sentences) were hidden in a text, one at each depth, and asked for at its end: ${documentsText(asked.samples)} a length. A fact is recalled where each token of its answer is the most probable one, those before it given.${repeated}`,
     ],
     figures: [
       {

@@ -1,7 +1,7 @@
 // What `lockstep recall` prints: a coloured grid for every row, one line a length.
 import { bounded } from '../eval-table.ts';
 import { hasColor, paint, type Screen } from '../output.ts';
-import { gridOf, keenest, labelOf, shadeOf, shownRows } from './grid.ts';
+import { documentsText, gridOf, keenest, labelOf, shadeOf, shownRows } from './grid.ts';
 import type { RecallResult } from './run.ts';
 
 const cellWidth = 6;
@@ -33,7 +33,7 @@ export function recallTable(result: RecallResult, screen: Screen): string {
     lines.push('differences of shares, over the same facts', ...differences);
   lines.push(
     dim(
-      `share of facts recalled, by where they stand (0: beginning of the text, 1: its end); ${samples} documents a length, [95% intervals over documents]; the answer is given, and each of its tokens has to be the most probable`,
+      `share of facts recalled, by where they stand (0: beginning of the text, 1: its end); ${documentsText(samples)} a length, [95% intervals over documents]; the answer is given, and each of its tokens has to be the most probable`,
     ),
   );
   if (result.text.repeats > 1) {
