@@ -25,6 +25,7 @@ test('the quickstart trains, proves, exports, serves and completes', async () =>
   expect(Object.keys(result)).toEqual([
     'checkpoint',
     'perplexity',
+    'recall',
     'verify',
     'completion',
     'seconds',
@@ -35,6 +36,12 @@ test('the quickstart trains, proves, exports, serves and completes', async () =>
     expect(row.full).toBeGreaterThan(1);
     expect(row.segmentedBefore).toBeLessThan(row.noSinks);
     expect(row.segmentedAfter).toBeLessThan(row.segmentedBefore);
+  }
+  expect(Object.keys(result.recall)).toEqual(['1024', '2048']);
+  for (const row of Object.values<Record<string, number>>(result.recall)) {
+    expect(Object.keys(row)).toEqual(['full', 'segmentedBefore', 'segmentedAfter']);
+    expect(Object.values(row).every((share) => share >= 0 && share <= 1)).toBe(true);
+    expect(row['full']).toBeGreaterThan(0.2);
   }
   const bounds: Record<string, number> = { onnx: 5e-3, torch: 1e-3 };
   expect(result.verify.map((row: { engine: string }) => row.engine)).toEqual(['onnx', 'torch']);

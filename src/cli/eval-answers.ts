@@ -42,7 +42,7 @@ export interface AnswerInput {
 export async function answer(input: AnswerInput): Promise<void> {
   const { folder, row, prompts, signal } = input;
   const file = path.join(folder, `${row.name}.jsonl`);
-  const known = new Set((await wholeLines(file)).map(keyOf));
+  const known = new Set((await wholeLines<Answer>(file)).map(keyOf));
   const left = prompts.filter((prompt) => !known.has(keyOf(prompt)));
   if (left.length === 0) return;
   const runner = await input.open();
@@ -83,7 +83,7 @@ async function generate(
 }
 
 /** Lines that an earlier call wrote whole; what a crash cut off is taken out of the file. */
-async function wholeLines(file: string): Promise<Answer[]> {
+export async function wholeLines<Line>(file: string): Promise<Line[]> {
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return '';
     throw error;
@@ -95,7 +95,7 @@ async function wholeLines(file: string): Promise<Answer[]> {
       .slice(0, end)
       .split('\n')
       .filter((line) => line !== '')
-      .map((line) => JSON.parse(line) as Answer);
+      .map((line) => JSON.parse(line) as Line);
   } catch (cause) {
     throw new LockstepError('LS_EVAL_ANSWERS', `expected lines of JSON in ${file}, got others`, {
       mend: 'Remove that file; the other rows are kept.',

@@ -45,7 +45,8 @@ export async function tokenLosses(
   return losses;
 }
 
-function lossOf(logits: Float32Array, target: number): number {
+/** -log p of a target, in float64 of one row of logits. */
+export function lossOf(logits: Float32Array, target: number): number {
   let most = Number.NEGATIVE_INFINITY;
   for (const logit of logits) if (logit > most) most = logit;
   let sum = 0;

@@ -4,9 +4,8 @@ import path from 'node:path';
 import { runJob } from '../bridge/index.ts';
 import type { Contract } from '../contract/index.ts';
 import type { Runner } from '../engines/runner.ts';
-import { LockstepError } from '../errors.ts';
-import { loadTokenizer, type Tokenizer } from '../planner/tokenizer.ts';
-import { chatTemplate } from '../server/chat.ts';
+import { loadTokenizer } from '../planner/tokenizer.ts';
+import { chatWrap } from './chat-wrap.ts';
 import { answer, type Prompt } from './eval-answers.ts';
 import { graceMs } from './eval-engine.ts';
 import type { Bounds } from './eval-ppl.ts';
@@ -133,21 +132,4 @@ async function readPrompts(folder: string): Promise<Prompt[]> {
       const { task, length, index, prompt, prefix, maxTokens } = sample;
       return { task, length, index, maxTokens, text: prompt + prefix };
     });
-}
-
-/** What the chat template puts before and behind a user's message. */
-async function chatWrap(tokenizer: Tokenizer): Promise<[string, string]> {
-  const template = chatTemplate(tokenizer);
-  const mark = '\u{e000}';
-  const rendering = template?.render([{ role: 'user', content: mark }]);
-  const text = await rendering?.finally(() => template?.close());
-  const [before, behind, ...more] = text?.split(mark) ?? [];
-  if (before === undefined || behind === undefined || more.length > 0) {
-    throw new LockstepError(
-      'LS_EVAL_CHAT',
-      `expected a chat template that holds a message once in ${tokenizer.dir}, got ${template === null ? 'none' : 'another'}`,
-      { mend: 'Leave --chat out: the model then continues plain text.', field: 'chat' },
-    );
-  }
-  return [before, behind];
 }

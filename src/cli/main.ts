@@ -20,6 +20,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   probe: async () => (await import('./probe.ts')).probeCommand(),
   profile: async () => (await import('./profile.ts')).profileCommand(),
   quickstart: async () => (await import('./quickstart/index.ts')).quickstartCommand(),
+  recall: async () => (await import('./recall/index.ts')).recallCommand(),
   report: async () => (await import('./report/index.ts')).reportCommand(),
   serve: async () => (await import('./serve.ts')).serveCommand(),
   train: async () => (await import('./train.ts')).trainCommand(),

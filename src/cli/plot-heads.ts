@@ -8,6 +8,8 @@ const LEAST_WIDTH = 560;
 
 const says: Readonly<Record<Method, string>> = {
   gates: 'gate: 0 local, 1 long',
+  recall: 'copy mass: attention of answers to the needle',
+  mixed: 'rank by recall or gates, whichever is higher (1: first)',
   mass: 'attention mass beyond the window',
   first: 'no scores: the first layers',
   even: 'no scores: layers evenly spaced',
@@ -42,7 +44,7 @@ export function headsSvg(file: HeadsFile): string {
   const height = bottom + 88;
   const highest = scores === null ? 1 : Math.max(...scores.flat());
   // A gate has its own scale; a share of attention is shown against the largest.
-  const full = file.method === 'gates' ? 1 : highest || 1;
+  const full = file.method === 'gates' || file.method === 'mixed' ? 1 : highest || 1;
   const x = (layer: number): number => LEFT + layer * cell;
   const y = (head: number): number => TOP + head * cell;
   const count = long.flat().length;
@@ -80,7 +82,7 @@ ${cells.join('\n')}
 ${[...layerLabels, ...headLabels].join('\n')}
 <text x="${LEFT + (layers * cell) / 2}" y="${bottom + 42}" text-anchor="middle">layer</text>
 <text transform="translate(24 ${(TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">KV head</text>
-<g transform="translate(${LEFT} ${bottom + 62})"><rect class="bed" width="14" height="14"/><rect class="long" width="14" height="14"/><text class="muted" x="24" y="12">long: retrieves instead of carrying</text></g>
+<g transform="translate(${LEFT} ${bottom + 62})"><rect class="bed" width="14" height="14"/><rect class="long" width="14" height="14"/><text class="muted" x="24" y="12">long: retrieves</text></g>
 </svg>
 `;
 }

@@ -5,7 +5,7 @@ import { replaceFile } from '../contract/write.ts';
 import { LockstepError } from '../errors.ts';
 import { makeFolder } from './make-folder.ts';
 
-export const methods = ['gates', 'mass', 'first', 'even'] as const;
+export const methods = ['gates', 'recall', 'mixed', 'mass', 'first', 'even'] as const;
 export type Method = (typeof methods)[number];
 
 /** A choice of long heads and of the layers that retrieve, with what it was made from. */
@@ -28,6 +28,10 @@ export interface HeadsFile {
     readonly tokens: number;
     readonly sha256: string;
   };
+  /** recall: needles that full attention recalled, of how many. */
+  readonly recall?: { readonly recalled: number; readonly needles: number };
+  /** mixed: the scores of each of its methods. */
+  readonly scoresOf?: Readonly<Record<string, readonly (readonly number[])[]>>;
   /** gates: error and mean gate of every step. */
   readonly curve?: readonly (readonly number[])[];
 }
@@ -45,6 +49,12 @@ function text(name: string, value: unknown): string {
     typeof held === 'number' ? Number(held.toPrecision(digits)) : held;
   if ((name === 'scores' || name === 'curve') && Array.isArray(value)) {
     return rows(value.map((row) => JSON.stringify(row, short)));
+  }
+  if (name === 'scoresOf') {
+    const parts = Object.entries(value as NonNullable<HeadsFile['scoresOf']>).map(
+      ([of, scores]) => `"${of}": ${rows(scores.map((row) => JSON.stringify(row, short)))}`,
+    );
+    return `{ ${parts.join(', ')} }`;
   }
   if (name === 'heads') {
     const { long } = value as HeadsFile['heads'];

@@ -3,13 +3,16 @@ import path from 'node:path';
 import { type Config, loadConfig } from '../config/index.ts';
 import { attach, type ContractSettings } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
+import { loadTokenizer } from '../planner/tokenizer.ts';
 import { fixed } from '../policies/index.ts';
+import { chatWrapOrPlain } from './chat-wrap.ts';
 import type { Method } from './profile-file.ts';
 
 export interface ProfileOptions {
   method: Method;
   heads: number;
-  layers: number;
+  /** Without it as many as the best heads lie in. */
+  layers?: number;
   data?: string[];
   config?: string;
   segment: number;
@@ -19,6 +22,7 @@ export interface ProfileOptions {
   recipe: 'anchors' | 'topk';
   length?: number;
   sequences: number;
+  needles: number;
   steps: number;
   penalty: number;
   seed: number;
@@ -39,10 +43,12 @@ const measuring: readonly Name[] = [
 ] as Name[];
 /** Options without an effect, by method. */
 const idle: Readonly<Record<Method, readonly Name[]>> = {
-  gates: ['sequences'],
-  mass: ['steps', 'penalty', 'retrieval', 'recipe'],
-  first: [...measuring, 'sequences', 'steps', 'penalty'],
-  even: [...measuring, 'sequences', 'steps', 'penalty'],
+  gates: ['sequences', 'needles'],
+  recall: ['sequences', 'steps', 'penalty', 'retrieval', ...sizes],
+  mixed: ['sequences'],
+  mass: ['needles', 'steps', 'penalty', 'retrieval', 'recipe'],
+  first: [...measuring, 'sequences', 'needles', 'steps', 'penalty'],
+  even: [...measuring, 'sequences', 'needles', 'steps', 'penalty'],
 };
 
 /**
@@ -58,7 +64,14 @@ export function checkEffect(options: ProfileOptions, given: (name: Name) => bool
     throw usage(useless, `method ${method}, which does not use it`);
   }
   if (doubled !== undefined) throw usage(doubled, '--config, which says it');
-  if (method !== 'first' && method !== 'even' && !given('data') && !given('config')) {
+  const rule = method === 'first' || method === 'even';
+  if (rule && !given('layers')) {
+    throw new LockstepError('LS_USAGE', `expected --layers beside method ${method}, got none`, {
+      mend: 'Say in how many layers heads become long: a rule cannot find that out.',
+      field: 'layers',
+    });
+  }
+  if (!rule && !given('data') && !given('config')) {
     throw new LockstepError('LS_USAGE', `expected texts for method ${method}, got none`, {
       mend: 'Name them with --data, or a config with data.train by --config.',
       field: 'data',
@@ -72,6 +85,9 @@ function usage(name: Name, beside: string): LockstepError {
     field: name,
   });
 }
+
+/** Tokens of a text with a needle. */
+const needleLength = 1024;
 
 /** A measurement's part of the job, and the folder made for it. */
 export interface Measure {
@@ -97,19 +113,27 @@ export async function measureTask(
   const out = path.resolve(options.out);
   const staged = path.join(path.dirname(out), `.${path.basename(out)}.start`);
   await attach({ config: settings, modelDir, out: staged, force: true });
+  const { method, sequences, needles, steps, penalty } = options;
+  const usual = method === 'recall' ? needleLength : 4 * settings.segment.max;
+  const asks = method === 'recall' || method === 'mixed';
   const task = {
     contract: staged,
     texts: texts(options, config),
-    length: options.length ?? Math.min(4 * settings.segment.max, context),
+    length: options.length ?? Math.min(usual, context),
     seed: options.seed,
     out,
     device: options.device,
     threads: options.threads ?? null,
-    ...(options.method === 'mass'
-      ? { sequences: options.sequences }
-      : { steps: options.steps, penalty: options.penalty }),
+    ...(method === 'mass' ? { sequences } : {}),
+    ...(method === 'gates' || method === 'mixed' ? { steps, penalty } : {}),
+    ...(asks ? { needles, wrap: await wrapOf(modelDir) } : {}),
   };
   return { task, staged };
+}
+
+async function wrapOf(modelDir: string): Promise<[string, string]> {
+  const tokenizer = await loadTokenizer(modelDir);
+  return chatWrapOrPlain(tokenizer, 'Correct the chat template, or use --method gates.');
 }
 
 /** The texts, and how they are read: as the config says, without the documents that it holds out. */

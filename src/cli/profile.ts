@@ -18,12 +18,15 @@ export function profileCommand(): Command {
     )
     .argument('<model>', 'folder of the Hugging Face checkpoint')
     .addOption(
-      new Option('--method <name>', 'gates and mass measure; first and even are rules')
+      new Option(
+        '--method <name>',
+        'recall, gates, mixed (both) and mass measure; first and even are rules',
+      )
         .choices(methods)
         .default('gates'),
     )
     .requiredOption('--heads <n>', 'how many KV heads become long, all layers together', positive)
-    .requiredOption('--layers <n>', 'in how many layers', positive)
+    .option('--layers <n>', 'in how many layers (default: those of the best heads)', positive)
     .option('--data <patterns...>', 'texts: files and globs (default: data.train of the config)')
     .option('--config <file>', 'config with the segments (its heads are ignored)')
     .option('--segment <n>', 'without a config: S, a cut every n tokens', positive, 512)
@@ -35,10 +38,15 @@ export function profileCommand(): Command {
         .choices(['anchors', 'topk'])
         .default('anchors'),
     )
-    .option('--length <n>', 'tokens of a sequence (default: four segments)', positive)
+    .option(
+      '--length <n>',
+      'tokens of a sequence (default: four segments; recall: 1,024)',
+      positive,
+    )
     .option('--sequences <n>', 'mass: number of sequences', positive, 16)
-    .option('--steps <n>', 'gates: optimizer steps, one sequence each', positive, 100)
-    .option('--penalty <x>', 'gates: weight of the mean gate in the loss', atLeast0, 0.05)
+    .option('--needles <n>', 'recall, mixed: number of facts to ask for', positive, 24)
+    .option('--steps <n>', 'gates, mixed: optimizer steps, one sequence each', positive, 100)
+    .option('--penalty <x>', 'gates, mixed: weight of the mean gate in the loss', atLeast0, 0.05)
     .option('--seed <n>', 'seed of the sequences', natural, 0)
     .option('--out <file>', 'file to write', 'heads.json')
     .option('--plot <file>', 'picture of it, .svg (default: beside --out)')
@@ -61,7 +69,7 @@ async function runProfile(model: string, options: ProfileOptions, command: Comma
   const bar = watch(options);
   let measure: Measure | undefined;
   try {
-    if (options.method === 'gates' || options.method === 'mass') {
+    if (options.method !== 'first' && options.method !== 'even') {
       const context = Number(config['max_position_embeddings'] ?? Number.POSITIVE_INFINITY);
       measure = await measureTask(modelDir, context, options, given('retrieval'));
     }
@@ -73,7 +81,7 @@ async function runProfile(model: string, options: ProfileOptions, command: Comma
         model: modelDir,
         method: options.method,
         heads: options.heads,
-        layers: options.layers,
+        layers: options.layers ?? null,
         measure: measure?.task ?? null,
       },
       onEvent: bar.event,
@@ -114,8 +122,9 @@ function watch(options: ProfileOptions): { event: (event: JobEvent) => void; sto
   if (options.json) {
     return { event: (e) => process.stdout.write(`${JSON.stringify(e)}\n`), stop: () => {} };
   }
-  const total = options.method === 'gates' ? options.steps : options.sequences;
-  const bar = progress({ label: 'profile', total });
+  const { method, steps, sequences, needles } = options;
+  const total = { gates: steps, mass: sequences, recall: needles, mixed: steps + needles };
+  const bar = progress({ label: 'profile', total: total[method as keyof typeof total] ?? 0 });
   return {
     event: ({ event, stage, done, error, gate, message }) => {
       if (event === 'warning') process.stderr.write(`warning: ${message}\n`);
@@ -124,7 +133,8 @@ function watch(options: ProfileOptions): { event: (event: JobEvent) => void; sto
         error === undefined
           ? String(stage)
           : `error ${Number(error).toFixed(4)}, mean gate ${Number(gate).toFixed(3)}`;
-      bar.update(Number(done), note);
+      const before = method === 'mixed' && stage === 'gates' ? needles : 0;
+      bar.update(before + Number(done), note);
     },
     stop: () => bar.stop(),
   };
@@ -140,8 +150,13 @@ function report(file: HeadsFile, out: string, plot: string): string {
     );
     return `  layer ${String(layer).padStart(3)}  heads ${shown.join('  ')}`;
   });
+  const { recall } = file;
+  const said =
+    recall === undefined
+      ? ''
+      : `\nfull attention recalled ${recall.recalled} of ${recall.needles} needles of ${file.settings?.['length']} tokens`;
   const name = path.basename(out, '.json').replace(/\W/g, '_');
-  return `${bold(out)}  method ${file.method}, picture ${path.relative(process.cwd(), plot)}
+  return `${bold(out)}  method ${file.method}, picture ${path.relative(process.cwd(), plot)}${said}
 ${lines.join('\n')}
 in lockstep.config.ts:
   import ${name} from './${path.basename(out)}' with { type: 'json' };

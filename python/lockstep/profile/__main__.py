@@ -13,15 +13,22 @@ from . import choose
 from .partial import Partial
 
 Scores = list[list[float]]
+#: What says how much of it a method does.
+EFFORT = {
+    "mass": ("sequences",),
+    "gates": ("steps", "penalty"),
+    "recall": ("needles",),
+    "mixed": ("needles", "steps", "penalty"),
+}
 
 
 def run(task: dict[str, Any]) -> dict[str, Any]:
     """``{model, method, heads, layers, measure}`` -> ``{long, retrieval, scores, …}``.
 
-    ``model`` is the checkpoint as it is; ``measure`` (methods mass and gates) is
-    ``{contract, texts, length, seed, out, device, threads}`` with ``sequences`` or ``steps`` and
-    ``penalty``, where ``contract`` is the checkpoint under the contract that says how it is
-    segmented.
+    ``model`` is the checkpoint as it is; ``layers`` may be None for what measures: as many as it
+    takes. ``measure`` is ``{contract, texts, length, seed, out, device, threads}``, where
+    ``contract`` is the checkpoint under the contract that says how it is segmented, with what the
+    method takes (`EFFORT`; ``wrap``: a chat template's texts around what a user says).
 
     Raises ``LS_PROFILE_*``, and what loading model and texts raises.
     """
@@ -57,8 +64,8 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
         torch.set_num_threads(asked["threads"])
     job.emit("progress", stage="loading", done=0, total=0)
     model = load(asked["contract"], device=asked["device"])
-    check_length(model, asked["length"])
-    if method == "gates" and model.spec.retrieval_size == 0:
+    check_length(model, asked["length"], beyond=method != "recall")
+    if method in ("gates", "mixed") and model.spec.retrieval_size == 0:
         raise LockstepError(
             "LS_PROFILE_RETRIEVAL",
             "expected retrieval of at least one row for gates to choose, got retrieval.size 0",
@@ -70,18 +77,12 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
         Path(asked["contract"]),
         asked["texts"],
         length=asked["length"],
-        count=asked["sequences"] if method == "mass" else asked["steps"],
+        count=max(asked[name] for name in EFFORT[method] if name != "penalty"),
         seed=asked["seed"],
     )
-    settings = {"length": asked["length"], "seed": asked["seed"]} | (
-        {"sequences": asked["sequences"]}
-        if method == "mass"
-        else {
-            "steps": asked["steps"],
-            "penalty": asked["penalty"],
-            "truncation": model.contract.document["training"]["truncation"],
-        }
-    )
+    settings = {name: asked[name] for name in ("length", "seed", *EFFORT[method])}
+    if method in ("gates", "mixed"):
+        settings["truncation"] = model.contract.document["training"]["truncation"]
     facts = {
         "settings": settings,
         "execution": _execution(model.contract.document, method),
@@ -93,9 +94,11 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
     }
     rule = {name: model.contract.document[name] for name in ("policy", "tables", "tokenizer")}
     identity = {"method": method, "model": model_facts, **facts, "rule": rule}
+    if "wrap" in asked:
+        identity["wrap"] = asked["wrap"]
     partial = Partial(Path(asked["out"]), identity)
     # Whoever writes the result removes it then: a result that cannot be written loses no step.
-    measured = (_mass if method == "mass" else _gates)(model, draws.drawn, asked, partial)
+    measured = METHODS[method](model, draws.drawn, asked, partial)
     return measured[0], facts | measured[1]
 
 
@@ -106,7 +109,7 @@ def _execution(contract: dict[str, Any], method: str) -> dict[str, Any]:
         "policy": contract["policy"]["name"],
         "segment": contract["segment"],
         "carry": contract["carry"],
-        **({"retrieval": retrieval} if method == "gates" else {}),
+        **({"retrieval": retrieval} if method in ("gates", "mixed") else {}),
     }
 
 
@@ -149,13 +152,33 @@ def _gates(
     if state is not None:
         training.load(state)
     begun = len(training.curve)
-    job.emit("progress", stage="gates", done=begun, total=len(drawn))
-    for done, one in enumerate(drawn[begun:], begun + 1):
+    job.emit("progress", stage="gates", done=begun, total=asked["steps"])
+    for done, one in enumerate(drawn[begun : asked["steps"]], begun + 1):
         job.check_cancelled()
         error, gate = training.step(one.ids, one.boundaries)
         partial.write(training.state())
-        job.emit("progress", stage="gates", done=done, total=len(drawn), error=error, gate=gate)
+        job.emit("progress", stage="gates", done=done, total=asked["steps"], error=error, gate=gate)
     return training.scores(), {"curve": training.curve}
+
+
+def _recall(
+    model: Any, drawn: list[Any], asked: dict[str, Any], partial: Partial
+) -> tuple[Scores, dict[str, Any]]:
+    from . import recall
+
+    return recall.run(model, drawn, asked, partial)
+
+
+def _mixed(
+    model: Any, drawn: list[Any], asked: dict[str, Any], partial: Partial
+) -> tuple[Scores, dict[str, Any]]:
+    copied, of_copied = _recall(model, drawn, asked, partial.part("recall"))
+    gated, of_gated = _gates(model, drawn, asked, partial.part("gates"))
+    own = {"scoresOf": {"recall": copied, "gates": gated}}
+    return choose.mixed(copied, gated), of_copied | of_gated | own
+
+
+METHODS = {"mass": _mass, "gates": _gates, "recall": _recall, "mixed": _mixed}
 
 
 def _result(

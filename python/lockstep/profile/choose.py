@@ -16,8 +16,18 @@ Long = list[list[int]]
 FIRST = 1  # the first layer that may retrieve
 
 
-def check(layers: int, kv_heads: int, want_heads: int, want_layers: int) -> None:
+def check(layers: int, kv_heads: int, want_heads: int, want_layers: int | None) -> None:
     """Refuse counts that the model cannot give (``LS_PROFILE_LAYERS``, ``LS_PROFILE_HEADS``)."""
+    if want_layers is None:
+        most = (layers - FIRST) * kv_heads
+        if not 1 <= want_heads <= most:
+            raise LockstepError(
+                "LS_PROFILE_HEADS",
+                f"expected 1 to {most} heads (layer 0 never retrieves), got {want_heads}",
+                "give another --heads",
+                "heads",
+            )
+        return
     if not 1 <= want_layers <= layers - FIRST:
         raise LockstepError(
             "LS_PROFILE_LAYERS",
@@ -35,14 +45,16 @@ def check(layers: int, kv_heads: int, want_heads: int, want_layers: int) -> None
         )
 
 
-def best(scores_LH: Sequence[Sequence[float]], want_heads: int, want_layers: int) -> Long:
+def best(scores_LH: Sequence[Sequence[float]], want_heads: int, want_layers: int | None) -> Long:
     """For every layer its long heads, sorted: the greatest sum of scores that the counts allow.
 
-    Exactly ``want_layers`` layers have long heads, together ``want_heads``. Of equal sums the one
-    with heads in earlier layers wins, in a layer the lower head.
+    Exactly ``want_layers`` layers have long heads, together ``want_heads``; None: as many layers as
+    it takes. Of equal sums the one with heads in earlier layers wins, in a layer the lower head.
     """
     L, H = len(scores_LH), len(scores_LH[0])
     check(L, H, want_heads, want_layers)
+    if want_layers is None:
+        return _highest(scores_LH, want_heads)
     order = [sorted(range(H), key=lambda h, row=row: (-row[h], h)) for row in scores_LH]  # type: ignore[misc]
     # total[n, k]: the greatest sum with k heads in n of the layers so far.
     total = np.full((want_layers + 1, want_heads + 1), -np.inf)
@@ -66,6 +78,33 @@ def best(scores_LH: Sequence[Sequence[float]], want_heads: int, want_layers: int
             long[layer] = sorted(order[layer][:count])
             n, k = n - 1, k - count
     return long
+
+
+def _highest(scores_LH: Sequence[Sequence[float]], want_heads: int) -> Long:
+    """The heads of the highest scores, whatever their layers."""
+    L, H = len(scores_LH), len(scores_LH[0])
+    places = [(layer, h) for layer in range(FIRST, L) for h in range(H)]
+    places.sort(key=lambda at: (-scores_LH[at[0]][at[1]], at))
+    long: Long = [[] for _ in range(L)]
+    for layer, h in sorted(places[:want_heads]):
+        long[layer].append(h)
+    return long
+
+
+def mixed(*scores: Sequence[Sequence[float]]) -> list[list[float]]:
+    """One score of several: a head counts as much as where it stands best, by rank (1: first).
+
+    Ranks, as the scores have unlike scales; equal scores share the higher rank.
+    """
+    L, H = len(scores[0]), len(scores[0][0])
+    found = [[0.0] * H for _ in range(L)]
+    for one in scores:
+        flat = sorted((x for row in one[FIRST:] for x in row), reverse=True)
+        for layer in range(FIRST, L):
+            for h in range(H):
+                rank = 1 - flat.index(one[layer][h]) / len(flat)
+                found[layer][h] = max(found[layer][h], rank)
+    return found
 
 
 def first(layers: int, kv_heads: int, want_heads: int, want_layers: int) -> Long:

@@ -17,19 +17,21 @@ from lockstep.training import data
 from lockstep.training.data import Cursor, Drawn, Sequences
 
 
-def check_length(model: Model, length: int) -> None:
+def check_length(model: Model, length: int, beyond: bool = True) -> None:
     """Refuse a length with nothing beyond the window, or beyond the model (``LS_PROFILE_LENGTH``).
+    Without ``beyond`` the window does not matter.
 
     Full attention is what is measured against, so it must not run past its trained context.
     """
     spec, most = model.spec, int(model.config.max_position_embeddings)
-    least = spec.max + spec.sinks + spec.carry + 1
+    least = spec.max + spec.sinks + spec.carry + 1 if beyond else 1
     if least <= length <= most:
         return
     raise LockstepError(
         "LS_PROFILE_LENGTH",
-        f"expected --length from {least} (a segment, the sinks, the carry and one token more) "
-        f"to {most} (the model's context), got {length}",
+        f"expected --length from {least} "
+        + ("(a segment, the sinks, the carry and one token more) " if beyond else "")
+        + f"to {most} (the model's context), got {length}",
         "give another --length, or smaller segments",
         "length",
     )

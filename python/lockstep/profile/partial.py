@@ -29,3 +29,18 @@ class Partial:
         """Replace the state in one rename."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         replace(self.path, json.dumps({"identity": self.identity, "state": state}).encode())
+
+    def part(self, name: str) -> Partial:
+        """A measurement that is one of several in the same file."""
+        return _Part(self, name)
+
+
+class _Part(Partial):
+    def __init__(self, whole: Partial, name: str):
+        self._whole, self._name = whole, name
+
+    def read(self) -> Any | None:
+        return (self._whole.read() or {}).get(self._name)
+
+    def write(self, state: Any) -> None:
+        self._whole.write((self._whole.read() or {}) | {self._name: state})

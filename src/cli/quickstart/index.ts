@@ -6,6 +6,8 @@ import { loadConfig } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { packageRoot } from '../../paths.ts';
 import { above0, port } from '../option-values.ts';
+import type { RecallResult } from '../recall/run.ts';
+import { recallTable } from '../recall/table.ts';
 import { complete, startServer } from './serving.ts';
 import { runStage, type StageEvent } from './stage.ts';
 import { perplexityTable, verifyTable } from './tables.ts';
@@ -26,10 +28,20 @@ export interface QuickstartPerplexity {
   segmentedAfter: number;
 }
 
+/** Shares of facts recalled at one length. */
+export interface QuickstartRecall {
+  full: number;
+  segmentedBefore: number;
+  segmentedAfter: number;
+}
+
 /** The text that nothing here was trained on, and how far in its measuring starts (characters). */
 const HELD_OUT = path.join('.lockstep', 'texts', 'milton', 'paradiselost.txt');
 const HELD_OUT_SKIP = 60_000;
 const LENGTHS = [2048, 4096];
+/** Facts hidden in texts of so many tokens, five in each of so few documents. */
+const RECALL_LENGTHS = [1024, 2048];
+const RECALL_DOCUMENTS = 2;
 const VERIFY_TOKENS = 512;
 const PROMPT = 'ROMEO. But soft, what light through yonder window breaks?';
 
@@ -99,6 +111,14 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   ]);
   const perplexity = join(before, after);
   say(`\n${perplexityTable(perplexity)}`);
+  const recalled = await stage('recall', [
+    'recall',
+    trained,
+    ...['--text', heldOut, '--skip', `${HELD_OUT_SKIP}`, '--card'],
+    ...['--lengths', RECALL_LENGTHS.join(), '--samples', `${RECALL_DOCUMENTS}`],
+  ]);
+  const grid = recalled as unknown as RecallResult;
+  say(`\n${recallTable(grid, process.stderr)}`);
   await stage('export', ['export', trained, '--precision', 'fp32']);
   const verified = await stage(
     'verify',
@@ -119,7 +139,8 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     seconds['completion'] = round((performance.now() - asked) / 1000, 1);
     seconds['total'] = round((performance.now() - started) / 1000, 1);
     say(`\n${PROMPT}\n  … ${completion.trim()}\n`);
-    const result = { checkpoint: trained, perplexity, verify: rows, completion, seconds };
+    const recall = recallByLength(grid);
+    const result = { checkpoint: trained, perplexity, recall, verify: rows, completion, seconds };
     if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
     if (verified['ok'] !== true) {
       throw new LockstepError(
@@ -169,6 +190,23 @@ function join(before: StageEvent, after: StageEvent): Record<string, QuickstartP
         },
       ];
     }),
+  );
+}
+
+/** Shares recalled over all depths, by length. */
+function recallByLength({ asked, rows }: RecallResult): Record<string, QuickstartRecall> {
+  const at = (name: string, length: number): number =>
+    rows.find((row) => row.name === name)?.lengths.find((one) => one.length === length)?.recalled ??
+    Number.NaN;
+  return Object.fromEntries(
+    asked.lengths.map((length) => [
+      `${length}`,
+      {
+        full: at('untrained-full', length),
+        segmentedBefore: at('untrained-segmented', length),
+        segmentedAfter: at('trained-segmented', length),
+      },
+    ]),
   );
 }
 

@@ -1,4 +1,5 @@
 // What the report's job measured (python/lockstep/report): the one thing that report files are made of.
+import type { RecallResult } from '../recall/run.ts';
 
 /** How things stand after so many tokens of a pass. */
 export interface CostPoint {
@@ -59,6 +60,8 @@ export interface ReportData {
     /** The same during the training: rows [step, run segmented, run with full attention]. */
     validations: number[][];
   } | null;
+  /** What `lockstep recall` kept, where it did. */
+  recall: RecallResult | null;
   /** Folder of the model that the checkpoint was trained from. */
   base: string | null;
 }

@@ -14,7 +14,7 @@ export function reportHtml(data: ReportData, sections: readonly Section[]): stri
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <link rel="icon" href="data:,">
 <title>${title}</title>
-<style>${style}</style>
+<style>${pageStyle}</style>
 </head>
 <body>
 <header>
@@ -23,7 +23,7 @@ export function reportHtml(data: ReportData, sections: readonly Section[]): stri
 <nav aria-label="Sections"><ul>${sections.map(({ title: name }) => `<li><a href="#${slug(name)}">${escapeXml(name)}</a></li>`).join('')}</ul></nav>
 </header>
 <main>
-${sections.map(section).join('\n')}
+${sections.map(sectionHtml).join('\n')}
 </main>
 </body>
 </html>
@@ -40,7 +40,7 @@ export function subtitle(data: ReportData): string {
   return `${how}; contract ${digest.slice(0, 16)}…; measured on ${thousands(data.text.tokens)} tokens of ${data.text.file}`;
 }
 
-function section({ title, paragraphs, figures, tables }: Section): string {
+export function sectionHtml({ title, paragraphs, figures, tables }: Section): string {
   return `<section id="${slug(title)}">
 <h2>${escapeXml(title)}</h2>
 ${paragraphs.map((text) => `<p>${escapeXml(text)}</p>`).join('\n')}
@@ -74,7 +74,7 @@ function slug(title: string): string {
   return title.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
 }
 
-const style = `
+export const pageStyle = `
 :root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1d2733;--soft:#51606f;--line:#d8dee5;--link:#1f5fa8}
 @media (prefers-color-scheme:dark){:root{--page:#0c1116;--card:#12181f;--ink:#e6edf3;--soft:#9aa7b4;--line:#26303a;--link:#6fb1ff}}
 *{box-sizing:border-box}

@@ -1,15 +1,16 @@
 // lockstep report: what a checkpoint can do, measured and drawn, as one file.
-import { rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command } from 'commander';
 import { runJob } from '../../bridge/index.ts';
+import { readContract } from '../../contract/index.ts';
 import { replaceFile } from '../../contract/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
-import { makeFolder } from '../make-folder.ts';
 import { natural, positive, whole } from '../option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from '../output.ts';
+import { readRecall } from '../recall/keep.ts';
 import { noWeightsCheck } from '../weights-option.ts';
+import { checkWritable } from '../writable.ts';
 import { measuredWays, type ReportData } from './data.ts';
 import { reportHtml } from './html.ts';
 import { reportMarkdown } from './markdown.ts';
@@ -21,6 +22,7 @@ interface ReportOptions {
   text: string;
   skip: number;
   tokens?: number;
+  recall?: string;
   threads?: number;
   device: string;
   python?: string;
@@ -40,6 +42,7 @@ export function reportCommand(): Command {
       'maximum length (default: 8 training sequences, at most 8,192 or one sequence)',
       whole(16),
     )
+    .option('--recall <file>', 'what lockstep recall --json printed (default: what --card kept)')
     .option('--threads <n>', 'threads of the computation', positive)
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--python <path>', 'Python interpreter')
@@ -58,8 +61,12 @@ async function runReport(dir: string, options: ReportOptions): Promise<void> {
       field: 'out',
     });
   }
-  await writable(out);
-  const data = await measure(folder, options);
+  await checkWritable(out).catch((cause) => {
+    throw notWritten(out, cause);
+  });
+  const { contract } = await readContract(folder, { weights: 'ignored' });
+  const recall = await readRecall(folder, contract.digest, options.recall);
+  const data = { ...(await measure(folder, options)), recall };
   const parts = sections(data);
   if (kind === '.html') await write(out, reportHtml(data, parts));
   else await writeMarkdown(out, data, parts);
@@ -77,7 +84,10 @@ async function runReport(dir: string, options: ReportOptions): Promise<void> {
   );
 }
 
-async function measure(folder: string, options: ReportOptions): Promise<ReportData> {
+async function measure(
+  folder: string,
+  options: ReportOptions,
+): Promise<Omit<ReportData, 'recall'>> {
   const cancel = cancellation();
   let bar: ReturnType<typeof progress> | undefined;
   try {
@@ -100,7 +110,10 @@ async function measure(folder: string, options: ReportOptions): Promise<ReportDa
         bar.update(Number(event['done']), String(event['stage']));
       },
     });
-    const data = { name: path.basename(folder), ...result } as unknown as ReportData;
+    const data = { name: path.basename(folder), ...result } as unknown as Omit<
+      ReportData,
+      'recall'
+    >;
     return { ...data, text: { ...data.text, file: path.basename(options.text) } };
   } catch (error) {
     throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
@@ -116,19 +129,6 @@ async function writeMarkdown(out: string, data: ReportData, parts: Section[]): P
     await write(path.join(path.dirname(out), picture(name)), svg);
   }
   await write(out, reportMarkdown(data, parts, picture));
-}
-
-/** Minutes of measuring are not spent on a report that cannot be written. */
-async function writable(file: string): Promise<void> {
-  const named = await stat(file).catch(() => null);
-  if (named?.isDirectory()) throw notWritten(file, { code: 'EISDIR' });
-  try {
-    await makeFolder(path.dirname(file));
-    await writeFile(`${file}.part`, '');
-    await rm(`${file}.part`);
-  } catch (cause) {
-    throw notWritten(file, cause);
-  }
 }
 
 /** An existing report stays until the new one is complete. */

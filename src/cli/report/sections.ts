@@ -1,6 +1,7 @@
 // What a report says, in no format yet: sections of sentences, pictures and tables.
 import { bytes, clock, short } from '../plot-scale.ts';
 import { lossSvg } from '../plot-svg.ts';
+import { recallSection } from '../recall/section.ts';
 import { thousands } from '../segment-map.ts';
 import { lineChart, type Series } from './chart.ts';
 import { type CostPoint, measuredWays, type ReportData, type WayName } from './data.ts';
@@ -37,7 +38,8 @@ const looks: Record<WayName, Pick<Series, 'color' | 'dashed'>> = {
 
 /** Every section for which something was measured. */
 export function sections(data: ReportData): Section[] {
-  return [perplexity(data), costs(data), hits(data), training(data), contract(data)].filter(
+  const recall = data.recall === null ? null : recallSection(data.recall);
+  return [perplexity(data), recall, costs(data), hits(data), training(data), contract(data)].filter(
     (section) => section !== null,
   );
 }

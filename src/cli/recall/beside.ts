@@ -1,0 +1,52 @@
+// Other checkpoints to measure on the same documents: the old contract beside the new one.
+import path from 'node:path';
+import { type Contract, isTrained, readContract } from '../../contract/index.ts';
+import { LockstepError } from '../../errors.ts';
+import type { EvalEngine, EvalRow } from '../eval-rows.ts';
+
+export interface Beside {
+  /** Name of its folder. */
+  name: string;
+  dir: string;
+  digest: string;
+  trained: boolean;
+}
+
+/** @throws LS_CONTRACT_*; LS_RECALL_BESIDE for another tokenizer or two folders of one name */
+export async function openBeside(dirs: readonly string[], contract: Contract): Promise<Beside[]> {
+  const found: Beside[] = [];
+  for (const asked of dirs) {
+    const dir = path.resolve(asked);
+    const { contract: other } = await readContract(dir);
+    const name = path.basename(dir);
+    if (other.tokenizer.sha256 !== contract.tokenizer.sha256) {
+      throw problem(`expected the same tokenizer in ${dir}, got another`);
+    }
+    if (found.some((one) => one.name === name)) {
+      throw problem(`expected folders of unlike names, got ${name} twice`);
+    }
+    found.push({ name, dir, digest: other.digest, trained: isTrained(other) });
+  }
+  return found;
+}
+
+function problem(message: string): LockstepError {
+  return new LockstepError('LS_RECALL_BESIDE', message, {
+    mend: 'Documents are the same token ids for all: name other checkpoints with --beside.',
+    field: 'beside',
+  });
+}
+
+/** Segmented rows, called by their folder. */
+export function besideRows(
+  others: readonly Beside[],
+  engine: EvalEngine,
+  precision: string | null,
+): EvalRow[] {
+  return others.map(({ name, dir, trained }) => ({
+    name: `beside-${name}`,
+    weights: trained ? 'trained' : 'untrained',
+    execution: 'segmented',
+    ...{ engine, precision, dir, scratch: false },
+  }));
+}
