@@ -1,23 +1,16 @@
-// A plan as one HTML file that needs nothing else: no script, no network, light and dark.
+// A plan as one HTML file, light and dark.
 import { escapeXml } from './escape-xml.ts';
+import { htmlFile } from './html-file.ts';
 import { type MapHeading, type SegmentMap, type SegmentRow, thousands } from './segment-map.ts';
 
 /** The page as text. */
 export function segmentMapHtml(map: SegmentMap, heading: MapHeading): string {
-  const title = escapeXml(heading.title);
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>${title}: ${thousands(map.closed)} segments</title>
-<style>${style}</style>
-</head>
-<body>
-<a class="skip" href="#segments">Skip to the segments</a>
+  return htmlFile(
+    `${heading.title}: ${thousands(map.closed)} segments`,
+    style,
+    `<a class="skip" href="#segments">Skip to the segments</a>
 <header>
-<h1>${title}</h1>
+<h1>${escapeXml(heading.title)}</h1>
 <p class="policy"><code>${escapeXml(heading.policy)}</code> <code>${escapeXml(heading.params)}</code></p>
 ${facts(map, heading)}
 </header>
@@ -26,10 +19,8 @@ ${charts(map, heading)}
 <h2 id="segments">Segments</h2>
 ${map.tokens === 0 ? '<p>The text has no tokens: there is nothing to cut.</p>' : list(map, heading)}
 </main>
-<footer><p>Contract <code>${heading.digest}</code></p></footer>
-</body>
-</html>
-`;
+<footer><p>Contract <code>${heading.digest}</code></p></footer>`,
+  );
 }
 
 function facts(map: SegmentMap, heading: MapHeading): string {

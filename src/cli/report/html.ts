@@ -1,33 +1,24 @@
-// A report as one HTML file that needs nothing else: pictures inside, no script, no network.
+// A report as one HTML file, its pictures inside.
 import { escapeXml } from '../escape-xml.ts';
+import { htmlFile } from '../html-file.ts';
 import { thousands } from '../segment-map.ts';
 import type { ReportData } from './data.ts';
 import type { Figure, Section, Table } from './sections.ts';
 
 export function reportHtml(data: ReportData, sections: readonly Section[]): string {
-  const title = escapeXml(`Report of ${data.name}`);
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<link rel="icon" href="data:,">
-<title>${title}</title>
-<style>${pageStyle}</style>
-</head>
-<body>
-<header>
-<h1>${title}</h1>
+  const title = `Report of ${data.name}`;
+  return htmlFile(
+    title,
+    pageStyle,
+    `<header>
+<h1>${escapeXml(title)}</h1>
 <p>${escapeXml(subtitle(data))}</p>
 <nav aria-label="Sections"><ul>${sections.map(({ title: name }) => `<li><a href="#${slug(name)}">${escapeXml(name)}</a></li>`).join('')}</ul></nav>
 </header>
 <main>
 ${sections.map(sectionHtml).join('\n')}
-</main>
-</body>
-</html>
-`;
+</main>`,
+  );
 }
 
 /** One line on what was measured. */
