@@ -272,8 +272,9 @@ export function createServer({
       return summary();
     },
     async listen(port) {
-      // Completions need no template: one that cannot be read is told, and its chats are refused.
-      void template?.check().catch((cause: unknown) => {
+      // The first chat finds the renderer started. Completions need no template: one that cannot be read is
+      // told, and its chats are refused.
+      await template?.check().catch((cause: unknown) => {
         if (!closing.signal.aborted && !ending) options.warn?.(cause);
       });
       await open(http, port, host);
