@@ -122,7 +122,8 @@ print(json.dumps({"full": perplexity(full), "noSinks": perplexity(bare.logits(id
       '50,90',
       '--json',
     );
-    expect(run.stderr).toBe('');
+    // Nothing but progress, which a slow machine prints every few seconds.
+    expect(run.stderr).toMatch(/^(perplexity.*\n)*$/);
     const result = JSON.parse(run.stdout) as {
       perplexity: Record<string, Record<string, number>>;
       boundaries: Record<string, number>;
