@@ -113,7 +113,6 @@ describe('what never reaches vLLM', () => {
       '/reset_prefix_cache',
       '/v1/load_lora_adapter',
       '/inference/v1/generate',
-      '/v1/responses',
       '/v1/embeddings',
       '//pause',
       '/v1/../pause',
