@@ -133,6 +133,8 @@ describe('answers', () => {
 describe('what goes wrong', () => {
   test('500 clients that leave at random moments hold nothing afterwards', async () => {
     let left = 0;
+    const statuses = new Set<number>();
+    let refused = 0;
     let random = 12345;
     await Promise.all(
       Array.from({ length: 500 }, async (_, i) => {
@@ -148,12 +150,18 @@ describe('what goes wrong', () => {
           };
           const response = await server.post('/v1/completions', body, { signal: leave.signal });
           await response.text();
+          statuses.add(response.status);
+          if (response.status !== 200) refused += 1;
         } catch {
           left += 1;
         }
       }),
     );
-    expect(left).toBeGreaterThan(400);
+    // A fast server has more of them at once than it has places and room in its queue.
+    console.info(`${left} left, ${refused} refused (${[...statuses]})`);
+    expect(left + refused).toBeGreaterThan(400);
+    expect(left).toBeGreaterThan(200);
+    for (const status of statuses) expect([200, 429, 503]).toContain(status);
     await until(idle, 60);
     const after = await server.post('/v1/completions', { prompt: TEXT, max_tokens: 5 });
     expect(after.status).toBe(200);
