@@ -1,19 +1,18 @@
 // Conversations as training data: the ids of a training are those that the server gives, and
 // `lockstep train` reads rows by their format.
-import { execFile, execFileSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findPython } from '../src/bridge/index.ts';
-import type { TrainEvent } from '../src/cli/train-events.ts';
 import type { Contract } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { loadTokenizer } from '../src/planner/tokenizer.ts';
 import { chatTemplate, type TemplateMessage } from '../src/server/chat.ts';
 import { encodePrompt } from '../src/server/tokens.ts';
+import { type TrainRun, trainIn } from './helpers/train.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
-const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
 const env = { ...process.env, OMP_NUM_THREADS: '1', NO_COLOR: '1' };
 const smol = path.join(packageRoot, '.lockstep', 'models', 'smollm2-135m-instruct');
 let home: string;
@@ -157,13 +156,7 @@ describe('ids', () => {
   );
 });
 
-interface Run {
-  code: number;
-  err: string;
-  events: TrainEvent[];
-}
-
-function train(data: string, ...args: string[]): Promise<Run> {
+function train(data: string, ...args: string[]): Promise<TrainRun> {
   const config = `
     import { defineConfig, sentences } from 'lockstep';
     export default defineConfig({
@@ -173,16 +166,7 @@ function train(data: string, ...args: string[]): Promise<Run> {
       training: { sequence: 128, batch: 2, steps: 3, heldOutTokens: 128 },
     });`;
   writeFileSync(path.join(home, 'lockstep.config.ts'), config);
-  return new Promise((resolve) => {
-    const command = [cli, 'train', '--json', '--overwrite', ...args];
-    execFile(process.execPath, command, { cwd: home, env }, (error, out, err) => {
-      const events = out
-        .split('\n')
-        .filter((line) => line.startsWith('{'))
-        .map((line) => JSON.parse(line));
-      resolve({ code: typeof error?.code === 'number' ? error.code : 0, err, events });
-    });
-  });
+  return trainIn(home, '--overwrite', ...args);
 }
 
 describe('lockstep train', () => {

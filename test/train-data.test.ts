@@ -1,6 +1,6 @@
 // The data of `lockstep train`, through the config: rows, a held-out share, broken lines, a cache,
 // workers, and texts that changed before --resume.
-import { execFile, execFileSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   existsSync,
@@ -12,12 +12,10 @@ import {
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { findPython } from '../src/bridge/index.ts';
-import type { TrainEvent, TrainResult } from '../src/cli/train-events.ts';
 import { packageRoot } from '../src/paths.ts';
+import { type TrainRun, trainIn } from './helpers/train.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
-const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
-const env = { ...process.env, OMP_NUM_THREADS: '1', NO_COLOR: '1' };
 let home: string;
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 });
@@ -43,24 +41,9 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
-interface Run {
-  code: number;
-  err: string;
-  events: (TrainEvent | TrainResult)[];
-}
-
-function train(data: string, ...args: string[]): Promise<Run> {
+function train(data: string, ...args: string[]): Promise<TrainRun> {
   writeFileSync(path.join(home, 'lockstep.config.ts'), config(data));
-  return new Promise((resolve) => {
-    const command = [cli, 'train', '--json', ...args];
-    execFile(process.execPath, command, { cwd: home, env }, (error, out, err) => {
-      const events = out
-        .split('\n')
-        .filter((line) => line.startsWith('{'))
-        .map((line) => JSON.parse(line));
-      resolve({ code: typeof error?.code === 'number' ? error.code : 0, err, events });
-    });
-  });
+  return trainIn(home, ...args);
 }
 
 const rows = `train: ['rows.jsonl'], field: 'body', validation: 0.2, validationDocuments: 3`;

@@ -21,6 +21,7 @@ from torch import Tensor
 import lockstep.transformers  # noqa: F401  (registers the checkpoints' classes)
 
 from . import head
+from .encoding import token_ids
 from .errors import LockstepError
 from .install import install
 from .tokenizer_file import load_tokenizer
@@ -91,7 +92,7 @@ class SegmentedLM(TemplateLM):
         self.module: Any = load(pretrained, dtype=dtype, device_map=device)
         self.model = self.module.segments.operator(self.module.model)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(pretrained)
-        self._encode = load_tokenizer(pretrained)
+        self._plain = load_tokenizer(pretrained)
         rules = self.module.segments.contract.document["tokenizer"]
         self._bos, self._ends = rules["bos"], list(rules["ends"])
 
@@ -116,7 +117,7 @@ class SegmentedLM(TemplateLM):
         self, string: str, add_special_tokens: bool | None = None, **_: Any
     ) -> list[int]:
         """Ids by tokenizer.json, behind the BOS that the contract asks for."""
-        ids = list(self._encode.encode(string, add_special_tokens=False).ids)
+        ids = token_ids(self._plain, string)
         if self._bos is None or add_special_tokens is False or ids[:1] == [self._bos]:
             return ids
         return [self._bos, *ids]

@@ -7,6 +7,7 @@ import { steppedRunner } from '../engines/stepped.ts';
 import { loadTokenizer } from '../planner/tokenizer.ts';
 import type { EvalRow } from './eval-rows.ts';
 import { checkChoice, type EngineChoice, openChosen } from './serve-engine.ts';
+import type { StageBar } from './stage-bar.ts';
 
 /** From SIGTERM to SIGKILL: what an evaluation keeps is whole or absent, whenever it ends. */
 export const graceMs = 3_000;
@@ -18,6 +19,20 @@ export interface RowEngineOptions {
   maxTokens: number;
   signal: AbortSignal;
   say(line: string): void;
+}
+
+/** What the options of a command, its cancellation and its bar say of the engines it opens. */
+export function rowEngineOptions(
+  { threads, python }: { threads?: number; python?: string },
+  maxTokens: number,
+  signal: AbortSignal,
+  bar: StageBar,
+): RowEngineOptions {
+  return {
+    ...{ maxTokens, signal, say: (line) => bar.update(line, 0, 1) },
+    ...(python === undefined ? {} : { python }),
+    ...(threads === undefined ? {} : { threads }),
+  };
 }
 
 /** A row's engine as it is stepped: every engine but vLLM. */

@@ -1,7 +1,7 @@
 // lockstep eval: what a checkpoint can do, beside the untrained model and beside full attention.
 import path from 'node:path';
 import { Command, Option } from 'commander';
-import { checkEngines, openRunner, openStepped, type RowEngineOptions } from './eval-engine.ts';
+import { checkEngines, openRunner, openStepped, rowEngineOptions } from './eval-engine.ts';
 import { type EvalFolder, openFolder, weightsOf } from './eval-folder.ts';
 import { checkOptions, type EvalOptions, pplAsked, tasksAsked } from './eval-options.ts';
 import { runPpl } from './eval-ppl.ts';
@@ -98,12 +98,7 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
       options.suite === 'ppl' ? pplAsked(options, context) : tasksAsked(options, context);
     const { python, threads, device = 'cpu' } = options;
     const { signal } = cancel;
-    const engine: RowEngineOptions = {
-      maxTokens: Math.max(...asked.lengths),
-      ...{ signal, say: (line) => bar.update(line, 0, 1) },
-      ...(python === undefined ? {} : { python }),
-      ...(threads === undefined ? {} : { threads }),
-    };
+    const engine = rowEngineOptions(options, Math.max(...asked.lengths), signal, bar);
     await checkEngines(rows, engine);
     const weights = await weightsOf(subjects);
     // How many ranges of positions are shown changes no loss.

@@ -1,11 +1,13 @@
 // The progress of work that comes in stages.
 import { type Progress, progress } from './output.ts';
 
-/** One bar at a time: a new stage ends the one before. `width`: of the stages' names. */
-export function stageBar({ width }: { width: number }): {
+export interface StageBar {
   update(stage: string, done: number, total: number): void;
   stop(): void;
-} {
+}
+
+/** One bar at a time: a new stage ends the one before. `width`: of the stages' names. */
+export function stageBar({ width }: { width: number }): StageBar {
   let current: { stage: string; bar: Progress } | undefined;
   return {
     update(stage, done, total) {

@@ -1,5 +1,5 @@
-"""A checkpoint's chat template and the texts of its special tokens (twin of `readChatTemplate` and
-`specialTexts` in src/planner/tokenizer.ts)."""
+"""A checkpoint's chat template and the texts of its special tokens (twin of `readTemplates` and
+`specialTexts` in src/template/source.ts, which knows templates for requests with tools, too)."""
 
 from __future__ import annotations
 

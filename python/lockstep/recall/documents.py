@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from lockstep.encoding import encodings, token_ids
 from lockstep.errors import LockstepError
 
 from .templates import KINDS, TEMPLATES, Kind, Split, Template, key, value
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 REACH = 64  # tokens that a needle may move to stand behind the end of a sentence
 
@@ -66,7 +67,7 @@ class Maker:
     ):
         self._tokenizer, self._text, self._split = tokenizer, text_ids, split
         self._wrap, self._kinds = wrap or Wrap(), tuple(kinds)
-        self._front = self._encode(self._wrap.before)
+        self._front = token_ids(self._tokenizer, self._wrap.before)
         if self._wrap.bos is not None and self._front[:1] != [self._wrap.bos]:
             self._front = [self._wrap.bos, *self._front]
         self._ends = [i for i, token in enumerate(text_ids, 1) if self._ends_sentence(token)]
@@ -129,22 +130,20 @@ class Maker:
         opening = f"\n\n{question.format(key=name)}{self._wrap.behind}"
         lead = opening + lead.format(key=name) + ("" if lead[-1] in '"`' else " ")
         tail, answer = self._located(lead, said, "")
-        offsets = self._offsets(lead + said)
+        offsets = self._encoding(lead + said).offsets
         first = bisect_left([end for _, end in offsets], len(opening) + 1)
         return _Fact(template.kind, template.needle, ids, span, tail, first, answer)
 
     def _located(self, before: str, said: str, behind: str) -> tuple[list[int], range]:
         """Ids of a text, and which of them hold ``said``: spaces before it do not."""
-        text = before + said + behind
         start, end = len(before), len(before) + len(said)
-        inside = [i for i, (s, e) in enumerate(self._offsets(text)) if s < end and e > start]
-        return self._encode(text), range(inside[0], inside[-1] + 1)
+        encoding = self._encoding(before + said + behind)
+        inside = [i for i, (s, e) in enumerate(encoding.offsets) if s < end and e > start]
+        return encoding.ids, range(inside[0], inside[-1] + 1)
 
-    def _encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
-
-    def _offsets(self, text: str) -> list[tuple[int, int]]:
-        return self._tokenizer.encode(text, add_special_tokens=False).offsets
+    def _encoding(self, text: str) -> Encoding:
+        (encoding,) = encodings(self._tokenizer, [text], offsets=True)
+        return encoding
 
     def _ends_sentence(self, token: int) -> bool:
         text = self._tokenizer.decode([token]).rstrip(" ")

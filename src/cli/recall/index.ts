@@ -5,7 +5,7 @@ import { replaceFile } from '../../contract/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { loadTokenizer } from '../../planner/tokenizer.ts';
 import { chatWrapOrPlain, plainWrap } from '../chat-wrap.ts';
-import { checkEngines, type RowEngineOptions } from '../eval-engine.ts';
+import { checkEngines, rowEngineOptions } from '../eval-engine.ts';
 import { type EvalFolder, openFolder, weightsOf } from '../eval-folder.ts';
 import { rowsOf } from '../eval-rows.ts';
 import { openAlone, openSubjects, type Subjects } from '../eval-subjects.ts';
@@ -51,9 +51,9 @@ export function recallCommand(): Command {
     .option('--samples <n>', 'documents of a length, each with a fact at every depth', positive, 8)
     .option('--seed <n>', 'other documents', natural, 42)
     .option('--text <file>', 'UTF-8 text to hide facts in (default: a sample)', sampleFile)
-    .option('--skip <characters>', 'begin behind so many characters of it', natural, 0)
-    .option('--base <dir>', 'the untrained model (default: where the checkpoint says it lies)')
-    .option('--no-base', 'leave the untrained model out')
+    .option('--skip <characters>', 'skip this many characters at the start of the text', natural, 0)
+    .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
+    .option('--no-base', 'skip the untrained model')
     .option('--beside <dir...>', 'other checkpoints, under contracts of their own')
     .addOption(
       new Option('--engine <name>', 'what runs the segments')
@@ -64,10 +64,10 @@ export function recallCommand(): Command {
     .option('--no-chat', 'ask in plain text, not as a user of the chat template')
     .option('--html <file>', 'write the grid as a page of its own')
     .option('--card', 'keep the grid in the checkpoint: recall.json, a table in its README.md')
-    .option('--out <dir>', 'keep answers here, and go on from what is there')
+    .option('--out <dir>', 'save answers here; the same command resumes from them')
     .option('--device <name>', 'where torch computes: cpu, cuda', 'cpu')
     .option('--threads <n>', 'threads of the computation', positive)
-    .option('--python <path>', 'interpreter to use')
+    .option('--python <path>', 'Python interpreter')
     .addOption(noWeightsCheck())
     .option('--json', 'print one JSON object')
     .action((dir: string, options: RecallOptions) => recall(dir, options));
@@ -91,12 +91,7 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
       ...rowsOf(subjects.all, ['segmented', 'full'], options.engine, options.precision ?? null),
       ...besideRows(others, options.engine, options.precision ?? null),
     ];
-    const engine: RowEngineOptions = {
-      maxTokens: Math.max(...options.lengths),
-      ...{ signal, say: (line) => bar.update(line, 0, 1) },
-      ...(python === undefined ? {} : { python }),
-      ...(threads === undefined ? {} : { threads }),
-    };
+    const engine = rowEngineOptions(options, Math.max(...options.lengths), signal, bar);
     await checkEngines(rows, engine);
     const asked: RecallAsked = {
       ...{ lengths: options.lengths, depths: options.depths, samples: options.samples },
