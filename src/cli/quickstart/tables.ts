@@ -1,5 +1,5 @@
 // The quickstart's two tables, for people.
-import type { QuickstartPerplexity } from './index.ts';
+import type { QuickstartPerplexity } from './command.ts';
 
 function table(rows: string[][]): string {
   const widths = (rows[0] ?? []).map((_, column) =>

@@ -1,7 +1,7 @@
 // A report as one HTML file, its pictures inside.
-import { escapeXml } from '../escape-xml.ts';
-import { htmlFile } from '../html-file.ts';
-import { thousands } from '../segment-map.ts';
+import { escapeXml } from '../drawing/escape-xml.ts';
+import { htmlFile } from '../drawing/html-file.ts';
+import { thousands } from '../plan/segment-map.ts';
 import type { ReportData } from './data.ts';
 import type { Figure, Section, Table } from './sections.ts';
 

@@ -1,8 +1,9 @@
 // What a report says, in no format yet: sections of sentences, pictures and tables.
-import { bytes, clock, short } from '../plot-scale.ts';
-import { lossSvg } from '../plot-svg.ts';
+
+import { lossSvg } from '../drawing/loss-svg.ts';
+import { bytes, clock, short } from '../drawing/scale.ts';
+import { thousands } from '../plan/segment-map.ts';
 import { recallSection } from '../recall/section.ts';
-import { thousands } from '../segment-map.ts';
 import { lineChart, type Series } from './chart.ts';
 import { type CostPoint, measuredWays, type ReportData, type WayName } from './data.ts';
 import { hitMapsSvg } from './hit-maps.ts';
