@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
+import type { PplAsked } from './ppl.ts';
 import type { EvalEngine, Execution } from './rows.ts';
 import { rulerTasks, type TasksAsked } from './tasks.ts';
 
@@ -27,17 +28,6 @@ export interface EvalOptions {
   threads?: number;
   python?: string;
   json?: true;
-}
-
-/** What perplexities depend on. */
-export interface PplAsked {
-  texts: string[];
-  skip: number;
-  lengths: number[];
-  /** Lengths were asked for: too short a text is an error. */
-  exact: boolean;
-  windows: number;
-  bins: number;
 }
 
 /** Times the training context: lengths unless given. */

@@ -6,7 +6,6 @@ import { type JobEvent, runJob } from '../../bridge/index.ts';
 import type { Engine } from '../../engines/engine.ts';
 import { graceMs } from './engine.ts';
 import { readWindows, tokenLosses } from './losses.ts';
-import type { PplAsked } from './options.ts';
 import { comparisons, type EvalRow, type ShownRow, shown } from './rows.ts';
 import { openVllmRow } from './vllm.ts';
 
@@ -35,6 +34,17 @@ export interface PplResult {
   rows: PplRow[];
   /** Perplexity of row `of` over that of row `to`, on the same tokens. */
   ratios: ({ of: string; to: string; tokens: number; ratio: number } & Bounds)[];
+}
+
+/** What perplexities depend on. */
+export interface PplAsked {
+  texts: string[];
+  skip: number;
+  lengths: number[];
+  /** Lengths were asked for: too short a text is an error. */
+  exact: boolean;
+  windows: number;
+  bins: number;
 }
 
 export interface PplInput extends PplAsked {

@@ -10,7 +10,7 @@ import { recallTable } from '../recall/table.ts';
 import { above0, port } from '../shared/option-values.ts';
 import { complete, startServer } from './serving.ts';
 import { runStage, type StageEvent } from './stage.ts';
-import { perplexityTable, verifyTable } from './tables.ts';
+import { perplexityTable, type QuickstartPerplexity, verifyTable } from './tables.ts';
 
 interface QuickstartOptions {
   config: string;
@@ -18,14 +18,6 @@ interface QuickstartOptions {
   json?: true;
   minutes?: number;
   port: number;
-}
-
-/** Perplexities of one length, before and after segmented training. */
-export interface QuickstartPerplexity {
-  full: number;
-  noSinks: number;
-  segmentedBefore: number;
-  segmentedAfter: number;
 }
 
 /** Shares of facts recalled at one length. */

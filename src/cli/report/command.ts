@@ -14,7 +14,8 @@ import { checkWritable } from '../shared/writable.ts';
 import { measuredWays, type ReportData } from './data.ts';
 import { reportHtml } from './html.ts';
 import { reportMarkdown } from './markdown.ts';
-import { type Section, sections } from './sections.ts';
+import type { Section } from './section.ts';
+import { sections } from './sections.ts';
 
 interface ReportOptions {
   out?: string;

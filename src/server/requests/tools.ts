@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import type { ToolMode } from '../answers/tool-calls.ts';
 import { invalid } from '../errors.ts';
-import type { ChatRequest } from './completions.ts';
 
 export const tool = z.strictObject({
   type: z.literal('function'),
@@ -21,6 +20,14 @@ const named = z.strictObject({
 
 export const toolChoice = z.union([z.enum(['none', 'auto', 'required']), named]);
 
+/** The fields of a chat request that say something of tools. */
+export interface ToolFields {
+  tools?: z.infer<typeof tool>[] | undefined;
+  tool_choice?: z.infer<typeof toolChoice> | undefined;
+  parallel_tool_calls?: boolean | undefined;
+  response_format?: { type: string } | undefined;
+}
+
 export interface ToolsAsked {
   /** What the chat template is told of; null: none. */
   shown: readonly object[] | null;
@@ -34,7 +41,7 @@ export interface ToolsAsked {
  *
  * @throws HttpError 400 for a choice without tools, an unknown name, a call and a form both demanded
  */
-export function toolsOf(body: ChatRequest): ToolsAsked {
+export function toolsOf(body: ToolFields): ToolsAsked {
   const tools = body.tools ?? [];
   const choice = body.tool_choice ?? (tools.length > 0 ? 'auto' : 'none');
   if (tools.length === 0) {
