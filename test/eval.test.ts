@@ -12,8 +12,8 @@ import {
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findPython, pythonEnvironment } from '../src/bridge/index.ts';
-import type { PplResult } from '../src/cli/eval-ppl.ts';
-import type { TasksResult } from '../src/cli/eval-tasks.ts';
+import type { PplResult } from '../src/cli/eval/ppl.ts';
+import type { TasksResult } from '../src/cli/eval/tasks.ts';
 import { packageRoot } from '../src/paths.ts';
 import { type EvalCheckpoints, evalCheckpoints } from './eval-checkpoints.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';

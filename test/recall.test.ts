@@ -3,7 +3,7 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import type { HeadsFile } from '../src/cli/profile-file.ts';
+import type { HeadsFile } from '../src/cli/profile/heads-file.ts';
 import { shades } from '../src/cli/recall/grid.ts';
 import type { RecallResult } from '../src/cli/recall/run.ts';
 import { packageRoot } from '../src/paths.ts';

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ownReport, parameters, rows, settingOf } from '../examples/llama-2-7b/memory.ts';
 import { findPython } from '../src/bridge/index.ts';
-import type { TrainResult } from '../src/cli/train-events.ts';
+import type { TrainResult } from '../src/cli/train/events.ts';
 import { loadConfig } from '../src/config/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { attach, detach } from '../src/contract/index.ts';
 import { loadTokenizer } from '../src/planner/tokenizer.ts';
 import { fixed } from '../src/policies/index.ts';
-import { chatTemplate } from '../src/server/chat.ts';
+import { chatTemplate } from '../src/server/prompt/chat.ts';
 import { readTemplates, toolTemplateFile } from '../src/template/source.ts';
 import { tinyCheckpoint } from './tiny-checkpoint.ts';
 

@@ -8,8 +8,8 @@ import { findPython } from '../src/bridge/index.ts';
 import type { Contract } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { loadTokenizer } from '../src/planner/tokenizer.ts';
-import { chatTemplate, type TemplateMessage } from '../src/server/chat.ts';
-import { encodePrompt } from '../src/server/tokens.ts';
+import { chatTemplate, type TemplateMessage } from '../src/server/prompt/chat.ts';
+import { encodePrompt } from '../src/server/prompt/tokens.ts';
 import { type TrainRun, trainIn } from './helpers/train.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 

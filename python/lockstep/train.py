@@ -1,4 +1,4 @@
-"""Training as a job: `python -m lockstep.train`, started by `lockstep train` (src/cli/train.ts)."""
+"""Training as a job: `python -m lockstep.train`, started by `lockstep train` (src/cli/train/command.ts)."""
 
 from __future__ import annotations
 

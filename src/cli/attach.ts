@@ -4,8 +4,8 @@ import { Command } from 'commander';
 import { defaultConfigFile, loadConfig } from '../config/index.ts';
 import { attach, type Contract, upgrade } from '../contract/index.ts';
 import type { LockstepError } from '../errors.ts';
-import { asLockstepError, cancellation, paint, printWarning } from './output.ts';
-import { type Recorded, recordedLine, recordProbe } from './record-probe.ts';
+import { asLockstepError, cancellation, paint, printWarning } from './shared/output.ts';
+import { type Recorded, recordedLine, recordProbe } from './shared/record-probe.ts';
 
 interface AttachCommandOptions {
   config: string;

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { Command } from 'commander';
 import { detach } from '../contract/index.ts';
-import { paint } from './output.ts';
+import { paint } from './shared/output.ts';
 
 interface DetachCommandOptions {
   out: string;

@@ -3,9 +3,9 @@ import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { type JobEvent, runJob } from '../bridge/index.ts';
 import { precisions } from '../engines/onnx.ts';
-import { namesOf } from './option-values.ts';
-import { asLockstepError, cancellation, paint, progress } from './output.ts';
-import { type Recorded, recordedLine } from './record-probe.ts';
+import { namesOf } from './shared/option-values.ts';
+import { asLockstepError, cancellation, paint, progress } from './shared/output.ts';
+import { type Recorded, recordedLine } from './shared/record-probe.ts';
 
 interface ExportOptions {
   precision: string[];

@@ -5,26 +5,26 @@ import path from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { silenceTelemetry } from '../bridge/environment.ts';
 import { packageRoot } from '../paths.ts';
-import { exitCodes, printError } from './output.ts';
-import { applyWeightsOption } from './weights-option.ts';
+import { exitCodes, printError } from './shared/output.ts';
+import { applyWeightsOption } from './shared/weights-option.ts';
 
 // Loaded when named, so that `lockstep plan` does not wait for onnxruntime.
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   attach: async () => (await import('./attach.ts')).attachCommand(),
   detach: async () => (await import('./detach.ts')).detachCommand(),
-  doctor: async () => (await import('./doctor.ts')).doctorCommand(),
-  eval: async () => (await import('./eval.ts')).evalCommand(),
+  doctor: async () => (await import('./doctor/command.ts')).doctorCommand(),
+  eval: async () => (await import('./eval/command.ts')).evalCommand(),
   export: async () => (await import('./export.ts')).exportCommand(),
   perplexity: async () => (await import('./perplexity.ts')).perplexityCommand(),
-  plan: async () => (await import('./plan.ts')).planCommand(),
+  plan: async () => (await import('./plan/command.ts')).planCommand(),
   probe: async () => (await import('./probe.ts')).probeCommand(),
-  profile: async () => (await import('./profile.ts')).profileCommand(),
-  quickstart: async () => (await import('./quickstart/index.ts')).quickstartCommand(),
-  recall: async () => (await import('./recall/index.ts')).recallCommand(),
-  report: async () => (await import('./report/index.ts')).reportCommand(),
-  serve: async () => (await import('./serve.ts')).serveCommand(),
-  train: async () => (await import('./train.ts')).trainCommand(),
-  verify: async () => (await import('./verify.ts')).verifyCommand(),
+  profile: async () => (await import('./profile/command.ts')).profileCommand(),
+  quickstart: async () => (await import('./quickstart/command.ts')).quickstartCommand(),
+  recall: async () => (await import('./recall/command.ts')).recallCommand(),
+  report: async () => (await import('./report/command.ts')).reportCommand(),
+  serve: async () => (await import('./serve/command.ts')).serveCommand(),
+  train: async () => (await import('./train/command.ts')).trainCommand(),
+  verify: async () => (await import('./verify/command.ts')).verifyCommand(),
 };
 
 /** Build the program with the named subcommand; with all of them for help and for misspellings. */

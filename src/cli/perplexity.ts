@@ -3,9 +3,9 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { runJob } from '../bridge/index.ts';
 import { sampleFile } from '../engines/verify/sample.ts';
-import { lengths, namesOf, natural, positive } from './option-values.ts';
-import { asLockstepError, cancellation, paint, progress } from './output.ts';
-import { noWeightsCheck } from './weights-option.ts';
+import { lengths, namesOf, natural, positive } from './shared/option-values.ts';
+import { asLockstepError, cancellation, paint, progress } from './shared/output.ts';
+import { noWeightsCheck } from './shared/weights-option.ts';
 
 interface PerplexityOptions {
   text: string;

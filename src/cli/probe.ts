@@ -1,7 +1,7 @@
 // lockstep probe: record what the trainer's forward says of a short sequence; engines must repeat it.
 import { Command } from 'commander';
-import { asLockstepError, cancellation } from './output.ts';
-import { recordedLine, recordProbe } from './record-probe.ts';
+import { asLockstepError, cancellation } from './shared/output.ts';
+import { recordedLine, recordProbe } from './shared/record-probe.ts';
 
 interface ProbeOptions {
   python?: string;

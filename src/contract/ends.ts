@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
 import { jsonText } from '../json-text.ts';
-import { show } from './shape.ts';
+import { show } from './shape-fields.ts';
 
 type Settings = Readonly<Record<string, unknown>>;
 

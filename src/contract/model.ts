@@ -6,7 +6,8 @@ import { LockstepError } from '../errors.ts';
 import { jsonText, withLiterals } from '../json-text.ts';
 import { families, plainType } from './model-type.ts';
 import type { ModelShape } from './schema-model.ts';
-import { type Config, type Family, Fields, shapeOf, show, unsupported } from './shape.ts';
+import { type Family, shapeOf } from './shape.ts';
+import { type Config, Fields, show, unsupported } from './shape-fields.ts';
 
 export interface ModelInfo {
   readonly dir: string;

@@ -1,11 +1,11 @@
 // What of config.json changes the model's numbers, in one form (SEMANTICS.md 5).
 // python/lockstep/shape.py computes the same; defaults are those of transformers 5.
-import { LockstepError } from '../errors.ts';
+import type { LockstepError } from '../errors.ts';
 import type { ModelShape } from './schema-model.ts';
+import { type Config, type Fields, show, unsupported } from './shape-fields.ts';
 import { ropeOf } from './shape-rope.ts';
 
 export type Family = ModelShape['family'];
-export type Config = Readonly<Record<string, unknown>>;
 
 interface Defaults {
   /** null: as many as there are query heads. */
@@ -49,61 +49,6 @@ const switches: readonly [field: string, off: (value: unknown) => boolean, famil
     ['attention_bias', isOff, ['mistral']],
     ['mlp_bias', isOff, ['qwen2', 'qwen3', 'mistral']],
   ];
-
-/** A config.json that is being judged. */
-export class Fields {
-  readonly file: string;
-  readonly config: Config;
-  readonly #literals: Config;
-
-  /** @param literals the same with numbers as they were written (`withLiterals`) */
-  constructor(config: Config, literals: Config, file: string) {
-    this.config = config;
-    this.#literals = literals;
-    this.file = file;
-  }
-
-  /** Where the field is absent: `absent`; where that is undefined too it is refused. */
-  integer(field: string, absent?: number, least: 0 | 1 = 1): number {
-    const value = this.config[field];
-    if (value === undefined && absent !== undefined) return absent;
-    const literal = this.#literals[field];
-    if (
-      typeof value === 'number' &&
-      value >= least &&
-      value < 2 ** 31 &&
-      /^\d+$/.test(String(literal))
-    ) {
-      return value;
-    }
-    const written = typeof value === 'number' ? String(literal) : show(value);
-    throw this.bad(`an integer of at least ${least} for ${field}`, written, field);
-  }
-
-  boolean(field: string, absent: boolean): boolean {
-    const value = this.config[field];
-    if (value === undefined) return absent;
-    if (typeof value === 'boolean') return value;
-    throw this.bad(`true or false for ${field}`, show(value), field);
-  }
-
-  /** A positive number of any object within the config. */
-  number(value: unknown, field: string): number {
-    if (typeof value === 'number' && value > 0 && value <= 2 ** 53) return value;
-    throw this.bad(`a positive number for ${field}`, show(value), field);
-  }
-
-  bad(expected: string, got: string, field?: string): LockstepError {
-    return new LockstepError(
-      'LS_MODEL_CONFIG',
-      `expected ${expected} in ${this.file}, got ${got}`,
-      {
-        mend: 'Copy config.json again from the original checkpoint.',
-        ...(field === undefined ? {} : { field }),
-      },
-    );
-  }
-}
 
 /**
  * The canonical `model` of a config.json.
@@ -243,14 +188,4 @@ function refuseSlidingWindow(fields: Fields, family: Family): void {
 
 function isList(value: unknown): value is unknown[] {
   return Array.isArray(value);
-}
-
-/** Refuse a model that is not supported. */
-export function unsupported(message: string, mend: string, field: string): LockstepError {
-  return new LockstepError('LS_MODEL_UNSUPPORTED', message, { mend, field });
-}
-
-/** A value of config.json in an error. */
-export function show(value: unknown): string {
-  return value === undefined ? 'nothing' : JSON.stringify(value);
 }

@@ -5,4 +5,5 @@ export {
   type OnnxSession,
   openOnnxEngine,
 } from './onnx/engine.ts';
-export { type Precision, precisions, readGraph } from './onnx/meta.ts';
+export { readGraph } from './onnx/meta.ts';
+export { type Precision, precisions } from './onnx/meta-schema.ts';

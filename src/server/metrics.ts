@@ -4,7 +4,7 @@ import { isTrained } from '../contract/index.ts';
 import type { SessionMemory } from '../engines/engine.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
 import type { MemoryFigures, Runner } from '../engines/runner.ts';
-import type { Gate } from './gate.ts';
+import type { Gate } from './limits/gate.ts';
 
 export const MEMORY_PARTS = ['sinks', 'carry', 'pool', 'retrieved', 'open'] as const;
 

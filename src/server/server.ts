@@ -12,13 +12,10 @@ import { LockstepError } from '../errors.ts';
 import type { PlannerSource } from '../planner/index.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { TemplateLimits } from '../template/template.ts';
-import type { Workshop } from './answer.ts';
-import { keepBody } from './body-text.ts';
-import { chatTemplate } from './chat.ts';
+import type { Workshop } from './answers/answer.ts';
+import { type Summary, summarize } from './answers/contract.ts';
 import { toHttpError } from './errors.ts';
-import { Gate } from './gate.ts';
-import { chatCompletions, completions, type Served } from './generate.ts';
-import { Metrics } from './metrics.ts';
+import { Gate } from './limits/gate.ts';
 import {
   answerErrors,
   bearer,
@@ -31,11 +28,14 @@ import {
   onlyMethods,
   requestId,
   smallBody,
-} from './middleware.ts';
-import { page } from './page.ts';
-import { detokenize, planText, tokenize } from './plan.ts';
-import { responses } from './responses/index.ts';
-import { type Summary, summarize } from './summary.ts';
+} from './limits/middleware.ts';
+import { Metrics } from './metrics.ts';
+import { chatTemplate } from './prompt/chat.ts';
+import { keepBody } from './requests/body-text.ts';
+import { chatCompletions, completions, type Served } from './routes/completions.ts';
+import { page } from './routes/page.ts';
+import { detokenize, planText, tokenize } from './routes/plan.ts';
+import { responses } from './routes/responses.ts';
 
 export interface ServerOptions {
   /** Name of the model in requests and answers. */

@@ -1,7 +1,7 @@
 // `lockstep train` in a folder, as its users start it.
 import { execFile } from 'node:child_process';
 import path from 'node:path';
-import type { TrainEvent, TrainResult } from '../../src/cli/train-events.ts';
+import type { TrainEvent, TrainResult } from '../../src/cli/train/events.ts';
 import { packageRoot } from '../../src/paths.ts';
 
 const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');

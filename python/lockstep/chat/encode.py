@@ -111,7 +111,7 @@ class Encoder:
         self.tokenizer, self.rule = tokenizer, rule
         template = rule.template
         self._marked = template is not None and marked(template.text)
-        # As the server judges it (src/server/chat.ts).
+        # As the server judges it (src/server/prompt/chat.ts).
         self._shows_tools = template is not None and bool(re.search(r"\btools\b", template.text))
         self._renderer = None if template is None else Renderer(template, workers=workers)
 

@@ -1,4 +1,4 @@
-"""The loss curve as a PNG (the SVG is drawn by src/cli/plot-svg.ts)."""
+"""The loss curve as a PNG (the SVG is drawn by src/cli/drawing/loss-svg.ts)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,12 @@
 // The quickstart's two tables, for people.
-import type { QuickstartPerplexity } from './index.ts';
+
+/** Perplexities of one length, before and after segmented training. */
+export interface QuickstartPerplexity {
+  full: number;
+  noSinks: number;
+  segmentedBefore: number;
+  segmentedAfter: number;
+}
 
 function table(rows: string[][]): string {
   const widths = (rows[0] ?? []).map((_, column) =>

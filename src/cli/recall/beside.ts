@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { type Contract, isTrained, readContract } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
-import type { EvalEngine, EvalRow } from '../eval-rows.ts';
+import type { EvalEngine, EvalRow } from '../eval/rows.ts';
 
 export interface Beside {
   /** Name of its folder. */

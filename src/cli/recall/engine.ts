@@ -5,9 +5,9 @@ import { readContract } from '../../contract/index.ts';
 import type { Engine, Retrieved } from '../../engines/engine.ts';
 import { Sequence } from '../../engines/sequence.ts';
 import { Segmenter } from '../../planner/index.ts';
-import { wholeLines } from '../eval-answers.ts';
-import { lossOf } from '../eval-losses.ts';
-import type { EvalRow } from '../eval-rows.ts';
+import { wholeLines } from '../eval/answers.ts';
+import { lossOf } from '../eval/losses.ts';
+import type { EvalRow } from '../eval/rows.ts';
 
 /** A document as `lockstep.recall.kept` writes it. Ranges are [from, to). */
 interface Document {

@@ -1,6 +1,6 @@
 // A measurement of recall as one HTML file.
-import { escapeXml } from '../escape-xml.ts';
-import { htmlFile } from '../html-file.ts';
+import { escapeXml } from '../drawing/escape-xml.ts';
+import { htmlFile } from '../drawing/html-file.ts';
 import { pageStyle, sectionHtml } from '../report/html.ts';
 import type { RecallResult } from './run.ts';
 import { recallSection } from './section.ts';

@@ -1,6 +1,6 @@
 // The grids of all rows as one standalone SVG, and the heads that held facts as another.
-import { escapeXml } from '../escape-xml.ts';
-import { thousands } from '../segment-map.ts';
+import { escapeXml } from '../drawing/escape-xml.ts';
+import { thousands } from '../plan/segment-map.ts';
 import { gridOf, labelOf, shadeOf, shades, shownRows } from './grid.ts';
 import type { RecallResult } from './run.ts';
 

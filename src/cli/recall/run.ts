@@ -1,9 +1,9 @@
 // Documents made once, every row asked, one summary: torch in one job, other engines from here.
 import { runJob } from '../../bridge/index.ts';
 import type { Contract } from '../../contract/index.ts';
-import { graceMs, openStepped, type RowEngineOptions } from '../eval-engine.ts';
-import type { Bounds } from '../eval-ppl.ts';
-import { comparisons, type EvalRow, type ShownRow, shown } from '../eval-rows.ts';
+import { graceMs, openStepped, type RowEngineOptions } from '../eval/engine.ts';
+import type { Bounds } from '../eval/ppl.ts';
+import { comparisons, type EvalRow, type ShownRow, shown } from '../eval/rows.ts';
 import { answersByEngine } from './engine.ts';
 
 export type RecallRow = EvalRow;

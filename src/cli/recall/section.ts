@@ -1,7 +1,7 @@
 // What a report says of recall: a grid, a table, the heads that held facts.
-import { bounded } from '../eval-table.ts';
-import type { Section } from '../report/sections.ts';
-import { thousands } from '../segment-map.ts';
+import { bounded } from '../eval/table.ts';
+import { thousands } from '../plan/segment-map.ts';
+import type { Section } from '../report/section.ts';
 import { documentsText, keenest, labelOf, shownRows } from './grid.ts';
 import { gridSvg } from './picture.ts';
 import type { RecallResult } from './run.ts';

@@ -1,6 +1,6 @@
 // What `lockstep recall` prints: a coloured grid for every row, one line a length.
-import { bounded } from '../eval-table.ts';
-import { hasColor, paint, type Screen } from '../output.ts';
+import { bounded } from '../eval/table.ts';
+import { hasColor, paint, type Screen } from '../shared/output.ts';
 import { documentsText, gridOf, keenest, labelOf, shadeOf, shownRows } from './grid.ts';
 import type { RecallResult } from './run.ts';
 

@@ -1,7 +1,7 @@
 // Lines over a common axis as a standalone SVG: what the report's pictures of numbers are.
 
-import { escapeXml } from '../escape-xml.ts';
-import { ticks } from '../plot-scale.ts';
+import { escapeXml } from '../drawing/escape-xml.ts';
+import { ticks } from '../drawing/scale.ts';
 
 export interface Series {
   label: string;

@@ -1,5 +1,5 @@
 // Where retrieved rows came from: one panel a layer, boundaries downwards, the text from left to right.
-import { escapeXml } from '../escape-xml.ts';
+import { escapeXml } from '../drawing/escape-xml.ts';
 import { chartStyle } from './chart.ts';
 import type { HitMap, ReportData } from './data.ts';
 

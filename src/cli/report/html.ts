@@ -1,9 +1,9 @@
 // A report as one HTML file, its pictures inside.
-import { escapeXml } from '../escape-xml.ts';
-import { htmlFile } from '../html-file.ts';
-import { thousands } from '../segment-map.ts';
+import { escapeXml } from '../drawing/escape-xml.ts';
+import { htmlFile } from '../drawing/html-file.ts';
+import { thousands } from '../plan/segment-map.ts';
 import type { ReportData } from './data.ts';
-import type { Figure, Section, Table } from './sections.ts';
+import type { Figure, Section, Table } from './section.ts';
 
 export function reportHtml(data: ReportData, sections: readonly Section[]): string {
   const title = `Report of ${data.name}`;

@@ -1,7 +1,7 @@
 // A report as Markdown; its pictures are SVG files beside it.
 import type { ReportData } from './data.ts';
 import { subtitle } from './html.ts';
-import type { Section, Table } from './sections.ts';
+import type { Section, Table } from './section.ts';
 
 /** `picture`: where the picture of that name is written, relative to the report. */
 export function reportMarkdown(

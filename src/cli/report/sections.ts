@@ -1,33 +1,13 @@
 // What a report says, in no format yet: sections of sentences, pictures and tables.
-import { bytes, clock, short } from '../plot-scale.ts';
-import { lossSvg } from '../plot-svg.ts';
+
+import { lossSvg } from '../drawing/loss-svg.ts';
+import { bytes, clock, short } from '../drawing/scale.ts';
+import { thousands } from '../plan/segment-map.ts';
 import { recallSection } from '../recall/section.ts';
-import { thousands } from '../segment-map.ts';
 import { lineChart, type Series } from './chart.ts';
 import { type CostPoint, measuredWays, type ReportData, type WayName } from './data.ts';
 import { hitMapsSvg } from './hit-maps.ts';
-
-export interface Figure {
-  /** Part of a file name. */
-  name: string;
-  /** What a reader who cannot see it is told. */
-  alt: string;
-  svg: string;
-}
-
-export interface Table {
-  caption: string;
-  head: string[];
-  /** Cells; the first of a row is its heading. */
-  rows: string[][];
-}
-
-export interface Section {
-  title: string;
-  paragraphs: string[];
-  figures: Figure[];
-  tables: Table[];
-}
+import type { Figure, Section } from './section.ts';
 
 const looks: Record<WayName, Pick<Series, 'color' | 'dashed'>> = {
   baseFull: { color: 0 },

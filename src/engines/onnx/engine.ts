@@ -15,7 +15,8 @@ import type {
   StepResult,
 } from '../engine.ts';
 import { Connection } from './connection.ts';
-import { graphFolder, type Precision, readGraph } from './meta.ts';
+import { graphFolder, readGraph } from './meta.ts';
+import type { Precision } from './meta-schema.ts';
 
 export interface OnnxEngineOptions {
   /** Which exported graph to run (default fp32). */

@@ -1,7 +1,7 @@
 // Whether a meta.json is of this contract and as it was exported (python/lockstep/onnx_meta.py).
 import { type Contract, canonicalJson, sha256 } from '../../contract/index.ts';
 import { rotationOf } from '../../contract/rotation.ts';
-import type { Meta } from './meta.ts';
+import type { Meta } from './meta-schema.ts';
 
 /** transformers computes frequencies in float32. */
 const tolerance = 1e-5;

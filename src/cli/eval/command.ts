@@ -1,0 +1,146 @@
+// lockstep eval: what a checkpoint can do, beside the untrained model and beside full attention.
+import path from 'node:path';
+import { Command, Option } from 'commander';
+import { lengths, names, natural, positive } from '../shared/option-values.ts';
+import { asLockstepError, cancellation } from '../shared/output.ts';
+import { stageBar } from '../shared/stage-bar.ts';
+import { noWeightsCheck } from '../shared/weights-option.ts';
+import { checkEngines, openRunner, openStepped, rowEngineOptions } from './engine.ts';
+import { type EvalFolder, openFolder, weightsOf } from './folder.ts';
+import { checkOptions, type EvalOptions, pplAsked, tasksAsked } from './options.ts';
+import { runPpl } from './ppl.ts';
+import { type EvalRow, rowsOf } from './rows.ts';
+import { openAlone, openSubjects, type Subjects } from './subjects.ts';
+import { pplTable, tasksTable } from './table.ts';
+import { rulerTasks, runTasks } from './tasks.ts';
+
+export function evalCommand(): Command {
+  return new Command('eval')
+    .description('measure a checkpoint against the untrained model and against full attention')
+    .argument('<dir>', 'checkpoint folder with a contract')
+    .addOption(
+      new Option('--suite <name>', 'what to measure')
+        .choices(['ppl', 'ruler', 'longbench'])
+        .default('ppl'),
+    )
+    .option(
+      '--lengths <n,…>',
+      'tokens (default: 1, 2, 4 and 8 times the training context)',
+      lengths,
+    )
+    .addOption(
+      new Option('--execution <name>', 'only one of the two (default: both)').choices([
+        'segmented',
+        'full',
+      ]),
+    )
+    .addOption(
+      new Option('--engine <name>', 'what runs the segments')
+        .choices(['torch', 'onnx', 'vllm'])
+        .default('torch'),
+    )
+    .option(
+      '--precision <name>',
+      'precision of the engine; see lockstep serve --help (vllm: the checkpoint’s own by default)',
+    )
+    .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
+    .option('--no-base', 'skip the untrained model')
+    .option('--text <file...>', 'ppl: UTF-8 texts (default: a sample of Lockstep)')
+    .option(
+      '--skip <characters>',
+      'ppl: skip this many characters at the start of each text',
+      natural,
+    )
+    .option('--windows <n>', 'ppl: maximum number of windows of text (default: 4)', positive)
+    .option('--bins <n>', 'ppl: number of ranges of positions (default: 16)', positive)
+    .option('--tasks <name,…>', `some of ${rulerTasks.join(', ')}; or of LongBench’s`, names)
+    .option(
+      '--samples <n>',
+      'ruler, longbench: samples of each task and length (default: 20)',
+      positive,
+    )
+    .option('--seed <n>', 'ruler: seed of the samples (default: 42)', natural)
+    .option('--haystack <file>', 'ruler: UTF-8 text to hide needles in (default: a sample)')
+    .option('--chat', 'ruler, longbench: ask through the checkpoint’s chat template')
+    .option('--data <dir>', 'longbench: a copy of its data; see docs/eval.md')
+    .option('--out <dir>', 'save results here; the same command resumes from them')
+    .option('--device <name>', 'ppl: where torch computes: cpu, cuda (default: cpu)')
+    .option('--threads <n>', 'threads of the computation (torch, onnx)', positive)
+    .option('--python <path>', 'Python interpreter')
+    .addOption(noWeightsCheck())
+    .option('--json', 'print one JSON object')
+    .action((dir: string, options: EvalOptions) => runEval(dir, options));
+}
+
+async function runEval(dir: string, options: EvalOptions): Promise<void> {
+  const cancel = cancellation();
+  const bar = stageBar({ width: 20 });
+  let subjects: Subjects | undefined;
+  let folder: EvalFolder | undefined;
+  try {
+    const where = path.resolve(dir);
+    checkOptions(options);
+    subjects =
+      options.base === false ? await openAlone(where) : await openSubjects(where, options.base);
+    const { contract } = subjects.files;
+    const executions = [options.execution ?? (['segmented', 'full'] as const)].flat();
+    const rows = rowsOf(subjects.all, executions, options.engine, options.precision ?? null);
+    const about = {
+      suite: options.suite,
+      dir: where,
+      base: subjects.base,
+      digest: contract.digest,
+      trained: contract.trained,
+      trainingContext: subjects.trainingContext,
+    };
+    const context = subjects.trainingContext ?? contract.segment.max;
+    const asked =
+      options.suite === 'ppl' ? pplAsked(options, context) : tasksAsked(options, context);
+    const { python, threads, device = 'cpu' } = options;
+    const { signal } = cancel;
+    const engine = rowEngineOptions(options, Math.max(...asked.lengths), signal, bar);
+    await checkEngines(rows, engine);
+    const weights = await weightsOf(subjects);
+    // How many ranges of positions are shown changes no loss.
+    const { bins: _, ...kept } = { bins: null, ...asked };
+    folder = await openFolder(options.out, {
+      ...about,
+      weights,
+      ...{ engine: options.engine, precision: options.precision ?? null },
+      ...{ device, asked: kept },
+    });
+    const common = {
+      ...{ dir: where, rows, python, signal },
+      ...{ folder: folder.dir, onProgress: bar.update },
+    };
+    let shown: { result: object; table: string };
+    if ('texts' in asked) {
+      const open = (row: EvalRow) => openStepped(row, engine);
+      const { bos } = contract.tokenizer;
+      const result = await runPpl({
+        ...asked,
+        ...common,
+        bos,
+        device,
+        threads: threads ?? null,
+        open,
+      });
+      shown = { result, table: pplTable(result, process.stdout) };
+    } else {
+      const open = (row: EvalRow) => openRunner(row, engine);
+      const result = await runTasks({ asked, contract, ...common, open });
+      shown = { result, table: tasksTable(result, process.stdout) };
+    }
+    bar.stop();
+    process.stdout.write(
+      options.json ? `${JSON.stringify({ ...about, ...shown.result })}\n` : shown.table,
+    );
+  } catch (error) {
+    throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
+  } finally {
+    bar.stop();
+    await folder?.close();
+    await subjects?.close();
+    cancel.stop();
+  }
+}

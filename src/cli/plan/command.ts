@@ -1,0 +1,194 @@
+// lockstep plan: where a text is cut, as JSON, as a map on the terminal, or as a page.
+import { once } from 'node:events';
+import { stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { Command, Option } from 'commander';
+import { defaultConfigFile, loadConfig } from '../../config/index.ts';
+import { type ContractFiles, makeContract, readContract } from '../../contract/index.ts';
+import { LockstepError } from '../../errors.ts';
+import { loadTokenizer, type Tokenizer } from '../../planner/tokenizer.ts';
+import { cancellation, paint, progress } from '../shared/output.ts';
+import { type CutStream, nodeCuts, type PythonCutsOptions, pythonCuts } from './cuts.ts';
+import { type MapHeading, SegmentCollector, type SegmentMap, thousands } from './segment-map.ts';
+import { segmentMapHtml } from './segment-map-html.ts';
+import { printSegmentMap } from './segment-map-text.ts';
+
+interface PlanOptions {
+  config?: string;
+  checkpoint?: string;
+  runtime: 'node' | 'python';
+  python?: string;
+  json?: true;
+  html?: string;
+}
+
+/** Rows on the terminal, rows on the page, and characters up to which the page holds the whole text. */
+const terminalRows = { headRows: 40, tailRows: 12, textLimit: 16_384 };
+const pageRows = { headRows: 2000, tailRows: 200, textLimit: 4_000_000 };
+
+export function planCommand(): Command {
+  return new Command('plan')
+    .description('show where a text is cut into segments')
+    .argument('<file>', 'a UTF-8 text')
+    .addOption(
+      new Option(
+        '--config <file>',
+        `make the contract from a config (default: ${defaultConfigFile})`,
+      ).conflicts('checkpoint'),
+    )
+    .option('--checkpoint <dir>', 'take the contract of a checkpoint')
+    .addOption(
+      new Option('--runtime <name>', 'what runs the policy')
+        .choices(['node', 'python'])
+        .default('node'),
+    )
+    .option('--python <path>', 'the interpreter for --runtime python')
+    .option('--json', 'print {tokens, boundaries, digest}')
+    .option('--html <out>', 'write the segment map as one HTML file')
+    .action(runPlan);
+}
+
+interface Source {
+  files: ContractFiles;
+  tokenizer: Tokenizer;
+}
+
+async function runPlan(file: string, options: PlanOptions): Promise<void> {
+  const bytes = await fileSize(file);
+  const { files, tokenizer } = await findSource(options);
+  const { contract } = files;
+  const cancel = cancellation();
+  const bar = progress({ label: `plan ${path.basename(file)}`, total: bytes });
+  const onProgress = (done: number, note: string): void => bar.update(done, note);
+  const rows = options.html === undefined ? terminalRows : pageRows;
+  const collector =
+    options.json && options.html === undefined ? null : newCollector(files, tokenizer, rows);
+  const boundaries: number[] = [];
+  let tokens = 0;
+  try {
+    for await (const step of cutsOf(
+      file,
+      options,
+      { files, tokenizer },
+      { signal: cancel.signal, onProgress },
+    )) {
+      cancel.signal.throwIfAborted();
+      if (options.json) for (const cut of step.cuts) boundaries.push(cut);
+      collector?.add(step.ids, step.cuts);
+      tokens += step.ids.length;
+      onProgress(step.bytes, `${thousands(tokens)} tokens`);
+    }
+  } finally {
+    bar.stop();
+    cancel.stop();
+  }
+  if (options.json) await printJson(tokens, boundaries, contract.digest);
+  if (collector === null) return;
+  const map = collector.end();
+  const heading = headingOf(file, files);
+  if (options.html !== undefined)
+    await writePage(options.html, map, heading, options.json === true);
+  else printSegmentMap(map, heading, process.stdout);
+}
+
+function cutsOf(
+  file: string,
+  options: PlanOptions,
+  { files, tokenizer }: Source,
+  running: Pick<PythonCutsOptions, 'signal' | 'onProgress'>,
+): CutStream {
+  const ids = tokenizer.encodeFile(file, { bos: files.contract.tokenizer.bos !== null });
+  if (options.runtime === 'node') return nodeCuts(ids, files);
+  const tokenizerFile = path.join(tokenizer.dir, 'tokenizer.json');
+  return pythonCuts(ids, files, { tokenizerFile, python: options.python, ...running });
+}
+
+async function findSource(options: PlanOptions): Promise<Source> {
+  if (options.checkpoint !== undefined) {
+    const files = await readContract(options.checkpoint, { weights: 'ignored' });
+    return { files, tokenizer: await loadTokenizer(options.checkpoint) };
+  }
+  const config = await loadConfig(options.config ?? defaultConfigFile);
+  const tokenizer = await loadTokenizer(config.model);
+  return { files: await makeContract({ config, modelDir: config.model, tokenizer }), tokenizer };
+}
+
+function newCollector(
+  { contract }: ContractFiles,
+  tokenizer: Tokenizer,
+  rows: { headRows: number; tailRows: number; textLimit: number },
+): SegmentCollector {
+  const decoder = tokenizer.decoder({ skipSpecial: false, start: true });
+  return new SegmentCollector({ max: contract.segment.max, decoder, ...rows });
+}
+
+function headingOf(file: string, { contract }: ContractFiles): MapHeading {
+  const { policy, segment, digest } = contract;
+  return {
+    title: path.basename(file),
+    policy: policy.name,
+    params: shortParams(policy.params),
+    ...segment,
+    digest,
+  };
+}
+
+/** Parameters for a heading: of long lists the first entries and the count. */
+function shortParams(params: unknown): string {
+  return JSON.stringify(params, (_, value: unknown) =>
+    Array.isArray(value) && value.length > 4
+      ? [...value.slice(0, 3), `... ${value.length - 3} more`]
+      : value,
+  );
+}
+
+async function fileSize(file: string): Promise<number> {
+  const found = await stat(file).catch((cause: NodeJS.ErrnoException) => {
+    throw missing(file, cause.code ?? 'nothing', cause);
+  });
+  if (!found.isDirectory()) return found.size;
+  throw missing(file, 'a folder');
+}
+
+function missing(file: string, got: string, cause?: unknown): LockstepError {
+  return new LockstepError(
+    'LS_TEXT_MISSING',
+    `expected a readable text file, got ${got} for ${file}`,
+    {
+      mend: 'Give the path of an existing UTF-8 text file.',
+      cause,
+    },
+  );
+}
+
+/** Boundaries in stretches: a plan of millions of cuts makes no second copy of itself as text. */
+async function printJson(tokens: number, boundaries: number[], digest: string): Promise<void> {
+  const { stdout } = process;
+  stdout.write(`{"tokens":${tokens},"boundaries":[`);
+  for (let at = 0; at < boundaries.length; at += 65_536) {
+    const part = boundaries.slice(at, at + 65_536).join(',');
+    if (!stdout.write(at === 0 ? part : `,${part}`)) {
+      await once(stdout, 'drain');
+    }
+  }
+  stdout.write(`],"digest":"${digest}"}\n`);
+}
+
+async function writePage(
+  out: string,
+  map: SegmentMap,
+  heading: MapHeading,
+  quiet: boolean,
+): Promise<void> {
+  await writeFile(out, segmentMapHtml(map, heading)).catch((cause: NodeJS.ErrnoException) => {
+    throw new LockstepError('LS_PLAN_WRITE', `expected to write ${out}, got ${cause.code}`, {
+      mend: 'Name a file in a folder that exists and that you may write, with --html.',
+      cause,
+    });
+  });
+  if (quiet) return;
+  const { bold } = paint(process.stdout);
+  process.stdout.write(
+    `${bold(out)}  ${thousands(map.tokens)} tokens, ${thousands(map.closed)} closed segments\n`,
+  );
+}

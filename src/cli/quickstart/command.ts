@@ -1,0 +1,216 @@
+// lockstep quickstart: the whole way through on real text, each stage the command a user would run.
+import { existsSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { Command } from 'commander';
+import { loadConfig } from '../../config/index.ts';
+import { LockstepError } from '../../errors.ts';
+import { packageRoot } from '../../paths.ts';
+import type { RecallResult } from '../recall/run.ts';
+import { recallTable } from '../recall/table.ts';
+import { above0, port } from '../shared/option-values.ts';
+import { complete, startServer } from './serving.ts';
+import { runStage, type StageEvent } from './stage.ts';
+import { perplexityTable, type QuickstartPerplexity, verifyTable } from './tables.ts';
+
+interface QuickstartOptions {
+  config: string;
+  exit?: true;
+  json?: true;
+  minutes?: number;
+  port: number;
+}
+
+/** Shares of facts recalled at one length. */
+export interface QuickstartRecall {
+  full: number;
+  segmentedBefore: number;
+  segmentedAfter: number;
+}
+
+/** The text that nothing here was trained on, and how far in its measuring starts (characters). */
+const HELD_OUT = path.join('.lockstep', 'texts', 'milton', 'paradiselost.txt');
+const HELD_OUT_SKIP = 60_000;
+const LENGTHS = [2048, 4096];
+/** Facts hidden in texts of so many tokens, five in each of so few documents. */
+const RECALL_LENGTHS = [1024, 2048];
+const RECALL_DOCUMENTS = 2;
+const VERIFY_TOKENS = 512;
+const PROMPT = 'ROMEO. But soft, what light through yonder window breaks?';
+
+export function quickstartCommand(): Command {
+  return new Command('quickstart')
+    .description('train SmolLM2 on Shakespeare in segments, verify it, export it and serve it')
+    .option(
+      '--config <file>',
+      'the example to run',
+      path.join(packageRoot, 'examples', 'quickstart', 'lockstep.config.ts'),
+    )
+    .option('--exit', 'make one completion over HTTP, then exit')
+    .option('--json', 'print one JSON object as the last line')
+    .option('--minutes <n>', "train this long instead of the config's time", above0)
+    .option('--port <n>', 'port of the server', port, 8080)
+    .action((options: QuickstartOptions) => quickstart(options));
+}
+
+async function quickstart(options: QuickstartOptions): Promise<void> {
+  const heldOut = path.join(packageRoot, HELD_OUT);
+  if (!existsSync(heldOut)) {
+    throw new LockstepError('LS_QUICKSTART_INPUTS', `expected the text ${HELD_OUT}, got no file.`, {
+      mend: 'the quickstart is part of a clone: run npm run setup there.',
+    });
+  }
+  const config = await loadConfig(options.config);
+  const trained = config.out;
+  const untrained = `${trained}-untrained`;
+  const abort = new AbortController();
+  const cancel = (): void => abort.abort();
+  process.once('SIGINT', cancel);
+  process.once('SIGTERM', cancel);
+
+  const seconds: Record<string, number> = {};
+  const stage = async (
+    name: string,
+    args: string[],
+    accept: number[] = [],
+  ): Promise<StageEvent> => {
+    say(`\n● ${name}   lockstep ${args.map(shorten).join(' ')}`);
+    const started = performance.now();
+    const result = await runStage(args, { signal: abort.signal, accept, onEvent: progress });
+    seconds[name] = round((performance.now() - started) / 1000, 1);
+    return result;
+  };
+
+  const started = performance.now();
+  rmSync(untrained, { recursive: true, force: true });
+  rmSync(trained, { recursive: true, force: true });
+  await stage('attach', ['attach', config.model, '--config', options.config, '--out', untrained]);
+  const measure = ['--text', heldOut, '--skip', `${HELD_OUT_SKIP}`, '--tokens', LENGTHS.join()];
+  const before = await stage('perplexity before', [
+    'perplexity',
+    untrained,
+    ...measure,
+    '--mode',
+    'full,noSinks,segmented',
+  ]);
+  const minutes = options.minutes === undefined ? [] : ['--minutes', `${options.minutes}`];
+  await stage('train', ['train', '--config', options.config, ...minutes]);
+  const after = await stage('perplexity after', [
+    'perplexity',
+    trained,
+    ...measure,
+    '--mode',
+    'segmented',
+  ]);
+  const perplexity = join(before, after);
+  say(`\n${perplexityTable(perplexity)}`);
+  const recalled = await stage('recall', [
+    'recall',
+    trained,
+    ...['--text', heldOut, '--skip', `${HELD_OUT_SKIP}`, '--card'],
+    ...['--lengths', RECALL_LENGTHS.join(), '--samples', `${RECALL_DOCUMENTS}`],
+  ]);
+  const grid = recalled as unknown as RecallResult;
+  say(`\n${recallTable(grid, process.stderr)}`);
+  await stage('export', ['export', trained, '--precision', 'fp32']);
+  const verified = await stage(
+    'verify',
+    [
+      'verify',
+      trained,
+      ...['--text', heldOut, '--tokens', `${VERIFY_TOKENS}`, '--against', 'onnx,torch'],
+    ],
+    [1],
+  );
+  const rows = verified['engines'] as StageEvent[];
+  say(`\n${verifyTable(rows)}`);
+
+  const server = await startServer(trained, options.exit ? 0 : options.port, abort.signal);
+  try {
+    const asked = performance.now();
+    const completion = await complete(server.url, PROMPT, abort.signal);
+    seconds['completion'] = round((performance.now() - asked) / 1000, 1);
+    seconds['total'] = round((performance.now() - started) / 1000, 1);
+    say(`\n${PROMPT}\n  … ${completion.trim()}\n`);
+    const recall = recallByLength(grid);
+    const result = { checkpoint: trained, perplexity, recall, verify: rows, completion, seconds };
+    if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
+    if (verified['ok'] !== true) {
+      throw new LockstepError(
+        'LS_VERIFY_FAILED',
+        'expected every engine to agree, got the table above.',
+        {
+          mend: `run lockstep verify ${trained} to see where they differ.`,
+        },
+      );
+    }
+    if (!options.exit) {
+      say(`The page: ${server.url}/   (Ctrl-C stops it)`);
+      await server.closed;
+    }
+  } finally {
+    await server.stop();
+    process.off('SIGINT', cancel);
+    process.off('SIGTERM', cancel);
+  }
+}
+
+/** Progress of a training: one of its steps at most every five seconds. */
+let shown = 0;
+function progress(event: StageEvent): void {
+  if (event['event'] !== 'step' || performance.now() - shown < 5000) return;
+  shown = performance.now();
+  const number = (key: string, digits: number): string => Number(event[key]).toFixed(digits);
+  say(
+    `  step ${event['step']}   loss ${number('loss', 3)}   ${number('tokensPerSecond', 0)} tokens/s   ${number('eta', 0)} s to go`,
+  );
+}
+
+function join(before: StageEvent, after: StageEvent): Record<string, QuickstartPerplexity> {
+  type Table = Record<string, Record<string, number>>;
+  const first = before['perplexity'] as Table;
+  const last = after['perplexity'] as Table;
+  return Object.fromEntries(
+    LENGTHS.map((length) => {
+      const row = first[length];
+      return [
+        `${length}`,
+        {
+          full: row?.['full'] ?? Number.NaN,
+          noSinks: row?.['noSinks'] ?? Number.NaN,
+          segmentedBefore: row?.['segmented'] ?? Number.NaN,
+          segmentedAfter: last[length]?.['segmented'] ?? Number.NaN,
+        },
+      ];
+    }),
+  );
+}
+
+/** Shares recalled over all depths, by length. */
+function recallByLength({ asked, rows }: RecallResult): Record<string, QuickstartRecall> {
+  const at = (name: string, length: number): number =>
+    rows.find((row) => row.name === name)?.lengths.find((one) => one.length === length)?.recalled ??
+    Number.NaN;
+  return Object.fromEntries(
+    asked.lengths.map((length) => [
+      `${length}`,
+      {
+        full: at('untrained-full', length),
+        segmentedBefore: at('untrained-segmented', length),
+        segmentedAfter: at('trained-segmented', length),
+      },
+    ]),
+  );
+}
+
+function shorten(arg: string): string {
+  const relative = path.isAbsolute(arg) ? path.relative(process.cwd(), arg) : arg;
+  return relative === '' || relative.startsWith('..') ? arg : relative;
+}
+
+function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}

@@ -1,0 +1,160 @@
+// lockstep recall: what a checkpoint still finds of what it read, by length and depth.
+import path from 'node:path';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { replaceFile } from '../../contract/write.ts';
+import { sampleFile } from '../../engines/verify/sample.ts';
+import { loadTokenizer } from '../../planner/tokenizer.ts';
+import { checkEngines, rowEngineOptions } from '../eval/engine.ts';
+import { type EvalFolder, openFolder, weightsOf } from '../eval/folder.ts';
+import { rowsOf } from '../eval/rows.ts';
+import { openAlone, openSubjects, type Subjects } from '../eval/subjects.ts';
+import { chatWrapOrPlain, plainWrap } from '../shared/chat-wrap.ts';
+import { lengths, names, natural, positive } from '../shared/option-values.ts';
+import { asLockstepError, cancellation } from '../shared/output.ts';
+import { stageBar } from '../shared/stage-bar.ts';
+import { noWeightsCheck } from '../shared/weights-option.ts';
+import { checkWritable } from '../shared/writable.ts';
+import { besideRows, openBeside } from './beside.ts';
+import { recallHtml } from './html.ts';
+import { keepRecall, notWritten, recallFile } from './keep.ts';
+import { type RecallAsked, type RecallRow, runRecall } from './run.ts';
+import { recallTable } from './table.ts';
+
+interface RecallOptions {
+  lengths: number[];
+  depths: number[];
+  samples: number;
+  seed: number;
+  text: string;
+  skip: number;
+  base?: string | false;
+  beside?: string[];
+  engine: 'torch' | 'onnx';
+  precision?: string;
+  /** false: `--no-chat`. */
+  chat: boolean;
+  html?: string;
+  card?: true;
+  out?: string;
+  device: string;
+  threads?: number;
+  python?: string;
+  json?: true;
+}
+
+export function recallCommand(): Command {
+  return new Command('recall')
+    .description('hide facts in a text and ask for them: full attention beside segments')
+    .argument('<dir>', 'checkpoint folder with a contract')
+    .option('--lengths <n,…>', 'tokens of a document', lengths, [1024, 2048])
+    .option('--depths <x,…>', 'where facts stand: 0 begin, 1 end', depths, [0, 0.25, 0.5, 0.75, 1])
+    .option('--samples <n>', 'documents of a length, each with a fact at every depth', positive, 8)
+    .option('--seed <n>', 'other documents', natural, 42)
+    .option('--text <file>', 'UTF-8 text to hide facts in (default: a sample)', sampleFile)
+    .option('--skip <characters>', 'skip this many characters at the start of the text', natural, 0)
+    .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
+    .option('--no-base', 'skip the untrained model')
+    .option('--beside <dir...>', 'other checkpoints, under contracts of their own')
+    .addOption(
+      new Option('--engine <name>', 'what runs the segments')
+        .choices(['torch', 'onnx'])
+        .default('torch'),
+    )
+    .option('--precision <name>', 'of that engine; see lockstep serve --help')
+    .option('--no-chat', 'ask in plain text, not as a user of the chat template')
+    .option('--html <file>', 'write the grid as a page of its own')
+    .option('--card', 'keep the grid in the checkpoint: recall.json, a table in its README.md')
+    .option('--out <dir>', 'save answers here; the same command resumes from them')
+    .option('--device <name>', 'where torch computes: cpu, cuda', 'cpu')
+    .option('--threads <n>', 'threads of the computation', positive)
+    .option('--python <path>', 'Python interpreter')
+    .addOption(noWeightsCheck())
+    .option('--json', 'print one JSON object')
+    .action((dir: string, options: RecallOptions) => recall(dir, options));
+}
+
+async function recall(dir: string, options: RecallOptions): Promise<void> {
+  const cancel = cancellation();
+  const bar = stageBar({ width: 36 });
+  let subjects: Subjects | undefined;
+  let folder: EvalFolder | undefined;
+  try {
+    const where = path.resolve(dir);
+    await checkPlaces(where, options);
+    const { signal } = cancel;
+    const { python, threads, device } = options;
+    subjects =
+      options.base === false ? await openAlone(where) : await openSubjects(where, options.base);
+    const { contract } = subjects.files;
+    const others = await openBeside(options.beside ?? [], contract);
+    const rows: RecallRow[] = [
+      ...rowsOf(subjects.all, ['segmented', 'full'], options.engine, options.precision ?? null),
+      ...besideRows(others, options.engine, options.precision ?? null),
+    ];
+    const engine = rowEngineOptions(options, Math.max(...options.lengths), signal, bar);
+    await checkEngines(rows, engine);
+    const asked: RecallAsked = {
+      ...{ lengths: options.lengths, depths: options.depths, samples: options.samples },
+      ...{ seed: options.seed, text: path.resolve(options.text), skip: options.skip },
+      wrap: options.chat
+        ? await chatWrapOrPlain(await loadTokenizer(where), 'Give --no-chat: plain text is asked.')
+        : [...plainWrap],
+    };
+    const about = {
+      dir: where,
+      base: subjects.base,
+      digest: contract.digest,
+      trained: contract.trained,
+      beside: others.map(({ name, dir, digest }) => ({ name, dir, digest })),
+    };
+    folder = await openFolder(options.out, {
+      suite: 'recall',
+      ...{ ...about, weights: await weightsOf(subjects) },
+      ...{ engine: options.engine, precision: options.precision ?? null, device, asked },
+    });
+    const measured = await runRecall({
+      ...{ asked, rows, engine, python, signal, device, contract },
+      ...{ folder: folder.dir, dir: where, threads: threads ?? null, onProgress: bar.update },
+    });
+    const result = { ...about, ...measured };
+    bar.stop();
+    if (options.html !== undefined) {
+      const [file, page] = [path.resolve(options.html), recallHtml(path.basename(where), result)];
+      await replaceFile(file, page).catch((cause) => {
+        throw notWritten(file, cause, 'Name a file that you may write with --html.');
+      });
+    }
+    if (options.card) await keepRecall(where, result);
+    process.stdout.write(
+      options.json ? `${JSON.stringify(result)}\n` : recallTable(result, process.stdout),
+    );
+  } catch (error) {
+    throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
+  } finally {
+    bar.stop();
+    await folder?.close();
+    await subjects?.close();
+    cancel.stop();
+  }
+}
+
+/** Something that cannot be written is found before anything is measured. */
+async function checkPlaces(dir: string, { html, card }: RecallOptions): Promise<void> {
+  for (const file of [html, card ? path.join(dir, recallFile) : undefined]) {
+    if (file === undefined) continue;
+    await checkWritable(path.resolve(file)).catch((cause) => {
+      throw notWritten(
+        file,
+        cause,
+        'Name a file that you may write with --html; leave --card out.',
+      );
+    });
+  }
+}
+
+/** Comma-separated numbers from 0 to 1, each once, ascending. */
+function depths(text: string): number[] {
+  const list = names(text).map((one) => (one === '' ? Number.NaN : Number(one)));
+  if (list.every((x) => x >= 0 && x <= 1)) return [...new Set(list)].sort((a, b) => a - b);
+  throw new InvalidArgumentError('expected numbers from 0 to 1, comma-separated.');
+}

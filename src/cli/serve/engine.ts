@@ -1,0 +1,225 @@
+// Which engine `lockstep serve` opens, and which of its options fit that engine.
+import { findPython } from '../../bridge/index.ts';
+import { checkWeights } from '../../contract/index.ts';
+import type { Engine } from '../../engines/engine.ts';
+import { notRun, type ProbeOutcome, probeLine, readProbe, runProbe } from '../../engines/probe.ts';
+import type { Runner } from '../../engines/runner.ts';
+import { precisions } from '../../engines/vllm/flags.ts';
+import type { VllmParts } from '../../engines/vllm/index.ts';
+import { LockstepError } from '../../errors.ts';
+
+export interface EngineChoice {
+  engine: 'onnx' | 'torch' | 'vllm';
+  precision?: string;
+  threads?: number;
+  maxTokens?: number;
+  maxSessions?: number;
+  /** Most bytes of what onnx or torch remember of prompts. */
+  cacheBytes?: number;
+  python?: string;
+  replicas?: number;
+  upstream?: string[];
+  upstreamKey?: string;
+  /** false: `--no-probe`. */
+  probe: boolean;
+  log: 'silent' | 'error' | 'info';
+}
+
+export interface Opened {
+  engine: Engine | Runner;
+  maxTokens: number;
+  maxSessions: number;
+  /** What became of the checkpoint's probe; null where that is not known yet. */
+  probe: ProbeOutcome | null;
+  /** Settles with the reason when nothing can be served any more. */
+  failed: Promise<LockstepError>;
+}
+
+const PRECISIONS = {
+  onnx: ['fp32', 'int8', 'int4'],
+  torch: ['float32', 'float64', 'bfloat16'],
+  vllm: precisions,
+} as const;
+
+/** As many sequences as vLLM runs at once unless told otherwise. */
+const VLLM_SESSIONS = 256;
+
+/**
+ * Judge options before anything is opened.
+ *
+ * @param flags what stands behind `--`
+ * @throws LS_USAGE for options that say nothing to the chosen engine; LS_VLLM_FLAG
+ */
+export async function checkChoice(choice: EngineChoice, flags: readonly string[]): Promise<void> {
+  const { engine, precision, upstream } = choice;
+  const known: readonly string[] = PRECISIONS[engine];
+  if (precision !== undefined && !known.includes(precision)) {
+    throw usage(
+      'precision',
+      `expected --precision ${known.join(', ').replace(/, (?=[^,]*$)/, ' or ')}, got ${precision}`,
+      'Each engine has its own precisions: lockstep serve --help',
+    );
+  }
+  if (engine !== 'vllm') {
+    for (const [name, value] of [
+      ['replicas', choice.replicas],
+      ['upstream', upstream],
+      ['upstream-key', choice.upstreamKey],
+    ] as const) {
+      if (value !== undefined) throw onlyVllm(`--${name}`, name);
+    }
+    if (flags.length > 0) throw onlyVllm(flags[0] as string, 'flags');
+    return;
+  }
+  if (choice.cacheBytes !== undefined) {
+    const mend =
+      'vLLM has a prefix cache of its own: lockstep serve DIR --engine vllm -- --no-enable-prefix-caching turns it off.';
+    throw usage('cache-bytes', 'expected no --cache-bytes with --engine vllm', mend);
+  }
+  const { checkFlags } = await import('../../engines/vllm/index.ts');
+  if (choice.threads !== undefined) {
+    const mend = 'vLLM takes them from OMP_NUM_THREADS or VLLM_CPU_OMP_THREADS_BIND.';
+    throw usage('threads', 'expected no --threads with --engine vllm', mend);
+  }
+  if (upstream === undefined) {
+    if (choice.upstreamKey !== undefined) {
+      throw usage('upstream-key', 'expected --upstream beside --upstream-key', 'Name its address.');
+    }
+    checkFlags(flags);
+    return;
+  }
+  for (const [name, value] of [
+    ['replicas', choice.replicas],
+    ['python', choice.python],
+    ['precision', precision],
+  ] as const) {
+    if (value === undefined) continue;
+    const mend = 'With --upstream, vLLM was started by someone else; leave the option out.';
+    throw usage(name, `expected no --${name} beside --upstream`, mend);
+  }
+  if (!choice.probe) {
+    const mend = 'Start the vLLM that runs there with LOCKSTEP_PROBE=0.';
+    throw usage('no-probe', 'expected no --no-probe beside --upstream', mend);
+  }
+  if (flags.length > 0) {
+    const mend = 'Give them to the vLLM that runs there.';
+    throw usage('flags', `expected no flags of vLLM beside --upstream, got ${flags[0]}`, mend);
+  }
+}
+
+/**
+ * @param files how the checkpoint is read: folder, contract, tokenizer, name
+ * @param signal aborts a start that takes long
+ */
+export async function openChosen(
+  files: VllmParts,
+  choice: EngineChoice,
+  flags: readonly string[],
+  say: (line: string) => void,
+  signal: AbortSignal,
+): Promise<Opened> {
+  if (choice.engine === 'vllm') return openVllm(files, choice, flags, say, signal);
+  const maxTokens = choice.maxTokens ?? 32_768;
+  const maxSessions = choice.maxSessions ?? 8;
+  const threads = choice.threads === undefined ? {} : { threads: choice.threads };
+  // Beside each generation stands one that goes on from it (`n`), or an answer that is read again.
+  const common = { maxSessions: 2 * maxSessions + 1, maxTokens, ...threads };
+  const opened = { maxTokens, maxSessions, failed: new Promise<LockstepError>(() => {}) };
+  if (choice.engine === 'torch') {
+    const { openTorchEngine } = await import('../../engines/torch.ts');
+    const dtype = (choice.precision ?? 'float32') as (typeof PRECISIONS.torch)[number];
+    const engine = await openTorchEngine(files.dir, { ...common, dtype, python: choice.python });
+    return { ...opened, engine, probe: await probed(engine, files, choice, maxTokens, say) };
+  }
+  const { openOnnxEngine } = await import('../../engines/onnx.ts');
+  const precision = (choice.precision ?? 'fp32') as (typeof PRECISIONS.onnx)[number];
+  const engine = await openOnnxEngine(files.dir, { ...common, precision });
+  return { ...opened, engine, probe: await probed(engine, files, choice, maxTokens, say) };
+}
+
+/** Run the checkpoint's probe; an engine that fails it is closed. */
+async function probed(
+  engine: Engine,
+  files: VllmParts,
+  choice: EngineChoice,
+  maxTokens: number,
+  say: (line: string) => void,
+): Promise<ProbeOutcome> {
+  try {
+    let outcome = notRun(choice.probe ? 'absent' : 'skipped');
+    if (choice.probe) {
+      const probe = await readProbe(files.dir, files.source.contract);
+      if (probe !== null) outcome = await runProbe(engine, files.source, probe, maxTokens);
+    }
+    say(probeLine(outcome));
+    return outcome;
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
+}
+
+async function openVllm(
+  files: VllmParts,
+  choice: EngineChoice,
+  flags: readonly string[],
+  say: (line: string) => void,
+  signal: AbortSignal,
+): Promise<Opened> {
+  const { identityLine, superviseVllm, useVllm, vllmModules, progressOf } = await import(
+    '../../engines/vllm/index.ts'
+  );
+  const { upstream, replicas = 1 } = choice;
+  const count = upstream?.length ?? replicas;
+  const limits = {
+    // Beside this, the limit is vLLM's own.
+    maxTokens: choice.maxTokens ?? Number.MAX_SAFE_INTEGER,
+    maxSessions: choice.maxSessions ?? VLLM_SESSIONS * count,
+  };
+  if (upstream !== undefined) {
+    const variable = choice.upstreamKey;
+    const key = variable === undefined ? null : (process.env[variable] ?? '');
+    if (variable !== undefined) delete process.env[variable];
+    if (key === '') {
+      throw usage('upstream-key', `expected a key in $${variable}, got none`, 'Set the variable.');
+    }
+    const { relay, failed } = await useVllm(files, upstream, {
+      key,
+      onReady: ({ name, identity }) => say(`vLLM at ${name}: ${identityLine(identity)}`),
+    });
+    return { engine: relay, failed, probe: null, ...limits };
+  }
+  await checkWeights(files.dir, files.source.contract.trained, true);
+  const python = await findPython({ python: choice.python, modules: vllmModules });
+  let probe: ProbeOutcome | null = null;
+  const { relay, failed } = await superviseVllm(files, {
+    python,
+    probe: choice.probe,
+    onReady: ({ name, identity }) => {
+      probe = identity?.probe ?? null;
+      say(`vLLM at ${name}: ${identityLine(identity)}`);
+    },
+    replicas,
+    flags,
+    dtype: choice.precision,
+    maxTokens: choice.maxTokens ?? null,
+    signal,
+    say,
+    onLine: (line) => {
+      if (choice.log === 'info') process.stderr.write(`${line}\n`);
+      else {
+        const step = progressOf(line);
+        if (step !== null) say(step);
+      }
+    },
+  });
+  return { engine: relay, failed, probe, ...limits };
+}
+
+function onlyVllm(what: string, field: string): LockstepError {
+  return usage(field, `expected --engine vllm beside ${what}`, 'Only vLLM has it.');
+}
+
+function usage(field: string, message: string, mend: string): LockstepError {
+  return new LockstepError('LS_USAGE', message, { mend, field });
+}

@@ -1,0 +1,41 @@
+// What a checkpoint's chat template puts around a user's message.
+import { LockstepError } from '../../errors.ts';
+import type { Tokenizer } from '../../planner/tokenizer.ts';
+import { chatTemplate } from '../../server/prompt/chat.ts';
+
+/**
+ * The text before a user's message, and that behind it up to where the answer begins.
+ *
+ * @throws LS_EVAL_CHAT without a template that holds a message once; LS_TEMPLATE_*
+ */
+export async function chatWrap(
+  tokenizer: Tokenizer,
+  mend = 'Leave --chat out: the model then goes on with plain text.',
+): Promise<[string, string]> {
+  const template = chatTemplate(tokenizer);
+  const mark = '\u{e000}';
+  const rendering = template?.render([{ role: 'user', content: mark }]);
+  const text = await rendering?.finally(() => template?.close());
+  const [before, behind, ...more] = text?.split(mark) ?? [];
+  if (before === undefined || behind === undefined || more.length > 0) {
+    throw new LockstepError(
+      'LS_EVAL_CHAT',
+      `expected a chat template that holds a message once in ${tokenizer.dir}, got ${template === null ? 'none' : 'another'}`,
+      { mend, field: 'chat' },
+    );
+  }
+  return [before, behind];
+}
+
+/** The same, or what stands around a question in plain text where there is no template. */
+export async function chatWrapOrPlain(
+  tokenizer: Tokenizer,
+  mend: string,
+): Promise<[string, string]> {
+  const template = chatTemplate(tokenizer);
+  if (template === null) return [...plainWrap];
+  template.close();
+  return chatWrap(tokenizer, mend);
+}
+
+export const plainWrap: readonly [string, string] = ['', ' '];

@@ -1,0 +1,138 @@
+// lockstep verify: does every serving engine compute what the trainer computed?
+import { Command, InvalidArgumentError } from 'commander';
+import { findPython, type Python } from '../../bridge/index.ts';
+import { loadConfig } from '../../config/index.ts';
+import {
+  type OpenEngine,
+  type VerifyReport,
+  verify,
+  type WholeEngine,
+} from '../../engines/verify/index.ts';
+import { above0, names, positive, whole } from '../shared/option-values.ts';
+import { asLockstepError, cancellation, exitCodes } from '../shared/output.ts';
+import { stageBar } from '../shared/stage-bar.ts';
+import { noWeightsCheck } from '../shared/weights-option.ts';
+import { verdict } from './table.ts';
+
+interface VerifyCommandOptions {
+  text?: string;
+  tokens?: number;
+  against: string[];
+  config?: string;
+  tolerance?: number;
+  python?: string;
+  threads?: number;
+  json?: true;
+}
+
+export function verifyCommand(): Command {
+  return new Command('verify')
+    .description('compare each serving engine with the training forward, token by token')
+    .argument('<dir>', 'checkpoint folder with a contract')
+    .option('--text <file>', 'UTF-8 text to run over (default: a sample of Lockstep)')
+    .option('--tokens <n>', 'number of tokens (default: 512)', whole(2))
+    .option(
+      '--against <engines>',
+      'engines, comma-separated: onnx (or onnx:int8, …), torch (or torch:bfloat16, …), vllm',
+      engines,
+      ['onnx', 'torch'],
+    )
+    .option('--config <file>', 'take text, tokens and tolerance from the `verify` of a config')
+    .option(
+      '--tolerance <nats>',
+      'largest difference of log-probabilities that passes, in nats (default: the engine’s own)',
+      above0,
+    )
+    .option('--threads <n>', 'threads of the trainer and of the torch engine', positive)
+    .option('--python <path>', 'Python interpreter')
+    .addOption(noWeightsCheck())
+    .option('--json', 'print one JSON object')
+    .action(runVerify);
+}
+
+async function runVerify(dir: string, options: VerifyCommandOptions): Promise<void> {
+  const cancel = cancellation();
+  const bar = stageBar({ width: 16 });
+  let report: VerifyReport;
+  try {
+    const settings =
+      options.config === undefined ? undefined : (await loadConfig(options.config)).verify;
+    const python = await findPython({ python: options.python });
+    report = await verify({
+      dir,
+      engines: new Map(options.against.map((name) => [name, opener(name, python, options)])),
+      text: options.text ?? settings?.text,
+      tokens: options.tokens ?? settings?.tokens ?? 512,
+      tolerance: options.tolerance ?? settings?.tolerance,
+      python,
+      ...(options.threads === undefined ? {} : { threads: options.threads }),
+      signal: cancel.signal,
+      onProgress: bar.update,
+    });
+  } catch (thrown) {
+    const error = asLockstepError(cancel.signal.aborted ? cancel.signal.reason : thrown);
+    // A checkpoint that cannot be trusted is an answer too.
+    if (options.json && /^LS_(CONTRACT|WEIGHTS|MODEL)_/.test(error.code)) {
+      process.stdout.write(`${JSON.stringify({ ok: false, engines: [], error })}\n`);
+    }
+    throw error;
+  } finally {
+    bar.stop();
+    cancel.stop();
+  }
+  process.stdout.write(
+    options.json ? `${JSON.stringify(report)}\n` : verdict(report, process.stdout),
+  );
+  if (!report.ok) process.exitCode = exitCodes.failed;
+}
+
+/** `name` or `name:precision`. */
+function opener(
+  choice: string,
+  python: Python,
+  options: VerifyCommandOptions,
+): OpenEngine | WholeEngine {
+  const [name, precision] = choice.split(':') as [string, string | undefined];
+  if (name === 'vllm') {
+    return {
+      run: async (input) => (await import('../../engines/verify/vllm.ts')).runVllm(input),
+    };
+  }
+  if (name === 'torch') {
+    return async (dir) => {
+      const { openTorchEngine } = await import('../../engines/torch.ts');
+      return openTorchEngine(dir, {
+        python,
+        dtype: (precision ?? 'float32') as 'float32',
+        ...(options.threads === undefined ? {} : { threads: options.threads }),
+      });
+    };
+  }
+  return async (dir) => {
+    const { openOnnxEngine } = await import('../../engines/onnx.ts');
+    return openOnnxEngine(dir, { precision: (precision ?? 'fp32') as 'fp32' });
+  };
+}
+
+const known: Readonly<Record<string, readonly string[]>> = {
+  onnx: ['fp32', 'int8', 'int4'],
+  torch: ['float32', 'float64', 'bfloat16'],
+  vllm: ['fp32'],
+};
+
+function engines(text: string): string[] {
+  const choices = names(text);
+  for (const choice of choices) {
+    const [name = '', precision] = choice.split(':');
+    const precisions = known[name];
+    if (precisions === undefined) {
+      throw new InvalidArgumentError(`expected onnx, torch or vllm, got ${JSON.stringify(name)}.`);
+    }
+    if (precision !== undefined && !precisions.includes(precision)) {
+      throw new InvalidArgumentError(
+        `expected ${name} with ${precisions.join(', ')}, got ${JSON.stringify(precision)}.`,
+      );
+    }
+  }
+  return choices;
+}

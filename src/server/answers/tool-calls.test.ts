@@ -1,0 +1,112 @@
+import { describe, expect, test } from 'vitest';
+import { type Said, type ToolMode, ToolText } from './tool-calls.ts';
+
+const free: ToolMode = { kind: 'free', names: ['weather', 'time'], single: false };
+
+/** Everything that a text turns out to be, given whole or in pieces of a size. */
+function read(text: string, mode: ToolMode = free, size = text.length || 1) {
+  const parser = new ToolText(mode);
+  const said: Said[] = [];
+  for (let at = 0; at < text.length; at += size) said.push(parser.push(text.slice(at, at + size)));
+  said.push(parser.end());
+  return {
+    content: said.map((one) => one.content).join(''),
+    calls: said
+      .flatMap((one) => one.calls)
+      .map(({ index, function: { name, arguments: args } }) => [index, name, args]),
+    called: parser.called,
+  };
+}
+
+function spaceless([index, name, args]: (string | number)[]) {
+  return [index, name, String(args).replaceAll(' ', '')];
+}
+
+describe('calls in a text', () => {
+  const tagged =
+    'Let me look.<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call> And <tool_call>{"name":"time","arguments":{}}</tool_call>';
+  const bare = ' {"name": "weather", "parameters": {"city": "Rome"}}';
+  const list = '[{"name":"weather","arguments":"{\\"a\\":1}"},{"name":"time","arguments":{}}]';
+
+  test.each([1, 2, 7, 1000])('are found in pieces of %i', (size) => {
+    expect(read(tagged, free, size)).toEqual({
+      content: 'Let me look. And ',
+      calls: [
+        [0, 'weather', '{"city":"Rome"}'],
+        [1, 'time', '{}'],
+      ],
+      called: true,
+    });
+    expect(read(bare, free, size).calls).toEqual([[0, 'weather', '{"city":"Rome"}']]);
+    expect(read(list, free, size).calls).toEqual([
+      [0, 'weather', '{"a":1}'],
+      [1, 'time', '{}'],
+    ]);
+  });
+
+  // What Mistral's templates write: a list (tokenizer v3), or name and arguments (v11, v13).
+  test.each([
+    '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Rome"}, "id": "abcdefghi"}, {"name": "time", "arguments": {}}]',
+    '[TOOL_CALLS]weather[ARGS]{"city":"Rome"}[TOOL_CALLS]time[ARGS]{}',
+    '[TOOL_CALLS]weather[CALL_ID]abcdefghi[ARGS]{"city":"Rome"}[TOOL_CALLS]time[CALL_ID]bbbbbbbbb[ARGS]{}',
+  ])('in the words of Mistral: %s', (text) => {
+    for (const size of [1, 5, 1000]) {
+      const found = read(`Well, [a] ${text}`, free, size);
+      expect({ ...found, calls: found.calls.map(spaceless) }).toEqual({
+        content: 'Well, [a] ',
+        calls: [
+          [0, 'weather', '{"city":"Rome"}'],
+          [1, 'time', '{}'],
+        ],
+        called: true,
+      });
+    }
+  });
+
+  test('no more than one where no more may come', () => {
+    const single: ToolMode = { ...free, single: true };
+    for (const text of [tagged, list, '[TOOL_CALLS]time[ARGS]{}[TOOL_CALLS]time[ARGS]{}']) {
+      expect(read(text, single, 3).calls).toHaveLength(1);
+    }
+  });
+
+  test('ids are as Mistral’s templates take them', () => {
+    const parser = new ToolText(free);
+    const [call] = [...parser.push(list).calls, ...parser.end().calls];
+    expect(call?.id).toMatch(/^[A-Za-z0-9]{9}$/);
+  });
+
+  test.each([
+    'no call at all',
+    '[TOOL_CALLS]',
+    '[TOOL_CALLS]unknown[ARGS]{}',
+    '[TOOL_CALLS]weather[ARGS]Rome',
+    '[TOOL_CALLS]weather {"city": "Rome"}',
+    '[TOOL_CALLS] [] [TOOL_CALLS]',
+    '[TOOL_',
+    'a < b <tool and <tool_call',
+    '<tool_call>{"name": "unknown", "arguments": {}}</tool_call>',
+    '<tool_call>not JSON</tool_call> then text',
+    '{"name": "weather"',
+    '{"answer": 42}',
+    '[1, 2, 3]',
+    '[link](http://a)',
+    '',
+  ])('what is none stays to the letter: %s', (text) => {
+    for (const size of [1, 3, 100]) {
+      expect(read(text, free, size)).toEqual({ content: text, calls: [], called: false });
+    }
+  });
+
+  test('a tag that is not closed counts when its JSON is whole', () => {
+    expect(read('<tool_call>{"name":"time","arguments":{}}').calls).toEqual([[0, 'time', '{}']]);
+  });
+
+  test('text that is held to a call', () => {
+    expect(read('{"city": "Rome"}', { kind: 'one', name: 'weather' }).calls).toEqual([
+      [0, 'weather', '{"city": "Rome"}'],
+    ]);
+    expect(read('{"city": ', { kind: 'one', name: 'weather' }).content).toBe('{"city": ');
+    expect(read('[{"name":"time","arguments":{}}]', { kind: 'list' }).calls).toHaveLength(1);
+  });
+});

@@ -1,0 +1,187 @@
+// What every request passes: an id, the log, the caller's key, the host it believes it talks to.
+import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import type { ErrorRequestHandler, NextFunction, Request, RequestHandler, Response } from 'express';
+import { rateLimit } from 'express-rate-limit';
+import helmet from 'helmet';
+import type { Logger } from 'pino';
+import { busy, HttpError, toHttpError, tooLarge } from '../errors.ts';
+import type { Metrics } from '../metrics.ts';
+
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
+
+/** Give the request an id (the caller's own where it is harmless) and say it in the answer. */
+export function requestId(): RequestHandler {
+  return (request, response, next) => {
+    const given = request.get('x-request-id');
+    const id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
+    response.locals['requestId'] = id;
+    response.set('x-request-id', id);
+    next();
+  };
+}
+
+/** Log and count each answer. Neither texts nor headers are logged: they may be secret. */
+export function observe(log: Logger, metrics: Metrics): RequestHandler {
+  return (request, response, next) => {
+    const since = performance.now();
+    response.once('close', () => {
+      const seconds = (performance.now() - since) / 1000;
+      // The route's pattern, never the raw path: unknown paths would make labels without end.
+      const path = (request.route as { path?: string } | undefined)?.path;
+      const route = path ?? (request.originalUrl.startsWith('/page/') ? '/page' : 'other');
+      const status = response.writableFinished ? String(response.statusCode) : 'aborted';
+      metrics.requests.inc({ route, method: request.method, status });
+      metrics.requestSeconds.observe({ route }, seconds);
+      log.info(
+        {
+          requestId: response.locals['requestId'],
+          method: request.method,
+          route,
+          status,
+          ms: Math.round(seconds * 1000),
+          ...(response.locals['usage'] as object | undefined),
+        },
+        'request',
+      );
+    });
+    next();
+  };
+}
+
+/** Security headers; the page gets only what it brings along. */
+export function headers(): RequestHandler {
+  return helmet({
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        defaultSrc: ["'none'"],
+        scriptSrc: ["'self'"],
+        styleSrc: ["'self'"],
+        imgSrc: ["'self'", 'data:'],
+        connectSrc: ["'self'"],
+        baseUri: ["'none'"],
+        formAction: ["'none'"],
+        frameAncestors: ["'none'"],
+      },
+    },
+    // The server speaks plain HTTP; a proxy in front that speaks TLS sets this itself.
+    strictTransportSecurity: false,
+    crossOriginEmbedderPolicy: true,
+    referrerPolicy: { policy: 'no-referrer' },
+  });
+}
+
+/**
+ * Refuse names that are not ours while bound to a loopback address: a web page that rebinds its own
+ * name to 127.0.0.1 would otherwise reach the model with the visitor's browser.
+ */
+export function knownHosts(names: readonly string[] | null): RequestHandler {
+  return (request, _response, next) => {
+    const name = hostname(request.get('host') ?? '');
+    if (names === null || names.includes(name)) return next();
+    throw new HttpError(403, `Expected one of the hosts ${names.join(', ')}, got \`${name}\`.`, {
+      code: 'unknown_host',
+    });
+  };
+}
+
+function hostname(host: string): string {
+  return host
+    .replace(/:\d+$/, '')
+    .replace(/^\[|\]$/g, '')
+    .toLowerCase();
+}
+
+/** Ask for `Authorization: Bearer <key>`; null asks for nothing. Compared in constant time. */
+export function bearer(key: string | null): RequestHandler {
+  const expected = key === null ? null : digest(key);
+  return (request, response, next) => {
+    if (expected === null) return next();
+    const given = /^Bearer (.+)$/i.exec(request.get('authorization') ?? '')?.[1];
+    if (given !== undefined && timingSafeEqual(digest(given), expected)) return next();
+    response.set('www-authenticate', 'Bearer');
+    throw new HttpError(
+      401,
+      given === undefined
+        ? 'Expected an `Authorization: Bearer` header with the API key of this server.'
+        : 'The API key is not the one of this server.',
+      { type: 'authentication_error', code: 'invalid_api_key' },
+    );
+  };
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}
+
+/** At most `perMinute` requests a minute from one address; null sets no limit. */
+export function limitRate(perMinute: number | null): RequestHandler {
+  if (perMinute === null) return (_request, _response, next) => next();
+  return rateLimit({
+    windowMs: 60_000,
+    limit: perMinute,
+    standardHeaders: 'draft-8',
+    legacyHeaders: false,
+    // Behind a proxy all callers share its address, unless Express is told to trust it: on purpose.
+    validate: { xForwardedForHeader: false },
+    handler: (_request, _response, next) => {
+      next(busy(`Expected at most ${perMinute} requests a minute from one address.`, 60));
+    },
+  });
+}
+
+/** Bodies are JSON and say so; a form on a foreign page cannot, and so cannot post here. */
+export function jsonOnly(): RequestHandler {
+  return (request, _response, next) => {
+    if (request.is('application/json') !== false) return next();
+    throw new HttpError(415, 'Expected `content-type: application/json`.', {
+      code: 'unsupported_media_type',
+    });
+  };
+}
+
+/** Refuse a body by its announced length: what is too large is answered at once, not read to its end. */
+export function smallBody(limit: number): RequestHandler {
+  return (request, _response, next) => {
+    if (Number(request.get('content-length') ?? 0) <= limit) return next();
+    throw tooLarge(limit);
+  };
+}
+
+/** Unknown paths, in OpenAI's words. */
+export function notFound(): RequestHandler {
+  return (request) => {
+    throw new HttpError(404, `Unknown path ${request.method} ${request.path}.`, {
+      code: 'not_found',
+    });
+  };
+}
+
+/** Known path, wrong verb. */
+export function onlyMethods(...methods: string[]): RequestHandler {
+  return (request, response) => {
+    response.set('allow', methods.join(', '));
+    throw new HttpError(
+      405,
+      `Expected ${methods.join(' or ')} ${request.path}, got ${request.method}.`,
+      { code: 'method_not_allowed' },
+    );
+  };
+}
+
+/** Last in line: every failure becomes OpenAI's error body. */
+export function answerErrors(log: Logger): ErrorRequestHandler {
+  return (error: unknown, _request: Request, response: Response, _next: NextFunction) => {
+    const known = toHttpError(error);
+    // A refusal for the moment is no failure: it comes with the time to try again.
+    if (known.status >= 500 && known.retryAfter === undefined) {
+      log.error({ requestId: response.locals['requestId'], err: error }, 'request failed');
+    }
+    if (response.headersSent) {
+      response.destroy();
+      return;
+    }
+    if (known.retryAfter !== undefined) response.set('retry-after', String(known.retryAfter));
+    response.status(known.status).json(known.body());
+  };
+}

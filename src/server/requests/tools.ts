@@ -1,0 +1,104 @@
+// Tools that a chat request brings, and what is to be done with them.
+import { z } from 'zod';
+import type { ToolMode } from '../answers/tool-calls.ts';
+import { invalid } from '../errors.ts';
+
+export const tool = z.strictObject({
+  type: z.literal('function'),
+  function: z.strictObject({
+    name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'expected letters, digits, _ and -'),
+    description: z.string().nullish(),
+    parameters: z.record(z.string(), z.unknown()).nullish(),
+    strict: z.boolean().nullish(),
+  }),
+});
+
+const named = z.strictObject({
+  type: z.literal('function'),
+  function: z.strictObject({ name: z.string() }),
+});
+
+export const toolChoice = z.union([z.enum(['none', 'auto', 'required']), named]);
+
+/** The fields of a chat request that say something of tools. */
+export interface ToolFields {
+  tools?: z.infer<typeof tool>[] | undefined;
+  tool_choice?: z.infer<typeof toolChoice> | undefined;
+  parallel_tool_calls?: boolean | undefined;
+  response_format?: { type: string } | undefined;
+}
+
+export interface ToolsAsked {
+  /** What the chat template is told of; null: none. */
+  shown: readonly object[] | null;
+  mode: ToolMode | null;
+  /** What the text is held to, where a call is demanded. */
+  format: object | null;
+}
+
+/**
+ * What tools a chat request brings and what is to be done with them.
+ *
+ * @throws HttpError 400 for a choice without tools, an unknown name, a call and a form both demanded
+ */
+export function toolsOf(body: ToolFields): ToolsAsked {
+  const tools = body.tools ?? [];
+  const choice = body.tool_choice ?? (tools.length > 0 ? 'auto' : 'none');
+  if (tools.length === 0) {
+    const without = (field: string) =>
+      invalid(field, `\`${field}\`: expected \`tools\` beside it.`);
+    if (choice !== 'none' && choice !== 'auto') throw without('tool_choice');
+    if (body.parallel_tool_calls === false) throw without('parallel_tool_calls');
+    return { shown: null, mode: null, format: null };
+  }
+  const names = tools.map((one) => one.function.name);
+  const twice = names.findIndex((name, i) => names.indexOf(name) < i);
+  if (twice >= 0) {
+    throw invalid(
+      `tools[${twice}].function.name`,
+      `\`tools[${twice}].function.name\`: expected a name of its own, got \`${names[twice]}\` again.`,
+    );
+  }
+  if (choice === 'none') return { shown: tools, mode: null, format: null };
+  const single = body.parallel_tool_calls === false;
+  if (choice === 'auto') {
+    return { shown: tools, mode: { kind: 'free', names, single }, format: null };
+  }
+  if (body.response_format !== undefined && body.response_format.type !== 'text') {
+    throw invalid(
+      'response_format',
+      '`response_format`: expected none beside a `tool_choice` that demands a call.',
+    );
+  }
+  const anything = { type: 'object' };
+  if (choice === 'required') {
+    const calls = tools.map(({ function: { name, parameters } }) => ({
+      type: 'object',
+      properties: { name: { const: name }, arguments: parameters ?? anything },
+      required: ['name', 'arguments'],
+      additionalProperties: false,
+    }));
+    const most = single ? { maxItems: 1 } : {};
+    return {
+      shown: tools,
+      mode: { kind: 'list' },
+      format: held({ type: 'array', minItems: 1, ...most, items: { anyOf: calls } }),
+    };
+  }
+  const one = tools.find((other) => other.function.name === choice.function.name);
+  if (one === undefined) {
+    throw invalid(
+      'tool_choice.function.name',
+      `\`tool_choice.function.name\`: expected one of ${names.join(', ')}, got another.`,
+    );
+  }
+  return {
+    shown: tools,
+    mode: { kind: 'one', name: one.function.name },
+    format: held(one.function.parameters ?? anything),
+  };
+}
+
+function held(schema: object): object {
+  return { type: 'json_schema', json_schema: { name: 'call', schema } };
+}
