@@ -5,7 +5,7 @@ import sys
 import time
 from types import SimpleNamespace
 
-from lockstep.planner import Planner, push_batch
+from lockstep.contract.planner import Planner, push_batch
 
 
 def measure(job: dict, tokens: list[int], singles: int, sequences: int, steps: int) -> dict:

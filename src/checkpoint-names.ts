@@ -1,5 +1,5 @@
 // What a checkpoint's settings may name: files of its own folder, and no code. Twin of
-// python/lockstep/checkpoint_names.py; a test has both judge the same folders.
+// python/lockstep/contract/checkpoint_names.py; a test has both judge the same folders.
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from './errors.ts';

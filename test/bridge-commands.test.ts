@@ -91,7 +91,7 @@ import dataclasses, json, sys, torch
 torch.set_num_threads(1)
 from transformers import AutoModelForCausalLM
 from lockstep import load
-from lockstep.model import Model
+from lockstep.operator.model import Model
 model = load(sys.argv[1])
 ids = json.loads(sys.argv[2])
 def perplexity(logits):

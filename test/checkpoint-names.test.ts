@@ -148,8 +148,8 @@ describe('checkNames', () => {
     ] as [string, Edit, string | null][];
     const folders = edits.map(([name, edit]) => made(`python ${name}`, edit));
     const program = `import json, sys
-from lockstep.checkpoint_names import check_names
-from lockstep.contract import read
+from lockstep.contract.checkpoint_names import check_names
+from lockstep.contract.reader import read
 from lockstep.errors import LockstepError
 def said(call, folder):
     try: call(folder)

@@ -40,7 +40,7 @@ describe('digest', () => {
     values.push('\u2028\u0000\u001f\\"/é😀', { '\ud83d\ude00': 1, '\uffff': 2, b: 3, B: 4, '': 5 });
     const digests = await python(
       `import hashlib, json, sys
-from lockstep.contract import canonical_json
+from lockstep.contract.reader import canonical_json
 for value in json.load(sys.stdin):
     print(hashlib.sha256(canonical_json(value)).hexdigest())`,
       JSON.stringify(values),
@@ -57,7 +57,7 @@ for value in json.load(sys.stdin):
     expect(digestOf(other as unknown as Any)).not.toBe(digestOf(base as unknown as Any));
     const fromPython = await python(
       `import json, sys
-from lockstep.contract import digest_of
+from lockstep.contract.reader import digest_of
 print(digest_of(json.load(sys.stdin)))`,
       JSON.stringify(extra),
     );
@@ -83,10 +83,13 @@ describe('schema', () => {
   test.each([
     ['contract', contractJsonSchema],
     ['contract-v1', contractV1JsonSchema],
-  ])('python/lockstep/%s.schema.json is what the TypeScript schema generates', (name, text) => {
-    const file = path.join(pythonRoot, 'lockstep', `${name}.schema.json`);
-    expect(readFileSync(file, 'utf8')).toBe(text());
-  });
+  ])(
+    'python/lockstep/contract/%s.schema.json is what the TypeScript schema generates',
+    (name, text) => {
+      const file = path.join(pythonRoot, 'lockstep', 'contract', `${name}.schema.json`);
+      expect(readFileSync(file, 'utf8')).toBe(text());
+    },
+  );
 
   test('both runtimes accept and refuse the same documents', async () => {
     const trained = { ...neverTrained };
@@ -183,7 +186,7 @@ describe('schema', () => {
     ];
     const judged = await python(
       `import json, sys
-from lockstep.contract import _validator
+from lockstep.contract.reader import _validator
 print(json.dumps([_validator().is_valid(document) for document in json.load(sys.stdin)]))`,
       JSON.stringify(documents),
     );

@@ -137,7 +137,7 @@ it('builds a wheel that knows its version and its extras, from the packed files'
   );
   const program = `
 import importlib.metadata as metadata, json, lockstep, sys
-from lockstep import contract, planner
+from lockstep.contract import planner, read
 from lockstep.install import install
 import lockstep.transformers
 from transformers import AutoConfig

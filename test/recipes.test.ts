@@ -208,8 +208,8 @@ describe('memory of Llama-2-7B', () => {
     };
     const script = `
 import json, torch, make_tiny
-from lockstep.model import Model
-from lockstep.spec import Spec
+from lockstep.operator.model import Model
+from lockstep.contract.spec import Spec
 from lockstep.loader import load_module
 module = load_module(make_tiny.write("untied", tied=False))
 spec = Spec(max=32, carry=8, sinks=4, retrieval_size=8, recipe="topk", retrieval_layers=(1, 2),

@@ -52,7 +52,7 @@ beforeAll(async () => {
     'the test config',
   );
   await attach({ config, modelDir: model, out: dir });
-  await runJob({ module: 'lockstep.export', job: { dir, precisions: ['fp32'], force: true } });
+  await runJob({ module: 'lockstep.export.job', job: { dir, precisions: ['fp32'], force: true } });
 }, 240_000);
 
 afterEach(() => {

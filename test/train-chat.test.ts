@@ -85,7 +85,7 @@ import json, sys
 from pathlib import Path
 from lockstep.chat import read_template
 from lockstep.chat.encode import Rule
-from lockstep.tokenizer_file import load_tokenizer
+from lockstep.tokenizer.file import load_tokenizer
 from lockstep.training import data
 folder, root, ends = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 rule = Rule(read_template(folder), "assistant", frozenset(ends), ends[0])

@@ -41,7 +41,7 @@ function lockstep(...args: string[]): { code: number | null; out: string; error:
 /** What `lockstep.contract.read` says of a folder: its digest, or the error. */
 function inPython(dir: string): string {
   const code = `import sys
-from lockstep.contract import is_trained, read
+from lockstep.contract.reader import is_trained, read
 from lockstep.errors import LockstepError
 try:
     found = read(sys.argv[1])

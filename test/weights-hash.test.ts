@@ -45,7 +45,7 @@ function forge(): void {
 
 async function inPython(part: string): Promise<string> {
   const { executable } = await findPython();
-  const code = `from pathlib import Path; from lockstep.weights_hash import hash_once
+  const code = `from pathlib import Path; from lockstep.weights.hash import hash_once
 print(hash_once(Path(${JSON.stringify(file)}), ${part}, cached_from=1))`;
   return String(execFileSync(executable, ['-c', code], { env: pythonEnvironment() })).trim();
 }

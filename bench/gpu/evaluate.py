@@ -13,9 +13,10 @@ import specs
 import torch
 from documents import Needle, cuts
 from inputs import Inputs
-from lockstep import full, head
-from lockstep.model import Model
-from lockstep.spec import Spec
+from lockstep import full
+from lockstep.contract.spec import Spec
+from lockstep.operator import lm_head
+from lockstep.operator.model import Model
 
 Needles = dict[tuple[int, str], list[Needle]]
 #: Arm -> the ways that it is run, the ones that the verdict reads first.
@@ -123,5 +124,5 @@ def recall(module: Any, way: str, bench: Bench) -> dict[str, dict[str, list[int]
 
 def found(model: Model, hidden_TE: torch.Tensor, one: Needle) -> bool:
     rows_tE = hidden_TE[one.digits.start - 1 : one.digits.stop - 1]
-    best = head.logits(model.head, rows_tE).argmax(-1).tolist()
+    best = lm_head.logits(model.head, rows_tE).argmax(-1).tolist()
     return best == one.ids[one.digits.start : one.digits.stop]

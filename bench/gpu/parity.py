@@ -24,8 +24,8 @@ sys.path[:0] = [str(HERE), str(ROOT / "python")]
 import torch  # noqa: E402
 from documents import cuts  # noqa: E402
 from lockstep import retrieval, tbptt  # noqa: E402
-from lockstep.model import Model  # noqa: E402
-from lockstep.spec import Spec  # noqa: E402
+from lockstep.contract.spec import Spec  # noqa: E402
+from lockstep.operator.model import Model  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 LAYERS, TOKENS, SEGMENT = 3, 300, 48

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lockstep.spec import Spec
+from lockstep.contract.spec import Spec
 
 HERE = Path(__file__).resolve().parent
 #: Arm -> (mode of the trainer, sinks A, truncation K, number of seeds).

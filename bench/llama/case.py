@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from full import cache_bytes, chunked, whole
-from lockstep.model import Model
+from lockstep.operator.model import Model
 from prefill import peak_bytes
 from setting import Setting, Shape
 from torch import Tensor

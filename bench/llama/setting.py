@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lockstep.spec import Spec
+from lockstep.contract.spec import Spec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: Shapes by name: the recipe's, and one for trials of the script itself.

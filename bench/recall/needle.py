@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from lockstep import Model, Spec, full, retrieval
 from lockstep.loader import load_module
-from lockstep.model import Trace
+from lockstep.operator.model import Trace
 from tokenizers import Tokenizer
 from torch import Tensor
 

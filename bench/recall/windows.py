@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 from lockstep import Model
+from lockstep.evaluation.recall import ask
+from lockstep.evaluation.recall.documents import Maker, Wrap
 from lockstep.loader import load
-from lockstep.recall import ask
-from lockstep.recall.documents import Maker, Wrap
-from lockstep.tokenizer_file import load_tokenizer
+from lockstep.tokenizer.file import load_tokenizer
 from transformers import AutoTokenizer
 
 HERE = Path(__file__).resolve().parent

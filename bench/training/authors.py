@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from lockstep import head, tbptt
-from lockstep.contexts import Piece, TrainContext, pieces_of
-from lockstep.model import Model
-from lockstep.state import State
+from lockstep import tbptt
+from lockstep.operator import lm_head
+from lockstep.operator.contexts import Piece, TrainContext, pieces_of
+from lockstep.operator.model import Model
+from lockstep.operator.state import State
 from torch import Tensor
 
 
@@ -21,7 +22,7 @@ def backward(model: Model, ids: Sequence[int], cuts: Sequence[int] | None = None
     """Add the gradient of L_1 / targets of one document to the parameters' ``.grad``."""
     ids_T, boundaries = model._sequence(ids, cuts)
     plan = pieces_of(len(ids_T), boundaries)
-    (wanted_T,) = head.wanted([ids_T])
+    (wanted_T,) = lm_head.wanted([ids_T])
     count = max(1, len(ids_T) - 1)
     params = [p for p in model.module.parameters() if p.requires_grad]
     before, total = model.state(), 0.0  # the state in front of the segment before
@@ -34,7 +35,7 @@ def backward(model: Model, ids: Sequence[int], cuts: Sequence[int] | None = None
                 tbptt._cut([after], 0)
             hidden_TE = _run(model, ids_T, piece, state, roll=False)
         targets_T = wanted_T[piece.start : piece.start + piece.length]
-        nll, grad_TE = head.backward(model.head, hidden_TE.detach(), targets_T, 1.0 / count)
+        nll, grad_TE = lm_head.backward(model.head, hidden_TE.detach(), targets_T, 1.0 / count)
         total += nll
         torch.autograd.backward([hidden_TE], [grad_TE], inputs=params)
         before = before if after is None else after

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> Iterator[dict]:
     import lockstep
     import torch
     from lockstep.loader import load_module
-    from lockstep.model import Model
+    from lockstep.operator.model import Model
     from tokenizers import Tokenizer
 
     torch.set_num_threads(args.threads)

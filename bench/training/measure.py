@@ -33,10 +33,10 @@ def measured(nll: list[float], lengths: list[int]) -> dict:
 def run(job: dict) -> dict:
     import torch
     from lockstep import contract, full
+    from lockstep.contract.spec import Spec
     from lockstep.loader import load_module
-    from lockstep.model import Model
-    from lockstep.spec import Spec
-    from lockstep.text import first_tokens
+    from lockstep.operator.model import Model
+    from lockstep.tokenizer.first_tokens import first_tokens
 
     torch.set_num_threads(job["threads"])
     own = contract.read(job["contract"])

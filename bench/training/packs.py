@@ -75,7 +75,7 @@ def main() -> None:
     import torch
     from lockstep import Model, Spec
     from lockstep.loader import load_module
-    from lockstep.text import first_tokens
+    from lockstep.tokenizer.first_tokens import first_tokens
     from machine import header, write_raw
 
     torch.set_num_threads(args.threads)

@@ -49,7 +49,7 @@ def milliseconds(run: Callable[[], None], repeat: int) -> float:
 def case(requests: int, queries: int, prefix: int, own: int, repeat: int) -> dict[str, float]:
     import torch
     import torch.nn.functional as F
-    from lockstep.spec import Spec
+    from lockstep.contract.spec import Spec
     from lockstep.vllm.step import _buckets, _runs
     from lockstep.vllm.tracker import Piece
     from vllm import _custom_ops as ops

@@ -121,8 +121,8 @@ def prompts(
     own = [ids[s : s + n] for s, n in zip(starts, lengths, strict=True)]
     if row["caching"] not in ("inside", "end"):
         return own, []
-    from lockstep.contract import read
-    from lockstep.planner import Planner
+    from lockstep.contract.planner import Planner
+    from lockstep.contract.reader import read
 
     planner, at_end = Planner(read(folder)), row["caching"] == "end"
     for offset in range(SHIFTS):

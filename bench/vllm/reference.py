@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lockstep import retrieval
-from lockstep.model import Model
+from lockstep.operator.model import Model
 from lockstep.vllm.chosen import in_pool
 from torch import Tensor
 

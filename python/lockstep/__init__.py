@@ -17,13 +17,19 @@ from .errors import LockstepError
 os.environ.update(json.loads((Path(__file__).parent / "no_telemetry.json").read_text()))
 
 _FROM = {
-    "Model": ".model",
-    "Trace": ".model",
-    "Spec": ".spec",
+    "Model": ".operator.model",
+    "Trace": ".operator.model",
+    "Spec": ".contract.spec",
     "load": ".loader",
-    "State": ".state",
+    "State": ".operator.state",
 }
-_MODULES = ("full", "retrieval", "tbptt", "contract")
+_MODULES = {
+    "contract": ".contract",
+    "full": ".baseline.full",
+    "job": ".bridge.job",
+    "retrieval": ".retrieval",
+    "tbptt": ".training.tbptt",
+}
 
 __all__ = ["LockstepError", *_FROM, *_MODULES]
 
@@ -38,5 +44,5 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if name in _MODULES:
-        return import_module(f".{name}", __name__)
+        return import_module(_MODULES[name], __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

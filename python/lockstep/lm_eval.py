@@ -20,11 +20,11 @@ from torch import Tensor
 
 import lockstep.transformers  # noqa: F401  (registers the checkpoints' classes)
 
-from . import head
-from .encoding import token_ids
 from .errors import LockstepError
 from .install import install
-from .tokenizer_file import load_tokenizer
+from .operator import lm_head
+from .tokenizer.encoding import token_ids
+from .tokenizer.file import load_tokenizer
 from .transformers.cache import SegmentedCache
 from .transformers.loading import load
 
@@ -170,10 +170,12 @@ class SegmentedLM(TemplateLM):
         for ids, hidden_TE in zip(answers, hidden, strict=True):
             rows_TE = torch.cat((last_1E, hidden_TE))[: len(ids)]
             targets_T = torch.tensor(ids, device=rows_TE.device)
-            total = -float(head.nll(self.module.lm_head, rows_TE, targets_T).sum())
+            total = -float(lm_head.nll(self.module.lm_head, rows_TE, targets_T).sum())
             greedy = all(
-                bool((head.logits(self.module.lm_head, h).argmax(-1) == y).all())
-                for h, y in zip(rows_TE.split(head.CHUNK), targets_T.split(head.CHUNK), strict=True)
+                bool((lm_head.logits(self.module.lm_head, h).argmax(-1) == y).all())
+                for h, y in zip(
+                    rows_TE.split(lm_head.CHUNK), targets_T.split(lm_head.CHUNK), strict=True
+                )
             )
             yield total, greedy
 
@@ -186,11 +188,11 @@ class SegmentedLM(TemplateLM):
             ids = [self.prefix_token_id, *self.tok_encode(text, add_special_tokens=False)]
             row_1E = torch.zeros(0)
             cache, total = SegmentedCache(), 0.0
-            for at in range(0, len(ids) - 1, head.CHUNK):
-                some = ids[at : min(at + head.CHUNK, len(ids) - 1)]
+            for at in range(0, len(ids) - 1, lm_head.CHUNK):
+                some = ids[at : min(at + lm_head.CHUNK, len(ids) - 1)]
                 row_1E = cache.advance(self.model, [some], len(some))[0]
                 targets_T = torch.tensor(ids[at + 1 : at + 1 + len(some)], device=row_1E.device)
-                total -= float(head.nll(self.module.lm_head, row_1E, targets_T).sum())
+                total -= float(lm_head.nll(self.module.lm_head, row_1E, targets_T).sum())
             out.append(total)
             self.cache_hook.add_partial("loglikelihood_rolling", (text,), total)
         return out

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from . import weights
-from .checkpoint_names import check_names
+from .contract.checkpoint_names import check_names
+from .contract.model_type import plain_config
+from .contract.spec import Spec
 from .errors import LockstepError
-from .model import Model
-from .model_type import plain_config
-from .spec import Spec
+from .operator.model import Model
+from .weights import reader as weights
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -35,7 +35,7 @@ def load(
     nothing can be computed on ``device``, ``LS_ROPE_*`` for a position scaling that segments
     cannot have.
     """
-    from .contract import read
+    from .contract.reader import read
 
     check = weights.checked() if weights_check is None else weights_check
     if not check:
@@ -130,7 +130,7 @@ def _forget_ids(module: Any, folder: Path) -> None:
 
     They are another tokenizer's, and a trained checkpoint would carry them as its own.
     """
-    from .shape import read_fields
+    from .contract.shape import read_fields
 
     given = read_fields(folder).config
     for name in ("bos_token_id", "eos_token_id"):

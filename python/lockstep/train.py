@@ -1,4 +1,7 @@
-"""Training as a job: `python -m lockstep.train`, started by `lockstep train` (src/cli/train/command.ts)."""
+"""Training as a job: ``python -m lockstep.train``.
+
+`lockstep train` starts it (src/cli/train/command.ts).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lockstep import job
+from lockstep.bridge import job
 from lockstep.training import launch
 from lockstep.training.lock import exclusive
 from lockstep.training.settings import read_job
@@ -51,7 +54,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
 def _record_probe(out: Path, step: int) -> None:
     """What engines are compared with before they serve the checkpoint. Without one it is as good:
     whatever stands in the way is a warning."""
-    from lockstep import probe
+    from lockstep.verification import probe
 
     gc.collect()  # the training's own copies of the weights
     try:

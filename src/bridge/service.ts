@@ -37,7 +37,7 @@ export interface Service {
 }
 
 /**
- * Start a service under `python/lockstep/guard.py`, in a process group of its own: a Ctrl-C in the
+ * Start a service under `python/lockstep/bridge/guard.py`, in a process group of its own: a Ctrl-C in the
  * terminal reaches this process alone. The guard ends the service when this process ends, even by
  * SIGKILL, and everything that the service started when the service ends.
  *
@@ -45,7 +45,7 @@ export interface Service {
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
   const { python, command, graceMs = 10_000 } = options;
-  const guard = path.join(pythonRoot, 'lockstep', 'guard.py');
+  const guard = path.join(pythonRoot, 'lockstep', 'bridge', 'guard.py');
   const child = spawn(
     python.executable,
     ['-I', guard, String(graceMs / 1000), python.executable, '-u', ...command],

@@ -18,7 +18,7 @@ export interface PythonSessionOptions {
   pythonPath?: readonly string[];
   /** Time a call may take once Python works on it (default: no limit). */
   timeoutMs?: number;
-  /** Time for the interpreter to start and import `lockstep.rpc` (default 120 s). */
+  /** Time for the interpreter to start and import `lockstep.bridge.rpc` (default 120 s). */
   startTimeoutMs?: number;
 }
 
@@ -163,7 +163,7 @@ export class PythonSession {
       });
       if (child.pid === undefined) child.once('error', () => resolve());
     });
-    const imported = pythonia.import('lockstep.rpc').then(
+    const imported = pythonia.import('lockstep.bridge.rpc').then(
       (module) => {
         this.#handle = (request) =>
           (module['handle'] as (text: string) => Promise<unknown>)(request);
@@ -171,7 +171,7 @@ export class PythonSession {
       (cause) => {
         throw new LockstepError(
           'LS_PYTHON_PACKAGES',
-          `expected ${this.python.executable} to import lockstep.rpc, got: ${lastLine(cause)}`,
+          `expected ${this.python.executable} to import lockstep.bridge.rpc, got: ${lastLine(cause)}`,
           { mend: `run \`${setUpCommand()}\``, cause },
         );
       },

@@ -61,7 +61,7 @@ async function runExport(dir: string, options: ExportOptions): Promise<void> {
   };
   try {
     const { event: _, ...result } = await runJob({
-      module: 'lockstep.export',
+      module: 'lockstep.export.job',
       python: options.python,
       signal: cancel.signal,
       job: {

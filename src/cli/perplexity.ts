@@ -51,7 +51,7 @@ async function runPerplexity(dir: string, options: PerplexityOptions): Promise<v
   });
   try {
     const { event: _, ...result } = await runJob({
-      module: 'lockstep.perplexity',
+      module: 'lockstep.evaluation.perplexity',
       python: options.python,
       signal: cancel.signal,
       job: {

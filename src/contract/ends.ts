@@ -1,5 +1,5 @@
 // The ids that end an answer: what tokenizer_config, config and generation_config say, together.
-// python/lockstep/ends.py computes the same.
+// python/lockstep/tokenizer/ends.py computes the same.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';

@@ -1,5 +1,5 @@
 // What of config.json changes the model's numbers, in one form (SEMANTICS.md 5).
-// python/lockstep/shape.py computes the same; defaults are those of transformers 5.
+// python/lockstep/contract/shape.py computes the same; defaults are those of transformers 5.
 import type { LockstepError } from '../errors.ts';
 import type { ModelShape } from './schema-model.ts';
 import { type Config, type Fields, show, unsupported } from './shape-fields.ts';

@@ -20,7 +20,7 @@ export interface HashOptions {
 
 /**
  * SHA-256 of a file or a part of it, in lowercase hexadecimal digits (twin of
- * python/lockstep/weights_hash.py, which reads and writes the same cache).
+ * python/lockstep/weights/hash.py, which reads and writes the same cache).
  */
 export async function hashOnce(file: string, options: HashOptions = {}): Promise<string> {
   const before = await stat(file, { bigint: true });

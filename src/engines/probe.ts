@@ -1,5 +1,5 @@
 // The probe of a checkpoint: before anything is served, an engine must come to the trainer's numbers
-// on a short stored sequence (python/lockstep/probe.py records it; vLLM's plugin checks it itself).
+// on a short stored sequence (python/lockstep/verification/probe.py records it; vLLM's plugin checks it itself).
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';

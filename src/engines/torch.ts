@@ -63,13 +63,16 @@ export async function openTorchEngine(
   const dtype = options.dtype ?? 'float32';
   const python = await PythonSession.open({ python: options.python });
   try {
-    const { digest, channel, ...shape } = await python.call<Loaded>('lockstep.engine:load', {
-      path: path.resolve(dir),
-      dtype,
-      threads: options.threads ?? null,
-      folder: python.folder,
-      execution: options.execution ?? 'segmented',
-    });
+    const { digest, channel, ...shape } = await python.call<Loaded>(
+      'lockstep.bridge.torch_engine:load',
+      {
+        path: path.resolve(dir),
+        dtype,
+        threads: options.threads ?? null,
+        folder: python.folder,
+        execution: options.execution ?? 'segmented',
+      },
+    );
     if (digest !== contract.digest) {
       throw new LockstepError(
         'LS_CONTRACT_DIGEST',
@@ -112,7 +115,9 @@ class TorchEngine implements Engine {
   }
 
   open(): Promise<EngineSession> {
-    return this.begin(0, () => this.python.call<number>('lockstep.engine:open_session'));
+    return this.begin(0, () =>
+      this.python.call<number>('lockstep.bridge.torch_engine:open_session'),
+    );
   }
 
   /** Make a session in Python: `make` gives its handle. */
@@ -123,19 +128,21 @@ class TorchEngine implements Engine {
   /** Keep a copy of a session of this length. */
   async keep(handle: number, length: number): Promise<KeptState> {
     const { kept, bytes } = await this.python.call<{ kept: number; bytes: number }>(
-      'lockstep.engine:keep',
+      'lockstep.bridge.torch_engine:keep',
       { handle },
     );
     this.keptBytes = bytes;
     let dropped: Promise<void> | undefined;
     const drop = async () => {
       // Where Python has died, its states went with it.
-      const left = this.python.call<number>('lockstep.engine:drop', { kept });
+      const left = this.python.call<number>('lockstep.bridge.torch_engine:drop', { kept });
       this.keptBytes = await left.catch(() => 0);
     };
     return {
       open: () =>
-        this.begin(length, () => this.python.call<number>('lockstep.engine:resume', { kept })),
+        this.begin(length, () =>
+          this.python.call<number>('lockstep.bridge.torch_engine:resume', { kept }),
+        ),
       drop: () => {
         dropped ??= drop();
         return dropped;
@@ -173,7 +180,7 @@ class TorchSession implements EngineSession {
     const { python, info, logits } = this.#engine;
     let values: Float32Array = new Float32Array(0);
     const stepped = await python.call<Stepped>(
-      'lockstep.engine:step',
+      'lockstep.bridge.torch_engine:step',
       { handle: this.#handle, tokens: Array.from(ids), rows, close },
       {
         // In this call's turn: the next step overwrites the file.
@@ -198,7 +205,7 @@ class TorchSession implements EngineSession {
 
   async replaceRetrieved(retrieved: Retrieved[]): Promise<void> {
     this.#entry.check();
-    await this.#engine.python.call('lockstep.engine:replace', {
+    await this.#engine.python.call('lockstep.bridge.torch_engine:replace', {
       handle: this.#handle,
       retrieved: retrieved.map(({ layer, positions }) => ({
         layer,
@@ -211,7 +218,7 @@ class TorchSession implements EngineSession {
     this.#entry.check();
     const from = this.#handle;
     return this.#engine.begin(this.#entry.length, () =>
-      this.#engine.python.call<number>('lockstep.engine:fork', { handle: from }),
+      this.#engine.python.call<number>('lockstep.bridge.torch_engine:fork', { handle: from }),
     );
   }
 
@@ -221,7 +228,7 @@ class TorchSession implements EngineSession {
   }
 
   memory(): Promise<SessionMemory> {
-    return this.#engine.python.call<SessionMemory>('lockstep.engine:memory', {
+    return this.#engine.python.call<SessionMemory>('lockstep.bridge.torch_engine:memory', {
       handle: this.#handle,
     });
   }
@@ -236,14 +243,14 @@ class TorchSession implements EngineSession {
     // Where Python has died, its sequences went with it.
     if (!this.#engine.python.alive) return;
     await this.#engine.python
-      .call('lockstep.engine:free', { handle: this.#handle })
+      .call('lockstep.bridge.torch_engine:free', { handle: this.#handle })
       .catch((error: unknown) => {
         if (this.#engine.python.alive) throw error;
       });
   }
 }
 
-/** The file of raw float32 through which logits come (`Channel` in python/lockstep/engine.py). */
+/** The file of raw float32 through which logits come (`Channel` in python/lockstep/bridge/torch_engine.py). */
 class LogitsReader {
   #path = '';
   #fd: number | undefined;

@@ -68,7 +68,7 @@ afterEach(() => {
 /** What Python says of patterns: a problem or null, each. */
 function inPython(patterns: readonly string[]): (string | null)[] {
   const code =
-    'import json, sys; from lockstep.tokenizer_pattern import pattern_problem as p; print(json.dumps([p(x) for x in json.load(sys.stdin)]))';
+    'import json, sys; from lockstep.tokenizer.pattern import pattern_problem as p; print(json.dumps([p(x) for x in json.load(sys.stdin)]))';
   const input = JSON.stringify(patterns);
   const options = { input, env: pythonEnvironment(), encoding: 'utf8' } as const;
   return JSON.parse(execFileSync(python, ['-c', code], options));
@@ -218,7 +218,7 @@ describe('loadTokenizer', () => {
     const folders = Object.keys(edits).map(edited);
     const code = `import json, sys
 from lockstep.errors import LockstepError
-from lockstep.tokenizer_file import load_tokenizer
+from lockstep.tokenizer.file import load_tokenizer
 def said(folder):
     try: load_tokenizer(folder)
     except LockstepError as error: return [error.code, error.field]
@@ -272,7 +272,7 @@ print(json.dumps([said(folder) for folder in json.load(sys.stdin)]))`;
   it('the rules are one file for both languages', () => {
     mkdirSync(dir, { recursive: true });
     const code =
-      'from lockstep.tokenizer_pattern import RULES; import json; print(json.dumps(RULES))';
+      'from lockstep.tokenizer.pattern import RULES; import json; print(json.dumps(RULES))';
     const printed = execFileSync(python, ['-c', code], { env: pythonEnvironment() });
     expect(JSON.parse(printed.toString())).toEqual(rules);
     expect(readFileSync(path.join(edited('dropout'), 'tokenizer.json'), 'utf8')).toContain('0.1');

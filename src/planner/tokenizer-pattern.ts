@@ -1,5 +1,5 @@
 // Which regular expressions of a tokenizer.json may run: those whose work grows with the text alone.
-// Twin of python/lockstep/tokenizer_pattern.py; a test has both judge the same patterns.
+// Twin of python/lockstep/tokenizer/pattern.py; a test has both judge the same patterns.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -20,7 +20,7 @@ export interface TokenizerRules {
 }
 
 export const rules: TokenizerRules = JSON.parse(
-  readFileSync(path.join(pythonRoot, 'lockstep', 'tokenizer_rules.json'), 'utf8'),
+  readFileSync(path.join(pythonRoot, 'lockstep', 'tokenizer', 'pattern_rules.json'), 'utf8'),
 );
 
 /** SHA-256 of a pattern: how an operator names one that is to be trusted. */

@@ -9,8 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from lockstep import contract, onnx_meta
+from lockstep import contract
 from lockstep.errors import LockstepError
+from lockstep.export import meta as onnx_meta
 
 
 def judge(folder: Path) -> list[str | None]:

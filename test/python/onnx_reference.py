@@ -65,7 +65,7 @@ def run(cases: list[dict]) -> None:
 
 
 def export(cases: list[dict]) -> None:
-    from lockstep import export
+    from lockstep.export import job as export
 
     for case in cases:
         export.run(case)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from lockstep import Model, Spec
 from lockstep import retrieval as product
-from lockstep.model import Trace
+from lockstep.operator.model import Trace
 from oracle import model as reference
 from oracle import retrieval
 from torch import Tensor, nn

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from lockstep import contract, weights
+from lockstep import contract
 from lockstep.errors import LockstepError
+from lockstep.weights import reader as weights
 
 
 def said(reader: Callable[[str], Any], folder: str) -> dict[str, str] | None:

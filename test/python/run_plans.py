@@ -5,7 +5,7 @@ import random
 import sys
 from types import SimpleNamespace
 
-from lockstep.planner import Planner, Segmenter, push_batch
+from lockstep.contract.planner import Planner, Segmenter, push_batch
 
 
 def run(job: dict) -> dict:

@@ -5,8 +5,8 @@ import sys
 import time
 from types import SimpleNamespace
 
+from lockstep.contract.planner import Planner
 from lockstep.errors import LockstepError
-from lockstep.planner import Planner
 
 
 def run(case: dict) -> dict:

@@ -4,8 +4,8 @@ import json
 import sys
 from types import SimpleNamespace
 
+from lockstep.contract.planner import Planner, plans_by_detours
 from lockstep.errors import LockstepError
-from lockstep.planner import Planner, plans_by_detours
 
 
 def run(case: dict) -> dict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lockstep.attention import _lower_right, attend
+from lockstep.operator.attention import _lower_right, attend
 from torch import Tensor
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from lockstep import tbptt
-from lockstep.model import Model
-from lockstep.spec import Spec
+from lockstep.contract.spec import Spec
+from lockstep.operator.model import Model
 from tiny import text, tiny
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench" / "training"))

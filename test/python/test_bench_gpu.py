@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lockstep.spec import Spec
+from lockstep.contract.spec import Spec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench" / "gpu"))
 import documents

@@ -11,9 +11,9 @@ from typing import Any
 import make_tiny
 import numpy as np
 import pytest
-from lockstep.encoding import LIMIT, encodings, token_ids, token_ids_of_all
 from lockstep.errors import LockstepError
-from lockstep.tokenizer_file import load_tokenizer
+from lockstep.tokenizer.encoding import LIMIT, encodings, token_ids, token_ids_of_all
+from lockstep.tokenizer.file import load_tokenizer
 from lockstep.training import data
 
 TEXTS = ["The harbour was quiet that morning, and the boats lay still. " * n for n in (1, 3, 40)]
@@ -62,10 +62,14 @@ def test_limits_of_a_training_of_before(tmp_path: Path, fields: dict[str, Any]) 
 
 
 def test_one_place_opens_tokenizers() -> None:
-    package = Path(encodings.__code__.co_filename).parent
+    package = Path(encodings.__code__.co_filename).parents[1]
     opened = re.compile(r"\bTokenizer\.from_")
-    found = [p.name for p in package.rglob("*.py") if opened.search(p.read_text("utf-8"))]
-    assert found == ["tokenizer_file.py"]
+    found = [
+        str(p.relative_to(package))
+        for p in package.rglob("*.py")
+        if opened.search(p.read_text("utf-8"))
+    ]
+    assert found == ["tokenizer/file.py"]
 
 
 def test_a_corpus_is_whole(tmp_path: Path) -> None:
@@ -103,7 +107,7 @@ def test_native_code_that_panics(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(folder(tmp_path / "panics", pre_tokenizer=split))
     text = "a" + " " * 11_000_000 + "b"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(LockstepError) as caught:
-        patch.setattr("lockstep.encoding.LIMIT", 1 << 30)
+        patch.setattr("lockstep.tokenizer.encoding.LIMIT", 1 << 30)
         token_ids(tokenizer, text)
     assert caught.value.code == "LS_TEXT_UNSPLITTABLE"
     assert "retry-limit" in caught.value.message

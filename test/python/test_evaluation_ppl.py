@@ -10,14 +10,14 @@ import make_tiny
 import numpy as np
 import pytest
 import torch
-from lockstep import head
 from lockstep.errors import LockstepError
 from lockstep.evaluation import intervals
 from lockstep.evaluation.intervals import Blocks
 from lockstep.evaluation.loss_files import loss_file
 from lockstep.evaluation.summary import summarize
 from lockstep.evaluation.windows import FILE, cut_windows
-from lockstep.text import encode
+from lockstep.operator import lm_head
+from lockstep.tokenizer.first_tokens import encode
 
 LICENSE = Path(__file__).parents[2] / "LICENSE"
 
@@ -151,4 +151,4 @@ def test_losses_are_those_of_the_logits() -> None:
     targets = torch.randint(50, (600,), generator=generator)
     with torch.no_grad():
         expected = -torch.log_softmax(linear(hidden), 1).gather(1, targets[:, None])[:, 0]
-        assert torch.allclose(head.nll(linear, hidden, targets), expected, atol=1e-12)
+        assert torch.allclose(lm_head.nll(linear, hidden, targets), expected, atol=1e-12)

@@ -10,17 +10,17 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from lockstep import export
-from lockstep.contract import Contract
+from lockstep.contract.reader import Contract
+from lockstep.contract.shape import read_fields, shape_of
+from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
-from lockstep.onnx_graph import build
-from lockstep.onnx_model import Model, partition, read_model
-from lockstep.onnx_nodes import Linear
-from lockstep.onnx_quality import feeds, perplexity
-from lockstep.onnx_quant import BLOCK, Quantized, quantize
-from lockstep.onnx_weights import Checkpoint, WeightFile
-from lockstep.shape import read_fields, shape_of
-from lockstep.spec import Spec
+from lockstep.export import job as export
+from lockstep.export.graph import build
+from lockstep.export.model import Model, partition, read_model
+from lockstep.export.nodes import Linear
+from lockstep.export.quality import feeds, perplexity
+from lockstep.export.quant import BLOCK, Quantized, quantize
+from lockstep.export.weights import Checkpoint, WeightFile
 from tiny import ARCHITECTURES, tiny
 
 torch.set_num_threads(1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from lockstep import full
-from lockstep.full_steps import FullSteps
-from lockstep.model import Model
-from lockstep.spec import Spec
+from lockstep.baseline.full_steps import FullSteps
+from lockstep.contract.spec import Spec
+from lockstep.operator.model import Model
 from tiny import ARCHITECTURES, text, tiny
 
 SPEC = Spec(16, 4, 2, 4, "anchors", (1,), ((), (0,), ()))

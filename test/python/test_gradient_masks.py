@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from lockstep import Model, full, schedule, tbptt
-from lockstep.contexts import pieces_of
+from lockstep import Model, full, tbptt
+from lockstep.operator.contexts import pieces_of
+from lockstep.training import document_starts
 from oracle.gradient import gradient
 from parity import RECIPES, plain, spec, weights_of
 from test_gradient import BOUND, Document, run
@@ -139,8 +140,8 @@ def test_a_pass_holds_no_more_than_it_may() -> None:
             length = dice.randint(1, 60)
             cuts = sorted(dice.sample(range(1, length + 1), dice.randint(0, min(4, length))))
             docs.append([piece.length for piece in pieces_of(length, cuts)])
-        begun = schedule.starts(docs, most)
-        count = schedule.passes(docs, most)
+        begun = document_starts.starts(docs, most)
+        count = document_starts.passes(docs, most)
         loads = [
             [one[i - at] for at, one in zip(begun, docs, strict=True) if at <= i < at + len(one)]
             for i in range(count)
@@ -148,9 +149,9 @@ def test_a_pass_holds_no_more_than_it_may() -> None:
         assert all(loads)
         assert all(sum(load) <= most or len(load) == 1 for load in loads)
         assert sum(map(sum, loads)) == sum(map(sum, docs))
-    assert schedule.starts(docs, None) == [0] * len(docs)
+    assert document_starts.starts(docs, None) == [0] * len(docs)
     # Short ones fill their passes: no two neighbours would have fitted into one.
     ones = [[dice.randint(1, 10)] for _ in range(100)]
-    begun = schedule.starts(ones, 40)
+    begun = document_starts.starts(ones, 40)
     sums = [sum(n for at, (n,) in zip(begun, ones, strict=True) if at == i) for i in set(begun)]
     assert all(a + b > 40 for a, b in pairwise(sums))

@@ -23,8 +23,8 @@ import numpy as np
 import pytest
 import torch
 from lockstep import Model, Spec
-from lockstep.planner import Planner
-from lockstep.policy import PolicyRuntime
+from lockstep.contract.planner import Planner
+from lockstep.contract.policy import PolicyRuntime
 from lockstep.vllm.layout import SegmentLayout
 from lockstep.vllm.tracker import Tracker
 from tiny import tiny

@@ -6,12 +6,12 @@ import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import lockstep.state
+import lockstep.operator.state
 import parity
 import pytest
 import torch
 from lockstep import Model
-from lockstep.spec import Spec
+from lockstep.contract.spec import Spec
 from oracle.gradient import gradient
 from parity import BOUNDS, RECIPES, distance, plain, spec, weights_of
 from test_gradient import run
@@ -161,9 +161,9 @@ def test_ties_to_the_higher_position(
 
 
 def test_a_prefix_one_position_to_the_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    rotated = lockstep.state.GroupState.rotated_prefix
+    rotated = lockstep.operator.state.GroupState.rotated_prefix
     monkeypatch.setattr(
-        lockstep.state.GroupState,
+        lockstep.operator.state.GroupState,
         "rotated_prefix",
         lambda self, rope, base: rotated(self, rope, base + 1),
     )
@@ -174,7 +174,7 @@ def test_a_prefix_one_position_to_the_right(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_ties_that_rounding_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without whole tiles the rows of a product differ, and repeated tokens no longer tie."""
-    monkeypatch.setattr("lockstep.ties.TILE", 1)
+    monkeypatch.setattr("lockstep.operator.batch_invariant.TILE", 1)
     caught = 0
     for seed in range(6):
         module = tiny(layers=2, seed=seed)
@@ -212,12 +212,12 @@ def test_gradients_with_a_long_heads_carry_held_constant(monkeypatch: pytest.Mon
     docs = [(text(20, 37), [4, 8, 12, 16])]
     _, _, expected = gradient(weights_of(module), module.config, plain(given), docs, 1)
     assert relative(run(module, given, docs, 1)[1], expected) <= 1e-12
-    roll = lockstep.state.GroupState.roll
+    roll = lockstep.operator.state.GroupState.roll
 
     def held(self, k_HTD, v_HTD, start):
         if not self.group.local:
             k_HTD, v_HTD = k_HTD.detach(), v_HTD.detach()
         return roll(self, k_HTD, v_HTD, start)
 
-    monkeypatch.setattr(lockstep.state.GroupState, "roll", held)
+    monkeypatch.setattr(lockstep.operator.state.GroupState, "roll", held)
     assert relative(run(module, given, docs, 1)[1], expected) > 1e-6

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lockstep.contract.planner import Planner, plan, push_batch
+from lockstep.contract.policy import PolicyRuntime
 from lockstep.errors import LockstepError
-from lockstep.planner import Planner, plan, push_batch
-from lockstep.policy import PolicyRuntime
 from oracle.planner import plan as reference
 
 ROOT = Path(__file__).resolve().parents[2]

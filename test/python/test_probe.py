@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from lockstep import probe
+from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
-from lockstep.model import Model
-from lockstep.spec import Spec
+from lockstep.operator.model import Model
+from lockstep.verification import probe
 from tiny import VOCABULARY, text, tiny
 
 LONG = [[1]] * 3

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from lockstep import full
+from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
-from lockstep.model import Model
-from lockstep.profile import choose, draw, gates, mass
-from lockstep.profile.partial import Partial
-from lockstep.spec import Spec
+from lockstep.evaluation.profile import choose, draw, gates, mass
+from lockstep.evaluation.profile.partial import Partial
+from lockstep.operator.model import Model
 from oracle import gates as oracle
 from oracle.model import Oracle
 from oracle.model import Spec as OracleSpec

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 import make_tiny
 import pytest
 import torch
-from lockstep import full, head
+from lockstep import full
+from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
-from lockstep.model import Model
-from lockstep.profile import choose, recall
-from lockstep.profile.partial import Partial
-from lockstep.recall.documents import Maker, Wrap
-from lockstep.spec import Spec
+from lockstep.evaluation.profile import choose, recall
+from lockstep.evaluation.profile.partial import Partial
+from lockstep.evaluation.recall.documents import Maker, Wrap
+from lockstep.operator import lm_head
+from lockstep.operator.model import Model
 from tiny import tiny
 
 TOKENIZER = make_tiny.tokenizer()
@@ -113,7 +114,7 @@ def test_an_interrupted_measurement_ends_with_the_same_scores(
     prepared: tuple[Model, Path], monkeypatch
 ) -> None:
     model, folder = prepared
-    monkeypatch.setattr(head, "logits", lambda _, h: torch.zeros(len(h), SIZE))
+    monkeypatch.setattr(lm_head, "logits", lambda _, h: torch.zeros(len(h), SIZE))
     real = recall.measure
     monkeypatch.setattr(recall, "measure", lambda m, d: recall.Seen(real(m, d).mass_LH, True))
     task = asked(folder / "model")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from lockstep import full, head, retrieval
+from lockstep import full, retrieval
+from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
-from lockstep.model import Model
-from lockstep.recall import ask, kept, templates
-from lockstep.recall.documents import Document, Maker, Wrap, check_depths
-from lockstep.recall.summary import summed
-from lockstep.spec import Spec
+from lockstep.evaluation.recall import ask, kept, templates
+from lockstep.evaluation.recall.documents import Document, Maker, Wrap, check_depths
+from lockstep.evaluation.recall.summary import summed
+from lockstep.operator import lm_head
+from lockstep.operator.model import Model
 from tiny import tiny
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -157,7 +158,7 @@ def test_one_pass_over_a_document_equals_one_a_needle() -> None:
         for needle, asked in zip(one.needles, found, strict=True):
             ids = [*one.ids, *needle.tail]
             hidden = full.hidden(model, ids) if way is ask.full_attention else model.hidden(ids)
-            logp = head.logits(model.head, hidden).log_softmax(-1)
+            logp = lm_head.logits(model.head, hidden).log_softmax(-1)
             start = len(one.ids) + needle.answer.start
             rows, want = logp[start - 1 : len(ids) - 1], torch.tensor(ids[start:])
             assert asked.logp == pytest.approx(

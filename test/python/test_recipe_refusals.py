@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
-from lockstep.spec import Spec
 
 
 @pytest.mark.parametrize(

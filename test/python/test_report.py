@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 from lockstep import full
+from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
+from lockstep.evaluation.report.__main__ import _way
+from lockstep.evaluation.report.hits import hit_maps
+from lockstep.evaluation.report.passes import Pass, cache_bytes, full_attention, segmented
 from lockstep.loader import load_module
-from lockstep.model import Model
-from lockstep.report.__main__ import _way
-from lockstep.report.hits import hit_maps
-from lockstep.report.passes import Pass, cache_bytes, full_attention, segmented
-from lockstep.spec import Spec
+from lockstep.operator.model import Model
 from tiny import text, tiny
 from transformers import DynamicCache
 

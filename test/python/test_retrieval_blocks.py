@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lockstep import LockstepError
 from lockstep import retrieval as product
-from lockstep.ragged import Ragged
+from lockstep.operator.ragged import Ragged
+from lockstep.operator.rope import Rope, rotate
 from lockstep.retrieval import blocks
-from lockstep.rope import Rope, rotate
 from oracle import retrieval as oracle
 
 torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 from lockstep import LockstepError, Model, Spec
-from lockstep.rope import Rope, rotate
+from lockstep.operator.rope import Rope, rotate
 
 SPEC = Spec(8, 2, 1, 2, "topk", (1,), ((0,), (1,), ()))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tiny
 import torch
 from lockstep import Model, Spec
-from lockstep.kept import KeptStates
-from lockstep.rows import Rows
+from lockstep.bridge.kept_states import KeptStates
+from lockstep.operator.kv_buffer import Rows
 
 
 def rows(*numbers: float) -> torch.Tensor:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from lockstep.contract.shape import read_fields, shape_of
 from lockstep.errors import LockstepError
-from lockstep.onnx_meta import rotation_of
-from lockstep.shape import read_fields, shape_of
+from lockstep.export.meta import rotation_of
 
 ROOT = Path(__file__).parents[2]
 BASE = {

@@ -7,7 +7,8 @@ import gc
 import pytest
 import tiny
 import torch
-from lockstep import LockstepError, Model, Spec, full, head, tbptt
+from lockstep import LockstepError, Model, Spec, full, tbptt
+from lockstep.operator import lm_head
 
 torch.set_num_threads(1)
 
@@ -97,7 +98,7 @@ def test_live_graphs_do_not_grow_with_segments(
         tiny.tiny("llama", seed=8), Spec(8, 5, 4, 0, "anchors", (), ((0,), (), ()))
     )
     held: list[int] = []
-    original = head.backward
+    original = lm_head.backward
 
     def watched(*args: object) -> object:
         gc.collect()
@@ -109,7 +110,7 @@ def test_live_graphs_do_not_grow_with_segments(
         held.append(sum(seen.values()))
         return original(*args)
 
-    monkeypatch.setattr(head, "backward", watched)
+    monkeypatch.setattr(lm_head, "backward", watched)
     most = []
     for segments in (6, 6, 24):  # the first call makes the gradients
         held.clear()
@@ -120,11 +121,11 @@ def test_live_graphs_do_not_grow_with_segments(
 
 
 def test_the_chunked_head_is_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "CHUNK", 4)
+    monkeypatch.setattr(lm_head, "CHUNK", 4)
     model = model_of(torch.float32)
     hidden = torch.randn(11, 20, generator=torch.Generator().manual_seed(0)) * 3
     targets = torch.tensor(tiny.text(11, 6))
-    nll = head.nll(model.head, hidden, targets)
+    nll = lm_head.nll(model.head, hidden, targets)
     expected = torch.nn.functional.cross_entropy(
         model.head(hidden).double(), targets, reduction="none"
     )
@@ -137,7 +138,7 @@ def test_the_chunked_head_is_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> N
     )
     (loss * 0.25).backward()
     weight = grads(model)["lm_head.weight"]
-    total, grad = head.backward(model.head, hidden, some, 0.25)
+    total, grad = lm_head.backward(model.head, hidden, some, 0.25)
     assert abs(total - float(loss.detach())) < 1e-4
     assert (grad - leaf.grad).abs().max() < 1e-6
     assert (grads(model)["lm_head.weight"] - weight).abs().max() < 1e-5

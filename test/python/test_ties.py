@@ -2,7 +2,7 @@
 
 With M = A = 0 equal segments of a repeated text have equal contexts, so their keys are equal in
 every layer whose layers below retrieve nothing. In layer 0 they are equal to the bit
-(`lockstep.ties`); deeper, each form of the operator rounds them its own way.
+(`lockstep.operator.batch_invariant`); deeper, each form of the operator rounds them its own way.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 import torch
 from lockstep import Model, Spec, Trace, retrieval
-from lockstep.spec import Recipe
+from lockstep.contract.spec import Recipe
 from oracle import model as reference
 from parity import BOUNDS, distance
 from tiny import text, tiny

@@ -16,8 +16,8 @@ from typing import Any
 import make_tiny
 import numpy as np
 import pytest
+from lockstep.bridge.job import Cancelled
 from lockstep.errors import LockstepError
-from lockstep.job import Cancelled
 from lockstep.training import data
 from lockstep.training.data import build, store
 from lockstep.training.data import cache as module

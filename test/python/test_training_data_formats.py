@@ -15,7 +15,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 from lockstep.errors import LockstepError
-from lockstep.text import read_part
+from lockstep.tokenizer.first_tokens import read_part
 from lockstep.training import data
 from lockstep.training.data.pieces import Place
 from lockstep.training.data.readers import read_text

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from lockstep.contract.planner import plan
 from lockstep.errors import LockstepError
-from lockstep.planner import plan
 from lockstep.training.data import Cursor, Documents, Sequences
 from lockstep.training.data import sequences as module
 from lockstep.training.data.order import scatter, shuffled

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from lockstep import Model
-from lockstep.contexts import pieces_of
 from lockstep.errors import LockstepError
+from lockstep.operator.contexts import pieces_of
 from lockstep.training.data import Cursor, Documents, Drawn, Sequences, slots
 from lockstep.training.data.store import Tokens
 from lockstep.training.distributed import Ranks

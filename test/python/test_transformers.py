@@ -14,7 +14,7 @@ from typing import Any
 import lockstep
 import make_tiny
 import torch
-from lockstep.model_type import PLAIN, plain_config, plain_type, segmented_type
+from lockstep.contract.model_type import PLAIN, plain_config, plain_type, segmented_type
 from test_contract import made as made
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lockstep.spec import Spec
+from lockstep.contract.spec import Spec
 from lockstep.vllm.chosen import Chosen, in_pool, in_tokens
 from lockstep.vllm.verify import _Watch
 

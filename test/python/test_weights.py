@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from lockstep import weights
+from lockstep.contract.shape import read_fields, shape_of
 from lockstep.errors import LockstepError
-from lockstep.shape import read_fields, shape_of
-from lockstep.weights_hash import cache_file, hash_once
-from lockstep.weights_table import IGNORED, expected_tensors
+from lockstep.weights import reader as weights
+from lockstep.weights.hash import cache_file, hash_once
+from lockstep.weights.table import IGNORED, expected_tensors
 from safetensors.torch import load_file, save_file
 from tiny import ARCHITECTURES, CLASSES, tiny
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import make_tiny
 import torch
-from lockstep.probe import record
+from lockstep.verification.probe import record
 from tiny import tiny
 
 ROOT = Path(__file__).resolve().parents[2]

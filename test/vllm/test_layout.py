@@ -11,9 +11,9 @@ from typing import Any
 
 import checkpoints
 import pytest
-from lockstep.contract import Contract, read
+from lockstep.contract.planner import Planner
+from lockstep.contract.reader import Contract, read
 from lockstep.errors import LockstepError
-from lockstep.planner import Planner
 from lockstep.vllm.layout import SegmentLayout
 
 IDS = 264

@@ -10,7 +10,7 @@ from typing import Any
 
 import checkpoints
 import pytest
-from lockstep.contract import digest_of
+from lockstep.contract.reader import digest_of
 from lockstep.errors import LockstepError
 from lockstep.vllm import BASES, checks, refusals, register
 from servers import serving

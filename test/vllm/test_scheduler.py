@@ -14,8 +14,8 @@ from typing import Any
 import checkpoints
 import pytest
 import torch
-from lockstep.contract import read
-from lockstep.planner import Planner
+from lockstep.contract.planner import Planner
+from lockstep.contract.reader import read
 from lockstep.vllm import register
 from lockstep.vllm.kvspec import SinkWindowSpec
 from lockstep.vllm.metrics import SegmentStats

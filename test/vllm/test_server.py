@@ -11,8 +11,8 @@ from pathlib import Path
 import checkpoints
 import pytest
 import vllm
-from lockstep.contract import read
-from lockstep.planner import Planner
+from lockstep.contract.planner import Planner
+from lockstep.contract.reader import read
 from safetensors.torch import load_file, save_file
 from servers import Server, serving
 from tiny import text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lockstep.rope import Rope, rotate
+from lockstep.operator.rope import Rope, rotate
 from lockstep.vllm.turn import Turn, table
 from vllm.platforms import current_platform
 

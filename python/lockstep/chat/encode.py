@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from lockstep.encoding import encodings, token_ids, token_ids_of_all
+from lockstep.tokenizer.encoding import encodings, token_ids, token_ids_of_all
 
 from .environment import Span
 from .messages import Conversation

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lockstep.ends import read_settings
+from lockstep.tokenizer.ends import read_settings
 
 
 @dataclass(frozen=True)

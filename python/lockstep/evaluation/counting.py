@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lockstep.encoding import token_ids
-from lockstep.tokenizer_file import load_tokenizer
+from lockstep.tokenizer.encoding import token_ids
+from lockstep.tokenizer.file import load_tokenizer
 
 #: Tokens of a text as the model reads it.
 Count = Callable[[str], int]

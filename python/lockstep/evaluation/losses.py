@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lockstep.model import Model
+    from lockstep.operator.model import Model
 
 WAYS = ("full", "noSinks", "segmented")
 
 
 def losses(model: Model, ids: Sequence[int], cuts: Sequence[int], way: str) -> Tensor:
     """-log p(x_{t+1}) in float64 nats, [T - 1]."""
-    from lockstep import full
+    from lockstep.baseline import full
 
     if way == "full":
         return full.nll(model, ids)
@@ -31,6 +31,6 @@ def losses(model: Model, ids: Sequence[int], cuts: Sequence[int], way: str) -> T
 def _in_way(model: Model, way: str) -> Any:
     if way == "segmented":
         return model
-    from lockstep.model import Model
+    from lockstep.operator.model import Model
 
     return Model.from_module(model.module, dataclasses.replace(model.spec, sinks=0))

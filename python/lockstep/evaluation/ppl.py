@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lockstep import job
+from lockstep.bridge import job
 from lockstep.evaluation.summary import summarize
 from lockstep.evaluation.torch_losses import fill
 from lockstep.evaluation.windows import cut_windows

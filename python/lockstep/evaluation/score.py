@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lockstep import job
+from lockstep.bridge import job
 from lockstep.errors import LockstepError
 from lockstep.evaluation import intervals
 from lockstep.evaluation.longbench import metrics

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lockstep import job
+from lockstep.bridge import job
 from lockstep.evaluation.loss_files import loss_file, missing, write
 from lockstep.evaluation.losses import losses
 from lockstep.evaluation.windows import FILE
 
 if TYPE_CHECKING:
-    from lockstep.model import Model
+    from lockstep.operator.model import Model
 
 
 def fill(

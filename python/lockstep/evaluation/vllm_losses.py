@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import job
+from lockstep.bridge import job
 from lockstep.errors import LockstepError
 from lockstep.evaluation.loss_files import loss_file, missing, write
 from lockstep.evaluation.windows import FILE

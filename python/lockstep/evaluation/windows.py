@@ -9,7 +9,7 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 from lockstep.evaluation.kept import keep
-from lockstep.text import encode, read_part
+from lockstep.tokenizer.first_tokens import encode, read_part
 
 FILE = "windows.json"
 MARGIN = 64  # tokens at the end of what was read that the text behind it may still change

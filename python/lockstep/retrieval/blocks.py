@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import LockstepError
-from ..rope import Rope, rotate
+from ..operator.rope import Rope, rotate
 from .scores import full_products, working
 
 #: Logits alive at once: what stays in a CPU's cache, and what fills a GPU.

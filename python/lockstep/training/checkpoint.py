@@ -7,14 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lockstep import weights
-from lockstep.model_type import segmented_type
+from lockstep.contract.model_type import segmented_type
 from lockstep.training import card, carried, history, manifest, progress
 from lockstep.training.atomic import replace_directory
 from lockstep.training.learner import Snapshot
 from lockstep.training.progress import Progress
 from lockstep.training.settings import Job
 from lockstep.training.texts import Texts
+from lockstep.weights import reader as weights
 
 
 def save(

@@ -17,7 +17,7 @@ import threading
 import time
 from typing import Any
 
-from lockstep import job
+from lockstep.bridge import job
 from lockstep.errors import LockstepError
 
 #: What the loss of another process looks like, at a meeting of our own and within a library.

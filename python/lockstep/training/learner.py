@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
 from lockstep.loader import load_module
-from lockstep.model import Model
-from lockstep.spec import Spec
+from lockstep.operator.model import Model
 from lockstep.training import lora, memory, progress, trainable
 from lockstep.training.data import Drawn, slots
 from lockstep.training.distributed import Ranks

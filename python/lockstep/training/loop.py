@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lockstep import contract
+from lockstep.contract import reader as contract
 from lockstep.errors import LockstepError
 from lockstep.training import carried, checkpoint, history, logs, memory, plot, progress
 from lockstep.training.data import Corpus, Sequences

@@ -16,8 +16,8 @@ import psutil
 import torch
 
 from lockstep.errors import LockstepError
-from lockstep.head import CHUNK
-from lockstep.model import Model
+from lockstep.operator.lm_head import CHUNK
+from lockstep.operator.model import Model
 from lockstep.training.data import Drawn
 from lockstep.training.settings import Job, Settings
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from lockstep import full, schedule, tbptt
-from lockstep.contexts import pieces_of
-from lockstep.model import Model
+from lockstep.baseline import full
+from lockstep.operator.contexts import pieces_of
+from lockstep.operator.model import Model
+from lockstep.training import document_starts, tbptt
 from lockstep.training.data import Drawn, slots
 
 
@@ -63,7 +64,7 @@ class Objective:
         if self.mode == "full":
             return sum(len(doc.ids) > 1 for doc in docs)
         lengths = [[p.length for p in pieces_of(len(d.ids), d.boundaries)] for d in docs]
-        return schedule.passes(lengths, self._most(docs))
+        return document_starts.passes(lengths, self._most(docs))
 
     def _most(self, docs: list[Drawn]) -> int:
         """Tokens of a pass: what as many unpacked sequences take at most."""

@@ -6,10 +6,10 @@ import json
 import math
 from pathlib import Path
 
+from lockstep.contract.model_type import plain_config
 from lockstep.errors import LockstepError
-from lockstep.model import check_architecture
-from lockstep.model_type import plain_config
-from lockstep.rope import check_scaling
+from lockstep.operator.model import check_architecture
+from lockstep.operator.rope import check_scaling
 
 #: Nats a token above guessing at which a model is taken not to know its tokens.
 ABOVE_CHANCE = 1.0

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lockstep import weights
 from lockstep.errors import LockstepError
 from lockstep.training import progress
 from lockstep.training.progress import NEVER, Progress
 from lockstep.training.settings import Job, differences
+from lockstep.weights import reader as weights
 
 
 def own_contract(job: Job, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from lockstep import full
-from lockstep.contexts import pieces_of
-from lockstep.model import Model
+from lockstep.baseline import full
+from lockstep.operator.contexts import pieces_of
+from lockstep.operator.model import Model
 from lockstep.training.distributed import Ranks
 
 EXECUTIONS = ("segmented", "full")

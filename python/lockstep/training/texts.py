@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 
 from lockstep.chat.encode import Rule
 from lockstep.chat.source import read_template, special_texts
-from lockstep.ends import read_settings
 from lockstep.errors import LockstepError
-from lockstep.tokenizer_file import load_tokenizer
+from lockstep.tokenizer.ends import read_settings
+from lockstep.tokenizer.file import load_tokenizer
 from lockstep.training import data
 from lockstep.training.data import Corpus, Document
 from lockstep.training.data.ahead import begun

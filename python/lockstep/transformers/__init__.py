@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM
 from transformers.models.auto import tokenization_auto
 
+from lockstep.contract.model_type import PLAIN, segmented_type
 from lockstep.errors import LockstepError
-from lockstep.model_type import PLAIN, segmented_type
 
 
 def _refuse(model: Any) -> LockstepError:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from lockstep.contract.planner import Segmenter, push_batch
 from lockstep.errors import LockstepError
-from lockstep.model import Model
-from lockstep.planner import Segmenter, push_batch
-from lockstep.state import State
+from lockstep.operator.model import Model
+from lockstep.operator.state import State
 
 #: Plans of rows that nobody holds any more. A policy's engine must not be called while Python
 #: collects garbage, so they are freed when the next row is made.

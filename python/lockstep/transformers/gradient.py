@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lockstep import tbptt
-from lockstep.contexts import Piece
-from lockstep.model import Model
+from lockstep.operator.contexts import Piece
+from lockstep.operator.model import Model
+from lockstep.training import tbptt
 
 Plan = tuple[Tensor, list[int]]  # ids [T], boundaries
 

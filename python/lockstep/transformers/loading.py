@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING
 
-from lockstep import weights
-from lockstep.contract import Contract, read
+from lockstep.contract.model_type import segmented_type
+from lockstep.contract.reader import Contract, read
 from lockstep.errors import LockstepError
 from lockstep.loader import DTYPES, load_module
-from lockstep.model_type import segmented_type
 from lockstep.training import carried
+from lockstep.weights import reader as weights
 
 #: Options of from_pretrained that have no meaning for a folder, or say what is so anyway.
 _NEUTRAL = {

@@ -23,9 +23,9 @@ from transformers import (
 from transformers.generation import GenerationMode
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from lockstep.contract.model_type import FAMILIES
 from lockstep.errors import LockstepError
-from lockstep.model_type import FAMILIES
-from lockstep.tokens import check_boundaries, check_ids
+from lockstep.operator.checks import check_boundaries, check_ids
 
 from . import gradient
 from .cache import SegmentedCache

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lockstep import weights
 from lockstep.errors import LockstepError
 from lockstep.training import checkpoint, lora, manifest
+from lockstep.weights import reader as weights
 
 from .segments import Segments
 

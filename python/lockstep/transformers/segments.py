@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from lockstep.contract import Contract
+from lockstep.contract.reader import Contract
+from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
-from lockstep.model import Model
-from lockstep.spec import Spec
+from lockstep.operator.model import Model
 
 
 class Segments:

@@ -16,8 +16,8 @@ from vllm.forward_context import get_forward_context
 from vllm.utils.torch_utils import direct_register_custom_op
 
 from .. import retrieval
-from ..rope import rotate
-from ..spec import Spec
+from ..contract.spec import Spec
+from ..operator.rope import rotate
 from .chosen import Chosen, in_tokens
 from .step import Bucket, Closing, Step
 

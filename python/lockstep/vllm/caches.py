@@ -36,7 +36,7 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheSpec
 from vllm.v1.kv_cache_layout import KVCacheLayout
 
 from .. import retrieval
-from ..spec import Spec
+from ..contract.spec import Spec
 from .kvspec import SinkWindowSpec
 
 KINDS = ("local", "long", "pool", "queries")

@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..contract import CONTRACT_FILE, Contract, read
+from ..contract.reader import CONTRACT_FILE, Contract, read
 from ..errors import LockstepError
-from ..model import check_architecture
-from ..rope import check_scaling
+from ..operator.model import check_architecture
+from ..operator.rope import check_scaling
 from . import BASES
 from .refusals import REFUSALS, SCHEDULER
 from .versions import check_version

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import retrieval
-from ..spec import Spec
+from ..contract.spec import Spec
 
 if TYPE_CHECKING:
     from .step import Bucket, Closing

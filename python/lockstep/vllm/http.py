@@ -14,7 +14,7 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..contract import read
+from ..contract.reader import read
 from ..errors import LockstepError
 from . import probe
 from .versions import runner_of

@@ -11,8 +11,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..contract.planner import Planner, PlannerSource, Segmenter, push_batch
 from ..errors import LockstepError
-from ..planner import Planner, PlannerSource, Segmenter, push_batch
 
 #: What one sequence can do wrong; anything else stops the runtime for all.
 _OWN_FAULTS = frozenset(

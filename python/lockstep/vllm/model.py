@@ -15,10 +15,10 @@ from vllm.distributed import get_tensor_model_parallel_world_size
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.models.utils import extract_layer_index
 
-from ..contract import Contract
-from ..model_type import plain_type
-from ..rope import Rope
-from ..spec import Spec
+from ..contract.model_type import plain_type
+from ..contract.reader import Contract
+from ..contract.spec import Spec
+from ..operator.rope import Rope
 from . import BASES
 from .accounting import Accounting
 from .attention import Raw, SegmentedAttention

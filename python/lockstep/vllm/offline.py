@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .. import job
+from ..bridge import job
 from ..errors import LockstepError
 from ..install import install
 

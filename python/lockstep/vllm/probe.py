@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import probe
-from ..contract import Contract
+from ..contract.reader import Contract
 from ..errors import LockstepError
+from ..verification import probe
 
 if TYPE_CHECKING:
     from torch import Tensor

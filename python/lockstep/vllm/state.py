@@ -9,10 +9,10 @@ import numpy as np
 from torch import Tensor
 from vllm.forward_context import get_forward_context
 
-from ..contract import Contract
+from ..contract.reader import Contract
+from ..contract.spec import Spec
 from ..errors import LockstepError
-from ..rope import Rope
-from ..spec import Spec
+from ..operator.rope import Rope
 from .caches import Cache, CacheMetadata, name_of
 from .step import Closing, Step
 from .tracker import Piece, Tracker

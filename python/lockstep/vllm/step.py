@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..rope import Rope
-from ..spec import Spec
+from ..contract.spec import Spec
+from ..operator.rope import Rope
 from .caches import Cache, CacheMetadata, carried
 from .tracker import Array, Piece
 from .turn import Turn, table

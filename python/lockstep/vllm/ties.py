@@ -1,4 +1,7 @@
-"""Equal tokens keep equal keys in layer 0 (see `lockstep.ties`), in vLLM's fused projection."""
+"""Equal tokens keep equal keys in layer 0, in vLLM's fused projection.
+
+See `lockstep.operator.batch_invariant`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ties import TILE
+from ..operator.batch_invariant import TILE
 
 
 def exact_rows(projection: nn.Module) -> None:

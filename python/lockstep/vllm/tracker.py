@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract.planner import Planner, PlannerSource
 from ..errors import LockstepError
-from ..planner import Planner, PlannerSource
 
 Array = NDArray[np.int64]
 

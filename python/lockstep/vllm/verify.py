@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import job, retrieval
+from .. import retrieval
+from ..bridge import job
 from ..errors import LockstepError
 from .chosen import in_pool, in_tokens
 from .offline import answer, open_engine

@@ -100,7 +100,7 @@ async function exported(row: EvalRow, options: RowEngineOptions): Promise<void> 
   if (!row.scratch) return;
   options.say(`exporting ${row.name}`);
   await runJob({
-    module: 'lockstep.export',
+    module: 'lockstep.export.job',
     graceMs,
     python: options.python,
     signal: options.signal,

@@ -58,7 +58,7 @@ export async function* pythonCuts(
     const cuts = path.join(folder, 'cuts.i32');
     const { bytes, tokens } = await writeIds(ids, pieces, options);
     await runJob({
-      module: 'lockstep.plan_job',
+      module: 'lockstep.contract.plan_job',
       job: { contract: folder, tokenizer: options.tokenizerFile, ids, cuts },
       python: options.python,
       signal: options.signal,

@@ -74,7 +74,7 @@ async function runProfile(model: string, options: ProfileOptions, command: Comma
       measure = await measureTask(modelDir, context, options, given('retrieval'));
     }
     const { event: _, ...result } = await runJob({
-      module: 'lockstep.profile',
+      module: 'lockstep.evaluation.profile',
       python: options.python,
       signal: cancel.signal,
       job: {
@@ -89,7 +89,7 @@ async function runProfile(model: string, options: ProfileOptions, command: Comma
     const file = { kind: 'lockstep heads', ...result } as unknown as HeadsFile;
     await writeWhole(out, headsText(file));
     await writeWhole(plot, headsSvg(file));
-    // What the job kept of its steps (python/lockstep/profile/partial.py).
+    // What the job kept of its steps (python/lockstep/evaluation/profile/partial.py).
     await rm(path.join(path.dirname(out), `.${path.basename(out)}.partial`), { force: true });
     bar.stop();
     process.stdout.write(

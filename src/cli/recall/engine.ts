@@ -1,4 +1,4 @@
-// Answers by an engine that is stepped from here: what `lockstep.recall.ask` does by torch.
+// Answers by an engine that is stepped from here: what `lockstep.evaluation.recall.ask` does by torch.
 import { appendFile } from 'node:fs/promises';
 import path from 'node:path';
 import { readContract } from '../../contract/index.ts';
@@ -9,7 +9,7 @@ import { wholeLines } from '../eval/answers.ts';
 import { lossOf } from '../eval/losses.ts';
 import type { EvalRow } from '../eval/rows.ts';
 
-/** A document as `lockstep.recall.kept` writes it. Ranges are [from, to). */
+/** A document as `lockstep.evaluation.recall.kept` writes it. Ranges are [from, to). */
 interface Document {
   length: number;
   index: number;

@@ -66,7 +66,7 @@ export async function runRecall(input: RecallInput): Promise<RecallResult> {
   const { bos } = contract.tokenizer;
   const job = async (own: readonly RecallRow[], summary: object | null): Promise<unknown> => {
     const { event: _, ...result } = await runJob({
-      ...{ module: 'lockstep.recall', python: input.python, signal, graceMs },
+      ...{ module: 'lockstep.evaluation.recall', python: input.python, signal, graceMs },
       job: {
         folder,
         documents: { dir, bos, ...asked },

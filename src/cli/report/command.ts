@@ -93,7 +93,7 @@ async function measure(
   let bar: ReturnType<typeof progress> | undefined;
   try {
     const { event: _, ...result } = await runJob({
-      module: 'lockstep.report',
+      module: 'lockstep.evaluation.report',
       python: options.python,
       signal: cancel.signal,
       job: {

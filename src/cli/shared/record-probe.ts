@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { type Python, runJob } from '../../bridge/index.ts';
 
-/** What was recorded, as the job reports it (python/lockstep/probe.py). */
+/** What was recorded, as the job reports it (python/lockstep/verification/probe.py). */
 export interface Recorded {
   path: string;
   tokens: number;
@@ -17,7 +17,7 @@ export async function recordProbe(
   options: { python?: Python | string | undefined; signal?: AbortSignal },
 ): Promise<Recorded> {
   const { event: _, ...recorded } = await runJob({
-    module: 'lockstep.probe',
+    module: 'lockstep.verification.probe',
     python: options.python,
     signal: options.signal,
     job: { dir: path.resolve(dir) },

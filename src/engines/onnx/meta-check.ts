@@ -1,4 +1,4 @@
-// Whether a meta.json is of this contract and as it was exported (python/lockstep/onnx_meta.py).
+// Whether a meta.json is of this contract and as it was exported (python/lockstep/export/meta.py).
 import { type Contract, canonicalJson, sha256 } from '../../contract/index.ts';
 import { rotationOf } from '../../contract/rotation.ts';
 import type { Meta } from './meta-schema.ts';

@@ -39,12 +39,12 @@ export interface TrainerOptions {
 
 const bestTokens = 20;
 
-/** Run the training forward (`lockstep.verify`) and read what it wrote. */
+/** Run the training forward (`lockstep.verification.reference`) and read what it wrote. */
 export async function runTrainer(options: TrainerOptions): Promise<TrainerRun> {
   const { ids, contract, folder, onProgress } = options;
   const best = Math.min(bestTokens, contract.tokenizer.size);
   const result = await runJob({
-    module: 'lockstep.verify',
+    module: 'lockstep.verification.reference',
     python: options.python,
     signal: options.signal,
     job: {
@@ -128,7 +128,7 @@ export class Judge {
     this.#session ??= PythonSession.open({ python: this.#python });
     const session = await this.#session;
     const { gap, scale } = await session.call<{ gap: number; scale: number }>(
-      'lockstep.verify:gap',
+      'lockstep.verification.reference:gap',
       {
         file: path.join(this.#folder, 'trace.safetensors'),
         at,

@@ -1,7 +1,7 @@
 // quickjs-ng as WebAssembly: one instance of the engine, with limits that the code inside cannot reach.
 //
 // The bytes are those of `@jitl/quickjs-ng-wasmfile-release-sync` 0.32.0 (quickjs-ng 0.12.1), known by
-// their SHA-256. Python runs the very same bytes (python/lockstep/quickjs.py, the twin of this file), so
+// their SHA-256. Python runs the very same bytes (python/lockstep/contract/quickjs.py, the twin of this file), so
 // there is one engine and not two that might differ. The package's own loader is not used: it is
 // asynchronous and shares one memory among all instances.
 import { createHash } from 'node:crypto';

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lockstep import job
-from lockstep.encoding import token_ids
+from lockstep.bridge import job
 from lockstep.errors import LockstepError
 from lockstep.evaluation.counting import counter
 from lockstep.evaluation.kept import keep
 from lockstep.evaluation.longbench.metrics import MEASURES
 from lockstep.evaluation.score import SAMPLES
-from lockstep.tokenizer_file import load_tokenizer
+from lockstep.tokenizer.encoding import token_ids
+from lockstep.tokenizer.file import load_tokenizer
 
 #: These go without the chat template.
 PLAIN = frozenset({"trec", "triviaqa", "samsum", "lcc", "repobench-p"})

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lockstep import job
+from lockstep.bridge import job
 from lockstep.errors import LockstepError
 from lockstep.evaluation.counting import counter
 from lockstep.evaluation.kept import keep
@@ -19,7 +19,7 @@ from lockstep.evaluation.ruler.samples import Setting
 from lockstep.evaluation.ruler.sizing import fitted, largest, prepared
 from lockstep.evaluation.ruler.tasks import TASKS, Niah
 from lockstep.evaluation.score import SAMPLES
-from lockstep.text import read_part
+from lockstep.tokenizer.first_tokens import read_part
 
 ESSAY_CHARACTERS = 64 << 20
 

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from lockstep.contract.planner import Planner, PlannerSource
 from lockstep.errors import LockstepError
-from lockstep.planner import Planner, PlannerSource
 
 from .store import Tokens
 

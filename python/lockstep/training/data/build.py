@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from lockstep.chat.encode import Encoder, Result, Skipped, Wrong, text_of
 
-from ...encoding import token_ids_of_all
+from ...tokenizer.encoding import token_ids_of_all
 from ..atomic import sync
 from .counts import Counts, broken_error
 from .identity import replace

@@ -29,9 +29,9 @@ import numpy as np
 import tokenizers
 from tokenizers import Tokenizer
 
+from lockstep.bridge.job import Cancelled
 from lockstep.chat.encode import Encoder, Rule
 from lockstep.errors import LockstepError
-from lockstep.job import Cancelled
 from lockstep.training.atomic import is_full
 
 from .build import ROW, Build

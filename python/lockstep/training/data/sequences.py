@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lockstep.contract.planner import PlannerSource
 from lockstep.errors import LockstepError
-from lockstep.planner import PlannerSource
 
 from .ahead import Ahead, Window
 from .order import key, scatter, shuffled

@@ -12,8 +12,8 @@ import sys
 from types import SimpleNamespace
 from typing import TextIO
 
+from lockstep.contract.planner import Planner
 from lockstep.errors import LockstepError
-from lockstep.planner import Planner
 
 from .ahead import begun
 from .store import Tokens

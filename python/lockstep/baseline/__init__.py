@@ -1,0 +1,1 @@
+"""Full attention with the same weights, to compare with."""

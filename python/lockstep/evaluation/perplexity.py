@@ -1,0 +1,62 @@
+"""Job: perplexity of a checkpoint on the first tokens of a text, in one or more ways of running it.
+
+Modes are the ways of `evaluation.losses`; `lockstep eval` has intervals and more.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..bridge import job
+from ..errors import LockstepError
+from ..tokenizer.first_tokens import first_tokens
+from .losses import WAYS, losses
+
+
+def run(description: dict[str, Any]) -> dict[str, Any]:
+    """``{dir, text, skip, lengths, modes, threads?}`` ->
+    ``{perplexity: {length: {mode: value}}, boundaries: count by length}``."""
+    modes, lengths = description["modes"], description["lengths"]
+    for mode in modes:
+        if mode not in WAYS:
+            raise LockstepError(
+                "LS_PERPLEXITY_MODE",
+                f"expected modes of {', '.join(WAYS)}, got {mode!r}",
+                "correct --mode",
+            )
+    if not lengths or min(lengths) < 2:
+        raise LockstepError(
+            "LS_PERPLEXITY_TOKENS",
+            f"expected lengths of at least 2 tokens, got {lengths}",
+            "give larger lengths with --tokens",
+        )
+    import torch
+
+    from ..loader import load
+
+    if description.get("threads"):
+        torch.set_num_threads(description["threads"])
+    job.emit("progress", stage="loading", done=0, total=len(modes))
+    model = load(description["dir"])
+    ids = first_tokens(
+        description["dir"],
+        description["text"],
+        max(lengths),
+        skip=description.get("skip", 0),
+        bos=model.contract.document["tokenizer"]["bos"],
+    )
+    cuts = model.plan(ids)
+    table: dict[str, dict[str, float]] = {str(length): {} for length in lengths}
+    for done, mode in enumerate(modes):
+        job.check_cancelled()
+        job.emit("progress", stage=mode, done=done, total=len(modes))
+        nll = losses(model, ids, cuts, mode)
+        for length in lengths:
+            table[str(length)][mode] = math.exp(float(nll[: length - 1].mean()))
+    counts = {str(length): sum(cut <= length for cut in cuts) for length in lengths}
+    return {"perplexity": table, "boundaries": counts}
+
+
+if __name__ == "__main__":
+    job.main(run)

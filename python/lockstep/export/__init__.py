@@ -1,0 +1,1 @@
+"""Step graphs for ONNX Runtime."""

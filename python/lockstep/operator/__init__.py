@@ -1,0 +1,1 @@
+"""The segmented operator: attention, heads, rotary positions, state, model."""

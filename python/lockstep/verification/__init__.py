@@ -1,0 +1,1 @@
+"""What engines are compared with: the trainer's forward, and a stored probe of it."""
