@@ -2,7 +2,8 @@
 import { closeSync, openSync, readSync, unlinkSync } from 'node:fs';
 import path from 'node:path';
 import { type Python, PythonSession } from '../bridge/index.ts';
-import { type Contract, readContract } from '../contract/index.ts';
+import { readContract } from '../checkpoint/index.ts';
+import type { Contract } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
 import { type Entry, SessionBook } from './book.ts';
 import type {
