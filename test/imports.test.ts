@@ -21,8 +21,8 @@ const imports = new Map(
 
 function importsOf(file: string): string[] {
   const text = readFileSync(path.join(src, file), 'utf8').replace(/^\s*(\/\/|\*|\/\*).*$/gm, '');
-  return [...text.matchAll(/(?:\bfrom |\bimport\()'(\.[^']+)'/g)].map(([, to]) =>
-    path.join(path.dirname(file), to ?? ''),
+  return [...text.matchAll(/(?:^(?:import|export|\}).* from |\bimport\()'(\.[^']+)'/gm)].map(
+    ([, to]) => path.join(path.dirname(file), to ?? ''),
   );
 }
 
