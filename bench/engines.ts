@@ -9,13 +9,13 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import { parseArgs } from 'node:util';
-import { readContract } from '../src/contract/index.ts';
+import { readContract } from '../src/checkpoint/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
 import { openOnnxEngine, type Precision } from '../src/engines/onnx.ts';
 import { Sequence } from '../src/engines/sequence.ts';
 import { openTorchEngine, type TorchDtype } from '../src/engines/torch.ts';
 import { Segmenter } from '../src/planner/index.ts';
-import { loadTokenizer } from '../src/planner/tokenizer.ts';
+import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,

@@ -14,11 +14,11 @@ import os from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import OpenAI from 'openai';
-import { readContract } from '../src/contract/index.ts';
+import { readContract } from '../src/checkpoint/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
 import { openOnnxEngine, type Precision } from '../src/engines/onnx.ts';
 import { openTorchEngine, type TorchDtype } from '../src/engines/torch.ts';
-import { loadTokenizer } from '../src/planner/tokenizer.ts';
+import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import { createServer } from '../src/server/index.ts';
 
 const { positionals, values } = parseArgs({

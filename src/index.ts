@@ -1,4 +1,14 @@
 // What `import { ... } from 'lockstep'` gives.
+
+export {
+  type AttachOptions,
+  attach,
+  type ContractFiles,
+  type MakeContractOptions,
+  makeContract,
+  readContract,
+  writeContract,
+} from './checkpoint/index.ts';
 export {
   type Config,
   type ConfigInput,
@@ -7,18 +17,11 @@ export {
   type TrainingInput,
 } from './config/index.ts';
 export {
-  type AttachOptions,
-  attach,
   type Contract,
-  type ContractFiles,
   contractSchema,
   digestOf,
   type Json,
-  type MakeContractOptions,
-  makeContract,
   type Recipe,
-  readContract,
-  writeContract,
 } from './contract/index.ts';
 export type {
   Engine,
@@ -46,10 +49,10 @@ export {
   planStream,
   Segmenter,
 } from './planner/index.ts';
+export * from './policies/index.ts';
+export { createServer, type LockstepServer, type ServerOptions } from './server/index.ts';
 export {
   type EncodeOptions,
   loadTokenizer,
   type Tokenizer,
-} from './planner/tokenizer.ts';
-export * from './policies/index.ts';
-export { createServer, type LockstepServer, type ServerOptions } from './server/index.ts';
+} from './tokenizer/tokenizer.ts';

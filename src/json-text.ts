@@ -23,3 +23,8 @@ export function withLiterals(text: string): unknown {
     text.replace(tokens, (token) => (token.startsWith('"') ? token : `"${token}"`)),
   );
 }
+
+/** A value of a JSON file in an error. */
+export function show(value: unknown): string {
+  return value === undefined ? 'nothing' : JSON.stringify(value);
+}

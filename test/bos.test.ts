@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { attach } from '../src/contract/index.ts';
+import { attach } from '../src/checkpoint/index.ts';
 import { fixed } from '../src/policies/index.ts';
 import { tinyCheckpoint } from './tiny-checkpoint.ts';
 

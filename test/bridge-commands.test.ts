@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.ts';
-import { attach } from '../src/contract/index.ts';
+import { attach } from '../src/checkpoint/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { fixed } from '../src/policies/index.ts';
 
@@ -109,7 +109,7 @@ print(json.dumps({"full": perplexity(full), "noSinks": perplexity(bare.logits(id
     const words =
       'It was the best of times, it was the worst of times, é\u2028 the age of wisdom. ';
     writeFileSync(text, `skipped ${words.repeat(40)}`);
-    const { loadTokenizer } = await import('../src/planner/tokenizer.ts');
+    const { loadTokenizer } = await import('../src/tokenizer/tokenizer.ts');
     const all = await (await loadTokenizer(dir)).encode(readFileSync(text, 'utf8').slice(8));
     const run = cli(
       'perplexity',

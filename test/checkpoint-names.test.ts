@@ -5,11 +5,11 @@ import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findPython, pythonEnvironment } from '../src/bridge/index.ts';
+import { readContract } from '../src/checkpoint/index.ts';
 import { checkNames } from '../src/checkpoint-names.ts';
-import { readContract } from '../src/contract/index.ts';
 import { readModel } from '../src/contract/model.ts';
 import type { LockstepError } from '../src/errors.ts';
-import { loadTokenizer } from '../src/planner/tokenizer.ts';
+import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import { temporaryFolder, tinyCheckpoint } from './tiny-checkpoint.ts';
 
 let root: string;

@@ -5,9 +5,9 @@ import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { provePolicy } from '../src/checkpoint/prove.ts';
 import { bundlePolicy } from '../src/contract/bundle.ts';
 import { prepareTables } from '../src/contract/prepare.ts';
-import { provePolicy } from '../src/contract/prove.ts';
 import type { Json } from '../src/contract/schema.ts';
 import { packageRoot } from '../src/paths.ts';
 import {

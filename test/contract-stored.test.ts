@@ -6,12 +6,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   adoptContract,
   attach,
-  type Contract,
   type ContractSettings,
-  digestOf,
   readContract,
-  sha256,
-} from '../src/contract/index.ts';
+} from '../src/checkpoint/index.ts';
+import { type Contract, digestOf, sha256 } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { currentRuntime, plan, plansByDetours } from '../src/planner/index.ts';
 import { after, anyOf, definePolicy, type Policy, sentences } from '../src/policies/index.ts';

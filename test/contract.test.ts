@@ -13,13 +13,11 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   attach,
-  type Contract,
   type ContractSettings,
-  digestOf,
   makeContract,
   readContract,
-  sha256,
-} from '../src/contract/index.ts';
+} from '../src/checkpoint/index.ts';
+import { type Contract, digestOf, sha256 } from '../src/contract/index.ts';
 import { contractSchema } from '../src/contract/schema.ts';
 import { fixed, paragraphs } from '../src/policies/index.ts';
 import { closed, closesOver, fractionTables, throwsInPrepare } from './policies/faulty.ts';

@@ -2,7 +2,8 @@
 import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { attach, detach, readContract, readModel } from '../src/contract/index.ts';
+import { attach, detach, readContract } from '../src/checkpoint/index.ts';
+import { readModel } from '../src/contract/index.ts';
 import { sentences } from '../src/policies/index.ts';
 import { temporaryFolder, tinyCheckpoint } from './tiny-checkpoint.ts';
 

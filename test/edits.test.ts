@@ -5,7 +5,7 @@ import { cpSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.ts';
-import { attach } from '../src/contract/index.ts';
+import { attach } from '../src/checkpoint/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { sentences } from '../src/policies/index.ts';
 import { edits } from './edits/index.ts';

@@ -4,14 +4,14 @@ import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findPython, pythonEnvironment } from '../src/bridge/index.ts';
-import { attach, makeContract, readContract } from '../src/contract/index.ts';
+import { attach, makeContract, readContract } from '../src/checkpoint/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
 import { openOnnxEngine } from '../src/engines/onnx.ts';
 import { steppedRunner } from '../src/engines/stepped.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
 import { packageRoot } from '../src/paths.ts';
-import { loadTokenizer } from '../src/planner/tokenizer.ts';
 import { fixed } from '../src/policies/index.ts';
+import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import { temporaryFolder, tinyCheckpoint } from './tiny-checkpoint.ts';
 
 const root = temporaryFolder('ends');

@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { findPython, pythonEnvironment } from '../src/bridge/index.ts';
-import { attach, type Contract } from '../src/contract/index.ts';
+import { attach } from '../src/checkpoint/index.ts';
+import type { Contract } from '../src/contract/index.ts';
 import { fixed } from '../src/policies/index.ts';
 
 export const segment = 32;

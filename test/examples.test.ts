@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
+import { makeContract } from '../src/checkpoint/index.ts';
 import { loadConfig } from '../src/config/index.ts';
-import { makeContract } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
 
 const run = promisify(execFile);

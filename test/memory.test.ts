@@ -2,15 +2,15 @@
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { attach, type ContractFiles, readContract } from '../src/contract/index.ts';
+import { attach, type ContractFiles, readContract } from '../src/checkpoint/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
 import { PrefixHash, PrefixMemory } from '../src/engines/memory.ts';
 import { openOnnxEngine } from '../src/engines/onnx.ts';
 import type { Runner, RunRequest } from '../src/engines/runner.ts';
 import { steppedRunner } from '../src/engines/stepped.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
-import { loadTokenizer, type Tokenizer } from '../src/planner/tokenizer.ts';
 import { delimiters } from '../src/policies/index.ts';
+import { loadTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { type TinyCase, TinyCheckpoints } from './onnx-checkpoints.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 

@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.ts';
-import { attach, type Contract, type ContractSettings } from '../src/contract/index.ts';
+import { attach, type ContractSettings } from '../src/checkpoint/index.ts';
+import type { Contract } from '../src/contract/index.ts';
 import type { EngineSession, Retrieved } from '../src/engines/engine.ts';
 import { fixed } from '../src/policies/index.ts';
 

@@ -4,7 +4,8 @@ import { appendFileSync, cpSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import path from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { readContract, sha256, writeContract, writeContractFiles } from '../src/contract/index.ts';
+import { readContract, writeContract, writeContractFiles } from '../src/checkpoint/index.ts';
+import { sha256 } from '../src/contract/index.ts';
 import type { EngineSession } from '../src/engines/engine.ts';
 import { generate } from '../src/engines/generate.ts';
 import { sealOf } from '../src/engines/onnx/meta-check.ts';
@@ -13,7 +14,7 @@ import { Sequence } from '../src/engines/sequence.ts';
 import type { LockstepError } from '../src/errors.ts';
 import { builtModule } from '../src/paths.ts';
 import { Segmenter } from '../src/planner/index.ts';
-import { loadTokenizer } from '../src/planner/tokenizer.ts';
+import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import { graphWith, model } from './onnx-bytes.ts';
 import { largestDifference, runCase, type TinyCase, TinyCheckpoints } from './onnx-checkpoints.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { pythonEnvironment } from '../src/bridge/index.ts';
-import { attach, readContract } from '../src/contract/index.ts';
+import { attach, readContract } from '../src/checkpoint/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
 import { openOnnxEngine } from '../src/engines/onnx.ts';
 import { type Probe, readProbe, runProbe } from '../src/engines/probe.ts';

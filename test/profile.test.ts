@@ -14,10 +14,10 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findPython } from '../src/bridge/index.ts';
+import { makeContract } from '../src/checkpoint/index.ts';
 import { type HeadsFile, headsText } from '../src/cli/profile/heads-file.ts';
 import { headsSvg } from '../src/cli/profile/heads-svg.ts';
 import { loadConfig } from '../src/config/index.ts';
-import { makeContract } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 

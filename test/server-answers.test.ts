@@ -1,8 +1,8 @@
 // What the HTTP interface answers: completions, chat, traces, plans.
 import OpenAI from 'openai';
 import { describe, expect, test } from 'vitest';
-import type { Tokenizer } from '../src/planner/tokenizer.ts';
 import { createServer } from '../src/server/index.ts';
+import type { Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { type Any, eventsOf, PROMPT } from './server-client.ts';
 import { toyServers } from './server-fixture.ts';
 import { ToyEngine } from './server-toy.ts';

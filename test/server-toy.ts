@@ -3,8 +3,8 @@ import { mkdtemp, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type ContractFiles, makeContract } from '../src/checkpoint/index.ts';
 import { parseConfig } from '../src/config/index.ts';
-import { type ContractFiles, makeContract } from '../src/contract/index.ts';
 import type {
   Engine,
   EngineSession,
@@ -14,8 +14,8 @@ import type {
   StepResult,
 } from '../src/engines/engine.ts';
 import { LockstepError } from '../src/errors.ts';
-import { loadTokenizer, type Tokenizer } from '../src/planner/tokenizer.ts';
 import { delimiters } from '../src/policies/index.ts';
+import { loadTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { writeTensors } from './safetensors.ts';
 import { tinyWeights } from './tiny-checkpoint.ts';
 

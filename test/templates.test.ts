@@ -3,11 +3,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { attach, detach } from '../src/contract/index.ts';
-import { loadTokenizer } from '../src/planner/tokenizer.ts';
+import { attach, detach } from '../src/checkpoint/index.ts';
 import { fixed } from '../src/policies/index.ts';
 import { chatTemplate } from '../src/server/prompt/chat.ts';
 import { readTemplates, toolTemplateFile } from '../src/template/source.ts';
+import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import { tinyCheckpoint } from './tiny-checkpoint.ts';
 
 let root: string;

@@ -2,7 +2,7 @@
 import { mkdirSync, mkdtempSync, realpathSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { expectedTensors } from '../src/contract/weights-table.ts';
+import { expectedTensors } from '../src/weights/table.ts';
 import { noise, type Tensors, writeTensors } from './safetensors.ts';
 
 /** A new folder under the system's temporary one; the test removes it. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.ts';
-import { attach } from '../src/contract/index.ts';
+import { attach } from '../src/checkpoint/index.ts';
 import type { Engine, EngineSession, Retrieved } from '../src/engines/engine.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
 import type { LockstepError } from '../src/errors.ts';

@@ -7,9 +7,9 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findPython } from '../src/bridge/index.ts';
 import type { Contract } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
-import { loadTokenizer } from '../src/planner/tokenizer.ts';
 import { chatTemplate, type TemplateMessage } from '../src/server/prompt/chat.ts';
 import { encodePrompt } from '../src/server/prompt/tokens.ts';
+import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import { type TrainRun, trainIn } from './helpers/train.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 

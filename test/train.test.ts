@@ -12,8 +12,8 @@ import {
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findPython } from '../src/bridge/index.ts';
+import { readContract } from '../src/checkpoint/index.ts';
 import type { StepEvent, TrainEvent, TrainResult } from '../src/cli/train/events.ts';
-import { readContract } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 

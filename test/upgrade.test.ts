@@ -13,7 +13,8 @@ import {
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.ts';
-import { type Contract, digestOf, readContract, sha256 } from '../src/contract/index.ts';
+import { readContract } from '../src/checkpoint/index.ts';
+import { type Contract, digestOf, sha256 } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { oldCheckpoint } from './old-checkpoint.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.ts';
-import { attach, type ContractSettings, readContract } from '../src/contract/index.ts';
+import { attach, type ContractSettings, readContract } from '../src/checkpoint/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
 import { type EngineReport, type OpenEngine, verify } from '../src/engines/verify/index.ts';
@@ -277,7 +277,7 @@ describe('verify', () => {
 /** The first boundary of the default text. */
 async function sentencesEnd(at: string): Promise<number> {
   const { plan } = await import('../src/planner/index.ts');
-  const { loadTokenizer } = await import('../src/planner/tokenizer.ts');
+  const { loadTokenizer } = await import('../src/tokenizer/tokenizer.ts');
   const { sampleFile } = await import('../src/engines/verify/sample.ts');
   const ids = await (await loadTokenizer(at)).encode(readFileSync(sampleFile, 'utf8'));
   return (await plan(await readContract(at), ids))[0] as number;

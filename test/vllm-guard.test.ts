@@ -4,7 +4,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, expect, test } from 'vitest';
 import { findPython, startService } from '../src/bridge/index.ts';
-import { writeContract } from '../src/contract/write.ts';
+import { writeContract } from '../src/checkpoint/write.ts';
 import { packageRoot } from '../src/paths.ts';
 import { ended, isRunning } from './processes.ts';
 import { type Any, until } from './server-client.ts';

@@ -1,9 +1,9 @@
 // A program of its own that supervises a fake vLLM until it is killed: prints the three process ids.
 import path from 'node:path';
 import { findPython } from '../src/bridge/index.ts';
-import { readContract } from '../src/contract/index.ts';
+import { readContract } from '../src/checkpoint/index.ts';
 import { superviseVllm } from '../src/engines/vllm/index.ts';
-import { loadTokenizer } from '../src/planner/tokenizer.ts';
+import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 
 const [dir, digest] = process.argv.slice(2) as [string, string];
 const fake = path.join(import.meta.dirname, 'python', 'faults', 'fake_vllm.py');

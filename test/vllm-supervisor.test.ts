@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { noTelemetry } from '../src/bridge/index.ts';
-import { writeContract } from '../src/contract/write.ts';
+import { writeContract } from '../src/checkpoint/write.ts';
 import type { LockstepError } from '../src/errors.ts';
 import { descendants, ended, environmentOf, isRunning } from './processes.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';

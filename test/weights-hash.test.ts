@@ -15,7 +15,7 @@ import {
 import path from 'node:path';
 import { afterAll, afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { findPython, pythonEnvironment } from '../src/bridge/index.ts';
-import { cacheFile, hashOnce } from '../src/contract/weights-hash.ts';
+import { cacheFile, hashOnce } from '../src/weights/hash.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
 const root = temporaryFolder('weights-hash');

@@ -130,7 +130,7 @@ def _forget_ids(module: Any, folder: Path) -> None:
 
     They are another tokenizer's, and a trained checkpoint would carry them as its own.
     """
-    from .contract.shape import read_fields
+    from .contract.shape_fields import read_fields
 
     given = read_fields(folder).config
     for name in ("bos_token_id", "eos_token_id"):

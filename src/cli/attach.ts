@@ -1,8 +1,9 @@
 // lockstep attach: put a contract on a checkpoint without training it, or renew the one it has.
 import path from 'node:path';
 import { Command } from 'commander';
+import { attach, upgrade } from '../checkpoint/index.ts';
 import { defaultConfigFile, loadConfig } from '../config/index.ts';
-import { attach, type Contract, upgrade } from '../contract/index.ts';
+import type { Contract } from '../contract/index.ts';
 import type { LockstepError } from '../errors.ts';
 import { asLockstepError, cancellation, paint, printWarning } from './shared/output.ts';
 import { type Recorded, recordedLine, recordProbe } from './shared/record-probe.ts';

@@ -1,7 +1,7 @@
 // lockstep detach: a plain copy of a segmented checkpoint, to be run with full attention on purpose.
 import path from 'node:path';
 import { Command } from 'commander';
-import { detach } from '../contract/index.ts';
+import { detach } from '../checkpoint/index.ts';
 import { paint } from './shared/output.ts';
 
 interface DetachCommandOptions {

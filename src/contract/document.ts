@@ -6,7 +6,9 @@ import { LockstepError } from '../errors.ts';
 import { jsonText } from '../json-text.ts';
 import { type Contract, contractSchema } from './schema.ts';
 import { type ContractV1, contractV1Schema } from './schema-v1.ts';
-import { contractFile } from './write.ts';
+
+/** The contract's file in a checkpoint. */
+export const contractFile = 'lockstep.json';
 
 /** The version that this Lockstep reads and writes. */
 export const contractVersion = 2;

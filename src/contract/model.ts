@@ -3,11 +3,11 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { checkNames } from '../checkpoint-names.ts';
 import { LockstepError } from '../errors.ts';
-import { jsonText, withLiterals } from '../json-text.ts';
+import { jsonText, show, withLiterals } from '../json-text.ts';
 import { families, plainType } from './model-type.ts';
 import type { ModelShape } from './schema-model.ts';
 import { type Family, shapeOf } from './shape.ts';
-import { type Config, Fields, show, unsupported } from './shape-fields.ts';
+import { type Config, Fields, unsupported } from './shape-fields.ts';
 
 export interface ModelInfo {
   readonly dir: string;

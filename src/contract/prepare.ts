@@ -1,7 +1,7 @@
 // A policy's tables for a vocabulary: the one time that a policy sees text.
 import { LockstepError } from '../errors.ts';
-import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { ChatMarks, Policy, Vocabulary } from '../policies/policy.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { chatMarks } from './chat/marks.ts';
 import { contractSchema, type Json } from './schema.ts';
 import { userCodeLimit, withinTime } from './time-limit.ts';

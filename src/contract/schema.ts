@@ -1,5 +1,6 @@
 // The contract: everything that changes a number the model computes, as one JSON document.
 import { z } from 'zod';
+import type { Json } from '../json.ts';
 import { modelSchema } from './schema-model.ts';
 import { count, positive, sha256Digits as sha256 } from './schema-numbers.ts';
 import { carrySchema, retrievalSchema } from './schema-retrieval.ts';
@@ -9,14 +10,7 @@ export { count, positive } from './schema-numbers.ts';
 
 const heads = z.array(count);
 
-/** JSON without floating-point numbers: what parameters and tables are made of. */
-export type Json =
-  | number
-  | string
-  | boolean
-  | null
-  | readonly Json[]
-  | { readonly [key: string]: Json };
+export type { Json };
 export const json: z.ZodType<Json> = z.lazy(() =>
   z.union([z.int(), z.string(), z.boolean(), z.null(), z.array(json), z.record(z.string(), json)]),
 );

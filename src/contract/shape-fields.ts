@@ -1,5 +1,6 @@
 // Fields of a config.json, each as the kind that it has to be.
 import { LockstepError } from '../errors.ts';
+import { show } from '../json-text.ts';
 
 export type Config = Readonly<Record<string, unknown>>;
 
@@ -61,9 +62,4 @@ export class Fields {
 /** Refuse a model that is not supported. */
 export function unsupported(message: string, mend: string, field: string): LockstepError {
   return new LockstepError('LS_MODEL_UNSUPPORTED', message, { mend, field });
-}
-
-/** A value of config.json in an error. */
-export function show(value: unknown): string {
-  return value === undefined ? 'nothing' : JSON.stringify(value);
 }

@@ -1,6 +1,8 @@
 // The rotation of a config.json: `rope_parameters` of transformers 5, or `rope_scaling` and `rope_theta`.
+
+import { show } from '../json-text.ts';
 import type { Rope } from './schema-model.ts';
-import { type Config, type Fields, show, unsupported } from './shape-fields.ts';
+import { type Config, type Fields, unsupported } from './shape-fields.ts';
 
 /** RoPE scalings whose angles do not depend on the length (SEMANTICS.md 3). */
 const fixedTypes = ['default', 'linear', 'llama3', 'yarn'] as const;

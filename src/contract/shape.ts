@@ -1,8 +1,9 @@
 // What of config.json changes the model's numbers, in one form (SEMANTICS.md 5).
 // python/lockstep/contract/shape.py computes the same; defaults are those of transformers 5.
 import type { LockstepError } from '../errors.ts';
+import { show } from '../json-text.ts';
 import type { ModelShape } from './schema-model.ts';
-import { type Config, type Fields, show, unsupported } from './shape-fields.ts';
+import { type Config, type Fields, unsupported } from './shape-fields.ts';
 import { ropeOf } from './shape-rope.ts';
 
 export type Family = ModelShape['family'];

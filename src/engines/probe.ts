@@ -3,8 +3,8 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
+import { probeFile } from '../checkpoint/write.ts';
 import type { Contract } from '../contract/schema.ts';
-import { probeFile } from '../contract/write.ts';
 import { LockstepError } from '../errors.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Engine } from './engine.ts';

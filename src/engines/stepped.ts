@@ -2,7 +2,7 @@
 import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
-import type { Tokenizer } from '../planner/tokenizer.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Engine } from './engine.ts';
 import { runAnswer, runPrompt } from './generate.ts';
 import { PrefixMemory } from './memory.ts';

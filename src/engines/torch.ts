@@ -2,7 +2,8 @@
 import { closeSync, openSync, readSync, unlinkSync } from 'node:fs';
 import path from 'node:path';
 import { type Python, PythonSession } from '../bridge/index.ts';
-import { type Contract, readContract } from '../contract/index.ts';
+import { readContract } from '../checkpoint/index.ts';
+import type { Contract } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
 import { type Entry, SessionBook } from './book.ts';
 import type {
@@ -64,7 +65,7 @@ export async function openTorchEngine(
   const python = await PythonSession.open({ python: options.python });
   try {
     const { digest, channel, ...shape } = await python.call<Loaded>(
-      'lockstep.bridge.torch_engine:load',
+      'lockstep.engine.sessions:load',
       {
         path: path.resolve(dir),
         dtype,
@@ -115,9 +116,7 @@ class TorchEngine implements Engine {
   }
 
   open(): Promise<EngineSession> {
-    return this.begin(0, () =>
-      this.python.call<number>('lockstep.bridge.torch_engine:open_session'),
-    );
+    return this.begin(0, () => this.python.call<number>('lockstep.engine.sessions:open_session'));
   }
 
   /** Make a session in Python: `make` gives its handle. */
@@ -128,20 +127,20 @@ class TorchEngine implements Engine {
   /** Keep a copy of a session of this length. */
   async keep(handle: number, length: number): Promise<KeptState> {
     const { kept, bytes } = await this.python.call<{ kept: number; bytes: number }>(
-      'lockstep.bridge.torch_engine:keep',
+      'lockstep.engine.sessions:keep',
       { handle },
     );
     this.keptBytes = bytes;
     let dropped: Promise<void> | undefined;
     const drop = async () => {
       // Where Python has died, its states went with it.
-      const left = this.python.call<number>('lockstep.bridge.torch_engine:drop', { kept });
+      const left = this.python.call<number>('lockstep.engine.sessions:drop', { kept });
       this.keptBytes = await left.catch(() => 0);
     };
     return {
       open: () =>
         this.begin(length, () =>
-          this.python.call<number>('lockstep.bridge.torch_engine:resume', { kept }),
+          this.python.call<number>('lockstep.engine.sessions:resume', { kept }),
         ),
       drop: () => {
         dropped ??= drop();
@@ -180,7 +179,7 @@ class TorchSession implements EngineSession {
     const { python, info, logits } = this.#engine;
     let values: Float32Array = new Float32Array(0);
     const stepped = await python.call<Stepped>(
-      'lockstep.bridge.torch_engine:step',
+      'lockstep.engine.sessions:step',
       { handle: this.#handle, tokens: Array.from(ids), rows, close },
       {
         // In this call's turn: the next step overwrites the file.
@@ -205,7 +204,7 @@ class TorchSession implements EngineSession {
 
   async replaceRetrieved(retrieved: Retrieved[]): Promise<void> {
     this.#entry.check();
-    await this.#engine.python.call('lockstep.bridge.torch_engine:replace', {
+    await this.#engine.python.call('lockstep.engine.sessions:replace', {
       handle: this.#handle,
       retrieved: retrieved.map(({ layer, positions }) => ({
         layer,
@@ -218,7 +217,7 @@ class TorchSession implements EngineSession {
     this.#entry.check();
     const from = this.#handle;
     return this.#engine.begin(this.#entry.length, () =>
-      this.#engine.python.call<number>('lockstep.bridge.torch_engine:fork', { handle: from }),
+      this.#engine.python.call<number>('lockstep.engine.sessions:fork', { handle: from }),
     );
   }
 
@@ -228,7 +227,7 @@ class TorchSession implements EngineSession {
   }
 
   memory(): Promise<SessionMemory> {
-    return this.#engine.python.call<SessionMemory>('lockstep.bridge.torch_engine:memory', {
+    return this.#engine.python.call<SessionMemory>('lockstep.engine.sessions:memory', {
       handle: this.#handle,
     });
   }
@@ -243,14 +242,14 @@ class TorchSession implements EngineSession {
     // Where Python has died, its sequences went with it.
     if (!this.#engine.python.alive) return;
     await this.#engine.python
-      .call('lockstep.bridge.torch_engine:free', { handle: this.#handle })
+      .call('lockstep.engine.sessions:free', { handle: this.#handle })
       .catch((error: unknown) => {
         if (this.#engine.python.alive) throw error;
       });
   }
 }
 
-/** The file of raw float32 through which logits come (`Channel` in python/lockstep/bridge/torch_engine.py). */
+/** The file of raw float32 through which logits come (`Channel` in python/lockstep/engine/sessions.py). */
 class LogitsReader {
   #path = '';
   #fd: number | undefined;

@@ -1,6 +1,7 @@
 // definePolicy: from a definition to a factory of frozen policy values.
-import type { Json } from '../contract/schema.ts';
+
 import { LockstepError } from '../errors.ts';
+import type { Json } from '../json.ts';
 import { checkParams, type Refuse, refusal } from './params.ts';
 import { ORIGIN, type Origin, type Params, type Policy, seal, type Vocabulary } from './policy.ts';
 

@@ -1,5 +1,5 @@
 // A policy as a value of this process, asked token by token: no planner, no bundle, no engine.
-import type { Json } from '../contract/schema.ts';
+import type { Json } from '../json.ts';
 import type { Policy } from './policy.ts';
 
 /**

@@ -1,6 +1,7 @@
 // Parameters of a policy: checked against the types of their defaults.
-import type { Json } from '../contract/schema.ts';
+
 import { LockstepError } from '../errors.ts';
+import type { Json } from '../json.ts';
 import type { Params } from './policy.ts';
 
 /** Refuse the parameter at `path` (`size`, `strings[2]`): it should have been `expected`. */

@@ -1,5 +1,5 @@
 // What a boundary policy is: a frozen value and pure functions of token ids (SEMANTICS.md 5).
-import type { Json } from '../contract/schema.ts';
+import type { Json } from '../json.ts';
 
 /** A tokenizer's vocabulary as `prepare` sees it, once, when a contract is made. */
 export interface Vocabulary {

@@ -3,7 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { type Python, pythonEnvironment } from '../../src/bridge/index.ts';
-import { readContract } from '../../src/contract/index.ts';
+import { readContract } from '../../src/checkpoint/index.ts';
 import { type Precision, readGraph } from '../../src/engines/onnx.ts';
 import type { LockstepError } from '../../src/errors.ts';
 import { packageRoot } from '../../src/paths.ts';

@@ -4,10 +4,10 @@ import { cpSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findPython, pythonEnvironment } from '../../src/bridge/index.ts';
-import { attach, type ContractSettings, readContract } from '../../src/contract/index.ts';
-import { readWeights } from '../../src/contract/weights.ts';
+import { attach, type ContractSettings, readContract } from '../../src/checkpoint/index.ts';
 import { LockstepError } from '../../src/errors.ts';
 import { fixed } from '../../src/policies/index.ts';
+import { readWeights } from '../../src/weights/read.ts';
 import { temporaryFolder, tinyCheckpoint } from '../tiny-checkpoint.ts';
 import { weightEdits } from './weights.ts';
 

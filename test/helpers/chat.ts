@@ -3,11 +3,11 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { prepareTables } from '../../src/contract/prepare.ts';
 import { packageRoot } from '../../src/paths.ts';
-import { loadTokenizer, type Tokenizer } from '../../src/planner/tokenizer.ts';
 import { requests } from '../../src/policies/in-memory.ts';
 import type { Policy } from '../../src/policies/index.ts';
 import { templateContext } from '../../src/template/context.ts';
 import { TemplateRenderer } from '../../src/template/template.ts';
+import { loadTokenizer, type Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 
 export const smollm = path.join(packageRoot, '.lockstep/models/smollm2-135m-instruct');
 

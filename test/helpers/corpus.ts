@@ -2,7 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { packageRoot } from '../../src/paths.ts';
-import { loadTokenizer, type Tokenizer } from '../../src/planner/tokenizer.ts';
+import { loadTokenizer, type Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 
 export interface Corpus {
   readonly tokenizer: Tokenizer;

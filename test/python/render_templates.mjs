@@ -1,9 +1,9 @@
 // Renders chat templates as serving does: `{dir, templates, conversations, special}` as JSON in the file
 // named first, answers in the one named second.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { loadTokenizer } from '../../dist/planner/tokenizer.js';
 import { templateContext } from '../../dist/template/context.js';
 import { startRendering } from '../../dist/template/python.js';
+import { loadTokenizer } from '../../dist/tokenizer/tokenizer.js';
 
 const [, , from, to] = process.argv;
 const { dir, templates, conversations, special } = JSON.parse(readFileSync(from, 'utf8'));

@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 import torch
 from lockstep.contract.reader import Contract
-from lockstep.contract.shape import read_fields, shape_of
+from lockstep.contract.shape import shape_of
+from lockstep.contract.shape_fields import read_fields
 from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
 from lockstep.export import job as export

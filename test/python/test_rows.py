@@ -5,7 +5,7 @@ from __future__ import annotations
 import tiny
 import torch
 from lockstep import Model, Spec
-from lockstep.bridge.kept_states import KeptStates
+from lockstep.engine.kept_states import KeptStates
 from lockstep.operator.kv_buffer import Rows
 
 

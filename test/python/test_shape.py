@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from lockstep.contract.shape import read_fields, shape_of
+from lockstep.contract.shape import shape_of
+from lockstep.contract.shape_fields import read_fields
 from lockstep.errors import LockstepError
 from lockstep.export.meta import rotation_of
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findPython, pythonEnvironment } from '../../src/bridge/index.ts';
-import { readContract } from '../../src/contract/index.ts';
+import { readContract } from '../../src/checkpoint/index.ts';
 import type { EngineReport } from '../../src/engines/verify/index.ts';
 import { packageRoot } from '../../src/paths.ts';
 

@@ -1,12 +1,12 @@
 // `lockstep serve --engine vllm` with the real vLLM: answers, aborts, kills, and that nothing is left.
 import { once } from 'node:events';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { readContract } from '../../src/contract/index.ts';
+import { readContract } from '../../src/checkpoint/index.ts';
 import { generate } from '../../src/engines/generate.ts';
 import { Sequence } from '../../src/engines/sequence.ts';
 import { openTorchEngine } from '../../src/engines/torch.ts';
 import { Segmenter } from '../../src/planner/index.ts';
-import { loadTokenizer } from '../../src/planner/tokenizer.ts';
+import { loadTokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { ended, isRunning } from '../processes.ts';
 import { type Any, eventsOf, until } from '../server-client.ts';
 import { below, type Serving, servers, TEXT } from './serving.ts';

@@ -12,9 +12,9 @@ from transformers import DynamicCache
 
 from ..operator import lm_head
 from ..operator.checks import check_ids
+from ..operator.lm_head import Loss
 from ..operator.model import Model
 from ..operator.recompute import recomputed
-from ..training.tbptt import Loss
 
 
 def _body(

@@ -1,1 +1,1 @@
-"""Python's end of the bridge to Node: jobs, remote calls, the guard, the torch engine."""
+"""Python's end of the bridge to Node: jobs, remote calls, and the guard of services."""

@@ -17,7 +17,7 @@ from ..errors import LockstepError
 from ..json_text import loads
 from ..tokenizer import ends
 from ..weights import reader as weights
-from . import shape
+from . import shape, shape_fields
 from .checkpoint_names import check_names
 from .model_type import segmented_type
 
@@ -190,7 +190,7 @@ def _check_tokenizer(file: Path, document: Mapping[str, Any]) -> None:
 
 
 def _check_model(folder: Path, document: Mapping[str, Any]) -> None:
-    fields = shape.read_fields(folder)
+    fields = shape_fields.read_fields(folder)
     model, config = shape.shape_of(fields), fields.config
     named = [f"Segmented{shape.FAMILIES[model['family']]}ForCausalLM"]
     tokenizer, long = document["tokenizer"], document["heads"]["long"]

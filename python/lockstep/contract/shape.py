@@ -5,14 +5,13 @@ Nothing here is heavy: a contract is read without PyTorch or transformers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ..errors import LockstepError
-from ..json_text import loads, number
 from .model_type import FAMILIES, plain_type
+from .shape_fields import Fields, show, unsupported
+from .shape_rope import rope_of
 
 #: By family: KV heads and head size where absent (None: follow from others), tokens promised.
 _DEFAULTS: dict[str, tuple[int | None, int | None, int]] = {
@@ -57,65 +56,6 @@ _SWITCHES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
 )
 
 
-class Fields:
-    """A config.json that is being judged; numbers as they were written."""
-
-    def __init__(self, config: Mapping[str, Any], file: Path):
-        self.config, self.file = config, file
-
-    def integer(self, field: str, absent: int | None = None, least: int = 1) -> int:
-        if field not in self.config and absent is not None:
-            return absent
-        value = self.config.get(field)
-        if type(value) is int and least <= value < 2**31:
-            return value
-        raise self.bad(f"an integer of at least {least} for {field}", self._said(field), field)
-
-    def boolean(self, field: str, absent: bool) -> bool:
-        if field not in self.config:
-            return absent
-        value = self.config[field]
-        if isinstance(value, bool):
-            return value
-        raise self.bad(f"true or false for {field}", show(value), field)
-
-    def number(self, value: Any, field: str) -> float:
-        """A positive number of any object within the config."""
-        if type(value) in (int, float) and 0 < value <= 2**53:
-            return number(value)
-        raise self.bad(f"a positive number for {field}", show(value), field)
-
-    def bad(self, expected: str, got: str, field: str | None = None) -> LockstepError:
-        return LockstepError(
-            "LS_MODEL_CONFIG",
-            f"expected {expected} in {self.file}, got {got}",
-            "copy config.json again from the original checkpoint",
-            field,
-        )
-
-    def _said(self, field: str) -> str:
-        return show(self.config[field]) if field in self.config else "nothing"
-
-
-def read_fields(folder: Path) -> Fields:
-    """``config.json`` of a folder. Raises ``LS_MODEL_MISSING``, ``LS_MODEL_CONFIG``."""
-    file = folder / "config.json"
-    try:
-        config = loads(file.read_bytes(), literal=True)
-    except OSError as error:
-        raise LockstepError(
-            "LS_MODEL_MISSING",
-            f"expected a checkpoint at {folder}, got {type(error).__name__} for config.json",
-            "name the folder of a Hugging Face checkpoint",
-            "model",
-        ) from error
-    except ValueError as error:
-        raise Fields({}, file).bad("JSON", str(error)) from error
-    if not isinstance(config, dict):
-        raise Fields({}, file).bad("a JSON object", show(config)[:40])
-    return Fields(config, file)
-
-
 def family_of(fields: Fields) -> str:
     """``model_type``; raises ``LS_MODEL_UNSUPPORTED`` for other families and quantized weights."""
     family = plain_type(fields.config.get("model_type"))
@@ -140,8 +80,6 @@ def shape_of(fields: Fields) -> dict[str, Any]:
     Raises ``LS_MODEL_CONFIG`` for a field that is absent or of the wrong kind,
     ``LS_MODEL_UNSUPPORTED`` for what runtimes would not compute alike.
     """
-    from .shape_rope import rope_of
-
     family, config = family_of(fields), fields.config
     _refuse_switches(config, family)
     _refuse_sliding_window(fields, family)
@@ -261,12 +199,3 @@ def _refuse_sliding_window(fields: Fields, family: str) -> None:
         "set use_sliding_window to false if the model has full attention, or use another one",
         "use_sliding_window",
     )
-
-
-def unsupported(message: str, mend: str, field: str) -> LockstepError:
-    return LockstepError("LS_MODEL_UNSUPPORTED", message, mend, field)
-
-
-def show(value: Any) -> str:
-    """A value of config.json in an error."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

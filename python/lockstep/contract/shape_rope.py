@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..json_text import number
-from .shape import Fields, show, unsupported
+from .shape_fields import Fields, show, unsupported
 
 FIXED_TYPES = ("default", "linear", "llama3", "yarn")
 _ORIGINAL = "original_max_position_embeddings"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CHUNK = 256  # rows of logits alive at once
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Sum of -log p(x_{t+1}) in nats, and the number of targets it is over."""
+
+    sum: float
+    targets: int
+
+    @property
+    def mean(self) -> float:
+        return self.sum / self.targets
 
 
 def logits(head: nn.Module, hidden_TE: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The ids that end an answer (twin of src/contract/ends.ts)."""
+"""The ids that end an answer (twin of src/tokenizer/ends.ts)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..contract.shape import show
+from ..contract.shape_fields import show
 from ..errors import LockstepError
 from ..json_text import loads
 

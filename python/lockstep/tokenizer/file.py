@@ -1,5 +1,5 @@
 """A checkpoint's tokenizer.json, checked before it is handed to native code (twin of
-src/planner/tokenizer-check.ts). The one place in Python that opens such a file."""
+src/tokenizer/check.ts). The one place in Python that opens such a file."""
 
 from __future__ import annotations
 

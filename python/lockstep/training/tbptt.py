@@ -20,6 +20,7 @@ from torch import Tensor
 from ..errors import LockstepError
 from ..operator import lm_head
 from ..operator.contexts import Piece, TrainContext, pieces_of
+from ..operator.lm_head import Loss
 from ..operator.model import Model
 from ..operator.state import State
 from . import document_starts
@@ -27,18 +28,6 @@ from . import document_starts
 Grads = list[Tensor | None]
 # (last hidden states of a pack [T, E], (document, its segment) in order) -> loss, gradient [T, E].
 Score = Callable[[Tensor, Sequence[tuple[int, Piece]]], tuple[float, Tensor]]
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Sum of -log p(x_{t+1}) in nats, and the number of targets it is over."""
-
-    sum: float
-    targets: int
-
-    @property
-    def mean(self) -> float:
-        return self.sum / self.targets
 
 
 @dataclass

@@ -1,5 +1,5 @@
 """The one strict reader of weights: which files they are, what they hold, and whose they are
-(twin of src/contract/weights.ts)."""
+(twin of src/weights/read.ts)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any
 import rfc8785
 
 from ..contract.checkpoint_names import check_names
-from ..contract.shape import read_fields, shape_of
+from ..contract.shape import shape_of
+from ..contract.shape_fields import read_fields
 from ..errors import LockstepError
 from .files import INDEX, file_set, holds_no_weights
 from .hash import hash_once

@@ -4,8 +4,8 @@ import path from 'node:path';
 import type { Contract } from '../../contract/index.ts';
 import type { Runner } from '../../engines/runner.ts';
 import { LockstepError } from '../../errors.ts';
-import type { Tokenizer } from '../../planner/tokenizer.ts';
 import { encodePrompt } from '../../server/prompt/tokens.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { EvalRow } from './rows.ts';
 
 /** What an engine is asked: the text that it reads, and how much it may write. */

@@ -1,10 +1,10 @@
 // The engine of a row: what `lockstep serve` would open, or torch with full attention.
 import { runJob } from '../../bridge/index.ts';
-import { readContract } from '../../contract/index.ts';
+import { readContract } from '../../checkpoint/index.ts';
 import type { Engine } from '../../engines/engine.ts';
 import type { Runner } from '../../engines/runner.ts';
 import { steppedRunner } from '../../engines/stepped.ts';
-import { loadTokenizer } from '../../planner/tokenizer.ts';
+import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
 import { checkChoice, type EngineChoice, openChosen } from '../serve/engine.ts';
 import type { StageBar } from '../shared/stage-bar.ts';
 import type { EvalRow } from './rows.ts';

@@ -2,8 +2,8 @@
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileSet } from '../../contract/weights-files.ts';
 import { LockstepError } from '../../errors.ts';
+import { fileSet } from '../../weights/files.ts';
 import { makeFolder } from '../shared/make-folder.ts';
 import type { Subjects } from './subjects.ts';
 

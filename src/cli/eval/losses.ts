@@ -1,7 +1,7 @@
 // -log p of every token of a sequence, by an engine that runs it in segments.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { readContract } from '../../contract/index.ts';
+import { readContract } from '../../checkpoint/index.ts';
 import type { Engine } from '../../engines/engine.ts';
 import { Sequence } from '../../engines/sequence.ts';
 import { Segmenter } from '../../planner/index.ts';

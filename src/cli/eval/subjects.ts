@@ -2,18 +2,15 @@
 import { copyFile, mkdtemp, readFile, realpath, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { copyCompanion } from '../../contract/companions.ts';
+import { copyCompanion } from '../../checkpoint/companions.ts';
 import {
   type ContractFiles,
   contractFile,
-  isTrained,
-  neverTrained,
   readContract,
-  readModel,
   readWeights,
-  sha256File,
   writeContract,
-} from '../../contract/index.ts';
+} from '../../checkpoint/index.ts';
+import { isTrained, neverTrained, readModel, sha256File } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { toolTemplateFile } from '../../template/source.ts';
 

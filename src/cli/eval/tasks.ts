@@ -4,7 +4,7 @@ import path from 'node:path';
 import { runJob } from '../../bridge/index.ts';
 import type { Contract } from '../../contract/index.ts';
 import type { Runner } from '../../engines/runner.ts';
-import { loadTokenizer } from '../../planner/tokenizer.ts';
+import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
 import { chatWrap } from '../shared/chat-wrap.ts';
 import { answer, type Prompt } from './answers.ts';
 import { graceMs } from './engine.ts';

@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { finished } from 'node:stream/promises';
 import { runJob } from '../../bridge/index.ts';
-import { type ContractFiles, writeContractFiles } from '../../contract/index.ts';
+import { type ContractFiles, writeContractFiles } from '../../checkpoint/index.ts';
 import { Segmenter } from '../../planner/index.ts';
-import type { TokenPiece } from '../../planner/tokenizer-stream.ts';
+import type { TokenPiece } from '../../tokenizer/stream.ts';
 
 /** Ids of a stretch of the text, the cuts among them, and the bytes of the text read so far. */
 export interface CutPiece extends TokenPiece {

@@ -1,7 +1,7 @@
 // What `lockstep profile` writes: a JSON file that a config imports, and is checked in with it.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { replaceFile } from '../../contract/write.ts';
+import { replaceFile } from '../../checkpoint/write.ts';
 import { LockstepError } from '../../errors.ts';
 import { makeFolder } from '../shared/make-folder.ts';
 

@@ -1,10 +1,10 @@
 // What `lockstep profile` measures with: the checkpoint under a contract, the texts, the effort.
 import path from 'node:path';
+import { attach, type ContractSettings } from '../../checkpoint/index.ts';
 import { type Config, loadConfig } from '../../config/index.ts';
-import { attach, type ContractSettings } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
-import { loadTokenizer } from '../../planner/tokenizer.ts';
 import { fixed } from '../../policies/index.ts';
+import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
 import { chatWrapOrPlain } from '../shared/chat-wrap.ts';
 import type { Method } from './heads-file.ts';
 

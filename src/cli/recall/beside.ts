@@ -1,6 +1,7 @@
 // Other checkpoints to measure on the same documents: the old contract beside the new one.
 import path from 'node:path';
-import { type Contract, isTrained, readContract } from '../../contract/index.ts';
+import { readContract } from '../../checkpoint/index.ts';
+import { type Contract, isTrained } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
 import type { EvalEngine, EvalRow } from '../eval/rows.ts';
 

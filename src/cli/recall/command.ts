@@ -1,9 +1,9 @@
 // lockstep recall: what a checkpoint still finds of what it read, by length and depth.
 import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { replaceFile } from '../../contract/write.ts';
+import { replaceFile } from '../../checkpoint/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
-import { loadTokenizer } from '../../planner/tokenizer.ts';
+import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
 import { checkEngines, rowEngineOptions } from '../eval/engine.ts';
 import { type EvalFolder, openFolder, weightsOf } from '../eval/folder.ts';
 import { rowsOf } from '../eval/rows.ts';

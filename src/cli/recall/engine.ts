@@ -1,7 +1,7 @@
 // Answers by an engine that is stepped from here: what `lockstep.evaluation.recall.ask` does by torch.
 import { appendFile } from 'node:fs/promises';
 import path from 'node:path';
-import { readContract } from '../../contract/index.ts';
+import { readContract } from '../../checkpoint/index.ts';
 import type { Engine, Retrieved } from '../../engines/engine.ts';
 import { Sequence } from '../../engines/sequence.ts';
 import { Segmenter } from '../../planner/index.ts';

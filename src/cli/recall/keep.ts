@@ -1,7 +1,7 @@
 // The grid kept in the checkpoint: recall.json, which reports read, and a table in its model card.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { replaceFile } from '../../contract/write.ts';
+import { replaceFile } from '../../checkpoint/write.ts';
 import { LockstepError } from '../../errors.ts';
 import { documentsText, labelOf, shownRows } from './grid.ts';
 import type { RecallResult } from './run.ts';

@@ -2,8 +2,8 @@
 import path from 'node:path';
 import { Command } from 'commander';
 import { runJob } from '../../bridge/index.ts';
-import { readContract } from '../../contract/index.ts';
-import { replaceFile } from '../../contract/write.ts';
+import { readContract } from '../../checkpoint/index.ts';
+import { replaceFile } from '../../checkpoint/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
 import { readRecall } from '../recall/keep.ts';

@@ -2,11 +2,12 @@
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';
-import { isTrained, readContract } from '../../contract/index.ts';
+import { readContract } from '../../checkpoint/index.ts';
+import { isTrained } from '../../contract/index.ts';
 import type { ProbeOutcome } from '../../engines/probe.ts';
 import { LockstepError } from '../../errors.ts';
-import { loadTokenizer } from '../../planner/tokenizer.ts';
 import { CACHE_BYTES, createServer, type LockstepServer, probePort } from '../../server/index.ts';
+import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
 import { natural, port, positive } from '../shared/option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';

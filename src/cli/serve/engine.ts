@@ -1,6 +1,6 @@
 // Which engine `lockstep serve` opens, and which of its options fit that engine.
 import { findPython } from '../../bridge/index.ts';
-import { checkWeights } from '../../contract/index.ts';
+import { checkWeights } from '../../checkpoint/index.ts';
 import type { Engine } from '../../engines/engine.ts';
 import { notRun, type ProbeOutcome, probeLine, readProbe, runProbe } from '../../engines/probe.ts';
 import type { Runner } from '../../engines/runner.ts';

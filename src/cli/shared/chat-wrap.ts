@@ -1,7 +1,7 @@
 // What a checkpoint's chat template puts around a user's message.
 import { LockstepError } from '../../errors.ts';
-import type { Tokenizer } from '../../planner/tokenizer.ts';
 import { chatTemplate } from '../../server/prompt/chat.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 
 /**
  * The text before a user's message, and that behind it up to where the answer begins.

@@ -1,6 +1,6 @@
 // --no-weights-check: for disks so slow that reading all weights once, to know whose they are, is too much.
 import { Option } from 'commander';
-import { weightsChecked } from '../../contract/weights-check.ts';
+import { weightsChecked } from '../../weights/check.ts';
 import { paint } from './output.ts';
 
 /** The option of every command that computes with a checkpoint's weights. */

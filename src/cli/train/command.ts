@@ -3,13 +3,13 @@ import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { runJob } from '../../bridge/index.ts';
+import { adoptContract, attach, type ContractFiles } from '../../checkpoint/index.ts';
 import {
   type Config,
   defaultConfigFile,
   loadConfig,
   type TrainingSettings,
 } from '../../config/index.ts';
-import { adoptContract, attach, type ContractFiles } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { pythonRoot } from '../../paths.ts';
 import { above0, positive, seed } from '../shared/option-values.ts';

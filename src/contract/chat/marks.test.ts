@@ -4,9 +4,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { chatTokenizer, smollm } from '../../../test/helpers/chat.ts';
 import { families } from '../../../test/helpers/templates.ts';
 import { temporaryFolder, tinyCheckpoint } from '../../../test/tiny-checkpoint.ts';
-import { loadTokenizer, type Tokenizer } from '../../planner/tokenizer.ts';
+import { type ContractSettings, makeContract } from '../../checkpoint/make.ts';
 import { after, anyOf, definePolicy, sentences, turns } from '../../policies/index.ts';
-import { type ContractSettings, makeContract } from '../make.ts';
+import { loadTokenizer, type Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { prepareTables } from '../prepare.ts';
 import { chatMarks } from './marks.ts';
 

@@ -1,9 +1,9 @@
 // Where a conversation's answers begin and end, in token ids: found by rendering its chat template.
 import { LockstepError } from '../../errors.ts';
-import type { Tokenizer } from '../../planner/tokenizer.ts';
 import type { ChatMarks } from '../../policies/policy.ts';
 import { templateContext } from '../../template/context.ts';
 import { TemplateRefusal, TemplateRenderer } from '../../template/template.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { findPlaces, type Message, type Places, type Render, Unwritten } from './renderings.ts';
 import { commonSuffix, stableIds } from './stable.ts';
 

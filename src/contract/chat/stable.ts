@@ -1,5 +1,5 @@
 // The ids of a fixed text that do not depend on what stands around it.
-import type { Tokenizer } from '../../planner/tokenizer.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { Place } from './renderings.ts';
 
 /** Ends and beginnings of contents: what a tokenizer may merge with its neighbours. */

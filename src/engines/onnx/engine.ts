@@ -1,7 +1,8 @@
 // The onnx engine: step graphs in onnxruntime, state managers in TypeScript, no Python in the process.
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
-import { type Contract, readContract } from '../../contract/index.ts';
+import { readContract } from '../../checkpoint/index.ts';
+import type { Contract } from '../../contract/index.ts';
 import { layoutOf } from '../../state/index.ts';
 import { type Entry, SessionBook } from '../book.ts';
 import type {

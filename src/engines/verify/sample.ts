@@ -2,8 +2,8 @@
 import path from 'node:path';
 import { LockstepError } from '../../errors.ts';
 import { pythonRoot } from '../../paths.ts';
-import type { Tokenizer } from '../../planner/tokenizer.ts';
-import { readText } from '../../planner/tokenizer-text.ts';
+import { readText } from '../../tokenizer/text.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 
 /** The default text: the opening of Pride and Prejudice (Jane Austen, 1813) and a few lines of code. */
 export const sampleFile: string = path.join(pythonRoot, 'lockstep', 'data', 'verify-sample.txt');

@@ -7,7 +7,7 @@ import { readModel } from '../../contract/model.ts';
 import { LockstepError } from '../../errors.ts';
 import { freePort } from '../../free-port.ts';
 import type { PlannerSource } from '../../planner/index.ts';
-import type { Tokenizer } from '../../planner/tokenizer.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
 import { checkFlags, checkPrecision, vllmCommand } from './flags.ts';
 import { PLUGIN_ENVIRONMENT } from './identity.ts';

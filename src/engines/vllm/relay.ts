@@ -2,7 +2,7 @@
 import type { Contract } from '../../contract/schema.ts';
 import { LockstepError } from '../../errors.ts';
 import { type PlannerSource, Segmenter } from '../../planner/index.ts';
-import type { Tokenizer } from '../../planner/tokenizer.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
 import type { Figures, Health, Layout, Run, RunEvent, Runner, RunRequest } from '../runner.ts';
 import type { Sampled } from '../sampling.ts';

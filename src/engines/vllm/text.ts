@@ -1,6 +1,6 @@
 // One of the texts that vLLM generates: its segments, its stop strings, its end.
 import type { PlannerSource, Segmenter } from '../../planner/index.ts';
-import type { Tokenizer } from '../../planner/tokenizer.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { RunEvent, RunRequest } from '../runner.ts';
 import type { Alternative } from '../sampling.ts';
 import { StoppedText } from '../stops.ts';

@@ -1,6 +1,7 @@
 // What combinators share: a policy that holds policies, with a list of their states and tables.
-import type { Json } from '../../contract/schema.ts';
+
 import { LockstepError } from '../../errors.ts';
+import type { Json } from '../../json.ts';
 import { ORIGIN, type Origin, originOf, type Params, type Policy, seal } from '../policy.ts';
 
 /** The part of a combinator that differs: state and what it does with the answers. */

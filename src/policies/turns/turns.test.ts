@@ -8,7 +8,7 @@ import { temporaryFolder } from '../../../test/tiny-checkpoint.ts';
 import { bundlePolicy } from '../../contract/bundle.ts';
 import { prepareTables } from '../../contract/prepare.ts';
 import { plan } from '../../planner/index.ts';
-import { loadTokenizer, type Tokenizer } from '../../planner/tokenizer.ts';
+import { loadTokenizer, type Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { after } from '../combinators/after.ts';
 import { anyOf } from '../combinators/any-of.ts';
 import { sentences } from '../sentences/sentences.ts';

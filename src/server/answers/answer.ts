@@ -6,7 +6,7 @@ import { runMany } from '../../engines/many.ts';
 import type { Health, Layout, Run, RunEvent, Runner, RunRequest } from '../../engines/runner.ts';
 import { isEngineLost } from '../../engines/stepped.ts';
 import type { PlannerSource } from '../../planner/index.ts';
-import type { Tokenizer } from '../../planner/tokenizer.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { HttpError, toHttpError } from '../errors.ts';
 import type { Gate } from '../limits/gate.ts';
 import type { Metrics, Outcome } from '../metrics.ts';

@@ -1,6 +1,6 @@
 // `echo` of completions: an answer that begins with its prompt, scored where logprobs are asked for.
 import type { RunEvent } from '../../engines/runner.ts';
-import type { Tokenizer } from '../../planner/tokenizer.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { TokenShow } from '../prompt/tokens.ts';
 import type { SampledToken } from './reply.ts';
 

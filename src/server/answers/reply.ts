@@ -1,5 +1,5 @@
 // The two shapes of an answer, text completion and chat completion, whole and in chunks.
-import type { Tokenizer } from '../../planner/tokenizer.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { HttpError } from '../errors.ts';
 import type { ToolText } from './tool-calls.ts';
 

@@ -2,7 +2,7 @@
 import type { Contract } from '../../contract/schema.ts';
 import type { RunEvent } from '../../engines/runner.ts';
 import { spansOfTaken, type TakenSpan, takenAt, withoutFilling } from '../../engines/taken.ts';
-import type { Tokenizer } from '../../planner/tokenizer.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { Place } from '../prompt/places.ts';
 import { TokenShow } from '../prompt/tokens.ts';
 

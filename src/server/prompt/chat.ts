@@ -1,7 +1,8 @@
 // A conversation as the text the model was trained on: its own chat template.
-import type { Tokenizer } from '../../planner/tokenizer.ts';
+
 import { templateContext } from '../../template/context.ts';
 import { type TemplateLimits, TemplateRefusal, TemplateRenderer } from '../../template/template.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { HttpError, invalid } from '../errors.ts';
 
 /** A checkpoint's template, rendered in a process of its own (template.ts). */

@@ -1,6 +1,6 @@
 // Texts as the ids that the model is given, and ids as texts to show.
 import type { Contract } from '../../contract/schema.ts';
-import type { Tokenizer } from '../../planner/tokenizer.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { invalid } from '../errors.ts';
 
 /** One token to show. Texts of a sequence, joined, are its text: a split character shows at its end. */

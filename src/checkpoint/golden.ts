@@ -1,8 +1,9 @@
 // Token sequences whose cuts are stored in the contract and replayed by every runtime.
+
+import type { Json } from '../contract/schema.ts';
 import { integers } from '../planner/index.ts';
-import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { ChatMarks } from '../policies/policy.ts';
-import type { Json } from './schema.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
 /** Prose, lists, code fences, quotes, other scripts: what policies look for. */
 const sample = `Chapter one. It was a bright day; the clocks struck. "Who's there?" she asked. Nobody answered!

@@ -2,19 +2,19 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { difference } from '../contract/difference.ts';
+import { canonicalJson, digestOf, sha256, sha256File } from '../contract/digest.ts';
+import { contractFile, contractVersion, readAnyDocument } from '../contract/document.ts';
+import { readModel, segmentedArchitecture } from '../contract/model.ts';
+import type { ContractV1 } from '../contract/schema-v1.ts';
+import { neverTrained } from '../contract/trained.ts';
 import { LockstepError } from '../errors.ts';
 import { plan } from '../planner/index.ts';
 import type { Policy } from '../policies/policy.ts';
 import { rebuild } from '../policies/rebuild.ts';
 import { checkTarget, exchange, linkFile } from './attach.ts';
-import { difference } from './difference.ts';
-import { canonicalJson, digestOf, sha256, sha256File } from './digest.ts';
-import { contractVersion, readAnyDocument } from './document.ts';
 import { type ContractFiles, makeContract } from './make.ts';
-import { readModel, segmentedArchitecture } from './model.ts';
-import type { ContractV1 } from './schema-v1.ts';
-import { neverTrained } from './trained.ts';
-import { contractFile, probeFile, writeContract } from './write.ts';
+import { probeFile, writeContract } from './write.ts';
 
 export interface UpgradeOptions {
   /** Folder of the checkpoint. */

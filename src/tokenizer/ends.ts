@@ -3,8 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
-import { jsonText } from '../json-text.ts';
-import { show } from './shape-fields.ts';
+import { jsonText, show } from '../json-text.ts';
 
 type Settings = Readonly<Record<string, unknown>>;
 

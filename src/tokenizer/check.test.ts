@@ -7,8 +7,8 @@ import { temporaryFolder, tinyCheckpoint, tinyTokenizer } from '../../test/tiny-
 import { findPython, pythonEnvironment } from '../bridge/index.ts';
 import type { LockstepError } from '../errors.ts';
 import { builtModule } from '../paths.ts';
+import { patternName, patternProblem, rules } from './pattern.ts';
 import { loadTokenizer } from './tokenizer.ts';
-import { patternName, patternProblem, rules } from './tokenizer-pattern.ts';
 
 /** Patterns of public tokenizers. */
 const used = {
@@ -253,7 +253,7 @@ print(json.dumps([said(folder) for folder in json.load(sys.stdin)]))`;
   it('without the check, a short text ends the whole process: the reason for it', async () => {
     const folder = write('explodes', { ...tinyTokenizer(), pre_tokenizer: split('(x+x+)+y') });
     const program = `
-      const { loadTokenizer } = await import(${JSON.stringify(builtModule('planner/tokenizer.js').href)});
+      const { loadTokenizer } = await import(${JSON.stringify(builtModule('tokenizer/tokenizer.js').href)});
       const tokenizer = await loadTokenizer(${JSON.stringify(folder)});
       await tokenizer.encode('${'x'.repeat(24)}');`;
     const run = (env: NodeJS.ProcessEnv) =>

@@ -1,8 +1,9 @@
 // Where a chat begins with BOS and a text does not: the first tokens of a sequence are the sinks.
-import type { Tokenizer } from '../planner/tokenizer.ts';
+
+import type { Contract } from '../contract/schema.ts';
 import { templateContext } from '../template/context.ts';
 import { TemplateRenderer } from '../template/template.ts';
-import type { Contract } from './schema.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
 /** What people are told. */
 export interface BosWarning {

@@ -14,10 +14,10 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { tinyTokenizer } from '../../test/tiny-checkpoint.ts';
 import { packageRoot } from '../paths.ts';
+import { cutCharacters, lastCut } from './cut.ts';
+import { encodePieces } from './stream.ts';
+import { readText } from './text.ts';
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
-import { cutCharacters, lastCut } from './tokenizer-cut.ts';
-import { encodePieces } from './tokenizer-stream.ts';
-import { readText } from './tokenizer-text.ts';
 
 const smollm = path.join(packageRoot, '.lockstep', 'models', 'smollm2-135m-instruct');
 const dir = mkdtempSync(path.join(tmpdir(), 'lockstep-tokenizer-'));

@@ -2,13 +2,13 @@
 import { randomUUID } from 'node:crypto';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { formatContract } from './format.ts';
+import { contractFile } from '../contract/document.ts';
+import { formatContract } from '../contract/format.ts';
+import { readModel, segmentedArchitecture } from '../contract/model.ts';
+import { segmentedType } from '../contract/model-type.ts';
+import { identify, readWeights } from '../weights/read.ts';
 import type { ContractFiles } from './make.ts';
-import { readModel, segmentedArchitecture } from './model.ts';
-import { segmentedType } from './model-type.ts';
-import { identify, readWeights } from './weights.ts';
 
-export const contractFile = 'lockstep.json';
 /** What the trainer's forward says of a short sequence; it belongs to one contract and its weights. */
 export const probeFile = 'probe.json';
 

@@ -1,8 +1,8 @@
 // What of a tokenizer.json is handed to native code. The tokenizers package ends the whole process when
 // it panics, and a checkpoint that was downloaded brings its own tokenizer.json.
 import { LockstepError } from '../errors.ts';
-import type { TokenizerJson } from './tokenizer-bytes.ts';
-import { patternName, patternProblem, rules } from './tokenizer-pattern.ts';
+import type { TokenizerJson } from './bytes.ts';
+import { patternName, patternProblem, rules } from './pattern.ts';
 
 /** The variable in which an operator names patterns to be trusted. */
 const trusting = 'LOCKSTEP_TRUST_PATTERNS';

@@ -1,8 +1,8 @@
 // README.md of a checkpoint: with a contract and no training under it, or with its contract removed.
 import path from 'node:path';
-import type { ModelInfo } from './model.ts';
-import type { Contract } from './schema.ts';
-import { isTrained } from './trained.ts';
+import type { ModelInfo } from '../contract/model.ts';
+import type { Contract } from '../contract/schema.ts';
+import { isTrained } from '../contract/trained.ts';
 
 /** Model card (Markdown with YAML front matter) of an attached checkpoint. */
 export function modelCard(contract: Contract, model: ModelInfo): string {

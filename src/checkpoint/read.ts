@@ -2,18 +2,17 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { checkNames } from '../checkpoint-names.ts';
+import { difference } from '../contract/difference.ts';
+import { digestOf, sha256, sha256File } from '../contract/digest.ts';
+import { contractFile, readDocument, remake } from '../contract/document.ts';
+import { readModel, segmentedArchitecture } from '../contract/model.ts';
+import { segmentedType } from '../contract/model-type.ts';
+import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { plan, plansByDetours } from '../planner/index.ts';
-import { difference } from './difference.ts';
-import { digestOf, sha256, sha256File } from './digest.ts';
-import { readDocument, remake } from './document.ts';
-import { readEnds } from './ends.ts';
+import { readEnds } from '../tokenizer/ends.ts';
+import { checkWeights } from '../weights/read.ts';
 import type { ContractFiles } from './make.ts';
-import { readModel, segmentedArchitecture } from './model.ts';
-import { segmentedType } from './model-type.ts';
-import type { Contract } from './schema.ts';
-import { checkWeights } from './weights.ts';
-import { contractFile } from './write.ts';
 
 export interface ReadOptions {
   /**

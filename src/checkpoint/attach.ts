@@ -14,16 +14,17 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import path from 'node:path';
+import { contractFile } from '../contract/document.ts';
+import { readModel } from '../contract/model.ts';
 import { LockstepError } from '../errors.ts';
-import { loadTokenizer } from '../planner/tokenizer.ts';
 import { toolTemplateFile } from '../template/source.ts';
+import { loadTokenizer } from '../tokenizer/tokenizer.ts';
+import { readWeights } from '../weights/read.ts';
 import { type BosWarning, bosWarning } from './bos.ts';
 import { modelCard } from './card.ts';
 import { copyCompanion } from './companions.ts';
 import { type ContractFiles, type ContractSettings, makeContract } from './make.ts';
-import { readModel } from './model.ts';
-import { readWeights } from './weights.ts';
-import { contractFile, probeFile, writeContract } from './write.ts';
+import { probeFile, writeContract } from './write.ts';
 
 export interface AttachOptions {
   config: ContractSettings;

@@ -1,5 +1,5 @@
 // Ids to text, one id at a time, without ever splitting a UTF-8 character.
-import type { TokenBytes } from './tokenizer-bytes.ts';
+import type { TokenBytes } from './bytes.ts';
 
 export interface DecodeOptions {
   /** Leave special tokens (`<|im_end|>`, ...) out of the text. Default true. */

@@ -1,15 +1,15 @@
 // A contract from a config and a checkpoint: everything that changes a number, gathered once.
 import { type ConfigProblem, type ConfigValues, configError } from '../config/schema.ts';
+import { bundlePolicy } from '../contract/bundle.ts';
+import { digestOf } from '../contract/digest.ts';
+import { type ModelInfo, readModel } from '../contract/model.ts';
+import { prepareTables } from '../contract/prepare.ts';
+import type { Contract } from '../contract/schema.ts';
+import { neverTrained } from '../contract/trained.ts';
 import { currentRuntime, plan } from '../planner/index.ts';
-import { loadTokenizer, type Tokenizer } from '../planner/tokenizer.ts';
-import { bundlePolicy } from './bundle.ts';
-import { digestOf } from './digest.ts';
+import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
 import { goldenTokens } from './golden.ts';
-import { type ModelInfo, readModel } from './model.ts';
-import { prepareTables } from './prepare.ts';
 import { provePolicy } from './prove.ts';
-import type { Contract } from './schema.ts';
-import { neverTrained } from './trained.ts';
 
 /** A contract and the policy it names: what a planner needs, and what a checkpoint carries. */
 export interface ContractFiles {

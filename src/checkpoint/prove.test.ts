@@ -5,8 +5,8 @@ import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { vocabularyOf } from '../../test/helpers/policy.ts';
 import { repeats } from '../../test/policies/repeats.ts';
+import { bundlePolicy } from '../contract/bundle.ts';
 import { definePolicy, type Policy } from '../policies/index.ts';
-import { bundlePolicy } from './bundle.ts';
 import { provePolicy } from './prove.ts';
 
 const texts = ['the', 'one', 'two', 'see', 'me'];

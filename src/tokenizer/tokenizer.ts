@@ -4,21 +4,16 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Tokenizer as NativeTokenizer } from 'tokenizers';
 import { checkNames } from '../checkpoint-names.ts';
-import { endIds, readSettings } from '../contract/ends.ts';
 import { LockstepError } from '../errors.ts';
 import type { Vocabulary } from '../policies/policy.ts';
 import { readTemplates, specialTexts, type TemplateSource } from '../template/source.ts';
-import {
-  type TokenBytes,
-  type TokenizerJson,
-  tokenBytes,
-  tokenizerSize,
-} from './tokenizer-bytes.ts';
-import { checkTokenizer } from './tokenizer-check.ts';
-import { cutCharacters } from './tokenizer-cut.ts';
-import { type DecodeOptions, TextDecoderOfTokens } from './tokenizer-decoder.ts';
-import { encodePieces, type StreamOptions, type TokenPiece } from './tokenizer-stream.ts';
-import { readText } from './tokenizer-text.ts';
+import { type TokenBytes, type TokenizerJson, tokenBytes, tokenizerSize } from './bytes.ts';
+import { checkTokenizer } from './check.ts';
+import { cutCharacters } from './cut.ts';
+import { type DecodeOptions, TextDecoderOfTokens } from './decoder.ts';
+import { endIds, readSettings } from './ends.ts';
+import { encodePieces, type StreamOptions, type TokenPiece } from './stream.ts';
+import { readText } from './text.ts';
 
 export interface EncodeOptions {
   /** Put the beginning-of-sequence id first (a contract's `tokenizer.bos`). Default false. */

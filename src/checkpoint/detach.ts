@@ -2,16 +2,16 @@
 import { randomUUID } from 'node:crypto';
 import { lstat, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { readModel } from '../contract/model.ts';
+import { plainType } from '../contract/model-type.ts';
+import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { toolTemplateFile } from '../template/source.ts';
+import { readWeights } from '../weights/read.ts';
 import { linkFile } from './attach.ts';
 import { detachedCard } from './card.ts';
 import { copyCompanion } from './companions.ts';
-import { readModel } from './model.ts';
-import { plainType } from './model-type.ts';
 import { readContract } from './read.ts';
-import type { Contract } from './schema.ts';
-import { readWeights } from './weights.ts';
 
 /** What a plain checkpoint takes over beside its weights; nothing of a contract is among it. */
 const companions = [

@@ -1,11 +1,12 @@
 // Lets a training resume under its own contract, even if this Lockstep bundles the same policy to other bytes.
+
+import { difference } from '../contract/difference.ts';
+import { canonicalJson } from '../contract/digest.ts';
+import type { Contract } from '../contract/schema.ts';
 import { plan } from '../planner/index.ts';
 import { rebuild } from '../policies/rebuild.ts';
-import { difference } from './difference.ts';
-import { canonicalJson } from './digest.ts';
 import type { ContractFiles } from './make.ts';
 import { readContract } from './read.ts';
-import type { Contract } from './schema.ts';
 import { writeContractFiles } from './write.ts';
 
 /**

@@ -1,8 +1,8 @@
 // Texts of any length to the ids of the whole, piece by piece, in bounded memory.
 import assert from 'node:assert';
 import { LockstepError } from '../errors.ts';
-import { lastCut } from './tokenizer-cut.ts';
-import type { TextPiece } from './tokenizer-text.ts';
+import { lastCut } from './cut.ts';
+import type { TextPiece } from './text.ts';
 
 /** Ids of one stretch of the text. */
 export interface TokenPiece {

@@ -1,6 +1,6 @@
 // Which tensors a model has, and their shapes: one table (twin of python/lockstep/weights/table.py).
 // test/python/test_weights.py compares it with the state dicts of transformers' own models.
-import type { ModelShape } from './schema-model.ts';
+import type { ModelShape } from '../contract/schema-model.ts';
 
 /** What of config.json the shapes follow from. */
 export type WeightShape = Omit<ModelShape, 'rope' | 'normEpsilon' | 'activation'>;

@@ -1,15 +1,15 @@
 // The one strict reader of weights: which files they are, what they hold, and whose they are.
 import path from 'node:path';
+import { readModel } from '../contract/model.ts';
+import type { Contract } from '../contract/schema.ts';
+import type { WeightsIdentity } from '../contract/schema-weights.ts';
+import { identityOf } from '../contract/weights-identity.ts';
 import { LockstepError } from '../errors.ts';
-import { readModel } from './model.ts';
-import type { Contract } from './schema.ts';
-import type { WeightsIdentity } from './schema-weights.ts';
-import { weightsChecked } from './weights-check.ts';
-import { fileSet, holdsNoWeights } from './weights-files.ts';
-import { hashOnce } from './weights-hash.ts';
-import { list, readHeader, type Stored } from './weights-header.ts';
-import { identityOf } from './weights-identity.ts';
-import { embedding, expectedTensors, head, ignored, type WeightShape } from './weights-table.ts';
+import { weightsChecked } from './check.ts';
+import { fileSet, holdsNoWeights } from './files.ts';
+import { hashOnce } from './hash.ts';
+import { list, readHeader, type Stored } from './header.ts';
+import { embedding, expectedTensors, head, ignored, type WeightShape } from './table.ts';
 
 /** A checkpoint's weights, as their headers say. */
 export interface Weights {

@@ -2,7 +2,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
-import { object } from './weights-header.ts';
+import { object } from './header.ts';
 
 export const single = 'model.safetensors';
 export const indexFile = 'model.safetensors.index.json';

@@ -1,0 +1,1 @@
+"""The torch engine: sequences that Node steps through `lockstep.bridge.rpc`."""
