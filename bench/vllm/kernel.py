@@ -51,7 +51,7 @@ def case(requests: int, queries: int, prefix: int, own: int, repeat: int) -> dic
     import torch.nn.functional as F
     from lockstep.contract.spec import Spec
     from lockstep.vllm.step import _buckets, _runs
-    from lockstep.vllm.tracker import Piece
+    from lockstep.vllm.tracker import QuerySpan
     from vllm import _custom_ops as ops
 
     length = prefix + own
@@ -95,7 +95,7 @@ def case(requests: int, queries: int, prefix: int, own: int, repeat: int) -> dic
 
     spec = Spec(512, prefix, 0, 0, "topk", (), ((),))
     pieces = [
-        Piece(r, prefix, length - queries, length, r * queries, False) for r in range(requests)
+        QuerySpan(r, prefix, length - queries, length, r * queries, False) for r in range(requests)
     ]
     prepared = []
     for runs_n5 in _buckets(_runs(pieces), spec):

@@ -17,7 +17,7 @@ from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
 from lockstep.export import job as export
 from lockstep.export.graph import build
-from lockstep.export.model import Model, partition, read_model
+from lockstep.export.model import ModelShape, partition, read_model
 from lockstep.export.nodes import Linear
 from lockstep.export.quality import feeds, perplexity
 from lockstep.export.quant import BLOCK, Quantized, quantize
@@ -38,7 +38,9 @@ def saved(folder: Path, architecture: str = "llama", **options) -> torch.nn.Modu
     return module
 
 
-def write(folder: Path, linear: Linear, chosen: Spec | None = None) -> tuple[Path, Model, list]:
+def write(
+    folder: Path, linear: Linear, chosen: Spec | None = None
+) -> tuple[Path, ModelShape, list]:
     model = read_model(folder)
     parts = partition(model, chosen or spec(model.layers))
     file = WeightFile(folder / "step.onnx.data")
@@ -49,7 +51,7 @@ def write(folder: Path, linear: Linear, chosen: Spec | None = None) -> tuple[Pat
     return path, model, parts
 
 
-def logits(path: Path, model: Model, parts: list) -> np.ndarray:
+def logits(path: Path, model: ModelShape, parts: list) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options)

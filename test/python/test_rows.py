@@ -6,19 +6,19 @@ import tiny
 import torch
 from lockstep import Model, Spec
 from lockstep.engine.kept_states import KeptStates
-from lockstep.operator.kv_buffer import Rows
+from lockstep.operator.kv_buffer import KVBuffer
 
 
 def rows(*numbers: float) -> torch.Tensor:
     return torch.tensor(numbers).reshape(1, -1, 1)
 
 
-def held(one: Rows) -> list[float]:
+def held(one: KVBuffer) -> list[float]:
     return one.view().flatten().tolist()
 
 
 def test_the_first_fork_to_append_keeps_the_buffer_and_the_others_copy() -> None:
-    one = Rows()
+    one = KVBuffer()
     one.append(rows(1, 2), reserve=8)
     twin, third = one.fork(), one.fork()
     twin.append(rows(3))
@@ -30,7 +30,7 @@ def test_the_first_fork_to_append_keeps_the_buffer_and_the_others_copy() -> None
 
 
 def test_a_fork_that_nobody_overtook_appends_in_place() -> None:
-    one = Rows()
+    one = KVBuffer()
     one.append(rows(1, 2), reserve=8)
     twin = one.fork()
     one.append(rows(3))

@@ -69,7 +69,7 @@ def make(checkpoint: Path) -> Make:
         ).create_engine_config()
         config.cache_config.num_gpu_blocks = blocks
         common = {"num_kv_heads": 1, "head_size": 8, "dtype": torch.float32}
-        windows = {"local": (MOST + CARRY, SINKS, CARRY), "long": (MOST, SINKS, 0)}
+        windows = {"local": (MOST + CARRY, SINKS, CARRY), "bare": (MOST, SINKS, 0)}
         groups = [
             KVCacheGroupSpec(
                 [f"lockstep.layers.0.{name}"],
@@ -390,5 +390,5 @@ def test_what_prometheus_hears(make: Make, planner: Planner, checkpoint: Path) -
     used, full = max(seen)
     assert 0 < used < full
     assert value("lockstep_kv_bytes") == 0
-    for group in ("local", "long", "pool"):
+    for group in ("local", "bare", "pool"):
         assert value("lockstep_kv_blocks", group=group) == 0

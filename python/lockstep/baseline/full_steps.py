@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from ..operator import lm_head
 from ..operator.checks import check_ids
-from ..operator.model import Model, Rows
+from ..operator.model import LogitRows, Model
 
 
 class FullState:
@@ -44,7 +44,7 @@ class FullSteps:
         return FullState(self.config)
 
     @torch.no_grad()
-    def step(self, state: FullState, ids: Any, rows: Rows = "last") -> Tensor:
+    def step(self, state: FullState, ids: Any, rows: LogitRows = "last") -> Tensor:
         """Run more tokens; logits of no row, the last, or all: [rows, V]."""
         ids_T = check_ids(ids, self.vocabulary, self.model.device)
         config = self.config

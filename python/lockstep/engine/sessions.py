@@ -18,7 +18,7 @@ from torch import Tensor
 from ..baseline.full_steps import FullState, FullSteps
 from ..errors import LockstepError
 from ..loader import load as load_model
-from ..operator.model import Model, Rows
+from ..operator.model import LogitRows, Model
 from ..operator.state import State
 from ..retrieval import listed, padded
 from .kept_states import KeptStates
@@ -81,7 +81,7 @@ class Engine:
         self.states[handle] = state
         return handle
 
-    def step(self, handle: int, tokens: list[int], rows: Rows, close: bool) -> dict[str, Any]:
+    def step(self, handle: int, tokens: list[int], rows: LogitRows, close: bool) -> dict[str, Any]:
         state = self._state(handle)
         try:
             logits_RV = self.model.step(state, tokens, rows=rows)
@@ -173,7 +173,7 @@ def open_session() -> int:
     return _loaded().open()
 
 
-def step(handle: int, tokens: list[int], rows: Rows, close: bool) -> dict[str, Any]:
+def step(handle: int, tokens: list[int], rows: LogitRows, close: bool) -> dict[str, Any]:
     """Run tokens of the open segment: ``{rows, channel, boundary: {at, retrieved} | null}``."""
     return _loaded().step(handle, tokens, rows, close)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from .model import Heads, Model
+from .model import Heads, ModelShape
 from .nodes import CONTRIB, Graph, Linear
 from .weights import Checkpoint
 
@@ -35,7 +35,7 @@ class Block:
 
     def __init__(
         self,
-        model: Model,
+        model: ModelShape,
         layer: int,
         heads: Heads,
         weights: Checkpoint,

@@ -16,7 +16,7 @@ from ..errors import LockstepError
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelShape:
     """Shapes and switches of one checkpoint. Sizes are counts; ``inv_freq`` is float32 [D / 2]."""
 
     architecture: str
@@ -63,7 +63,7 @@ class Heads:
         return kinds
 
 
-def partition(model: Model, spec: Spec) -> list[Heads]:
+def partition(model: ModelShape, spec: Spec) -> list[Heads]:
     """H_local and H_long of every layer. Raises LS_SPEC_* for a contract of another model."""
     spec.check(model.layers, model.kv_heads)
     return [
@@ -78,7 +78,7 @@ def partition(model: Model, spec: Spec) -> list[Heads]:
     ]
 
 
-def read_model(directory: Path) -> Model:
+def read_model(directory: Path) -> ModelShape:
     """Read ``config.json``. Raises LS_EXPORT_MODEL for what the step graph cannot express."""
     # transformers fills in what config.json leaves out and derives the inverse frequencies.
     config = plain_config(directory)
@@ -97,7 +97,7 @@ def read_model(directory: Path) -> Model:
     inv_freq, factor = _rotation(kind, config)
     if len(inv_freq) * 2 != head_dim:
         raise _refuse("expected a rotation of the whole head, got a partial one")
-    return Model(
+    return ModelShape(
         architecture=kind,
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,

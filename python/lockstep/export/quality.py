@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .model import Heads, Model
+from .model import Heads, ModelShape
 
 WINDOW = 512
 
 
 def perplexity(
     graph: Path,
-    model: Model,
+    model: ModelShape,
     parts: list[Heads],
     ids: Sequence[int],
     window: int,
@@ -46,7 +46,9 @@ def perplexity(
     return math.exp(min(total / max(1, count), 700.0))
 
 
-def feeds(session, model: Model, parts: list[Heads], ids_T: np.ndarray) -> dict[str, np.ndarray]:
+def feeds(
+    session, model: ModelShape, parts: list[Heads], ids_T: np.ndarray
+) -> dict[str, np.ndarray]:
     """Inputs for the first tokens of a sequence, all rows wanted, nothing before them."""
     T = len(ids_T)
     angle_TF = np.arange(T, dtype=np.float64)[:, None] * model.inv_freq.astype(np.float64)

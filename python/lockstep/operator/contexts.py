@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..contract.spec import Spec
-from .head_groups import Layout
+from .head_groups import HeadGroups
 from .rope import Rope, rotate
 from .state import Boundary, GroupState, State
 
@@ -38,7 +38,7 @@ def pieces_of(length: int, boundaries: Sequence[int], offset: int = 0) -> list[P
 class StepContext:
     """More tokens of the open segment of one state."""
 
-    def __init__(self, layout: Layout, rope: Rope, state: State, length: int):
+    def __init__(self, layout: HeadGroups, rope: Rope, state: State, length: int):
         self._layout, self._rope, self._state = layout, rope, state
         self._base = state.spec.prefix_rows(state.start)
         at = self._base + state.open_length
@@ -89,7 +89,7 @@ class StepsContext:
 class _Packed:
     """Rotation of a pack: every piece's own tokens start at one common base position."""
 
-    def __init__(self, layout: Layout, spec: Spec, rope: Rope, pieces: Sequence[Piece]):
+    def __init__(self, layout: HeadGroups, spec: Spec, rope: Rope, pieces: Sequence[Piece]):
         self._layout, self._spec, self._rope = layout, spec, rope
         self._base = max(spec.prefix_rows(piece.start) for piece in pieces)
         cos_ND, sin_ND = rope.rows(self._base, self._base + max(p.length for p in pieces))
@@ -106,7 +106,7 @@ class ParallelContext(_Packed):
 
     def __init__(
         self,
-        layout: Layout,
+        layout: HeadGroups,
         spec: Spec,
         rope: Rope,
         docs: Sequence[Sequence[Piece]],
@@ -163,7 +163,7 @@ class TrainContext(_Packed):
 
     def __init__(
         self,
-        layout: Layout,
+        layout: HeadGroups,
         spec: Spec,
         rope: Rope,
         pieces: Sequence[Piece],

@@ -34,7 +34,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Layout:
+class HeadGroups:
     """Groups of every layer, and the order that puts their query heads back."""
 
     layers: tuple[tuple[Group, ...], ...]
@@ -46,7 +46,7 @@ class Layout:
     @classmethod
     def of(
         cls, spec: Spec, kv_heads: int, q_heads: int, head_dim: int, device: torch.device
-    ) -> Layout:
+    ) -> HeadGroups:
         size = q_heads // kv_heads
         layers, restore = [], []
         for layer, long in enumerate(spec.long_heads):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Rows:
+class KVBuffer:
     """A growing tensor [H, n, D] in a larger buffer; appending copies only what is new."""
 
     def __init__(self, growth: float = 1.5):
@@ -38,9 +38,9 @@ class Rows:
         assert self._data_HCD is not None
         return self._data_HCD[:, : self.n]
 
-    def fork(self) -> Rows:
+    def fork(self) -> KVBuffer:
         """Another reader of the same rows; the first to append does so in place, others copy."""
-        twin = Rows(self._growth)
+        twin = KVBuffer(self._growth)
         twin.n, twin._data_HCD, twin._written = self.n, self._data_HCD, self._written
         return twin
 

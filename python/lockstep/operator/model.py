@@ -32,7 +32,7 @@ from .contexts import (
     TrainContext,
     pieces_of,
 )
-from .head_groups import Layout
+from .head_groups import HeadGroups
 from .recompute import recomputed
 from .rope import Identity, Rope
 from .state import Boundary, State
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..contract.planner import Planner
 
 Form = Literal["parallel", "steps", "tokens"]
-Rows = Literal["none", "last", "all"]
+LogitRows = Literal["none", "last", "all"]
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Model:
             config.hidden_size // config.num_attention_heads
         )
         spec.check(config.num_hidden_layers, config.num_key_value_heads)
-        self.layout = Layout.of(
+        self.layout = HeadGroups.of(
             spec, config.num_key_value_heads, config.num_attention_heads, head_dim, self.device
         )
         self.rope = Rope.of(module.model.rotary_emb, config, self.dtype, self.device)
@@ -209,7 +209,7 @@ class Model:
         return list(hidden_TE.split(sizes))
 
     @torch.no_grad()
-    def step(self, state: State, ids: Any, rows: Rows = "last") -> Tensor:
+    def step(self, state: State, ids: Any, rows: LogitRows = "last") -> Tensor:
         """Run more tokens of the open segment; logits of no row, the last, or all: [rows, V]."""
         hidden_TE = self.step_hidden(state, ids)
         hidden_TE = {"none": hidden_TE[:0], "last": hidden_TE[-1:], "all": hidden_TE}[rows]

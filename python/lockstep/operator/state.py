@@ -19,8 +19,8 @@ from .. import retrieval
 from ..contract.spec import Spec
 from ..errors import LockstepError
 from .attention import attend
-from .head_groups import Group, Layout
-from .kv_buffer import Rows, join
+from .head_groups import Group, HeadGroups
+from .kv_buffer import KVBuffer, join
 from .ragged import Ragged
 from .rope import Rope, rotate
 
@@ -46,7 +46,7 @@ class GroupState:
         self.ragged: Ragged | None = None  # where heads have retrieved unlike numbers of them
         self.carry_k = self.carry_v = empty
         # The pool is what grows with the text: spare room in it is kept small.
-        self.pool_k, self.pool_v = Rows(1.25), Rows(1.25)
+        self.pool_k, self.pool_v = KVBuffer(1.25), KVBuffer(1.25)
         self.recent_q: Tensor | None = None
         self._empty = empty
         self.reopen()
@@ -54,9 +54,9 @@ class GroupState:
     def reopen(self) -> None:
         """Start a new open segment."""
         self.recent_q = None
-        self._raw: Rows | None = None
-        self._keys: Rows | None = None
-        self._values: Rows | None = None
+        self._raw: KVBuffer | None = None
+        self._keys: KVBuffer | None = None
+        self._values: KVBuffer | None = None
 
     def prefix(self) -> tuple[Tensor, Tensor]:
         """Raw keys and values that every query of the segment sees, [H, p, D] each."""
@@ -94,7 +94,7 @@ class GroupState:
         if self._keys is None or self._values is None:
             pk_HpD, pv_HpD = self.rotated_prefix(rope, base)
             room = pk_HpD.shape[1] + max(k_HTD.shape[1], min(self.spec.max, 128))
-            self._keys, self._values, self._raw = Rows(), Rows(), Rows()
+            self._keys, self._values, self._raw = KVBuffer(), KVBuffer(), KVBuffer()
             self._keys.append(pk_HpD, room)
             self._values.append(pv_HpD, room)
         self._keys.append(kr_HTD)
@@ -238,7 +238,7 @@ class Boundary:
 class State:
     """One sequence between steps. Made by `Model.state()`, advanced by `Model.step` and `close`."""
 
-    def __init__(self, layout: Layout, spec: Spec, like: Tensor):
+    def __init__(self, layout: HeadGroups, spec: Spec, like: Tensor):
         self.spec = spec
         self.position = 0
         self.open_length = 0

@@ -81,7 +81,7 @@ class SegmentedAttention(nn.Module):
             if self.local:
                 self._windowed("local", 0, self.local, step, qr_THD, kr_THD, v_THD, out_THD)
             if stored > self.local:
-                self._windowed("long", self.local, stored, step, qr_THD, kr_THD, v_THD, out_THD)
+                self._windowed("bare", self.local, stored, step, qr_THD, kr_THD, v_THD, out_THD)
         if self.pooled:
             q_THD, k_THD = q_TC.view(T, self.q_heads, D), k_TC.view(T, self.kv_heads, D)
             long, q_long = slice(self.local, self.kv_heads), q_THD[:, self.local * self.group :]

@@ -6,12 +6,12 @@ form one "layer", so a model has at most four groups whatever its depth:
 
 - ``local``: K/V of local heads, the last S + M tokens and the sinks' blocks; where all heads carry,
   of long heads without a pool too, which then see the same;
-- ``long``: K/V of other long heads without a pool, the last S tokens and the sinks' blocks;
+- ``bare``: K/V of other long heads without a pool, the last S tokens and the sinks' blocks;
 - ``pool``: raw K/V of the long heads of L_long, every token;
 - ``queries``: what the recipe keeps of the last queries of L_long: for `anchors` group means in
   float32 of 64 tokens, for `blocks` raw queries of every query head, of W tokens.
 
-A page holds, layer after layer, rows [token, head, row]. Rows of ``local`` and ``long`` are K
+A page holds, layer after layer, rows [token, head, row]. Rows of ``local`` and ``bare`` are K
 rotated at its absolute position beside V; K of the first A tokens (the sinks) stays raw, since it
 is rotated anew for every segment. Rows of ``pool`` are raw K beside V (SEMANTICS.md 3 and 4).
 """
@@ -39,7 +39,7 @@ from .. import retrieval
 from ..contract.spec import Spec
 from .kvspec import SinkWindowSpec
 
-KINDS = ("local", "long", "pool", "queries")
+KINDS = ("local", "bare", "pool", "queries")
 DEFAULT_BLOCK = 16  # tokens of the widest kind's page, where the user names no block size
 
 
@@ -209,7 +209,7 @@ def make_caches(
     pooled = [spec.pooled(i) for i in layers]
     heads = {
         "local": [kv_heads - long_heads[i] for i in layers],
-        "long": [0 if pooled[i] else long_heads[i] for i in layers],
+        "bare": [0 if pooled[i] else long_heads[i] for i in layers],
         "pool": [long_heads[i] if pooled[i] else 0 for i in layers],
     }
     if spec.recipe != "topk":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .step import Closing
-    from .tracker import Piece
+    from .tracker import QuerySpan
 
 #: `0`: do not run it. Set by `lockstep serve --no-probe`.
 SWITCH = "LOCKSTEP_PROBE"
@@ -58,10 +58,10 @@ class Rows:
 
     def __init__(self, positions: Sequence[int]):
         self._wanted = set(positions)
-        self._pieces: Sequence[Piece] = ()
+        self._pieces: Sequence[QuerySpan] = ()
         self._hidden: dict[int, Tensor] = {}
 
-    def cut(self, pieces: Sequence[Piece]) -> None:
+    def cut(self, pieces: Sequence[QuerySpan]) -> None:
         self._pieces = pieces
 
     def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:

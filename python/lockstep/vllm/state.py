@@ -15,13 +15,13 @@ from ..errors import LockstepError
 from ..operator.rope import Rope
 from .caches import Cache, CacheMetadata, name_of
 from .step import Closing, Step
-from .tracker import Piece, Tracker
+from .tracker import QuerySpan, Tracker
 
 
 class Watcher(Protocol):
     """Sees what a worker decides, and may overrule what it retrieves: for verification."""
 
-    def cut(self, pieces: Sequence[Piece]) -> None:
+    def cut(self, pieces: Sequence[QuerySpan]) -> None:
         """The pieces of a step."""
         ...
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..contract.spec import Spec
 from ..operator.rope import Rope
 from .caches import Cache, CacheMetadata, carried
-from .tracker import Array, Piece
+from .tracker import Array, QuerySpan
 from .turn import Turn, table
 
 BLOCK = 128  # queries of a run: blocks of queries leave most of the masked triangle out
@@ -109,7 +109,7 @@ class Step:
         caches: dict[str, Cache],
         metadata: dict[str, CacheMetadata],
         tables: dict[str, Array],
-        pieces: Sequence[Piece],
+        pieces: Sequence[QuerySpan],
         tokens: int,
     ):
         self.spec, self.rope, self.tokens = spec, rope, tokens
@@ -183,7 +183,7 @@ class Step:
 
     # Closings
 
-    def _closings(self, pieces: Sequence[Piece]) -> list[Closing]:
+    def _closings(self, pieces: Sequence[QuerySpan]) -> list[Closing]:
         table, size = self._tables["pool"], self.metadata["pool"].block_size
         found = [
             Closing(
@@ -286,7 +286,7 @@ class Step:
         return keys
 
 
-def _runs(pieces: Sequence[Piece]) -> np.ndarray:
+def _runs(pieces: Sequence[QuerySpan]) -> np.ndarray:
     """Pieces in even runs of at most BLOCK queries, [n, 5]: row, start, a, b, flat."""
     runs = []
     for p in pieces:

@@ -23,7 +23,7 @@ _LOST = "expected a cache that holds all tokens of a prefix-cache hit, got windo
 
 
 @dataclass(slots=True)
-class Piece:
+class QuerySpan:
     """Queries [a, b) of one request in this step, all in the segment that starts at ``start``.
 
     ``flat`` is where query ``a`` stands in the batch; ``closes``: token b - 1 ends the segment.
@@ -65,7 +65,7 @@ class Tracker:
         query_start_R: Array,
         lengths_R: Array,
         tokens_T: Array,
-    ) -> list[Piece]:
+    ) -> list[QuerySpan]:
         """Pieces of a step, by row and position. ``lengths_R`` count this step's tokens too.
 
         Raises ``LS_VLLM_STATE`` for a prefix-cache hit whose tokens are nowhere.
@@ -91,18 +91,18 @@ class Tracker:
             states.append(state)
             pushes.append((state.handle, tokens.tolist()))
         cuts = self._runtime.push_many(pushes)
-        pieces: list[Piece] = []
+        pieces: list[QuerySpan] = []
         for r, state, ends in zip(rows, states, cuts, strict=True):
             begin, end = edges[r], edges[r + 1]
             length = int(lengths_R[r])
             a = length - (end - begin)
             for cut in ends:
                 if cut > a:
-                    pieces.append(Piece(r, state.start, a, cut, end - (length - a), True))
+                    pieces.append(QuerySpan(r, state.start, a, cut, end - (length - a), True))
                     a = cut
                 state.start = cut
             if a < length:
-                pieces.append(Piece(r, state.start, a, length, end - (length - a), False))
+                pieces.append(QuerySpan(r, state.start, a, length, end - (length - a), False))
             state.position = length
             self._open[int(slots_T[end - 1])] = state
         return pieces

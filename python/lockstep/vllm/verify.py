@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .step import Closing
-    from .tracker import Piece
+    from .tracker import QuerySpan
 
 DECODED = 256  # tokens at the end of the text that are decoded one by one
 LISTED = 64  # log-probabilities that vLLM is asked for at a position
@@ -78,7 +78,7 @@ class _Watch:
         }
         model.segments.watcher = self
 
-    def cut(self, pieces: Sequence[Piece]) -> None:
+    def cut(self, pieces: Sequence[QuerySpan]) -> None:
         self.cuts.update(piece.b for piece in pieces if piece.closes)
 
     def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:

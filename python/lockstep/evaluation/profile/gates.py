@@ -28,7 +28,7 @@ from torch import Tensor
 
 from lockstep.baseline import full
 from lockstep.operator.contexts import Piece
-from lockstep.operator.head_groups import Group, Layout
+from lockstep.operator.head_groups import Group, HeadGroups
 from lockstep.operator.model import Model
 from lockstep.training import tbptt
 
@@ -40,13 +40,13 @@ Numbers = list[Any]
 
 
 @dataclass(frozen=True)
-class GatedLayout(Layout):
+class GatedHeadGroups(HeadGroups):
     """Every layer from `FIRST` on runs all its heads twice; ``theta_LH`` mixes the two."""
 
     theta_LH: Tensor
 
     @classmethod
-    def around(cls, layout: Layout, theta_LH: Tensor, all_carry: bool) -> GatedLayout:
+    def around(cls, layout: HeadGroups, theta_LH: Tensor, all_carry: bool) -> GatedHeadGroups:
         kv = tuple(range(layout.kv_heads))
         every = slice(0, layout.kv_heads), slice(0, layout.q_heads)
         layers: list[tuple[Group, ...]] = []
@@ -79,7 +79,7 @@ class GatedModel(Model):
             long_heads=tuple(() if layer < FIRST else every for layer in range(layers)),
         )
         super().__init__(model.module, spec, model.contract)
-        self.layout = GatedLayout.around(model.layout, theta_LH, spec.all_carry)
+        self.layout = GatedHeadGroups.around(model.layout, theta_LH, spec.all_carry)
 
     def _parallel(self, *_: Any, **__: Any) -> NoReturn:
         # That form writes each group's output in place, so the second would hide the first.
