@@ -9,11 +9,11 @@ from typing import Any
 import make_tiny
 import numpy as np
 import pytest
+from lockstep.bridge.job import Cancelled
 from lockstep.chat import TemplateSource
 from lockstep.chat.encode import Rule
 from lockstep.errors import LockstepError
-from lockstep.job import Cancelled
-from lockstep.recall.templates import TEMPLATES
+from lockstep.facts.templates import TEMPLATES
 from lockstep.training import data
 
 TOKENIZER = make_tiny.tokenizer()

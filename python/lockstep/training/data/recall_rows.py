@@ -1,7 +1,7 @@
 """Recall documents for training: rows that ask for facts hidden in the training's own texts.
 
 A row is a text with a fact at each of several depths, and then one question after the other, each
-with its answer. Facts and wordings are those of the split `train` (`lockstep.recall.templates`),
+with its answer. Facts and wordings are those of the split `train` (`lockstep.facts.templates`),
 which neither `lockstep profile` nor `lockstep recall` uses. Where the checkpoint has a chat
 template, rows are conversations, so answers alone count by default; otherwise they are plain text.
 """
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
+from lockstep.bridge.job import Cancelled
 from lockstep.errors import LockstepError
-from lockstep.job import Cancelled
-from lockstep.recall.documents import Maker, Needle
+from lockstep.facts.documents import Maker, Needle
 
 from .cache import Reading
 from .corpus import Corpus
