@@ -247,6 +247,6 @@ def test_a_model_that_copies_recalls() -> None:
             assert len(hidden_TE) == len(wanted)
             return torch.nn.functional.one_hot(torch.tensor(wanted), 256).double() * 50
 
-        patch.setattr(ask.head, "logits", told)
+        patch.setattr(ask.lm_head, "logits", told)
         (asked,) = ask.full_attention(model, document)
     assert asked.recalled and asked.logp == pytest.approx(0, abs=1e-9)
