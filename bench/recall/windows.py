@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from lockstep import Model
 from lockstep.evaluation.recall import ask
-from lockstep.evaluation.recall.documents import Maker, Wrap
+from lockstep.facts.documents import Maker, Wrap
 from lockstep.loader import load
 from lockstep.tokenizer.file import load_tokenizer
 from transformers import AutoTokenizer

@@ -1,4 +1,4 @@
-"""The experiments' cells: the quickstart's config, scaled to a budget, with one factor changed.
+"""The experiments' cells: the config of base/, scaled to a budget, with one factor changed.
 
 A variant is what a config says; a cell is a variant and a seed. Variants stand in the order in
 which they are worth running; all of them are run for one seed before the next seed begins.
@@ -18,7 +18,7 @@ LAYERS, KV_HEADS = 30, 3  # SmolLM2-135M
 
 @dataclass(frozen=True)
 class Budget:
-    """How large a training is. ``segment`` is S; the quickstart's sizes keep their shares of it."""
+    """How large a training is. ``segment`` is S; the base's sizes keep their shares of it."""
 
     name: str
     segment: int
@@ -138,10 +138,10 @@ class Cell:
         text = json.dumps(self.settings(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def config(self, quickstart: str, root: str, out: Path) -> str:
-        """The config file: the quickstart's, and what this cell says instead.
+    def config(self, base: str, root: str, out: Path) -> str:
+        """The config file: the base's, and what this cell says instead.
 
-        quickstart, root: the quickstart's config and the repository, relative to the file.
+        base, root: the base's config and the repository, relative to the file.
         """
         s = self.settings()
         contract = dict(s["contract"])
@@ -155,10 +155,10 @@ class Cell:
         training = s.get("training", {"steps": 1})
         lines = [
             f"import {{ defineConfig, {name} }} from 'lockstep';",
-            f"import quickstart from '{quickstart}';",
+            f"import base from '{base}';",
             "",
             "export default defineConfig({",
-            "  ...quickstart,",
+            "  ...base,",
             f"  model: '{root}/.lockstep/models/smollm2-135m-instruct',",
             *fields,
             f"  training: {json.dumps(training)},",

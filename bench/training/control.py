@@ -172,7 +172,7 @@ def plot(result: dict, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--config", type=Path, default=ROOT / "examples/quickstart/lockstep.config.ts"
+        "--config", type=Path, default=ROOT / "bench/training/base/lockstep.config.ts"
     )
     parser.add_argument(
         "--model", type=Path, default=ROOT / ".lockstep/models/smollm2-135m-instruct"

@@ -89,7 +89,7 @@ def write_config(cell: Cell, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{cell.name}.config.ts"
     up = os.path.relpath(ROOT, folder)
-    text = cell.config(f"{up}/examples/quickstart/lockstep.config.ts", up, Path(cell.name))
+    text = cell.config(f"{up}/bench/training/base/lockstep.config.ts", up, Path(cell.name))
     path.write_text(text)
     return path
 

@@ -1,18 +1,19 @@
 // SmolLM2-135M learns to run in segments on Shakespeare; Paradise Lost is held out.
 //
-// Which layers look back was measured (18 of the 90 KV heads, gates), and stands in heads.json:
-//   lockstep profile .lockstep/models/smollm2-135m-instruct --heads 18 --layers 6 --length 1024
-//     --steps 24 --config examples/quickstart/lockstep.config.ts --out examples/quickstart/heads.json
-import { defineConfig, sentences } from 'lockstep';
+// Which heads retrieve was measured (27 of the 90 KV heads, by what answers copy), and stands in heads.json:
+//   lockstep profile .lockstep/models/smollm2-135m-instruct --method recall --heads 27 --length 1024
+//     --needles 24 --data '.lockstep/texts/shakespeare/*.txt' --out examples/quickstart/heads.json
+import { after, anyOf, defineConfig, sentences, turns } from 'lockstep';
 import heads from './heads.json' with { type: 'json' };
 
 export default defineConfig({
   model: '../../.lockstep/models/smollm2-135m-instruct',
   out: '../../.lockstep/runs/quickstart',
-  policy: sentences(),
-  segment: { min: 384, max: 512 },
-  carry: { size: 128, sinks: 4 },
-  retrieval: { size: 512, ...heads.retrieval },
+  // Prose is cut at ends of sentences, a chat also before each answer: so the question chooses what the answer sees.
+  policy: anyOf(after(sentences(), 384), turns()),
+  segment: { max: 512 },
+  carry: { size: 256, sinks: 4, heads: 'all' },
+  retrieval: { size: 512, recipe: 'blocks', window: 16, ...heads.retrieval },
   heads: heads.heads,
   data: { train: ['../../.lockstep/texts/shakespeare/*.txt'] },
   training: {

@@ -29,6 +29,7 @@ CONTRACT = {
 TEXTS = {
     "format": "auto", "field": "text", "loss": "assistant", "end": None, "long": "cut",
     "pack": None, "skipBroken": False, "cache": None, "workers": 0, "heldOutDocuments": 1,
+    "recall": None,
 }  # fmt: skip
 #: Lengths of the segments of each sequence: rank 0 of 2 has the first and the third.
 SEGMENTS = [[9, 16, 4, 7, 12], [5], [8, 8, 3], [16, 11], [10, 6, 9]]

@@ -16,7 +16,7 @@ ORDER = [
     {"bridge"},
     {"contract", "tokenizer", "weights"},
     {"operator", "retrieval"},
-    {"chat", "loader"},
+    {"chat", "facts", "loader"},
     {"verification", "baseline"},
     {"training"},
     {"transformers"},

@@ -14,7 +14,7 @@ from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
 from lockstep.evaluation.profile import choose, recall
 from lockstep.evaluation.profile.partial import Partial
-from lockstep.evaluation.recall.documents import Maker, Wrap
+from lockstep.facts.documents import Maker, Wrap
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from tiny import tiny

@@ -12,9 +12,10 @@ import torch
 from lockstep import full, retrieval
 from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
-from lockstep.evaluation.recall import ask, kept, templates
-from lockstep.evaluation.recall.documents import Document, Maker, Wrap, check_depths
+from lockstep.evaluation.recall import ask, kept
 from lockstep.evaluation.recall.summary import summed
+from lockstep.facts import templates
+from lockstep.facts.documents import Document, Maker, Wrap, check_depths
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from tiny import tiny
@@ -246,6 +247,6 @@ def test_a_model_that_copies_recalls() -> None:
             assert len(hidden_TE) == len(wanted)
             return torch.nn.functional.one_hot(torch.tensor(wanted), 256).double() * 50
 
-        patch.setattr(ask.head, "logits", told)
+        patch.setattr(ask.lm_head, "logits", told)
         (asked,) = ask.full_attention(model, document)
     assert asked.recalled and asked.logp == pytest.approx(0, abs=1e-9)

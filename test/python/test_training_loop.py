@@ -43,6 +43,7 @@ SETTINGS: dict[str, Any] = {
         "cache": None,
         "workers": 0,
         "heldOutDocuments": 64,
+        "recall": None,
     },
     "heldOutTokens": 128,
     "truncation": 1,

@@ -7,8 +7,8 @@ export default defineConfig({
   test: {
     include: ['test/vllm/**/*.test.ts'],
     // A start takes a minute, on a busy machine several.
-    testTimeout: 600_000,
-    hookTimeout: 600_000,
+    testTimeout: 1_500_000,
+    hookTimeout: 1_500_000,
     pool: 'forks',
     maxWorkers: 1,
   },

@@ -130,8 +130,8 @@ def _choose(out: Path, emit: Callable[..., None]) -> None:
         said = "; ".join(f"{w['path']}: {', '.join(w['problems'])}" for w in wrong)
         raise LockstepError(
             "LS_TRAIN_RESUME",
-            f"expected a whole checkpoint to go on from, got {said}",
-            "Restore the files from a copy, or start anew with --overwrite; --keep 2 keeps an "
+            f"expected an intact checkpoint to resume from, got {said}",
+            "Restore the files from a copy, or start over with --overwrite; --keep 2 keeps an "
             "older checkpoint to fall back to.",
         )
     if path == out:
@@ -198,7 +198,7 @@ def _refuse_to_replace(out: Path, overwrite: bool) -> None:
         raise LockstepError(
             "LS_TRAIN_OUT",
             f"expected no checkpoint at {out}, got {', '.join(map(str, there))}",
-            "Go on with --resume, replace it with --overwrite, or choose another `out`.",
+            "Continue with --resume, replace it with --overwrite, or choose another `out`.",
             "out",
         )
 

@@ -94,7 +94,7 @@ def read_state(directory: Path) -> dict[str, Any]:
         raise LockstepError(
             "LS_TRAIN_RESUME",
             f"expected version {VERSION} of {path}, got {state.get('version')}",
-            "It was written by another version of Lockstep: start anew with --overwrite.",
+            "It was written by another version of Lockstep: start over with --overwrite.",
         )
     return state
 

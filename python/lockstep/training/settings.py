@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lockstep.errors import LockstepError
+from lockstep.training.data.recall_rows import RecallRows
 
 MODES = ("segmented", "full")
 
@@ -30,7 +31,8 @@ class TextOptions:
     None for the tokenizer's, False for none. long: ``cut`` conversations that are longer than a
     sequence, or ``refuse`` them. pack: several short documents in one sequence; None packs
     conversations alone. cache: folder of tokenized texts, None for .lockstep/cache under the root.
-    workers: processes that cut sequences ahead of the training. heldOutDocuments: how many held-out
+    workers: processes that cut sequences ahead of the training. recall: rows that ask for facts in
+    the texts, mixed among them; None for none. heldOutDocuments: how many held-out
     documents are scored at most.
     """
 
@@ -43,6 +45,7 @@ class TextOptions:
     skipBroken: bool
     cache: str | None
     workers: int
+    recall: RecallRows | None
     heldOutDocuments: int
 
 
@@ -170,7 +173,7 @@ def read_job(raw: dict[str, Any]) -> Job:
         _same_names("training.lora", {f.name for f in fields(Lora)}, given["lora"])
         given["lora"] = Lora(**{**given["lora"], "modules": tuple(given["lora"]["modules"])})
     _same_names("training.texts", {f.name for f in fields(TextOptions)}, given["texts"])
-    given["texts"] = TextOptions(**given["texts"])
+    given["texts"] = TextOptions(**{**given["texts"], "recall": _recall(given["texts"]["recall"])})
     return Job(
         model=Path(raw["model"]),
         base=Path(raw["base"]),
@@ -186,6 +189,13 @@ def read_job(raw: dict[str, Any]) -> Job:
         shard=bool(raw["shard"]),
         training=Settings(**given),
     )
+
+
+def _recall(given: dict[str, Any] | None) -> RecallRows | None:
+    if given is None:
+        return None
+    _same_names("training.texts.recall", {f.name for f in fields(RecallRows)}, given)
+    return RecallRows(**{**given, "lengths": tuple(given["lengths"])})
 
 
 def _same_names(where: str, expected: set[str], got: dict[str, Any]) -> None:

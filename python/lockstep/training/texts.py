@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,11 @@ def open_texts(
     limit = options.heldOutDocuments
     size = tokens["size"]
     corpus = data.load(s.data, job.root, tokenizer, size, reading, fraction=fraction, limit=limit)
+    if options.recall is not None:
+        rows = _recall_rows(job, corpus, tokenizer, rule, reading)
+        corpus = data.load(
+            s.data, job.root, tokenizer, size, reading, fraction=fraction, limit=limit, own=rows
+        )
     held_out = corpus.held_out
     if isinstance(s.heldOut, tuple):
         others = data.load(s.heldOut, job.root, tokenizer, size, reading)
@@ -101,6 +106,26 @@ def open_texts(
         held_out = data.scored(others, limit)
     scored = [_scored(document, bos, s.heldOutTokens) for document in held_out]
     return Texts(corpus, scored, _told(corpus, rule, end))
+
+
+def _recall_rows(
+    job: Job, corpus: Corpus, tokenizer: Tokenizer, rule: Rule, reading: data.Reading
+) -> Path:
+    """The file of rows that `data.recall` asks for, made of the corpus' own texts."""
+    s, asked = job.training, job.training.texts.recall
+    assert asked is not None
+    lengths = asked.lengths or (s.sequence,)
+    if (longest := max(lengths)) > s.sequence:
+        raise LockstepError(
+            "LS_TRAIN_RECALL",
+            f"expected data.recall.lengths of at most training.sequence ({s.sequence}), got "
+            f"{longest}",
+            "Lower the length, or raise training.sequence.",
+            "data.recall",
+        )
+    options = replace(asked, lengths=lengths)
+    chat = rule.template is not None
+    return data.write_rows(options, corpus, tokenizer, reading, chat=chat, seed=s.seed)
 
 
 def _scored(document: Document, bos: int | None, most: int) -> tuple[list[int], list[bool] | None]:

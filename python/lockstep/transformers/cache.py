@@ -158,7 +158,7 @@ class SegmentedCache(Cache):
     def _forward_only(self, name: str) -> LockstepError:
         return LockstepError(
             "LS_TRANSFORMERS_CACHE",
-            f"expected a cache that only goes on, got a call of {name}: what a boundary left "
+            f"expected a cache that only grows, got a call of {name}: what a boundary left "
             "behind does not come back",
             "generate without an assistant model or prompt lookup; fork() keeps a point to return "
             "to",

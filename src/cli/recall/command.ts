@@ -44,7 +44,7 @@ interface RecallOptions {
 
 export function recallCommand(): Command {
   return new Command('recall')
-    .description('hide facts in a text and ask for them: full attention beside segments')
+    .description('hide facts in a text and ask for them: full attention next to segments')
     .argument('<dir>', 'checkpoint folder with a contract')
     .option('--lengths <n,…>', 'tokens of a document', lengths, [1024, 2048])
     .option('--depths <x,…>', 'where facts stand: 0 begin, 1 end', depths, [0, 0.25, 0.5, 0.75, 1])

@@ -120,6 +120,40 @@ describe("the real model's template", () => {
     expect(ids.length).toBeGreaterThan(end + 3);
   });
 
+  it.each([
+    [64, [8, 16, 32, 64, 128, 192]],
+    [16, [8, 16, 32, 48, 64, 80]],
+    [3, [3, 6, 9, 12, 15, 18]],
+  ])('cuts inside an answer too: turns({ again: %i })', async (again, lengths) => {
+    const policy = turns({ again });
+    const { tables } = await prepareTables(policy, await load());
+    const { source } = await bundlePolicy(policy);
+    const header = [
+      ...(await tokenizer.encode('<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n')),
+    ];
+    const words = [...(await tokenizer.encode(' key'.repeat(200)))];
+    const cuts = plan(
+      {
+        contract: {
+          policy: { name: 'turns' },
+          tables,
+          segment: { min: 1, max: 512, align: 1 },
+          tokenizer: { size: tokenizer.vocabulary.size },
+        },
+        policySource: source,
+      },
+      [...words, ...header, ...words],
+    );
+    const opens = words.length + header.length;
+    expect(cuts.slice(0, 7)).toEqual([opens, ...lengths.map((length) => opens + length)]);
+  });
+
+  it('refuses what is no number of tokens', () => {
+    expect(() => turns({ again: -1 })).toThrow(
+      expect.objectContaining({ code: 'LS_POLICY_PARAMS' }),
+    );
+  });
+
   it('composes: sentences in what is read, a cut before the answer', async () => {
     const policy = anyOf(after(sentences(), 12), turns());
     const chat = [

@@ -46,7 +46,7 @@ export function toolsOf(body: ToolFields): ToolsAsked {
   const choice = body.tool_choice ?? (tools.length > 0 ? 'auto' : 'none');
   if (tools.length === 0) {
     const without = (field: string) =>
-      invalid(field, `\`${field}\`: expected \`tools\` beside it.`);
+      invalid(field, `\`${field}\`: expected \`tools\` with it.`);
     if (choice !== 'none' && choice !== 'auto') throw without('tool_choice');
     if (body.parallel_tool_calls === false) throw without('parallel_tool_calls');
     return { shown: null, mode: null, format: null };
@@ -67,7 +67,7 @@ export function toolsOf(body: ToolFields): ToolsAsked {
   if (body.response_format !== undefined && body.response_format.type !== 'text') {
     throw invalid(
       'response_format',
-      '`response_format`: expected none beside a `tool_choice` that demands a call.',
+      '`response_format`: expected none with a `tool_choice` that requires a call.',
     );
   }
   const anything = { type: 'object' };

@@ -80,6 +80,7 @@ class Case:
                 "cache": None,
                 "workers": 0,
                 "heldOutDocuments": 64,
+                "recall": None,
             },
             "heldOutTokens": 32,
             **self.more,

@@ -16,8 +16,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from lockstep.bridge import job
 from lockstep.errors import LockstepError
-from lockstep.evaluation.recall.documents import Document, Maker, Wrap
-from lockstep.evaluation.recall.templates import KINDS
+from lockstep.facts.documents import Document, Maker, Wrap
+from lockstep.facts.templates import KINDS
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from lockstep.operator.rope import rotate
@@ -144,6 +144,6 @@ def _error(length: int, count: int, shorter: str, mend: str) -> LockstepError:
         "LS_PROFILE_RECALL",
         f"expected a model that recalls needles with full attention at {length} tokens, got 0 of "
         f"{count} recalled; {shorter}",
-        f"give {mend}: heads that copy cannot be seen where nothing is copied",
+        f"give {mend}: heads that copy show only if something is copied",
         "length",
     )

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.bridge import job
+from lockstep.facts.documents import Document, Maker, Wrap, check_depths
 from lockstep.tokenizer.file import load_tokenizer
 from lockstep.tokenizer.first_tokens import encode, read_part
 
-from .documents import Document, Maker, Wrap, check_depths
 from .kept import add_answers, answers, read_documents, write_documents
 from .summary import summed
 

@@ -16,11 +16,10 @@ from transformers import DynamicCache
 
 from lockstep import retrieval
 from lockstep.baseline import full
+from lockstep.facts.documents import Document, Needle
 from lockstep.operator import lm_head
 from lockstep.operator.contexts import pieces_of
 from lockstep.operator.model import Model
-
-from .documents import Document, Needle
 
 #: Per layer of L_long the KV heads that hold a needle's value.
 Held = dict[int, list[int]]

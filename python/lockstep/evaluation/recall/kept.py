@@ -10,8 +10,7 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 from lockstep.evaluation.kept import keep
-
-from .documents import Document, Needle
+from lockstep.facts.documents import Document, Needle
 
 FILE = "documents.jsonl"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 from lockstep.evaluation import intervals
+from lockstep.facts.templates import Kind
 
 from .kept import answers, read_documents
-from .templates import Kind
 
 
 def summed(folder: Path, rows: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from .cache import Reading
 from .corpus import Corpus, load, scored, shared
 from .files import find
+from .recall_rows import RecallRows, write_rows
 from .sequences import Cursor, Drawn, Sequences, slots
 from .store import Document, Documents
 
@@ -13,10 +14,12 @@ __all__ = [
     "Documents",
     "Drawn",
     "Reading",
+    "RecallRows",
     "Sequences",
     "find",
     "load",
     "scored",
     "shared",
     "slots",
+    "write_rows",
 ]

@@ -97,14 +97,16 @@ class Cache:
         largest = max(tokenizer.get_vocab().values(), default=0)
         self.dtype = "<u2" if largest < 1 << 16 else "<u4"
 
-    def entry(self, path: Path) -> Entry:
-        """The entry of a file, made now or earlier.
+    def entry(self, path: Path, own: bool = False) -> Entry:
+        """The entry of a file, made now or earlier. ``own``: rows that Lockstep wrote, in the usual
+        fields whatever the user's rows look like.
 
         Raises LS_TRAIN_DATA, LS_TRAIN_TEXT, LS_TRAIN_DISK, LS_TRAIN_CACHE; ``Cancelled``.
         """
         with self._troubles(path):
             stat = path.stat()
-            shape = shape_of(path, self.reading.format, self.reading.field)
+            asked = ("auto", None) if own else (self.reading.format, self.reading.field)
+            shape = shape_of(path, *asked)
             if shape.format != "text" and self.reading.chat is None:
                 raise LockstepError(
                     "LS_TRAIN_FORMAT",

@@ -42,6 +42,7 @@ def load(
     *,
     fraction: float = 0.0,
     limit: int = 64,
+    own: Path | None = None,
 ) -> Corpus:
     """The documents of every file of ``patterns``, tokenized now or found in the cache.
 
@@ -49,7 +50,8 @@ def load(
     than two tokens have nothing to predict: they are skipped and counted. ``fraction`` of the
     documents, chosen by a hash of their text, is taken out; those of smallest hash among them, at
     most ``limit``, are ``held_out``. The cache lies in .lockstep/cache under ``root`` unless
-    ``reading`` says otherwise.
+    ``reading`` says otherwise. ``own``: a file of rows that Lockstep wrote (`recall_rows`), read
+    behind the others.
 
     Raises LS_TRAIN_DATA, LS_TRAIN_TEXT, LS_TRAIN_BROKEN, LS_TRAIN_DISK, LS_TRAIN_CACHE, and
     LS_TRAIN_VOCABULARY for an id the model has no row for; ``Cancelled``.
@@ -57,8 +59,8 @@ def load(
     reading = reading or Reading(root / ".lockstep" / "cache")
     cache = Cache(tokenizer, reading)
     entries = []
-    for path in find(patterns, root):
-        entry = cache.entry(path)
+    for path in [*find(patterns, root), *([own] if own else [])]:
+        entry = cache.entry(path, own=path == own)
         if entry.counts.largest >= vocabulary:
             raise LockstepError(
                 "LS_TRAIN_VOCABULARY",
