@@ -110,7 +110,7 @@ async function placeTexts(scratch) {
     throw new SetupError(
       'LS_SETUP_CONVERT',
       `the conversations could not be converted: ${output.trim().split('\n').at(-1)}`,
-      'run npm run setup -- --force to make the Python environment anew.',
+      'run npm run setup -- --force to rebuild the Python environment.',
     );
   }
   rmSync(texts, { recursive: true, force: true });

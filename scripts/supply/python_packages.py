@@ -1,6 +1,6 @@
-"""Prints, as JSON, the installed packages that the project's pin files name: name, version, license.
+"""Prints, as JSON, the installed packages that the pin files name: name, version, license.
 
-A license is an SPDX expression where the package gives one, else the SPDX id of what its metadata says.
+A license is the SPDX expression of the package, or the SPDX id of what its metadata says.
 """
 
 from __future__ import annotations
@@ -53,11 +53,10 @@ def license(package: metadata.PackageMetadata) -> str | None:
     ]
     for text in (written, *classified):
         short = text.strip()
-        if re.fullmatch(r"[A-Za-z0-9.+-]+( (OR|AND) [A-Za-z0-9.+-]+)*", short):
-            if short.lower() not in SPDX:
-                return short
         if short.lower() in SPDX:
             return SPDX[short.lower()]
+        if re.fullmatch(r"[A-Za-z0-9.+-]+( (OR|AND) [A-Za-z0-9.+-]+)*", short):
+            return short
         if short.startswith(("MIT License", "The MIT License")):
             return "MIT"
     return None

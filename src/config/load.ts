@@ -89,7 +89,7 @@ function refuseOwnPolicy(policy: Policy, file: string): void {
     'LS_POLICY_MODULE',
     `expected the policy ${policy.name} in a file of its own, got it in ${path.basename(file)}`,
     {
-      mend: `Move it into its own file beside the config, export it, and import it; otherwise a change of training settings would change the policy.`,
+      mend: `Move it into its own file next to the config, export it, and import it; otherwise a change of training settings would change the policy.`,
       field: 'policy',
     },
   );

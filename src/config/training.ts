@@ -66,7 +66,7 @@ export const trainingSchema = z
     keep: z.int().min(1).optional(),
     /** Steps between scorings of the held-out text, each both segmented and with full attention. */
     validateEvery: z.int().min(1).optional(),
-    /** A loss so many nats a token above the usual is a spike; 0 looks for none. */
+    /** A loss so many nats per token above the usual is a spike; 0 looks for none. */
     spike: z.number().min(0).default(2),
     /** So many spikes in a row end the training. */
     patience: z.int().min(1).default(16),

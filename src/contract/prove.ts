@@ -80,7 +80,7 @@ function closure(name: string, index: number, token: number): LockstepError {
 function memory(name: string, index: number, token: number): LockstepError {
   return new LockstepError(
     'LS_POLICY_MEMORY',
-    `expected the policy ${name} to depend on its state alone, got another answer at token ${index} (id ${token}) after other sequences, or after a snapshot`,
+    `expected the policy ${name} to depend on its state only, got another answer at token ${index} (id ${token}) after other sequences, or after a snapshot`,
     {
       mend: 'Keep everything that push remembers in the state; variables of the module are shared by all sequences.',
       field: 'policy',

@@ -34,7 +34,7 @@ export async function fileSet(dir: string): Promise<FileSet> {
   const adapters = names.find((name) => adapter.test(name));
   if (adapters !== undefined) {
     throw files(
-      `expected the weights of one whole model in ${dir}, got ${adapters} beside them`,
+      `expected the weights of one whole model in ${dir}, got ${adapters} next to them`,
       'Merge the adapter (merge_and_unload of peft, then save_pretrained), or move its files elsewhere.',
     );
   }

@@ -127,7 +127,7 @@ function compare(tensors: ReadonlyMap<string, Stored>, shape: WeightShape, famil
       if (name !== head) throw tensor(name, `expected ${name} ${list(wanted)}, got no such tensor`);
       if (shape.tied) continue;
       throw tied(
-        `expected ${head} ${list(wanted)} beside tie_word_embeddings false, got no such tensor`,
+        `expected ${head} ${list(wanted)} with tie_word_embeddings false, got no such tensor`,
       );
     }
     if (list(stored.shape) !== list(wanted)) {

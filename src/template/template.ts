@@ -257,7 +257,7 @@ export class TemplateRenderer {
       'LS_TEMPLATE_LIMIT',
       `expected ${expected}, got ${got} (${this.#file})`,
       {
-        mend: 'Send fewer or shorter messages; where no message helps, the chat template is broken.',
+        mend: 'Send fewer or shorter messages; if no message works, the chat template is broken.',
       },
     );
   }

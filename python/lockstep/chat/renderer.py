@@ -176,7 +176,7 @@ class Renderer:
         return LockstepError(
             "LS_TEMPLATE_LIMIT",
             f"expected {expected}, got {got} ({self.source.file})",
-            "Give fewer or shorter messages; where no message helps, the chat template is broken.",
+            "Give fewer or shorter messages; if no message works, the chat template is broken.",
         )
 
 

@@ -71,7 +71,7 @@ def check_inside(folder: Path, file: Path) -> None:
         return
     raise LockstepError(
         "LS_CHECKPOINT_LINK",
-        f"expected {file} to lie in {folder}, got a link out of it",
+        f"expected {file} to be inside {folder}, got a link out of it",
         "put a copy of the file in its place, if you know what it is",
     )
 

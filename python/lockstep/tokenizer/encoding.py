@@ -11,8 +11,8 @@ from ..errors import LockstepError
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-#: Most blanks in a row. The patterns of Llama's and Qwen's tokenizers go back over them, and native
-#: code panics beyond 10 million; Node gives up at this number too (tokenizer-stream.ts).
+#: Maximum of white-space characters in a row. The patterns of Llama's and Qwen's tokenizers go back
+#: over them, and native code panics beyond 10 million. Node has the same limit.
 LIMIT = 1 << 22
 
 
@@ -50,12 +50,12 @@ def _check(text: str) -> None:
         return
     longest = max((len(found.group()) for found in re.finditer(r"\s+", text)), default=0)
     if longest > LIMIT:
-        raise _unsplittable(f"at most {LIMIT} blanks in a row", str(longest))
+        raise _unsplittable(f"at most {LIMIT} white-space characters in a row", str(longest))
 
 
 def _unsplittable(expected: str, got: str) -> LockstepError:
     return LockstepError(
         "LS_TEXT_UNSPLITTABLE",
         f"expected {expected}, got {got}",
-        "take the stretch of blanks out of the text, or break it into several texts",
+        "remove the long run of white space, or break it into several texts",
     )

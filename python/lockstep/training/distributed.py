@@ -117,6 +117,6 @@ def lost(why: str) -> LockstepError:
     """LS_TRAIN_RANK: another process of the training is gone."""
     return LockstepError(
         "LS_TRAIN_RANK",
-        f"expected every process of the training to go on, got one that ended ({why})",
-        "Look at the first error above this one; go on with --resume.",
+        f"expected every process of the training to keep running, got one that ended ({why})",
+        "Look at the first error above this one; continue with --resume.",
     )

@@ -100,7 +100,7 @@ def run(description: dict[str, Any], processes: int) -> dict[str, Any]:
             f"expected {processes} processes to train to the end, got exit code "
             f"{codes[killed[0]]} of process {killed[0]}",
             "A process killed by the system often means that memory ran out: use fewer processes, "
-            "a smaller batch or segment; go on with --resume.",
+            "a smaller batch or segment; continue with --resume.",
         )
     if errors:
         fields = {k: errors[0].get(k) for k in ("code", "message", "mend", "field")}

@@ -168,7 +168,7 @@ class Training:
             step=self.progress.step,
             code="LS_TRAIN_SPIKE",
             message=f"stopped with {self.watch.row} spikes in a row, which are not saved: "
-            f"{self.job.out} holds the last good checkpoint, and --resume goes on from it",
+            f"{self.job.out} holds the last good checkpoint, and --resume continues from it",
         )
 
     def _watch(self, loss: float) -> None:
@@ -183,17 +183,17 @@ class Training:
             "warning",
             step=step,
             code="LS_TRAIN_SPIKE",
-            message=f"loss {loss:.2f} at step {step} lies {loss - usual:.2f} nats a token above "
+            message=f"loss {loss:.2f} at step {step} is {loss - usual:.2f} nats per token above "
             f"the usual {usual:.2f} ({self.watch.row} in a row; {s.patience} end the training)",
         )
         if self.watch.lost:
             raise LockstepError(
                 "LS_TRAIN_DIVERGED",
                 f"expected the loss to come back to {usual:.2f}, got {s.patience} steps in a row "
-                f"more than {s.spike:g} nats a token above it (step {step}: {loss:.2f}); "
+                f"more than {s.spike:g} nats per token above it (step {step}: {loss:.2f}); "
                 f"{self._kept()}",
-                "Lower training.learningRate or training.clip, or raise training.warmup; where the "
-                "texts differ that much, raise training.spike.",
+                "Lower training.learningRate or training.clip, or raise training.warmup; if the "
+                "texts really differ that much, raise training.spike.",
             )
 
     def _drifted(self, level: float) -> None:
@@ -201,8 +201,9 @@ class Training:
             "LS_TRAIN_DIVERGED",
             f"expected the loss to stay near {self.watch.lowest:.2f}, the lowest level of "
             f"{WINDOW} steps, got {level:.2f} at step {self.progress.step}, more than "
-            f"{self.job.training.spike:g} nats a token above it; {self._kept()}",
-            "Lower training.learningRate; where the texts differ that much, raise training.spike.",
+            f"{self.job.training.spike:g} nats per token above it; {self._kept()}",
+            "Lower training.learningRate; if the texts really differ that much, raise "
+            "training.spike.",
         )
 
     def _refuse(self, loss: float, norm: float) -> None:

@@ -1,6 +1,6 @@
-"""Loss spikes and divergence: noticed, said aloud, and ended before they are saved.
+"""Loss spikes and divergence: noticed, reported, and ended before they are saved.
 
-A step spikes when its loss lies more than ``spike`` nats a token above the median of the steps
+A step spikes when its loss lies more than ``spike`` nats per token above the median of the steps
 before it. Clipping limits what one such step does, so it is reported and training goes on; as many
 in a row as ``patience`` mean that the weights themselves are lost. While a row lasts nothing is
 saved, so the newest checkpoint is one from before it. The verdict is a function of the losses

@@ -36,7 +36,7 @@ def open_engine(dir: str, dtype: str, max_tokens: int, **settings: Any) -> Any:
     except ImportError as error:
         raise LockstepError(
             "LS_VLLM_MISSING",
-            f"expected vLLM beside {sys.executable}, got: {error}",
+            f"expected vLLM in the environment of {sys.executable}, got: {error}",
             install("vllm"),
         ) from error
     try:

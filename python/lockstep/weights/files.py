@@ -39,7 +39,7 @@ def file_set(folder: Path) -> tuple[list[str], dict[str, str] | None]:
     for name in names:
         if _ADAPTER.fullmatch(name):
             raise _files(
-                f"expected the weights of one whole model in {folder}, got {name} beside them",
+                f"expected the weights of one whole model in {folder}, got {name} next to them",
                 "Merge the adapter (merge_and_unload of peft, then save_pretrained), or move its "
                 "files elsewhere.",
             )

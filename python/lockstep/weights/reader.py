@@ -152,7 +152,7 @@ def _compare(tensors: Mapping[str, Stored], shape: Mapping[str, Any]) -> None:
             if shape["tied"]:
                 continue
             raise _tied(
-                f"expected {HEAD} {wanted} beside tie_word_embeddings false, got no such tensor"
+                f"expected {HEAD} {wanted} with tie_word_embeddings false, got no such tensor"
             )
         if stored.shape != wanted:
             raise _tensor(

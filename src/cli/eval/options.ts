@@ -100,7 +100,7 @@ export function checkOptions(options: EvalOptions): void {
     if (!given || (suites as readonly string[]).includes(options.suite)) continue;
     throw new LockstepError(
       'LS_USAGE',
-      `expected --suite ${suites.join(' or ')} beside --${name}, got ${options.suite}`,
+      `expected --suite ${suites.join(' or ')} with --${name}, got ${options.suite}`,
       { mend: `Leave --${name} out.`, field: name },
     );
   }

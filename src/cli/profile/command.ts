@@ -49,11 +49,11 @@ export function profileCommand(): Command {
     .option('--penalty <x>', 'gates, mixed: weight of the mean gate in the loss', atLeast0, 0.05)
     .option('--seed <n>', 'seed of the sequences', natural, 0)
     .option('--out <file>', 'file to write', 'heads.json')
-    .option('--plot <file>', 'picture of it, .svg (default: beside --out)')
+    .option('--plot <file>', 'picture of it, .svg (default: next to --out)')
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--threads <n>', 'threads of the computation', positive)
     .option('--python <path>', 'Python interpreter')
-    .option('--json', 'print events, then the file, one JSON object a line')
+    .option('--json', 'print events, then the file, one JSON object per line')
     .action(runProfile);
 }
 

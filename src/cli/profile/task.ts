@@ -66,7 +66,7 @@ export function checkEffect(options: ProfileOptions, given: (name: Name) => bool
   if (doubled !== undefined) throw usage(doubled, '--config, which says it');
   const rule = method === 'first' || method === 'even';
   if (rule && !given('layers')) {
-    throw new LockstepError('LS_USAGE', `expected --layers beside method ${method}, got none`, {
+    throw new LockstepError('LS_USAGE', `expected --layers with method ${method}, got none`, {
       mend: 'Say in how many layers heads become long: a rule cannot find that out.',
       field: 'layers',
     });
@@ -80,7 +80,7 @@ export function checkEffect(options: ProfileOptions, given: (name: Name) => bool
 }
 
 function usage(name: Name, beside: string): LockstepError {
-  return new LockstepError('LS_USAGE', `expected no --${name} beside ${beside}`, {
+  return new LockstepError('LS_USAGE', `expected no --${name} with ${beside}`, {
     mend: `Leave --${name} out.`,
     field: name,
   });

@@ -23,7 +23,7 @@ export async function openBeside(dirs: readonly string[], contract: Contract): P
       throw problem(`expected the same tokenizer in ${dir}, got another`);
     }
     if (found.some((one) => one.name === name)) {
-      throw problem(`expected folders of unlike names, got ${name} twice`);
+      throw problem(`expected folders with different names, got ${name} twice`);
     }
     found.push({ name, dir, digest: other.digest, trained: isTrained(other) });
   }
@@ -32,7 +32,7 @@ export async function openBeside(dirs: readonly string[], contract: Contract): P
 
 function problem(message: string): LockstepError {
   return new LockstepError('LS_RECALL_BESIDE', message, {
-    mend: 'Documents are the same token ids for all: name other checkpoints with --beside.',
+    mend: 'All checkpoints get the same token ids: name other checkpoints with --beside.',
     field: 'beside',
   });
 }

@@ -83,7 +83,7 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
   }
   if (upstream === undefined) {
     if (choice.upstreamKey !== undefined) {
-      throw usage('upstream-key', 'expected --upstream beside --upstream-key', 'Name its address.');
+      throw usage('upstream-key', 'expected --upstream with --upstream-key', 'Name its address.');
     }
     checkFlags(flags);
     return;
@@ -95,15 +95,15 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
   ] as const) {
     if (value === undefined) continue;
     const mend = 'With --upstream, vLLM was started by someone else; leave the option out.';
-    throw usage(name, `expected no --${name} beside --upstream`, mend);
+    throw usage(name, `expected no --${name} with --upstream`, mend);
   }
   if (!choice.probe) {
     const mend = 'Start the vLLM that runs there with LOCKSTEP_PROBE=0.';
-    throw usage('no-probe', 'expected no --no-probe beside --upstream', mend);
+    throw usage('no-probe', 'expected no --no-probe with --upstream', mend);
   }
   if (flags.length > 0) {
     const mend = 'Give them to the vLLM that runs there.';
-    throw usage('flags', `expected no flags of vLLM beside --upstream, got ${flags[0]}`, mend);
+    throw usage('flags', `expected no flags of vLLM with --upstream, got ${flags[0]}`, mend);
   }
 }
 
@@ -122,7 +122,7 @@ export async function openChosen(
   const maxTokens = choice.maxTokens ?? 32_768;
   const maxSessions = choice.maxSessions ?? 8;
   const threads = choice.threads === undefined ? {} : { threads: choice.threads };
-  // Beside each generation stands one that goes on from it (`n`), or an answer that is read again.
+  // Beside each generation stands one that continues from it (`n`), or an answer that is read again.
   const common = { maxSessions: 2 * maxSessions + 1, maxTokens, ...threads };
   const opened = { maxTokens, maxSessions, failed: new Promise<LockstepError>(() => {}) };
   if (choice.engine === 'torch') {
@@ -217,7 +217,7 @@ async function openVllm(
 }
 
 function onlyVllm(what: string, field: string): LockstepError {
-  return usage(field, `expected --engine vllm beside ${what}`, 'Only vLLM has it.');
+  return usage(field, `expected --engine vllm with ${what}`, 'Only vLLM has it.');
 }
 
 function usage(field: string, message: string, mend: string): LockstepError {

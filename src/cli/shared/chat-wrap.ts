@@ -10,7 +10,7 @@ import { chatTemplate } from '../../server/prompt/chat.ts';
  */
 export async function chatWrap(
   tokenizer: Tokenizer,
-  mend = 'Leave --chat out: the model then goes on with plain text.',
+  mend = 'Leave --chat out: the model then continues plain text.',
 ): Promise<[string, string]> {
   const template = chatTemplate(tokenizer);
   const mark = '\u{e000}';

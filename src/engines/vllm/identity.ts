@@ -60,7 +60,7 @@ export async function identify(get: Get, digest: string): Promise<Upstream> {
       'LS_VLLM_PLUGIN',
       `expected Lockstep's plugin in vLLM, got HTTP ${answer.status} from ${IDENTITY_PATH}`,
       {
-        mend: `Install lockstep beside vLLM (${setUpCommand('vllm')}) and start it with VLLM_PLUGINS=lockstep.`,
+        mend: `Install lockstep in vLLM's environment (${setUpCommand('vllm')}) and start it with VLLM_PLUGINS=lockstep.`,
       },
     );
   }

@@ -250,7 +250,7 @@ async function infoOf(dir: string, asked?: string): Promise<EngineInfo> {
 function origin(text: string): string {
   const bad = (got: string) =>
     new LockstepError('LS_VLLM_UPSTREAM', `expected an address as http://HOST:PORT, got ${got}`, {
-      mend: 'Name where vLLM listens: --upstream http://127.0.0.1:8000',
+      mend: 'Give the address of vLLM: --upstream http://127.0.0.1:8000',
       field: 'upstream',
     });
   let url: URL;

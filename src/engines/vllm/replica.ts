@@ -180,7 +180,7 @@ export class Replica {
       'LS_VLLM_PROTOCOL',
       `expected an HTTP answer from vLLM, got ${code || String(error)}`,
       {
-        mend: 'Check what stands between this server and vLLM.',
+        mend: 'Check what is between this server and vLLM.',
         cause: error,
       },
     );

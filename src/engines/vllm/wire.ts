@@ -274,7 +274,7 @@ function probabilities(wire: WireChoice, i: number): { logprob: number; top: Alt
 
 function malformed(got: string, cause?: unknown): LockstepError {
   return new LockstepError('LS_VLLM_PROTOCOL', `expected vLLM's event stream, got ${got}.`, {
-    mend: 'Check what stands between this server and vLLM, and that it is vLLM 0.32.',
+    mend: 'Check what is between this server and vLLM, and that it is vLLM 0.32.',
     ...(cause === undefined ? {} : { cause }),
   });
 }

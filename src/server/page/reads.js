@@ -40,7 +40,7 @@ export function makeReads(answer, placeOf, bubbleOf) {
       'p',
       { class: 'reads-head' },
       h('b', {}, 'Read from'),
-      ' what was retrieved at the cut, beside its own segment and the carry',
+      ' what was retrieved at the cut, in addition to its own segment and the carry',
     ),
   );
   let source = sources[0];

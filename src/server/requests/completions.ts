@@ -164,7 +164,7 @@ function checkChat(
     context.addIssue({
       code: 'custom',
       path: ['top_logprobs'],
-      message: 'expected `logprobs: true` beside it',
+      message: 'expected `logprobs: true` with it',
     });
   }
   const { max_tokens: old, max_completion_tokens: limit } = body;

@@ -146,11 +146,11 @@ export function common(
   run: Omit<RunRequest, 'prompt' | 'maxTokens'>;
 } {
   if (body.stream_options !== undefined && !body.stream) {
-    throw invalid('stream_options', '`stream_options`: expected `stream: true` beside it.');
+    throw invalid('stream_options', '`stream_options`: expected `stream: true` with it.');
   }
   const trace = body.lockstep?.trace ?? false;
   if (trace && !body.stream) {
-    throw invalid('lockstep.trace', '`lockstep.trace`: expected `stream: true` beside it.');
+    throw invalid('lockstep.trace', '`lockstep.trace`: expected `stream: true` with it.');
   }
   const layout = body.lockstep?.segments ?? false;
   if (layout && body.stream) {
@@ -160,7 +160,7 @@ export function common(
   const asked = Object.entries(body.lockstep ?? {}).find(([, on]) => on)?.[0];
   if (asked !== undefined && (extra.n ?? 1) * prompts > 1) {
     const field = `lockstep.${asked}`;
-    throw invalid(field, `\`${field}\`: expected one prompt and \`n: 1\` beside it.`);
+    throw invalid(field, `\`${field}\`: expected one prompt and \`n: 1\` with it.`);
   }
   return {
     run: {

@@ -80,7 +80,7 @@ def measure(model: Model, document: Document) -> Seen:
 
 def run(model: Model, drawn: list[Any], asked: dict[str, Any], partial: Any) -> Scores:
     """Copy mass of every KV head and ``{recalled, needles}``, over the first ``asked["needles"]``
-    of the drawn sequences; goes on from what ``partial`` holds.
+    of the drawn sequences; continues from what ``partial`` holds.
 
     Raises ``LS_PROFILE_RECALL`` where full attention recalls none of them.
     """
@@ -144,6 +144,6 @@ def _error(length: int, count: int, shorter: str, mend: str) -> LockstepError:
         "LS_PROFILE_RECALL",
         f"expected a model that recalls needles with full attention at {length} tokens, got 0 of "
         f"{count} recalled; {shorter}",
-        f"give {mend}: heads that copy cannot be seen where nothing is copied",
+        f"give {mend}: heads that copy show only if something is copied",
         "length",
     )

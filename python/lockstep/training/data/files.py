@@ -66,7 +66,7 @@ def find(patterns: tuple[str, ...], root: Path) -> list[Path]:
     if not found:
         raise LockstepError(
             "LS_TRAIN_DATA",
-            "expected training.data to leave at least one file, got none after taking out "
+            "expected training.data to leave at least one file, got none after excluding "
             + ", ".join(p for p in patterns if p.startswith("!")),
             field="training.data",
         )
