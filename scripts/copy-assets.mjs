@@ -21,6 +21,9 @@ for (const name of readdirSync(runtimes).filter((file) => file.endsWith('.js')))
 }
 const engine = fileURLToPath(import.meta.resolve('@jitl/quickjs-ng-wasmfile-release-sync/wasm'));
 cpSync(engine, path.join(forPython, 'quickjs-ng.wasm'));
+// setuptools takes license files from beside pyproject.toml only.
+cpSync(path.join(root, 'LICENSE'), path.join(root, 'python', 'LICENSE'));
+cpSync(path.join(root, 'THIRD_PARTY.md'), path.join(root, 'python', 'NOTICE.md'));
 
 /** The memory of the Python that renders chat templates, where it is not of these files already. */
 async function picture(folder) {

@@ -236,7 +236,7 @@ describe.each(rows.map(([name, policy], index) => ({ name, policy, index })))(
       }
     });
 
-    it('goes on from snapshots and forks', () => {
+    it('continues from snapshots and forks', () => {
       let segmenter = new Segmenter(host);
       const cuts: number[] = [];
       for (let at = 0; at < 8 * few; ) {

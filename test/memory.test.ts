@@ -133,7 +133,7 @@ async function seen(runner: Runner, asked: RunRequest, signal = new AbortControl
 
 describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
   it.each(['short', 'long'] as const)(
-    'goes on from what it remembers (%s segments)',
+    'continues from what it remembers (%s segments)',
     async (name) => {
       const [one, two] = [await open[kind](name), await open[kind](name)];
       const plain = steppedRunner(one, tokenizer, files[name]);

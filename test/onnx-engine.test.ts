@@ -138,7 +138,7 @@ describe('sessions', () => {
     await Promise.all([session.close(), twin.close(), again.close()]);
   });
 
-  it('goes on from replaced positions, once', async () => {
+  it('continues from replaced positions, once', async () => {
     const session = await engine.open();
     await step(session, tokensOf(1, S), true);
     const { boundary } = await step(session, tokensOf(2, S), true);
@@ -294,7 +294,7 @@ describe('faults', () => {
     expect(await code('other')).toBe('LS_ENGINE_DIGEST');
   });
 
-  it('refuses a graph older than its weights, and runs one without weights beside it', async () => {
+  it('refuses a graph older than its weights, and runs one without weights next to it', async () => {
     const dir = copy('trained');
     const file = path.join(dir, 'model.safetensors');
     const bytes = readFileSync(file);

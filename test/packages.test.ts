@@ -77,7 +77,11 @@ it('packs everything that its files refer to', () => {
   expect(readdirSync(half2)).toContain('quickjs-ng.wasm');
   expect(readdirSync(half2).some((name) => name.startsWith('policy-runtime'))).toBe(true);
   expect(existsSync(path.join(unpacked, 'src'))).toBe(false);
-  expect(existsSync(path.join(unpacked, 'LICENSE'))).toBe(true);
+  for (const name of ['LICENSE', 'THIRD_PARTY.md', 'CHANGELOG.md', 'python/LICENSE']) {
+    expect(existsSync(path.join(unpacked, name)), name).toBe(true);
+  }
+  // The documentation's site is built in a clone; it is no part of the package.
+  expect(existsSync(path.join(unpacked, 'docs'))).toBe(false);
 });
 
 it('runs from an empty folder, and its hints fit there', () => {
@@ -144,7 +148,7 @@ from transformers import AutoConfig
 told = metadata.metadata("lockstep")
 print(json.dumps({
     "file": lockstep.__file__, "version": lockstep.__version__, "hint": install("trl"),
-    "extras": told.get_all("Provides-Extra"),
+    "extras": told.get_all("Provides-Extra"), "licenses": told.get_all("License-File"),
 }))
 `;
   // -s -P: neither this folder nor the user's own packages; the wheel stands before the checkout.
@@ -153,9 +157,10 @@ print(json.dumps({
       .trimEnd()
       .split('\n')
       .at(-1) ?? '',
-  ) as { file: string; version: string; hint: string; extras: string[] };
+  ) as { file: string; version: string; hint: string; extras: string[]; licenses: string[] };
   expect(told.file.startsWith(site)).toBe(true);
   expect(told.version).toBe(version);
   expect(told.extras).toEqual(expect.arrayContaining(['train', 'vllm', 'transformers', 'eval']));
+  expect(told.licenses.sort()).toEqual(['LICENSE', 'NOTICE.md']);
   expect(told.hint).toBe('python -m pip install "lockstep[trl]"');
 }, 900_000);

@@ -180,7 +180,7 @@ describe('lockstep profile', () => {
       'parameters of the policy',
       (text: string) => text.replace('sentences()', "sentences({ abbreviations: ['Mr'] })"),
     ],
-  ])('gates measured with another %s are not gone on from', async (name, change) => {
+  ])('gates measured with another %s are not resumed from', async (name, change) => {
     expect((await profile(...counts, '--method', 'even', '--out', 'first.json')).code).toBe(0);
     const file = path.join(home, 'gates.config.ts');
     writeFileSync(file, config('first.json'));

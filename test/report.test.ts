@@ -129,7 +129,7 @@ describe('lockstep report', () => {
     }
   }, 300_000);
 
-  it('writes Markdown with pictures beside it', async () => {
+  it('writes Markdown with pictures next to it', async () => {
     const out = path.join(home, 'written', 'report.md');
     await lockstep(['attach', 'model', '--out', 'untrained']);
     mkdirSync(path.dirname(out), { recursive: true });

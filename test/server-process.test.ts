@@ -214,7 +214,7 @@ describe('both engines', () => {
   );
 
   test.each(['onnx', 'torch'])(
-    '%s: a chat’s next turn goes on from the one before',
+    '%s: a chat’s next turn continues from the one before',
     { timeout: 240_000 },
     async (name) => {
       const { url, client } = await serve('--engine', name);

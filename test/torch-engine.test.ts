@@ -169,7 +169,7 @@ print(json.dumps({
     await session.close();
   });
 
-  it('goes on with other positions when told, and only at a fresh boundary', async () => {
+  it('continues with other positions when told to, and only at a fresh boundary', async () => {
     const sessions = [await engine.open(), await engine.open()];
     const chosen = await Promise.all(
       sessions.map((one) => one.step(ids.slice(0, S), { rows: 'none', close: true })),

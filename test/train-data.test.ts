@@ -78,7 +78,7 @@ it('refuses broken lines by name, and reads on where the config says so', async 
   expect(existsSync(path.join(home, '.lockstep', 'cache'))).toBe(true);
 });
 
-it('refuses to go on with other texts', async () => {
+it('refuses to resume with other texts', async () => {
   appendFileSync(path.join(home, 'rows.jsonl'), '{"body": "one document more"}\n');
   const more = await train(`${rows}, skipBroken: true`, '--resume', '--steps', '4');
   expect(more.code).toBe(1);

@@ -4,7 +4,7 @@ usage: python bench/vllm/cell.py ROW.json OUT.json      (an engine a process)
 
 ROW: {checkpoint, budget, batch, preemption, caching, answer, prompts, warm, ranks?, against?}; the
 operator runs ``against``, the checkpoint itself unless named. Token ids go in. Prompt
-log-probabilities are compared where nothing is cached (vLLM computes a prompt anew to give them);
+log-probabilities are compared where nothing is cached (vLLM computes a prompt again to give them);
 the tokens that vLLM then chose are compared one by one always.
 """
 

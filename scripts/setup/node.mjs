@@ -3,15 +3,17 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fingerprint, root, run, SetupError, say } from '../lib.mjs';
 
-const modules = path.join(root, 'node_modules');
-const marker = path.join(modules, '.lockstep-lock');
-
-export async function setUpNode({ force }) {
-  const wanted = fingerprint([path.join(root, 'package-lock.json'), path.join(root, '.npmrc')]);
+/** The packages of the lock file in `folder`: once, and again when the lock file or .npmrc changes. */
+export async function setUpNode({ force = false, folder = root }) {
+  const marker = path.join(folder, 'node_modules', '.lockstep-lock');
+  const wanted = fingerprint(
+    ['package-lock.json', '.npmrc'].map((name) => path.join(folder, name)),
+  );
   if (!force && existsSync(marker) && readFileSync(marker, 'utf8') === wanted) return;
   say('node packages: npm ci');
   const { code, output } = await run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
     quiet: true,
+    cwd: folder,
   });
   if (code !== 0) {
     const network = /ENOTFOUND|ETIMEDOUT|ECONNREFUSED|ECONNRESET|EAI_AGAIN|network/i.test(output);

@@ -205,7 +205,7 @@ async function filesBelow(dir: string): Promise<string[]> {
     .sort();
 }
 
-/** The checksums of a training's checkpoint, where it has them: of what was written anew. */
+/** The checksums of a training's checkpoint, of what was written again, if it has them. */
 async function sumAgain(dir: string): Promise<void> {
   const file = path.join(dir, sums);
   const text = await readFile(file, 'utf8').catch(() => null);

@@ -1,6 +1,6 @@
 // lockstep perplexity: how well a checkpoint predicts a text, run in one way or another.
 import path from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { runJob } from '../bridge/index.ts';
 import { sampleFile } from '../engines/verify/sample.ts';
 import { lengths, namesOf, natural, positive } from './shared/option-values.ts';
@@ -27,7 +27,12 @@ export function perplexityCommand(): Command {
   return new Command('perplexity')
     .description('measure perplexity with full attention, segmented, and segmented without sinks')
     .argument('<dir>', 'checkpoint folder with a contract')
-    .option('--text <file>', 'UTF-8 text to predict (default: a sample of Lockstep)', sampleFile)
+    .addOption(
+      new Option('--text <file>', 'UTF-8 text to predict').default(
+        sampleFile,
+        'a sample of Lockstep',
+      ),
+    )
     .option('--skip <characters>', 'skip this many characters at the start of the text', natural, 0)
     .option('--tokens <n,…>', 'lengths: the first n tokens of the text, for each n', lengths, [512])
     .option(

@@ -12,7 +12,7 @@ export interface Trail {
   holders: number;
 }
 
-/** A state that a prompt can go on from. */
+/** A state that a prompt can continue from. */
 export interface Remembered {
   /** Tokens that lead to it. */
   length: number;
@@ -29,7 +29,7 @@ interface Entry {
 
 /**
  * A state is a function of the tokens before it because it is only remembered where they ran in steps
- * that follow from them alone: going on from it gives the numbers of a run from the start, to the bit.
+ * that follow from them alone: continuing from it gives the numbers of a run from the start, to the bit.
  */
 export class PrefixMemory implements MemoryFigures {
   readonly limit: number;

@@ -135,7 +135,7 @@ describe('SequenceState', () => {
     }
   });
 
-  it('goes on from replaced positions, and only at a fresh boundary', () => {
+  it('continues from replaced positions, and only at a fresh boundary', () => {
     const state = new SequenceState(layout(), rotation);
     const replace = (positions: number[]) =>
       state.replaceRetrieved([{ layer: 1, positions: [Int32Array.from(positions)] }]);

@@ -145,7 +145,7 @@ class Parser {
     else if (character === '\\') {
       if (this.#escape()) return this.#fixed(1);
     } else if (character === '^' || character === '$') return this.#fixed(1);
-    else if ('*+?{}]'.includes(character)) throw new Refused(`${character} stands where none may`);
+    else if ('*+?{}]'.includes(character)) throw new Refused(`${character} is not allowed there`);
     return this.#quantified(1, true);
   }
 

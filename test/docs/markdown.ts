@@ -1,6 +1,7 @@
 // Reads the repository's Markdown: links, the anchors of headings, code blocks and code in lines.
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { anchorOf } from '../../docs/site/anchor.ts';
 import { packageRoot } from '../../src/paths.ts';
 
 export interface CodeBlock {
@@ -57,7 +58,7 @@ export function readPage(file: string): Page {
 function readLine(line: string, at: string, page: Page): void {
   const heading = /^#{1,6}\s+(.*)$/.exec(line);
   if (heading !== null) {
-    const slug = slugOf(heading[1] as string);
+    const slug = anchorOf(heading[1] as string);
     let anchor = slug;
     for (let n = 1; page.anchors.has(anchor); n++) anchor = `${slug}-${n}`;
     page.anchors.add(anchor);
@@ -69,14 +70,4 @@ function readLine(line: string, at: string, page: Page): void {
   for (const [, target] of prose.matchAll(/\]\(([^()\s]+)\)/g)) {
     page.links.push({ target: target as string, at });
   }
-}
-
-/** The anchor that GitHub gives a heading. */
-function slugOf(heading: string): string {
-  return heading
-    .replace(/\[([^\]]*)\]\([^)]*\)/g, '$1')
-    .toLowerCase()
-    .replace(/[^\p{L}\p{N}\s_-]/gu, '')
-    .trim()
-    .replace(/\s/g, '-');
 }

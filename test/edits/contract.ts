@@ -5,7 +5,7 @@ import { changed, type Document, type Edit, removed, rewritten, set } from './ed
 const file = 'lockstep.json';
 
 function sealed(name: string, change: (contract: Document) => void): Edit {
-  return changed(file, `${name}, digest made anew`, (contract: Document) => {
+  return changed(file, `${name}, digest recomputed`, (contract: Document) => {
     change(contract);
     contract.digest = digestOf(contract);
   });

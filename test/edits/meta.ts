@@ -9,7 +9,7 @@ function model(field: string, change: (model: Document) => void): Edit {
 }
 
 function sealed(name: string, change: (meta: Document) => void): Edit {
-  return changed(file, `${name}, seal made anew`, (meta: Document) => {
+  return changed(file, `${name}, seal recomputed`, (meta: Document) => {
     change(meta);
     meta.seal = sealOf(meta);
   });

@@ -186,7 +186,7 @@ def test_one_head_of_attention_and_one_query_head_a_group() -> None:
 
 
 def test_other_positions_than_the_state_chose() -> None:
-    """A runtime that is verified goes on with the trainer's positions."""
+    """A runtime that is verified continues with the trainer's positions."""
     module = tiny(layers=2, seed=11)
     given = spec(module, retrieval_layers=(0, 1), long_heads=((0, 1), (1,)), retrieval_size=3)
     ids, cuts = text(36, 11), [10, 22]

@@ -72,7 +72,7 @@ def dataset(folder: Path, values: list[str | None], shards: int = 2, column: str
 
 
 def packed(path: Path, ending: str) -> Path:
-    """The same file, compressed, beside it."""
+    """The same file, compressed, next to it."""
     target = path.with_name(f"{path.name}.{ending}")
     if ending == "gz":
         target.write_bytes(gzip.compress(path.read_bytes()))

@@ -74,7 +74,7 @@ describe('--suite ppl', () => {
     }
   });
 
-  it('goes on with the windows that are missing', () => {
+  it('computes the windows that are missing', () => {
     const file = path.join(home, 'vllm', 'trained-segmented-1.f64');
     const before = readFileSync(file);
     rmSync(file);

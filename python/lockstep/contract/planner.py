@@ -54,7 +54,7 @@ class Planner:
         return Segmenter(self.runtime, self.runtime.open())
 
     def restore(self, snapshot: str) -> Segmenter:
-        """A segmenter that goes on from a snapshot, taken here or in Node."""
+        """A segmenter that continues from a snapshot, taken here or in Node."""
         return Segmenter(self.runtime, self.runtime.restore(snapshot))
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ def missing(folder: Path, row: str, windows: int) -> list[int]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Whole or absent, so that an interrupted evaluation goes on with what is there."""
+    """Whole or absent, so that an interrupted evaluation continues with what is there."""
     part = path.with_suffix(".part")
     part.write_bytes(data)
     os.replace(part, path)

@@ -17,7 +17,7 @@ class KVBuffer:
         self._written = [0]
 
     def append(self, x_HTD: Tensor, reserve: int = 0) -> None:
-        """Add rows; a buffer that must be made anew holds at least ``reserve``."""
+        """Add rows; a buffer that must be reallocated holds at least ``reserve``."""
         end = self.n + x_HTD.shape[1]
         data = self._data_HCD
         # Rows beyond one's own may be written once: whoever comes second takes a copy.

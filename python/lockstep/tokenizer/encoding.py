@@ -11,8 +11,8 @@ from ..errors import LockstepError
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-#: Most white-space characters in a row. The patterns of Llama's and Qwen's tokenizers go back over them, and native
-#: code panics beyond 10 million; Node gives up at this number too (tokenizer-stream.ts).
+#: Maximum of white-space characters in a row. The patterns of Llama's and Qwen's tokenizers go back
+#: over them, and native code panics beyond 10 million. Node has the same limit.
 LIMIT = 1 << 22
 
 

@@ -124,7 +124,7 @@ class Parser:
         elif character in "^$":
             return self.fixed(1)
         elif character in "*+?{}]":
-            raise Refused(f"{character} stands where none may")
+            raise Refused(f"{character} is not allowed there")
         return self.quantified(1, True)
 
     def set(self) -> None:

@@ -1,4 +1,4 @@
-"""The checkpoints of a training: `out`, the newest, and the older ones beside it.
+"""The checkpoints of a training: `out`, the newest, and the older ones next to it.
 
 `out.step-120` is what `out` was after step 120; `--keep N` says how many there are in all. Each is
 whole at every moment: a name that a user can see is only ever given to, or taken from, a directory
@@ -20,7 +20,7 @@ from lockstep.training import carried, manifest, progress
 from lockstep.training.atomic import beside, check_writable, discard, refuse, sync
 from lockstep.training.settings import SAVING, Job
 
-# Of a checkpoint, what every save takes anew from the base model or writes for people to read.
+# Of a checkpoint, what every save copies again from the base model or writes for people to read.
 IGNORED = frozenset({*carried.NAMES, "README.md"})
 
 
@@ -118,7 +118,7 @@ def _choose(out: Path, emit: Callable[..., None]) -> None:
     found = ([out] if out.exists() else []) + [path for _, path in older(out)]
     _refuse_strangers(out)
     if not any((path / progress.STATE).is_file() for path in found):
-        progress.read_state(out)  # says that there is nothing to go on from
+        progress.read_state(out)  # says that there is nothing to continue from
     wrong: list[dict[str, Any]] = []
     for path in found:
         problems = manifest.damaged(path, IGNORED)

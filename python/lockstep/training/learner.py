@@ -48,7 +48,7 @@ class Learner:
     def __init__(self, job: Job, read: Any, ranks: Ranks, resumed: bool, dtype: str = "float32"):
         s = job.training
         self.job, self.ranks = job, ranks
-        # A merged checkpoint cannot be taken apart: adapters go on from the base model's weights.
+        # A merged checkpoint cannot be split: adapters continue from the base model's weights.
         directory = job.out if resumed and s.lora is None else job.model
         # In evaluation mode: no dropout, so that what is trained is what is served.
         module = load_module(directory, dtype=dtype, device=job.device)

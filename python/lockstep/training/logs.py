@@ -1,7 +1,7 @@
-"""Logs of a training for other programs: one JSON object a line, and TensorBoard's event files.
+"""Logs of a training for other programs: one JSON object per line, and TensorBoard's event files.
 
 Both hold every step of the training once: what was logged after the checkpoint that a resumption
-goes on from is taken back.
+continues from is taken back.
 """
 
 from __future__ import annotations

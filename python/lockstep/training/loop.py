@@ -183,7 +183,7 @@ class Training:
             "warning",
             step=step,
             code="LS_TRAIN_SPIKE",
-            message=f"loss {loss:.2f} at step {step} lies {loss - usual:.2f} nats per token above "
+            message=f"loss {loss:.2f} at step {step} is {loss - usual:.2f} nats per token above "
             f"the usual {usual:.2f} ({self.watch.row} in a row; {s.patience} end the training)",
         )
         if self.watch.lost:
@@ -192,8 +192,8 @@ class Training:
                 f"expected the loss to come back to {usual:.2f}, got {s.patience} steps in a row "
                 f"more than {s.spike:g} nats per token above it (step {step}: {loss:.2f}); "
                 f"{self._kept()}",
-                "Lower training.learningRate or training.clip, or raise training.warmup; where the "
-                "texts differ that much, raise training.spike.",
+                "Lower training.learningRate or training.clip, or raise training.warmup; if the "
+                "texts really differ that much, raise training.spike.",
             )
 
     def _drifted(self, level: float) -> None:
@@ -202,7 +202,8 @@ class Training:
             f"expected the loss to stay near {self.watch.lowest:.2f}, the lowest level of "
             f"{WINDOW} steps, got {level:.2f} at step {self.progress.step}, more than "
             f"{self.job.training.spike:g} nats per token above it; {self._kept()}",
-            "Lower training.learningRate; if the texts really differ that much, raise training.spike.",
+            "Lower training.learningRate; if the texts really differ that much, raise "
+            "training.spike.",
         )
 
     def _refuse(self, loss: float, norm: float) -> None:

@@ -45,8 +45,8 @@ def explained(job: Job, model: Model, parts: list[list[Drawn]]) -> LockstepError
     for changes, step in _proposals(job, model, s):
         if step.bytes * lack <= MARGIN * room:
             names = ", ".join(f"training.{name} to {value}" for name, value in changes.items())
-            anew = " It is another training: start over." if "truncation" in changes else ""
-            mend = f"Set {names}: by estimate, that fits.{anew}"
+            restart = " It is another training: start over." if "truncation" in changes else ""
+            mend = f"Set {names}: by estimate, that fits.{restart}"
             break
     else:
         mend = (

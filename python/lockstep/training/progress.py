@@ -31,8 +31,8 @@ class Progress:
     """Counters, data position and curve of one training.
 
     seconds: time spent in optimizer steps. curve: one row a step,
-    [step, tokens so far, seconds so far, loss in nats a token, learning rate, gradient norm].
-    scores: held-out text before and after, nats a token. validations: the same during the training,
+    [step, tokens so far, seconds so far, loss in nats per token, learning rate, gradient norm].
+    scores: held-out text before and after, nats per token. validations: the same during the training,
     one row [step, run segmented, run with full attention].
     start: the state of the checkpoint that training began from (`trained` of its contract).
     """
@@ -80,7 +80,7 @@ def write(
 
 
 def read_state(directory: Path) -> dict[str, Any]:
-    """Content of `training/state.json`. Raises LS_TRAIN_RESUME when there is none to go on from."""
+    """Content of `training/state.json`. Raises LS_TRAIN_RESUME if there is none."""
     path = directory / STATE
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

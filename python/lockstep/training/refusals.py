@@ -42,7 +42,7 @@ def chance(loss: float, vocabulary: int) -> str | None:
     if loss < math.log(vocabulary) + ABOVE_CHANCE:
         return None
     return (
-        f"the first loss, {loss:.2f} nats a token, is worse than guessing "
+        f"the first loss, {loss:.2f} nats per token, is worse than guessing "
         f"({math.log(vocabulary):.2f}): does tokenizer.json belong to this model, are "
         "its weights whole?"
     )

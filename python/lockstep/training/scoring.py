@@ -32,7 +32,7 @@ class HeldOut:
         return sum(len(ids) - 1 if mask is None else sum(mask[1:]) for ids, mask in self.texts)
 
     def score(self, model: Model, execution: str, stop: Callable[[], bool]) -> float | None:
-        """Mean -log p in nats a token; None without text, or when ``stop()`` says so meanwhile."""
+        """Mean -log p in nats per token; None without text, or when ``stop()`` says so meanwhile."""
         if not self.targets:
             return None
         total = 0.0

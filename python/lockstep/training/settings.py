@@ -117,7 +117,7 @@ class Job:
     model: checkpoint to start from, with the contract attached. base: the directory that the config
     names, for the card and for what was trained before. out: the checkpoint to write. root: where
     the globs of ``data`` start. mode: ``segmented``, or ``full`` for the control (stock attention;
-    no contract is written). resume: go on from ``out``. overwrite: replace a training at ``out``.
+    no contract is written). resume: continue from ``out``. overwrite: replace what is in ``out``.
     plot: PNG to keep up to date. logs: folder for JSONL and TensorBoard. processes: ranks on this
     machine. shard: share the layers' weights out over them.
     """

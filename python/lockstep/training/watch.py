@@ -1,4 +1,4 @@
-"""Loss spikes and divergence: noticed, said aloud, and ended before they are saved.
+"""Loss spikes and divergence: noticed, reported, and ended before they are saved.
 
 A step spikes when its loss lies more than ``spike`` nats per token above the median of the steps
 before it. Clipping limits what one such step does, so it is reported and training goes on; as many

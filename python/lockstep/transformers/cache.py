@@ -97,7 +97,7 @@ class SegmentedCache(Cache):
         return -1
 
     def reorder_cache(self, beam_idx: Any) -> None:
-        """Beam search: row n goes on from row beam_idx[n]."""
+        """Beam search: row n continues from row beam_idx[n]."""
         if self.rows is None:
             return
         old, taken, rows = self.rows, set(), []
@@ -158,8 +158,8 @@ class SegmentedCache(Cache):
     def _forward_only(self, name: str) -> LockstepError:
         return LockstepError(
             "LS_TRANSFORMERS_CACHE",
-            f"expected a cache that only grows, got a call of {name}: what a boundary left "
-            "behind does not come back",
+            f"expected a cache that only grows, got a call of {name}: state from before "
+            "a boundary cannot be restored",
             "generate without an assistant model or prompt lookup; fork() keeps a point to return "
             "to",
             "past_key_values",

@@ -1,6 +1,6 @@
 """The probe of a checkpoint: a short sequence and what the trainer's forward said of it.
 
-``probe.json`` lies beside the contract. An engine runs its tokens before it serves and must come
+``probe.json`` is next to the contract. An engine runs its tokens before it serves and must come
 to the same log-probabilities (src/engines/probe.ts for onnx and torch, vllm/probe.py for vLLM). It
 belongs to one contract and one set of weights and says which.
 """
@@ -193,7 +193,7 @@ def record(folder: str | Path, model: Model | None = None) -> dict[str, Any]:
 def current(folder: str | Path, contract: Contract) -> bool:
     """Whether a probe stands there that belongs to this contract and these weights.
 
-    It stays then: one recorded anew would agree with whatever the weights have become.
+    It stays then: a new one would agree with whatever the weights have become.
     """
     try:
         return load(folder, contract) is not None

@@ -13,7 +13,7 @@ form one "layer", so a model has at most four groups whatever its depth:
 
 A page holds, layer after layer, rows [token, head, row]. Rows of ``local`` and ``bare`` are K
 rotated at its absolute position beside V; K of the first A tokens (the sinks) stays raw, since it
-is rotated anew for every segment. Rows of ``pool`` are raw K beside V (SEMANTICS.md 3 and 4).
+is rotated again for every segment. Rows of ``pool`` are raw K beside V (SEMANTICS.md 3 and 4).
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def refuse_stock(model_config: Any) -> None:
     if (Path(model_config.model) / CONTRACT_FILE).is_file():
         raise LockstepError(
             "LS_CONTRACT_ARCHITECTURE",
-            f"expected architectures ['Segmented{model_config.architecture}'] beside "
+            f"expected architectures ['Segmented{model_config.architecture}'] with "
             f"{CONTRACT_FILE}, got {model_config.architectures}",
             "the checkpoint was trained segmented: restore config.json, or attach again; to serve "
             f"it with full attention on purpose, remove {CONTRACT_FILE} from a copy",

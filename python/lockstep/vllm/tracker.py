@@ -130,7 +130,7 @@ class Tracker:
         return self._token_of[self._slots(blocks_N, 0, position)]
 
     def _invalidate(self, slots_T: Array) -> None:
-        """A slot that is written anew no longer ends the sequence that it ended."""
+        """A slot that is overwritten no longer ends the sequence that it ended."""
         if len(slots_T) <= len(self._open):
             stale = [slot for slot in slots_T.tolist() if slot in self._open]
         else:

@@ -4,7 +4,7 @@
 export interface CurvePoint {
   /** Optimizer step, from 1. */
   step: number;
-  /** Mean loss of the step in nats a token. */
+  /** Mean loss of the step in nats per token. */
   loss: number;
 }
 

@@ -116,7 +116,7 @@ export function tasksTable(result: TasksResult, screen: Screen): string {
     ...(haystack !== undefined && haystack.repeats > 1
       ? [
           style.yellow(
-            `the text around needles has ${haystack.words} words and stands up to ${Math.ceil(haystack.repeats)} times in a sample: give a longer one with --haystack`,
+            `the text around needles has ${haystack.words} words and is repeated up to ${Math.ceil(haystack.repeats)} times in a sample: give a longer one with --haystack`,
           ),
         ]
       : []),

@@ -53,7 +53,7 @@ export function profileCommand(): Command {
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--threads <n>', 'threads of the computation', positive)
     .option('--python <path>', 'Python interpreter')
-    .option('--json', 'print events, then the file, one JSON object a line')
+    .option('--json', 'print events, then the file, one JSON object per line')
     .action(runProfile);
 }
 

@@ -47,10 +47,20 @@ export function recallCommand(): Command {
     .description('hide facts in a text and ask for them: full attention next to segments')
     .argument('<dir>', 'checkpoint folder with a contract')
     .option('--lengths <n,…>', 'tokens of a document', lengths, [1024, 2048])
-    .option('--depths <x,…>', 'where facts stand: 0 begin, 1 end', depths, [0, 0.25, 0.5, 0.75, 1])
-    .option('--samples <n>', 'documents of a length, each with a fact at every depth', positive, 8)
+    .option(
+      '--depths <x,…>',
+      'where facts are hidden: 0 beginning, 1 end',
+      depths,
+      [0, 0.25, 0.5, 0.75, 1],
+    )
+    .option('--samples <n>', 'documents per length, each with a fact at every depth', positive, 8)
     .option('--seed <n>', 'other documents', natural, 42)
-    .option('--text <file>', 'UTF-8 text to hide facts in (default: a sample)', sampleFile)
+    .addOption(
+      new Option('--text <file>', 'UTF-8 text to hide facts in').default(
+        sampleFile,
+        'a sample of Lockstep',
+      ),
+    )
     .option('--skip <characters>', 'skip this many characters at the start of the text', natural, 0)
     .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
     .option('--no-base', 'skip the untrained model')
@@ -62,7 +72,7 @@ export function recallCommand(): Command {
     )
     .option('--precision <name>', 'of that engine; see lockstep serve --help')
     .option('--no-chat', 'ask in plain text, not as a user of the chat template')
-    .option('--html <file>', 'write the grid as a page of its own')
+    .option('--html <file>', 'write the grid as an HTML page')
     .option('--card', 'keep the grid in the checkpoint: recall.json, a table in its README.md')
     .option('--out <dir>', 'save answers here; the same command resumes from them')
     .option('--device <name>', 'where torch computes: cpu, cuda', 'cpu')

@@ -100,7 +100,7 @@ function recallMarkdown(result: RecallResult): string {
   });
   return `## Recall
 
-Share of facts recalled that were hidden in a text of so many tokens (\`lockstep recall\`; ${documentsText(samples)} a length, ${depths.length} facts in each).
+Share of facts recalled that were hidden in a text of so many tokens (\`lockstep recall\`; ${documentsText(samples)} per length, ${depths.length} facts in each).
 
 | | ${lengths.join(' | ')} |
 | --- |${lengths.map(() => ' ---: |').join('')}

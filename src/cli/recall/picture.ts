@@ -47,7 +47,7 @@ export function gridSvg(result: Pick<RecallResult, 'asked' | 'rows'>): string {
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="Share of facts recalled by length and depth: ${escapeXml(rows.map(labelOf).join('; '))}">
 <style>${style}</style>
 <text class="title" x="${LEFT}" y="32">What is found again</text>
-<text class="muted" x="${LEFT}" y="54">Share of facts recalled. Downwards: tokens of the text. Left to right: where in it the fact stands.</text>
+<text class="muted" x="${LEFT}" y="54">Share of facts recalled. Downwards: tokens of the text. Left to right: where in it the fact is.</text>
 ${legend()}
 ${panels.join('\n')}
 </svg>

@@ -12,12 +12,12 @@ export function recallSection(result: RecallResult): Section {
   const heads = rows.filter((row) => row.heads !== null);
   const repeated =
     text.repeats > 1
-      ? ` The text has ${thousands(text.tokens)} tokens and stands up to ${text.repeats} times in a document.`
+      ? ` The text has ${thousands(text.tokens)} tokens and is repeated up to ${text.repeats} times in a document.`
       : '';
   return {
     title: 'Recall',
     paragraphs: [
-      `Facts (numbers, names, code identifiers, sentences) were hidden in a text, one at each depth, and asked for at its end: ${documentsText(asked.samples)} a length. A fact is recalled where each token of its answer is the most probable one, those before it given.${repeated}`,
+      `Facts (numbers, names, code identifiers, sentences) were hidden in a text, one at each depth, and asked for at its end: ${documentsText(asked.samples)} per length. A fact is recalled if each token of its answer is the most probable one after those before it.${repeated}`,
     ],
     figures: [
       {

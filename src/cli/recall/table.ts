@@ -23,7 +23,9 @@ export function recallTable(result: RecallResult, screen: Screen): string {
       ({ layer, head, held }) => `${layer}.${head} ${percent(held)}`,
     );
     const kept =
-      heads.length === 0 ? [] : [dim(`  held most by heads (layer.head) ${heads.join(', ')}`)];
+      heads.length === 0
+        ? []
+        : [dim(`  heads that held most facts (layer.head) ${heads.join(', ')}`)];
     return [bold(labelOf(row)), dim(head), ...body, ...kept, ''];
   });
   const differences = result.differences.map(({ of, to, length, difference, low, high }) =>
@@ -33,13 +35,13 @@ export function recallTable(result: RecallResult, screen: Screen): string {
     lines.push('differences of shares, over the same facts', ...differences);
   lines.push(
     dim(
-      `share of facts recalled, by where they stand (0: beginning of the text, 1: its end); ${documentsText(samples)} a length, [95% intervals over documents]; the answer is given, and each of its tokens has to be the most probable`,
+      `share of facts recalled, by place in the text (0: beginning, 1: end); ${documentsText(samples)} per length, [95% intervals over documents]; a fact counts if each token of its answer is the most probable one`,
     ),
   );
   if (result.text.repeats > 1) {
     lines.push(
       yellow(
-        `the text has ${result.text.tokens} tokens and stands up to ${result.text.repeats} times in a document: give a longer one with --text`,
+        `the text has ${result.text.tokens} tokens and is repeated up to ${result.text.repeats} times in a document: give a longer one with --text`,
       ),
     );
   }

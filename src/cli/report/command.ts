@@ -1,6 +1,6 @@
 // lockstep report: what a checkpoint can do, measured and drawn, as one file.
 import path from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { runJob } from '../../bridge/index.ts';
 import { readContract } from '../../checkpoint/index.ts';
 import { replaceFile } from '../../checkpoint/write.ts';
@@ -36,7 +36,12 @@ export function reportCommand(): Command {
     .argument('<dir>', 'checkpoint folder with a contract')
     .option('--out <file>', 'report to write: .html or .md (default: report.html in the folder)')
     .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
-    .option('--text <file>', 'UTF-8 text to measure on (default: a sample of Lockstep)', sampleFile)
+    .addOption(
+      new Option('--text <file>', 'UTF-8 text to measure on').default(
+        sampleFile,
+        'a sample of Lockstep',
+      ),
+    )
     .option('--skip <characters>', 'skip this many characters at the start of the text', natural, 0)
     .option(
       '--tokens <n>',

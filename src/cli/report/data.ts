@@ -16,7 +16,7 @@ export interface CostPoint {
 export interface Way {
   /** Perplexity of the first n tokens, by n. */
   perplexity: Record<string, number>;
-  /** Mean loss of every `bin` positions, nats a token. */
+  /** Mean loss of every `bin` positions, nats per token. */
   bins: number[];
   points: CostPoint[];
 }
@@ -55,7 +55,7 @@ export interface ReportData {
     settings: Record<string, unknown>;
     /** Rows [step, tokens, seconds, loss, learning rate, gradient norm]. */
     curve: number[][];
-    /** Held-out text before and after, nats a token. */
+    /** Held-out text before and after, nats per token. */
     scores: Record<string, number>;
     /** The same during the training: rows [step, run segmented, run with full attention]. */
     validations: number[][];

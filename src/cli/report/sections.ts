@@ -162,7 +162,7 @@ function hits(data: ReportData): Section | null {
   return {
     title: 'Retrieval hits',
     paragraphs: [
-      `At every boundary each long head of a retrieving layer takes ${thousands(size)} rows out of its pool (recipe ${recipe}). While the pool holds no more than that, all of it is taken. A dark cell is a stretch of the text that was taken whole.`,
+      `At every boundary each long head of a retrieving layer takes ${thousands(size)} rows out of its pool (recipe ${recipe}). While the pool has no more rows than that, all are retrieved. A dark cell is a stretch of the text that was retrieved completely.`,
     ],
     figures: [
       {

@@ -122,7 +122,7 @@ export async function openChosen(
   const maxTokens = choice.maxTokens ?? 32_768;
   const maxSessions = choice.maxSessions ?? 8;
   const threads = choice.threads === undefined ? {} : { threads: choice.threads };
-  // Beside each generation stands one that goes on from it (`n`), or an answer that is read again.
+  // Beside each generation stands one that continues from it (`n`), or an answer that is read again.
   const common = { maxSessions: 2 * maxSessions + 1, maxTokens, ...threads };
   const opened = { maxTokens, maxSessions, failed: new Promise<LockstepError>(() => {}) };
   if (choice.engine === 'torch') {

@@ -73,7 +73,7 @@ export function trainCommand(): Command {
         .choices(['segmented', 'full'])
         .default('segmented'),
     )
-    .option('--json', 'print one JSON object a line; the last one is the result')
+    .option('--json', 'print one JSON object per line; the last one is the result')
     .action(runTrain);
 }
 

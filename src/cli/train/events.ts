@@ -121,10 +121,10 @@ export interface TrainResult extends JobEvent {
   steps: number | null;
   tokens: number;
   seconds: number;
-  /** Mean loss of the last tenth of the steps, nats a token. */
+  /** Mean loss of the last tenth of the steps, nats per token. */
   loss: number | null;
   scores: { before?: number; after?: number };
-  /** Rows [step, segmented, full], nats a token of held-out text. */
+  /** Rows [step, segmented, full], nats per token of held-out text. */
   validations: number[][];
   trained: { steps: number; tokens: number } | null;
 }

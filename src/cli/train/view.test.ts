@@ -82,7 +82,7 @@ function play(isTTY: boolean, json: boolean, last: TrainResult = result, columns
 }
 
 describe('trainView', () => {
-  it('prints one JSON object a line, the result last', () => {
+  it('prints one JSON object per line, the result last', () => {
     const lines = play(false, true).trimEnd().split('\n');
     expect(lines.map((line) => JSON.parse(line).event)).toEqual([
       'start',
@@ -154,7 +154,7 @@ describe('trainView', () => {
     }
   });
 
-  it('fits a narrow terminal and says how to go on after a stop', () => {
+  it('fits a narrow terminal and says how to resume after a stop', () => {
     const text = play(true, false, { ...result, stopped: true, step: 7 }, 40);
     expect(text).toContain('stopped after 7 steps');
     expect(text).toContain('--resume');

@@ -60,7 +60,7 @@ export function outsideMemory(program: Program): Finding[] {
   const written = (target: AnyNode, ancestors: readonly AnyNode[]): void => {
     for (const part of targets(target as Pattern)) {
       if (part.type === 'Identifier') {
-        // A local name for a module's value may itself be set anew.
+        // A local name for a module's value may itself be assigned again.
         if (resolve(part.name, ancestors) !== program) continue;
         report(part, `writes to ${part.name}, a variable of its module`);
         continue;

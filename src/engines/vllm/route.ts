@@ -83,7 +83,7 @@ export class Router<R extends Routed> {
     }
   }
 
-  /** A replica that has started anew has nobody's segments. */
+  /** A restarted replica has no segments in its cache. */
   forget(replica: R): void {
     for (const [key, held] of this.#memory) if (held === replica) this.#memory.delete(key);
   }

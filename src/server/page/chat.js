@@ -178,7 +178,7 @@ export function makeChat(sequence, contract, alerts) {
     seen.usage = event.usage ?? seen.usage;
   }
 
-  /** The answer is complete: paint it anew, and say where it read. */
+  /** The answer is complete: paint it again, and show what it read from. */
   function finish(answer, words) {
     answer.meta = words;
     paint(bubbles.get(answer), answer);

@@ -59,7 +59,7 @@ export function makeText(stage) {
     return band;
   }
 
-  /** Bring the bands up to date; appends only, unless the sequence began anew. */
+  /** Bring the bands up to date; appends only, unless the sequence was restarted. */
   function sync() {
     const { sequence } = stage;
     if (shown !== sequence || epoch !== sequence.epoch) clear();

@@ -45,8 +45,7 @@ export function toolsOf(body: ToolFields): ToolsAsked {
   const tools = body.tools ?? [];
   const choice = body.tool_choice ?? (tools.length > 0 ? 'auto' : 'none');
   if (tools.length === 0) {
-    const without = (field: string) =>
-      invalid(field, `\`${field}\`: expected \`tools\` with it.`);
+    const without = (field: string) => invalid(field, `\`${field}\`: expected \`tools\` with it.`);
     if (choice !== 'none' && choice !== 'auto') throw without('tool_choice');
     if (body.parallel_tool_calls === false) throw without('parallel_tool_calls');
     return { shown: null, mode: null, format: null };
@@ -56,7 +55,7 @@ export function toolsOf(body: ToolFields): ToolsAsked {
   if (twice >= 0) {
     throw invalid(
       `tools[${twice}].function.name`,
-      `\`tools[${twice}].function.name\`: expected a name of its own, got \`${names[twice]}\` again.`,
+      `\`tools[${twice}].function.name\`: expected unique names, got \`${names[twice]}\` again.`,
     );
   }
   if (choice === 'none') return { shown: tools, mode: null, format: null };

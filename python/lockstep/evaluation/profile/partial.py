@@ -1,4 +1,4 @@
-"""What an unfinished measurement has so far, in a file beside its result."""
+"""What an unfinished measurement has so far, in a file next to its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Partial:
         self.identity = json.loads(json.dumps(identity))
 
     def read(self) -> Any | None:
-        """The state to go on from, or None. A file that cannot be read is as good as none."""
+        """The state to continue from, or None. A file that cannot be read is as good as none."""
         try:
             held = json.loads(self.path.read_text("utf-8"))
         except (OSError, ValueError):

@@ -80,7 +80,7 @@ def measure(model: Model, document: Document) -> Seen:
 
 def run(model: Model, drawn: list[Any], asked: dict[str, Any], partial: Any) -> Scores:
     """Copy mass of every KV head and ``{recalled, needles}``, over the first ``asked["needles"]``
-    of the drawn sequences; goes on from what ``partial`` holds.
+    of the drawn sequences; continues from what ``partial`` holds.
 
     Raises ``LS_PROFILE_RECALL`` where full attention recalls none of them.
     """

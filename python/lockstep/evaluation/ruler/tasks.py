@@ -1,7 +1,7 @@
 """Which tasks there are and their sizes: scripts/synthetic.yaml and data/synthetic/constants.py.
 
 Each template has the recipe's parts in its order: what to do, the text, the question, and the
-beginning of the answer, which the model goes on with.
+beginning of the answer, which the model continues.
 """
 
 from __future__ import annotations

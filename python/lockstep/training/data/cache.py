@@ -201,7 +201,7 @@ class Cache:
                     tick(0)
                     time.sleep(POLL)
             yield
-            # The entry is there now: who waits, or makes a lock of this name anew, finds it.
+            # The entry is there now: whoever waits, or makes a lock of this name again, finds it.
             lock.unlink(missing_ok=True)
 
     @contextmanager
