@@ -8,11 +8,13 @@ import { fileURLToPath } from 'node:url';
 import { parse } from 'acorn';
 import { type BuildFailure, build, type Message } from 'esbuild';
 import { LockstepError } from '../errors.ts';
+import { rememberPlaces } from '../planner/policy-places.ts';
 import { originOf, type Policy } from '../policies/policy.ts';
 import { type Finding, nondeterminism } from './analysis/determinism.ts';
 import { instrument } from './analysis/instrument.ts';
 import { outsideMemory } from './analysis/memory.ts';
 import { bundlePlugin, type ModuleNames } from './bundle-modules.ts';
+import { authorsPlaces } from './bundle-places.ts';
 
 /** A policy as it is shipped. */
 export interface PolicyBundle {
@@ -68,9 +70,12 @@ export async function bundlePolicy(policy: Policy): Promise<PolicyBundle> {
       : 'policy.js';
   };
   const body = instrument(bundle, program, stable);
-  const source = `(function (lockstep) {\n"use strict";\n${body}})\n`;
+  const source = `${head}${body.text}})\n`;
+  rememberPlaces(source, authorsPlaces({ source, head, body, bundle, map, names }));
   return { source, sha256: createHash('sha256').update(source).digest('hex') };
 }
+
+const head = '(function (lockstep) {\n"use strict";\n';
 
 /** The modules of a policy and of the policies it holds. */
 function modulesOf(policy: Policy): string[] {
@@ -129,7 +134,7 @@ async function run(
       define: { 'import.meta.url': '""' },
       tsconfigRaw: {},
       sourcemap: 'external',
-      sourcesContent: false,
+      sourcesContent: true,
       outfile: 'policy.js',
       absWorkingDir: names.root,
       logLevel: 'silent',

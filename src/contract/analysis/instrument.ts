@@ -18,8 +18,14 @@ interface Insertion {
 /** Shows a place of the bundle in the author's file: `speeches.ts:12`. */
 export type Place = (line: number, column: number) => string;
 
+export interface Instrumented {
+  readonly text: string;
+  /** Offset in the source of an offset in the text; the nearest one for what was added. */
+  readonly original: (offset: number) => number;
+}
+
 /** The script with the calls added, and with `lockstep.keep` of everything that its outermost scope declares. */
-export function instrument(source: string, program: Program, place: Place): string {
+export function instrument(source: string, program: Program, place: Place): Instrumented {
   const insertions = new Insertions();
   const resolve = resolver(program);
   const shared = sharedVariables(program, resolve);
@@ -28,7 +34,8 @@ export function instrument(source: string, program: Program, place: Place): stri
   fullAncestor(program, (node) => {
     if (node.type === 'CatchClause') insertions.at(node.body.start + 1, 'lockstep.caught();');
   });
-  return `${insertions.applied(source)}lockstep.keep([${topNames(program).join(', ')}]);\n`;
+  const { text, original } = insertions.applied(source);
+  return { text: `${text}lockstep.keep([${topNames(program).join(', ')}]);\n`, original };
 }
 
 interface Write {
@@ -197,7 +204,7 @@ class Insertions {
     else this.around(body, `(${calls.join(', ')}, `, ')');
   }
 
-  applied(source: string): string {
+  applied(source: string): Instrumented {
     const sorted = [...this.#all].sort((a, b) => a.at - b.at || compare(a.rank, b.rank));
     let out = '';
     let from = 0;
@@ -205,7 +212,15 @@ class Insertions {
       out += source.slice(from, at) + text;
       from = at;
     }
-    return out + source.slice(from);
+    const original = (offset: number): number => {
+      let added = 0;
+      for (const { at, text } of sorted) {
+        if (at + added + text.length > offset) return Math.min(offset - added, at);
+        added += text.length;
+      }
+      return Math.min(offset - added, source.length);
+    };
+    return { text: out + source.slice(from), original };
   }
 }
 
