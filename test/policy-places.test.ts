@@ -76,19 +76,17 @@ it.each([
   const error = await failure(() => made(file));
   expect(error.code).toBe('LS_POLICY_THREW');
   expect(error.message).toMatch(/at token 5 \(id \d+\): threw TypeError/);
-  expect(error.place).toMatchObject({ line: 7, column: 15 });
+  expect(error.place).toMatchObject({ line: 7, column: 10 });
   expect(path.resolve(error.place?.file ?? '')).toBe(path.join(root, 'throws/policies/own.ts'));
   expect(error.place?.frame).toBe(
     [
       '  5 |',
       '  6 | function deep(seen: Seen): string {',
       '> 7 |   return seen.names!.first;',
-      '    |               ^',
+      '    |          ^',
       '  8 | }',
       '  9 |',
-    ]
-      .join('\n')
-      .replace('    |', '    |'),
+    ].join('\n'),
   );
   expect(error.toJSON()).toMatchObject({ place: { line: 7 } });
 });
@@ -109,7 +107,7 @@ it.each([
   ['answers with no boolean', 'if (state.count > 2) return 1 as never;', 'LS_POLICY_RESULT', 13],
   [
     'keeps what JSON cannot hold',
-    'if (state.count > 2) (state as any).kept = new Map();',
+    'if (state.count > 2) (state as any).kept = 1 / 0;',
     'LS_POLICY_STATE',
     13,
   ],
@@ -139,7 +137,7 @@ it('a long sequence, in pieces, forked and resumed: the tokens before are run ag
   const batch = () => Segmenter.pushBatch([other, fork], [[1, 2], new Array(500).fill(2)]);
   expect(await failure(batch)).toMatchObject({
     message: expect.stringContaining('at token 40000 (id 2)'),
-    place: { line: 7, column: 15 },
+    place: { line: 7, column: 10 },
   });
   expect(segmenter.push(3)).toBe(true);
   host.close();

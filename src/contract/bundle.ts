@@ -13,7 +13,7 @@ import { originOf, type Policy } from '../policies/policy.ts';
 import { type Finding, nondeterminism } from './analysis/determinism.ts';
 import { instrument } from './analysis/instrument.ts';
 import { outsideMemory } from './analysis/memory.ts';
-import { bundlePlugin, type ModuleNames } from './bundle-modules.ts';
+import { bundlePlugin, isOwnModule, type ModuleNames } from './bundle-modules.ts';
 import { authorsPlaces } from './bundle-places.ts';
 
 /** A policy as it is shipped. */
@@ -164,8 +164,16 @@ function shown(name: string, names: ModuleNames): string {
   return file === undefined ? name : path.relative(process.cwd(), file);
 }
 
-function commonFolder(files: readonly string[]): string {
+/**
+ * The folder that holds all modules of users: their names are relative to it. Where Lockstep lies says
+ * nothing about them.
+ */
+function commonFolder(modules: readonly string[]): string {
+  const users = modules.filter((file) => !isOwnModule(file));
+  const files = users.length === 0 ? modules : users;
   let folder = path.dirname(files[0] as string);
-  while (!files.every((file) => file.startsWith(folder + path.sep))) folder = path.dirname(folder);
+  const holds = (file: string): boolean =>
+    file.startsWith(folder.endsWith(path.sep) ? folder : folder + path.sep);
+  while (!files.every(holds)) folder = path.dirname(folder);
   return folder;
 }

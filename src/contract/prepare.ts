@@ -1,4 +1,5 @@
 // A policy's tables for a vocabulary: the one time that a policy sees text.
+import { placeInConfig } from '../config/places.ts';
 import { LockstepError } from '../errors.ts';
 import type { Tokenizer } from '../planner/tokenizer.ts';
 import type { ChatMarks, Policy, Vocabulary } from '../policies/policy.ts';
@@ -58,6 +59,7 @@ function checked(policy: Policy, outcome: Attempt): Json {
         mend: 'Let prepare return integers, strings, booleans, null, lists and plain objects of them.',
         field: 'policy',
         cause,
+        place: placeInConfig(cause),
       },
     );
   if ('error' in outcome) {

@@ -1,6 +1,5 @@
 // The place of a policy's error: the traced runtime runs the same again and has the stack.
 import { LockstepError, type SourcePlace } from '../errors.ts';
-import type { PolicyHost } from './host.ts';
 
 /**
  * Run code of a policy; an error of the policy gets its place, where that can be found.
@@ -8,10 +7,10 @@ import type { PolicyHost } from './host.ts';
  * @param host a traced host of the same policy, just loaded; undefined where there is none
  * @param again does in it what `run` did; without it the policy failed as it was loaded
  */
-export function placed<T>(
+export function placed<T, Host extends { close(): void }>(
   run: () => T,
-  host: () => PolicyHost | undefined,
-  again: (traced: PolicyHost) => void = () => {},
+  host: () => Host | undefined,
+  again: (traced: Host) => void = () => {},
 ): T {
   try {
     return run();
@@ -23,12 +22,12 @@ export function placed<T>(
   }
 }
 
-function placeOf(
+function placeOf<Host extends { close(): void }>(
   code: string,
-  host: () => PolicyHost | undefined,
-  again: (traced: PolicyHost) => void,
+  host: () => Host | undefined,
+  again: (traced: Host) => void,
 ): SourcePlace | undefined {
-  let traced: PolicyHost | undefined;
+  let traced: Host | undefined;
   try {
     traced = host();
     if (traced !== undefined) again(traced);

@@ -11,7 +11,7 @@ import { placeOfPush, placeOfStack } from './policy-places.ts';
 import { currentRuntime, runtimeText } from './runtime/versions.ts';
 import type { PolicySource } from './source.ts';
 import { TokenLog } from './token-log.ts';
-import { tracedRuntime } from './traced-runtime.ts';
+import { type Traced, traced } from './traced.ts';
 
 export interface HostLimits {
   /** Time the policy may take over one token, milliseconds. Default 5000. */
@@ -50,7 +50,7 @@ const started = new Map<string, Map<number, { image: Image; offset: number; invo
 export class PolicyHost {
   readonly #name: string;
   readonly #source: PolicySource;
-  readonly #runtime: string;
+  readonly #traced: Traced | undefined;
   readonly #limits: Required<HostLimits>;
   readonly #engine: QuickJs;
   readonly #invoke: Value;
@@ -61,18 +61,19 @@ export class PolicyHost {
   #stopped: LockstepError | undefined;
 
   /**
-   * @param runtime text of the runtime; only its traced form is ever given (`tracedHost`)
+   * @param traced what `tracedHost` gives, to find the places of errors
    * @throws LS_POLICY_LOAD, LS_POLICY_FORBIDDEN, LS_POLICY_MEMORY or LS_POLICY_LIMIT where the policy
    *   cannot be loaded; LS_POLICY_RUNTIME
    */
-  constructor(source: PolicySource, limits: HostLimits = {}, runtime = runtimeOf(source)) {
+  constructor(source: PolicySource, limits: HostLimits = {}, traced?: Traced) {
     const { contract, policySource } = source;
     const { policy, tables, segment, tokenizer } = contract;
     this.#name = policy.name;
     this.#source = source;
-    this.#runtime = runtime;
+    this.#traced = traced;
     this.#segment = segment;
     this.#limits = { milliseconds: 5000, megabytes: 64, ...limits };
+    const runtime = traced?.runtime ?? runtimeText(policy.runtime ?? currentRuntime);
     const { megabytes } = this.#limits;
     const known = started.get(runtime)?.get(megabytes);
     this.#engine = new QuickJs(megabytes, known?.image);
@@ -90,7 +91,8 @@ export class PolicyHost {
     }
     const given = { tables, limits: { ...segment, vocabulary: tokenizer.size } };
     this.#placed(() => {
-      this.#call('policy', this.#evaluate(policySource, 'policy.js'));
+      const text = traced?.policy.text ?? policySource;
+      this.#call('policy', this.#evaluate(text, 'policy.js'));
       this.#call('load', this.#engine.text(JSON.stringify(given)));
     });
   }
@@ -188,10 +190,10 @@ export class PolicyHost {
 
   /** Run code of the policy; an error of it gets its place in the policy's source. */
   #placed<T>(run: () => T, again?: (traced: PolicyHost) => void): T {
-    const traced = (): PolicyHost | undefined =>
+    const host = (): PolicyHost | undefined =>
       // A policy that was stopped would run as long again, and end without a stack.
-      this.stopped ? undefined : tracedHost(this.#source, this.#limits, this.#runtime);
-    return placed(run, traced, again);
+      this.stopped || this.#traced ? undefined : tracedHost(this.#source, this.#limits);
+    return placed(run, host, again);
   }
 
   /** Push the parts again, each behind what its sequence was given before. */
@@ -327,31 +329,25 @@ export class PolicyHost {
   #error({ code, message, index, token, stack }: PolicyReport): LockstepError {
     const at = index < 0 ? '' : ` at token ${index} (id ${token})`;
     const { policySource } = this.#source;
+    const policy = this.#traced?.policy;
     return new LockstepError(code as `LS_${string}`, `policy ${this.#name}${at}: ${message}`, {
       mend: mends[code] ?? 'Correct the policy, and make the contract again.',
       place:
-        stack === undefined
+        stack === undefined || policy === undefined
           ? undefined
-          : (placeOfStack(policySource, stack) ?? placeOfPush(policySource, this.#name)),
+          : (placeOfStack(policySource, policy, stack) ?? placeOfPush(policySource, this.#name)),
     });
   }
 }
 
-function runtimeOf({ contract: { policy } }: PolicySource): string {
-  return runtimeText(policy.runtime ?? currentRuntime);
-}
-
 /**
- * A host whose errors have places and whose snapshots say what push answered last (`answer`); undefined
- * for a runtime that has no traced form.
+ * A host whose errors have places, and whose snapshots say what push answered last (`answer`); undefined
+ * where the policy has no traced form.
  */
-export function tracedHost(
-  source: PolicySource,
-  limits?: HostLimits,
-  runtime = runtimeOf(source),
-): PolicyHost | undefined {
-  const text = tracedRuntime(runtime);
-  return text === undefined ? undefined : new PolicyHost(source, limits, text);
+export function tracedHost(source: PolicySource, limits?: HostLimits): PolicyHost | undefined {
+  const runtime = runtimeText(source.contract.policy.runtime ?? currentRuntime);
+  const forms = traced(runtime, source.policySource);
+  return forms && new PolicyHost(source, limits, forms);
 }
 
 const nowhere = { index: -1, token: -1 };

@@ -1,7 +1,8 @@
 // From a place in policy.js to the place in its author's file, where this process made the bundle.
 import { parse } from 'acorn';
 import { fullAncestor } from 'acorn-walk';
-import { placeIn } from '../code-frame.ts';
+import { offsetOf, placeIn, positionOf } from '../code-frame.ts';
+import type { Instrumented } from '../contract/analysis/insertions.ts';
 import type { SourcePlace } from '../errors.ts';
 
 /** The author's place for a line (from 1) and a column (from 0) of policy.js; undefined where there is none. */
@@ -22,13 +23,19 @@ export function rememberPlaces(policySource: string, finder: PlaceFinder): void 
 }
 
 /**
- * Where the author's code failed, by the engine's stack. Of a checkpoint's policy.js, whose author's
+ * Where the author's code failed, by the stack of the traced policy. Of a checkpoint's policy.js, whose author's
  * files are not here, the place in policy.js itself.
  */
-export function placeOfStack(policySource: string, stack: string): SourcePlace | undefined {
+export function placeOfStack(
+  policySource: string,
+  policy: Instrumented,
+  stack: string,
+): SourcePlace | undefined {
   const finder = finders.get(policySource);
-  for (const [, line, column] of stack.matchAll(/\(?policy\.js:(\d+):(\d+)\)?/g)) {
-    const place = placeAt(policySource, finder, Number(line), Number(column));
+  for (const [, line, column] of stack.matchAll(/\bpolicy\.js:(\d+):(\d+)/g)) {
+    const offset = policy.original(offsetOf(policy.text, Number(line), Number(column) - 1));
+    const at = positionOf(policySource, offset);
+    const place = placeAt(policySource, finder, at.line, at.column);
     if (place !== undefined) return place;
   }
   return undefined;
@@ -41,18 +48,18 @@ export function placeOfPush(policySource: string, name: string): SourcePlace | u
   fullAncestor(program, (node) => {
     if (node.type !== 'ObjectExpression') return;
     const properties = node.properties.filter((property) => property.type === 'Property');
-    const valueOf = (key: string) =>
+    const propertyOf = (key: string) =>
       properties.find(
         (property) => property.key.type === 'Identifier' && property.key.name === key,
       );
-    const named = valueOf('name')?.value;
+    const named = propertyOf('name')?.value;
     if (named?.type !== 'Literal' || named.value !== name) return;
-    const start = valueOf('push')?.key.loc?.start;
+    const start = propertyOf('push')?.key.loc?.start;
     if (start) found.push(start);
   });
   const [only] = found;
   if (only === undefined || found.length > 1) return undefined;
-  return placeAt(policySource, finders.get(policySource), only.line, only.column + 1);
+  return placeAt(policySource, finders.get(policySource), only.line, only.column);
 }
 
 function placeAt(
@@ -61,6 +68,6 @@ function placeAt(
   line: number,
   column: number,
 ): SourcePlace | undefined {
-  if (finder !== undefined) return finder(line, column - 1);
-  return placeIn('policy.js', policySource, line, column);
+  if (finder !== undefined) return finder(line, column);
+  return placeIn('policy.js', policySource, line, column + 1);
 }

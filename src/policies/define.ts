@@ -1,7 +1,7 @@
 // definePolicy: from a definition to a factory of frozen policy values.
 import type { Json } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
-import { checkParams, type Refuse, refusal } from './params.ts';
+import { checkParams, noInteger, type Refuse, refusal } from './params.ts';
 import { ORIGIN, type Origin, type Params, type Policy, seal, type Vocabulary } from './policy.ts';
 
 /** `512` as a default stands for any integer, `[0]` for a list of integers. */
@@ -101,8 +101,8 @@ export function definePolicy<
   return Object.freeze(Object.assign(factory, { policyName: name }));
 }
 
-function checkDefinition(definition: { name: unknown; push: unknown }): void {
-  const { name, push } = definition;
+function checkDefinition(definition: { name: unknown; push: unknown; params?: Params }): void {
+  const { name, push, params = {} } = definition;
   const mend = 'See docs/policies.md for a policy in 20 lines.';
   if (typeof name !== 'string' || !/^[A-Za-z][A-Za-z0-9-]*$/.test(name)) {
     throw new LockstepError(
@@ -118,4 +118,11 @@ function checkDefinition(definition: { name: unknown; push: unknown }): void {
       { mend, field: 'push' },
     );
   }
+  const fault = noInteger(params, 'params');
+  if (fault === undefined) return;
+  throw new LockstepError(
+    'LS_POLICY_DEFINITION',
+    `definePolicy: expected defaults of ${name} to be integers, strings, booleans and lists of them, got ${fault.got} at ${fault.path}`,
+    { mend: 'Give a fraction as two integers, such as { tenths: 5 }.', field: fault.path },
+  );
 }
