@@ -8,7 +8,7 @@ import { type BuildFailure, build, type Message } from 'esbuild';
 import { userCodeLimit, withinTime } from '../contract/time-limit.ts';
 import { LockstepError } from '../errors.ts';
 import { originOf, type Policy } from '../policies/policy.ts';
-import { placeInConfig, rememberConfig } from './places.ts';
+import { isOwn, placeInConfig, rememberConfig, rememberInputs } from './places.ts';
 import { configPlugin } from './plugin.ts';
 import { type ConfigValues, parseConfig } from './schema.ts';
 import type { TrainingSettings } from './training.ts';
@@ -108,10 +108,18 @@ async function bundle(file: string): Promise<string> {
       sourcemap: 'inline',
       sourcesContent: false,
       logLevel: 'silent',
+      metafile: true,
       plugins: [configPlugin()],
       outdir: path.dirname(file),
       absWorkingDir: path.dirname(file),
     });
+    const names = Object.keys(result.metafile.inputs).map((name) =>
+      path.resolve(path.dirname(file), name),
+    );
+    rememberInputs(
+      file,
+      names.filter((name) => existsSync(name) && !isOwn(name)),
+    );
     return result.outputFiles[0]?.text ?? '';
   } catch (error) {
     const failure = error as BuildFailure;

@@ -16,6 +16,19 @@ export function rememberConfig(file: string, code: string): void {
   maps.set(file, new SourceMap(JSON.parse(Buffer.from(encoded, 'base64').toString('utf8'))));
 }
 
+const inputs = new Map<string, readonly string[]>();
+
+/** Remember which files a config is made of: itself and what it imports. */
+export function rememberInputs(file: string, files: readonly string[]): void {
+  inputs.set(file, files);
+}
+
+/** The files that a config was made of when it was loaded last; the config alone before. */
+export function filesOfConfig(file: string): readonly string[] {
+  const absolute = path.resolve(file);
+  return inputs.get(absolute) ?? [absolute];
+}
+
 /** The first place of an error's stack that lies in a file of the user's. */
 export function placeInConfig(error: unknown): SourcePlace | undefined {
   const stack = (error as Error | undefined)?.stack;
@@ -36,8 +49,8 @@ export function placeInConfig(error: unknown): SourcePlace | undefined {
   return undefined;
 }
 
-/** src/ and dist/ of this package: a map of dist/ leads to src/, whether or not that is there. */
-function isOwn(source: string): boolean {
+/** Whether a file is of this package. Of src/ and dist/, as a map of dist/ leads to src/, whether or not that is there. */
+export function isOwn(source: string): boolean {
   return ['src', 'dist'].some((folder) =>
     source.startsWith(path.join(packageRoot, folder) + path.sep),
   );
