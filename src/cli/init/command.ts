@@ -10,7 +10,7 @@ import { loadTokenizer } from '../../planner/tokenizer.ts';
 import { above0 } from '../shared/option-values.ts';
 import { paint } from '../shared/output.ts';
 import { ask } from './ask.ts';
-import { configText } from './config-text.ts';
+import { configText, policyFor } from './config-text.ts';
 import { type DataFiles, dataIn, type Format, type Sample, sampleOf } from './data.ts';
 import { foldersBelow } from './folders.ts';
 import { modelsIn, outFor } from './models.ts';
@@ -84,7 +84,7 @@ async function runInit(options: InitOptions): Promise<void> {
     // What is written must work: the contract is made once.
     const config = await loadConfig(file);
     await makeContract({ config, modelDir: config.model });
-    report(options, { model, train, format, policy: config.policy.name, out: config.out });
+    report(options, { model, train, format, policy: policyFor(format), out: config.out });
   } catch (error) {
     await rm(file, { force: true });
     throw error;

@@ -18,7 +18,7 @@ export function configText(facts: ConfigFacts): string {
   const { model, out, train, format, shape, minutes } = facts;
   const chats = format === 'messages';
   const share = heldOutShare(facts.documents);
-  const policy = chats ? 'anyOf(after(sentences(), 384), turns())' : 'sentences()';
+  const policy = policyFor(format);
   const imports = [
     'defineConfig',
     'sentences',
@@ -65,6 +65,11 @@ export function configText(facts: ConfigFacts): string {
     '});',
   ];
   return `${lines.join('\n')}\n`;
+}
+
+/** As it stands in the config. */
+export function policyFor(format: Format): string {
+  return format === 'messages' ? 'anyOf(after(sentences(), 384), turns())' : 'sentences()';
 }
 
 function subject(format: Format): string {
