@@ -24,6 +24,10 @@ const chat = {
     { role: 'assistant', content: 'The miller.' },
   ],
 };
+/** Which documents are held out is decided by their text: no two alike. */
+const conversations = Array.from({ length: 200 }, (_, i) =>
+  JSON.stringify({ messages: [{ role: 'user', content: `Who is ${i}?` }, chat.messages[1]] }),
+);
 const rows = (row: object, count: number): string => `${JSON.stringify(row)}\n`.repeat(count);
 
 let made = 0;
@@ -52,7 +56,7 @@ function lockstep(
 
 let chats: string;
 beforeAll(() => {
-  chats = project({ 'data/chats.jsonl': rows(chat, 200) });
+  chats = project({ 'data/chats.jsonl': `${conversations.join('\n')}\n` });
 });
 
 it('conversations: found, said, written, and trained by the next command', async () => {
