@@ -52,4 +52,5 @@ export {
   type Tokenizer,
 } from './planner/tokenizer.ts';
 export * from './policies/index.ts';
+export { segmentsOf, vocabularyOf } from './policies/testing.ts';
 export { createServer, type LockstepServer, type ServerOptions } from './server/index.ts';

@@ -75,6 +75,30 @@ it('conversations: found, said, written, and trained by the next command', async
   expect(run.events.at(-1)).toMatchObject({ step: 1, stopped: false });
 }, 300_000);
 
+it('names peft where it is not installed: doctor and train', async () => {
+  const without = path.join(root, 'without-peft');
+  mkdirSync(without);
+  writeFileSync(path.join(without, 'peft.py'), "raise ImportError('no peft here')\n");
+  const env = { ...process.env, PYTHONPATH: without, OMP_NUM_THREADS: '1', NO_COLOR: '1' };
+  const run = (...args: string[]) =>
+    new Promise<string>((resolve) => {
+      execFile(process.execPath, [cli, ...args], { cwd: chats, env }, (_, stdout) =>
+        resolve(stdout),
+      );
+    });
+  const { checks } = JSON.parse(await run('doctor', '--json'));
+  expect(checks.find(({ name }: { name: string }) => name === 'peft (Python)')).toMatchObject({
+    status: 'optional',
+    detail: expect.stringContaining('training.lora'),
+    mend: expect.any(String),
+  });
+  const last = (await run('train', '--steps', '1', '--overwrite', '--json'))
+    .trim()
+    .split('\n')
+    .at(-1);
+  expect(JSON.parse(last ?? '')).toMatchObject({ ok: false, error: { code: 'LS_TRAIN_LORA' } });
+}, 300_000);
+
 it('refuses to write over a config, of whatever content', async () => {
   const file = path.join(chats, 'mine.config.ts');
   writeFileSync(file, 'mine');

@@ -64,6 +64,7 @@ function checked(policy: Policy, outcome: Attempt): Json {
     );
   if ('error' in outcome) {
     const { error } = outcome;
+    if (isRefusal(error)) throw error;
     throw fail(`an error: ${error instanceof Error ? error.message : String(error)}`, error);
   }
   const { error } = contractSchema.shape.tables.safeParse(outcome.tables);
@@ -71,4 +72,10 @@ function checked(policy: Policy, outcome: Attempt): Json {
   throw fail(
     `something that is no JSON of integers at ${['tables', ...(error.issues[0]?.path ?? [])].join('.')}`,
   );
+}
+
+/** A policy of Lockstep's that refuses its parameters says so itself. By name: configs hold a copy of the class. */
+function isRefusal(error: unknown): error is LockstepError {
+  const { name, code } = (error ?? {}) as Partial<LockstepError>;
+  return name === 'LockstepError' && code === 'LS_POLICY_PARAMS';
 }
