@@ -163,3 +163,42 @@ it('bytes of policy.js do not depend on folders, nor on the place that is rememb
   const two = await loadConfig(configOf('two', counter('')));
   expect((await bundlePolicy(one.policy)).sha256).toBe((await bundlePolicy(two.policy)).sha256);
 });
+
+it('what is refused before it runs is shown as well', async () => {
+  const source = counter('seen.push(1);').replace(
+    'function deep',
+    'const seen: number[] = [];\nfunction deep',
+  );
+  const error = await failure(() => made(configOf('refused', source)));
+  expect(error).toMatchObject({ code: 'LS_POLICY_MEMORY', place: { line: 16 } });
+  expect(error.place?.frame).toContain('> 16 |     seen.push(1);');
+});
+
+it('parameters, a definition and prepare are found in the file that is at fault, never in Lockstep’s', async () => {
+  const bad = counter('').replace("name: 'own',", "name: 'own', params: { rate: 0.5 },");
+  expect(await failure(() => made(configOf('definition', bad)))).toMatchObject({
+    code: 'LS_POLICY_DEFINITION',
+    message: expect.stringMatching(/own\.ts:10:20: .*got 0\.5 at params\.rate$/),
+    place: { line: 10 },
+  });
+  const given = (policy: string) => failure(() => made(configOf('given', counter(''), policy)));
+  for (const [policy, example] of [
+    ['fixed(512 as never)', 'such as fixed({ size: 512 }), got 512'],
+    ["fixed({ size: 'a' as never })", 'fixed.size: expected an integer, got "a"'],
+  ] as const) {
+    const error = await given(policy);
+    expect(error.code).toBe('LS_POLICY_PARAMS');
+    expect(error.message).toMatch(/given\/lockstep\.config\.ts:4:/);
+    expect(error.message).toContain(example);
+    expect(error.place?.frame).toContain('> 4 |');
+  }
+  expect((await given('512 as never')).message).toContain('sentences() or fixed({ size: 512 })');
+  const prepare = counter('').replace(
+    "name: 'own',",
+    "name: 'own', prepare: (v) => ({ a: (v as any).none.all }),",
+  );
+  expect(await failure(() => made(configOf('prepare', prepare)))).toMatchObject({
+    code: 'LS_POLICY_PREPARE',
+    place: { line: 11 },
+  });
+});

@@ -14,7 +14,7 @@ import { type Finding, nondeterminism } from './analysis/determinism.ts';
 import { instrument } from './analysis/instrument.ts';
 import { outsideMemory } from './analysis/memory.ts';
 import { bundlePlugin, isOwnModule, type ModuleNames } from './bundle-modules.ts';
-import { authorsPlaces } from './bundle-places.ts';
+import { authorsPlaces, placeBefore } from './bundle-places.ts';
 
 /** A policy as it is shipped. */
 export interface PolicyBundle {
@@ -57,6 +57,7 @@ export async function bundlePolicy(policy: Policy): Promise<PolicyBundle> {
       if (at === undefined) continue;
       throw new LockstepError(code, `${at}: expected ${expected}, got a policy that ${what}`, {
         mend,
+        place: placeBefore(map, names, line, column),
       });
     }
   };

@@ -14,7 +14,10 @@ export type Refuse = (path: string, expected: string) => never;
 export function checkParams(name: string, defaults: Params, given: unknown): Params {
   const refuse = refusal(name, given);
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    const [first] = Object.keys(defaults);
+    // A default that is empty may stand for a parameter that must be given.
+    const first = Object.keys(defaults).find(
+      (key) => !['[]', '""'].includes(printed(defaults[key])),
+    );
     const example = first && `, such as ${name}({ ${first}: ${printed(defaults[first])} })`;
     return refuse('', `an object of parameters${example ?? ''}`);
   }

@@ -72,8 +72,8 @@ export function printError(error: unknown, screen: Screen = process.stderr): num
 /** The place of an error with its lines, on lines of their own; nothing where there is none. */
 function placeText({ message, place }: LockstepError): string {
   if (place === undefined) return '';
-  const at = `${place.file}:${place.line}:${place.column}`;
-  const named = message.startsWith(at) ? '' : `at ${at}\n`;
+  const { file, line, column } = place;
+  const named = message.startsWith(`${file}:${line}:`) ? '' : `at ${file}:${line}:${column}\n`;
   return `${named}${place.frame === undefined ? '' : `${place.frame}\n`}`;
 }
 
