@@ -50,6 +50,7 @@ export {
   Segmenter,
 } from './planner/index.ts';
 export * from './policies/index.ts';
+export { segmentsOf, vocabularyOf } from './policies/testing.ts';
 export { createServer, type LockstepServer, type ServerOptions } from './server/index.ts';
 export {
   type EncodeOptions,

@@ -119,6 +119,63 @@ it('runs from an empty folder, and its hints fit there', () => {
     expect(existsSync(path.join(project, named))).toBe(true);
 }, 600_000);
 
+it('has types that a strict project takes, its declarations checked too', () => {
+  const project = path.join(folder, 'strict');
+  const modules = path.join(project, 'node_modules');
+  mkdirSync(path.join(modules, '@types'), { recursive: true });
+  cpSync(unpacked, path.join(modules, 'lockstep'), { recursive: true });
+  const { dependencies } = JSON.parse(
+    readFileSync(path.join(unpacked, 'package.json'), 'utf8'),
+  ) as {
+    dependencies: Record<string, string>;
+  };
+  const own = realpathSync(path.join(packageRoot, 'node_modules'));
+  // What a project has that depends on Lockstep, and on the types of Node: no other types.
+  for (const name of [...Object.keys(dependencies), '@types/node', 'undici-types']) {
+    mkdirSync(path.dirname(path.join(modules, name)), { recursive: true });
+    symlinkSync(path.join(own, name), path.join(modules, name));
+  }
+  writeFileSync(path.join(project, 'package.json'), '{"type": "module"}');
+  writeFileSync(
+    path.join(project, 'use.ts'),
+    `import * as lockstep from 'lockstep';
+import { defineConfig, definePolicy, segmentsOf, type LockstepServer } from 'lockstep';
+import { fixed } from 'lockstep/policies';
+const own = definePolicy({
+  name: 'own',
+  params: { every: 3 },
+  start: () => ({ seen: 0 }),
+  push: (state, _token, { params }) => (state.seen += 1) % params.every === 0,
+});
+export const cut: string[] = segmentsOf(own({ every: 2 }), ['a', 'b']);
+export const policies = [own(), fixed({ size: 8 })];
+export const port = (server: LockstepServer): Promise<{ port: number }> => server.listen(0);
+// @ts-expect-error: a misspelled option is found.
+export const wrong = own({ evry: 2 });
+export const all = lockstep;
+export default defineConfig({ model: 'm', out: 'o', policy: own(), segment: { max: 64 }, carry: { size: 8 } });
+`,
+  );
+  const options = {
+    target: 'ES2022',
+    lib: ['ES2023'],
+    module: 'NodeNext',
+    moduleResolution: 'NodeNext',
+    types: ['node'],
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    noUncheckedIndexedAccess: true,
+    skipLibCheck: false,
+    noEmit: true,
+  };
+  writeFileSync(
+    path.join(project, 'tsconfig.json'),
+    JSON.stringify({ compilerOptions: options, include: ['use.ts'] }),
+  );
+  const tsc = path.join(own, 'typescript', 'bin', 'tsc');
+  expect(tried(process.execPath, [tsc, '-p', project], project)).toEqual({ code: 0, text: '' });
+}, 120_000);
+
 it('builds a wheel that knows its version and its extras, from the packed files', () => {
   const wheels = path.join(folder, 'wheels');
   const pip = ['-m', 'pip', '--disable-pip-version-check', '--no-input'];

@@ -1,6 +1,6 @@
 // The recipes of examples/: each config loads as it is, and trains with its own settings at a tiny size.
 import { execFile, execFileSync } from 'node:child_process';
-import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -9,6 +9,7 @@ import { findPython } from '../src/bridge/index.ts';
 import type { TrainResult } from '../src/cli/train/events.ts';
 import { loadConfig } from '../src/config/index.ts';
 import { packageRoot } from '../src/paths.ts';
+import { readmeArguments, readmeCommands } from './helpers/readme.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
 const run = promisify(execFile);
@@ -93,7 +94,11 @@ describe('recipes', () => {
     ]) {
       const config = await loadConfig(recipe(name));
       expect(config.training, name).toBeDefined();
-      expect(existsSync(path.join(path.dirname(recipe(name)), 'README.md')), name).toBe(true);
+      // What the README says is what is trained below: its own config, with these flags.
+      for (const line of readmeCommands(name).filter((one) => /lockstep train /.test(one))) {
+        expect(line).toContain(`--config examples/${name}/lockstep.config.ts`);
+      }
+      expect(readmeArguments(name, 'train').length, name).toBeGreaterThan(0);
     }
   });
 
@@ -142,7 +147,12 @@ describe('recipes', () => {
     const budget = 'sequence: 64, steps: 2';
     const losses = (result: { events: Record<string, unknown>[] }): number[] =>
       result.events.filter(({ event }) => event === 'step').map((step) => Number(step['loss']));
-    const two = await train('two-processes', 'smollm2', sizes, budget, ['--nproc', '2']);
+    const [plain = [], sharded = []] = readmeArguments('two-processes', 'train');
+    expect([plain, sharded]).toEqual([
+      ['--nproc', '2'],
+      ['--nproc', '2', '--shard', '--overwrite'],
+    ]);
+    const two = await train('two-processes', 'smollm2', sizes, budget, plain);
     const one = await train('two-processes', 'smollm2', sizes, budget, ['--overwrite']);
     expect(losses(two)).toHaveLength(2);
     for (const [i, loss] of losses(two).entries()) {
@@ -152,6 +162,11 @@ describe('recipes', () => {
   }, 300_000);
 
   it('a random Qwen3 is made and trained', async () => {
+    const [, , model, out] = readmeCommands('qwen3-random')[0]?.split(' ') ?? [];
+    expect([model, out].map((file) => path.basename(file ?? ''))).toEqual([
+      'smollm2-135m-instruct',
+      'qwen3-random',
+    ]);
     const make = path.join(packageRoot, 'examples', 'qwen3-random', 'make.py');
     execFileSync(python, [make, 'smollm2', 'qwen3', '--hidden', '32', '--head-dim', '8'], {
       cwd: home,

@@ -337,7 +337,6 @@ describe('lockstep verify', () => {
     expect(status).toBe(1);
     expect(JSON.parse(stdout)).toMatchObject({
       ok: false,
-      engines: [],
       error: { code: 'LS_CONTRACT_POLICY' },
     });
     expect(stderr).toContain('LS_CONTRACT_POLICY');

@@ -1,4 +1,5 @@
 // Checks that a policy and its bundle answer alike and depend on the state alone.
+import { placeInConfig } from '../config/places.ts';
 import { LockstepError } from '../errors.ts';
 import { PolicyHost, type PolicySource, plan, plansByDetours } from '../planner/index.ts';
 import { requests } from '../policies/in-memory.ts';
@@ -54,7 +55,7 @@ function inMemory(policy: Policy, { contract }: PolicySource, tokens: readonly n
     throw new LockstepError(
       'LS_POLICY_CLOSURE',
       `expected the policy ${policy.name} to answer alike in the config and in policy.js, got an error in the config: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { mend: closureMend, field: 'policy', cause },
+      { mend: closureMend, field: 'policy', cause, place: placeInConfig(cause) },
     );
   }
 }

@@ -1,6 +1,6 @@
 // lockstep export: write the step graph for ONNX Runtime, in one precision or several.
 import path from 'node:path';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { type JobEvent, runJob } from '../bridge/index.ts';
 import { precisions } from '../engines/onnx.ts';
 import { namesOf } from './shared/option-values.ts';
@@ -38,11 +38,13 @@ export function exportCommand(): Command {
       ['fp32'],
     )
     .option('--text <file>', 'UTF-8 text to measure int8 and int4 on (default: a built-in one)')
-    .option(
-      '--max-loss <factors>',
-      'perplexity allowed, as a multiple of fp32: 1.1, or int8=1.05,int4=1.25',
-      limits,
-      {},
+    .addOption(
+      new Option(
+        '--max-loss <factors>',
+        'perplexity allowed, as a multiple of fp32: 1.1, or int8=1.05,int4=1.25',
+      )
+        .argParser(limits)
+        .default({}, 'the limits of docs/onnx.md'),
     )
     .option('--force', 'keep a precision that exceeds --max-loss')
     .option('--python <path>', 'Python interpreter')

@@ -4,28 +4,11 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { silenceTelemetry } from '../bridge/environment.ts';
+import { LockstepError } from '../errors.ts';
 import { packageRoot } from '../paths.ts';
-import { exitCodes, printError } from './shared/output.ts';
+import { commands } from './commands.ts';
+import { exitCodes, printError, printJsonError } from './shared/output.ts';
 import { applyWeightsOption } from './shared/weights-option.ts';
-
-// Loaded when named, so that `lockstep plan` does not wait for onnxruntime.
-const commands: Readonly<Record<string, () => Promise<Command>>> = {
-  attach: async () => (await import('./attach.ts')).attachCommand(),
-  detach: async () => (await import('./detach.ts')).detachCommand(),
-  doctor: async () => (await import('./doctor/command.ts')).doctorCommand(),
-  eval: async () => (await import('./eval/command.ts')).evalCommand(),
-  export: async () => (await import('./export.ts')).exportCommand(),
-  perplexity: async () => (await import('./perplexity.ts')).perplexityCommand(),
-  plan: async () => (await import('./plan/command.ts')).planCommand(),
-  probe: async () => (await import('./probe.ts')).probeCommand(),
-  profile: async () => (await import('./profile/command.ts')).profileCommand(),
-  quickstart: async () => (await import('./quickstart/command.ts')).quickstartCommand(),
-  recall: async () => (await import('./recall/command.ts')).recallCommand(),
-  report: async () => (await import('./report/command.ts')).reportCommand(),
-  serve: async () => (await import('./serve/command.ts')).serveCommand(),
-  train: async () => (await import('./train/command.ts')).trainCommand(),
-  verify: async () => (await import('./verify/command.ts')).verifyCommand(),
-};
 
 /** Build the program with the named subcommand; with all of them for help and for misspellings. */
 async function makeProgram(args: readonly string[]): Promise<Command> {
@@ -33,7 +16,7 @@ async function makeProgram(args: readonly string[]): Promise<Command> {
     .description('Train the way you serve: one definition of segment boundaries for every runtime.')
     .version(version(), '-v, --version', 'print the version')
     .option('--no-color', 'print without colours')
-    .helpCommand(false)
+    .helpCommand('help [command]', 'show the help of a command')
     .showSuggestionAfterError(true)
     .showHelpAfterError('(lockstep --help lists commands and options)')
     .exitOverride()
@@ -62,10 +45,22 @@ async function main(args: readonly string[]): Promise<number> {
     await program.parseAsync(args, { from: 'user' });
     return exitCodes.ok;
   } catch (error) {
-    if (!(error instanceof CommanderError)) return printError(error);
+    const json = asksJson(args);
+    if (!(error instanceof CommanderError)) {
+      if (json) printJsonError(error);
+      return printError(error);
+    }
     // Help and version are answers; everything else commander refuses is a usage error.
-    return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    if (error.exitCode === 0) return exitCodes.ok;
+    if (json) printJsonError(new LockstepError('LS_USAGE', error.message.replace(/^error: /, '')));
+    return exitCodes.usage;
   }
+}
+
+/** Whether stdout belongs to a program; behind `--` stand the flags of vLLM. */
+function asksJson(args: readonly string[]): boolean {
+  const end = args.indexOf('--');
+  return args.slice(0, end === -1 ? undefined : end).includes('--json');
 }
 
 // `lockstep plan ... | head` closes the pipe early; that is no failure of the plan.

@@ -1,5 +1,6 @@
 // Configs: what a lockstep.config.ts says, and how it is loaded.
 export { defineConfig } from './define.ts';
 export { type Config, defaultConfigFile, loadConfig, resolvePaths } from './load.ts';
+export { filesOfConfig } from './places.ts';
 export { type ConfigInput, type ConfigValues, parseConfig } from './schema.ts';
 export type { TrainingInput, TrainingSettings } from './training.ts';

@@ -1,13 +1,14 @@
 // lockstep.config.ts to a validated config: bundled by esbuild, run once, checked against the schema.
 import { existsSync } from 'node:fs';
-import { createRequire, SourceMap } from 'node:module';
+import { createRequire } from 'node:module';
 import path from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
 import vm from 'node:vm';
 import { type BuildFailure, build, type Message } from 'esbuild';
 import { userCodeLimit, withinTime } from '../contract/time-limit.ts';
 import { LockstepError } from '../errors.ts';
 import { originOf, type Policy } from '../policies/policy.ts';
+import { isOwn, placeInConfig, rememberConfig, rememberInputs } from './places.ts';
 import { configPlugin } from './plugin.ts';
 import { type ConfigValues, parseConfig } from './schema.ts';
 import type { TrainingSettings } from './training.ts';
@@ -111,10 +112,18 @@ async function bundle(file: string): Promise<string> {
       sourcemap: 'inline',
       sourcesContent: false,
       logLevel: 'silent',
+      metafile: true,
       plugins: [configPlugin()],
       outdir: path.dirname(file),
       absWorkingDir: path.dirname(file),
     });
+    const names = Object.keys(result.metafile.inputs).map((name) =>
+      path.resolve(path.dirname(file), name),
+    );
+    rememberInputs(
+      file,
+      names.filter((name) => existsSync(name) && !isOwn(name)),
+    );
     return result.outputFiles[0]?.text ?? '';
   } catch (error) {
     const failure = error as BuildFailure;
@@ -137,6 +146,7 @@ function place(message: Message, file: string): string {
 /** Run the bundle in this process (a config is the user's own code) and take its default export. */
 function evaluate(code: string, file: string, shown: string): unknown {
   const module: { exports: { default?: unknown } } = { exports: {} };
+  rememberConfig(file, code);
   try {
     const run = vm.compileFunction(
       code,
@@ -151,17 +161,20 @@ function evaluate(code: string, file: string, shown: string): unknown {
   } catch (error) {
     // A LockstepError of the bundle's own copy of the package: policies check their parameters.
     const { name, code: stable, message, mend } = error as LockstepError;
-    const at = throwPlace(error, code, file) ?? shown;
+    const place = placeInConfig(error);
+    const at = place === undefined ? shown : `${place.file}:${place.line}:${place.column}`;
     if (name === 'LockstepError' && stable?.startsWith('LS_')) {
       throw new LockstepError(stable as `LS_${string}`, `${at}: ${message}`, {
         ...(mend === undefined ? {} : { mend }),
         cause: error,
+        place,
       });
     }
     const what = error instanceof Error ? `${name}: ${message}` : JSON.stringify(error);
     throw new LockstepError('LS_CONFIG_FAILED', `${at}: the config threw ${what}`, {
       mend: 'Correct the config so that it can be run.',
       cause: error,
+      place,
     });
   }
   if (module.exports.default === undefined) {
@@ -170,31 +183,4 @@ function evaluate(code: string, file: string, shown: string): unknown {
     });
   }
   return module.exports.default;
-}
-
-/** Where in the user's own files an error was thrown, through the bundle's source map. */
-function throwPlace(error: unknown, code: string, file: string): string | undefined {
-  const encoded = /\/\/# sourceMappingURL=data:application\/json;base64,(\S+)\s*$/.exec(code)?.[1];
-  const stack = (error as Error | undefined)?.stack;
-  if (encoded === undefined || stack === undefined) return undefined;
-  const map = new SourceMap(JSON.parse(Buffer.from(encoded, 'base64').toString('utf8')));
-  for (const frame of stack.split('\n')) {
-    const start = frame.indexOf(`${file}:`);
-    if (start === -1) continue;
-    const match = /^:(\d+):(\d+)/.exec(frame.slice(start + file.length));
-    if (match === null) continue;
-    const entry = map.findEntry(Number(match[1]) - 1, Number(match[2]) - 1);
-    if (!('originalSource' in entry)) continue;
-    const source = path.resolve(path.dirname(file), entry.originalSource);
-    // The frames of this package's own policies say nothing to the user.
-    if (isOwn(source)) continue;
-    return `${path.relative(process.cwd(), source)}:${entry.originalLine + 1}:${entry.originalColumn + 1}`;
-  }
-  return undefined;
-}
-
-const ownFolder = path.resolve(fileURLToPath(import.meta.url), '../..');
-
-function isOwn(source: string): boolean {
-  return source.startsWith(ownFolder + path.sep);
 }

@@ -9,7 +9,7 @@ import { trainingSchema } from './training.ts';
 const patterns = z.array(z.string().min(1)).min(1);
 const policySchema = z.custom<Policy>(
   (value) => (value as Policy | null | undefined)?.kind === 'policy',
-  'expected a policy such as sentences() or fixed(512)',
+  'expected a policy such as sentences() or fixed({ size: 512 })',
 );
 
 const segmentSchema = z

@@ -23,6 +23,11 @@ export interface ModuleNames {
 const ownRoot = path.dirname(import.meta.dirname);
 const ownExtension = path.extname(import.meta.filename);
 
+/** Whether a file is Lockstep's. */
+export function isOwnModule(file: string): boolean {
+  return file.startsWith(ownRoot + path.sep);
+}
+
 const loaders: Readonly<Record<string, Loader>> = { ...codeLoaders, '.json': 'json' };
 
 /** esbuild plugin that resolves as usual, but gives every file a stable name. */
@@ -52,7 +57,7 @@ export function bundlePlugin(names: ModuleNames): Plugin {
         if (errors.length > 0) return { errors, warnings };
         const kit = kitName(file);
         if (kit !== undefined) return { path: kit, namespace: 'kit', sideEffects: false };
-        return named(file, names, file.startsWith(ownRoot + path.sep) ? false : sideEffects);
+        return named(file, names, isOwnModule(file) ? false : sideEffects);
       });
       builder.onLoad({ filter: /.*/, namespace: 'lockstep' }, (args) =>
         load(args.path, 'lockstep'),
@@ -119,7 +124,7 @@ const kit: Readonly<Record<string, readonly string[]>> = {
 };
 
 function kitName(file: string): string | undefined {
-  if (!file.startsWith(ownRoot + path.sep)) return undefined;
+  if (!isOwnModule(file)) return undefined;
   const relative = path.relative(ownRoot, file).split(path.sep).join('/');
   const name = relative.slice(0, -path.extname(relative).length);
   return Object.hasOwn(kit, name) ? name : undefined;
@@ -136,7 +141,7 @@ function named(file: string, names: ModuleNames, sideEffects: boolean): OnResolv
 }
 
 function place(file: string, root: string): [namespace: string, relative: string] {
-  if (file.startsWith(ownRoot + path.sep)) {
+  if (isOwnModule(file)) {
     const relative = path.relative(ownRoot, file);
     return ['lockstep', relative.slice(0, -path.extname(relative).length)];
   }

@@ -8,11 +8,13 @@ import { fileURLToPath } from 'node:url';
 import { parse } from 'acorn';
 import { type BuildFailure, build, type Message } from 'esbuild';
 import { LockstepError } from '../errors.ts';
+import { rememberPlaces } from '../planner/policy-places.ts';
 import { originOf, type Policy } from '../policies/policy.ts';
 import { type Finding, nondeterminism } from './analysis/determinism.ts';
 import { instrument } from './analysis/instrument.ts';
 import { outsideMemory } from './analysis/memory.ts';
-import { bundlePlugin, type ModuleNames } from './bundle-modules.ts';
+import { bundlePlugin, isOwnModule, type ModuleNames } from './bundle-modules.ts';
+import { authorsPlaces, placeBefore } from './bundle-places.ts';
 
 /** A policy as it is shipped. */
 export interface PolicyBundle {
@@ -55,6 +57,7 @@ export async function bundlePolicy(policy: Policy): Promise<PolicyBundle> {
       if (at === undefined) continue;
       throw new LockstepError(code, `${at}: expected ${expected}, got a policy that ${what}`, {
         mend,
+        place: placeBefore(map, names, line, column),
       });
     }
   };
@@ -68,9 +71,12 @@ export async function bundlePolicy(policy: Policy): Promise<PolicyBundle> {
       : 'policy.js';
   };
   const body = instrument(bundle, program, stable);
-  const source = `(function (lockstep) {\n"use strict";\n${body}})\n`;
+  const source = `${head}${body.text}})\n`;
+  rememberPlaces(source, authorsPlaces({ source, head, body, bundle, map, names }));
   return { source, sha256: createHash('sha256').update(source).digest('hex') };
 }
+
+const head = '(function (lockstep) {\n"use strict";\n';
 
 /** The modules of a policy and of the policies it holds. */
 function modulesOf(policy: Policy): string[] {
@@ -129,7 +135,7 @@ async function run(
       define: { 'import.meta.url': '""' },
       tsconfigRaw: {},
       sourcemap: 'external',
-      sourcesContent: false,
+      sourcesContent: true,
       outfile: 'policy.js',
       absWorkingDir: names.root,
       logLevel: 'silent',
@@ -159,8 +165,16 @@ function shown(name: string, names: ModuleNames): string {
   return file === undefined ? name : path.relative(process.cwd(), file);
 }
 
-function commonFolder(files: readonly string[]): string {
+/**
+ * The folder that holds all modules of users: their names are relative to it. Where Lockstep lies says
+ * nothing about them.
+ */
+function commonFolder(modules: readonly string[]): string {
+  const users = modules.filter((file) => !isOwnModule(file));
+  const files = users.length === 0 ? modules : users;
   let folder = path.dirname(files[0] as string);
-  while (!files.every((file) => file.startsWith(folder + path.sep))) folder = path.dirname(folder);
+  const holds = (file: string): boolean =>
+    file.startsWith(folder.endsWith(path.sep) ? folder : folder + path.sep);
+  while (!files.every(holds)) folder = path.dirname(folder);
   return folder;
 }

@@ -1,4 +1,5 @@
 // A policy's tables for a vocabulary: the one time that a policy sees text.
+import { placeInConfig } from '../config/places.ts';
 import { LockstepError } from '../errors.ts';
 import type { ChatMarks, Policy, Vocabulary } from '../policies/policy.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -58,10 +59,12 @@ function checked(policy: Policy, outcome: Attempt): Json {
         mend: 'Let prepare return integers, strings, booleans, null, lists and plain objects of them.',
         field: 'policy',
         cause,
+        place: placeInConfig(cause),
       },
     );
   if ('error' in outcome) {
     const { error } = outcome;
+    if (isRefusal(error)) throw error;
     throw fail(`an error: ${error instanceof Error ? error.message : String(error)}`, error);
   }
   const { error } = contractSchema.shape.tables.safeParse(outcome.tables);
@@ -69,4 +72,10 @@ function checked(policy: Policy, outcome: Attempt): Json {
   throw fail(
     `something that is no JSON of integers at ${['tables', ...(error.issues[0]?.path ?? [])].join('.')}`,
   );
+}
+
+/** A policy of Lockstep's that refuses its parameters says so itself. By name: configs hold a copy of the class. */
+function isRefusal(error: unknown): error is LockstepError {
+  const { name, code } = (error ?? {}) as Partial<LockstepError>;
+  return name === 'LockstepError' && code === 'LS_POLICY_PARAMS';
 }

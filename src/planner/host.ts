@@ -4,9 +4,14 @@
 // but the engine's, and limits on time and memory that lie outside of it. What comes back is text and
 // integers, and is checked.
 import { LockstepError } from '../errors.ts';
+import { batches, type Part, type Push } from './batches.ts';
 import { EngineError, type Image, QuickJs, type Value } from './engine/quickjs.ts';
+import { placed } from './find-place.ts';
+import { placeOfPush, placeOfStack } from './policy-places.ts';
 import { currentRuntime, runtimeText } from './runtime/versions.ts';
 import type { PolicySource } from './source.ts';
+import { TokenLog } from './token-log.ts';
+import { type Traced, traced } from './traced.ts';
 
 export interface HostLimits {
   /** Time the policy may take over one token, milliseconds. Default 5000. */
@@ -15,18 +20,14 @@ export interface HostLimits {
   megabytes?: number;
 }
 
-/** A token list of one sequence. */
-export interface Push {
-  readonly handle: number;
-  readonly tokens: ArrayLike<number>;
-}
-
 /** A failure as the runtime reports it: `index` and `token` are -1 where no token was at work. */
 interface PolicyReport {
   readonly code: string;
   readonly message: string;
   readonly index: number;
   readonly token: number;
+  /** From the traced runtime alone. */
+  readonly stack?: string;
 }
 
 /** Cells before the tokens: status, handle, index and token at work. */
@@ -48,26 +49,31 @@ const started = new Map<string, Map<number, { image: Image; offset: number; invo
  */
 export class PolicyHost {
   readonly #name: string;
+  readonly #source: PolicySource;
+  readonly #traced: Traced | undefined;
   readonly #limits: Required<HostLimits>;
   readonly #engine: QuickJs;
   readonly #invoke: Value;
   readonly #offset: number;
   readonly #segment: PolicySource['contract']['segment'];
-  /** Position and start of the open segment of every sequence. */
-  readonly #sequences = new Map<number, { position: number; start: number }>();
+  /** Position, start of the open segment and tokens of every sequence. */
+  readonly #sequences = new Map<number, { position: number; start: number; log: TokenLog }>();
   #stopped: LockstepError | undefined;
 
   /**
+   * @param traced what `tracedHost` gives, to find the places of errors
    * @throws LS_POLICY_LOAD, LS_POLICY_FORBIDDEN, LS_POLICY_MEMORY or LS_POLICY_LIMIT where the policy
    *   cannot be loaded; LS_POLICY_RUNTIME
    */
-  constructor(source: PolicySource, limits: HostLimits = {}) {
+  constructor(source: PolicySource, limits: HostLimits = {}, traced?: Traced) {
     const { contract, policySource } = source;
     const { policy, tables, segment, tokenizer } = contract;
     this.#name = policy.name;
+    this.#source = source;
+    this.#traced = traced;
     this.#segment = segment;
     this.#limits = { milliseconds: 5000, megabytes: 64, ...limits };
-    const runtime = runtimeText(policy.runtime ?? currentRuntime);
+    const runtime = traced?.runtime ?? runtimeText(policy.runtime ?? currentRuntime);
     const { megabytes } = this.#limits;
     const known = started.get(runtime)?.get(megabytes);
     this.#engine = new QuickJs(megabytes, known?.image);
@@ -83,15 +89,22 @@ export class PolicyHost {
       this.#offset = known.offset;
       this.#invoke = known.invoke;
     }
-    this.#call('policy', this.#evaluate(policySource, 'policy.js'));
     const given = { tables, limits: { ...segment, vocabulary: tokenizer.size } };
-    this.#call('load', this.#engine.text(JSON.stringify(given)));
+    this.#placed(() => {
+      const text = traced?.policy.text ?? policySource;
+      this.#call('policy', this.#evaluate(text, 'policy.js'));
+      this.#call('load', this.#engine.text(JSON.stringify(given)));
+    });
   }
 
   /** A new sequence. @throws LS_POLICY_* where the policy's `start` fails */
   open(): number {
-    const handle = this.#integer(this.#call('open'));
-    this.#sequences.set(handle, { position: 0, start: 0 });
+    const text = this.#placed(
+      () => this.#call('open'),
+      (traced) => traced.open(),
+    );
+    const handle = this.#integer(text);
+    this.#sequences.set(handle, { position: 0, start: 0, log: new TokenLog() });
     return handle;
   }
 
@@ -108,7 +121,7 @@ export class PolicyHost {
   restore(snapshot: string): number {
     const where = standing(snapshot, this.#segment.max);
     const handle = this.#integer(this.#call('restore', this.#engine.text(snapshot)));
-    this.#sequences.set(handle, where);
+    this.#sequences.set(handle, { ...where, log: new TokenLog(snapshot) });
     return handle;
   }
 
@@ -164,11 +177,35 @@ export class PolicyHost {
     }
     cells[0] = length - HEADER;
     try {
-      this.#call('push');
+      this.#placed(
+        () => this.#call('push'),
+        (traced) => this.#again(traced, parts),
+      );
       this.#unpack(parts, cuts);
     } catch (error) {
       for (const { handle } of parts) this.free(handle);
       throw error;
+    }
+  }
+
+  /** Run code of the policy; an error of it gets its place in the policy's source. */
+  #placed<T>(run: () => T, again?: (traced: PolicyHost) => void): T {
+    const host = (): PolicyHost | undefined =>
+      // A policy that was stopped would run as long again, and end without a stack.
+      this.stopped || this.#traced ? undefined : tracedHost(this.#source, this.#limits);
+    return placed(run, host, again);
+  }
+
+  /** Push the parts again, each behind what its sequence was given before. */
+  #again(traced: PolicyHost, parts: readonly Part[]): void {
+    for (const { handle, tokens, from, to } of parts) {
+      const log = this.#sequences.get(handle)?.log;
+      const before = log?.tokens();
+      if (log === undefined || before === undefined) continue;
+      const own = log.snapshot === undefined ? traced.open() : traced.restore(log.snapshot);
+      traced.push([{ handle: own, tokens: before }]);
+      traced.push([{ handle: own, tokens: Array.prototype.slice.call(tokens, from, to) }]);
+      traced.free(own);
     }
   }
 
@@ -177,11 +214,12 @@ export class PolicyHost {
     const { min, max, align } = this.#segment;
     const cells = this.#cells();
     let at = HEADER;
-    for (const { index, handle, from, to } of parts) {
+    for (const { index, handle, tokens, from, to } of parts) {
       const where = this.#sequences.get(handle);
       const count = cells[at++] as number;
       if (where === undefined || !(count >= 0 && count <= to - from)) throw this.#broken();
       where.position += to - from;
+      where.log.add(tokens, from, to);
       for (let i = 0; i < count; i++) {
         const cut = cells[at++] as number;
         const length = cut - where.start;
@@ -288,42 +326,31 @@ export class PolicyHost {
     return this.#stopped;
   }
 
-  #error({ code, message, index, token }: PolicyReport): LockstepError {
+  #error({ code, message, index, token, stack }: PolicyReport): LockstepError {
     const at = index < 0 ? '' : ` at token ${index} (id ${token})`;
+    const { policySource } = this.#source;
+    const policy = this.#traced?.policy;
     return new LockstepError(code as `LS_${string}`, `policy ${this.#name}${at}: ${message}`, {
       mend: mends[code] ?? 'Correct the policy, and make the contract again.',
+      place:
+        stack === undefined || policy === undefined
+          ? undefined
+          : (placeOfStack(policySource, policy, stack) ?? placeOfPush(policySource, this.#name)),
     });
   }
 }
 
+/**
+ * A host whose errors have places, and whose snapshots say what push answered last (`answer`); undefined
+ * where the policy has no traced form.
+ */
+export function tracedHost(source: PolicySource, limits?: HostLimits): PolicyHost | undefined {
+  const runtime = runtimeText(source.contract.policy.runtime ?? currentRuntime);
+  const forms = traced(runtime, source.policySource);
+  return forms && new PolicyHost(source, limits, forms);
+}
+
 const nowhere = { index: -1, token: -1 };
-
-/** Tokens [from, to) of push number `index`. */
-interface Part extends Push {
-  readonly index: number;
-  readonly from: number;
-  readonly to: number;
-}
-
-/** Split pushes into batches of at most `cells` cells; a part takes two cells and one a token. */
-function* batches(pushes: readonly Push[], cells: number): Generator<Part[]> {
-  let batch: Part[] = [];
-  let free = cells;
-  for (const [index, { handle, tokens }] of pushes.entries()) {
-    for (let from = 0; from < tokens.length; ) {
-      if (free < 3) {
-        yield batch;
-        batch = [];
-        free = cells;
-      }
-      const to = Math.min(tokens.length, from + free - 2);
-      batch.push({ handle, tokens, index, from, to });
-      free -= 2 + to - from;
-      from = to;
-    }
-  }
-  if (batch.length > 0) yield batch;
-}
 
 /** Where a snapshot stands. */
 function standing(snapshot: string, max: number): { position: number; start: number } {

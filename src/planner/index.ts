@@ -1,5 +1,6 @@
+export type { Push } from './batches.ts';
 export { engineName, engineSha256, loadEngine } from './engine/quickjs.ts';
-export { type HostLimits, PolicyHost, type Push } from './host.ts';
+export { type HostLimits, PolicyHost, tracedHost } from './host.ts';
 export { type PlanProgress, plan, planStream } from './plan.ts';
 export { integers, plansByDetours } from './prove.ts';
 export { currentRuntime, type RuntimeIdentity } from './runtime/versions.ts';

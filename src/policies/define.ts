@@ -2,7 +2,7 @@
 
 import { LockstepError } from '../errors.ts';
 import type { Json } from '../json.ts';
-import { checkParams, type Refuse, refusal } from './params.ts';
+import { checkParams, noInteger, type Refuse, refusal } from './params.ts';
 import { ORIGIN, type Origin, type Params, type Policy, seal, type Vocabulary } from './policy.ts';
 
 /** `512` as a default stands for any integer, `[0]` for a list of integers. */
@@ -102,8 +102,8 @@ export function definePolicy<
   return Object.freeze(Object.assign(factory, { policyName: name }));
 }
 
-function checkDefinition(definition: { name: unknown; push: unknown }): void {
-  const { name, push } = definition;
+function checkDefinition(definition: { name: unknown; push: unknown; params?: Params }): void {
+  const { name, push, params = {} } = definition;
   const mend = 'See docs/policies.md for a policy in 20 lines.';
   if (typeof name !== 'string' || !/^[A-Za-z][A-Za-z0-9-]*$/.test(name)) {
     throw new LockstepError(
@@ -119,4 +119,11 @@ function checkDefinition(definition: { name: unknown; push: unknown }): void {
       { mend, field: 'push' },
     );
   }
+  const fault = noInteger(params, 'params');
+  if (fault === undefined) return;
+  throw new LockstepError(
+    'LS_POLICY_DEFINITION',
+    `definePolicy: expected defaults of ${name} to be integers, strings, booleans and lists of them, got ${fault.got} at ${fault.path}`,
+    { mend: 'Give a fraction as two integers, such as { tenths: 5 }.', field: fault.path },
+  );
 }

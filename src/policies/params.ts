@@ -15,7 +15,12 @@ export type Refuse = (path: string, expected: string) => never;
 export function checkParams(name: string, defaults: Params, given: unknown): Params {
   const refuse = refusal(name, given);
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    return refuse('', 'an object of parameters');
+    // A default that is empty may stand for a parameter that must be given.
+    const first = Object.keys(defaults).find(
+      (key) => !['[]', '""'].includes(printed(defaults[key])),
+    );
+    const example = first && `, such as ${name}({ ${first}: ${printed(defaults[first])} })`;
+    return refuse('', `an object of parameters${example ?? ''}`);
   }
   for (const key of Object.keys(given)) {
     if (!Object.hasOwn(defaults, key)) {
@@ -69,6 +74,18 @@ function plain(value: unknown, path: string, refuse: Refuse): void {
   } else if (kind === 'something else') {
     refuse(path, 'JSON without floating-point numbers');
   }
+}
+
+/** The first value, at any depth, that a contract cannot hold: a fraction, a function, nothing. */
+export function noInteger(value: unknown, path: string): { path: string; got: string } | undefined {
+  const kind = kindOf(value);
+  if (kind === 'something else') return { path, got: printed(value) };
+  if (kind !== 'a list' && kind !== 'an object') return undefined;
+  for (const [key, item] of Object.entries(value as object)) {
+    const found = noInteger(item, kind === 'a list' ? `${path}[${key}]` : `${path}.${key}`);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 function kindOf(value: unknown): string {

@@ -1,7 +1,7 @@
 // The HTTP server: an Express app in front of one engine, opened and closed as a whole.
-import { createServer as createHttpServer, type Server } from 'node:http';
+import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import express, { type Express } from 'express';
+import express from 'express';
 import { type Logger, pino } from 'pino';
 import { isTrained } from '../contract/index.ts';
 import type { Engine } from '../engines/engine.ts';
@@ -83,7 +83,8 @@ export interface ServerParts {
 }
 
 export interface LockstepServer {
-  readonly app: Express;
+  /** Answers requests; for `http.createServer` too. */
+  readonly app: RequestListener;
   /** What `/lockstep/contract` answers. */
   readonly summary: Summary;
   /** Open the port (0: any free one). Gives the address. */

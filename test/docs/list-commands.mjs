@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs';
 
 const folder = new URL('../../dist/cli/', import.meta.url);
-const main = readFileSync(new URL('main.js', folder), 'utf8');
+const table = readFileSync(new URL('commands.js', folder), 'utf8');
 const found = {};
-for (const [, file, make] of main.matchAll(/import\(['"](\.\/[^'"]+)['"]\)\)\.(\w+)\(\)/g)) {
+for (const [, file, make] of table.matchAll(/import\(['"](\.\/[^'"]+)['"]\)\)\.(\w+)\(\)/g)) {
   const command = (await import(new URL(file, folder)))[make]();
   found[command.name()] = command.options.flatMap(({ long, short }) => [long, short ?? long]);
 }

@@ -1,26 +1,10 @@
 // Policies over texts without a tokenizer: tokens are given, and the vocabulary is made of them.
 import { bundlePolicy } from '../../src/contract/bundle.ts';
 import { plan } from '../../src/planner/index.ts';
-import { requests } from '../../src/policies/in-memory.ts';
-import type { Policy, Vocabulary } from '../../src/policies/index.ts';
+import type { Policy } from '../../src/policies/index.ts';
+import { vocabularyOf } from '../../src/policies/testing.ts';
 
-/** A vocabulary of these texts; a text in angle brackets (`<end>`) is a special token. */
-export function vocabularyOf(texts: readonly string[]): Vocabulary {
-  const text = (id: number): string => texts[id] ?? '';
-  const ids = texts.map((_, id) => id);
-  return {
-    size: texts.length,
-    text,
-    special: (id) => /^<\w+>$/.test(text(id)),
-    select: (test) => ids.filter((id) => test(text(id), id)),
-  };
-}
-
-/** Cut a list of tokens wherever a policy asks, in memory; texts of the segments, the open one included. */
-export function segmentsOf(policy: Policy, tokens: readonly string[]): string[] {
-  const { ids, tables } = prepared(policy, tokens);
-  return segments(tokens, requests(policy, tables, ids));
-}
+export { segmentsOf, vocabularyOf } from '../../src/policies/testing.ts';
 
 /** The same by the planner, from the policy's bundle and under limits. */
 export async function plannedSegments(

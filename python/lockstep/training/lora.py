@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.errors import LockstepError
+from lockstep.install import install
 from lockstep.training.settings import Lora
 
 NAME = "default"  # peft's name of the adapter
@@ -27,10 +28,18 @@ def attach(module: Any, lora: Lora, seed: int) -> None:
     """Put adapters into ``module``, drawn from ``seed``; everything else is frozen.
 
     The output head gets none, whatever a pattern says. Raises LS_TRAIN_TRAINABLE where an entry of
-    ``modules`` names no projection.
+    ``modules`` names no projection, LS_TRAIN_LORA without peft.
     """
     # Slow to import, and nothing but LoRA needs it.
-    from peft import LoraConfig, inject_adapter_in_model
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise LockstepError(
+            "LS_TRAIN_LORA",
+            "expected peft to train adapters (training.lora), got none installed",
+            install("train"),
+            field="training.lora",
+        ) from error
 
     head = module.get_output_embeddings()
     linear = [(n, part) for n, part in module.named_modules() if isinstance(part, nn.Linear)]

@@ -143,8 +143,14 @@ for module, distribution in json.loads(sys.argv[1]).items():
 print(json.dumps(out))
 `;
 
-/** Needed for `lockstep export` and for plots as PNG alone. */
-const optional = new Set(['onnx', 'onnxruntime', 'matplotlib']);
+/** Packages that one thing alone needs. */
+const optional: Readonly<Record<string, string>> = {
+  onnx: '`lockstep export`',
+  onnxruntime: '`lockstep export`',
+  matplotlib: 'a plot as PNG',
+  peft: '`lockstep train` with `training.lora`',
+  pyarrow: 'data in Parquet and Arrow',
+};
 const looked = [
   'torch',
   'transformers',
@@ -157,6 +163,8 @@ const looked = [
   'onnx',
   'onnxruntime',
   'matplotlib',
+  'peft',
+  'pyarrow',
 ];
 
 async function pythonPackages(python: Python, versions: Record<string, string>): Promise<Check[]> {
@@ -179,10 +187,12 @@ async function pythonPackages(python: Python, versions: Record<string, string>):
   return Object.entries(wanted).map(([module, name]): Check => {
     const { version, error } = found[module] ?? {};
     if (version === undefined) {
+      const use = optional[name];
+      const needed = use === undefined ? '' : ` for ${use}`;
       return {
         name: `${name} (Python)`,
-        status: optional.has(name) ? 'optional' : 'missing',
-        detail: `expected to import ${module}, got ${error}`,
+        status: use === undefined ? 'missing' : 'optional',
+        detail: `expected to import ${module}${needed}, got ${error}`,
         mend: setup,
       };
     }

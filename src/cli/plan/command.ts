@@ -1,17 +1,20 @@
 // lockstep plan: where a text is cut, as JSON, as a map on the terminal, or as a page.
-import { once } from 'node:events';
 import { stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { type ContractFiles, makeContract, readContract } from '../../checkpoint/index.ts';
-import { defaultConfigFile, loadConfig } from '../../config/index.ts';
+import { defaultConfigFile, filesOfConfig, loadConfig } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { cancellation, paint, progress } from '../shared/output.ts';
 import { type CutStream, nodeCuts, type PythonCutsOptions, pythonCuts } from './cuts.ts';
+import { printJson } from './print-json.ts';
 import { type MapHeading, SegmentCollector, type SegmentMap, thousands } from './segment-map.ts';
 import { segmentMapHtml } from './segment-map-html.ts';
 import { printSegmentMap } from './segment-map-text.ts';
+import { fromStandardInput } from './standard-input.ts';
+import { type Source, trace } from './trace.ts';
+import { watching } from './watch.ts';
 
 interface PlanOptions {
   config?: string;
@@ -20,6 +23,8 @@ interface PlanOptions {
   python?: string;
   json?: true;
   html?: string;
+  trace?: true;
+  watch?: true;
 }
 
 /** Rows on the terminal, rows on the page, and characters up to which the page holds the whole text. */
@@ -29,7 +34,7 @@ const pageRows = { headRows: 2000, tailRows: 200, textLimit: 4_000_000 };
 export function planCommand(): Command {
   return new Command('plan')
     .description('show where a text is cut into segments')
-    .argument('<file>', 'a UTF-8 text')
+    .argument('<file>', 'a UTF-8 text; - reads standard input')
     .addOption(
       new Option(
         '--config <file>',
@@ -45,20 +50,47 @@ export function planCommand(): Command {
     .option('--python <path>', 'the interpreter for --runtime python')
     .option('--json', 'print {tokens, boundaries, digest}')
     .option('--html <out>', 'write the segment map as one HTML file')
+    .addOption(
+      new Option(
+        '--trace',
+        "print what the policy answers to each token, and its state (--json: a line each, the plan's last)",
+      ).conflicts(['html', 'python']),
+    )
+    .addOption(
+      new Option(
+        '--watch',
+        'plan again whenever the config, the policy or the text changes',
+      ).conflicts('checkpoint'),
+    )
     .action(runPlan);
 }
 
-interface Source {
-  files: ContractFiles;
-  tokenizer: Tokenizer;
+async function runPlan(file: string, options: PlanOptions, command: Command): Promise<void> {
+  if (options.trace && options.runtime === 'python') {
+    return command.error("error: option '--trace' cannot be used with '--runtime python'");
+  }
+  const once = (text: string, name = text): Promise<void> => planOnce(text, name, options);
+  const again = (text: string, name = text): Promise<void> =>
+    options.watch === undefined
+      ? once(text, name)
+      : watching(
+          () => [...filesOfConfig(options.config ?? defaultConfigFile), path.resolve(text)],
+          () => once(text, name),
+          options.json === true,
+        );
+  if (file !== '-') return again(file);
+  await fromStandardInput((text) => again(text, 'standard input'));
 }
 
-async function runPlan(file: string, options: PlanOptions): Promise<void> {
+/** @param name what the text is called where it is shown */
+async function planOnce(file: string, name: string, options: PlanOptions): Promise<void> {
   const bytes = await fileSize(file);
-  const { files, tokenizer } = await findSource(options);
+  const source = await findSource(options);
+  if (options.trace) return trace(file, source, options.json === true);
+  const { files, tokenizer } = source;
   const { contract } = files;
   const cancel = cancellation();
-  const bar = progress({ label: `plan ${path.basename(file)}`, total: bytes });
+  const bar = progress({ label: `plan ${path.basename(name)}`, total: bytes });
   const onProgress = (done: number, note: string): void => bar.update(done, note);
   const rows = options.html === undefined ? terminalRows : pageRows;
   const collector =
@@ -85,7 +117,7 @@ async function runPlan(file: string, options: PlanOptions): Promise<void> {
   if (options.json) await printJson(tokens, boundaries, contract.digest);
   if (collector === null) return;
   const map = collector.end();
-  const heading = headingOf(file, files);
+  const heading = headingOf(name, files);
   if (options.html !== undefined)
     await writePage(options.html, map, heading, options.json === true);
   else printSegmentMap(map, heading, process.stdout);
@@ -159,19 +191,6 @@ function missing(file: string, got: string, cause?: unknown): LockstepError {
       cause,
     },
   );
-}
-
-/** Boundaries in stretches: a plan of millions of cuts makes no second copy of itself as text. */
-async function printJson(tokens: number, boundaries: number[], digest: string): Promise<void> {
-  const { stdout } = process;
-  stdout.write(`{"tokens":${tokens},"boundaries":[`);
-  for (let at = 0; at < boundaries.length; at += 65_536) {
-    const part = boundaries.slice(at, at + 65_536).join(',');
-    if (!stdout.write(at === 0 ? part : `,${part}`)) {
-      await once(stdout, 'drain');
-    }
-  }
-  stdout.write(`],"digest":"${digest}"}\n`);
 }
 
 async function writePage(

@@ -62,10 +62,24 @@ export function printError(error: unknown, screen: Screen = process.stderr): num
   const failure = asLockstepError(error);
   const { red, bold, dim } = paint(screen);
   screen.write(`${red('error')} ${bold(failure.code)}: ${failure.message}\n`);
+  screen.write(placeText(failure));
   if (failure.mend !== undefined) screen.write(`${dim('fix:')} ${failure.mend}\n`);
   if (process.env['LOCKSTEP_DEBUG']) screen.write(`${(error as Error).stack ?? ''}\n`);
   if (failure.code.endsWith('_CANCELLED')) return exitCodes.cancelled;
   return failure.code === 'LS_USAGE' ? exitCodes.usage : exitCodes.failed;
+}
+
+/** The place of an error with its lines, on lines of their own; nothing where there is none. */
+function placeText({ message, place }: LockstepError): string {
+  if (place === undefined) return '';
+  const { file, line, column } = place;
+  const named = message.startsWith(`${file}:${line}:`) ? '' : `at ${file}:${line}:${column}\n`;
+  return `${named}${place.frame === undefined ? '' : `${place.frame}\n`}`;
+}
+
+/** For programs, what failed on stdout: `{"ok": false, "error": {code, message, mend, ...}}`, as the last line. */
+export function printJsonError(error: unknown, screen: Screen = process.stdout): void {
+  screen.write(`${JSON.stringify({ ok: false, error: asLockstepError(error) })}\n`);
 }
 
 /** Say on stderr what does not stop the work. */

@@ -9,7 +9,7 @@ import {
   type WholeEngine,
 } from '../../engines/verify/index.ts';
 import { above0, names, positive, whole } from '../shared/option-values.ts';
-import { asLockstepError, cancellation, exitCodes } from '../shared/output.ts';
+import { cancellation, exitCodes } from '../shared/output.ts';
 import { stageBar } from '../shared/stage-bar.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
 import { verdict } from './table.ts';
@@ -70,12 +70,7 @@ async function runVerify(dir: string, options: VerifyCommandOptions): Promise<vo
       onProgress: bar.update,
     });
   } catch (thrown) {
-    const error = asLockstepError(cancel.signal.aborted ? cancel.signal.reason : thrown);
-    // A checkpoint that cannot be trusted is an answer too.
-    if (options.json && /^LS_(CONTRACT|WEIGHTS|MODEL)_/.test(error.code)) {
-      process.stdout.write(`${JSON.stringify({ ok: false, engines: [], error })}\n`);
-    }
-    throw error;
+    throw cancel.signal.aborted ? cancel.signal.reason : thrown;
   } finally {
     bar.stop();
     cancel.stop();

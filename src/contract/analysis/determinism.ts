@@ -37,7 +37,7 @@ const mends: Readonly<Record<string, string>> = {
   FinalizationRegistry: 'Use Map, or WeakMap; when memory is collected differs between engines.',
   globalThis: 'Import what you need; keep state in the state.',
   process: 'Pass settings as params of the policy.',
-  console: 'Return a decision; to look at one, run `lockstep plan`.',
+  console: 'Return a decision; `lockstep plan FILE --trace` shows each one, and the state.',
   Promise: 'push must answer at once; do slow work in prepare.',
 };
 const asyncMend = 'push must answer at once; do slow work in prepare.';

@@ -2,24 +2,16 @@
 // variables of another function: what such variables hold is frozen if it was made while the module ran,
 // and a write to one that an earlier call made is found. Where an error is caught, `lockstep.caught`
 // ends the sequence.
-import type { AnyNode, Function as FunctionNode, Program } from 'acorn';
+import type { AnyNode, Program } from 'acorn';
 import { fullAncestor } from 'acorn-walk';
+import { Insertions, type Instrumented } from './insertions.ts';
 import { bound, isFunction, isReference, type Resolve, resolver } from './scope.ts';
-
-/** Order at one place: what closes (inner pairs first), points, what opens (outer pairs first). */
-type Rank = readonly [kind: number, size: number, order: number];
-
-interface Insertion {
-  readonly at: number;
-  readonly text: string;
-  readonly rank: Rank;
-}
 
 /** Shows a place of the bundle in the author's file: `speeches.ts:12`. */
 export type Place = (line: number, column: number) => string;
 
 /** The script with the calls added, and with `lockstep.keep` of everything that its outermost scope declares. */
-export function instrument(source: string, program: Program, place: Place): string {
+export function instrument(source: string, program: Program, place: Place): Instrumented {
   const insertions = new Insertions();
   const resolve = resolver(program);
   const shared = sharedVariables(program, resolve);
@@ -28,7 +20,8 @@ export function instrument(source: string, program: Program, place: Place): stri
   fullAncestor(program, (node) => {
     if (node.type === 'CatchClause') insertions.at(node.body.start + 1, 'lockstep.caught();');
   });
-  return `${insertions.applied(source)}lockstep.keep([${topNames(program).join(', ')}]);\n`;
+  const { text, original } = insertions.applied(source);
+  return { text: `${text}lockstep.keep([${topNames(program).join(', ')}]);\n`, original };
 }
 
 interface Write {
@@ -174,45 +167,4 @@ function topNames(program: Program): string[] {
     }
   }
   return [...names];
-}
-
-/** Texts to insert, in the one order in which pairs stay nested. */
-class Insertions {
-  readonly #all: Insertion[] = [];
-
-  around(node: AnyNode, before: string, after: string): void {
-    const order = this.#all.length;
-    this.#all.push({ at: node.start, text: before, rank: [OPENING, -node.end, order] });
-    this.#all.push({ at: node.end, text: after, rank: [CLOSING, -node.start, -order] });
-  }
-
-  at(offset: number, text: string): void {
-    this.#all.push({ at: offset, text, rank: [POINT, 0, this.#all.length] });
-  }
-
-  /** Statements or, in an arrow function without a block, expressions at the beginning of a body. */
-  beginBody({ body }: FunctionNode, calls: readonly string[]): void {
-    if (calls.length === 0) return;
-    if (body.type === 'BlockStatement') this.at(body.start + 1, `${calls.join('; ')};`);
-    else this.around(body, `(${calls.join(', ')}, `, ')');
-  }
-
-  applied(source: string): string {
-    const sorted = [...this.#all].sort((a, b) => a.at - b.at || compare(a.rank, b.rank));
-    let out = '';
-    let from = 0;
-    for (const { at, text } of sorted) {
-      out += source.slice(from, at) + text;
-      from = at;
-    }
-    return out + source.slice(from);
-  }
-}
-
-const CLOSING = 0;
-const POINT = 1;
-const OPENING = 2;
-
-function compare(a: Rank, b: Rank): number {
-  return a[0] - b[0] || a[1] - b[1] || a[2] - b[2];
 }

@@ -31,6 +31,23 @@ describe('strings', () => {
     ]);
   });
 
+  it('name a special token by its text, among other text and beside other strings', () => {
+    const both = delimiters({ strings: ['<end>', 'x.'] });
+    expect(segmentsOf(both, ['a', '<end>', 'x', '.', '<e', 'nd>', '<other>', 'b'])).toEqual([
+      'a<end>',
+      'x.',
+      '<end>',
+      '<other>b',
+    ]);
+  });
+
+  it('that go on over a special token are refused with what to write', () => {
+    const over = delimiters({ strings: ['a', '<end>\n'] });
+    expect(() => over.prepare(vocabularyOf(['a', '<end>', '\n']))).toThrow(
+      'delimiters.strings[1]: expected a special token alone or a string without one, got "<end>\\n", which holds "<end>"',
+    );
+  });
+
   it('do not span a special token', () => {
     expect(segmentsOf(policy, ['E', 'N', '<end>', 'D', 'x'])).toEqual(['EN<end>Dx']);
   });

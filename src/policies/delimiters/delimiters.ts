@@ -1,4 +1,5 @@
 // delimiters: a cut after given tokens, strings, or tokens whose text fits a pattern.
+import { LockstepError } from '../../errors.ts';
 import { definePolicy } from '../define.ts';
 import { has, type Vocabulary } from '../policy.ts';
 import { compileText, pushText, type TextTables } from '../text/tables.ts';
@@ -8,7 +9,7 @@ import { stringMachine } from './machine.ts';
  * Asks for a cut after a token that is in `tokens`, completes one of `strings` (which may span
  * several tokens), or whose text fits the regular expression `pattern` (flags `u`; over the text of
  * one token, so a match never spans tokens). The pattern is evaluated once, when a contract is
- * made; special tokens fit only by id.
+ * made. A special token fits by its id, or as a string that is its whole text.
  */
 export const delimiters = definePolicy({
   name: 'delimiters',
@@ -35,7 +36,7 @@ export const delimiters = definePolicy({
     }
   },
   prepare: (vocabulary, { tokens, strings, pattern }) => ({
-    tokens: matching(vocabulary, tokens, pattern),
+    tokens: matching(vocabulary, tokens, strings, pattern),
     strings: strings.length === 0 ? null : compileText(vocabulary, stringMachine(strings)),
   }),
   start: () => ({ at: 0 }),
@@ -46,11 +47,30 @@ export const delimiters = definePolicy({
   },
 });
 
-function matching(vocabulary: Vocabulary, tokens: readonly number[], pattern: string): number[] {
+function matching(
+  vocabulary: Vocabulary,
+  tokens: readonly number[],
+  strings: readonly string[],
+  pattern: string,
+): number[] {
   const wanted = new Set(tokens);
+  const named = new Set(strings);
   const fits = pattern === '' ? undefined : new RegExp(pattern, 'u');
-  return vocabulary.select(
-    (text, id) =>
-      wanted.has(id) || (fits !== undefined && !vocabulary.special(id) && fits.test(text)),
+  return vocabulary.select((text, id) => {
+    if (wanted.has(id)) return true;
+    if (!vocabulary.special(id)) return fits?.test(text) ?? false;
+    strings.forEach((string, i) => {
+      if (text !== '' && text !== string && string.includes(text)) mixed(i, string, text);
+    });
+    return named.has(text);
+  });
+}
+
+/** A special token ends what text was read before it, so no string goes on over one. */
+function mixed(i: number, string: string, special: string): never {
+  throw new LockstepError(
+    'LS_POLICY_PARAMS',
+    `delimiters.strings[${i}]: expected a special token alone or a string without one, got ${JSON.stringify(string)}, which holds ${JSON.stringify(special)}`,
+    { mend: `Write strings: [${JSON.stringify(special)}].`, field: `strings[${i}]` },
   );
 }

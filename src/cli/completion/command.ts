@@ -1,0 +1,44 @@
+// lockstep completion: a script with which a shell completes commands, options and their choices.
+import { Argument, Command } from 'commander';
+import { commands } from '../commands.ts';
+import { bashScript, fishScript, type Known, zshScript } from './scripts.ts';
+
+const shells = { bash: bashScript, fish: fishScript, zsh: zshScript } as const;
+
+export function completionCommand(): Command {
+  return new Command('completion')
+    .description('print a script that completes commands and options in your shell')
+    .addArgument(new Argument('<shell>', 'your shell').choices(Object.keys(shells)))
+    .addHelpText(
+      'after',
+      `
+bash: eval "$(lockstep completion bash)" in ~/.bashrc
+zsh:  eval "$(lockstep completion zsh)" in ~/.zshrc, behind compinit
+fish: lockstep completion fish > ~/.config/fish/completions/lockstep.fish`,
+    )
+    .action(runCompletion);
+}
+
+async function runCompletion(shell: keyof typeof shells): Promise<void> {
+  process.stdout.write(shells[shell](await known()));
+}
+
+/** Every command with its options, from the definitions themselves. */
+async function known(): Promise<Known[]> {
+  return Promise.all(
+    Object.entries(commands).map(async ([name, load]) => {
+      const command = await load();
+      const options = command.createHelp().visibleOptions(command);
+      return {
+        name,
+        description: command.description(),
+        options: options.flatMap(({ long, description, argChoices, required, optional }) =>
+          long
+            ? [{ long, description, choices: argChoices ?? [], value: required || optional }]
+            : [],
+        ),
+        choices: command.registeredArguments.flatMap(({ argChoices }) => argChoices ?? []),
+      };
+    }),
+  );
+}
