@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from lockstep.training.progress import Progress
-from lockstep.training.settings import Job
+from lockstep.training.settings import Dpo, Job
 from lockstep.training.texts import Texts
 
 ROWS = 10
@@ -87,7 +87,21 @@ def _data(job: Job, progress: Progress, texts: Texts) -> str:
         + f". AdamW, learning rate {s.learningRate:g} (warm-up {s.warmup:.0%}, "
         f"{s.schedule}{fall}), weight decay {s.weightDecay:g}, clipping at {s.clip:g}; "
         f"sequences of {s.sequence} tokens, {s.sequences} a step; trained parameters: {trainable}; "
-        f"{s.precision}; seed {s.seed}. {texts.sentence}"
+        f"{s.precision}; seed {s.seed}. {_preferences(s.dpo, progress)}{texts.sentence}"
+    )
+
+
+def _preferences(dpo: Dpo | None, progress: Progress) -> str:
+    if dpo is None:
+        return ""
+    how = "averaged" if dpo.lengthNormalized else "summed"
+    last = progress.preferences[-max(1, len(progress.preferences) // ROWS) :]
+    margin, right = (sum(row[n] for row in last) / max(1, len(last)) for n in (1, 2))
+    return (
+        f"Direct preference optimization (DPO) against `model` itself: beta {dpo.beta:g}, "
+        f"log-probabilities {how} over the tokens of an answer; in the last steps the better "
+        f"answer stood above the other in {right:.0%} of the rows, with a mean margin of "
+        f"{margin:.3f}. "
     )
 
 

@@ -3,6 +3,7 @@
 from .cache import Reading
 from .corpus import Corpus, load, scored, shared
 from .files import find
+from .pairs import Pairs, answers, twos
 from .sequences import Cursor, Drawn, Sequences, slots
 from .store import Document, Documents
 
@@ -12,11 +13,14 @@ __all__ = [
     "Document",
     "Documents",
     "Drawn",
+    "Pairs",
     "Reading",
     "Sequences",
+    "answers",
     "find",
     "load",
     "scored",
     "shared",
     "slots",
+    "twos",
 ]
