@@ -17,7 +17,8 @@ from lockstep.chat.preferences import COUNTS, halves
 from lockstep.errors import LockstepError
 from lockstep.training import data
 from test_training_chats import END, SIZE, STOP, TOKENIZER, rule
-from test_training_loop import SETTINGS, Run, home, same, weights  # noqa: F401
+from test_training_loop import SETTINGS, Run, same, weights
+from test_training_loop import home as home
 
 ANSWER = {"role": "assistant"}
 QUESTION = {"role": "user", "content": "Hot?"}
@@ -71,7 +72,7 @@ def test_the_shapes_of_rows(tmp_path: Path) -> None:
         ("Hot? No.<|endoftext|>", "No.<|endoftext|>"),
     ]
     assert found[1:] == [[(yes, "Yes.<|im_end|>"), (no, "No.<|im_end|>")]] * 5
-    assert (END, STOP) == tuple(int(corpus.documents[n].ids_N[-1]) for n in (0, 1))
+    assert tuple(int(corpus.documents[n].ids_N[-1]) for n in (0, 1)) == (END, STOP)
     assert corpus.entries[0].counts.empty == 1
     assert corpus.entries[0].format == "preference"
 
@@ -82,7 +83,10 @@ def test_the_shapes_of_rows(tmp_path: Path) -> None:
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "'chosen' and 'rejected' are the same"),
         ({"prompt": "a", "chosen": "b", "rejected": " "}, "the answer in 'rejected' is empty"),
         ({"prompt": "a", "chosen": "", "rejected": "b"}, "the answer in 'chosen' is empty"),
-        ({"chosen": "b", "rejected": "c"}, "there is no 'prompt' before them"),
+        (
+            {"chosen": "b", "rejected": "c"},
+            "'chosen' and 'rejected' are text, and there is no 'prompt' before them",
+        ),
         ({"prompt": "a", "chosen": "b"}, "no field 'rejected', but 'prompt', 'chosen'"),
         ({"messages": [QUESTION]}, "no field 'chosen', but 'messages'"),
         ({"prompt": "a", "chosen": 3, "rejected": "b"}, "expected text in 'chosen', got int"),
@@ -103,7 +107,8 @@ def test_the_shapes_of_rows(tmp_path: Path) -> None:
             "no answer of the assistant in 'rejected'",
         ),
         (
-            {"prompt": "Cold?", "chosen": [QUESTION, *said("b")], "rejected": [QUESTION, *said("c")]},
+            {"prompt": "Cold?"}
+            | {name: [QUESTION, *said(name)] for name in ("chosen", "rejected")},
             "'prompt' is text that neither conversation begins with",
         ),
     ],
@@ -229,4 +234,3 @@ def test_a_training_killed_at_a_step_comes_to_the_same(tmp_path: Path) -> None:
     for event in (1, 4):  # the first step, and the second with its checkpoint before
         survived = survive_event(made, whole, event)
         assert survived.well, survived
-

@@ -98,7 +98,7 @@ def _preferences(dpo: Dpo | None, progress: Progress) -> str:
     last = progress.preferences[-max(1, len(progress.preferences) // ROWS) :]
     margin, right = (sum(row[n] for row in last) / max(1, len(last)) for n in (1, 2))
     return (
-        f"Direct preference optimization (DPO) against `model` itself: beta {dpo.beta:g}, "
+        f"Direct preference optimization (DPO), held to the model before: beta {dpo.beta:g}, "
         f"log-probabilities {how} over the tokens of an answer; in the last steps the better "
         f"answer stood above the other in {right:.0%} of the rows, with a mean margin of "
         f"{margin:.3f}. "
@@ -110,6 +110,8 @@ def _curve(progress: Progress) -> str:
     if not curve:
         return ""
     width = math.ceil(len(curve) / ROWS)
+    if progress.preferences:
+        return _preferred_curve(progress, width)
     lines = [
         "| steps | tokens | mean loss (nats/token) | perplexity |",
         "| ---: | ---: | ---: | ---: |",
@@ -125,6 +127,25 @@ def _curve(progress: Progress) -> str:
         f"\n\nHeld-out text, {when}: {nll:.4f} nats/token, "
         f"perplexity {math.exp(min(nll, 700)):.2f}."
         for when, nll in progress.scores.items()
+    )
+    return "### Curve\n\n" + "\n".join(lines) + scores
+
+
+def _preferred_curve(progress: Progress, width: int) -> str:
+    lines = ["| steps | tokens | mean loss (nats/row) | margin | accuracy |", "| ---: " * 5 + "|"]
+    for at in range(0, len(progress.curve), width):
+        rows, judged = (x[at : at + width] for x in (progress.curve, progress.preferences))
+        loss, margin, right = (
+            sum(row[n] for row in some) / len(rows)
+            for some, n in ((rows, 3), (judged, 1), (judged, 2))
+        )
+        lines.append(
+            f"| {rows[0][0]:.0f}-{rows[-1][0]:.0f} | {rows[-1][1]:,.0f} | {loss:.3f} "
+            f"| {margin:.3f} | {right:.0%} |"
+        )
+    scores = "".join(
+        f"\n\nHeld-out rows, {when}: loss {loss:.4f} nats/row."
+        for when, loss in progress.scores.items()
     )
     return "### Curve\n\n" + "\n".join(lines) + scores
 
