@@ -28,7 +28,7 @@ def peak_bytes() -> int:
 
 
 def token_ids(checkpoint: Path, text: Path, count: int) -> list[int]:
-    from lockstep.tokenizer_file import load_tokenizer
+    from lockstep.tokenizer.file import load_tokenizer
 
     tokenizer = load_tokenizer(checkpoint)
     ids: list[int] = tokenizer.encode(text.read_text(), add_special_tokens=False).ids

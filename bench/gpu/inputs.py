@@ -25,7 +25,7 @@ class Inputs:
 def opened(checkpoint: Path, tokens: Path) -> Inputs:
     """``tokens`` holds train.npy and held.npy, uint16, as pack.py writes them."""
     import numpy as np
-    from lockstep.tokenizer_file import load_tokenizer
+    from lockstep.tokenizer.file import load_tokenizer
 
     tokenizer = load_tokenizer(checkpoint)
     return Inputs(

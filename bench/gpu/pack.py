@@ -53,7 +53,7 @@ def join(folder: Path, file: Path) -> None:
 
 def tokens(checkpoint: Path, texts: Path, folder: Path) -> None:
     import numpy as np
-    from lockstep.tokenizer_file import load_tokenizer
+    from lockstep.tokenizer.file import load_tokenizer
 
     tokenizer = load_tokenizer(checkpoint)
     if tokenizer.get_vocab_size() > 1 << 16:

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from lockstep import Model, Spec, full, retrieval
 from lockstep.loader import load_module
-from lockstep.model import Trace
-from lockstep.tokenizer_file import load_tokenizer
+from lockstep.operator.model import Trace
+from lockstep.tokenizer.file import load_tokenizer
 from torch import Tensor
 
 HERE = Path(__file__).resolve().parent

@@ -89,8 +89,8 @@ def run(args: argparse.Namespace) -> Iterator[dict]:
     import lockstep
     import torch
     from lockstep.loader import load_module
-    from lockstep.model import Model
-    from lockstep.tokenizer_file import load_tokenizer
+    from lockstep.operator.model import Model
+    from lockstep.tokenizer.file import load_tokenizer
 
     torch.set_num_threads(args.threads)
     seeds, rows = [int(s) for s in args.seeds.split(",")], []

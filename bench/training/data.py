@@ -93,7 +93,7 @@ def status(name: str) -> float:
 
 def measure(folder: Path, policy: str) -> dict:
     """One size, in this process."""
-    from lockstep.tokenizer_file import load_tokenizer
+    from lockstep.tokenizer.file import load_tokenizer
     from lockstep.training import data
 
     tokenizer = load_tokenizer(folder)

@@ -36,7 +36,7 @@ def peak_bytes() -> int:
 def prepare(args: argparse.Namespace, count: int):
     import lockstep
     import torch
-    from lockstep.tokenizer_file import load_tokenizer
+    from lockstep.tokenizer.file import load_tokenizer
 
     torch.set_num_threads(args.threads)
     model = lockstep.load(args.checkpoint)

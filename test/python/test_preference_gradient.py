@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from lockstep import Model, tbptt
+from lockstep import Model
+from lockstep.training import tbptt
 from lockstep.training.answers import Row, common, log_probs, segments
 from lockstep.training.data import Drawn
 from lockstep.training.preference import Preferences

@@ -10,8 +10,8 @@ import lockstep
 from lockstep.chat import read_template
 from lockstep.chat.encode import Encoder, Rule
 from lockstep.chat.messages import conversation
-from lockstep.model import Model
-from lockstep.tokenizer_file import load_tokenizer
+from lockstep.operator.model import Model
+from lockstep.tokenizer.file import load_tokenizer
 from test_training_loop import SETTINGS, Run
 from test_training_loop import home as home
 

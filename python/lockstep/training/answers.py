@@ -9,9 +9,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lockstep import full, head, schedule
-from lockstep.model import Model
-from lockstep.state import State
+from lockstep.baseline import full
+from lockstep.operator import lm_head
+from lockstep.operator.model import Model
+from lockstep.operator.state import State
+from lockstep.training import document_starts
 from lockstep.training.data import Drawn
 
 Row = tuple[Drawn, Drawn]
@@ -78,7 +80,7 @@ def _run(
     """Run all walks side by side; (walk, first token, hidden states [T, E]) of each piece."""
     plans = [walk.pieces() for walk in walks]
     lengths = [[b - a for a, b in plan] for plan in plans]
-    begun = schedule.starts(lengths, most)
+    begun = document_starts.starts(lengths, most)
     for i in range(max((at + len(p) for at, p in zip(begun, plans, strict=True)), default=0)):
         active = [w for w, plan in enumerate(plans) if 0 <= i - begun[w] < len(plan)]
         parts = [(w, *plans[w][i - begun[w]]) for w in active]
@@ -100,7 +102,7 @@ def _nll(model: Model, one: Drawn, start: int, hidden_TE: Tensor) -> float:
     if not rows:
         return 0.0
     wanted_t = torch.tensor([one.ids[start + t + 1] for t in rows], device=model.device)
-    return float(head.nll(model.head, hidden_TE[rows], wanted_t).sum())
+    return float(lm_head.nll(model.head, hidden_TE[rows], wanted_t).sum())
 
 
 def _full(model: Model, one: Drawn) -> float:

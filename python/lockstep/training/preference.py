@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 import torch
 
-from lockstep import full, tbptt
-from lockstep.model import Model
+from lockstep.baseline import full
+from lockstep.operator.model import Model
+from lockstep.training import tbptt
 from lockstep.training.answers import Row, log_probs, segments
 from lockstep.training.data import Drawn, slots, twos
 from lockstep.training.settings import Dpo

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from lockstep import weights
+from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
 from lockstep.loader import load_module
-from lockstep.model import Model
-from lockstep.spec import Spec
+from lockstep.operator.model import Model
 from lockstep.training import lora
 from lockstep.training.answers import Row, log_probs
 from lockstep.training.settings import Job
+from lockstep.weights import reader as weights
 
 VERSION = 1
 RECORD = np.dtype([("row", "S16"), ("logp", "<f8", (2,))])

@@ -126,8 +126,9 @@ def backward(
         plans[d] = plans[d] if origin is None else plans[d][origin[1] :]
     lengths = [[piece.length for piece in plan] for plan in plans]
     # The filler runs in every pass and takes no room.
-    begun = document_starts.forked(lengths[: len(docs)], origins, most) + [0] * (len(plans) - len(docs))
-    origins += [None] * (len(plans) - len(docs))
+    fillers = len(plans) - len(docs)
+    begun = document_starts.forked(lengths[: len(docs)], origins, most) + [0] * fillers
+    origins += [None] * fillers
     states: dict[int, State] = {}
     live: deque[_Live] = deque()
     leaves: list[Tensor] = []
