@@ -45,8 +45,8 @@ export default defineConfig({
   ...recipe,
   model: '${path.join(packageRoot, '.lockstep/models/smollm2-135m-instruct')}',
   out: 'chat',
-  data: { ...recipe.data, train: ['chats.jsonl'], validation: 0.1, validationDocuments: 4 },
-  training: { ...recipe.training, minutes: undefined, steps: 8, sequence: 512, heldOutTokens: 512 },
+  data: { ...recipe.data, train: ['chats.jsonl'], validation: 0.1, validationDocuments: 3 },
+  training: { ...recipe.training, minutes: undefined, steps: 6, sequence: 384, heldOutTokens: 384 },
 });
 `,
   );
@@ -84,10 +84,10 @@ it('goes from conversations to a served model', async () => {
     scores: { before: number; after: number };
     step: number;
   };
-  expect(step).toBe(8);
+  expect(step).toBe(6);
   expect(scores.after).toBeLessThan(scores.before - 0.02);
 
-  const [judged] = (await lockstep([...(verify ?? []), '--tokens', '256'])) as unknown as [
+  const [judged] = (await lockstep([...(verify ?? []), '--tokens', '128'])) as unknown as [
     { ok: boolean },
   ];
   expect(judged).toMatchObject({ ok: true });
