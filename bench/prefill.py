@@ -28,9 +28,9 @@ def peak_bytes() -> int:
 
 
 def token_ids(checkpoint: Path, text: Path, count: int) -> list[int]:
-    from tokenizers import Tokenizer
+    from lockstep.tokenizer.file import load_tokenizer
 
-    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    tokenizer = load_tokenizer(checkpoint)
     ids: list[int] = tokenizer.encode(text.read_text(), add_special_tokens=False).ids
     while len(ids) < count:
         ids = ids + ids

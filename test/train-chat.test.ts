@@ -9,6 +9,7 @@ import type { Contract } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { chatTemplate, type TemplateMessage } from '../src/server/prompt/chat.ts';
 import { encodePrompt } from '../src/server/prompt/tokens.ts';
+import { toolTemplateFile } from '../src/template/source.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import { type TrainRun, trainIn } from './helpers/train.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
@@ -94,6 +95,42 @@ corpus = data.load(("rows.jsonl",), root, load_tokenizer(folder), 1 << 20, readi
 print(json.dumps([[d.ids_N.tolist(), d.mask_N.tolist()] for d in corpus.documents]))
 `;
 
+const marked = `{% for m in messages %}<|im_start|>{{ m.role }}
+{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}`;
+const calling = templates['tools'] as string;
+/** Templates for rows with tools, which serving takes for requests with tools. */
+const pairs: Record<string, (dir: string) => void> = {
+  'a list with tool_use': (dir) => {
+    const file = path.join(dir, 'tokenizer_config.json');
+    const chat_template = [
+      { name: 'tool_use', template: calling },
+      { name: 'default', template: marked },
+    ];
+    writeFileSync(
+      file,
+      JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), chat_template }),
+    );
+    rmSync(path.join(dir, 'chat_template.jinja'));
+  },
+  'a file for tools': (dir) => {
+    const file = path.join(dir, toolTemplateFile);
+    mkdirSync(path.dirname(file));
+    writeFileSync(file, calling);
+    writeFileSync(path.join(dir, 'chat_template.jinja'), marked);
+  },
+};
+const instructed: typeof conversations = [
+  {
+    messages: [
+      { role: 'developer', content: 'Be brief.' },
+      { role: 'user', content: 'Hello' },
+      { role: 'assistant', content: 'Hi.' },
+    ],
+  },
+];
+
 /** A checkpoint's tokenizer with another template, or its own. */
 function folder(name: string, model: string, template?: string): string {
   const dir = path.join(home, name);
@@ -112,12 +149,20 @@ describe('ids', () => {
     ['smollm2', smol, undefined, conversations],
     ['llama-like', smol, templates['llama'], conversations],
     ['two line ends', smol, templates['twoLines'], conversations.slice(1)],
-    ['tools', smol, templates['tools'], [...conversations, ...withTools]],
+    ['tools', smol, calling, [...conversations, ...withTools]],
+    ['developers', smol, marked, instructed],
+    ...Object.keys(pairs).map((name): [string, string, undefined, typeof conversations] => [
+      name,
+      smol,
+      undefined,
+      [...conversations, ...withTools],
+    ]),
     ['bytes', 'model', undefined, conversations],
   ])(
     'of %s: every prompt that is served is a beginning of what is trained',
     async (name, model, template, rows) => {
       const dir = folder(name, path.resolve(home, model), template);
+      pairs[name]?.(dir);
       writeFileSync(
         path.join(dir, 'rows.jsonl'),
         rows.map((row) => `${JSON.stringify(row)}\n`).join(''),

@@ -25,9 +25,9 @@ class Inputs:
 def opened(checkpoint: Path, tokens: Path) -> Inputs:
     """``tokens`` holds train.npy and held.npy, uint16, as pack.py writes them."""
     import numpy as np
-    from tokenizers import Tokenizer
+    from lockstep.tokenizer.file import load_tokenizer
 
-    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    tokenizer = load_tokenizer(checkpoint)
     return Inputs(
         checkpoint,
         lambda text: tokenizer.encode(text, add_special_tokens=False).ids,

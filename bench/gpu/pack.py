@@ -53,9 +53,9 @@ def join(folder: Path, file: Path) -> None:
 
 def tokens(checkpoint: Path, texts: Path, folder: Path) -> None:
     import numpy as np
-    from tokenizers import Tokenizer
+    from lockstep.tokenizer.file import load_tokenizer
 
-    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    tokenizer = load_tokenizer(checkpoint)
     if tokenizer.get_vocab_size() > 1 << 16:
         sys.exit(f"expected ids below 65536, got {tokenizer.get_vocab_size()} of them")
     files = sorted(texts.glob("*/*.txt"))

@@ -57,6 +57,7 @@ def job(checkpoint: Path, arm: str, seed: int, sizes: specs.Sizes, device: str) 
         "clip": 1.0,
         "trainable": "all",
         "lora": None,
+        "dpo": None,
         "precision": "bfloat16" if device == "cuda" else "float32",
         "recompute": False,
         "seed": seed,

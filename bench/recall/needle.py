@@ -22,7 +22,7 @@ import torch
 from lockstep import Model, Spec, full, retrieval
 from lockstep.loader import load_module
 from lockstep.operator.model import Trace
-from tokenizers import Tokenizer
+from lockstep.tokenizer.file import load_tokenizer
 from torch import Tensor
 
 HERE = Path(__file__).resolve().parent
@@ -99,7 +99,7 @@ def main() -> None:
     asked = ask.parse_args()
     torch.set_num_threads(asked.threads)
     module = load_module(asked.checkpoint)
-    tokenizer = Tokenizer.from_file(str(asked.checkpoint / "tokenizer.json"))
+    tokenizer = load_tokenizer(asked.checkpoint)
     encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids  # noqa: E731
     recipes: dict[str, dict[str, Any]] = {
         "topk, local heads carry": {"recipe": "topk"},

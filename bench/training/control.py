@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> Iterator[dict]:
     import torch
     from lockstep.loader import load_module
     from lockstep.operator.model import Model
-    from tokenizers import Tokenizer
+    from lockstep.tokenizer.file import load_tokenizer
 
     torch.set_num_threads(args.threads)
     seeds, rows = [int(s) for s in args.seeds.split(",")], []
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> Iterator[dict]:
         if control["tokens"] != segmented["tokens"]:
             sys.exit(f"the two trainings saw {segmented['tokens']} and {control['tokens']} tokens")
         own = lockstep.load(outs["segmented"])
-        tokenizer = Tokenizer.from_file(str(outs["segmented"] / "tokenizer.json"))
+        tokenizer = load_tokenizer(outs["segmented"])
         text = args.text.read_text(encoding="utf-8")[args.skip :]
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         if seed == seeds[0]:

@@ -93,10 +93,10 @@ def status(name: str) -> float:
 
 def measure(folder: Path, policy: str) -> dict:
     """One size, in this process."""
+    from lockstep.tokenizer.file import load_tokenizer
     from lockstep.training import data
-    from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = load_tokenizer(folder)
     before, memory, events = status("RssAnon"), Memory(), []
     reading = data.Reading(folder / "cache", emit=lambda event, **rest: events.append(rest))
     load = ("text.jsonl",), folder, tokenizer, tokenizer.get_vocab_size(), reading

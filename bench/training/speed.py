@@ -36,13 +36,13 @@ def peak_bytes() -> int:
 def prepare(args: argparse.Namespace, count: int):
     import lockstep
     import torch
-    from tokenizers import Tokenizer
+    from lockstep.tokenizer.file import load_tokenizer
 
     torch.set_num_threads(args.threads)
     model = lockstep.load(args.checkpoint)
     for parameter in model.module.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    tokenizer = Tokenizer.from_file(str(args.checkpoint / "tokenizer.json"))
+    tokenizer = load_tokenizer(args.checkpoint)
     ids = tokenizer.encode(args.text.read_text(encoding="utf-8"), add_special_tokens=False).ids
     while len(ids) < count:
         ids = ids + ids

@@ -77,6 +77,47 @@ describe('loadConfig', () => {
     expect(second?.params).toEqual({ size: 9 });
   });
 
+  test.each<[Record<string, unknown>, Record<string, unknown>, string, RegExp]>([
+    [{ format: 'preference' }, {}, 'training.dpo', /expected \{\} or \{ beta: 0\.1 \}/],
+    [{ format: 'messages' }, { dpo: {} }, 'data.format', /expected 'preference' or nothing/],
+    [{ field: 'x' }, { dpo: {} }, 'data.field', /expected none/],
+    [{ loss: 'all' }, { dpo: {} }, 'data.loss', /compares answers/],
+    [{}, { dpo: { beta: 0 } }, 'training.dpo.beta', /above 0/],
+  ])('%j with %j does not fit', (data, training, field, message) => {
+    const value = {
+      model: 'm',
+      out: 'o',
+      policy: sentences(),
+      segment: { max: 64 },
+      carry: { size: 16 },
+      data: { train: ['a.jsonl'], ...data },
+      training: { steps: 1, ...training },
+    };
+    expect(() => parseConfig(value, 'it')).toThrow(
+      expect.objectContaining({
+        code: 'LS_CONFIG_INVALID',
+        field,
+        message: expect.stringMatching(message),
+      }),
+    );
+  });
+
+  test('preferences have their defaults', () => {
+    const { training } = parseConfig(
+      {
+        model: 'm',
+        out: 'o',
+        policy: sentences(),
+        segment: { max: 64 },
+        carry: { size: 16 },
+        data: { train: ['a.jsonl'], format: 'preference' },
+        training: { steps: 1, dpo: {} },
+      },
+      'it',
+    );
+    expect(training?.dpo).toEqual({ beta: 0.1, lengthNormalized: false });
+  });
+
   test.each([
     [
       'syntax',

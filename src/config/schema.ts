@@ -72,7 +72,9 @@ export const configSchema = z
         /** Held-out documents scored at most, chosen by a hash of their text. */
         validationDocuments: positive.default(64),
         /** What rows hold; `auto` finds it by their fields, file by file. */
-        format: z.enum(['auto', 'text', 'messages', 'prompt-completion']).default('auto'),
+        format: z
+          .enum(['auto', 'text', 'messages', 'prompt-completion', 'preference'])
+          .default('auto'),
         /** Where rows hold their text (`text` by default) or messages (`messages`). */
         field: z.string().min(1).optional(),
         /** Which targets of a conversation count; of plain text all do. */
@@ -130,6 +132,9 @@ export const configSchema = z
         input: config.data.field,
       });
     }
+    for (const problem of preferenceProblems(config)) {
+      context.addIssue({ code: 'custom', ...problem });
+    }
     if (config.training?.validateEvery !== undefined && config.data?.validation === undefined) {
       context.addIssue({
         code: 'custom',
@@ -139,6 +144,41 @@ export const configSchema = z
       });
     }
   });
+
+/** What does not fit together where rows have two answers. */
+function preferenceProblems({
+  data,
+  training,
+}: {
+  data?: { format: string; field?: string | undefined; loss: string; recall?: unknown } | undefined;
+  training?: { dpo?: unknown } | undefined;
+}): { path: string[]; message: string; input: unknown }[] {
+  if (data === undefined || training === undefined) return [];
+  const { format, field, loss } = data;
+  if (training.dpo === undefined) {
+    if (format !== 'preference') return [];
+    const message = "expected {} or { beta: 0.1 }, as data.format is 'preference'";
+    return [{ path: ['training', 'dpo'], message, input: undefined }];
+  }
+  const problems = [];
+  if (format !== 'auto' && format !== 'preference') {
+    const message = "expected 'preference' or nothing, as training.dpo is given";
+    problems.push({ path: ['data', 'format'], message, input: format });
+  }
+  if (field !== undefined) {
+    const message = 'expected none, as such rows have `prompt`, `chosen` and `rejected`';
+    problems.push({ path: ['data', 'field'], message, input: field });
+  }
+  if (data.recall !== undefined) {
+    const message = 'expected none, as rows of two answers have no recall documents among them';
+    problems.push({ path: ['data', 'recall'], message, input: data.recall });
+  }
+  if (loss === 'all') {
+    const message = "expected 'assistant' or 'last', as training.dpo compares answers";
+    problems.push({ path: ['data', 'loss'], message, input: loss });
+  }
+  return problems;
+}
 
 /** A config as a user writes it. */
 export type ConfigInput = z.input<typeof configSchema>;

@@ -44,6 +44,15 @@ export const trainingSchema = z
         modules: patterns.default(['q_proj', 'k_proj', 'v_proj', 'o_proj']),
       })
       .optional(),
+    /** Train on preferences (DPO): rows have two answers, of which one is better. */
+    dpo: z
+      .strictObject({
+        /** How strongly the model is held to the one that the training starts from. */
+        beta: z.number().positive().default(0.1),
+        /** The log-probability of an answer is a mean over its tokens instead of a sum. */
+        lengthNormalized: z.boolean().default(false),
+      })
+      .optional(),
     /** Arithmetic of the matrix products; weights, gradients and attention stay float32. */
     precision: z.enum(['float32', 'bfloat16']).default('float32'),
     /** Compute a segment's activations again in the backward pass: less memory, more time. */
@@ -101,7 +110,7 @@ export type TrainingSettings = z.infer<typeof trainingSchema> & {
   heldOut?: string[] | number;
   /** How texts are read: the rest of `data`. */
   texts: {
-    format: 'auto' | 'text' | 'messages' | 'prompt-completion';
+    format: 'auto' | 'text' | 'messages' | 'prompt-completion' | 'preference';
     field: string | null;
     loss: 'assistant' | 'last' | 'all';
     end: string | false | null;

@@ -58,6 +58,7 @@ SETTINGS: dict[str, Any] = {
     "clip": 1.0,
     "trainable": "all",
     "lora": None,
+    "dpo": None,
     "precision": "float32",
     "recompute": False,
     "seed": 1,

@@ -65,13 +65,14 @@ def backward(
     masks: Sequence[Any] | None = None,
     recompute: bool = False,
     passes: int | None = None,
+    scales: Sequence[float] | None = None,
 ) -> Loss:
     """Add the gradient of ordinary full-attention training to ``.grad``, a document at a time.
 
     ``docs`` are token ids, or (ids, boundaries) pairs whose boundaries are ignored. The same loss,
     scale and chunked head as `tbptt.backward`, so that the two compare on equal terms; so are
-    ``masks``, ``recompute`` and ``passes`` (forward passes that every process makes, each with its
-    backward).
+    ``masks``, ``recompute``, ``scales`` and ``passes`` (forward passes that every process makes,
+    each with its backward).
     """
     sequences = [
         check_ids(doc[0] if isinstance(doc, tuple) else doc, model.vocabulary, model.device)
@@ -86,14 +87,15 @@ def backward(
         None if passes is not None else [p for p in model.module.parameters() if p.requires_grad]
     )
     total = 0.0
-    pairs = [(ids_T, targets_T) for ids_T, targets_T in pairs if len(ids_T) > 1]
+    factors = [scale] * len(pairs) if scales is None else scales
+    work = [(*pair, one) for pair, one in zip(pairs, factors, strict=True) if len(pair[0]) > 1]
     # One token has no target: a pass that adds nothing.
     one_T = torch.zeros(1, dtype=torch.int64, device=model.device)
-    pairs += [(one_T, one_T - 1)] * ((passes or 0) - len(pairs))
-    for ids_T, targets_T in pairs:
+    work += [(one_T, one_T - 1, scale)] * ((passes or 0) - len(work))
+    for ids_T, targets_T, factor in work:
         with torch.enable_grad():
             hidden_TE = _body(model, ids_T, recompute)
-        nll_sum, grad_TE = lm_head.backward(model.head, hidden_TE.detach(), targets_T, scale)
+        nll_sum, grad_TE = lm_head.backward(model.head, hidden_TE.detach(), targets_T, factor)
         total += nll_sum
         # Where the output head alone is trained, it has its gradient.
         if hidden_TE.requires_grad:

@@ -66,7 +66,11 @@ class Rule:
     def identity(self) -> list[Any]:
         """What of it changes the ids or what counts."""
         template = self.template
-        shown = None if template is None else [template.text, dict(template.special)]
+        shown: list[Any] | None = None
+        if template is not None:
+            # A template for tools comes third, so that what is cached without one keeps its name.
+            more = [] if template.tools is None else [template.tools.text]
+            shown = [template.text, dict(template.special), *more]
         bounds = [self.loss, sorted(self.ends), self.end, self.most, self.refuse]
         return [shown, *bounds, dict(self.options)]
 
@@ -109,18 +113,22 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer, rule: Rule, workers: int = 1):
         self.tokenizer, self.rule = tokenizer, rule
-        template = rule.template
-        self._marked = template is not None and marked(template.text)
+        usual = rule.template
+        tools = None if usual is None else usual.tools
+        self._usual = None if usual is None else Renderer(usual, workers=workers)
+        self._for_tools = self._usual if tools is None else Renderer(tools, workers=workers)
         # As the server judges it (src/server/prompt/chat.ts).
-        self._shows_tools = template is not None and bool(re.search(r"\btools\b", template.text))
-        self._renderer = None if template is None else Renderer(template, workers=workers)
+        shown = tools or usual
+        self._shows_tools = shown is not None and bool(re.search(r"\btools\b", shown.text))
+        self._developers = usual is not None and bool(re.search(r"\bdeveloper\b", usual.text))
 
     def __enter__(self) -> Encoder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
+        for renderer in (self._usual, self._for_tools):
+            if renderer is not None:
+                renderer.close()
 
     def encode(self, examples: Sequence[Example]) -> list[Result]:
         """The ids of each example, or why there are none."""
@@ -135,11 +143,13 @@ class Encoder:
     def _chats(self, chats: Sequence[Conversation], cut: bool = False) -> list[Result]:
         if not chats:
             return []
-        if self._renderer is None:
+        if self._usual is None or self._for_tools is None:
             reason = "conversations need a chat template, and the checkpoint has none"
             return [Wrong(reason) for _ in chats]
         if self.rule.loss != "all":
             chats = [_until_answer(one) for one in chats]
+        if not self._developers:
+            chats = [_without_developers(one) for one in chats]
         wanted = [self._wanted(one) for one in chats]
         results: list[Result | None] = [
             Skipped("untargeted") if turns == [] else None for turns in wanted
@@ -151,19 +161,24 @@ class Encoder:
                 for chat, result in zip(chats, results, strict=True)
             ]
         left = [at for at, result in enumerate(results) if result is None]
-        rendered = self._renderer.render_many(
-            [chats[at] for at in left], [wanted[at] for at in left], self.rule.options
-        )
+        rendered: dict[int, Rendering | Refused] = {}
+        for renderer, with_tools in ((self._usual, False), (self._for_tools, True)):
+            here = [at for at in left if bool(chats[at].tools) == with_tools]
+            found = renderer.render_many(
+                [chats[at] for at in here], [wanted[at] for at in here], self.rule.options
+            )
+            rendered |= zip(here, found, strict=True)
         texts = []
-        for at, one in zip(left, rendered, strict=True):
+        for at in left:
+            one = rendered[at]
             spans = self._spans(one, chats[at], wanted[at])
             if isinstance(spans, Wrong):
                 results[at] = spans
             else:
                 assert isinstance(one, Rendering)
                 texts.append((at, one.text, spans))
-        found = encodings(self.tokenizer, [text for _, text, _ in texts], offsets=True)
-        for (at, text, spans), encoding in zip(texts, found, strict=True):
+        encoded = encodings(self.tokenizer, [text for _, text, _ in texts], offsets=True)
+        for (at, text, spans), encoding in zip(texts, encoded, strict=True):
             result = self._finished(encoding, spans, text)
             if isinstance(result, Encoded) and len(result.ids_T) > self.rule.most:
                 result = self._shorter(chats[at], len(result.ids_T), cut)
@@ -194,7 +209,9 @@ class Encoder:
                     else "data.loss 'last' needs the last answer alone, 'all' none"
                 )
             )
-        if not self._marked or wanted == chat.turns:
+        renderer = self._for_tools if chat.tools else self._usual
+        assert renderer is not None
+        if not marked(renderer.source.text) or wanted == chat.turns:
             return one.spans
         # A template marks all that an assistant wrote; some of it does not count.
         if len(one.spans) != len(chat.turns):
@@ -322,3 +339,14 @@ def _until_answer(chat: Conversation) -> Conversation:
     """Without what follows its last answer: nothing of it counts."""
     turns = chat.turns
     return chat if not turns or turns[-1] + 1 == len(chat.messages) else chat.upto(turns[-1] + 1)
+
+
+def _without_developers(chat: Conversation) -> Conversation:
+    """What OpenAI's newer models call `developer` is `system` to a template that does not know that
+    role (as in src/server/prompt/chat.ts)."""
+    if not any(one["role"] == "developer" for one in chat.messages):
+        return chat
+    messages = [
+        {**one, "role": "system"} if one["role"] == "developer" else one for one in chat.messages
+    ]
+    return replace(chat, messages=messages)

@@ -62,9 +62,11 @@ def wanted(sequences: Sequence[Tensor], masks: Sequence[Any] | None = None) -> l
 
 @torch.no_grad()
 def backward(
-    head: nn.Linear, hidden_TE: Tensor, targets_T: Tensor, scale: float
+    head: nn.Linear, hidden_TE: Tensor, targets_T: Tensor, scale: float | Tensor
 ) -> tuple[float, Tensor]:
     """Sum of -log p(target) and the gradient of ``scale`` times it in ``hidden_TE``.
+
+    scale: one for all rows, or one for each of them, [T].
 
     The gradient of the head's weight is added to its ``.grad``. Rows whose target is negative have
     none and get a zero gradient. One buffer of [CHUNK, V] is alive at once.
@@ -85,7 +87,8 @@ def backward(
         total += float((sum_c.double().log() + top_c[:, 0].double() - target_c).sum())
         p_cV.div_(sum_c[:, None])
         p_cV.scatter_add_(1, y_c, torch.full_like(p_cV[:, :1], -1.0).expand_as(y_c))
-        p_cV = p_cV.mul_(scale).to(h_cE.dtype)
+        scale_c = scale if isinstance(scale, float) else scale[row_c][:, None].to(p_cV.dtype)
+        p_cV = p_cV.mul_(scale_c).to(h_cE.dtype)
         # Under autocast the product comes in half precision.
         grad_TE[row_c] = F.linear(p_cV, weight_VE.t()).to(grad_TE.dtype)
         if weight_VE.grad is not None and weight_VE.requires_grad:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from lockstep.training.progress import Progress
-from lockstep.training.settings import Job
+from lockstep.training.settings import Dpo, Job
 from lockstep.training.texts import Texts
 
 ROWS = 10
@@ -87,7 +87,21 @@ def _data(job: Job, progress: Progress, texts: Texts) -> str:
         + f". AdamW, learning rate {s.learningRate:g} (warm-up {s.warmup:.0%}, "
         f"{s.schedule}{fall}), weight decay {s.weightDecay:g}, clipping at {s.clip:g}; "
         f"sequences of {s.sequence} tokens, {s.sequences} a step; trained parameters: {trainable}; "
-        f"{s.precision}; seed {s.seed}. {texts.sentence}"
+        f"{s.precision}; seed {s.seed}. {_preferences(s.dpo, progress)}{texts.sentence}"
+    )
+
+
+def _preferences(dpo: Dpo | None, progress: Progress) -> str:
+    if dpo is None:
+        return ""
+    how = "averaged" if dpo.lengthNormalized else "summed"
+    last = progress.preferences[-max(1, len(progress.preferences) // ROWS) :]
+    margin, right = (sum(row[n] for row in last) / max(1, len(last)) for n in (1, 2))
+    return (
+        f"Direct preference optimization (DPO), held to the model before: beta {dpo.beta:g}, "
+        f"log-probabilities {how} over the tokens of an answer; in the last steps the better "
+        f"answer stood above the other in {right:.0%} of the rows, with a mean margin of "
+        f"{margin:.3f}. "
     )
 
 
@@ -96,6 +110,8 @@ def _curve(progress: Progress) -> str:
     if not curve:
         return ""
     width = math.ceil(len(curve) / ROWS)
+    if progress.preferences:
+        return _preferred_curve(progress, width)
     lines = [
         "| steps | tokens | mean loss (nats/token) | perplexity |",
         "| ---: | ---: | ---: | ---: |",
@@ -111,6 +127,25 @@ def _curve(progress: Progress) -> str:
         f"\n\nHeld-out text, {when}: {nll:.4f} nats/token, "
         f"perplexity {math.exp(min(nll, 700)):.2f}."
         for when, nll in progress.scores.items()
+    )
+    return "### Curve\n\n" + "\n".join(lines) + scores
+
+
+def _preferred_curve(progress: Progress, width: int) -> str:
+    lines = ["| steps | tokens | mean loss (nats/row) | margin | accuracy |", "| ---: " * 5 + "|"]
+    for at in range(0, len(progress.curve), width):
+        rows, judged = (x[at : at + width] for x in (progress.curve, progress.preferences))
+        loss, margin, right = (
+            sum(row[n] for row in some) / len(rows)
+            for some, n in ((rows, 3), (judged, 1), (judged, 2))
+        )
+        lines.append(
+            f"| {rows[0][0]:.0f}-{rows[-1][0]:.0f} | {rows[-1][1]:,.0f} | {loss:.3f} "
+            f"| {margin:.3f} | {right:.0%} |"
+        )
+    scores = "".join(
+        f"\n\nHeld-out rows, {when}: loss {loss:.4f} nats/row."
+        for when, loss in progress.scores.items()
     )
     return "### Curve\n\n" + "\n".join(lines) + scores
 

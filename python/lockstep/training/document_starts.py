@@ -32,6 +32,26 @@ def starts(lengths: Sequence[Sequence[int]], most: int | None) -> list[int]:
     return out
 
 
+def forked(
+    lengths: Sequence[Sequence[int]], shared: Sequence[tuple[int, int] | None], most: int | None
+) -> list[int]:
+    """`starts` where some documents begin with segments of another: (which, how many of them).
+
+    Both go on in the pass behind the last one that they share. ``lengths`` of such a document are
+    those of its own segments.
+    """
+    units: dict[int, list[int]] = {}
+    for d, (own, place) in enumerate(zip(lengths, shared, strict=True)):
+        first, unit = (0, units.setdefault(d, [])) if place is None else (place[1], units[place[0]])
+        unit += [0] * (first + len(own) - len(unit))
+        for i, length in enumerate(own):
+            unit[first + i] += length
+    begun = dict(zip(units, starts(list(units.values()), most), strict=True))
+    return [
+        begun[d] if place is None else begun[place[0]] + place[1] for d, place in enumerate(shared)
+    ]
+
+
 def _fits(segments: Sequence[int], at: int, loads: Sequence[int], most: int) -> bool:
     return all(
         at + i >= len(loads) or not loads[at + i] or loads[at + i] + length <= most

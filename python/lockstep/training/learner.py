@@ -20,6 +20,8 @@ from lockstep.training import lora, memory, progress, trainable
 from lockstep.training.data import Drawn, slots
 from lockstep.training.distributed import Ranks
 from lockstep.training.objective import Objective
+from lockstep.training.preference import Preferences
+from lockstep.training.reference import Reference
 from lockstep.training.settings import Job
 
 BETAS = (0.9, 0.95)
@@ -59,7 +61,16 @@ class Learner:
             if resumed:
                 progress.read_trained(job.out, dict(module.named_parameters()))
         model = Model(module, Spec.from_contract(read), read)
-        self.objective = Objective(model, job.mode, s.truncation, s.precision, s.recompute)
+        self.objective: Objective | Preferences
+        if s.dpo is None:
+            self.objective = Objective(model, job.mode, s.truncation, s.precision, s.recompute)
+        else:
+            reference = Reference(job, read, model, ranks.rank, dtype)
+            self.objective = Preferences(
+                model, job.mode, s.truncation, s.precision, s.recompute, s.dpo, reference
+            )
+        #: Of the last gradient: what its objective says beside the loss, means over the step.
+        self.facts: dict[str, float] = {}
         self.parameters = trainable.select(module, s.trainable)
         if job.shard:
             from lockstep.training import sharded
@@ -102,20 +113,25 @@ class Learner:
     def gradient(self, docs: Sequence[Drawn]) -> tuple[float, float, int]:
         """Put the clipped gradient over all processes' sequences in the parameters' ``.grad``.
 
-        Returns, the same in every process: the mean loss in nats a target, the gradient's norm
+        Returns, the same in every process: the mean loss in nats a target
+        (or a row of two answers), the gradient's norm
         before clipping, the number of tokens. Raises LS_TRAIN_MEMORY where memory runs out.
         """
         s = self.job.training
-        mine = [sum(doc.targets for doc in docs), sum(len(doc.ids) for doc in docs)]
+        mine = [self.objective.count(docs), sum(len(doc.ids) for doc in docs)]
         targets, tokens = (int(x) for x in self.ranks.total(mine))
         parts = self._parts(docs)
         passes = self._passes(parts)
-        total = 0.0
+        names = self.objective.facts
+        total = [0.0] * (1 + len(names))
         with self._fitting(parts):
             for part, n in zip(parts, passes, strict=True):
-                total += self.objective.backward(part, targets, n)
+                found = self.objective.backward(part, targets, n)
+                total = [a + b for a, b in zip(total, found, strict=True)]
             norm = self._reduce(s.clip if s.clip else math.inf)
-        return self.ranks.total([total])[0] / targets, norm, tokens
+        loss, *more = (x / targets for x in self.ranks.total(total))
+        self.facts = dict(zip(names, more, strict=True))
+        return loss, norm, tokens
 
     @contextlib.contextmanager
     def _fitting(self, parts: list[list[Drawn]]) -> Iterator[None]:

@@ -24,8 +24,15 @@ TAGS = {
         "tokens": "train/tokens",
         "tokensPerSecond": "train/tokens_per_second",
         "memory": "train/memory_bytes",
+        "margin": "train/margin",
+        "accuracy": "train/accuracy",
     },
-    "score": {"segmented": "validation/segmented", "full": "validation/full"},
+    "score": {
+        "segmented": "validation/segmented",
+        "full": "validation/full",
+        "margin": "validation/margin",
+        "accuracy": "validation/accuracy",
+    },
 }
 
 

@@ -12,14 +12,15 @@ from typing import Any
 from lockstep.contract import reader as contract
 from lockstep.errors import LockstepError
 from lockstep.training import carried, checkpoint, history, logs, memory, plot, progress
-from lockstep.training.data import Corpus, Sequences
+from lockstep.training.data import Corpus, Pairs, Sequences, answers
 from lockstep.training.distributed import Ranks
 from lockstep.training.learner import Learner
+from lockstep.training.preference import Preferences
 from lockstep.training.progress import NEVER, Progress
 from lockstep.training.refusals import chance, check_model
 from lockstep.training.resume import identity, own_contract, resumable
 from lockstep.training.schedule import Budget, learning_rate
-from lockstep.training.scoring import EXECUTIONS, HeldOut
+from lockstep.training.scoring import EXECUTIONS, HeldOut, HeldOutRows
 from lockstep.training.settings import Job
 from lockstep.training.texts import open_texts
 from lockstep.training.watch import WINDOW, Watch
@@ -65,7 +66,9 @@ class Training:
         s = job.training
         self.budget = Budget(s.steps, s.minutes, self.progress.step, self.progress.seconds)
         self.watch = Watch(s.spike, s.patience, [row[3] for row in self.progress.curve])
-        self.sequences = Sequences(
+        self.held_out = self._held_out()
+        draw = Sequences if s.dpo is None else Pairs
+        self.sequences = draw(
             self.corpus.documents,
             s.sequence,
             s.seed,
@@ -125,8 +128,15 @@ class Training:
         job = self.job
         emit = self._emit if self.ranks.first else lambda *_, **__: None
         self.texts = open_texts(job, self.contract["tokenizer"], emit, self.cancelled)
-        self.held_out = HeldOut(self.texts.scored, self.ranks, job.shard)
         return self.texts.corpus
+
+    def _held_out(self) -> HeldOut | HeldOutRows:
+        objective = self.learner.objective
+        if not isinstance(objective, Preferences):
+            return HeldOut(self.texts.scored, self.ranks, self.job.shard)
+        bos, plan = self.contract["tokenizer"]["bos"], objective.model.plan
+        rows = [answers(document, bos, plan) for document in self.texts.rows]
+        return HeldOutRows(rows, self.ranks, objective)
 
     def _step(self) -> None:
         s, began, state = self.job.training, time.monotonic(), self.progress
@@ -143,11 +153,15 @@ class Training:
         state.step, state.seconds = self.budget.step, self.budget.seconds
         state.tokens += tokens
         state.curve.append([state.step, state.tokens, state.seconds, loss, rate, norm])
+        facts = self.learner.facts
+        if facts:
+            state.preferences.append([state.step, *facts.values()])
         self.emit(
             "step",
             step=state.step,
             steps=self.budget.steps,
             loss=loss,
+            **facts,
             learningRate=rate,
             gradientNorm=norm,
             tokens=state.tokens,
@@ -253,6 +267,9 @@ class Training:
     def _score(self, when: str) -> None:
         """Mean loss of the held-out text, run as it is trained, or (validateEvery) in both ways."""
         job, state = self.job, self.progress
+        if isinstance(self.held_out, HeldOutRows):
+            self._score_rows(self.held_out, when)
+            return
         wanted = EXECUTIONS if job.training.validateEvery else (job.mode,)
         found = {}
         for execution in wanted:
@@ -268,6 +285,15 @@ class Training:
         self.emit(
             "score", when=when, step=state.step, loss=found[job.mode], targets=targets, **found
         )
+
+    def _score_rows(self, held_out: HeldOutRows, when: str) -> None:
+        found = held_out.score(self.cancelled)
+        if found is None:
+            return
+        if when != "during":
+            self.progress.scores[when] = found["loss"]
+        targets = held_out.targets
+        self.emit("score", when=when, step=self.progress.step, targets=targets, **found)
 
     def _due(self, seconds: float) -> bool:
         """True where a checkpoint is to be written, ``seconds`` after the last one."""
@@ -319,7 +345,13 @@ class Training:
 
     def _result(self) -> dict[str, Any]:
         state = self.progress
-        last = [row[3] for row in state.curve[-max(1, len(state.curve) // 10) :]]
+        tenth = max(1, len(state.curve) // 10)
+        last = [row[3] for row in state.curve[-tenth:]]
+        judged = state.preferences[-tenth:]
+        means = {
+            name: sum(row[1 + n] for row in judged) / len(judged)
+            for n, name in enumerate(self.learner.objective.facts if judged else ())
+        }
         return {
             "out": str(self.job.out),
             "stopped": not self.budget.done,
@@ -328,6 +360,7 @@ class Training:
             "tokens": state.tokens,
             "seconds": state.seconds,
             "loss": sum(last) / len(last) if last else None,
+            **means,
             "scores": state.scores,
             "validations": state.validations,
             "trained": state.trained() if self.job.mode == "segmented" else None,

@@ -10,6 +10,7 @@ optimizer's state for `--resume`, because W + BA cannot be taken apart again wit
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -95,6 +96,19 @@ def merged(module: nn.Module) -> dict[str, Tensor]:
         delta = deltas.get(stock)
         out[stock] = weight if delta is None else weight + delta.to(weight.dtype)
     return out
+
+
+@contextmanager
+def without(module: nn.Module) -> Iterator[None]:
+    """Meanwhile no adapter adds anything: the module is the one that training began with."""
+    layers = [layer for _, layer in _layers(module)]
+    try:
+        for layer in layers:
+            layer._disable_adapters = True
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, Any]]:

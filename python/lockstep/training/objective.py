@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,8 +29,14 @@ class Objective:
     truncation: int
     precision: str
     recompute: bool = False
+    #: What `backward` sums beside the loss.
+    facts = ()
 
-    def backward(self, docs: list[Drawn], targets: int, passes: int | None = None) -> float:
+    def count(self, docs: Sequence[Drawn]) -> int:
+        """Targets: what a step's sum is divided by."""
+        return sum(doc.targets for doc in docs)
+
+    def backward(self, docs: list[Drawn], targets: int, passes: int | None = None) -> list[float]:
         """Add the gradient of (loss of ``docs``) / ``targets`` to ``.grad``; returns the loss.
 
         passes: for weights shared out over processes, how many passes each of them makes.
@@ -40,15 +47,16 @@ class Objective:
             self.model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
         ):
             if self.mode == "full":
-                return full.backward(
+                loss = full.backward(
                     self.model,
                     planned,
                     targets,
                     masks=masks,
                     recompute=self.recompute,
                     passes=passes,
-                ).sum
-            return tbptt.backward(
+                )
+                return [loss.sum]
+            loss = tbptt.backward(
                 self.model,
                 planned,
                 self.truncation,
@@ -57,7 +65,8 @@ class Objective:
                 most=self._most(docs),
                 recompute=self.recompute,
                 passes=passes,
-            ).sum
+            )
+            return [loss.sum]
 
     def passes(self, docs: list[Drawn]) -> int:
         """Forward passes that ``docs`` take together."""

@@ -32,8 +32,9 @@ class Progress:
 
     seconds: time spent in optimizer steps. curve: one row a step,
     [step, tokens so far, seconds so far, loss in nats per token, learning rate, gradient norm].
-    scores: held-out text before and after, nats per token. validations: the same during the training,
-    one row [step, run segmented, run with full attention].
+    scores: held-out text before and after, nats per token. validations: the same during the
+    training, one row [step, run segmented, run with full attention]. preferences: of a training on two
+    answers, one row a step, [step, mean margin, share of rows with the right sign].
     start: the state of the checkpoint that training began from (`trained` of its contract).
     """
 
@@ -44,6 +45,7 @@ class Progress:
     curve: list[list[float]] = field(default_factory=list)
     scores: dict[str, float] = field(default_factory=dict)
     validations: list[list[float]] = field(default_factory=list)
+    preferences: list[list[float]] = field(default_factory=list)
     start: dict[str, int] = field(default_factory=lambda: dict(NEVER))
 
     def trained(self) -> dict[str, int]:

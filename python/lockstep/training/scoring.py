@@ -10,7 +10,9 @@ import torch
 from lockstep.baseline import full
 from lockstep.operator.contexts import pieces_of
 from lockstep.operator.model import Model
+from lockstep.training.answers import Row
 from lockstep.training.distributed import Ranks
+from lockstep.training.preference import FACTS, Preferences
 
 EXECUTIONS = ("segmented", "full")
 
@@ -32,7 +34,7 @@ class HeldOut:
         return sum(len(ids) - 1 if mask is None else sum(mask[1:]) for ids, mask in self.texts)
 
     def score(self, model: Model, execution: str, stop: Callable[[], bool]) -> float | None:
-        """Mean -log p in nats per token; None without text, or when ``stop()`` says so meanwhile."""
+        """Mean -log p in nats per token; None without text, or when ``stop()`` says so."""
         if not self.targets:
             return None
         total = 0.0
@@ -60,6 +62,32 @@ class HeldOut:
             else len(texts)
         )
         return self.ranks.most([passes])[0] - passes
+
+
+@dataclass(frozen=True)
+class HeldOutRows:
+    """The same for rows of two answers. objective: `Preferences`."""
+
+    rows: list[Row]
+    ranks: Ranks
+    objective: Preferences
+
+    @property
+    def targets(self) -> int:
+        return len(self.rows)
+
+    def score(self, stop: Callable[[], bool]) -> dict[str, float] | None:
+        """Mean loss in nats a row, and the facts; None without rows, or when ``stop()`` says so."""
+        if not self.rows:
+            return None
+        sums = [0.0] * (1 + len(FACTS))
+        for row in self.rows[self.ranks.rank :: self.ranks.world]:
+            if self.ranks.world == 1 and stop():
+                return None
+            [one] = self.objective.judge([row])
+            sums = [a + b for a, b in zip(sums, one.sums, strict=True)]
+        means = [x / len(self.rows) for x in self.ranks.total(sums)]
+        return dict(zip(("loss", *FACTS), means, strict=True))
 
 
 def _nll(model: Model, ids: list[int], cuts: list[int], execution: str) -> torch.Tensor:

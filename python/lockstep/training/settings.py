@@ -23,6 +23,15 @@ class Lora:
 
 
 @dataclass(frozen=True)
+class Dpo:
+    """Preference training. beta: how strongly the reference holds. lengthNormalized: log p of an
+    answer is a mean over its tokens instead of a sum."""
+
+    beta: float
+    lengthNormalized: bool
+
+
+@dataclass(frozen=True)
 class TextOptions:
     """How texts are read: the options of the config's `data` beside its files.
 
@@ -72,6 +81,7 @@ class Settings:
     clip: float
     trainable: str | tuple[str, ...]
     lora: Lora | None
+    dpo: Dpo | None
     precision: str
     recompute: bool
     seed: int
@@ -168,10 +178,20 @@ def read_job(raw: dict[str, Any]) -> Job:
             "Raise training.accumulate or training.batch, or lower --nproc.",
             "training.accumulate",
         )
+    if raw["shard"] and settings["dpo"] is not None:
+        raise LockstepError(
+            "LS_TRAIN_PROCESSES",
+            "expected whole weights in every process, as training.dpo runs each answer by itself, "
+            "got --shard",
+            "Leave out --shard.",
+        )
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     if given["lora"] is not None:
         _same_names("training.lora", {f.name for f in fields(Lora)}, given["lora"])
         given["lora"] = Lora(**{**given["lora"], "modules": tuple(given["lora"]["modules"])})
+    if given["dpo"] is not None:
+        _same_names("training.dpo", {f.name for f in fields(Dpo)}, given["dpo"])
+        given["dpo"] = Dpo(**given["dpo"])
     _same_names("training.texts", {f.name for f in fields(TextOptions)}, given["texts"])
     given["texts"] = TextOptions(**{**given["texts"], "recall": _recall(given["texts"]["recall"])})
     return Job(

@@ -54,6 +54,8 @@ def backward(
     most: int | None = None,
     recompute: bool = False,
     passes: int | None = None,
+    scales: Sequence[float] | None = None,
+    shared: Sequence[tuple[int, int] | None] | None = None,
 ) -> Loss:
     """Add the gradient of L_K / targets over the documents to the parameters' ``.grad``.
 
@@ -78,6 +80,11 @@ def backward(
     the same forward and backward passes, whatever its documents: this many segment steps are made,
     at least as many as these documents have. A document of one-token segments without a target
     runs along, so a process goes on when its own documents have ended, or without any.
+
+    ``scales`` are factors of each document's loss, in the place of 1 / targets. ``shared``: a
+    document may begin with the segments of an earlier one, (which, how many); they run once, and
+    the state is forked behind them. None of them may hold a target that counts, and the earlier
+    document goes on behind them.
     """
     if isinstance(truncation, bool) or not isinstance(truncation, int) or truncation < 0:
         raise LockstepError(
@@ -103,9 +110,14 @@ def backward(
     elif inputs is None:
         params = [p for p in model.module.parameters() if p.requires_grad]
     plans = [pieces_of(len(ids_T), cuts) for ids_T, cuts in sequences]
+    origins: list[tuple[int, int] | None] = [None] * len(docs) if shared is None else list(shared)
+    for d, origin in enumerate(origins):
+        plans[d] = plans[d] if origin is None else plans[d][origin[1] :]
     lengths = [[piece.length for piece in plan] for plan in plans]
     # The filler runs in every pass and takes no room.
-    begun = document_starts.starts(lengths[: len(docs)], most) + [0] * (len(plans) - len(docs))
+    fillers = len(plans) - len(docs)
+    begun = document_starts.forked(lengths[: len(docs)], origins, most) + [0] * fillers
+    origins += [None] * fillers
     states: dict[int, State] = {}
     live: deque[_Live] = deque()
     leaves: list[Tensor] = []
@@ -113,7 +125,7 @@ def backward(
     for i in range(max(at + len(plan) for at, plan in zip(begun, plans, strict=True))):
         active = [d for d, plan in enumerate(plans) if begun[d] <= i < begun[d] + len(plan)]
         segments = [plans[d][i - begun[d]] for d in active]
-        states.update({d: model.state() for d in active if begun[d] == i})
+        states.update({d: model.state() for d in active if begun[d] == i and origins[d] is None})
         ids_T = torch.cat(
             [
                 sequences[d][0][p.start : p.start + p.length]
@@ -134,7 +146,12 @@ def backward(
             )
             hidden_TE = model.forward(ids_T, context)
             if score is None:
-                nll, grad_TE = lm_head.backward(model.head, hidden_TE.detach(), targets_T, scale)
+                factor: float | Tensor = scale
+                if scales is not None:
+                    rows_T = torch.tensor([p.length for p in segments], device=model.device)
+                    own = torch.tensor([scales[d] for d in active], dtype=torch.float64)
+                    factor = own.to(model.device).repeat_interleave(rows_T)
+                nll, grad_TE = lm_head.backward(model.head, hidden_TE.detach(), targets_T, factor)
             else:
                 rows = list(zip(active, segments, strict=True))
                 nll, grad_TE = score(hidden_TE.detach(), rows)
@@ -152,6 +169,10 @@ def backward(
         states = {d: states[d] for d in on}
         step.outs, leaves = _cut(list(states.values()), truncation)
         step.tail = [None] * len(step.outs)
+        for d, origin in enumerate(origins):
+            if origin is not None and begun[d] == i + 1:
+                # The same leaves: what both go on to gather in them is summed.
+                states[d] = states[origin[0]].fork()
         if len(live) == truncation + 1:
             _flush(live.popleft(), params)
     while live:

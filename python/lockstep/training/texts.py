@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,22 @@ LOSSES = {
 @dataclass(frozen=True)
 class Texts:
     """corpus: what is trained on. scored: held-out texts, ids with BOS and which of them count.
-    told: how it was read, for the log: formats (files by format), loss, end (a token's text),
-    tokens and targets of conversations."""
+    rows: held-out rows of two answers, in the place of ``scored``. told: how it was read, for the
+    log: formats (files by format), loss, end (a token's text), tokens and targets of
+    conversations."""
 
     corpus: Corpus
     scored: list[tuple[list[int], list[bool] | None]]
     told: dict[str, Any]
+    rows: list[Document] = field(default_factory=list)
 
     @property
     def sentence(self) -> str:
         """The same in words, for the model card."""
         told = self.told
         end = f"Documents end with `{told['end']}`." if told["end"] else "No end token is added."
+        if "preference" in told["formats"]:
+            return f"Each row has two answers to one prompt, which alone count. {end}"
         if told["loss"] is None:
             return end
         share = told["targets"] / max(1, told["tokens"])
@@ -78,9 +82,10 @@ def open_texts(
         options.skipBroken,
         emit,
         cancelled,
-        options.format,
+        "preference" if s.dpo is not None and options.format == "auto" else options.format,
         rule,
         min(WORKERS, max(1, options.workers)),
+        s.dpo is not None,
     )
     fraction = s.heldOut if isinstance(s.heldOut, float) else 0.0
     limit = options.heldOutDocuments
@@ -104,6 +109,8 @@ def open_texts(
                 "a pattern '!file'",
             )
         held_out = data.scored(others, limit)
+    if s.dpo is not None:
+        return Texts(corpus, [], _told(corpus, rule, end), held_out)
     scored = [_scored(document, bos, s.heldOutTokens) for document in held_out]
     return Texts(corpus, scored, _told(corpus, rule, end))
 
@@ -142,7 +149,7 @@ def _told(corpus: Corpus, rule: Rule, end: str | None) -> dict[str, Any]:
     chats = [entry.counts for entry in corpus.entries if entry.format != "text"]
     return {
         "formats": dict(formats),
-        "loss": rule.loss if chats else None,
+        "loss": rule.loss if chats and "preference" not in formats else None,
         "end": end,
         "tokens": sum(counts.tokens for counts in chats),
         "targets": sum(counts.targets for counts in chats),

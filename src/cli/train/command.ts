@@ -199,6 +199,7 @@ function settings(config: Config, options: TrainOptions): Record<string, unknown
     saveMinutes: saveMinutes ?? (saveEvery === null ? 10 : null),
     keep: options.keep ?? given.keep ?? null,
     lora: given.lora ?? null,
+    dpo: given.dpo ?? null,
     validateEvery: given.validateEvery ?? null,
     heldOut: given.heldOut ?? null,
     seed: options.seed ?? given.seed,

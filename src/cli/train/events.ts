@@ -24,8 +24,8 @@ export interface StartEvent extends JobEvent {
 /** How the texts were read. */
 export interface ReadFacts {
   /** Files by the format of their rows. */
-  formats: Partial<Record<'text' | 'messages' | 'prompt-completion', number>>;
-  /** Which targets of conversations count; null without conversations. */
+  formats: Partial<Record<'text' | 'messages' | 'prompt-completion' | 'preference', number>>;
+  /** Which targets of conversations count; null without conversations, and for preferences. */
   loss: 'assistant' | 'last' | 'all' | null;
   /** Text of the token that ends documents, or null. */
   end: string | null;
@@ -34,11 +34,19 @@ export interface ReadFacts {
   targets: number;
 }
 
-export interface StepEvent extends JobEvent {
+/** Of a training on preferences: how far the better answers stand above the others. */
+export interface Preferred {
+  /** Mean of beta times the gain of the better answer's log-probability over the other's. */
+  margin?: number;
+  /** Share of the rows whose margin is above 0. */
+  accuracy?: number;
+}
+
+export interface StepEvent extends JobEvent, Preferred {
   event: 'step';
   step: number;
   steps: number | null;
-  /** Nats a token. */
+  /** Nats a token; a row, of a training on preferences. */
   loss: number;
   learningRate: number;
   gradientNorm: number;
@@ -54,12 +62,13 @@ export interface StepEvent extends JobEvent {
   eta: number | null;
 }
 
-export interface ScoreEvent extends JobEvent {
+export interface ScoreEvent extends JobEvent, Preferred {
   event: 'score';
   when: 'before' | 'during' | 'after';
   step: number;
-  /** Nats a token, run as it is trained. */
+  /** Nats a token, run as it is trained; nats a row, of a training on preferences. */
   loss: number;
+  /** Tokens, or rows. */
   targets: number;
   /** Run segmented and with full attention; both only with `validateEvery`. */
   segmented?: number;
@@ -112,7 +121,8 @@ export interface FallbackEvent extends JobEvent {
   aside: string | null;
 }
 
-export interface TrainResult extends JobEvent {
+/** `margin` and `accuracy` as `loss`: means over the last tenth of the steps. */
+export interface TrainResult extends JobEvent, Preferred {
   event: 'result';
   out: string;
   /** True where the training was interrupted before its budget was spent. */

@@ -111,6 +111,21 @@ describe('trainView', () => {
     expect(text).toContain('trained 40 steps, 4k tokens in 0:40, loss 2.100: out');
   });
 
+  it('says how far the better answers stand above the others', () => {
+    const drawn = screen(false);
+    const view = trainView(drawn.screen, false);
+    const how = { margin: 0.3125, accuracy: 0.75 };
+    view.event({ ...score, loss: 0.5, targets: 8, ...how });
+    view.event({ ...step(1), ...how });
+    view.end({ ...result, loss: 0.6, ...how });
+    const text = drawn.text();
+    expect(text).toContain(
+      'held-out rows before training: loss 0.500, margin 0.313, accuracy 75% (8 rows)',
+    );
+    expect(text).toContain('step 1/40  loss 3.950  margin 0.313  accuracy 75%  1.24k tok/s');
+    expect(text).toContain('loss 0.600, margin 0.313, accuracy 75%: out');
+  });
+
   it('draws a chart on a terminal that it wipes before drawing again', () => {
     const text = play(true, false);
     // The last picture: chart, bar, closing line; nothing wider than the terminal.

@@ -5,6 +5,7 @@ import { lossChart } from '../drawing/loss-terminal.ts';
 import { bytes, type CurvePoint, clock, short } from '../drawing/scale.ts';
 import type {
   DataEvent,
+  Preferred,
   ReadFacts,
   ScoreEvent,
   StepEvent,
@@ -98,7 +99,7 @@ function stepFacts(step: StepEvent): string {
   const count = step.steps === null ? `step ${step.step}` : `step ${step.step}/${step.steps}`;
   const eta = step.eta === null ? '' : `  eta ${clock(step.eta)}`;
   return (
-    `${Math.round(step.progress * 100)}%  ${count}  loss ${step.loss.toFixed(3)}  ` +
+    `${Math.round(step.progress * 100)}%  ${count}  loss ${step.loss.toFixed(3)}${preferred(step)}  ` +
     `${short(Math.round(step.tokensPerSecond))} tok/s  ${bytes(step.memory)}${eta}`
   );
 }
@@ -193,6 +194,10 @@ function dataSentence(event: DataEvent): string {
 function scoreSentence(event: ScoreEvent): string {
   const when = event.when === 'during' ? `after step ${event.step}` : `${event.when} training`;
   const size = `(${short(event.targets)} tokens)`;
+  if (event.margin !== undefined) {
+    const loss = `loss ${event.loss.toFixed(3)}${preferred(event, ', ')}`;
+    return `held-out rows ${when}: ${loss} (${short(event.targets)} rows)`;
+  }
   if (event.segmented === undefined || event.full === undefined) {
     return `held-out text ${when}: ${perplexity(event.loss)} ${size}`;
   }
@@ -207,8 +212,15 @@ function summary(result: TrainResult): string {
   if (result.stopped) {
     return `stopped after ${done}; run the same command with --resume to resume`;
   }
-  const loss = result.loss === null ? '' : `, loss ${result.loss.toFixed(3)}`;
+  const loss =
+    result.loss === null ? '' : `, loss ${result.loss.toFixed(3)}${preferred(result, ', ')}`;
   return `trained ${done}${loss}: ${result.out}`;
+}
+
+/** `  margin 0.312  accuracy 75%`, of a training on preferences. */
+function preferred({ margin, accuracy }: Preferred, between = '  '): string {
+  if (margin === undefined || accuracy === undefined) return '';
+  return `${between}margin ${margin.toFixed(3)}${between}accuracy ${Math.round(100 * accuracy)}%`;
 }
 
 function perplexity(loss: number): string {

@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from tokenizers import Tokenizer
 
-from lockstep.chat.encode import Encoder, Result, Skipped, Wrong, text_of
+from lockstep.chat.encode import Encoder, Result, Skipped, Wrong
+from lockstep.chat.preferences import COUNTS, described, encode
 
 from ...tokenizer.encoding import token_ids_of_all
 from ..atomic import sync
@@ -109,7 +110,7 @@ class Build:
         texts = [one.text for one in batch if isinstance(one, Piece)]
         encoded = token_ids_of_all(self.tokenizer, texts)
         examples = [one.example for one in batch if isinstance(one, Chat)]
-        found = iter(self.encoder.encode(examples) if self.encoder is not None else [])
+        found = iter(encode(self.encoder, examples) if self.encoder is not None else [])
         for one in batch:
             if isinstance(one, Broken):
                 self._broken(one.line, one.reason)
@@ -135,12 +136,14 @@ class Build:
             setattr(counts, result.why, getattr(counts, result.why) + 1)
         else:
             self._write(result.ids_T, result.mask_T)
-            self.open_hash = hashlib.blake2b(text_of(one.example).encode(), digest_size=8).digest()
+            self.open_hash = hashlib.blake2b(
+                described(one.example).encode(), digest_size=8
+            ).digest()
             counts.cut += result.cut
             counts.joined += result.joined
             counts.headed += result.headed
             # The first token follows nothing.
-            counts.targets += int(result.mask_T[1:].sum())
+            counts.targets += int((result.mask_T[1:] & COUNTS).sum())
             self._end_document()
 
     def _write(self, ids: np.ndarray, mask: np.ndarray | None = None) -> None:
@@ -218,7 +221,7 @@ class Build:
 def _characters(one: Item) -> int:
     if isinstance(one, Piece):
         return len(one.text)
-    return len(text_of(one.example)) if isinstance(one, Chat) else 0
+    return len(described(one.example)) if isinstance(one, Chat) else 0
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

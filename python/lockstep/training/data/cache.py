@@ -52,7 +52,8 @@ class Reading:
     cache: folder of the entries. field: where rows hold their text or messages, None for the usual
     names. skip_broken: go on after rows that cannot be used. emit, cancelled: as of a job. format:
     of the rows, or ``auto``. chat: how conversations become ids, and with which id texts end; None
-    reads texts alone, without an end. workers: processes that render conversations.
+    reads texts alone, without an end. workers: processes that render conversations. preferences:
+    whether rows are to hold two answers; no file mixes them with others, and no training does.
     """
 
     cache: Path
@@ -63,6 +64,7 @@ class Reading:
     format: str = "auto"
     chat: Rule | None = None
     workers: int = 1
+    preferences: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Cache:
                     "data.field.",
                     "data.format",
                 )
+            self._check_answers(path, shape)
             tick = Ticker(self.reading, path, "reading", stat.st_size)
             key = self._key(shape, path, sha256(path, self.reading.cache, tick))
             folder = self.reading.cache / key
@@ -126,6 +129,24 @@ class Cache:
         if entry.counts.broken and not self.reading.skip_broken:
             raise broken_error(path, entry.counts)
         return entry
+
+    def _check_answers(self, path: Path, shape: Shape) -> None:
+        if (shape.format == "preference") == self.reading.preferences:
+            return
+        if self.reading.preferences:
+            expected, mend = (
+                "rows of two answers, as training.dpo is set",
+                "Take the file out of data",
+            )
+        else:
+            expected = "texts or conversations"
+            mend = "Set training.dpo: {} to train on preferences"
+        raise LockstepError(
+            "LS_TRAIN_FORMAT",
+            f"expected {expected}, got {shape.format} in {path}",
+            f"{mend}, or say what its rows hold with data.format.",
+            "data.format",
+        )
 
     def _key(self, shape: Shape, path: Path, content: str) -> str:
         packed, chat = compression_of(path), self.reading.chat

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lockstep.chat.encode import Example
+from lockstep.chat.preferences import Preference
 
 # Characters handed to the tokenizer at once: its bookkeeping takes some 40 bytes a character, so a
 # 100 MB document would otherwise need gigabytes.
@@ -54,9 +55,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Chat:
-    """A row that holds a conversation, or a prompt and its completion."""
+    """A row that holds a conversation, a prompt and its completion, or a prompt and two answers."""
 
-    example: Example
+    example: Example | Preference
     line: int
     place: Place
     done: int

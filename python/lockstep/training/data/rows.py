@@ -1,8 +1,7 @@
-"""What a row means: a text, a conversation, or a prompt and its completion."""
+"""What a row means: a text, a conversation, a prompt and its completion, or two answers."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,17 @@ from typing import Any, Literal
 from lockstep.chat import Conversation, Unfit, conversation
 from lockstep.chat.encode import Pair
 from lockstep.chat.messages import check_turns
+from lockstep.chat.preferences import Preference
 from lockstep.errors import LockstepError
 
 from .files import COLUMNS, Kind, kind_of
 from .pieces import Broken, Chat, Item, Place, Row, pieces
+from .preferences import ANSWERS, preference
 from .readers import Rows, read_json, read_jsonl, read_separated, read_text
 from .tables import columns_of, read_table
+from .values import kind, text, unpacked
 
-Format = Literal["text", "messages", "prompt-completion"]
+Format = Literal["text", "messages", "prompt-completion", "preference"]
 PAIR = ("prompt", "completion")
 NAMES: Mapping[str, str] = {"text": "text", "messages": "messages"}
 
@@ -33,6 +35,8 @@ class Shape:
 
     @property
     def names(self) -> tuple[str, ...]:
+        if self.format == "preference":
+            return ANSWERS
         return PAIR if self.format == "prompt-completion" else (self.field,)
 
     def identity(self) -> list[str]:
@@ -70,7 +74,8 @@ def read(path: Path, shape: Shape, start: Place) -> Iterator[Item]:
         return
     names = shape.names
     if shape.kind in COLUMNS and shape.format != "text":
-        names = (*names, *({"tools"} & set(columns_of(path, shape.kind))))
+        more = {"tools", "prompt"} if shape.format == "preference" else {"tools"}
+        names = (*names, *(more & set(columns_of(path, shape.kind))))
     for row in _rows(path, shape.kind, start, names, shape.format == "text"):
         if isinstance(row, Broken):
             yield row
@@ -114,6 +119,8 @@ def _found(path: Path, kind: Kind, field: str | None) -> Format:
         candidates.append("prompt-completion")
     if NAMES["text"] in row:
         candidates.append("text")
+    if not candidates and all(name in row for name in ANSWERS):
+        candidates.append("preference")
     if len(candidates) > 1:
         raise LockstepError(
             "LS_TRAIN_FORMAT",
@@ -134,64 +141,37 @@ def _is_messages(path: Path, kind: Kind, field: str, row: dict[str, Any]) -> boo
     return first is not None and isinstance(first.value[field], list)
 
 
-def _document(row: Any, shape: Shape) -> str | Conversation | Pair:
+def _document(row: Any, shape: Shape) -> str | Conversation | Pair | Preference:
     """Raises `Unfit`."""
     if not isinstance(row, dict):
-        raise Unfit(f"expected an object, got {_kind(row)}")
+        raise Unfit(f"expected an object, got {kind(row)}")
     for name in shape.names:
         if name not in row:
             shown = ", ".join(map(repr, list(row)[:5])) or "none"
             raise Unfit(f"no field {name!r}, but {shown}")
     if shape.format == "text":
-        return _text(row[shape.field], shape.field)
-    tools = _unpacked(row.get("tools"))
+        return text(row[shape.field], shape.field)
+    if shape.format == "preference":
+        return preference(row) or ""
+    tools = unpacked(row.get("tools"))
     if shape.format == "messages":
         messages = row[shape.field]
         if messages is None:
             return ""
-        found = conversation(_unpacked(messages), tools)
+        found = conversation(unpacked(messages), tools)
     else:
         prompt, completion = (row[name] for name in PAIR)
         if prompt is None and completion is None:
             return ""
         if not isinstance(prompt, list):
-            pair = Pair(_text(prompt, "prompt"), _text(completion, "completion"))
+            pair = Pair(text(prompt, "prompt"), text(completion, "completion"))
             if not pair.completion:
                 raise Unfit("the completion is empty")
             return pair
         if not isinstance(completion, list):
-            raise Unfit(
-                f"expected messages in 'completion' as in 'prompt', got {_kind(completion)}"
-            )
+            raise Unfit(f"expected messages in 'completion' as in 'prompt', got {kind(completion)}")
         found = conversation(prompt + completion, tools)
         given = frozenset(turn for turn in found.turns if turn < len(prompt))
         found = Conversation(found.messages, found.tools, found.untrained | given)
     check_turns(found)
     return found
-
-
-def _text(text: Any, name: str) -> str:
-    if text is None:
-        return ""
-    if not isinstance(text, str):
-        raise Unfit(f"expected text in {name!r}, got {_kind(text)}")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise Unfit(f"half a surrogate pair at character {error.start + 1}") from error
-    return text
-
-
-def _unpacked(value: Any) -> Any:
-    """Tables of text hold lists as JSON."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value) if value.strip() else None
-    except ValueError:
-        return value
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else type(value).__name__

@@ -77,6 +77,9 @@ class Sequences:
     when they are taken. ``warn`` hears of a worker that died; its work is then done here.
     """
 
+    #: Whether one window alone shares a slot with itself: what it is drawn as has several parts.
+    grouped = False
+
     def __init__(
         self,
         documents: Documents,
@@ -114,12 +117,14 @@ class Sequences:
         mine = self._windows(cursor, n, rank, world)
         later = Cursor(cursor.epoch, cursor.at)
         coming = [self._windows(later, n, rank, world) for _ in range(STEPS if self.workers else 0)]
+        parts = [(slot, part) for slot, window in mine for part in self._parts(window)]
         planned = self._ahead.take(
-            [window for _, window in mine], [window for step in coming for _, window in step]
+            [part for _, part in parts],
+            [part for step in coming for _, window in step for part in self._parts(window)],
         )
         drawn = []
-        for (slot, window), (ids, boundaries) in zip(mine, planned, strict=True):
-            mask_T = self.documents.tokens.mask(*window)
+        for (slot, window), (ids, boundaries) in zip(parts, planned, strict=True):
+            mask_T = self._mask(window)
             mask = None
             if mask_T is not None:
                 first = [False] * (len(ids) - len(mask_T))  # BOS
@@ -178,9 +183,17 @@ class Sequences:
                 room -= self._room(later)
                 cursor.at += 1
             if index % world == rank:
-                slot = index if len(taken) > 1 else None
+                slot = index if len(taken) > 1 or self.grouped else None
                 out += [(slot, window) for window in taken]
         return out
+
+    def _parts(self, window: Window) -> list[Window]:
+        """What a window is drawn as."""
+        return [window]
+
+    def _mask(self, window: Window) -> np.ndarray | None:
+        """Which tokens of a part count, uint8; None: all."""
+        return self.documents.tokens.mask(*window)
 
     def _window(self, cursor: Cursor) -> Window:
         document, start, end = self.at(cursor.epoch, cursor.at)
