@@ -1,17 +1,19 @@
 #!/bin/sh
 # The whole grid in one command, from the project's root after `npm start`. Stopped, it goes on where it was:
 #   sh bench/recall/grid.sh [LENGTHS] [DOCUMENTS]
-# Full attention, the contract of contract.config.ts and the quickstart's untrained one, on the same facts: five
+# Full attention, the contract of contract.config.ts and the quickstart's of before, on the same facts: five
 # depths, so eight documents are 40 facts a length.
 set -eu
 lengths=${1:-1024,2048,4096,8192,16384}
 documents=${2:-8}
 model=.lockstep/models/smollm2-135m-instruct
 runs=.lockstep/runs
-[ -d "$runs/recall-1" ] || node dist/cli/main.js attach "$model" \
-  --config bench/recall/contract.config.ts --out "$runs/recall-1" --no-probe
+[ -d "$runs/recall-0" ] || node dist/cli/main.js attach "$model" \
+  --config bench/recall/contract.config.ts --out "$runs/recall-0" --no-probe
+[ -d "$runs/recall-old" ] || node dist/cli/main.js attach "$model" \
+  --config bench/training/base/lockstep.config.ts --out "$runs/recall-old" --no-probe
 mkdir -p bench/recall/raw
-node dist/cli/main.js recall "$runs/recall-1" --beside "${OLD:-$runs/quickstart-untrained}" \
+node dist/cli/main.js recall "$runs/recall-0" --beside "$runs/recall-old" \
   --text .lockstep/texts/milton/paradiselost.txt --skip 60000 \
   --lengths "$lengths" --samples "$documents" --threads "${THREADS:-1}" \
   --out "$runs/recall-grid-$lengths-$documents" --html "$runs/recall-grid.html" --json \

@@ -1,9 +1,12 @@
 """Recall of one set of weights under contracts that differ in one thing each.
 
-    for align in 1 16; do RECALL_ALIGN=$align node dist/cli/main.js attach \\
+    for again in 0 8 64; do RECALL_AGAIN=$again node dist/cli/main.js attach \\
         .lockstep/models/smollm2-135m-instruct --config bench/recall/contract.config.ts \\
-        --out .lockstep/runs/recall-$align --no-probe --force; done
-    PYTHONPATH=python .venv/bin/python bench/recall/windows.py --length 2048 --documents 4
+        --out .lockstep/runs/recall-$again --no-probe --force; done
+    node dist/cli/main.js attach .lockstep/models/smollm2-135m-instruct \\
+        --config bench/training/base/lockstep.config.ts --out .lockstep/runs/recall-old \\
+        --no-probe --force
+    PYTHONPATH=python .venv/bin/python bench/recall/windows.py --length 2048 --documents 8
 
 Answers go to ``raw/windows-LENGTH.jsonl``, a line a document and setting; the same command goes on
 with what is missing. Documents are those of ``lockstep recall`` (seed 42, templates `eval`), asked
@@ -35,19 +38,40 @@ from machine import header  # noqa: E402
 DEPTHS = [0, 0.25, 0.5, 0.75, 1]
 SKIPPED, CHARACTERS = 60_000, 400_000
 RUNS = ROOT / ".lockstep" / "runs"
-#: Which contract, and what of it is another.
-SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "W = 8": ("recall-1", {"window": 8}),
-    "W = 16": ("recall-1", {"window": 16}),
-    "W = 32": ("recall-1", {"window": 32}),
-    "W = 64": ("recall-1", {"window": 64}),
-    "W = 16, M = 256": ("recall-1", {"window": 16, "carry": 256}),
-    "W = 16, long heads do not carry": ("recall-1", {"window": 16, "carry_heads": "local"}),
-    "W = 16, align 16": ("recall-16", {"window": 16}),
-    "W = 32, align 16": ("recall-16", {"window": 32}),
-    "the quickstart's until 2026-11-28": ("quickstart-untrained", {}),
+OLD = "the quickstart's until 2026-11-28"
+#: What of `contract.config.ts` is another. heads: so many by copy mass. run: which checkpoint.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "27 heads": {},
+    "27 heads, M = 128": {"carry": 128},
+    "27 heads, M = 512": {"carry": 512},
+    "27 heads, M = 128, W = 8": {"carry": 128, "window": 8},
+    "27 heads, M = 128, W = 64": {"carry": 128, "window": 64},
+    "27 heads, M = 128, B = 16": {"carry": 128, "block": 16},
+    "27 heads, M = 128, R = 1,024": {"carry": 128, "retrieval_size": 1024},
+    "27 heads, M = 128, R = all": {"carry": 128, "retrieval_size": 1 << 14},
+    "45 heads, M = 128": {"carry": 128, "heads": 45},
+    "90 heads, M = 128": {"carry": 128, "heads": 90},
+    "90 heads": {"heads": 90},
+    "90 heads, M = 128, R = all": {"carry": 128, "heads": 90, "retrieval_size": 1 << 14},
+    "27 heads, a cut each 8 tokens of the answer": {"run": "recall-8"},
+    "27 heads, turns({ again: 64 })": {"run": "recall-64"},
+    OLD: {"run": "recall-old"},
 }
 FULL = "full attention"
+PLAIN = "recall-0"
+
+
+def changes(setting: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the spec that a setting has of its own."""
+    out = {name: value for name, value in setting.items() if name not in ("heads", "run")}
+    if count := setting.get("heads"):
+        scores = json.loads((HERE / "profile.json").read_text())["scores"]
+        order = sorted(((s, layer, h) for layer, of in enumerate(scores) for h, s in enumerate(of)))
+        of = order[-count:]
+        long = [tuple(sorted(h for _, at, h in of if at == layer)) for layer in range(len(scores))]
+        out |= {"long_heads": tuple(long)}
+        out |= {"retrieval_layers": tuple(at for at, heads in enumerate(long) if heads)}
+    return out
 
 
 def wrap_of(folder: Path, bos: int | None) -> Wrap:
@@ -72,13 +96,13 @@ def main() -> None:
     out.parent.mkdir(exist_ok=True)
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     have = {(one["document"], one["setting"]) for one in lines}
-    bases = {SETTINGS[name][0] for name in asked.settings if name != FULL} | {"recall-1"}
-    loaded = {name: load(RUNS / name) for name in sorted(bases)}
-    first = loaded["recall-1"]
-    tokenizer = load_tokenizer(RUNS / "recall-1")
+    runs = {SETTINGS[name].get("run", PLAIN) for name in asked.settings if name != FULL} | {PLAIN}
+    loaded = {name: load(RUNS / name) for name in sorted(runs)}
+    first = loaded[PLAIN]
+    tokenizer = load_tokenizer(RUNS / PLAIN)
     text = asked.text.read_text("utf-8")[SKIPPED : SKIPPED + CHARACTERS]
     ids = tokenizer.encode(text, add_special_tokens=False).ids
-    wrap = wrap_of(RUNS / "recall-1", first.contract.document["tokenizer"]["bos"])
+    wrap = wrap_of(RUNS / PLAIN, first.contract.document["tokenizer"]["bos"])
     maker = Maker(tokenizer, ids, "eval", wrap)
     facts = header(f"python bench/recall/{Path(__file__).name} --length {asked.length}")
     for index in range(asked.documents):
@@ -90,8 +114,8 @@ def main() -> None:
             if name == FULL:
                 found = ask.full_attention(first, document)
             else:
-                base = loaded[SETTINGS[name][0]]
-                spec = dataclasses.replace(base.spec, **SETTINGS[name][1])
+                base = loaded[SETTINGS[name].get("run", PLAIN)]
+                spec = dataclasses.replace(base.spec, **changes(SETTINGS[name]))
                 found = ask.segmented(Model(base.module, spec, base.contract), document)
                 heads = sum(map(len, spec.long_heads))
             answers = [
