@@ -33,8 +33,8 @@ class Progress:
     seconds: time spent in optimizer steps. curve: one row a step,
     [step, tokens so far, seconds so far, loss in nats per token, learning rate, gradient norm].
     scores: held-out text before and after, nats per token. validations: the same during the
-    training, one row [step, run segmented, run with full attention]. preferences: of a training on two
-    answers, one row a step, [step, mean margin, share of rows with the right sign].
+    training, one row [step, run segmented, run with full attention]. preferences: of a training on
+    two answers, one row a step, [step, mean margin, share of rows with the right sign].
     start: the state of the checkpoint that training began from (`trained` of its contract).
     """
 
