@@ -1,9 +1,10 @@
 // Checks that a policy and its bundle answer alike and depend on the state alone.
-import { placeInConfig } from '../config/places.ts';
+
 import { LockstepError } from '../errors.ts';
 import { PolicyHost, type PolicySource, plan, plansByDetours } from '../planner/index.ts';
 import { requests } from '../policies/in-memory.ts';
 import type { Policy } from '../policies/policy.ts';
+import { placeInConfig } from '../user-places.ts';
 
 /**
  * Run a policy over the same tokens in memory and from policy.js, and compare what it asks for; then

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 // Loaded when named, so that `lockstep plan` does not wait for onnxruntime.
 export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   attach: async () => (await import('./attach.ts')).attachCommand(),
-  completion: async () => (await import('./completion/command.ts')).completionCommand(),
+  completion: async () => (await import('./completion/command.ts')).completionCommand(commands),
   detach: async () => (await import('./detach.ts')).detachCommand(),
   doctor: async () => (await import('./doctor/command.ts')).doctorCommand(),
   eval: async () => (await import('./eval/command.ts')).evalCommand(),

@@ -1,6 +1,7 @@
 // Configs: what a lockstep.config.ts says, and how it is loaded.
+
+export { filesOfConfig } from '../user-places.ts';
 export { defineConfig } from './define.ts';
 export { type Config, defaultConfigFile, loadConfig, resolvePaths } from './load.ts';
-export { filesOfConfig } from './places.ts';
 export { type ConfigInput, type ConfigValues, parseConfig } from './schema.ts';
 export type { TrainingInput, TrainingSettings } from './training.ts';

@@ -8,7 +8,7 @@ import { type BuildFailure, build, type Message } from 'esbuild';
 import { userCodeLimit, withinTime } from '../contract/time-limit.ts';
 import { LockstepError } from '../errors.ts';
 import { originOf, type Policy } from '../policies/policy.ts';
-import { isOwn, placeInConfig, rememberConfig, rememberInputs } from './places.ts';
+import { isOwn, placeInConfig, rememberConfig, rememberInputs } from '../user-places.ts';
 import { configPlugin } from './plugin.ts';
 import { type ConfigValues, parseConfig } from './schema.ts';
 import type { TrainingSettings } from './training.ts';

@@ -2,9 +2,9 @@
 import type { SourceMap } from 'node:module';
 import { offsetOf, placeIn, positionOf } from '../code-frame.ts';
 import type { SourcePlace } from '../errors.ts';
-import type { PlaceFinder } from '../planner/policy-places.ts';
 import type { Instrumented } from './analysis/insertions.ts';
 import type { ModuleNames } from './bundle-modules.ts';
+import type { PlaceFinder } from './policy-places.ts';
 
 export interface BundleParts {
   /** policy.js: `head`, then `body`. */

@@ -8,13 +8,13 @@ import { fileURLToPath } from 'node:url';
 import { parse } from 'acorn';
 import { type BuildFailure, build, type Message } from 'esbuild';
 import { LockstepError } from '../errors.ts';
-import { rememberPlaces } from '../planner/policy-places.ts';
 import { originOf, type Policy } from '../policies/policy.ts';
 import { type Finding, nondeterminism } from './analysis/determinism.ts';
 import { instrument } from './analysis/instrument.ts';
 import { outsideMemory } from './analysis/memory.ts';
 import { bundlePlugin, isOwnModule, type ModuleNames } from './bundle-modules.ts';
 import { authorsPlaces, placeBefore } from './bundle-places.ts';
+import { rememberPlaces } from './policy-places.ts';
 
 /** A policy as it is shipped. */
 export interface PolicyBundle {

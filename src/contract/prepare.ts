@@ -1,8 +1,9 @@
 // A policy's tables for a vocabulary: the one time that a policy sees text.
-import { placeInConfig } from '../config/places.ts';
+
 import { LockstepError } from '../errors.ts';
 import type { ChatMarks, Policy, Vocabulary } from '../policies/policy.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { placeInConfig } from '../user-places.ts';
 import { chatMarks } from './chat/marks.ts';
 import { contractSchema, type Json } from './schema.ts';
 import { userCodeLimit, withinTime } from './time-limit.ts';

@@ -3,7 +3,7 @@ import { LockstepError } from '../errors.ts';
 import { Adjuster, type Adjustments } from './adjust.ts';
 import { type Sampled, Sampler, type SamplingOptions, scored } from './sampling.ts';
 import type { Ran, RunOptions, Sequence } from './sequence.ts';
-import { StoppedText, type TextDecoder } from './stops.ts';
+import { StoppedText, type TextDecoder } from './stop-strings.ts';
 
 export type { TextDecoder };
 

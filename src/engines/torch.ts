@@ -5,7 +5,6 @@ import { type Python, PythonSession } from '../bridge/index.ts';
 import { readContract } from '../checkpoint/index.ts';
 import type { Contract } from '../contract/index.ts';
 import { LockstepError } from '../errors.ts';
-import { type Entry, SessionBook } from './book.ts';
 import type {
   Engine,
   EngineInfo,
@@ -16,6 +15,7 @@ import type {
   StepOptions,
   StepResult,
 } from './engine.ts';
+import { type Entry, SessionBook } from './session-book.ts';
 
 export type TorchDtype = 'float32' | 'float64' | 'bfloat16';
 

@@ -3,11 +3,12 @@
 // A policy comes with a checkpoint, perhaps from strangers. It has no object of this realm, no memory
 // but the engine's, and limits on time and memory that lie outside of it. What comes back is text and
 // integers, and is checked.
+
+import { placeOfPush, placeOfStack } from '../contract/policy-places.ts';
 import { LockstepError } from '../errors.ts';
 import { batches, type Part, type Push } from './batches.ts';
 import { EngineError, type Image, QuickJs, type Value } from './engine/quickjs.ts';
 import { placed } from './find-place.ts';
-import { placeOfPush, placeOfStack } from './policy-places.ts';
 import { currentRuntime, runtimeText } from './runtime/versions.ts';
 import type { PolicySource } from './source.ts';
 import { TokenLog } from './token-log.ts';

@@ -13,7 +13,7 @@ import make_tiny
 import pytest
 import torch
 from lockstep.errors import LockstepError
-from lockstep.training import lora, progress, watch
+from lockstep.training import divergence, lora, progress
 from lockstep.training.schedule import learning_rate
 from safetensors.torch import load_file
 from test_training_loop import Run, refusal, same, weights
@@ -236,16 +236,16 @@ def test_a_stop_within_a_row_of_spikes_keeps_the_good_checkpoint(
 
 
 def test_a_loss_that_climbs_slowly_is_noticed() -> None:
-    seen = watch.Watch(2.0, 3)
+    seen = divergence.Watch(2.0, 3)
     for n in range(400):
         assert seen.see(3.0 + 0.06 * n) is None  # never a spike
         if seen.drifted is not None:
             break
     # The median of 64 steps lags half of them behind: 2 nats at 0.06 a step are 34 more.
-    assert n == watch.WINDOW - 1 + 34 and seen.lowest == pytest.approx(3.0 + 0.06 * 31.5)
-    calm = watch.Watch(2.0, 3, [3.0 + (n % 7) * 0.5 for n in range(500)])
+    assert n == divergence.WINDOW - 1 + 34 and seen.lowest == pytest.approx(3.0 + 0.06 * 31.5)
+    calm = divergence.Watch(2.0, 3, [3.0 + (n % 7) * 0.5 for n in range(500)])
     assert calm.drifted is None
-    assert watch.Watch(0.0, 3, [0.1 * n for n in range(500)]).drifted is None
+    assert divergence.Watch(0.0, 3, [0.1 * n for n in range(500)]).drifted is None
 
 
 def test_drift_ends_the_training(home: Path, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_step_may_be_split_otherwise_on_resumption(home: Path, tmp_path: Path)
 
 
 def test_spikes_are_measured_against_the_steps_before() -> None:
-    seen = watch.Watch(2.0, 3)
+    seen = divergence.Watch(2.0, 3)
     assert all(seen.see(3.0 + 0.1 * (n % 3)) is None for n in range(20))
     assert seen.see(5.0) is None and seen.row == 0
     assert seen.see(5.2) == pytest.approx(3.1) and seen.row == 1
@@ -301,9 +301,9 @@ def test_spikes_are_measured_against_the_steps_before() -> None:
     assert [seen.see(9.0) is not None for _ in range(3)] == [True] * 3 and seen.lost
     # A resumption sees the same losses and comes to the same.
     losses = [3.0] * 10 + [9.0, 9.0]
-    assert watch.Watch(2.0, 3, losses).row == 2
-    assert watch.Watch(0.0, 3, losses).row == 0
-    few = watch.Watch(2.0, 3)
+    assert divergence.Watch(2.0, 3, losses).row == 2
+    assert divergence.Watch(0.0, 3, losses).row == 0
+    few = divergence.Watch(2.0, 3)
     assert [few.see(x) for x in (1.0, 9.0, 1.0)] == [None] * 3
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
-from lockstep.evaluation.kept import keep
+from lockstep.evaluation.write_once import keep
 from lockstep.tokenizer.first_tokens import encode, read_part
 
 FILE = "windows.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.contract.model_type import segmented_type
-from lockstep.training import card, carried, history, manifest, progress
+from lockstep.training import card, history, manifest, progress, sidecar_files
 from lockstep.training.atomic import replace_directory
 from lockstep.training.learner import Snapshot
 from lockstep.training.progress import Progress
@@ -30,7 +30,7 @@ def save(
     """Replace ``job.out`` by a checkpoint of ``model``.
 
     contract: content of `lockstep.json` (None: full-attention control). files: what is taken over
-    from the base model (`carried.read`). first: no checkpoint of this training stands at
+    from the base model (`sidecar_files.read`). first: no checkpoint of this training stands at
     ``job.out`` yet, so what stands there is not kept. Raises LS_TRAIN_DISK and LS_TRAIN_WRITE when
     it cannot be written; ``job.out`` then stays what it was.
     """
@@ -39,7 +39,7 @@ def save(
         model.module.save_pretrained(directory, state_dict=model.weights)
         _readable(directory)
         for name, content in files.items():
-            if contract is not None or name != carried.POLICY:
+            if contract is not None or name != sidecar_files.POLICY:
                 (directory / name).parent.mkdir(exist_ok=True)
                 (directory / name).write_bytes(content)
         # Read once: for the contract and for the list of checksums.

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
-from lockstep.training import carried, manifest, progress
+from lockstep.training import manifest, progress, sidecar_files
 from lockstep.training.atomic import beside, check_writable, discard, refuse, sync
 from lockstep.training.settings import SAVING, Job
 
 # Of a checkpoint, what every save copies again from the base model or writes for people to read.
-IGNORED = frozenset({*carried.NAMES, "README.md"})
+IGNORED = frozenset({*sidecar_files.NAMES, "README.md"})
 
 
 def prepare(job: Job, emit: Callable[..., None]) -> Job:

@@ -11,9 +11,10 @@ from typing import Any
 
 from lockstep.contract import reader as contract
 from lockstep.errors import LockstepError
-from lockstep.training import carried, checkpoint, history, logs, memory, plot, progress
+from lockstep.training import checkpoint, history, logs, memory, plot, progress, sidecar_files
 from lockstep.training.data import Corpus, Pairs, Sequences, answers
 from lockstep.training.distributed import Ranks
+from lockstep.training.divergence import WINDOW, Watch
 from lockstep.training.learner import Learner
 from lockstep.training.preference import Preferences
 from lockstep.training.progress import NEVER, Progress
@@ -23,7 +24,6 @@ from lockstep.training.schedule import Budget, learning_rate
 from lockstep.training.scoring import EXECUTIONS, HeldOut, HeldOutRows
 from lockstep.training.settings import Job
 from lockstep.training.texts import open_texts
-from lockstep.training.watch import WINDOW, Watch
 
 PLOT_SECONDS = 15.0
 Emit = Callable[..., None]
@@ -49,7 +49,7 @@ class Training:
         if resumed is not None and ranks.first:
             history.prune(job.out, job.training.keep or 1)  # what a kill after a save left
         self.first_save = resumed is None
-        self.carried = carried.read(job.model)
+        self.carried = sidecar_files.read(job.model)
         check_model(job.model)
         # Rank 0 tokenizes what is not yet in the cache; the others find it there.
         if not ranks.first:

@@ -17,7 +17,7 @@ from lockstep.tokenizer.ends import read_settings
 from lockstep.tokenizer.file import load_tokenizer
 from lockstep.training import data
 from lockstep.training.data import Corpus, Document
-from lockstep.training.data.ahead import begun
+from lockstep.training.data.prefetch import begun
 from lockstep.training.settings import Job, TextOptions
 
 WORKERS = 2  # processes that render conversations

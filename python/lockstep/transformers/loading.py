@@ -13,7 +13,7 @@ from lockstep.contract.model_type import segmented_type
 from lockstep.contract.reader import Contract, read
 from lockstep.errors import LockstepError
 from lockstep.loader import DTYPES, load_module
-from lockstep.training import carried
+from lockstep.training import sidecar_files
 from lockstep.weights import reader as weights
 
 #: Options of from_pretrained that have no meaning for a folder, or say what is so anyway.
@@ -64,7 +64,7 @@ def load(path: Any, *args: Any, config: Any = None, **options: Any) -> Any:
     if config is not None:
         _compare(config, module.config)
         module.config.use_cache = config.use_cache
-    files = carried.read(folder)
+    files = sidecar_files.read(folder)
     segments = Segments(folder, contract, files, _truncation(truncation, contract))
     adopt(module, own, segments)
     module.config._name_or_path = module.name_or_path = str(path)

@@ -22,10 +22,10 @@ from ..operator.rope import Rope
 from . import BASES
 from .accounting import Accounting
 from .attention import Raw, SegmentedAttention
+from .batch_invariant import exact_rows
 from .caches import long_heads_of, make_caches, name_of
 from .checks import check
 from .state import SegmentedState
-from .ties import exact_rows
 from .versions import check_version
 
 # vLLM imports this module to look at a class, before any configuration exists to be checked.

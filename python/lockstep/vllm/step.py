@@ -24,8 +24,8 @@ from torch import Tensor
 from ..contract.spec import Spec
 from ..operator.rope import Rope
 from .caches import Cache, CacheMetadata, carried
+from .rotary import Turn, table
 from .tracker import Array, QuerySpan
-from .turn import Turn, table
 
 BLOCK = 128  # queries of a run: blocks of queries leave most of the masked triangle out
 SCORES = 1 << 21  # query-key pairs of a bucket: bounds its mask and its gathered rows

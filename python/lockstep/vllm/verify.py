@@ -48,7 +48,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
         "float32",
         len(ids) + 2,
         max_logprobs=LISTED,
-        logits_processors=["lockstep.vllm.forced:Forced"],
+        logits_processors=["lockstep.vllm.teacher_forcing:Forced"],
     )
     (model,) = llm.collective_rpc(_model)
     watch = _Watch(model, description["retrieved"])
@@ -111,7 +111,7 @@ def _serve(llm: Any, prompt: list[int], tail: list[int]) -> tuple[list[Any], lis
     """One request; its log-probabilities by position, and the scheduler's cuts."""
     from vllm import SamplingParams
 
-    from .forced import Forced
+    from .teacher_forcing import Forced
 
     Forced.tokens[:] = tail
     sampling = SamplingParams(

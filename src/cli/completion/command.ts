@@ -1,11 +1,13 @@
 // lockstep completion: a script with which a shell completes commands, options and their choices.
 import { Argument, Command } from 'commander';
-import { commands } from '../commands.ts';
 import { bashScript, fishScript, type Known, zshScript } from './scripts.ts';
 
 const shells = { bash: bashScript, fish: fishScript, zsh: zshScript } as const;
 
-export function completionCommand(): Command {
+/** Commands by name, each with what makes it. */
+type Commands = Readonly<Record<string, () => Promise<Command>>>;
+
+export function completionCommand(commands: Commands): Command {
   return new Command('completion')
     .description('print a script that completes commands and options in your shell')
     .addArgument(new Argument('<shell>', 'your shell').choices(Object.keys(shells)))
@@ -16,15 +18,13 @@ bash: eval "$(lockstep completion bash)" in ~/.bashrc
 zsh:  eval "$(lockstep completion zsh)" in ~/.zshrc, behind compinit
 fish: lockstep completion fish > ~/.config/fish/completions/lockstep.fish`,
     )
-    .action(runCompletion);
-}
-
-async function runCompletion(shell: keyof typeof shells): Promise<void> {
-  process.stdout.write(shells[shell](await known()));
+    .action(async (shell: keyof typeof shells) => {
+      process.stdout.write(shells[shell](await known(commands)));
+    });
 }
 
 /** Every command with its options, from the definitions themselves. */
-async function known(): Promise<Known[]> {
+async function known(commands: Commands): Promise<Known[]> {
   return Promise.all(
     Object.entries(commands).map(async ([name, load]) => {
       const command = await load();

@@ -4,7 +4,6 @@ import path from 'node:path';
 import { readContract } from '../../checkpoint/index.ts';
 import type { Contract } from '../../contract/index.ts';
 import { layoutOf } from '../../state/index.ts';
-import { type Entry, SessionBook } from '../book.ts';
 import type {
   Engine,
   EngineInfo,
@@ -15,6 +14,7 @@ import type {
   StepOptions,
   StepResult,
 } from '../engine.ts';
+import { type Entry, SessionBook } from '../session-book.ts';
 import { Connection } from './connection.ts';
 import { graphFolder, readGraph } from './meta.ts';
 import type { Precision } from './meta-schema.ts';

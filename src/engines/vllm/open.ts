@@ -11,9 +11,9 @@ import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
 import { checkFlags, checkPrecision, vllmCommand } from './flags.ts';
 import { PLUGIN_ENVIRONMENT } from './identity.ts';
+import { roomForKv } from './kv-cache-space.ts';
 import { Relay } from './relay.ts';
 import { Replica } from './replica.ts';
-import { roomForKv } from './room.ts';
 import { Supervisor, type SupervisorOptions } from './supervisor.ts';
 import { checkVersion } from './version.ts';
 

@@ -3,7 +3,7 @@ import type { PlannerSource, Segmenter } from '../../planner/index.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { RunEvent, RunRequest } from '../runner.ts';
 import type { Alternative } from '../sampling.ts';
-import { StoppedText } from '../stops.ts';
+import { StoppedText } from '../stop-strings.ts';
 
 /** Turns one choice's tokens into events, as stepping an engine would. */
 export class ChoiceText {

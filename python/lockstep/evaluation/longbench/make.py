@@ -15,9 +15,9 @@ from typing import Any
 from lockstep.bridge import job
 from lockstep.errors import LockstepError
 from lockstep.evaluation.counting import counter
-from lockstep.evaluation.kept import keep
 from lockstep.evaluation.longbench.metrics import MEASURES
 from lockstep.evaluation.score import SAMPLES
+from lockstep.evaluation.write_once import keep
 from lockstep.tokenizer.encoding import token_ids
 from lockstep.tokenizer.file import load_tokenizer
 

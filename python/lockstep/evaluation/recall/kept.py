@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
-from lockstep.evaluation.kept import keep
+from lockstep.evaluation.write_once import keep
 from lockstep.facts.documents import Document, Needle
 
 FILE = "documents.jsonl"

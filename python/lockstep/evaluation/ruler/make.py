@@ -14,11 +14,11 @@ from typing import Any
 from lockstep.bridge import job
 from lockstep.errors import LockstepError
 from lockstep.evaluation.counting import counter
-from lockstep.evaluation.kept import keep
 from lockstep.evaluation.ruler.samples import Setting
 from lockstep.evaluation.ruler.sizing import fitted, largest, prepared
 from lockstep.evaluation.ruler.tasks import TASKS, Niah
 from lockstep.evaluation.score import SAMPLES
+from lockstep.evaluation.write_once import keep
 from lockstep.tokenizer.first_tokens import read_part
 
 ESSAY_CHARACTERS = 64 << 20

@@ -9,7 +9,7 @@ import numpy as np
 
 from lockstep.chat.preferences import COUNTS, halves
 
-from .ahead import Window, begun
+from .prefetch import Window, begun
 from .sequences import Drawn, Sequences
 from .store import Document
 

@@ -10,8 +10,8 @@ import numpy as np
 from lockstep.contract.planner import PlannerSource
 from lockstep.errors import LockstepError
 
-from .ahead import Ahead, Window
 from .order import key, scatter, shuffled
+from .prefetch import Ahead, Window
 from .store import Documents
 
 STEPS = 2  # optimizer steps that are cut ahead

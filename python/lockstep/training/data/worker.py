@@ -15,7 +15,7 @@ from typing import TextIO
 from lockstep.contract.planner import Planner
 from lockstep.errors import LockstepError
 
-from .ahead import begun
+from .prefetch import begun
 from .store import Tokens
 
 

@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { SourceMap } from 'node:module';
 import path from 'node:path';
-import { placeIn } from '../code-frame.ts';
-import type { SourcePlace } from '../errors.ts';
-import { packageRoot } from '../paths.ts';
+import { placeIn } from './code-frame.ts';
+import type { SourcePlace } from './errors.ts';
+import { packageRoot } from './paths.ts';
 
 /** Source maps of the configs that this process ran, by file. */
 const maps = new Map<string, SourceMap>();

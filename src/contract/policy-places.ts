@@ -2,8 +2,8 @@
 import { parse } from 'acorn';
 import { fullAncestor } from 'acorn-walk';
 import { offsetOf, placeIn, positionOf } from '../code-frame.ts';
-import type { Instrumented } from '../contract/analysis/insertions.ts';
 import type { SourcePlace } from '../errors.ts';
+import type { Instrumented } from './analysis/insertions.ts';
 
 /** The author's place for a line (from 1) and a column (from 0) of policy.js; undefined where there is none. */
 export type PlaceFinder = (line: number, column: number) => SourcePlace | undefined;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from lockstep.operator.rope import Rope, rotate
-from lockstep.vllm.turn import Turn, table
+from lockstep.vllm.rotary import Turn, table
 from vllm.platforms import current_platform
 
 current_platform.import_kernels()

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { roomForKv } from './room.ts';
+import { roomForKv } from './kv-cache-space.ts';
 
 const GiB = 2 ** 30;
 
