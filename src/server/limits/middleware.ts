@@ -5,6 +5,7 @@ import { rateLimit } from 'express-rate-limit';
 import helmet from 'helmet';
 import type { Logger } from 'pino';
 import { busy, HttpError, toHttpError, tooLarge } from '../errors.ts';
+import { ANONYMOUS, callerOf, KEYHOLDER, setCaller } from '../keys/caller.ts';
 import type { Metrics } from '../metrics.ts';
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
@@ -35,6 +36,7 @@ export function observe(log: Logger, metrics: Metrics): RequestHandler {
       log.info(
         {
           requestId: response.locals['requestId'],
+          caller: callerOf(response)?.name,
           method: request.method,
           route,
           status,
@@ -92,13 +94,19 @@ function hostname(host: string): string {
     .toLowerCase();
 }
 
-/** Ask for `Authorization: Bearer <key>`; null asks for nothing. Compared in constant time. */
+/** Ask for `Authorization: Bearer <key>`, compared in constant time, and write down who calls; null asks for nothing. */
 export function bearer(key: string | null): RequestHandler {
   const expected = key === null ? null : digest(key);
   return (request, response, next) => {
-    if (expected === null) return next();
+    if (expected === null) {
+      setCaller(response, ANONYMOUS);
+      return next();
+    }
     const given = /^Bearer (.+)$/i.exec(request.get('authorization') ?? '')?.[1];
-    if (given !== undefined && timingSafeEqual(digest(given), expected)) return next();
+    if (given !== undefined && timingSafeEqual(digest(given), expected)) {
+      setCaller(response, KEYHOLDER);
+      return next();
+    }
     response.set('www-authenticate', 'Bearer');
     throw new HttpError(
       401,
