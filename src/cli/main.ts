@@ -15,6 +15,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   doctor: async () => (await import('./doctor/command.ts')).doctorCommand(),
   eval: async () => (await import('./eval/command.ts')).evalCommand(),
   export: async () => (await import('./export.ts')).exportCommand(),
+  keys: async () => (await import('./keys.ts')).keysCommand(),
   perplexity: async () => (await import('./perplexity.ts')).perplexityCommand(),
   plan: async () => (await import('./plan/command.ts')).planCommand(),
   probe: async () => (await import('./probe.ts')).probeCommand(),

@@ -10,21 +10,20 @@ import { CACHE_BYTES, createServer, type LockstepServer, probePort } from '../..
 import { natural, port, positive } from '../shared/option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
+import { addDoorOptions, type DoorOptions, openDoors } from './doors.ts';
 import { checkChoice, type EngineChoice, openChosen } from './engine.ts';
 
-interface ServeOptions extends EngineChoice {
+interface ServeOptions extends EngineChoice, DoorOptions {
   host: string;
   port: number;
   model?: string;
   maxQueue: number;
-  apiKey?: string;
-  rate?: number;
   allowHost?: string[];
   json?: true;
 }
 
 export function serveCommand(): Command {
-  return new Command('serve')
+  const command = new Command('serve')
     .description('serve a checkpoint through OpenAI’s HTTP API, with a web page')
     .argument('<dir>', 'checkpoint with a contract (lockstep attach, lockstep train)')
     .argument(
@@ -63,12 +62,8 @@ export function serveCommand(): Command {
       `onnx, torch: maximum bytes of remembered prompts, so that the next turn of a chat does not run the earlier ones again; 0 turns it off (default: ${CACHE_BYTES})`,
       natural,
     )
-    .option('--max-queue <n>', 'maximum requests in the queue', natural, 64)
-    .option(
-      '--api-key <variable>',
-      'environment variable that holds the key that clients must send',
-    )
-    .option('--rate <n>', 'requests per minute from one address', positive)
+    .option('--max-queue <n>', 'maximum requests in the queue', natural, 64);
+  return addDoorOptions(command)
     .option('--allow-host <name...>', 'more host names to accept on loopback')
     .option('--replicas <n>', 'vllm: number of processes', positive)
     .option('--upstream <url...>', 'vllm: use these running servers instead of starting one')
@@ -95,8 +90,8 @@ async function runServe(
   const say = (line: string): void => {
     if (options.json !== true) process.stderr.write(`${line}\n`);
   };
-  const apiKey = keyFrom(options.apiKey);
   await checkChoice(options, flags);
+  const doors = await openDoors(options, say);
   await probePort(options.port, options.host);
   const files = await readContract(dir);
   const { contract } = files;
@@ -137,8 +132,7 @@ async function runServe(
         maxSessions: opened.maxSessions,
         ...(options.cacheBytes === undefined ? {} : { cacheBytes: options.cacheBytes }),
         maxQueue: options.maxQueue,
-        apiKey,
-        ...(options.rate === undefined ? {} : { requestsPerMinute: options.rate }),
+        ...doors.server,
         hostNames: options.allowHost ?? [],
         log: logger(options.log),
         warn: (error) => {
@@ -150,12 +144,14 @@ async function runServe(
     });
     if (stop.asked) return;
     const { url } = await server.listen(options.port);
-    announce(url, model, contract.digest, opened.probe, options, apiKey, say, colors);
+    doors.follow(server);
+    announce(url, model, contract.digest, opened.probe, options, doors.locked, say, colors);
     const lost = await Promise.race([stop.promise, opened.failed]);
     if (lost !== undefined) throw lost;
     say('stopping: running answers may finish; Ctrl-C again ends at once');
   } finally {
     await (server ?? engine).close();
+    doors.close();
     stop.off();
   }
 }
@@ -166,33 +162,22 @@ function announce(
   digest: string,
   probe: ProbeOutcome | null,
   options: ServeOptions,
-  apiKey: string | null,
+  locked: boolean,
   say: (line: string) => void,
   colors: Paint,
 ): void {
   if (options.json) {
     process.stdout.write(`${JSON.stringify({ event: 'ready', url, model, digest, probe })}\n`);
   }
-  if (apiKey === null && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
-    say(`${colors.yellow('open')}: everyone who reaches ${options.host} may use it; see --api-key`);
+  if (!locked && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
+    say(
+      `${colors.yellow('open')}: everyone who reaches ${options.host} may use it; see --keys and --api-key`,
+    );
   }
   say(
     `${colors.green('serving')}  page ${colors.bold(`${url}/`)}   API ${url}/v1   metrics ${url}/metrics`,
   );
   say(colors.dim('Ctrl-C stops it'));
-}
-
-/** The key itself never stands on the command line, where every user of the machine can read it. */
-function keyFrom(variable: string | undefined): string | null {
-  if (variable === undefined) return null;
-  const key = process.env[variable];
-  // Nothing that is started from here may find it, whatever its name.
-  delete process.env[variable];
-  if (key !== undefined && key !== '') return key;
-  throw new LockstepError('LS_SERVE_KEY', `expected a key in $${variable}, got none`, {
-    mend: `--api-key takes the name of an environment variable: ${variable}=… lockstep serve …`,
-    field: 'api-key',
-  });
 }
 
 function logger(level: ServeOptions['log']): Logger {

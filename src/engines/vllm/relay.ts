@@ -77,9 +77,12 @@ export class Relay implements Runner {
     if (replicas.some((replica) => replica.ready)) return { ready: true, status: 'ready' };
     const failed = this.#parts.failed();
     const error = failed ?? replicas[0]?.why;
+    const said = this.#parts.status();
+    // Its connections broke, and whoever supervises it has not seen it end yet.
+    const status = said === 'ready' ? 'engine unreachable' : said;
     return {
       ready: false,
-      status: failed === null ? this.#parts.status() : 'engine lost',
+      status: failed === null ? status : 'engine lost',
       ...(error === undefined ? {} : { error }),
     };
   }

@@ -8,6 +8,7 @@ import { isEngineLost } from '../../engines/stepped.ts';
 import type { PlannerSource } from '../../planner/index.ts';
 import type { Tokenizer } from '../../planner/tokenizer.ts';
 import { HttpError, toHttpError } from '../errors.ts';
+import type { Account, Accounts } from '../limits/accounts.ts';
 import type { Gate } from '../limits/gate.ts';
 import type { Metrics, Outcome } from '../metrics.ts';
 import { TokenShow } from '../prompt/tokens.ts';
@@ -23,6 +24,8 @@ export interface Workshop {
   tokenizer: Tokenizer;
   source: PlannerSource;
   gate: Gate;
+  /** What callers have used, and what they may use. */
+  accounts: Accounts;
   metrics: Metrics;
   log: Logger;
   /** Aborts when the server's patience with running generations ends. */
@@ -67,9 +70,11 @@ export async function answer(
   const health = shop.runner.health();
   // What was asked for is known to fail: say so at once instead of after a wait in the queue.
   if (!health.ready) throw notReady(health);
+  const account = await shop.accounts.enter(response, promptTokens(job));
   const release = await shop.gate.acquire(gone.signal);
   let stream: EventStream | null = null;
-  const count = new Tally(job, shop, response);
+  account.begin();
+  const count = new Tally(job, shop, response, account);
   try {
     signal.throwIfAborted();
     const running = await runMany(shop.runner, job.runs, signal);
@@ -90,7 +95,11 @@ export async function answer(
     count.end('error');
     const known = shop.closing.aborted ? shutDown() : toHttpError(error);
     if (stream === null) throw known;
-    shop.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');
+    response.locals['code'] = known.code;
+    // The end of the server is told in one line, not in one for each stream.
+    if (!shop.closing.aborted) {
+      shop.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');
+    }
     await stream.send('failed' in job.reply ? job.reply.failed(known) : known.body());
     stream.end();
   } finally {
@@ -102,6 +111,10 @@ export async function answer(
 /** How many texts a request asks for, after all of its prompts. */
 function choicesOf({ runs }: Job): number {
   return runs.length * (runs[0].extra?.n ?? 1);
+}
+
+function promptTokens({ runs }: Job): number {
+  return runs.reduce((sum, run) => sum + run.prompt.length, 0);
 }
 
 function echoesOf({ echo, runs }: Job, { tokenizer }: Workshop): Echoes | null {
@@ -304,6 +317,7 @@ class Tally {
   readonly #job: Job;
   readonly #shop: Workshop;
   readonly #response: Response;
+  readonly #account: Account;
   readonly #since = performance.now();
   /** When each choice's last token came. */
   readonly #last: number[] = [];
@@ -318,14 +332,15 @@ class Tally {
   /** The session's, once there is one. */
   memory: Run['memory'] | null = null;
 
-  constructor(job: Job, shop: Workshop, response: Response) {
+  constructor(job: Job, shop: Workshop, response: Response, account: Account) {
     this.#job = job;
     this.#shop = shop;
     this.#response = response;
+    this.#account = account;
   }
 
   get usage(): Usage {
-    const prompt = this.#job.runs.reduce((sum, run) => sum + run.prompt.length, 0);
+    const prompt = promptTokens(this.#job);
     return {
       prompt_tokens: prompt,
       completion_tokens: this.#completion,
@@ -347,6 +362,7 @@ class Tally {
       this.#last[event.choice] = now;
       this.#completion += 1;
       metrics.tokens.inc({ kind: 'completion' });
+      this.#account.wrote(1);
     }
     if (event.type !== 'ran') return null;
     const kind = event.cached ? 'cached' : 'prompt';
