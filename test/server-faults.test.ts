@@ -117,7 +117,9 @@ describe('clients that leave, engines that fail', () => {
     const { post } = await serve({ maxSessions: 0 });
     const response = await post('/v1/completions', { prompt: PROMPT, stream: true });
     expect(response.status).toBe(429);
-    expect(response.headers.get('retry-after')).toBe('1');
+    const wait = Number(response.headers.get('retry-after'));
+    expect(wait).toBeGreaterThanOrEqual(1);
+    expect(wait).toBeLessThanOrEqual(4);
   });
 
   test('a reader that stops reading is given up', async () => {
