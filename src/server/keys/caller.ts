@@ -19,9 +19,6 @@ export const ANONYMOUS: Caller = { name: 'anonymous', limits: {}, operator: true
 /** Whoever holds the one key of `--api-key`. */
 export const KEYHOLDER: Caller = { name: 'key', limits: {}, operator: true };
 
-/** Names that no key of a keys file may have, because they mean something else. */
-export const RESERVED_NAMES: readonly string[] = ['anonymous', 'key'];
-
 /** Write down who sent the request. */
 export function setCaller(response: Response, caller: Caller): void {
   response.locals['caller'] = caller;

@@ -1,10 +1,12 @@
 // What stands in a keys file, and what is refused in one. The schema is strict: an unknown field is an error.
 import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
-import { RESERVED_NAMES } from './caller.ts';
 
 /** The format's version, which the file names first. */
 export const KEYS_VERSION = 1;
+
+/** Names that mean something else: a client without a key, and the one key of `--api-key`. */
+const RESERVED_NAMES = ['anonymous', 'key'];
 
 const count = z.int().positive();
 

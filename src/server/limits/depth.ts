@@ -1,6 +1,4 @@
 // How deeply a JSON body is nested, found before it is parsed.
-import { HttpError } from '../errors.ts';
-
 /** Deeper than any schema or conversation: a body beyond it is refused. */
 export const MOST_DEPTH = 100;
 
@@ -9,19 +7,21 @@ const [QUOTE, BACKSLASH, OPEN_LIST, CLOSE_LIST, OPEN, CLOSE] = [...'"\\[]{}'].ma
 );
 
 /**
+ * Whether a body is nested more than `MOST_DEPTH` deep.
+ *
  * @param body JSON in UTF-8; what is not JSON is for the parser to refuse
- * @throws HttpError 400 for one that is nested more than `MOST_DEPTH` deep
  */
-export function checkDepth(body: Uint8Array): void {
+export function isTooDeep(body: Uint8Array): boolean {
   let depth = 0;
   for (let i = 0; i < body.length; i++) {
     const byte = body[i];
     if (byte === QUOTE) i = endOfString(body, i + 1);
     else if (byte === OPEN || byte === OPEN_LIST) {
       depth += 1;
-      if (depth > MOST_DEPTH) throw tooDeep();
+      if (depth > MOST_DEPTH) return true;
     } else if (byte === CLOSE || byte === CLOSE_LIST) depth -= 1;
   }
+  return false;
 }
 
 /** Where the string that begins before `from` ends. */
@@ -33,12 +33,4 @@ function endOfString(body: Uint8Array, from: number): number {
     end = body.indexOf(QUOTE as number, end + 1);
   }
   return body.length;
-}
-
-function tooDeep(): HttpError {
-  return new HttpError(
-    400,
-    `Expected a body nested at most ${MOST_DEPTH} deep, got a deeper one.`,
-    { code: 'body_too_deep' },
-  );
 }
