@@ -5,7 +5,7 @@ import { LockstepError } from '../../errors.ts';
 import { type Identity, identify, type Upstream } from './identity.ts';
 
 export interface ReplicaOptions {
-  /** Origin, as `http://127.0.0.1:8000`. */
+  /** Origin, as `http://127.0.0.1:8000`; `unix:` and a path for a socket of this machine. */
   url: string;
   /** Key that vLLM asks for; null: none. */
   key: string | null;
@@ -19,6 +19,8 @@ export interface ReplicaOptions {
 const REFUSED = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
+  // A socket's file is not there.
+  'ENOENT',
   'EPIPE',
   'ENOTFOUND',
   'EHOSTUNREACH',
@@ -41,7 +43,9 @@ export class Replica {
   constructor(options: ReplicaOptions) {
     this.name = options.url;
     this.#options = options;
-    this.#pool = new Pool(options.url, {
+    const socketPath = /^unix:(.+)$/.exec(options.url)?.[1];
+    this.#pool = new Pool(socketPath === undefined ? options.url : 'http://localhost', {
+      ...(socketPath === undefined ? {} : { socketPath }),
       connections: null,
       pipelining: 1,
       connectTimeout: 5_000,

@@ -286,9 +286,21 @@ class Server(ThreadingHTTPServer):
         pass  # clients that leave are the point
 
 
+class UnixServer(Server):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, _ = self.socket.accept()
+        return connection, ("unix", 0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--uds", help="listen on this Unix socket too")
     parser.add_argument("--digest")
     parser.add_argument("--digest-file", help="read at the start, before --digest")
     parser.add_argument("--architecture", default="SegmentedLlamaForCausalLM")
@@ -318,6 +330,9 @@ def main() -> None:
     Handler.state = State(options)
     server = Server(("127.0.0.1", options.port), Handler)
     print(f"pid {os.getpid()}", flush=True)
+    if options.uds is not None:
+        unix = UnixServer(options.uds, Handler)
+        threading.Thread(target=unix.serve_forever, daemon=True).start()
     print(f"listening {server.server_address[1]}", flush=True)
     server.serve_forever()
 
