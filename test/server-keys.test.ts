@@ -263,7 +263,7 @@ describe('what is written down', () => {
     const audit = new AuditLog(auditFile, (error) => {
       throw error;
     });
-    const { post, url } = await serve(
+    const { post, url, engine } = await serve(
       { failAt: 300 },
       { log, audit, keys: await KeyRing.open(file) },
     );
@@ -275,7 +275,15 @@ describe('what is written down', () => {
     await ask({ prompt: 'zanzibar', zanzibar: 1 }, mine);
     await ask({ prompt: 'zanzibar' }, as('ls-zanzibar'));
     await (await fetch(`${url}/health/live`)).text();
-    await until(async () => (await readFile(auditFile, 'utf8')).split('\n').length > 4);
+    // A client that leaves is written down with what it got until then.
+    const leaving = new AbortController();
+    engine.faults = { delayMs: 5 };
+    const body = { prompt: 'zanzibar', max_tokens: 4000, stream: true };
+    const left = await post('/v1/completions', body, { headers: mine, signal: leaving.signal });
+    const reader = (left.body as ReadableStream).getReader();
+    for (let seen = 0; seen < 5; seen++) await reader.read();
+    leaving.abort();
+    await until(async () => (await readFile(auditFile, 'utf8')).split('\n').length > 5);
     const written = (await readFile(auditFile, 'utf8')).trim().split('\n');
     const audited = written.map((line) => JSON.parse(line));
     const id = (keys['alice'] as string).slice(3, 13);
@@ -298,7 +306,15 @@ describe('what is written down', () => {
       ['alice', 500, 'LS_ENGINE_STEP'],
       ['alice', 400, 'unknown_parameter'],
       [null, 401, 'invalid_api_key'],
+      ['alice', 'aborted', null],
     ]);
+    for (const one of [audited[0], audited[4]]) {
+      expect(one.queue_ms).toBeGreaterThanOrEqual(0);
+      expect(one.first_token_ms).toBeGreaterThanOrEqual(one.queue_ms);
+      expect(one.ms).toBeGreaterThanOrEqual(one.first_token_ms);
+    }
+    expect(audited[4].prompt_tokens).toBe(8);
+    expect(audited[4].completion_tokens).toBeGreaterThan(0);
     const requests = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg === 'request');
     expect(requests.map(({ caller, code }) => [caller, code]).slice(0, 4)).toEqual([
       ['alice', undefined],

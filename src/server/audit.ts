@@ -5,6 +5,7 @@ import type { RequestHandler } from 'express';
 import { pino } from 'pino';
 import { LockstepError } from '../errors.ts';
 import { callerOf } from './keys/caller.ts';
+import { usedBy } from './limits/accounts.ts';
 
 type Destination = ReturnType<typeof pino.destination>;
 
@@ -61,6 +62,7 @@ export function audit(log: AuditLog): RequestHandler {
         status: response.writableFinished ? response.statusCode : 'aborted',
         code: response.locals['code'] ?? null,
         ms: Math.round(performance.now() - since),
+        ...usedBy(response),
         ...(response.locals['usage'] as object | undefined),
       });
     });

@@ -13,6 +13,23 @@ export interface Account {
   wrote(tokens: number): void;
 }
 
+/** What a request has used so far, for its line in the logs. */
+export interface Used {
+  prompt_tokens: number;
+  completion_tokens: number;
+  /** From the check of the key's limits to a place; absent while it waits. */
+  queue_ms?: number;
+  /** From the check of the key's limits to the first token, the queue in it. */
+  first_token_ms?: number;
+}
+
+const used = new WeakMap<Response, Used>();
+
+/** Undefined for a request that generates nothing, or was refused before it could. */
+export function usedBy(response: Response): Used | undefined {
+  return used.get(response);
+}
+
 /** Windows in which tokens are counted, by the field that limits them. */
 const WINDOWS = { tokensPerMinute: 60, tokensPerDay: 24 * 3600 } as const;
 type Window = keyof typeof WINDOWS;
@@ -97,12 +114,19 @@ export class Accounts {
       throw error;
     }
     if (response.closed) leave();
+    const since = performance.now();
+    const now = () => Math.round(performance.now() - since);
+    const mine: Used = { prompt_tokens: prompt, completion_tokens: 0 };
+    used.set(response, mine);
     return {
       begin: () => {
         begun = true;
+        mine.queue_ms = now();
         this.#tokens.inc({ caller: name, kind: 'prompt' }, prompt);
       },
       wrote: (tokens) => {
+        mine.completion_tokens += tokens;
+        mine.first_token_ms ??= now();
         this.#tokens.inc({ caller: name, kind: 'completion' }, tokens);
         this.#spend(caller, tokens);
       },
