@@ -42,7 +42,7 @@ async function read(file: string, secret: boolean): Promise<Buffer> {
       throw new LockstepError(
         'LS_SERVE_TLS',
         `expected ${file} to be closed to other users, got mode ${(mode & 0o777).toString(8).padStart(4, '0')}`,
-        { mend: `chmod 600 ${file}`, field: 'tls-key' },
+        { mend: `Close it to them: chmod 600 ${file}`, field: 'tls-key' },
       );
     }
     return await handle.readFile();

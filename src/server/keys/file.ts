@@ -57,7 +57,7 @@ function checkMode(mode: number, file: string, regular: boolean): void {
   throw new LockstepError(
     'LS_KEYS_MODE',
     `expected ${file} to be closed to other users, got mode ${(mode & 0o777).toString(8).padStart(4, '0')}`,
-    { mend: `chmod 600 ${file}` },
+    { mend: `Close it to them: chmod 600 ${file}` },
   );
 }
 
