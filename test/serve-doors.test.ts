@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { writeContract } from '../src/contract/write.ts';
 import { packageRoot } from '../src/paths.ts';
+import { closeCollectors, collector } from './collector.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
 import { makeToy, type Toy } from './server-toy.ts';
 import { type Fake, Opened } from './vllm-upstream.ts';
@@ -25,6 +26,7 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   for (const child of running.splice(0)) child.kill('SIGKILL');
+  closeCollectors();
   await opened.close();
 });
 afterAll(() => rm(toy.dir, { recursive: true, force: true }));
@@ -223,6 +225,15 @@ describe('lockstep serve', () => {
     expect(told[0]).toMatchObject({ cut: 0, refused: 0 });
   });
 
+  test('--otlp-traces-endpoint: spans are sent, the last ones at the end', async () => {
+    const { url: endpoint, spans } = await collector();
+    const { url, child, ended } = await serve('--otlp-traces-endpoint', endpoint);
+    expect((await eventsOf(await ask(url, 5))).done).toBe(true);
+    child.kill('SIGTERM');
+    expect(await ended).toEqual([0, null]);
+    expect(spans().map(({ name }) => name)).toContain('POST /v1/completions');
+  });
+
   test('a second signal ends it at once', async () => {
     const { url, child, ended } = await serve('--pre-drain', '500', '--drain', '500');
     expect((await ask(url, 3000)).status).toBe(200);
@@ -238,6 +249,7 @@ describe('lockstep serve', () => {
     [['--drain', 'soon'], 'expected a number of at least 0'],
     [['--trust-proxy', 'proxy.example'], 'LS_SERVE_PROXY'],
     [['--audit', '/'], 'LS_AUDIT_FILE'],
+    [['--otlp-traces-endpoint', 'localhost:4318'], 'expected an address for traces'],
   ])('%j is refused', async (options, words) => {
     const { ended, stderr } = await serve(...options);
     expect((await ended)[0]).not.toBe(0);

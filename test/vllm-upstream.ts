@@ -20,6 +20,8 @@ export interface Seen {
   aborted: number;
   bodies: Any[];
   keys: string[];
+  /** Each `traceparent` that came. */
+  traces: string[];
   pid: number;
 }
 

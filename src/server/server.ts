@@ -49,6 +49,7 @@ import { healthRoutes } from './routes/health.ts';
 import { page } from './routes/page.ts';
 import { detokenize, planText, tokenize } from './routes/plan.ts';
 import { responses } from './routes/responses.ts';
+import type { Traces } from './traces.ts';
 
 export interface ServerOptions {
   /** Name of the model in requests and answers. */
@@ -87,6 +88,8 @@ export interface ServerOptions {
   trustProxy?: readonly string[];
   /** Where each request is written down. */
   audit?: AuditLog | null;
+  /** Where spans of each request go; null traces nothing. */
+  traces?: Traces | null;
   /** How slowly a request may come. */
   connections?: Partial<ConnectionLimits>;
   /** Told of a chat template that cannot be read (LockstepError): its chats are refused. */
@@ -158,6 +161,7 @@ export function createServer({
     tls = null,
     trustProxy = [],
     audit: auditLog = null,
+    traces = null,
     log = pino({ level: 'silent' }),
   } = options;
 
@@ -206,6 +210,7 @@ export function createServer({
   app.get('/', index);
   app.use('/page', files);
 
+  if (traces !== null) app.use(traces.follow());
   if (auditLog !== null) app.use(audit(auditLog));
   app.use(authenticate(keys ?? apiKey));
   // Before the limit of requests: whoever watches the server must not lose sight of it.
@@ -319,6 +324,7 @@ export function createServer({
         ending = true;
         await drain(http, gate, closing, { preDrainMs, drainMs }, log);
         template?.close();
+        await traces?.close();
         await runner.close();
       })();
       return closed;

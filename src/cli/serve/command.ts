@@ -19,6 +19,7 @@ interface ServeOptions extends EngineChoice, DoorOptions {
   model?: string;
   maxQueue: number;
   allowHost?: string[];
+  otlpTracesEndpoint?: string;
   json?: true;
 }
 
@@ -71,6 +72,10 @@ export function serveCommand(): Command {
     .option('--no-probe', 'serve without checking the probe first')
     .option('--python <path>', 'torch, vllm: interpreter to use')
     .addOption(noWeightsCheck())
+    .option(
+      '--otlp-traces-endpoint <url>',
+      'send OpenTelemetry traces there, as http://127.0.0.1:4318/v1/traces',
+    )
     .addOption(
       new Option('--log <level>', 'log level: JSON lines on stderr, without prompts and answers')
         .choices(['silent', 'error', 'info'])
@@ -91,6 +96,7 @@ async function runServe(
     if (options.json !== true) process.stderr.write(`${line}\n`);
   };
   await checkChoice(options, flags);
+  const traces = tracesUrl(options.otlpTracesEndpoint);
   const doors = await openDoors(options, say);
   await probePort(options.port, options.host);
   const files = await readContract(dir);
@@ -120,6 +126,7 @@ async function runServe(
       : `asking ${options.upstream.join(', ')} every few seconds; /health/ready says when it serves`,
   );
   let server: LockstepServer | undefined;
+  const log = logger(options.log);
   try {
     server = createServer({
       engine,
@@ -134,7 +141,9 @@ async function runServe(
         maxQueue: options.maxQueue,
         ...doors.server,
         hostNames: options.allowHost ?? [],
-        log: logger(options.log),
+        log,
+        // Loaded when asked for: a server without traces does not wait for the packages.
+        ...(traces === null ? {} : { traces: await openTraces(traces, model, log) }),
         warn: (error) => {
           const { code, message } = asLockstepError(error);
           printWarning({ code, message: `${message}; chats are refused, completions are served` });
@@ -178,6 +187,21 @@ function announce(
     `${colors.green('serving')}  page ${colors.bold(`${url}/`)}   API ${url}/v1   metrics ${url}/metrics`,
   );
   say(colors.dim('Ctrl-C stops it'));
+}
+
+async function openTraces(endpoint: string, model: string, log: Logger) {
+  const { Traces } = await import('../../server/traces.ts');
+  return new Traces(endpoint, model, log);
+}
+
+/** @throws LS_USAGE for anything but an address of the web */
+function tracesUrl(text: string | undefined): string | null {
+  if (text === undefined) return null;
+  if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return text;
+  throw new LockstepError('LS_USAGE', `expected an address for traces, got ${text}`, {
+    mend: 'As in: --otlp-traces-endpoint http://127.0.0.1:4318/v1/traces',
+    field: 'otlp-traces-endpoint',
+  });
 }
 
 function logger(level: ServeOptions['log']): Logger {

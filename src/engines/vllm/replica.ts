@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Pool } from 'undici';
 import { LockstepError } from '../../errors.ts';
+import { traceParent } from '../trace-context.ts';
 import { type Identity, identify, type Upstream } from './identity.ts';
 
 export interface ReplicaOptions {
@@ -159,7 +160,11 @@ export class Replica {
 
   #headers(): Record<string, string> {
     const { key } = this.#options;
-    return key === null ? {} : { authorization: `Bearer ${key}` };
+    const traceparent = traceParent.getStore();
+    return {
+      ...(key === null ? {} : { authorization: `Bearer ${key}` }),
+      ...(traceparent ? { traceparent } : {}),
+    };
   }
 
   /** @param begun the answer had begun */

@@ -23,11 +23,34 @@ export interface Used {
   first_token_ms?: number;
 }
 
-const used = new WeakMap<Response, Used>();
+/** When a generation came to what, in milliseconds of `performance.now()`. */
+export interface Stages {
+  /** Its key's limits were checked. */
+  entered: number;
+  /** It got its place. */
+  placed?: number;
+  /** Its first token was written. */
+  first?: number;
+}
+
+const stages = new WeakMap<Response, Stages & { prompt: number; completion: number }>();
+
+/** Undefined for a request that generates nothing, or was refused before it could. */
+export function stagesOf(response: Response): Stages | undefined {
+  return stages.get(response);
+}
 
 /** Undefined for a request that generates nothing, or was refused before it could. */
 export function usedBy(response: Response): Used | undefined {
-  return used.get(response);
+  const mine = stages.get(response);
+  if (mine === undefined) return undefined;
+  const { prompt, completion, entered, placed, first } = mine;
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    ...(placed === undefined ? {} : { queue_ms: Math.round(placed - entered) }),
+    ...(first === undefined ? {} : { first_token_ms: Math.round(first - entered) }),
+  };
 }
 
 /** Windows in which tokens are counted, by the field that limits them. */
@@ -114,19 +137,21 @@ export class Accounts {
       throw error;
     }
     if (response.closed) leave();
-    const since = performance.now();
-    const now = () => Math.round(performance.now() - since);
-    const mine: Used = { prompt_tokens: prompt, completion_tokens: 0 };
-    used.set(response, mine);
+    const mine: Stages & { prompt: number; completion: number } = {
+      entered: performance.now(),
+      prompt,
+      completion: 0,
+    };
+    stages.set(response, mine);
     return {
       begin: () => {
         begun = true;
-        mine.queue_ms = now();
+        mine.placed = performance.now();
         this.#tokens.inc({ caller: name, kind: 'prompt' }, prompt);
       },
       wrote: (tokens) => {
-        mine.completion_tokens += tokens;
-        mine.first_token_ms ??= now();
+        mine.completion += tokens;
+        mine.first ??= performance.now();
         this.#tokens.inc({ caller: name, kind: 'completion' }, tokens);
         this.#spend(caller, tokens);
       },

@@ -45,6 +45,7 @@ class State:
         self.paths: dict[str, int] = {}
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str] = set()
+        self.traces: set[str] = set()
 
     def take_fault(self) -> dict[str, Any]:
         with self.lock:
@@ -74,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
             paths = self.state.paths
             paths[self.path] = paths.get(self.path, 0) + 1
             self.state.keys.add(self.headers.get("authorization", ""))
+            if "traceparent" in self.headers:
+                self.state.traces.add(self.headers["traceparent"])
 
     def do_GET(self) -> None:
         self.note()
@@ -117,6 +120,7 @@ class Handler(BaseHTTPRequestHandler):
                     "aborted": state.aborted,
                     "bodies": state.bodies[-50:],
                     "keys": sorted(state.keys),
+                    "traces": sorted(state.traces),
                     "pid": os.getpid(),
                 },
             )
