@@ -1,7 +1,6 @@
 // OpenAI's error body, and how every failure becomes one.
 import { isEngineLost } from '../engines/stepped.ts';
 import { LockstepError } from '../errors.ts';
-import { MOST_DEPTH } from './limits/depth.ts';
 
 export interface ErrorBody {
   error: { message: string; type: string; param: string | null; code: string | null };
@@ -97,14 +96,6 @@ function fromBodyParser(error: ParserError): HttpError | null {
       });
     case 'entity.too.large':
       return tooLarge(error.limit ?? 0);
-    case 'body.too.deep':
-      return new HttpError(
-        400,
-        `Expected a body nested at most ${MOST_DEPTH} deep, got a deeper one.`,
-        {
-          code: 'body_too_deep',
-        },
-      );
     case 'encoding.unsupported':
     case 'charset.unsupported':
       return new HttpError(415, 'Expected the body as UTF-8 JSON without an unknown encoding.', {

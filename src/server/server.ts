@@ -2,6 +2,7 @@
 import { createServer as createHttpServer, type Server } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import path from 'node:path';
 import type { SecureContextOptions } from 'node:tls';
 import express, { type Express } from 'express';
 import { type Logger, pino } from 'pino';
@@ -19,7 +20,11 @@ import { type AuditLog, audit } from './audit.ts';
 import { drain } from './drain.ts';
 import { authenticate, operatorsOnly } from './keys/door.ts';
 import type { KeyRing } from './keys/ring.ts';
+import { WorkPool } from './large/pool.ts';
+import { withPool } from './large/tokenizer.ts';
+import type { SchemaName } from './large/work.ts';
 import { Accounts } from './limits/accounts.ts';
+import { type Bounds, boundsOf } from './limits/bounds.ts';
 import {
   type ConnectionLimits,
   checkEvery,
@@ -43,15 +48,16 @@ import { trustProxies } from './limits/proxies.ts';
 import { limitRate } from './limits/rate.ts';
 import { Metrics } from './metrics.ts';
 import { chatTemplate } from './prompt/chat.ts';
-import { keepBody } from './requests/body-text.ts';
-import { chatCompletions, completions, type Served } from './routes/completions.ts';
+import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
+import { chatCompletions, completions, limitOf, type Served } from './routes/completions.ts';
 import { healthRoutes } from './routes/health.ts';
 import { page } from './routes/page.ts';
-import { detokenize, planText, tokenize } from './routes/plan.ts';
+import { tool } from './routes/plan.ts';
 import { responses } from './routes/responses.ts';
 import type { Traces } from './traces.ts';
+import { openMetrics } from './timings.ts';
 
-export interface ServerOptions {
+export interface ServerOptions extends Partial<Bounds> {
   /** Name of the model in requests and answers. */
   model?: string;
   /** Address to listen on. Default 127.0.0.1: this machine alone. */
@@ -165,13 +171,27 @@ export function createServer({
     log = pino({ level: 'silent' }),
   } = options;
 
-  const gate = new Gate(maxSessions, maxQueue);
+  const bounds = boundsOf(options, maxSessions);
+  const gate = new Gate(maxSessions, maxQueue, bounds.maxPerCaller);
   const metrics = new Metrics(runner, gate, model, options.probe);
   const closing = new AbortController();
   let ending = false;
+  const pool = new WorkPool(
+    {
+      dir: path.resolve(tokenizer.dir),
+      tokenizer: tokenizer.sha256,
+      source: { contract: ours, policySource: contract.policySource },
+    },
+    {
+      threads: bounds.largeThreads,
+      waiting: bounds.maxLarge,
+      onEnd: (kind, seconds) => metrics.large.observe({ work: kind }, seconds),
+    },
+  );
+  metrics.watchPool(pool);
   const shop: Workshop = {
     runner,
-    tokenizer,
+    tokenizer: withPool(tokenizer, pool),
     source: contract,
     gate,
     accounts: new Accounts(metrics.registry),
@@ -179,9 +199,20 @@ export function createServer({
     log,
     closing: closing.signal,
     stream: { keepAliveMs, stallMs },
+    patience: { queueMs: bounds.queueTimeoutMs, requestMs: bounds.requestTimeoutMs },
   };
   const template = chatTemplate(tokenizer, options.template);
-  const served: Served = { model, template, maxTokens };
+  const reading: Reading = {
+    pool,
+    patience: shop.patience,
+    facts: () => ({
+      model,
+      tokens: limitOf(served, shop),
+      vocabulary: runner.info.vocabulary,
+      messages: bounds.maxMessages,
+    }),
+  };
+  const served: Served = { model, template, maxTokens, maxCompletion: bounds.maxCompletion };
   const summary = () =>
     summarize(
       model,
@@ -214,7 +245,13 @@ export function createServer({
   if (auditLog !== null) app.use(audit(auditLog));
   app.use(authenticate(keys ?? apiKey));
   // Before the limit of requests: whoever watches the server must not lose sight of it.
-  app.get('/metrics', operatorsOnly(), async (_request, response) => {
+  app.get('/metrics', operatorsOnly(), async (request, response) => {
+    // vLLM's own figures come in Prometheus' older text, which cannot stand beside the newer one.
+    if (runner.figures === undefined && request.get('accept')?.includes('openmetrics')) {
+      const { type, text } = await openMetrics(metrics.registry);
+      response.type(type).send(text);
+      return;
+    }
     const [own, engines] = await Promise.all([
       metrics.registry.metrics(),
       runner.figures?.().then(({ prometheus }) => prometheus),
@@ -254,17 +291,15 @@ export function createServer({
     response.json(summary());
   });
 
-  const body = [
-    jsonOnly(),
-    smallBody(maxBodyBytes),
-    express.json({ limit: maxBodyBytes, verify: keepBody }),
-  ];
-  app.post('/v1/completions', body, completions(served, shop));
-  app.post('/v1/chat/completions', body, chatCompletions(served, shop));
-  app.post('/v1/responses', body, responses(served, shop));
-  app.post('/tokenize', body, tokenize(served, shop));
-  app.post('/detokenize', body, detokenize(served, shop));
-  app.post('/lockstep/plan', body, planText(shop));
+  const bytes = [jsonOnly(), smallBody(maxBodyBytes), bytesOf(maxBodyBytes)];
+  const body = (name: SchemaName) => [...bytes, bodyOf(name, reading)];
+  app.post('/v1/completions', body('completion'), completions(served, shop));
+  app.post('/v1/chat/completions', body('chat'), chatCompletions(served, shop));
+  app.post('/v1/responses', body('response'), responses(served, shop));
+  const kit = { tokenizer, source: contract };
+  app.post('/tokenize', bytes, tool('tokenize', kit, reading));
+  app.post('/detokenize', bytes, tool('detokenize', kit, reading));
+  app.post('/lockstep/plan', bytes, tool('plan', kit, reading));
   const posts = [
     '/v1/completions',
     '/v1/chat/completions',
@@ -325,6 +360,7 @@ export function createServer({
         await drain(http, gate, closing, { preDrainMs, drainMs }, log);
         template?.close();
         await traces?.close();
+        await pool.close();
         await runner.close();
       })();
       return closed;

@@ -26,6 +26,7 @@ export function requestId(): RequestHandler {
 export function observe(log: Logger, metrics: Metrics): RequestHandler {
   return (request, response, next) => {
     const since = performance.now();
+    response.locals['since'] = since;
     response.once('close', () => {
       const seconds = (performance.now() - since) / 1000;
       // The route's pattern, never the raw path: unknown paths would make labels without end.

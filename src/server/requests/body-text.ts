@@ -1,21 +1,10 @@
 // A request's body as it came: JavaScript's numbers are not Python's, and a chat template shows them.
 import type { IncomingMessage } from 'node:http';
-import { isTooDeep } from '../limits/depth.ts';
-
-/** `type` of the error for a body that is nested too deeply. */
-const TOO_DEEP = 'body.too.deep';
 
 const bodies = new WeakMap<IncomingMessage, Buffer>();
 
-/**
- * For `express.json`: called with the body before it is parsed.
- *
- * @throws for one that is nested too deeply; `type` is what errors.ts knows it by, as body-parser's own errors
- */
-export function keepBody(request: IncomingMessage, _response: unknown, body: Buffer): void {
-  if (isTooDeep(body)) {
-    throw Object.assign(new Error('nested too deeply'), { status: 400, type: TOO_DEEP });
-  }
+/** The body before it is parsed. */
+export function keepBody(request: IncomingMessage, body: Buffer): void {
   bodies.set(request, body);
 }
 
