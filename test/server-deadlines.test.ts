@@ -3,8 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
 import { toyServers } from './server-fixture.ts';
+import { makeToy } from './server-toy.ts';
 
-const { serve } = toyServers();
+// Without a chat template a server starts at once.
+const { serve } = toyServers(() => makeToy(null));
+const chats = toyServers();
 
 const long = { prompt: PROMPT, max_tokens: 9000, stream: true };
 const short = { prompt: PROMPT, max_tokens: 3 };
@@ -131,7 +134,7 @@ describe('how long an answer may take', () => {
   });
 
   test('a chat without max_tokens gets --max-completion, and nobody more', async () => {
-    const { post } = await serve({}, { maxCompletion: 7 });
+    const { post } = await chats.serve({}, { maxCompletion: 7 });
     const messages = [{ role: 'user', content: 'Hello.' }];
     const chat = (await (await post('/v1/chat/completions', { messages })).json()) as Any;
     expect(chat.usage.completion_tokens).toBe(7);

@@ -4,8 +4,11 @@ import { describe, expect, test } from 'vitest';
 import { answerTool } from '../src/server/large/work.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
 import { type Served, toyServers } from './server-fixture.ts';
+import { makeToy } from './server-toy.ts';
 
-const servers = toyServers();
+// Without a chat template a server starts at once.
+const servers = toyServers(() => makeToy(null));
+const chats = toyServers();
 
 const LENGTH = 100_000;
 const options = { maxTokens: LENGTH + 1000 };
@@ -104,7 +107,7 @@ describe('eight large requests at once beside a stream', () => {
 
 describe('what a thread reads is what is read here', () => {
   test('a long chat gets the answer that its short form shows', async () => {
-    const { post, url } = await servers.serve({}, options);
+    const { post, url } = await chats.serve({}, options);
     // Longer by a field that changes nothing.
     const ask = async (user: string) => {
       const messages = [{ role: 'user', content: 'Hello.', name: null }];

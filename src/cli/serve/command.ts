@@ -10,10 +10,11 @@ import { CACHE_BYTES, createServer, type LockstepServer, probePort } from '../..
 import { natural, port, positive } from '../shared/option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
+import { addBoundOptions, type BoundOptions, boundsFrom } from './bounds.ts';
 import { addDoorOptions, type DoorOptions, openDoors } from './doors.ts';
 import { checkChoice, type EngineChoice, openChosen } from './engine.ts';
 
-interface ServeOptions extends EngineChoice, DoorOptions {
+interface ServeOptions extends EngineChoice, DoorOptions, BoundOptions {
   host: string;
   port: number;
   model?: string;
@@ -64,7 +65,7 @@ export function serveCommand(): Command {
       natural,
     )
     .option('--max-queue <n>', 'maximum requests in the queue', natural, 64);
-  return addDoorOptions(command)
+  return addBoundOptions(addDoorOptions(command))
     .option('--allow-host <name...>', 'more host names to accept on loopback')
     .option('--replicas <n>', 'vllm: number of processes', positive)
     .option('--upstream <url...>', 'vllm: use these running servers instead of starting one')
@@ -140,6 +141,7 @@ async function runServe(
         ...(options.cacheBytes === undefined ? {} : { cacheBytes: options.cacheBytes }),
         maxQueue: options.maxQueue,
         ...doors.server,
+        ...boundsFrom(options),
         hostNames: options.allowHost ?? [],
         log,
         // Loaded when asked for: a server without traces does not wait for the packages.
