@@ -54,8 +54,8 @@ import { healthRoutes } from './routes/health.ts';
 import { page } from './routes/page.ts';
 import { tool } from './routes/plan.ts';
 import { responses } from './routes/responses.ts';
-import type { Traces } from './traces.ts';
 import { openMetrics } from './timings.ts';
+import type { Traces } from './traces.ts';
 
 export interface ServerOptions extends Partial<Bounds> {
   /** Name of the model in requests and answers. */
