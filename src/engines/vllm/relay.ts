@@ -184,6 +184,7 @@ export class Relay implements Runner {
     };
     const count = request.extra?.n ?? 1;
     const { vocabulary } = this.info;
+    const { prompt } = request;
     let whole: WholeAnswer | null = null;
     async function* chunks(first: Opened): AsyncGenerator<TokenChunk> {
       for (let answer = first; ; answer = await open()) {
@@ -194,7 +195,7 @@ export class Relay implements Runner {
             yield* whole.chunks;
             return;
           }
-          for await (const some of readTokens(answer.stream, count, vocabulary)) {
+          for await (const some of readTokens(answer.stream, count, vocabulary, prompt)) {
             begun = true;
             yield* some;
           }

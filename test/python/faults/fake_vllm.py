@@ -183,7 +183,13 @@ class Handler(BaseHTTPRequestHandler):
                 last = EOS
             ended = "stop" if last == EOS else "length" if i + 1 == body["max_tokens"] else None
             for choice in range(body.get("n", 1)):
-                self.event(self.choice(body, choice, last, ended))
+                event = self.choice(body, choice, last, ended)
+                if (body.get("stream_options") or {}).get("continuous_usage_stats"):
+                    told = {"prompt_tokens": len(body["prompt"]), "completion_tokens": i + 1}
+                    event["usage"] = told
+                if i == 0 and choice == 0 and body.get("return_token_ids"):
+                    event["choices"][0]["prompt_token_ids"] = body["prompt"]
+                self.event(event)
             if last == EOS:
                 break
         self.data("[DONE]")
