@@ -109,7 +109,16 @@ export async function openDoors(options: DoorOptions, say: (line: string) => voi
         });
   audit?.write('start', { keys: keys?.size ?? null });
   let turn = Promise.resolve();
-  let hangUp: (() => void) | null = null;
+  let followed: LockstepServer | null = null;
+  /** SIGHUP came before the server was there. */
+  let early = false;
+  const hangUp = () => {
+    const server = followed;
+    if (server === null) early = true;
+    else turn = turn.then(() => readAgain(server, options, keys, audit, say));
+  };
+  // Where nothing can be read again, a terminal that hangs up ends the server as it ends any program.
+  if (keys !== null || tls !== null || audit !== null) process.on('SIGHUP', hangUp);
   return {
     locked: apiKey !== null || keys !== null,
     server: {
@@ -123,15 +132,11 @@ export async function openDoors(options: DoorOptions, say: (line: string) => voi
       drainMs: options.drain * 1000,
     },
     follow(server) {
-      // Where nothing can be read again, a terminal that hangs up ends the server as it ends any program.
-      if (keys === null && tls === null && audit === null) return;
-      hangUp = () => {
-        turn = turn.then(() => readAgain(server, options, keys, audit, say));
-      };
-      process.on('SIGHUP', hangUp);
+      followed = server;
+      if (early) hangUp();
     },
     close() {
-      if (hangUp !== null) process.off('SIGHUP', hangUp);
+      process.off('SIGHUP', hangUp);
       audit?.write('stop', {});
       audit?.close();
     },
