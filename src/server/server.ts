@@ -51,6 +51,7 @@ import { chatTemplate } from './prompt/chat.ts';
 import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
 import { chatCompletions, completions, limitOf, type Served } from './routes/completions.ts';
 import { healthRoutes } from './routes/health.ts';
+import { openapi } from './routes/openapi.ts';
 import { page } from './routes/page.ts';
 import { tool } from './routes/plan.ts';
 import { responses } from './routes/responses.ts';
@@ -240,6 +241,7 @@ export function createServer({
   const { index, files } = page();
   app.get('/', index);
   app.use('/page', files);
+  app.get('/openapi.json', openapi());
 
   if (traces !== null) app.use(traces.follow());
   if (auditLog !== null) app.use(audit(auditLog));
@@ -319,6 +321,7 @@ export function createServer({
       '/health',
       '/health/live',
       '/health/ready',
+      '/openapi.json',
     ],
     onlyMethods('GET'),
   );

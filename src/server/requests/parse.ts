@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { type HttpError, invalid } from '../errors.ts';
 
 /** Fields of OpenAI's interface that this server does not do, with the value that asks for nothing. */
-const REFUSED: Record<string, (value: unknown) => boolean> = {
+export const REFUSED: Record<string, (value: unknown) => boolean> = {
   best_of: (value) => value === 1,
   echo: (value) => value === false,
   suffix: (value) => value === '',
