@@ -18,8 +18,8 @@ import { readContract } from '../src/checkpoint/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
 import { openOnnxEngine, type Precision } from '../src/engines/onnx.ts';
 import { openTorchEngine, type TorchDtype } from '../src/engines/torch.ts';
-import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import { createServer } from '../src/server/index.ts';
+import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,

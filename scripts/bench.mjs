@@ -28,8 +28,13 @@ const suites = {
   ],
 };
 
+const beside = path.join(root, 'bench', 'serving', 'raw', 'beside.json');
 const vllm = (name) => [venvPython, [`bench/vllm/${name}.py`]];
 const named = {
+  beside: [
+    process.execPath,
+    [...tsx, 'bench/serving/beside.ts', checkpoint, text, '--json', beside],
+  ],
   'vllm-matrix': vllm('matrix'),
   'vllm-speed': vllm('speed'),
   'vllm-capacity': vllm('capacity'),
@@ -72,6 +77,7 @@ try {
     );
   }
   mkdirSync(path.join(root, 'bench', 'raw'), { recursive: true });
+  mkdirSync(path.dirname(beside), { recursive: true });
   for (const name of wanted.length > 0 ? wanted : Object.keys(suites)) {
     say(`── ${name}`);
     const [command, args] = all[name];

@@ -116,7 +116,13 @@ describe('code blocks', () => {
   test('commands have the subcommands and options that they name', { timeout: 180_000 }, () => {
     const commands = lockstepCommands();
     expect(commands.get('verify')?.has('--against')).toBe(true);
-    const wrong = ['lockstep none', 'A=1 lockstep plan x --none', 'npm run plan -- x --none'];
+    const wrong = [
+      'lockstep none',
+      'lockstep keys none',
+      'lockstep keys add x --none',
+      'A=1 lockstep plan x --none',
+      'npm run plan -- x --none',
+    ];
     for (const text of wrong) expect(shellProblems(text, commands, () => {})).toHaveLength(1);
     let checked = 0;
     const check = ({ text, at }: { text: string; at: string }) =>

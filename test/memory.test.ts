@@ -161,6 +161,23 @@ describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
     },
   );
 
+  it('gives a long prompt and the answers beside it the numbers that each has alone', async () => {
+    const engine = await open[kind]('long');
+    const runner = steppedRunner(engine, tokenizer, files.long);
+    const draw = random(19);
+    const text = (length: number) => Array.from({ length }, () => 3 + draw(256));
+    const long = request(text(1500), { maxTokens: 2, seed: 1 });
+    const answers = [2, 3].map((seed) => request(text(30), { maxTokens: 60, seed }));
+    const alone: unknown[] = [];
+    for (const one of [long, ...answers]) alone.push((await seen(runner, one)).shown);
+    // The answers have begun when the prompt comes.
+    const beside = answers.map((one) => seen(runner, one));
+    await expect.poll(() => engine.sessions).toBe(answers.length);
+    beside.unshift(seen(runner, long));
+    expect((await Promise.all(beside)).map(({ shown }) => shown)).toEqual(alone);
+    await runner.close();
+  });
+
   it('stays right under forks, evictions, company and clients that leave', async () => {
     const limit = kind === 'onnx' ? 250_000 : 150_000;
     const [one, two] = [await open[kind]('short'), await open[kind]('short')];

@@ -1,5 +1,5 @@
 // What tests ask about processes that are not their children.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /** Whether a process runs. A zombie does not: only its parent has not asked for it yet. */
 export function isRunning(pid: number): boolean {
@@ -46,4 +46,28 @@ export function descendants(pid: number): number[] {
     for (const [child, parent] of parents) if (parent === one) found.push(child);
   }
   return found.slice(1);
+}
+
+/** TCP ports on which any of these processes listens (Linux). */
+export function listening(pids: readonly number[]): number[] {
+  const sockets = new Set<string>();
+  for (const pid of pids) {
+    try {
+      for (const descriptor of readdirSync(`/proc/${pid}/fd`)) {
+        const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${descriptor}`))?.[1];
+        if (inode !== undefined) sockets.add(inode);
+      }
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return ['/proc/net/tcp', '/proc/net/tcp6'].flatMap((table) =>
+    readFileSync(table, 'utf8')
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim().split(/\s+/))
+      // State 0A is LISTEN.
+      .filter((row) => row[3] === '0A' && sockets.has(row[9] ?? ''))
+      .map((row) => Number.parseInt(row[1]?.split(':')[1] ?? '', 16)),
+  );
 }

@@ -117,7 +117,9 @@ describe('clients that leave, engines that fail', () => {
     const { post } = await serve({ maxSessions: 0 });
     const response = await post('/v1/completions', { prompt: PROMPT, stream: true });
     expect(response.status).toBe(429);
-    expect(response.headers.get('retry-after')).toBe('1');
+    const wait = Number(response.headers.get('retry-after'));
+    expect(wait).toBeGreaterThanOrEqual(1);
+    expect(wait).toBeLessThanOrEqual(4);
   });
 
   test('a reader that stops reading is given up', async () => {
@@ -133,8 +135,9 @@ describe('clients that leave, engines that fail', () => {
       `POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
     );
     socket.pause();
-    await until(() => engine.sessions === 1);
-    await until(() => engine.sessions === 0);
+    // A thread tokenizes it first.
+    await until(() => engine.sessions === 1, 60);
+    await until(() => engine.sessions === 0, 60);
     expect(engine.steps).toBeLessThan((PROMPT.length * 8000) / 64);
     socket.destroy();
   });

@@ -14,12 +14,16 @@ export interface ToyServers {
   own(server: LockstepServer): LockstepServer;
 }
 
-/** Servers that are closed after each test; the checkpoint goes at the end of the file. */
-export function toyServers(): ToyServers {
+/**
+ * Servers that are closed after each test; the checkpoint goes at the end of the file.
+ *
+ * @param make the checkpoint; one without a chat template starts at once
+ */
+export function toyServers(make: () => Promise<Toy> = makeToy): ToyServers {
   let toy: Toy;
   const open: LockstepServer[] = [];
   beforeAll(async () => {
-    toy = await makeToy();
+    toy = await make();
   });
   afterEach(async () => {
     await Promise.all(open.splice(0).map((server) => server.close()));

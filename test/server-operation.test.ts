@@ -46,6 +46,7 @@ describe('keys, logs, metrics, the end', () => {
     await sleep(20);
     const all = lines.join('');
     expect(all).toContain('"requestId":"mine-1"');
+    expect(all).toContain('"caller":"key"');
     expect(all).toContain('"prompt_tokens":19');
     expect(all).toContain('LS_ENGINE_STEP');
     expect(all).not.toContain('zanzibar');

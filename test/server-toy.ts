@@ -49,10 +49,13 @@ export interface Toy {
 /**
  * A checkpoint folder without weights, whose tokens are bytes, cut after sentences.
  *
- * @param chat its chat template
+ * @param chat its chat template; null: none
  * @param more special tokens beyond SPECIALS, from id 260 on
  */
-export async function makeToy(chat = CHAT, more: readonly string[] = []): Promise<Toy> {
+export async function makeToy(
+  chat: string | null = CHAT,
+  more: readonly string[] = [],
+): Promise<Toy> {
   const specials = [...SPECIALS, ...more];
   const dir = await mkdtemp(path.join(os.tmpdir(), 'lockstep-toy-'));
   const vocab = Object.fromEntries(byteLetters().map((letter, id) => [letter, id]));
@@ -110,7 +113,7 @@ export async function makeToy(chat = CHAT, more: readonly string[] = []): Promis
     write('tokenizer.json', tokenizer),
     write('tokenizer_config.json', { eos_token: SPECIALS[0] }),
     write('generation_config.json', { eos_token_id: 256 }),
-    write('chat_template.jinja', chat),
+    ...(chat === null ? [] : [write('chat_template.jinja', chat)]),
     write('config.json', model),
   ]);
   writeTensors(path.join(dir, 'model.safetensors'), tinyWeights(model));

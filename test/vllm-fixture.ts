@@ -3,7 +3,10 @@ import { rm } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll } from 'vitest';
 import { type Any, until } from './server-client.ts';
 import { makeToy, type Toy } from './server-toy.ts';
+import { foreseen } from './vllm-foreseen.ts';
 import { Opened } from './vllm-upstream.ts';
+
+export { foreseen };
 
 type Relay = Awaited<ReturnType<Opened['relay']>>;
 
@@ -46,18 +49,6 @@ export function fakeVllms(make: () => Promise<Toy> = makeToy): FakeVllms {
       return { fake, ...relay };
     },
   };
-}
-
-/** What the fake generates after a prompt. */
-export function foreseen(prompt: string, count: number): string {
-  let last = prompt.charCodeAt(prompt.length - 1);
-  let text = '';
-  for (let position = prompt.length; text.length < count; position++) {
-    const letter = (last * 7 + position * 3) % 27;
-    last = position % 11 === 0 ? 46 : letter === 26 ? 32 : 97 + letter;
-    text += String.fromCharCode(last);
-  }
-  return text;
 }
 
 export interface Outcomes {

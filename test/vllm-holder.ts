@@ -17,7 +17,7 @@ const engine = await superviseVllm(
   },
   {
     python: await findPython(),
-    command: (port) => [fake, '--digest', digest, '--port', String(port), '--engine-process'],
+    command: (socket) => [fake, '--digest', digest, '--uds', socket, '--engine-process'],
     onLine: (line) => {
       const pid = /^(?:pid|engine) (\d+)$/.exec(line)?.[1];
       if (pid !== undefined) pids.push(Number(pid));

@@ -1,5 +1,5 @@
 // Readiness by digest, restarts, replicas, and that nothing is left running, on real processes.
-import { rm, writeFile } from 'node:fs/promises';
+import { rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -59,6 +59,21 @@ describe.skipIf(process.platform !== 'linux')('what a vLLM of ours gets of the e
       for (const name of Object.keys(secrets)) delete process.env[name];
       Object.assign(process.env, before);
     }
+  });
+});
+
+describe.skipIf(process.platform !== 'linux')('where a vLLM of ours listens', () => {
+  test('on a socket that no other user can reach', async () => {
+    const { engine, url } = await opened.supervise([], { replicas: 2 });
+    const { replicas } = (await (await fetch(`${url}/lockstep/engine`)).json()) as Any;
+    const sockets = replicas.map((one: Any) => /^unix:(.+)$/.exec(one.url)?.[1] as string);
+    expect(new Set(sockets).size).toBe(2);
+    for (const socket of sockets) {
+      expect((await stat(socket)).isSocket()).toBe(true);
+      const folder = await stat(path.dirname(socket));
+      expect([folder.mode & 0o777, folder.uid]).toEqual([0o700, process.getuid?.()]);
+    }
+    expect(engine.relay.health()).toEqual({ ready: true, status: 'ready' });
   });
 });
 

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { findPython } from '../src/bridge/index.ts';
 import { superviseVllm, useVllm, type VllmEngine } from '../src/engines/vllm/index.ts';
 import type { SupervisedOptions } from '../src/engines/vllm/open.ts';
+import { freePort } from '../src/free-port.ts';
 import { createServer, type LockstepServer, type ServerOptions } from '../src/server/index.ts';
 import { type Any, clientOf, type TestClient } from './server-client.ts';
 import type { Toy } from './server-toy.ts';
@@ -19,6 +20,8 @@ export interface Seen {
   aborted: number;
   bodies: Any[];
   keys: string[];
+  /** Each `traceparent` that came. */
+  traces: string[];
   pid: number;
 }
 
@@ -84,21 +87,24 @@ export class Opened {
     options: SupervisedOptions = {},
     server: ServerOptions = {},
   ) {
-    const ports: number[] = [];
+    const fakes: Omit<Fake, 'child'>[] = [];
     const lines: string[] = [];
     const digest = this.#toy.files.contract.digest;
+    const count = options.replicas ?? 1;
+    // The server reaches them by their sockets, the tests by these ports.
+    const ports = await Promise.all(Array.from({ length: count }, freePort));
     const engine = await superviseVllm(this.parts(), {
       python: await findPython(),
-      command: (port) => {
-        ports.push(port);
-        return [program, '--digest', digest, '--port', String(port), ...args];
+      command: (socket) => {
+        const port = ports[fakes.length] as number;
+        fakes.push(remote(`http://127.0.0.1:${port}`));
+        return [program, '--digest', digest, '--uds', socket, '--port', String(port), ...args];
       },
       onLine: (line) => lines.push(line),
       pauseMs: 50,
       graceMs: 2_000,
       ...options,
     });
-    const fakes = ports.map((port) => remote(`http://127.0.0.1:${port}`));
     return { engine, fakes, lines, ...(await this.serve(engine, server)) };
   }
 

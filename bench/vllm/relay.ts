@@ -127,7 +127,7 @@ const service = await startService({
   command: vllmCommand({
     dir: path.resolve(dir),
     model: 'bench',
-    port,
+    at: port,
     dtype: 'float32',
     maxTokens: promptTokens + tokens + 8,
     flags,

@@ -10,6 +10,7 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   eval: async () => (await import('./eval/command.ts')).evalCommand(),
   export: async () => (await import('./export.ts')).exportCommand(),
   init: async () => (await import('./init/command.ts')).initCommand(),
+  keys: async () => (await import('./keys.ts')).keysCommand(),
   perplexity: async () => (await import('./perplexity.ts')).perplexityCommand(),
   plan: async () => (await import('./plan/command.ts')).planCommand(),
   probe: async () => (await import('./probe.ts')).probeCommand(),

@@ -4,6 +4,7 @@ import { Adjuster, type Adjustments } from './adjust.ts';
 import { type Sampled, Sampler, type SamplingOptions, scored } from './sampling.ts';
 import type { Ran, RunOptions, Sequence } from './sequence.ts';
 import { StoppedText, type TextDecoder } from './stop-strings.ts';
+import type { Turns } from './turns.ts';
 
 export type { TextDecoder };
 
@@ -22,6 +23,8 @@ export interface GenerateRequest
   /** Tell how likely each token of the prompt was (`logprobs` says with how many alternatives). */
   scored?: boolean | undefined;
   signal?: AbortSignal | undefined;
+  /** Says when steps run beside those of other sequences. */
+  turns?: Turns | undefined;
 }
 
 export type GenerateEvent =
@@ -61,7 +64,7 @@ export async function* generate(
 export async function* runPrompt(
   sequence: Sequence,
   rest: ArrayLike<number>,
-  { prompt, logprobs, scored: scoring = false, signal, pieceTokens }: GenerateRequest,
+  { prompt, logprobs, scored: scoring = false, signal, pieceTokens, turns }: GenerateRequest,
 ): AsyncGenerator<GenerateEvent & { type: 'ran' }, Float32Array> {
   if (prompt.length === 0) throw new RangeError('expected a prompt of at least one token');
   const pieces = pieceTokens === undefined ? {} : { pieceTokens };
@@ -69,7 +72,7 @@ export async function* runPrompt(
   /** The logits before the next piece. */
   let before: Float32Array | null = null;
   const rows = scoring ? ('all' as const) : ('last' as const);
-  for await (const ran of sequence.run(rest, { signal, rows, ...pieces })) {
+  for await (const ran of sequence.run(rest, { signal, rows, turn: turns?.prompt, ...pieces })) {
     const { from, tokens, boundary } = ran;
     const event = { type: 'ran' as const, prompt: true, from, tokens, boundary };
     logits = ran.logits;
@@ -96,7 +99,7 @@ export async function* runAnswer(
   request: GenerateRequest,
   decoder: TextDecoder,
 ): AsyncGenerator<GenerateEvent, void> {
-  const { stop = [], signal } = request;
+  const { stop = [], signal, turns } = request;
   const stopIds = new Set(request.stopIds);
   const sampler = new Sampler(request);
   const adjuster = new Adjuster(request, request.prompt, stopIds);
@@ -115,7 +118,7 @@ export async function* runAnswer(
       return;
     }
     if (count + 1 === request.maxTokens) break;
-    for await (const ran of sequence.run([sampled.id], { signal })) {
+    for await (const ran of sequence.run([sampled.id], { signal, turn: turns?.answer })) {
       const { from, tokens, boundary } = ran;
       logits = ran.logits;
       yield { type: 'ran', prompt: false, from, tokens, boundary };

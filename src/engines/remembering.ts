@@ -9,6 +9,8 @@ import { type Ran, Sequence } from './sequence.ts';
  * round alike whenever a prompt runs: what was remembered is what would be computed.
  */
 export const STEP_TOKENS = 128;
+/** Tokens that the policy is given at once: some milliseconds. */
+const PLANNED_AT_ONCE = 2048;
 
 /** A part of a prompt that was remembered. */
 export type Recalled = Pick<Ran, 'from' | 'tokens' | 'boundary'>;
@@ -57,7 +59,11 @@ export class RememberedSequence {
     try {
       session = await (found ?? engine).open();
       const length = found?.length ?? 0;
-      if (length > 0) segmenter.pushMany(tokens.subarray(0, length));
+      // Piece by piece: the event loop has streams to serve meanwhile.
+      for (let at = 0; at < length; at += PLANNED_AT_ONCE) {
+        if (at > 0) await new Promise((resolve) => setImmediate(resolve));
+        segmenter.pushMany(tokens.subarray(at, Math.min(length, at + PLANNED_AT_ONCE)));
+      }
       const sequence = new Sequence(session, segmenter, length);
       return new RememberedSequence(sequence, tokens, memory, found?.trail ?? null);
     } catch (error) {

@@ -1,6 +1,7 @@
 // One sequence on an engine: the planner says where a segment ends, the session runs it.
 import type { Segmenter } from '../planner/index.ts';
 import type { EngineSession, Rows, StepResult } from './engine.ts';
+import type { Turn } from './turns.ts';
 
 /** The part of a `Segmenter` that running a sequence needs. */
 export type Cutter = Pick<Segmenter, 'push' | 'pushMany' | 'close'>;
@@ -24,6 +25,8 @@ export interface RunOptions {
   signal?: AbortSignal | undefined;
   /** Most tokens of one step (default 512): short enough that whoever waits sees progress. */
   pieceTokens?: number;
+  /** Runs each step when its turn has come (default: at once). */
+  turn?: Turn | undefined;
 }
 
 export interface FeedOptions extends RunOptions {
@@ -54,21 +57,28 @@ export class Sequence {
    * @throws LS_POLICY_*, LS_PLAN_TOKEN, LS_ENGINE_*; the signal's reason. The sequence cannot go on.
    */
   async *run(tokens: ArrayLike<number>, options: RunOptions = {}): AsyncGenerator<Ran, void> {
-    const { rows = 'last', signal, pieceTokens = 512 } = options;
+    const { rows = 'last', signal, pieceTokens = 512, turn } = options;
     const ids = Int32Array.from(tokens);
-    const cuts = this.#cutter.pushMany(ids).map((cut) => cut - this.#position);
-    let next = 0;
+    const start = this.#position;
+    // Cuts are asked for step by step: those of a whole prompt at once would hold up the event loop.
+    const cuts: number[] = [];
+    let asked = 0;
     for (let at = 0; at < ids.length; ) {
       signal?.throwIfAborted();
-      const cut = cuts[next];
-      const end = Math.min(cut ?? ids.length, at + pieceTokens);
+      const whole = Math.min(ids.length, at + pieceTokens);
+      if (asked < whole) {
+        cuts.push(...this.#cutter.pushMany(ids.subarray(asked, whole)).map((cut) => cut - start));
+        asked = whole;
+      }
+      const cut = cuts[0];
+      const end = Math.min(cut ?? whole, whole);
       const close = end === cut;
-      if (close) next += 1;
+      if (close) cuts.shift();
       const wanted = rows === 'last' && end < ids.length ? 'none' : rows;
       const piece = ids.slice(at, end);
       const from = this.#position;
-      const step = this.session.step(piece, { rows: wanted, close });
-      const result = await unlessAborted(step, signal);
+      const step = () => this.session.step(piece, { rows: wanted, close });
+      const result = await unlessAborted(turn === undefined ? step() : turn(step, signal), signal);
       this.#position += piece.length;
       at = end;
       yield { from, tokens: piece, ...result };

@@ -10,6 +10,7 @@ import { AnswerReader } from './reader.ts';
 import { RememberedSequence, STEP_TOKENS } from './remembering.ts';
 import type { Health, MemoryFigures, Run, RunEvent, Runner, RunRequest } from './runner.ts';
 import { Sequence } from './sequence.ts';
+import { Turns } from './turns.ts';
 
 const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
 
@@ -52,6 +53,7 @@ class SteppedRunner implements Runner {
   readonly #source: PlannerSource;
   readonly #memory: PrefixMemory | null;
   readonly #reader: AnswerReader | null;
+  readonly #turns = new Turns();
   #running = 0;
   #lost: LockstepError | undefined;
 
@@ -129,7 +131,7 @@ class SteppedRunner implements Runner {
   ): AsyncGenerator<RunEvent, void> {
     const { sequence } = remembered;
     const { prompt, keep, extra = {} } = request;
-    const asked = { ...askedOf(request, this.#source.contract), signal };
+    const asked = { ...askedOf(request, this.#source.contract), signal, turns: this.#turns };
     const decoder = () => this.#tokenizer.decoder(keep === undefined ? {} : { keep });
     const open = new Set([sequence]);
     // Closing drops a step that waits or runs, so that the engine is free for others at once.
@@ -138,6 +140,7 @@ class SteppedRunner implements Runner {
     };
     signal.addEventListener('abort', leave, { once: true });
     this.#running += 1;
+    let written = () => {};
     /** The last choice, once it has ended. */
     let answer: number[] | null = null;
     try {
@@ -152,6 +155,7 @@ class SteppedRunner implements Runner {
       }
       const logits = ran.value;
       const last = (extra.n ?? 1) - 1;
+      written = this.#turns.begin();
       for (let choice = 0; choice <= last; choice++) {
         // The last one needs what the prompt left no longer.
         const mine = choice === last ? sequence : await forkOf(sequence, segmenter);
@@ -173,6 +177,7 @@ class SteppedRunner implements Runner {
       throw error;
     } finally {
       signal.removeEventListener('abort', leave);
+      written();
       await Promise.all([...open].map((one) => one.close()));
       this.#running -= 1;
       if (request.followed && answer !== null && this.#running === 0) {

@@ -48,10 +48,10 @@ export function invalid(param: string | null, message: string, code = 'invalid_v
 }
 
 /** 429 with `Retry-After`. */
-export function busy(message: string, retryAfter: number): HttpError {
+export function busy(message: string, retryAfter: number, code = 'too_many_requests'): HttpError {
   return new HttpError(429, message, {
     type: 'rate_limit_error',
-    code: 'too_many_requests',
+    code,
     retryAfter: Math.max(1, Math.ceil(retryAfter)),
   });
 }

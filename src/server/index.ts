@@ -1,9 +1,17 @@
 // The HTTP server and what it is made of.
+export { AuditLog } from './audit.ts';
+export { changeKeys, readKeys } from './keys/file.ts';
+export type { KeyEntry, KeyLimits } from './keys/format.ts';
+export { keyEntry } from './keys/format.ts';
+export { KeyRing } from './keys/ring.ts';
+export { newKey } from './keys/secret.ts';
 export {
   CACHE_BYTES,
   createServer,
+  DRAIN_MS,
   type LockstepServer,
   probePort,
   type ServerOptions,
   type ServerParts,
 } from './server.ts';
+export { readTls } from './tls.ts';

@@ -5,10 +5,9 @@ import type { SessionMemory } from '../engines/engine.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
 import type { MemoryFigures, Runner } from '../engines/runner.ts';
 import type { Gate } from './limits/gate.ts';
+import { MEMORY_PARTS, Timings } from './timings.ts';
 
-export const MEMORY_PARTS = ['sinks', 'carry', 'pool', 'retrieved', 'open'] as const;
-
-export type Outcome = 'stop' | 'length' | 'cancelled' | 'error';
+export type Outcome = 'stop' | 'length' | 'cancelled' | 'timeout' | 'error';
 
 /** The metrics of one server. Each has its own registry, so that two servers do not mix. */
 export class Metrics {
@@ -17,8 +16,10 @@ export class Metrics {
   readonly requestSeconds: Histogram<'route'>;
   readonly tokens: Counter<'kind'>;
   readonly generations: Counter<'outcome'>;
-  readonly firstToken: Histogram;
+  readonly timings: Timings;
   readonly interToken: Histogram;
+  /** Work of large requests, which threads do. */
+  readonly large: Histogram<'work'>;
   readonly segments: Counter;
   readonly segmentTokens: Histogram;
   readonly #memories = new Map<object, SessionMemory>();
@@ -73,20 +74,22 @@ export class Metrics {
     });
     this.generations = new Counter({
       name: 'lockstep_generations_total',
-      help: 'Generations ended, by outcome: stop, length, cancelled, error.',
+      help: 'Generations ended, by outcome: stop, length, cancelled, timeout, error.',
       labelNames: ['outcome'],
       registers,
     });
-    this.firstToken = new Histogram({
-      name: 'lockstep_time_to_first_token_seconds',
-      help: 'Seconds from a slot in the engine to the first generated token.',
-      buckets: [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120],
-      registers,
-    });
+    this.timings = new Timings(this.registry);
     this.interToken = new Histogram({
       name: 'lockstep_inter_token_seconds',
       help: 'Seconds between two generated tokens.',
       buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
+      registers,
+    });
+    this.large = new Histogram({
+      name: 'lockstep_large_request_seconds',
+      help: 'Seconds that a worker thread took for the work of a large request: body, encode, tokenize, detokenize, plan.',
+      labelNames: ['work'],
+      buckets: [0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60],
       registers,
     });
     this.segments = new Counter({
@@ -146,6 +149,18 @@ export class Metrics {
       registers,
       collect() {
         this.set(sum('fullAttention'));
+      },
+    });
+  }
+
+  /** How many large requests wait for a thread. */
+  watchPool(pool: { readonly waiting: number }): void {
+    new Gauge({
+      name: 'lockstep_large_waiting',
+      help: 'Large requests that wait for a worker thread.',
+      registers: [this.registry],
+      collect() {
+        this.set(pool.waiting);
       },
     });
   }

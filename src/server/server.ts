@@ -1,9 +1,11 @@
 // The HTTP server: an Express app in front of one engine, opened and closed as a whole.
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import path from 'node:path';
+import type { SecureContextOptions } from 'node:tls';
 import express from 'express';
 import { type Logger, pino } from 'pino';
-import { isTrained } from '../contract/index.ts';
 import type { Engine } from '../engines/engine.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
 import type { Runner } from '../engines/runner.ts';
@@ -14,30 +16,49 @@ import type { TemplateLimits } from '../template/template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Workshop } from './answers/answer.ts';
 import { type Summary, summarize } from './answers/contract.ts';
-import { toHttpError } from './errors.ts';
+import { type AuditLog, audit } from './audit.ts';
+import { drain } from './drain.ts';
+import { authenticate, operatorsOnly } from './keys/door.ts';
+import type { KeyRing } from './keys/ring.ts';
+import { WorkPool } from './large/pool.ts';
+import { withPool } from './large/tokenizer.ts';
+import type { SchemaName } from './large/work.ts';
+import { Accounts } from './limits/accounts.ts';
+import { type Bounds, boundsOf } from './limits/bounds.ts';
+import {
+  type ConnectionLimits,
+  checkEvery,
+  connectionLimits,
+  HEADER_BYTES,
+  limitConnections,
+} from './limits/connections.ts';
 import { Gate } from './limits/gate.ts';
 import {
   answerErrors,
-  bearer,
   headers,
   jsonOnly,
   knownHosts,
-  limitRate,
   notFound,
   observe,
   onlyMethods,
   requestId,
   smallBody,
 } from './limits/middleware.ts';
+import { trustProxies } from './limits/proxies.ts';
+import { limitRate } from './limits/rate.ts';
 import { Metrics } from './metrics.ts';
 import { chatTemplate } from './prompt/chat.ts';
-import { keepBody } from './requests/body-text.ts';
-import { chatCompletions, completions, type Served } from './routes/completions.ts';
+import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
+import { chatCompletions, completions, limitOf, type Served } from './routes/completions.ts';
+import { healthRoutes } from './routes/health.ts';
+import { openapi } from './routes/openapi.ts';
 import { page } from './routes/page.ts';
-import { detokenize, planText, tokenize } from './routes/plan.ts';
+import { tool } from './routes/plan.ts';
 import { responses } from './routes/responses.ts';
+import { openMetrics } from './timings.ts';
+import type { Traces } from './traces.ts';
 
-export interface ServerOptions {
+export interface ServerOptions extends Partial<Bounds> {
   /** Name of the model in requests and answers. */
   model?: string;
   /** Address to listen on. Default 127.0.0.1: this machine alone. */
@@ -54,7 +75,9 @@ export interface ServerOptions {
   maxBodyBytes?: number;
   /** Key that callers must show; null asks for none. */
   apiKey?: string | null;
-  /** Requests a minute from one address; null sets no limit. */
+  /** Keys of a keys file, instead of `apiKey`. */
+  keys?: KeyRing | null;
+  /** Requests a minute from one key or address; null sets no limit but those of the keys. */
   requestsPerMinute?: number | null;
   /** Host names that a loopback server answers to, beside localhost. */
   hostNames?: readonly string[];
@@ -62,8 +85,20 @@ export interface ServerOptions {
   keepAliveMs?: number;
   /** A reader that takes nothing for this long is given up. */
   stallMs?: number;
-  /** How long `close` lets running generations finish. */
+  /** How long `close` listens on while `/health/ready` says 503 already. */
+  preDrainMs?: number;
+  /** How long `close` then lets running generations finish. */
   drainMs?: number;
+  /** Certificate and key, from `readTls`; null speaks plain HTTP. */
+  tls?: SecureContextOptions | null;
+  /** Addresses, networks (`10.0.0.0/8`) or `loopback` of proxies whose `X-Forwarded-For` is believed. */
+  trustProxy?: readonly string[];
+  /** Where each request is written down. */
+  audit?: AuditLog | null;
+  /** Where spans of each request go; null traces nothing. */
+  traces?: Traces | null;
+  /** How slowly a request may come. */
+  connections?: Partial<ConnectionLimits>;
   /** Told of a chat template that cannot be read (LockstepError): its chats are refused. */
   warn?: (error: unknown) => void;
   /** Limits of the chat template's process, where others than `templateLimits` are wanted. */
@@ -89,9 +124,14 @@ export interface LockstepServer {
   readonly summary: Summary;
   /** Open the port (0: any free one). Gives the address. */
   listen(port: number): Promise<{ host: string; port: number; url: string }>;
-  /** End: refuse newcomers, let running answers finish for a while, free the engine. Idempotent. */
+  /** Use another certificate from now on; open connections keep theirs. Nothing without TLS. */
+  setTls(context: SecureContextOptions): void;
+  /** End: say so to balancers, refuse newcomers, let running answers finish, free the engine. Idempotent. */
   close(): Promise<void>;
 }
+
+/** Unless told otherwise: how long running answers may take to finish. */
+export const DRAIN_MS = 30_000;
 
 /** Unless told otherwise: some 30 states of a model of 135 million parameters, with S = 512. */
 export const CACHE_BYTES = 512 * 1024 * 1024;
@@ -119,30 +159,62 @@ export function createServer({
     maxQueue = 64,
     maxBodyBytes = 4 * 1024 * 1024,
     apiKey = null,
-    requestsPerMinute = LOOPBACK.includes(host) ? null : 600,
+    keys = null,
+    requestsPerMinute = LOOPBACK.includes(host) || keys !== null ? null : 600,
     hostNames = [],
     keepAliveMs = 15_000,
     stallMs = 60_000,
-    drainMs = 10_000,
+    preDrainMs = 0,
+    drainMs = DRAIN_MS,
+    tls = null,
+    trustProxy = [],
+    audit: auditLog = null,
+    traces = null,
     log = pino({ level: 'silent' }),
   } = options;
 
-  const gate = new Gate(maxSessions, maxQueue);
+  const bounds = boundsOf(options, maxSessions);
+  const gate = new Gate(maxSessions, maxQueue, bounds.maxPerCaller);
   const metrics = new Metrics(runner, gate, model, options.probe);
   const closing = new AbortController();
   let ending = false;
+  const pool = new WorkPool(
+    {
+      dir: path.resolve(tokenizer.dir),
+      tokenizer: tokenizer.sha256,
+      source: { contract: ours, policySource: contract.policySource },
+    },
+    {
+      threads: bounds.largeThreads,
+      waiting: bounds.maxLarge,
+      onEnd: (kind, seconds) => metrics.large.observe({ work: kind }, seconds),
+    },
+  );
+  metrics.watchPool(pool);
   const shop: Workshop = {
     runner,
-    tokenizer,
+    tokenizer: withPool(tokenizer, pool),
     source: contract,
     gate,
+    accounts: new Accounts(metrics.registry),
     metrics,
     log,
     closing: closing.signal,
     stream: { keepAliveMs, stallMs },
+    patience: { queueMs: bounds.queueTimeoutMs, requestMs: bounds.requestTimeoutMs },
   };
   const template = chatTemplate(tokenizer, options.template);
-  const served: Served = { model, template, maxTokens };
+  const reading: Reading = {
+    pool,
+    patience: shop.patience,
+    facts: () => ({
+      model,
+      tokens: limitOf(served, shop),
+      vocabulary: runner.info.vocabulary,
+      messages: bounds.maxMessages,
+    }),
+  };
+  const served: Served = { model, template, maxTokens, maxCompletion: bounds.maxCompletion };
   const summary = () =>
     summarize(
       model,
@@ -162,37 +234,35 @@ export function createServer({
   app.disable('x-powered-by');
   app.set('query parser', 'simple');
   app.set('etag', false);
+  trustProxies(app, trustProxy);
   app.use(requestId(), observe(log, metrics), headers());
   app.use(knownHosts(LOOPBACK.includes(host) ? [...LOOPBACK, ...hostNames] : null));
 
-  app.get('/health/live', (_request, response) => {
-    response.json({ status: 'live' });
-  });
-  app.get('/health/ready', (_request, response) => {
-    const health = ending ? { ready: false, status: 'closing' } : runner.health();
-    response.status(health.ready ? 200 : 503).json({
-      status: health.status,
-      ...(health.error === undefined ? {} : { error: toHttpError(health.error).body().error }),
-      model,
-      engine: runner.info.name,
-      precision: runner.info.precision,
-      digest: ours.digest,
-      trained: isTrained(ours),
-    });
-  });
+  app.use(healthRoutes(runner, ours, model, () => ending));
   const { index, files } = page();
   app.get('/', index);
   app.use('/page', files);
+  app.get('/openapi.json', openapi());
 
-  app.use(limitRate(requestsPerMinute), bearer(apiKey));
-  app.get('/metrics', async (_request, response) => {
+  if (traces !== null) app.use(traces.follow());
+  if (auditLog !== null) app.use(audit(auditLog));
+  app.use(authenticate(keys ?? apiKey));
+  // Before the limit of requests: whoever watches the server must not lose sight of it.
+  app.get('/metrics', operatorsOnly(), async (request, response) => {
+    // vLLM's own figures come in Prometheus' older text, which cannot stand beside the newer one.
+    if (runner.figures === undefined && request.get('accept')?.includes('openmetrics')) {
+      const { type, text } = await openMetrics(metrics.registry);
+      response.type(type).send(text);
+      return;
+    }
     const [own, engines] = await Promise.all([
       metrics.registry.metrics(),
       runner.figures?.().then(({ prometheus }) => prometheus),
     ]);
     response.type(metrics.registry.contentType).send(own + (engines ?? ''));
   });
-  app.get('/lockstep/engine', async (_request, response) => {
+  app.use(limitRate(requestsPerMinute));
+  app.get('/lockstep/engine', operatorsOnly(), async (_request, response) => {
     const { name, precision } = runner.info;
     const summary = (await runner.figures?.())?.summary;
     const { memory } = runner;
@@ -224,17 +294,15 @@ export function createServer({
     response.json(summary());
   });
 
-  const body = [
-    jsonOnly(),
-    smallBody(maxBodyBytes),
-    express.json({ limit: maxBodyBytes, verify: keepBody }),
-  ];
-  app.post('/v1/completions', body, completions(served, shop));
-  app.post('/v1/chat/completions', body, chatCompletions(served, shop));
-  app.post('/v1/responses', body, responses(served, shop));
-  app.post('/tokenize', body, tokenize(served, shop));
-  app.post('/detokenize', body, detokenize(served, shop));
-  app.post('/lockstep/plan', body, planText(shop));
+  const bytes = [jsonOnly(), smallBody(maxBodyBytes), bytesOf(maxBodyBytes)];
+  const body = (name: SchemaName) => [...bytes, bodyOf(name, reading)];
+  app.post('/v1/completions', body('completion'), completions(served, shop));
+  app.post('/v1/chat/completions', body('chat'), chatCompletions(served, shop));
+  app.post('/v1/responses', body('response'), responses(served, shop));
+  const kit = { tokenizer, source: contract };
+  app.post('/tokenize', bytes, tool('tokenize', kit, reading));
+  app.post('/detokenize', bytes, tool('detokenize', kit, reading));
+  app.post('/lockstep/plan', bytes, tool('plan', kit, reading));
   const posts = [
     '/v1/completions',
     '/v1/chat/completions',
@@ -251,20 +319,20 @@ export function createServer({
       '/v1/models',
       '/lockstep/contract',
       '/lockstep/engine',
+      '/health',
       '/health/live',
       '/health/ready',
+      '/openapi.json',
     ],
     onlyMethods('GET'),
   );
   app.use(notFound(), answerErrors(log));
 
-  const http = createHttpServer(app);
-  // A slow sender of a body is cut off; a slow answer is not: prefill may take its time.
-  http.requestTimeout = 60_000;
-  http.headersTimeout = 20_000;
-  // Proxies and clients keep idle connections for a minute. Closed before them (Node's 5 s), a request
-  // that is sent just then meets a reset connection.
-  http.keepAliveTimeout = 75_000;
+  const limits = { ...connectionLimits, ...options.connections };
+  const basics = { maxHeaderSize: HEADER_BYTES, connectionsCheckingInterval: checkEvery(limits) };
+  const https = tls === null ? null : createHttpsServer({ ...basics, ...tls }, app);
+  const http: Server = https ?? createHttpServer(basics, app);
+  limitConnections(http, limits);
   let closed: Promise<void> | null = null;
 
   return {
@@ -281,25 +349,22 @@ export function createServer({
       await open(http, port, host);
       const address = http.address() as AddressInfo;
       const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
-      return { host: address.address, port: address.port, url: `http://${name}:${address.port}` };
+      return {
+        host: address.address,
+        port: address.port,
+        url: `${https === null ? 'http' : 'https'}://${name}:${address.port}`,
+      };
+    },
+    setTls(context) {
+      https?.setSecureContext(context);
     },
     close() {
       closed ??= (async () => {
         ending = true;
-        gate.close();
-        const ended = new Promise<void>((resolve) => {
-          if (http.listening) http.close(() => resolve());
-          else resolve();
-        });
-        // A connection that falls idle after its last answer would keep the server open otherwise.
-        const sweep = setInterval(() => http.closeIdleConnections(), 100);
-        const patience = setTimeout(() => closing.abort(), drainMs);
-        const force = setTimeout(() => http.closeAllConnections(), drainMs + 5_000);
-        await ended;
-        clearInterval(sweep);
-        clearTimeout(patience);
-        clearTimeout(force);
+        await drain(http, gate, closing, { preDrainMs, drainMs }, log);
         template?.close();
+        await traces?.close();
+        await pool.close();
         await runner.close();
       })();
       return closed;

@@ -18,6 +18,8 @@ import { readText } from './text.ts';
 export interface EncodeOptions {
   /** Put the beginning-of-sequence id first (a contract's `tokenizer.bos`). Default false. */
   bos?: boolean;
+  /** `encode`: stop a long text once its ids are more than this; the ids are then those of its beginning. */
+  most?: number;
 }
 
 /** A checkpoint's tokenizer. Special tokens written out in a text become their ids, as in transformers. */
@@ -156,13 +158,19 @@ class LoadedTokenizer implements Tokenizer {
     this.vocabulary = makeVocabulary(parts.tokens, this.#special, parts.size);
   }
 
-  async encode(text: string, { bos = false }: EncodeOptions = {}): Promise<Int32Array> {
+  async encode(text: string, options: EncodeOptions = {}): Promise<Int32Array> {
+    const { bos = false, most = Number.POSITIVE_INFINITY } = options;
     const pieces: Int32Array[] = bos ? [this.#bosId()] : [];
     if (text.length <= longText) {
       pieces.push(Int32Array.from(await this.#encode(text)));
     } else {
       const source = [{ text, bytes: 0 }];
-      for await (const piece of encodePieces(source, this.#stream())) pieces.push(piece.ids);
+      let count = 0;
+      for await (const piece of encodePieces(source, this.#stream())) {
+        pieces.push(piece.ids);
+        count += piece.ids.length;
+        if (count > most) break;
+      }
     }
     return concatenate(pieces);
   }

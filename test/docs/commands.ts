@@ -4,16 +4,16 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { packageRoot } from '../../src/paths.ts';
 
-/** Options by subcommand, as `lockstep --help` and `lockstep NAME --help` list them. */
-export type Commands = ReadonlyMap<string, ReadonlySet<string>>;
+/** Options by subcommand, as `lockstep --help` and `lockstep NAME --help` list them; null where it has subcommands. */
+export type Commands = ReadonlyMap<string, ReadonlySet<string> | null>;
 
 export function lockstepCommands(): Commands {
   const script = path.join(import.meta.dirname, 'list-commands.mjs');
   const printed = execFileSync(process.execPath, [script], { encoding: 'utf8' });
   return new Map(
-    Object.entries(JSON.parse(printed) as Record<string, string[]>).map(([name, flags]) => [
+    Object.entries(JSON.parse(printed) as Record<string, string[] | null>).map(([name, flags]) => [
       name,
-      new Set([...flags, '--help', '-h', '--no-color']),
+      flags && new Set([...flags, '--help', '-h', '--no-color']),
     ]),
   );
 }
@@ -55,6 +55,12 @@ function lockstepProblem([name, ...args]: string[], commands: Commands): string 
   if (name === undefined || name.startsWith('-')) return '';
   const options = commands.get(name);
   if (options === undefined) return `there is no subcommand ${name}`;
+  // `lockstep keys` alone names the command and runs nothing.
+  if (options === null) {
+    return args[0] === undefined
+      ? ''
+      : lockstepProblem([`${name} ${args[0]}`, ...args.slice(1)], commands);
+  }
   const end = args.indexOf('--');
   const flags = (end === -1 ? args : args.slice(0, end))
     .map((arg) => arg.replace(/[[\]]/g, '').split('=')[0] as string)

@@ -30,6 +30,7 @@ export function documentation(): Page[] {
   const files = [
     'README.md',
     'AGENTS.md',
+    'SECURITY.md',
     ...inside('docs', /\.md$/),
     ...inside('examples', /README\.md$/),
   ];

@@ -75,9 +75,9 @@ test('one is killed: its stream ends with an error, the other’s goes on, the n
   const expected = await complete(`${COMMON}And 0.`);
   const elsewhere = await promptFor(1 - home);
   const { replicas } = await server.engine();
-  const port = new URL(replicas[home].url).port;
+  const socket = replicas[home].url.replace('unix:', '');
   const victim = below(server.child.pid as number).find(
-    ({ name }) => name.includes(`--port ${port} `) && !name.includes('guard.py'),
+    ({ name }) => name.includes(`--uds ${socket} `) && !name.includes('guard.py'),
   );
   const begun = new Set<string>();
   const streams = [COMMON, elsewhere].map(async (prompt) => {

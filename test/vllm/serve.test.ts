@@ -1,5 +1,7 @@
 // `lockstep serve --engine vllm` with the real vLLM: answers, aborts, kills, and that nothing is left.
 import { once } from 'node:events';
+import { stat } from 'node:fs/promises';
+import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readContract } from '../../src/checkpoint/index.ts';
 import { generate } from '../../src/engines/generate.ts';
@@ -7,7 +9,7 @@ import { Sequence } from '../../src/engines/sequence.ts';
 import { openTorchEngine } from '../../src/engines/torch.ts';
 import { Segmenter } from '../../src/planner/index.ts';
 import { loadTokenizer } from '../../src/tokenizer/tokenizer.ts';
-import { ended, isRunning } from '../processes.ts';
+import { ended, isRunning, listening } from '../processes.ts';
 import { type Any, eventsOf, until } from '../server-client.ts';
 import { below, type Serving, servers, TEXT } from './serving.ts';
 
@@ -25,6 +27,24 @@ async function idle(): Promise<boolean> {
 
 beforeAll(async () => {
   server = await vllm.start();
+});
+
+describe('vLLM’s own interface', () => {
+  test('is on a socket that no other user can reach, and on no port', async () => {
+    const { replicas } = await server.engine();
+    const socket = replicas[0].url.replace('unix:', '') as string;
+    expect((await stat(socket)).isSocket()).toBe(true);
+    expect((await stat(path.dirname(socket))).mode & 0o777).toBe(0o700);
+    const processes = below(server.child.pid as number);
+    const ports = listening(processes.map(({ pid }) => pid));
+    // What its processes talk over among themselves is no HTTP.
+    for (const port of ports) {
+      const answer = await fetch(`http://127.0.0.1:${port}/metrics`, {
+        signal: AbortSignal.timeout(2_000),
+      }).catch(() => null);
+      expect(answer).toBeNull();
+    }
+  });
 });
 
 describe('answers', () => {

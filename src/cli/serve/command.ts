@@ -11,21 +11,22 @@ import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
 import { natural, port, positive } from '../shared/option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
+import { addBoundOptions, type BoundOptions, boundsFrom } from './bounds.ts';
+import { addDoorOptions, type DoorOptions, openDoors } from './doors.ts';
 import { checkChoice, type EngineChoice, openChosen } from './engine.ts';
 
-interface ServeOptions extends EngineChoice {
+interface ServeOptions extends EngineChoice, DoorOptions, BoundOptions {
   host: string;
   port: number;
   model?: string;
   maxQueue: number;
-  apiKey?: string;
-  rate?: number;
   allowHost?: string[];
+  otlpTracesEndpoint?: string;
   json?: true;
 }
 
 export function serveCommand(): Command {
-  return new Command('serve')
+  const command = new Command('serve')
     .description('serve a checkpoint through OpenAI’s HTTP API, with a web page')
     .argument('<dir>', 'checkpoint with a contract (lockstep attach, lockstep train)')
     .argument(
@@ -64,12 +65,8 @@ export function serveCommand(): Command {
       `onnx, torch: maximum bytes of remembered prompts, so that the next turn of a chat does not run the earlier ones again; 0 turns it off (default: ${CACHE_BYTES})`,
       natural,
     )
-    .option('--max-queue <n>', 'maximum requests in the queue', natural, 64)
-    .option(
-      '--api-key <variable>',
-      'environment variable that holds the key that clients must send',
-    )
-    .option('--rate <n>', 'requests per minute from one address', positive)
+    .option('--max-queue <n>', 'maximum requests in the queue', natural, 64);
+  return addBoundOptions(addDoorOptions(command))
     .option('--allow-host <name...>', 'more host names to accept on loopback')
     .option('--replicas <n>', 'vllm: number of processes', positive)
     .option('--upstream <url...>', 'vllm: use these running servers instead of starting one')
@@ -77,6 +74,10 @@ export function serveCommand(): Command {
     .option('--no-probe', 'serve without checking the probe first')
     .option('--python <path>', 'torch, vllm: interpreter to use')
     .addOption(noWeightsCheck())
+    .option(
+      '--otlp-traces-endpoint <url>',
+      'send OpenTelemetry traces there, as http://127.0.0.1:4318/v1/traces',
+    )
     .addOption(
       new Option('--log <level>', 'log level: JSON lines on stderr, without prompts and answers')
         .choices(['silent', 'error', 'info'])
@@ -96,8 +97,9 @@ async function runServe(
   const say = (line: string): void => {
     if (options.json !== true) process.stderr.write(`${line}\n`);
   };
-  const apiKey = keyFrom(options.apiKey);
   await checkChoice(options, flags);
+  const traces = tracesUrl(options.otlpTracesEndpoint);
+  const doors = await openDoors(options, say);
   await probePort(options.port, options.host);
   const files = await readContract(dir);
   const { contract } = files;
@@ -126,6 +128,7 @@ async function runServe(
       : `asking ${options.upstream.join(', ')} every few seconds; /health/ready says when it serves`,
   );
   let server: LockstepServer | undefined;
+  const log = logger(options.log);
   try {
     server = createServer({
       engine,
@@ -138,10 +141,12 @@ async function runServe(
         maxSessions: opened.maxSessions,
         ...(options.cacheBytes === undefined ? {} : { cacheBytes: options.cacheBytes }),
         maxQueue: options.maxQueue,
-        apiKey,
-        ...(options.rate === undefined ? {} : { requestsPerMinute: options.rate }),
+        ...doors.server,
+        ...boundsFrom(options),
         hostNames: options.allowHost ?? [],
-        log: logger(options.log),
+        log,
+        // Loaded when asked for: a server without traces does not wait for the packages.
+        ...(traces === null ? {} : { traces: await openTraces(traces, model, log) }),
         warn: (error) => {
           const { code, message } = asLockstepError(error);
           printWarning({ code, message: `${message}; chats are refused, completions are served` });
@@ -151,12 +156,14 @@ async function runServe(
     });
     if (stop.asked) return;
     const { url } = await server.listen(options.port);
-    announce(url, model, contract.digest, opened.probe, options, apiKey, say, colors);
+    doors.follow(server);
+    announce(url, model, contract.digest, opened.probe, options, doors.locked, say, colors);
     const lost = await Promise.race([stop.promise, opened.failed]);
     if (lost !== undefined) throw lost;
     say('stopping: running answers may finish; Ctrl-C again ends at once');
   } finally {
     await (server ?? engine).close();
+    doors.close();
     stop.off();
   }
 }
@@ -167,15 +174,17 @@ function announce(
   digest: string,
   probe: ProbeOutcome | null,
   options: ServeOptions,
-  apiKey: string | null,
+  locked: boolean,
   say: (line: string) => void,
   colors: Paint,
 ): void {
   if (options.json) {
     process.stdout.write(`${JSON.stringify({ event: 'ready', url, model, digest, probe })}\n`);
   }
-  if (apiKey === null && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
-    say(`${colors.yellow('open')}: everyone who reaches ${options.host} may use it; see --api-key`);
+  if (!locked && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
+    say(
+      `${colors.yellow('open')}: everyone who reaches ${options.host} may use it; see --keys and --api-key`,
+    );
   }
   say(
     `${colors.green('serving')}  page ${colors.bold(`${url}/`)}   API ${url}/v1   metrics ${url}/metrics`,
@@ -183,16 +192,18 @@ function announce(
   say(colors.dim('Ctrl-C stops it'));
 }
 
-/** The key itself never stands on the command line, where every user of the machine can read it. */
-function keyFrom(variable: string | undefined): string | null {
-  if (variable === undefined) return null;
-  const key = process.env[variable];
-  // Nothing that is started from here may find it, whatever its name.
-  delete process.env[variable];
-  if (key !== undefined && key !== '') return key;
-  throw new LockstepError('LS_SERVE_KEY', `expected a key in $${variable}, got none`, {
-    mend: `--api-key takes the name of an environment variable: ${variable}=… lockstep serve …`,
-    field: 'api-key',
+async function openTraces(endpoint: string, model: string, log: Logger) {
+  const { Traces } = await import('../../server/traces.ts');
+  return new Traces(endpoint, model, log);
+}
+
+/** @throws LS_USAGE for anything but an address of the web */
+function tracesUrl(text: string | undefined): string | null {
+  if (text === undefined) return null;
+  if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return text;
+  throw new LockstepError('LS_USAGE', `expected an address for traces, got ${text}`, {
+    mend: 'As in: --otlp-traces-endpoint http://127.0.0.1:4318/v1/traces',
+    field: 'otlp-traces-endpoint',
   });
 }
 

@@ -40,9 +40,16 @@ describe('flags', () => {
   test('others pass as they are', () => {
     const flags = ['--max-num-seqs', '64', '--enforce-eager', '-tp', '2', '-cc.mode=0', '-1'];
     expect(() => checkFlags(flags)).not.toThrow();
-    const launch = { dir: '/d', model: 'm', port: 5, dtype: 'float32', maxTokens: 9, flags };
+    const launch = {
+      dir: '/d',
+      model: 'm',
+      at: '/s/vllm.sock',
+      dtype: 'float32',
+      maxTokens: 9,
+      flags,
+    };
     const command = vllmCommand(launch).join(' ');
-    expect(command).toContain('--host 127.0.0.1 --port 5 --dtype float32');
+    expect(command).toContain('--uds /s/vllm.sock --dtype float32');
     expect(command.endsWith(`--max-model-len 9 ${flags.join(' ')}`)).toBe(true);
   });
 });

@@ -10,9 +10,9 @@ const LOCAL = 'the checkpoint is a folder of this machine.';
 const REFUSED: Readonly<Record<string, string>> = {
   '--model': 'lockstep serve takes the checkpoint as its argument.',
   '--served-model-name': 'use lockstep serve --model.',
-  '--host': 'vLLM stays on 127.0.0.1; use lockstep serve --host.',
-  '--port': 'vLLM gets a free port; use lockstep serve --port.',
-  '--uds': 'vLLM is reached over 127.0.0.1.',
+  '--host': 'vLLM listens on a socket of its own; use lockstep serve --host.',
+  '--port': 'vLLM listens on a socket of its own; use lockstep serve --port.',
+  '--uds': 'vLLM listens on a socket that lockstep serve chooses.',
   '--grpc-port': 'only the HTTP routes of lockstep serve are open.',
   '--api-key': 'use lockstep serve --api-key; vLLM gets a key of its own.',
   '--root-path': HIDDEN,
@@ -144,7 +144,8 @@ export interface Launch {
   dir: string;
   /** The model's name in requests. */
   model: string;
-  port: number;
+  /** Where it listens: a Unix socket (bound as `--uds`), or a port of 127.0.0.1. */
+  at: string | number;
   /** What it computes in, as vLLM's `--dtype` names it. */
   dtype: string;
   /** Most tokens of a sequence; null leaves vLLM's own choice. */
@@ -153,12 +154,12 @@ export interface Launch {
 }
 
 /** Arguments of the interpreter that start vLLM. (Its `vllm` command fails with the CPU build.) */
-export function vllmCommand({ dir, model, port, dtype, maxTokens, flags }: Launch): string[] {
+export function vllmCommand({ dir, model, at, dtype, maxTokens, flags }: Launch): string[] {
   return [
     '-m',
     'vllm.entrypoints.openai.api_server',
     ...['--model', dir, '--served-model-name', model],
-    ...['--host', '127.0.0.1', '--port', String(port)],
+    ...(typeof at === 'string' ? ['--uds', at] : ['--host', '127.0.0.1', '--port', String(at)]),
     // Left to itself, vLLM would round float32 weights.
     ...['--dtype', dtype],
     ...['--generation-config', 'vllm', '--disable-uvicorn-access-log', '--disable-fastapi-docs'],

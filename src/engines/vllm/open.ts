@@ -2,10 +2,15 @@
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { childEnvironment, findPython, type Python, requiredModules } from '../../bridge/index.ts';
+import {
+  childEnvironment,
+  findPython,
+  type Python,
+  privateFolder,
+  requiredModules,
+} from '../../bridge/index.ts';
 import { readModel } from '../../contract/model.ts';
 import { LockstepError } from '../../errors.ts';
-import { freePort } from '../../free-port.ts';
 import type { PlannerSource } from '../../planner/index.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
@@ -21,6 +26,8 @@ import { checkVersion } from './version.ts';
 const WATCH_MS = 2_000;
 /** An answer from which nothing comes for this long is given up: a long prompt may take minutes. */
 const STALL_MS = 600_000;
+/** Most bytes of a Unix socket's path on Linux and macOS, less the byte that ends it. */
+const SOCKET_BYTES = 103;
 
 export interface VllmParts {
   /** Checkpoint folder. */
@@ -44,8 +51,8 @@ export interface SupervisedOptions
   /** Most tokens of a sequence (default: vLLM's own choice). */
   maxTokens?: number | null;
   env?: NodeJS.ProcessEnv;
-  /** Instead of vLLM: arguments after the interpreter, given the port. */
-  command?: (port: number) => string[];
+  /** Instead of vLLM: arguments after the interpreter, given the Unix socket to listen on. */
+  command?: (socket: string) => string[];
   /** false: without the checkpoint's probe. */
   probe?: boolean;
   /** A replica may serve: again after each restart. */
@@ -73,7 +80,7 @@ export interface VllmEngine {
  * Start vLLM and wait until every engine process of every replica has reported the digest.
  *
  * @throws LS_VLLM_FLAG, LS_VLLM_PRECISION, LS_VLLM_VERSION, LS_VLLM_START, LS_VLLM_PLUGIN, LS_VLLM_STOCK, LS_VLLM_DIGEST, LS_VLLM_IDENTITY,
- *   LS_PYTHON_*, and the plugin's own errors by their codes; nothing is left running then
+ *   LS_VLLM_SOCKET, LS_PYTHON_*, and the plugin's own errors by their codes; nothing is left running then
  */
 export async function superviseVllm(
   parts: VllmParts,
@@ -103,14 +110,13 @@ export async function superviseVllm(
   try {
     const all: Replica[] = [];
     for (let i = 0; i < replicas; i++) {
-      const port = await freePort();
-      const url = `http://127.0.0.1:${port}`;
-      const replica = replicaOf(url, key, parts, options);
+      const socket = newSocket();
+      const replica = replicaOf(`unix:${socket}`, key, parts, options);
       all.push(replica);
       const launch = {
         dir: path.resolve(parts.dir),
         model: parts.model,
-        port,
+        at: socket,
         maxTokens,
         flags,
         dtype: info.precision,
@@ -119,8 +125,9 @@ export async function superviseVllm(
         new Supervisor({
           ...options,
           python,
-          command: options.command?.(port) ?? vllmCommand(launch),
+          command: options.command?.(socket) ?? vllmCommand(launch),
           env: childEnv,
+          socket,
           replica,
           onRestart: () => relay.router.forget(replica),
           onReady: () => options.onReady?.(replica),
@@ -206,6 +213,25 @@ export async function useVllm(
     },
   });
   return { relay, failed: new Promise(() => {}), pids: () => [] };
+}
+
+let sockets = 0;
+
+/**
+ * Where a vLLM of ours listens: in a folder that only this user may enter. Its port would answer much of its
+ * interface (`/tokenize`, `/metrics`, `/invocations`) to everybody on this machine, past keys, queue and limits.
+ *
+ * @throws LS_VLLM_SOCKET where the path is longer than the system takes
+ */
+function newSocket(): string {
+  sockets += 1;
+  const socket = path.join(privateFolder(), `vllm-${sockets}.sock`);
+  if (Buffer.byteLength(socket) <= SOCKET_BYTES) return socket;
+  throw new LockstepError(
+    'LS_VLLM_SOCKET',
+    `expected a path of at most ${SOCKET_BYTES} bytes for vLLM's socket, got ${socket}`,
+    { mend: 'Set TMPDIR to a folder with a shorter path.' },
+  );
 }
 
 function replicaOf(

@@ -77,9 +77,12 @@ export class Relay implements Runner {
     if (replicas.some((replica) => replica.ready)) return { ready: true, status: 'ready' };
     const failed = this.#parts.failed();
     const error = failed ?? replicas[0]?.why;
+    const said = this.#parts.status();
+    // Its connections broke, and whoever supervises it has not seen it end yet.
+    const status = said === 'ready' ? 'engine unreachable' : said;
     return {
       ready: false,
-      status: failed === null ? this.#parts.status() : 'engine lost',
+      status: failed === null ? status : 'engine lost',
       ...(error === undefined ? {} : { error }),
     };
   }
@@ -181,6 +184,7 @@ export class Relay implements Runner {
     };
     const count = request.extra?.n ?? 1;
     const { vocabulary } = this.info;
+    const { prompt } = request;
     let whole: WholeAnswer | null = null;
     async function* chunks(first: Opened): AsyncGenerator<TokenChunk> {
       for (let answer = first; ; answer = await open()) {
@@ -191,7 +195,7 @@ export class Relay implements Runner {
             yield* whole.chunks;
             return;
           }
-          for await (const some of readTokens(answer.stream, count, vocabulary)) {
+          for await (const some of readTokens(answer.stream, count, vocabulary, prompt)) {
             begun = true;
             yield* some;
           }

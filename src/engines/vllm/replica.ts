@@ -2,10 +2,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Pool } from 'undici';
 import { LockstepError } from '../../errors.ts';
+import { traceParent } from '../trace-context.ts';
 import { type Identity, identify, type Upstream } from './identity.ts';
 
 export interface ReplicaOptions {
-  /** Origin, as `http://127.0.0.1:8000`. */
+  /** Origin, as `http://127.0.0.1:8000`; `unix:` and a path for a socket of this machine. */
   url: string;
   /** Key that vLLM asks for; null: none. */
   key: string | null;
@@ -19,6 +20,8 @@ export interface ReplicaOptions {
 const REFUSED = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
+  // A socket's file is not there.
+  'ENOENT',
   'EPIPE',
   'ENOTFOUND',
   'EHOSTUNREACH',
@@ -41,7 +44,9 @@ export class Replica {
   constructor(options: ReplicaOptions) {
     this.name = options.url;
     this.#options = options;
-    this.#pool = new Pool(options.url, {
+    const socketPath = /^unix:(.+)$/.exec(options.url)?.[1];
+    this.#pool = new Pool(socketPath === undefined ? options.url : 'http://localhost', {
+      ...(socketPath === undefined ? {} : { socketPath }),
       connections: null,
       pipelining: 1,
       connectTimeout: 5_000,
@@ -155,7 +160,11 @@ export class Replica {
 
   #headers(): Record<string, string> {
     const { key } = this.#options;
-    return key === null ? {} : { authorization: `Bearer ${key}` };
+    const traceparent = traceParent.getStore();
+    return {
+      ...(key === null ? {} : { authorization: `Bearer ${key}` }),
+      ...(traceparent ? { traceparent } : {}),
+    };
   }
 
   /** @param begun the answer had begun */

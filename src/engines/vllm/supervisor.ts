@@ -1,4 +1,5 @@
 // Keeps one vLLM running: starts it, believes it once its digest is right, starts it again when it dies.
+import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Python, type Service, type ServiceExit, startService } from '../../bridge/index.ts';
 import { LockstepError } from '../../errors.ts';
@@ -10,6 +11,8 @@ export interface SupervisorOptions {
   /** Arguments after the interpreter. */
   command: readonly string[];
   env: NodeJS.ProcessEnv;
+  /** The Unix socket that it makes. */
+  socket: string;
   replica: Replica;
   /** Everything it prints. */
   onLine?: (line: string) => void;
@@ -115,7 +118,9 @@ export class Supervisor {
 
   /** One life of the process. */
   async #once(ready: () => void): Promise<ServiceExit & { readyMs: number }> {
-    const { python, command, env, onLine, graceMs } = this.#options;
+    const { python, command, env, socket, onLine, graceMs } = this.#options;
+    // One that was killed leaves its file, which no other can bind.
+    await rm(socket, { force: true });
     const service = await startService({
       python,
       command,

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
 import type { Layout, RunRequest } from '../runner.ts';
 import type { Alternative, Sampled } from '../sampling.ts';
+import { type Counted, StreamCount } from './count.ts';
 
 /** Characters of one event: tokens with 20 alternatives each, gathered, are far below it. */
 const MOST_EVENT = 8 * 1024 * 1024;
@@ -50,6 +51,10 @@ export function completionBody(request: RunRequest, ends: readonly number[]): ob
     return_tokens_as_token_ids: true,
     // vLLM tells of segments, and of a prompt's tokens, in whole answers alone.
     stream: !isWhole(request),
+    // Each event then says how many tokens came so far: none can be lost, doubled or moved unseen.
+    ...(isWhole(request)
+      ? {}
+      : { stream_options: { include_usage: true, continuous_usage_stats: true } }),
     ...(request.scored ? { prompt_logprobs: request.logprobs ?? 0 } : {}),
     ...(request.layout ? { vllm_xargs: { lockstep_segments: 1 } } : {}),
     ...(request.streamed || request.watched ? {} : { stream_interval: GATHERED }),
@@ -66,19 +71,26 @@ export function isWhole(request: RunRequest): boolean {
  *
  * @param choices how many texts were asked for: the stream is complete when each has ended
  * @param vocabulary ids are below it
+ * @param prompt token ids of the request's prompt
  * @throws LS_VLLM_FAILED what vLLM reported in the stream; LS_VLLM_PROTOCOL bytes that are no such
- *   stream; LS_VLLM_DIED an end before its time
+ *   stream, events that are missing, doubled, out of order or another request's; LS_VLLM_DIED an end
+ *   before its time
  */
 export async function* readTokens(
   body: AsyncIterable<Uint8Array>,
   choices: number,
   vocabulary: number,
+  prompt: ArrayLike<number>,
 ): AsyncGenerator<TokenChunk[], void> {
   const ended = new Set<number>();
+  const count = new StreamCount(prompt, choices);
   try {
     for await (const data of readEvents(body)) {
       if (data === '[DONE]') break;
-      const chunks = chunksOf(parsed(data), choices, vocabulary);
+      const event = parsed(data);
+      const chunks = chunksOf(event, choices, vocabulary);
+      const wrong = count.take(event, chunks);
+      if (wrong !== null) throw malformed(wrong);
       for (const { choice, reason } of chunks) {
         if (ended.has(choice)) throw malformed(`more of choice ${choice} after its end`);
         if (reason !== null) ended.add(choice);
@@ -193,13 +205,14 @@ async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<stri
   }
 }
 
-interface WireChunk {
+interface WireChunk extends Counted {
   error?: { message?: unknown; code?: unknown };
   choices: WireChoice[];
   kv_transfer_params?: { lockstep?: unknown } | null;
 }
 
 interface WireChoice {
+  prompt_token_ids?: unknown;
   index?: unknown;
   token_ids?: unknown;
   finish_reason?: unknown;

@@ -1,50 +1,22 @@
 // One generation over HTTP: a place in the queue, a session, an answer whole or streamed.
 import type { Request, Response } from 'express';
-import type { Logger } from 'pino';
 import type { Contract } from '../../contract/schema.ts';
 import { runMany } from '../../engines/many.ts';
-import type { Health, Layout, Run, RunEvent, Runner, RunRequest } from '../../engines/runner.ts';
+import type { Health, Layout, Run, RunEvent } from '../../engines/runner.ts';
 import { isEngineLost } from '../../engines/stepped.ts';
-import type { PlannerSource } from '../../planner/index.ts';
-import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { HttpError, toHttpError } from '../errors.ts';
-import type { Gate } from '../limits/gate.ts';
-import type { Metrics, Outcome } from '../metrics.ts';
+import { Deadline } from '../limits/deadline.ts';
+import { ticketOf } from '../limits/ticket.ts';
 import { TokenShow } from '../prompt/tokens.ts';
 import { Echoes } from './echo.ts';
-import type { Reply, SampledToken, Script, Usage, WholeChoice } from './reply.ts';
-import { Sources, type SourcesAsked } from './sources.ts';
-import { EventStream, type EventStreamOptions } from './sse.ts';
+import { type Job, promptTokens, type Workshop } from './job.ts';
+import type { Reply, SampledToken, Script, WholeChoice } from './reply.ts';
+import { Sources } from './sources.ts';
+import { EventStream } from './sse.ts';
+import { Tally } from './tally.ts';
 import { spansOf, type Trace } from './trace.ts';
 
-/** What generations share. */
-export interface Workshop {
-  runner: Runner;
-  tokenizer: Tokenizer;
-  source: PlannerSource;
-  gate: Gate;
-  metrics: Metrics;
-  log: Logger;
-  /** Aborts when the server's patience with running generations ends. */
-  closing: AbortSignal;
-  stream: EventStreamOptions;
-}
-
-export interface Job {
-  /** One for each prompt of the request, alike but for that. */
-  runs: readonly [RunRequest, ...RunRequest[]];
-  /** Texts of the prompts, where the answer begins with them; null for token ids. */
-  echo: readonly (string | null)[] | null;
-  reply: Reply | Script;
-  stream: boolean;
-  includeUsage: boolean;
-  trace: boolean;
-  /** What to tell sources by; null: they are not wanted. */
-  sources: SourcesAsked | null;
-}
-
-/** Between two looks at a session's memory, tokens. */
-const MEMORY_EVERY = 32;
+export type { Job, Workshop } from './job.ts';
 
 /**
  * Generate and answer. When the client goes away the generation stops and its session is freed. A
@@ -63,21 +35,32 @@ export async function answer(
   });
   // The socket may have closed while the body was being tokenized.
   if (request.socket.destroyed) gone.abort();
-  const signal = AbortSignal.any([gone.signal, shop.closing]);
   const health = shop.runner.health();
   // What was asked for is known to fail: say so at once instead of after a wait in the queue.
   if (!health.ready) throw notReady(health);
-  const release = await shop.gate.acquire(gone.signal);
+  const account = await shop.accounts.enter(response, promptTokens(job));
+  const count = new Tally(job, shop, response, account);
+  const deadline = new Deadline(request, shop.patience, count.passed);
+  const signal = AbortSignal.any([gone.signal, shop.closing, deadline.total]);
   let stream: EventStream | null = null;
-  const count = new Tally(job, shop, response);
+  let release: (() => void) | null = null;
+  const begin = () => {
+    stream ??= new EventStream(response, shop.stream);
+    return stream;
+  };
   try {
+    const waiting = AbortSignal.any([gone.signal, deadline.total, deadline.queue()]);
+    // A stream that has to wait says so: proxies give up on a connection without a byte.
+    const onWait = () => job.stream && begin().comment('waiting for a place');
+    count.queued();
+    release = await shop.gate.acquire(waiting, { ...ticketOf(response), onWait });
+    count.placed();
     signal.throwIfAborted();
     const running = await runMany(shop.runner, job.runs, signal);
     count.memory = running.memory;
     if (job.stream) {
-      stream = new EventStream(response, shop.stream);
-      if ('begin' in job.reply) await told(stream, running, job.reply, count);
-      else await streamed(stream, running, { ...job, reply: job.reply }, shop, count);
+      if ('begin' in job.reply) await told(begin(), running, job.reply, count);
+      else await streamed(begin(), running, { ...job, reply: job.reply }, shop, count);
     } else {
       await whole(response, running, job, shop, count);
     }
@@ -87,15 +70,25 @@ export async function answer(
       response.destroy();
       return;
     }
-    count.end('error');
-    const known = shop.closing.aborted ? shutDown() : toHttpError(error);
+    const late = deadline.total.aborted;
+    count.end(late ? 'timeout' : 'error');
+    const known = late
+      ? (deadline.total.reason as HttpError)
+      : shop.closing.aborted
+        ? shutDown()
+        : toHttpError(error);
     if (stream === null) throw known;
-    shop.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');
-    await stream.send('failed' in job.reply ? job.reply.failed(known) : known.body());
-    stream.end();
+    response.locals['code'] = known.code;
+    const open = stream as EventStream;
+    if (known.status >= 500 && known.retryAfter === undefined && !late && !shop.closing.aborted) {
+      shop.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');
+    }
+    await open.send('failed' in job.reply ? job.reply.failed(known) : known.body());
+    open.end();
   } finally {
     count.end('error');
-    release();
+    deadline.clear();
+    release?.();
   }
 }
 
@@ -296,88 +289,6 @@ class Tracer {
     const trace = this.#trace;
     this.#trace = { ...trace, tokens: [], cut: null, retrieved: null, memory: null };
     return trace;
-  }
-}
-
-/** Counts one generation for usage, metrics and the log. */
-class Tally {
-  readonly #job: Job;
-  readonly #shop: Workshop;
-  readonly #response: Response;
-  readonly #since = performance.now();
-  /** When each choice's last token came. */
-  readonly #last: number[] = [];
-  readonly #segmentStart: number[] = [];
-  #completion = 0;
-  /** Each prompt's last boundary: where the open segment of each of its choices begins. */
-  readonly #promptEnd: number[] = [];
-  /** Tokens of prompts that were remembered. */
-  #cached = 0;
-  #memoryIn = 0;
-  #outcome: Outcome | null = null;
-  /** The session's, once there is one. */
-  memory: Run['memory'] | null = null;
-
-  constructor(job: Job, shop: Workshop, response: Response) {
-    this.#job = job;
-    this.#shop = shop;
-    this.#response = response;
-  }
-
-  get usage(): Usage {
-    const prompt = this.#job.runs.reduce((sum, run) => sum + run.prompt.length, 0);
-    return {
-      prompt_tokens: prompt,
-      completion_tokens: this.#completion,
-      total_tokens: prompt + this.#completion,
-      ...(this.#shop.runner.memory === undefined
-        ? {}
-        : { prompt_tokens_details: { cached_tokens: this.#cached } }),
-    };
-  }
-
-  /** Count an event; gives the session's memory where it was worth asking. */
-  async see(event: RunEvent, always = false): Promise<Trace['memory']> {
-    const { metrics } = this.#shop;
-    if (event.type === 'token') {
-      const now = performance.now();
-      const last = this.#last[event.choice];
-      if (last !== undefined) metrics.interToken.observe((now - last) / 1000);
-      else if (event.choice === 0) metrics.firstToken.observe((now - this.#since) / 1000);
-      this.#last[event.choice] = now;
-      this.#completion += 1;
-      metrics.tokens.inc({ kind: 'completion' });
-    }
-    if (event.type !== 'ran') return null;
-    const kind = event.cached ? 'cached' : 'prompt';
-    if (event.prompt) metrics.tokens.inc({ kind }, event.tokens.length);
-    if (event.cached) this.#cached += event.tokens.length;
-    if (event.boundary !== null) {
-      const prompt = Math.floor(event.choice / (this.#job.runs[0].extra?.n ?? 1));
-      const start = this.#segmentStart[event.choice] ?? this.#promptEnd[prompt] ?? 0;
-      if (!event.cached) {
-        metrics.segments.inc();
-        metrics.segmentTokens.observe(event.boundary.at - start);
-      }
-      this.#segmentStart[event.choice] = event.boundary.at;
-      if (event.prompt) this.#promptEnd[prompt] = event.boundary.at;
-    }
-    this.#memoryIn -= event.tokens.length;
-    if (!always && event.boundary === null && this.#memoryIn > 0) return null;
-    this.#memoryIn = MEMORY_EVERY;
-    const memory = (await this.memory?.()) ?? null;
-    metrics.hold(this, memory);
-    return memory;
-  }
-
-  /** Only the first outcome counts. */
-  end(outcome: Outcome): void {
-    if (this.#outcome !== null) return;
-    this.#outcome = outcome;
-    this.#shop.metrics.hold(this, null);
-    this.#shop.metrics.generations.inc({ outcome });
-    const { prompt_tokens, completion_tokens } = this.usage;
-    this.#response.locals['usage'] = { prompt_tokens, completion_tokens, outcome };
   }
 }
 

@@ -33,6 +33,11 @@ export class EventStream {
     response.once('close', () => clearInterval(this.#timer));
   }
 
+  /** A line that readers skip, at once. */
+  comment(text: string): void {
+    if (this.#response.writable) this.#response.write(`: ${text}\n\n`);
+  }
+
   /** One event with a JSON value (or the literal `[DONE]`); one that says its `type` is named by it. */
   async send(value: unknown): Promise<void> {
     this.#last = performance.now();

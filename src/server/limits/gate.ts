@@ -1,27 +1,53 @@
-// How many generations run at once, how many may wait, and who is turned away.
+// How many generations run at once, who waits, whose turn is next, and who is turned away.
 import { busy, HttpError } from '../errors.ts';
 
+/** Who asks for a place. */
+export interface Ticket {
+  /** The name of their key; places are shared out by it. */
+  caller: string;
+  /** Places that this caller gets for each one of a caller of weight 1 (default 1). */
+  weight?: number;
+  /** Most places that this caller may hold (default: as many as the gate allows to one caller). */
+  most?: number;
+  /** Called when no place is free at once. */
+  onWait?: () => void;
+}
+
 interface Waiter {
+  ticket: Ticket;
   admit(): void;
-  refuse(error: Error): void;
+  refuse(error: unknown): void;
 }
 
 /**
- * First come, first served: `slots` holders, at most `depth` waiting, everyone else gets 429 with a
- * `Retry-After` estimated from how long holders have lately held their slot.
+ * `slots` holders, at most `depth` waiting, everyone else gets 429 with a `Retry-After` estimated from
+ * how long holders have lately held their slot.
+ *
+ * A free slot goes to the waiting caller who holds the fewest for their weight; among equals they take
+ * turns, and one caller's requests stay in their order. When the queue is full, a newcomer takes the place
+ * of the youngest request of the caller who has most in it, if that is more than the newcomer has.
  */
 export class Gate {
   readonly slots: number;
   readonly depth: number;
+  /** Most slots of one caller. */
+  readonly share: number;
+  readonly #what: string;
   #active = 0;
-  #waiting: Waiter[] = [];
+  #waiting = 0;
+  readonly #held = new Map<string, number>();
+  /** Waiters by caller, in the order in which the callers' turns come. */
+  readonly #queues = new Map<string, Waiter[]>();
   #closed = false;
   /** Moving average of the seconds a slot is held. */
   #holdSeconds = 2;
 
-  constructor(slots: number, depth: number) {
+  /** @param what is let in, for who is turned away */
+  constructor(slots: number, depth: number, share = slots, what = 'generations') {
+    this.#what = what;
     this.slots = slots;
     this.depth = depth;
+    this.share = share;
   }
 
   get active(): number {
@@ -29,51 +55,33 @@ export class Gate {
   }
 
   get waiting(): number {
-    return this.#waiting.length;
+    return this.#waiting;
+  }
+
+  /** Slots that this caller holds. */
+  heldBy(caller: string): number {
+    return this.#held.get(caller) ?? 0;
   }
 
   /** Seconds until a newcomer would get a slot, estimated. */
   get patience(): number {
-    return ((this.#waiting.length + 1) / this.slots) * this.#holdSeconds;
+    return ((this.#waiting + 1) / this.slots) * this.#holdSeconds;
   }
 
   /**
    * Wait for a slot. The returned function gives it back; call it exactly once (more is harmless).
    *
    * @throws HttpError 429 when the queue is full, 503 when the server is closing, 499 when `signal`
-   *   aborts while waiting.
+   *   aborts while waiting, or its reason where that is an HttpError
    */
-  async acquire(signal: AbortSignal): Promise<() => void> {
+  async acquire(
+    signal: AbortSignal,
+    ticket: Ticket = { caller: 'anonymous' },
+  ): Promise<() => void> {
     if (this.#closed) throw closing();
-    if (signal.aborted) throw gone();
-    if (this.#active >= this.slots) {
-      if (this.#waiting.length >= this.depth) {
-        throw busy(
-          `Expected at most ${this.slots} running and ${this.depth} waiting generations; all places are taken.`,
-          this.patience,
-        );
-      }
-      await new Promise<void>((resolve, reject) => {
-        const leave = () => {
-          this.#waiting = this.#waiting.filter((other) => other !== waiter);
-          reject(gone());
-        };
-        const waiter: Waiter = {
-          admit: () => {
-            signal.removeEventListener('abort', leave);
-            resolve();
-          },
-          refuse: (error) => {
-            signal.removeEventListener('abort', leave);
-            reject(error);
-          },
-        };
-        signal.addEventListener('abort', leave, { once: true });
-        this.#waiting.push(waiter);
-      });
-    } else {
-      this.#active += 1;
-    }
+    if (signal.aborted) throw left(signal);
+    if (this.#active < this.slots && this.#mayHold(ticket)) this.#take(ticket);
+    else await this.#wait(signal, ticket);
     const since = performance.now();
     let held = true;
     return () => {
@@ -81,23 +89,120 @@ export class Gate {
       held = false;
       const seconds = (performance.now() - since) / 1000;
       this.#holdSeconds = 0.8 * this.#holdSeconds + 0.2 * seconds;
-      // The slot passes straight to the next in line, so a newcomer cannot overtake it.
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#active -= 1;
-      else next.admit();
+      this.#giveBack(ticket);
+      // Straight to the next in line, so that a newcomer cannot overtake it.
+      this.#fill();
     };
   }
 
   /** Turn away everyone who waits or comes. Holders keep their slots. */
   close(): void {
     this.#closed = true;
-    const waiting = this.#waiting;
-    this.#waiting = [];
+    const waiting = [...this.#queues.values()].flat();
+    this.#queues.clear();
+    this.#waiting = 0;
     for (const waiter of waiting) waiter.refuse(closing());
+  }
+
+  async #wait(signal: AbortSignal, ticket: Ticket): Promise<void> {
+    if (this.#waiting >= this.depth) this.#makeRoom(ticket);
+    await new Promise<void>((resolve, reject) => {
+      const leave = () => {
+        this.#remove(waiter);
+        reject(left(signal));
+      };
+      const waiter: Waiter = {
+        ticket,
+        admit: () => {
+          signal.removeEventListener('abort', leave);
+          resolve();
+        },
+        refuse: (error) => {
+          signal.removeEventListener('abort', leave);
+          reject(error);
+        },
+      };
+      signal.addEventListener('abort', leave, { once: true });
+      const queue = this.#queues.get(ticket.caller);
+      if (queue === undefined) this.#queues.set(ticket.caller, [waiter]);
+      else queue.push(waiter);
+      this.#waiting += 1;
+      ticket.onWait?.();
+    });
+  }
+
+  /** Take one out of a full queue. @throws HttpError 429 where the newcomer is who has to go */
+  #makeRoom({ caller }: Ticket): void {
+    let longest: Waiter[] = [];
+    for (const queue of this.#queues.values()) if (queue.length > longest.length) longest = queue;
+    const own = this.#queues.get(caller)?.length ?? 0;
+    const full = busy(
+      `Expected at most ${this.slots} running and ${this.depth} waiting ${this.#what}; all places are taken.`,
+      this.patience,
+    );
+    const youngest = longest.at(-1);
+    if (youngest === undefined || longest.length <= own + 1) throw full;
+    this.#remove(youngest);
+    youngest.refuse(full);
+  }
+
+  #mayHold({ caller, most = this.share }: Ticket): boolean {
+    return this.heldBy(caller) < Math.min(most, this.slots);
+  }
+
+  #take({ caller }: Ticket): void {
+    this.#active += 1;
+    this.#held.set(caller, this.heldBy(caller) + 1);
+  }
+
+  #giveBack({ caller }: Ticket): void {
+    this.#active -= 1;
+    const left = this.heldBy(caller) - 1;
+    if (left > 0) this.#held.set(caller, left);
+    else this.#held.delete(caller);
+  }
+
+  #fill(): void {
+    while (this.#active < this.slots) {
+      const next = this.#next();
+      if (next === null) return;
+      const { ticket } = next;
+      this.#remove(next);
+      // The caller's next turn comes after everyone else's.
+      const rest = this.#queues.get(ticket.caller);
+      if (rest !== undefined) {
+        this.#queues.delete(ticket.caller);
+        this.#queues.set(ticket.caller, rest);
+      }
+      this.#take(ticket);
+      next.admit();
+    }
+  }
+
+  #next(): Waiter | null {
+    let best: { waiter: Waiter; load: number } | null = null;
+    for (const [waiter] of this.#queues.values()) {
+      if (waiter === undefined || !this.#mayHold(waiter.ticket)) continue;
+      const { caller, weight = 1 } = waiter.ticket;
+      const load = this.heldBy(caller) / weight;
+      if (best === null || load < best.load) best = { waiter, load };
+    }
+    return best?.waiter ?? null;
+  }
+
+  #remove(waiter: Waiter): void {
+    const { caller } = waiter.ticket;
+    const queue = this.#queues.get(caller) ?? [];
+    const at = queue.indexOf(waiter);
+    if (at === -1) return;
+    queue.splice(at, 1);
+    this.#waiting -= 1;
+    if (queue.length === 0) this.#queues.delete(caller);
   }
 }
 
-function gone(): HttpError {
+function left(signal: AbortSignal): HttpError {
+  if (signal.reason instanceof HttpError) return signal.reason;
   return new HttpError(499, 'The client went away.', { code: 'client_closed_request' });
 }
 

@@ -1,11 +1,13 @@
 // What every request passes: an id, the log, the caller's key, the host it believes it talks to.
-import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { ErrorRequestHandler, NextFunction, Request, RequestHandler, Response } from 'express';
-import { rateLimit } from 'express-rate-limit';
 import helmet from 'helmet';
 import type { Logger } from 'pino';
-import { busy, HttpError, toHttpError, tooLarge } from '../errors.ts';
+import { HttpError, toHttpError, tooLarge } from '../errors.ts';
+import { callerOf } from '../keys/caller.ts';
 import type { Metrics } from '../metrics.ts';
+import { usedBy } from './accounts.ts';
+import { spread } from './spread.ts';
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 
@@ -24,6 +26,7 @@ export function requestId(): RequestHandler {
 export function observe(log: Logger, metrics: Metrics): RequestHandler {
   return (request, response, next) => {
     const since = performance.now();
+    response.locals['since'] = since;
     response.once('close', () => {
       const seconds = (performance.now() - since) / 1000;
       // The route's pattern, never the raw path: unknown paths would make labels without end.
@@ -35,10 +38,14 @@ export function observe(log: Logger, metrics: Metrics): RequestHandler {
       log.info(
         {
           requestId: response.locals['requestId'],
+          caller: callerOf(response)?.name,
+          key: callerOf(response)?.id,
           method: request.method,
           route,
           status,
+          code: response.locals['code'],
           ms: Math.round(seconds * 1000),
+          ...usedBy(response),
           ...(response.locals['usage'] as object | undefined),
         },
         'request',
@@ -92,44 +99,6 @@ function hostname(host: string): string {
     .toLowerCase();
 }
 
-/** Ask for `Authorization: Bearer <key>`; null asks for nothing. Compared in constant time. */
-export function bearer(key: string | null): RequestHandler {
-  const expected = key === null ? null : digest(key);
-  return (request, response, next) => {
-    if (expected === null) return next();
-    const given = /^Bearer (.+)$/i.exec(request.get('authorization') ?? '')?.[1];
-    if (given !== undefined && timingSafeEqual(digest(given), expected)) return next();
-    response.set('www-authenticate', 'Bearer');
-    throw new HttpError(
-      401,
-      given === undefined
-        ? 'Expected an `Authorization: Bearer` header with the API key of this server.'
-        : 'The API key is not the one of this server.',
-      { type: 'authentication_error', code: 'invalid_api_key' },
-    );
-  };
-}
-
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
-}
-
-/** At most `perMinute` requests a minute from one address; null sets no limit. */
-export function limitRate(perMinute: number | null): RequestHandler {
-  if (perMinute === null) return (_request, _response, next) => next();
-  return rateLimit({
-    windowMs: 60_000,
-    limit: perMinute,
-    standardHeaders: 'draft-8',
-    legacyHeaders: false,
-    // Behind a proxy all callers share its address, unless Express is told to trust it: on purpose.
-    validate: { xForwardedForHeader: false },
-    handler: (_request, _response, next) => {
-      next(busy(`Expected at most ${perMinute} requests a minute from one address.`, 60));
-    },
-  });
-}
-
 /** Bodies are JSON and say so; a form on a foreign page cannot, and so cannot post here. */
 export function jsonOnly(): RequestHandler {
   return (request, _response, next) => {
@@ -173,6 +142,7 @@ export function onlyMethods(...methods: string[]): RequestHandler {
 export function answerErrors(log: Logger): ErrorRequestHandler {
   return (error: unknown, _request: Request, response: Response, _next: NextFunction) => {
     const known = toHttpError(error);
+    response.locals['code'] = known.code;
     // A refusal for the moment is no failure: it comes with the time to try again.
     if (known.status >= 500 && known.retryAfter === undefined) {
       log.error({ requestId: response.locals['requestId'], err: error }, 'request failed');
@@ -181,7 +151,8 @@ export function answerErrors(log: Logger): ErrorRequestHandler {
       response.destroy();
       return;
     }
-    if (known.retryAfter !== undefined) response.set('retry-after', String(known.retryAfter));
+    if (known.retryAfter !== undefined)
+      response.set('retry-after', String(spread(known.retryAfter)));
     response.status(known.status).json(known.body());
   };
 }

@@ -33,14 +33,17 @@ export class TokenShow {
 /**
  * Ids of a text as the contract starts a sequence: with BOS where it says so, and never twice (many
  * chat templates write BOS themselves).
+ *
+ * @param most of a longer text, only so many ids as show that it is longer
  */
 export async function encodePrompt(
   text: string,
   tokenizer: Tokenizer,
   contract: Contract,
+  most?: number,
 ): Promise<Int32Array> {
   const { bos } = contract.tokenizer;
-  const ids = await tokenizer.encode(text);
+  const ids = await tokenizer.encode(text, most === undefined ? {} : { most });
   if (bos === null || ids[0] === bos) return ids;
   const all = new Int32Array(ids.length + 1);
   all[0] = bos;

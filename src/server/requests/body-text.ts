@@ -3,8 +3,8 @@ import type { IncomingMessage } from 'node:http';
 
 const bodies = new WeakMap<IncomingMessage, Buffer>();
 
-/** For `express.json`: called with the body before it is parsed. */
-export function keepBody(request: IncomingMessage, _response: unknown, body: Buffer): void {
+/** The body before it is parsed. */
+export function keepBody(request: IncomingMessage, body: Buffer): void {
   bodies.set(request, body);
 }
 

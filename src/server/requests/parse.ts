@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { type HttpError, invalid } from '../errors.ts';
 
 /** Fields of OpenAI's interface that this server does not do, with the value that asks for nothing. */
-const REFUSED: Record<string, (value: unknown) => boolean> = {
+export const REFUSED: Record<string, (value: unknown) => boolean> = {
   best_of: (value) => value === 1,
   echo: (value) => value === false,
   suffix: (value) => value === '',
@@ -22,6 +22,14 @@ const REFUSED: Record<string, (value: unknown) => boolean> = {
   web_search_options: () => false,
 };
 
+/** Bodies that a schema has made already. */
+const checked = new WeakMap<object, unknown>();
+
+/** This body is what `parseBody` would give for it. */
+export function markChecked(schema: unknown, body: object): void {
+  checked.set(body, schema);
+}
+
 /**
  * Check a body against a schema.
  *
@@ -34,6 +42,7 @@ export function parseBody<T>(
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw invalid(null, `Expected a JSON object as the body, got ${kind(body)}.`, 'invalid_type');
   }
+  if (checked.get(body) === schema) return body as T;
   const given: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(body)) {
     const known = Object.hasOwn(schema.shape, key);

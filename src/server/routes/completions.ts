@@ -6,7 +6,8 @@ import { answer, type Job, type Workshop } from '../answers/answer.ts';
 import { chatReply, completionReply, type ReplyHead } from '../answers/reply.ts';
 import { CALL_TOKENS } from '../answers/tool-call-forms.ts';
 import { ToolText } from '../answers/tool-calls.ts';
-import { HttpError, invalid } from '../errors.ts';
+import { type HttpError, invalid } from '../errors.ts';
+import { checkModel } from '../large/work.ts';
 import { type ChatTemplate, needTemplate } from '../prompt/chat.ts';
 import { placesOf } from '../prompt/places.ts';
 import { checkIds, encodePrompt } from '../prompt/tokens.ts';
@@ -27,21 +28,16 @@ export interface Served {
   template: ChatTemplate | null;
   /** Most tokens of a sequence, prompt and completion together. */
   maxTokens: number;
+  /** Most tokens of an answer; null: as many as the sequence has room for. */
+  maxCompletion: number | null;
 }
+
+/** Most tokens of a chat's answer where neither the request nor the server says. */
+export const USUAL_COMPLETION = 4096;
 
 /** Most tokens of a sequence: the server's limit or the engine's own, whichever is less. */
 export function limitOf(served: Served, shop: Workshop): number {
   return Math.min(served.maxTokens, shop.runner.maxTokens ?? served.maxTokens);
-}
-
-/** @throws HttpError 404 for any other model than the served one */
-export function checkModel(asked: string | undefined, model: string): void {
-  if (asked === undefined || asked === model) return;
-  const name = asked.length > 80 ? `${asked.slice(0, 80)}…` : asked;
-  throw new HttpError(404, `The model \`${name}\` is not served here; \`${model}\` is.`, {
-    param: 'model',
-    code: 'model_not_found',
-  });
 }
 
 export function completions(served: Served, shop: Workshop) {
@@ -58,10 +54,17 @@ export function completions(served: Served, shop: Workshop) {
         const field = several ? `prompt[${i}]` : 'prompt';
         const prompt =
           typeof given === 'string'
-            ? await encodePrompt(given, tokenizer, source.contract)
+            ? await encodePrompt(given, tokenizer, source.contract, limitOf(served, shop))
             : checkIds(given, field, runner.info.vocabulary);
         const limit = limitOf(served, shop);
-        const maxTokens = room(prompt.length, body.max_tokens, field, 'max_tokens', limit);
+        const maxTokens = room(
+          prompt.length,
+          body.max_tokens,
+          field,
+          'max_tokens',
+          limit,
+          served.maxCompletion,
+        );
         const scored = body.echo && logprobs !== null;
         return { ...job.run, prompt, maxTokens, scored };
       }),
@@ -83,10 +86,22 @@ export function chatCompletions(served: Served, shop: Workshop) {
     const template = needTemplate(served.template);
     const more = body.chat_template_kwargs;
     const text = await template.render(body.messages, tools.shown, more, bodyText(request));
-    const prompt = await encodePrompt(text, shop.tokenizer, shop.source.contract);
+    const prompt = await encodePrompt(
+      text,
+      shop.tokenizer,
+      shop.source.contract,
+      limitOf(served, shop),
+    );
     const field = body.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens';
     const wanted = body.max_completion_tokens ?? body.max_tokens;
-    const maxTokens = room(prompt.length, wanted, 'messages', field, limitOf(served, shop));
+    const maxTokens = room(
+      prompt.length,
+      wanted,
+      'messages',
+      field,
+      limitOf(served, shop),
+      served.maxCompletion,
+    );
     const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
     const { mode } = tools;
     const reply = chatReply(
@@ -187,6 +202,7 @@ export function room(
   promptField: string,
   maxField: string,
   limit: number,
+  most: number | null = null,
 ): number {
   if (prompt === 0) {
     throw invalid(promptField, `\`${promptField}\`: expected at least one token, got none.`);
@@ -194,7 +210,7 @@ export function room(
   if (prompt >= limit) {
     throw invalid(
       promptField,
-      `\`${promptField}\`: expected fewer than ${limit} tokens (the session limit), got ${prompt}.`,
+      `\`${promptField}\`: expected fewer than ${limit} tokens (the session limit), got ${prompt > limit ? 'at least ' : ''}${prompt}.`,
       'context_length_exceeded',
     );
   }
@@ -205,7 +221,13 @@ export function room(
       'context_length_exceeded',
     );
   }
-  return asked ?? limit - prompt;
+  if (asked !== undefined && most !== null && asked > most) {
+    throw invalid(
+      maxField,
+      `\`${maxField}\`: expected at most ${most} (the most tokens of an answer here), got ${asked}.`,
+    );
+  }
+  return asked ?? Math.min(limit - prompt, most ?? USUAL_COMPLETION);
 }
 
 export function head(prefix: string, served: Served, shop: Workshop): ReplyHead {

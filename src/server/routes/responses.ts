@@ -4,21 +4,13 @@ import { answer, type Workshop } from '../answers/answer.ts';
 import { responseReply } from '../answers/responses.ts';
 import { CALL_TOKENS } from '../answers/tool-call-forms.ts';
 import { ToolText } from '../answers/tool-calls.ts';
+import { checkModel } from '../large/work.ts';
 import { needTemplate } from '../prompt/chat.ts';
 import { encodePrompt } from '../prompt/tokens.ts';
 import { parseBody } from '../requests/parse.ts';
 import { chatOf, responseRequest } from '../requests/responses.ts';
 import { toolsOf } from '../requests/tools.ts';
-import {
-  checkedExtra,
-  checkModel,
-  common,
-  head,
-  limitOf,
-  noForms,
-  room,
-  type Served,
-} from './completions.ts';
+import { checkedExtra, common, head, limitOf, noForms, room, type Served } from './completions.ts';
 
 export function responses(served: Served, shop: Workshop) {
   return async (request: Request, response: Response): Promise<void> => {
@@ -33,10 +25,22 @@ export function responses(served: Served, shop: Workshop) {
       tools.shown,
       chat.chat_template_kwargs,
     );
-    const prompt = await encodePrompt(text, shop.tokenizer, shop.source.contract);
+    const prompt = await encodePrompt(
+      text,
+      shop.tokenizer,
+      shop.source.contract,
+      limitOf(served, shop),
+    );
     const most = body.max_output_tokens;
     const limit = limitOf(served, shop);
-    const maxTokens = room(prompt.length, most, 'input', 'max_output_tokens', limit);
+    const maxTokens = room(
+      prompt.length,
+      most,
+      'input',
+      'max_output_tokens',
+      limit,
+      served.maxCompletion,
+    );
     const extra = checkedExtra(chat, runner, 'text.format');
     if (tools.format) extra.response_format = tools.format;
     const { mode } = tools;

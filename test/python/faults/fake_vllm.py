@@ -45,6 +45,7 @@ class State:
         self.paths: dict[str, int] = {}
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str] = set()
+        self.traces: set[str] = set()
 
     def take_fault(self) -> dict[str, Any]:
         with self.lock:
@@ -74,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
             paths = self.state.paths
             paths[self.path] = paths.get(self.path, 0) + 1
             self.state.keys.add(self.headers.get("authorization", ""))
+            if "traceparent" in self.headers:
+                self.state.traces.add(self.headers["traceparent"])
 
     def do_GET(self) -> None:
         self.note()
@@ -117,6 +120,7 @@ class Handler(BaseHTTPRequestHandler):
                     "aborted": state.aborted,
                     "bodies": state.bodies[-50:],
                     "keys": sorted(state.keys),
+                    "traces": sorted(state.traces),
                     "pid": os.getpid(),
                 },
             )
@@ -179,7 +183,13 @@ class Handler(BaseHTTPRequestHandler):
                 last = EOS
             ended = "stop" if last == EOS else "length" if i + 1 == body["max_tokens"] else None
             for choice in range(body.get("n", 1)):
-                self.event(self.choice(body, choice, last, ended))
+                event = self.choice(body, choice, last, ended)
+                if (body.get("stream_options") or {}).get("continuous_usage_stats"):
+                    told = {"prompt_tokens": len(body["prompt"]), "completion_tokens": i + 1}
+                    event["usage"] = told
+                if i == 0 and choice == 0 and body.get("return_token_ids"):
+                    event["choices"][0]["prompt_token_ids"] = body["prompt"]
+                self.event(event)
             if last == EOS:
                 break
         self.data("[DONE]")
@@ -286,9 +296,21 @@ class Server(ThreadingHTTPServer):
         pass  # clients that leave are the point
 
 
+class UnixServer(Server):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, _ = self.socket.accept()
+        return connection, ("unix", 0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--uds", help="listen on this Unix socket too")
     parser.add_argument("--digest")
     parser.add_argument("--digest-file", help="read at the start, before --digest")
     parser.add_argument("--architecture", default="SegmentedLlamaForCausalLM")
@@ -318,6 +340,9 @@ def main() -> None:
     Handler.state = State(options)
     server = Server(("127.0.0.1", options.port), Handler)
     print(f"pid {os.getpid()}", flush=True)
+    if options.uds is not None:
+        unix = UnixServer(options.uds, Handler)
+        threading.Thread(target=unix.serve_forever, daemon=True).start()
     print(f"listening {server.server_address[1]}", flush=True)
     server.serve_forever()
 

@@ -1,0 +1,95 @@
+// A `lockstep serve` process that is killed, stopped and started again, always on the same port.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { packageRoot } from '../../src/paths.ts';
+
+const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
+
+export class Front {
+  readonly name: string;
+  readonly url: string;
+  /** Spans of time (ms of performance.now) in which it was going down, was down or came up, and by what. */
+  readonly #down: { to: number; signal: 'SIGTERM' | 'SIGKILL' }[] = [];
+  /** What it printed to stderr last. */
+  printed = '';
+  readonly #flags: string[];
+  #child: ChildProcess | null = null;
+  #since = 0;
+
+  /** @param flags of `lockstep serve`, the checkpoint first */
+  constructor(name: string, port: number, flags: string[]) {
+    this.name = name;
+    this.url = `http://127.0.0.1:${port}`;
+    this.#flags = [...flags, '--port', String(port)];
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  /** Milliseconds since it was started last. */
+  get age(): number {
+    return performance.now() - this.#since;
+  }
+
+  async start(): Promise<void> {
+    this.#since = performance.now();
+    const child = spawn(process.execPath, [main, 'serve', ...this.#flags], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    child.stderr.on('data', (text) => {
+      this.printed = (this.printed + text).slice(-20_000);
+    });
+    this.#child = child;
+    const alive = () => child.exitCode === null && child.signalCode === null;
+    for (let i = 0; i < 2400 && alive(); i++) {
+      const answer = await fetch(`${this.url}/health/ready`).catch(() => null);
+      if (answer?.status === 200) return;
+      await sleep(50);
+    }
+    throw new Error(`expected ${this.name} to become ready, got:\n${this.printed}`);
+  }
+
+  /** End it by a signal and start it again. @returns its exit code; null where the signal ended it */
+  async restart(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
+    const span = { to: Number.POSITIVE_INFINITY, signal };
+    this.#down.push(span);
+    const code = await this.stop(signal);
+    await this.start();
+    span.to = performance.now();
+    return code;
+  }
+
+  async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
+    const child = this.#child as ChildProcess;
+    if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+    const closed = once(child, 'close');
+    child.kill(signal);
+    const [code] = await closed;
+    return code as number | null;
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#child?.kill(name);
+  }
+
+  /**
+   * Whether it was going down, down or coming up at some time since `from`.
+   *
+   * @param signal only where this one was the reason
+   */
+  wasDown(from: number, signal?: 'SIGKILL'): boolean {
+    return this.#down.some((one) => one.to >= from && (signal ?? one.signal) === one.signal);
+  }
+
+  /** Bytes of memory that it holds (RSS); null where the system does not tell. */
+  memory(): number | null {
+    const file = `/proc/${this.pid}/status`;
+    if (!existsSync(file)) return null;
+    const kib = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(file, 'utf8'))?.[1];
+    return kib === undefined ? null : Number(kib) * 1024;
+  }
+}

@@ -1,0 +1,273 @@
+// Mixed load on two servers for a while: clients that vanish, read slowly, send megabytes or nonsense, while
+// engines and servers are killed, stopped and started again, and keys are changed.
+//
+// usage: npx tsx bench/serving/load.ts [--minutes 60] [--clients 12] [--seed 1] [--no-keys]
+//
+// `onnx` is a tiny model with real numbers; its answers are compared with what the same server said before
+// the load began. `relay` stands in front of two fake vLLMs, whose answers can be foreseen; one of them is
+// killed every 20 seconds. Writes raw/load.json; `npx tsx bench/serving/report.ts` writes RESULTS.md.
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { writeContract } from '../../src/checkpoint/index.ts';
+import { packageRoot } from '../../src/paths.ts';
+import { randomIntegers } from '../../test/helpers/random.ts';
+import { readOpenApi } from '../../test/malformed/openapi.ts';
+import { malformedRequests } from '../../test/malformed/requests.ts';
+import { makeToy } from '../../test/server-toy.ts';
+import { foreseen } from '../../test/vllm-foreseen.ts';
+import { makeTiny } from './checkpoint.ts';
+import * as clients from './clients.ts';
+import { Fake } from './fake.ts';
+import { Front } from './front.ts';
+import { record } from './record.ts';
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '60' },
+    clients: { type: 'string', default: '12' },
+    seed: { type: 'string', default: '1' },
+    'no-keys': { type: 'boolean', default: false },
+  },
+});
+const minutes = Number(values.minutes);
+const total = minutes * 60_000;
+/** Prompts that the onnx server is asked, and lengths of its answers. */
+const [QUESTIONS, LENGTHS] = [40, [8, 24, 60]];
+
+type Server = { front: Front; target: clients.Target };
+
+interface Row {
+  minute: number;
+  /** MiB, by server. */
+  memory: Record<string, number | null>;
+  /** Seconds since that process was started. */
+  age: Record<string, number>;
+  /** Requests that have come to an end. */
+  requests: number;
+}
+
+const outcomes: Record<string, Record<string, number>> = {};
+const errors: Record<string, number> = {};
+const problems: string[] = [];
+const events: Record<string, number> = {};
+const rows: Row[] = [];
+let requests = 0;
+
+function count(kind: string, { came, detail }: clients.Outcome, front: Front, from: number): void {
+  let name: string = came;
+  // SIGTERM refuses newcomers; only SIGKILL may cut what has begun.
+  if (came === 'refused' && front.wasDown(from)) name = 'refused while it was down';
+  if (came === 'broken' && front.wasDown(from, 'SIGKILL')) name = 'cut by SIGKILL';
+  outcomes[kind] ??= {};
+  const row = outcomes[kind] as Record<string, number>;
+  row[name] = (row[name] ?? 0) + 1;
+  requests += 1;
+  if (came === 'error' && detail !== undefined) errors[detail] = (errors[detail] ?? 0) + 1;
+  if (['wrong', 'other', 'unlisted', 'broken', 'refused'].includes(name) && problems.length < 50) {
+    problems.push(`${kind}: ${name}: ${detail ?? ''}`);
+  }
+}
+
+function documentedCodes(): Set<string> {
+  const page = (name: string) => readFileSync(path.join(packageRoot, 'docs', name), 'utf8');
+  const words = page('http-api.md').matchAll(/`([a-z_]+)`/g);
+  const own = page('errors.md').matchAll(/LS_[A-Z0-9_]+/g);
+  return new Set([
+    ...[...words].map(([, code]) => code as string),
+    ...[...own].map(([code]) => code),
+  ]);
+}
+
+const lockstep = (...args: string[]): string =>
+  execFileSync(process.execPath, [path.join(packageRoot, 'dist', 'cli', 'main.js'), ...args], {
+    encoding: 'utf8',
+  });
+
+const prompts = Array.from(
+  { length: QUESTIONS },
+  (_, i) => `client-${i}. The rain fell in torrents, ${'and fell '.repeat(i % 7)}at night. Then?`,
+);
+
+async function main(): Promise<void> {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-load-'));
+  const toy = await makeToy();
+  const fakes: Fake[] = [];
+  const servers: Server[] = [];
+  try {
+    const files = await writeContract(toy.dir, toy.files);
+    fakes.push(...(await Promise.all([0, 1].map(() => Fake.start(files.contract.digest)))));
+    const keys = path.join(folder, 'keys.json');
+    const headers: Record<string, string> = {};
+    const door: string[] = [];
+    if (!values['no-keys']) {
+      const { key } = JSON.parse(lockstep('keys', 'add', keys, 'load', '--metrics', '--json'));
+      headers['authorization'] = `Bearer ${key}`;
+      door.push('--keys', keys);
+    }
+    const codes = documentedCodes();
+    const tiny = await makeTiny(folder);
+    const known = new Map<string, string>();
+    const onnx = new Front('onnx', await freePort(), [tiny, '--threads', '1', ...door]);
+    const upstreams = fakes.map(({ url }) => url);
+    const relay = new Front('relay', await freePort(), [
+      ...[toy.dir, '--engine', 'vllm', '--max-sessions', '32', ...door],
+      ...['--upstream', ...upstreams],
+    ]);
+    await Promise.all([onnx.start(), relay.start()]);
+    servers.push(
+      {
+        front: onnx,
+        target: {
+          url: onnx.url,
+          headers,
+          codes,
+          expected: (prompt, most) => known.get(`${most} ${prompt}`) as string,
+        },
+      },
+      { front: relay, target: { url: relay.url, headers, codes, expected: foreseen } },
+    );
+    await learn(onnx.url, headers, known);
+    process.stderr.write(`load for ${minutes} minutes\n`);
+    await load(servers, fakes, door.length > 0 ? keys : null);
+    for (const { front } of servers) {
+      const code = await front.stop('SIGTERM');
+      if (code !== 0) problems.push(`${front.name}: exit code ${code} after SIGTERM`);
+    }
+  } finally {
+    await Promise.all(servers.map(({ front }) => front.stop('SIGKILL').catch(() => null)));
+    for (const fake of fakes) fake.kill();
+    await rm(folder, { recursive: true, force: true });
+    await rm(toy.dir, { recursive: true, force: true });
+  }
+  record('load', { minutes, requests, outcomes, errors, events, problems, rows });
+  process.stdout.write(
+    `${JSON.stringify({ requests, outcomes, errors, events, problems }, null, 1)}\n`,
+  );
+  if (problems.length > 0) process.exitCode = 1;
+}
+
+/** What the quiet server answers. */
+async function learn(url: string, headers: Record<string, string>, known: Map<string, string>) {
+  for (const prompt of prompts) {
+    for (const most of LENGTHS) {
+      const response = await fetch(`${url}/v1/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...headers },
+        body: JSON.stringify({ prompt, max_tokens: most, temperature: 0 }),
+      });
+      const answer = (await response.json()) as { choices: { text: string }[] };
+      known.set(`${most} ${prompt}`, answer.choices[0]?.text as string);
+    }
+  }
+}
+
+async function load(servers: Server[], fakes: Fake[], keys: string | null): Promise<void> {
+  const since = performance.now();
+  const over = () => performance.now() - since >= total;
+  const happened = (name: string) => {
+    events[name] = (events[name] ?? 0) + 1;
+  };
+  const every = async (seconds: number, act: (turn: number) => Promise<void> | void) => {
+    for (let turn = 0; ; turn++) {
+      const until = since + (turn + 1) * seconds * 1000;
+      while (performance.now() < until && !over()) await sleep(100);
+      if (over()) return;
+      await act(turn);
+    }
+  };
+  const [onnx, relay] = servers as [Server, Server];
+  await Promise.all([
+    ...Array.from({ length: Number(values.clients) }, (_, i) => client(i, servers, over)),
+    every(20, async (turn) => {
+      happened('an engine killed and started again');
+      await (fakes[turn % fakes.length] as Fake).again();
+    }),
+    // Six times in a run each, whatever its length: memory is watched in between.
+    every((minutes * 60) / 7, async () => {
+      happened('the relay’s server killed');
+      await relay.front.restart('SIGKILL');
+    }),
+    every((minutes * 60) / 4, async () => {
+      happened('the onnx server stopped by SIGTERM');
+      const code = await onnx.front.restart('SIGTERM');
+      if (code !== 0) problems.push(`onnx: exit code ${code} after SIGTERM`);
+    }),
+    every(10, (turn) => {
+      if (keys === null) return;
+      happened('keys changed and read again');
+      if (turn % 2 === 0) lockstep('keys', 'add', keys, 'guest', '--json');
+      else lockstep('keys', 'revoke', keys, 'guest', '--json');
+      for (const { front } of servers) front.signal('SIGHUP');
+    }),
+    every(Math.min(60, total / 8000), () => {
+      rows.push({
+        minute: Math.round((performance.now() - since) / 600) / 100,
+        memory: Object.fromEntries(servers.map(({ front }) => [front.name, mib(front.memory())])),
+        age: Object.fromEntries(
+          servers.map(({ front }) => [front.name, Math.round(front.age / 1000)]),
+        ),
+        requests,
+      });
+    }),
+  ]);
+}
+
+async function client(who: number, servers: Server[], over: () => boolean): Promise<void> {
+  const seed = Number(values.seed) * 1000 + who;
+  const random = randomIntegers(Math.imul(seed + 1, 2654435761));
+  const nonsense = malformedRequests(readOpenApi(), seed, 200);
+  for (let turn = 0; !over(); turn++) {
+    const { front, target } = servers[random(2)] as Server;
+    const prompt = prompts[random(QUESTIONS)] as string;
+    const question = { prompt, most: LENGTHS[random(LENGTHS.length)] as number };
+    const kind = random(20);
+    const from = performance.now();
+    let [name, asked]: [string, () => Promise<clients.Outcome>] = [
+      'stream',
+      () => clients.streamed(target, question),
+    ];
+    if (kind < 5) [name, asked] = ['whole', () => clients.whole(target, question)];
+    else if (kind < 8) {
+      [name, asked] = ['vanishing', () => clients.vanishing(target, question, random(400))];
+    } else if (kind < 10) [name, asked] = ['slow reader', () => clients.slow(target, question)];
+    else if (kind === 10) {
+      const bytes = 1000 * (1 + random(5000));
+      [name, asked] = ['large body', () => clients.large(target, bytes)];
+    } else if (kind < 13) {
+      const request = nonsense[turn % nonsense.length];
+      if (request !== undefined) {
+        [name, asked] = ['malformed', () => clients.malformed(target, request)];
+      }
+    }
+    const outcome = await asked().catch(
+      (error: unknown): clients.Outcome => ({
+        came: error instanceof clients.Refused ? 'refused' : 'broken',
+        detail: String(error),
+      }),
+    );
+    count(`${front.name}: ${name}`, outcome, front, from);
+    // Servers that are down are asked now and then.
+    while (front.wasDown(performance.now()) && random(8) > 0 && !over()) await sleep(200);
+  }
+}
+
+function mib(bytes: number | null): number | null {
+  return bytes === null ? null : Math.round(bytes / 2 ** 20);
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = net.createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as net.AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+await main();

@@ -1,0 +1,42 @@
+// What every raw result of this folder carries, and where it is kept.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { packageRoot } from '../../src/paths.ts';
+
+export const raw = path.join(packageRoot, 'bench', 'serving', 'raw');
+
+export interface Recorded {
+  command: string;
+  date: string;
+  commit: string;
+  machine: { cpu: string; cores: number; node: string };
+}
+
+/** Write `raw/<name>.json`. */
+export function record(name: string, result: object): void {
+  const header: Recorded = {
+    command: `npx tsx bench/serving/${name}.ts ${process.argv.slice(2).join(' ')}`.trim(),
+    date: new Date().toISOString().slice(0, 10),
+    commit: commit(),
+    machine: {
+      cpu: os.cpus()[0]?.model ?? 'unknown',
+      cores: os.cpus().length,
+      node: process.version,
+    },
+  };
+  mkdirSync(raw, { recursive: true });
+  writeFileSync(
+    path.join(raw, `${name}.json`),
+    `${JSON.stringify({ ...header, ...result }, null, 1)}\n`,
+  );
+}
+
+function commit(): string {
+  try {
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
+  } catch {
+    return 'unknown';
+  }
+}

@@ -1,0 +1,197 @@
+// Write bench/serving/RESULTS.md from bench/serving/raw/*.json: figures come from nowhere else.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { packageRoot } from '../../src/paths.ts';
+import type { SeenTally } from '../../test/streams/client.ts';
+import type { Tally } from '../../test/streams/judge.ts';
+import { type Recorded, raw } from './record.ts';
+
+interface Streams extends Recorded {
+  seconds: number;
+  parser: Tally;
+  lockstep: SeenTally;
+  litellm: SeenTally | null;
+  litellmVersion: string;
+}
+
+interface Load extends Recorded {
+  minutes: number;
+  requests: number;
+  outcomes: Record<string, Record<string, number>>;
+  errors: Record<string, number>;
+  events: Record<string, number>;
+  problems: string[];
+  rows: {
+    minute: number;
+    memory: Record<string, number | null>;
+    age: Record<string, number>;
+    requests: number;
+  }[];
+}
+
+interface Searches extends Recorded {
+  rows: {
+    what: string;
+    count: number;
+    passed: boolean;
+    result: {
+      statuses?: Record<string, number>;
+      complete?: number;
+      refused?: number;
+      cut?: number;
+    } | null;
+    seconds: number;
+  }[];
+}
+
+function read<T>(name: string): T | null {
+  const file = path.join(raw, `${name}.json`);
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as T) : null;
+}
+
+function table(head: string[], rows: (string | number)[][]): string {
+  const line = (cells: (string | number)[]) =>
+    `| ${cells.map((cell) => (typeof cell === 'number' ? cell.toLocaleString('en') : cell)).join(' | ')} |`;
+  return [line(head), `|${' --- |'.repeat(head.length)}`, ...rows.map(line)].join('\n');
+}
+
+function origin({ command, date, commit, machine }: Recorded): string {
+  return `\`${command}\`, ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, ${date}, commit ${commit}.`;
+}
+
+function streams(result: Streams): string {
+  const { parser, lockstep, litellm, litellmVersion } = result;
+  const { verdicts } = parser;
+  const lines = [
+    '## Faulty streams of vLLM',
+    '',
+    `${origin(result)} What is done to the streams: \`test/streams/faults.ts\`.`,
+    '',
+    `The relay’s parser read ${parser.streams.toLocaleString('en')} streams: ${verdicts.complete.toLocaleString('en')} whole answers, ${verdicts.refused.toLocaleString('en')} errors, **${verdicts.false} false completions**, ${verdicts.lost} good streams refused, ${verdicts.crash} undocumented errors.`,
+    '',
+    'The same streams over real sockets, as clients of a server in front of the fake vLLM see them:',
+    '',
+  ];
+  const row = (name: string, one: SeenTally) => [
+    name,
+    one.streams,
+    one.seen.complete,
+    one.seen.error,
+    `**${one.seen.false.toLocaleString('en')}**`,
+    one.seen.other,
+    one.seen.cut,
+    one.seen.lost,
+  ];
+  lines.push(
+    table(
+      [
+        'server',
+        'streams',
+        'whole answer',
+        'error',
+        'false completion',
+        'other text, then an error',
+        'end without an error',
+        'good stream, no answer',
+      ],
+      [
+        row('lockstep serve', lockstep),
+        ...(litellm === null ? [] : [row(`LiteLLM proxy ${litellmVersion}`, litellm)]),
+      ],
+    ),
+    '',
+    'A false completion has a finish reason and `[DONE]`, and a text that vLLM did not write. LiteLLM runs with its provider `text-completion-openai`, without retries.',
+  );
+  if (litellm !== null) {
+    const by = Object.entries(litellm.falseBy).filter(([, count]) => count > 0);
+    by.sort(([, a], [, b]) => b - a);
+    lines.push(
+      '',
+      `LiteLLM’s false completions by fault: ${by.map(([name, count]) => `${name} ${count}`).join(', ')}.`,
+    );
+  }
+  return lines.join('\n');
+}
+
+function load(result: Load): string {
+  const names = [...new Set(Object.values(result.outcomes).flatMap((row) => Object.keys(row)))];
+  const kinds = Object.entries(result.outcomes).sort(([a], [b]) => (a < b ? -1 : 1));
+  const servers = Object.keys(result.rows[0]?.memory ?? {});
+  const listed = (counts: Record<string, number>) =>
+    Object.entries(counts)
+      .map(([name, count]) => `${name}: ${count.toLocaleString('en')}`)
+      .join(', ');
+  // At most 20 rows: the first, the last, and some between.
+  const step = Math.max(1, Math.ceil(result.rows.length / 20));
+  const shown = result.rows.filter((_, i) => i % step === 0 || i === result.rows.length - 1);
+  return [
+    `## Mixed load for ${result.minutes} minutes`,
+    '',
+    origin(result),
+    '',
+    `${result.requests.toLocaleString('en')} requests; ${listed(result.events)}. Answers are compared with a reference.`,
+    '',
+    table(
+      ['client', ...names],
+      kinds.map(([kind, row]) => [kind, ...names.map((name) => row[name] ?? 0)]),
+    ),
+    '',
+    `Errors that clients got, by code: ${listed(result.errors)}.`,
+    '',
+    result.problems.length === 0
+      ? 'No wrong answer, no text of another client, no undocumented error, no answer cut but by SIGKILL.'
+      : `Problems:\n\n${result.problems.map((one) => `* ${one}`).join('\n')}`,
+    '',
+    'Resident memory by time (MiB; in brackets the age of the process in seconds):',
+    '',
+    table(
+      ['minute', ...servers, 'requests'],
+      shown.map((row) => [
+        row.minute,
+        ...servers.map((name) => `${row.memory[name] ?? 'not known'} (${row.age[name]})`),
+        row.requests,
+      ]),
+    ),
+  ].join('\n');
+}
+
+function searches(result: Searches): string {
+  const told = ({ result: found }: Searches['rows'][number]): string => {
+    if (found === null) return '';
+    if (found.statuses !== undefined) {
+      const statuses = Object.entries(found.statuses).map(([status, n]) => `${status}: ${n}`);
+      return `answers by status: ${statuses.join(', ')}`;
+    }
+    return `streams: ${found.complete} whole, ${found.refused} refused before they began, ${found.cut} cut`;
+  };
+  return [
+    '## Malformed requests, SIGTERMs',
+    '',
+    `${origin(result)} What counts as a failure stands in \`test/malformed\` and \`test/sigterm\`.`,
+    '',
+    table(
+      ['what', 'how many', 'failures', 'what came', 'seconds'],
+      result.rows.map((row) => [
+        row.what,
+        row.count,
+        row.passed ? 'none' : 'found',
+        told(row),
+        row.seconds,
+      ]),
+    ),
+  ].join('\n');
+}
+
+const [ofStreams, ofLoad, ofSearches] = [
+  read<Streams>('streams'),
+  read<Load>('load'),
+  read<Searches>('searches'),
+];
+const parts = [
+  '# Serving under faults and load',
+  'Made by `npx tsx bench/serving/report.ts` from `raw/`. Times and rates of one machine say nothing about another.',
+  ...(ofStreams === null ? [] : [streams(ofStreams)]),
+  ...(ofSearches === null ? [] : [searches(ofSearches)]),
+  ...(ofLoad === null ? [] : [load(ofLoad)]),
+];
+writeFileSync(path.join(packageRoot, 'bench', 'serving', 'RESULTS.md'), `${parts.join('\n\n')}\n`);

@@ -1,0 +1,139 @@
+// lockstep keys: makes, lists and revokes the keys of a server's clients.
+import { Command } from 'commander';
+import { LockstepError } from '../errors.ts';
+import {
+  changeKeys,
+  type KeyEntry,
+  type KeyLimits,
+  keyEntry,
+  newKey,
+  readKeys,
+} from '../server/index.ts';
+import { positive } from './shared/option-values.ts';
+import { paint } from './shared/output.ts';
+
+interface AddOptions {
+  requests?: number;
+  tokens?: number;
+  budget?: number;
+  sessions?: number;
+  metrics?: true;
+  json?: true;
+}
+
+const RELOAD = 'A running server takes the change when it gets SIGHUP: kill -HUP PID';
+
+export function keysCommand(): Command {
+  const keys = new Command('keys').description(
+    'make, list and revoke the keys of clients for lockstep serve --keys',
+  );
+  keys
+    .command('add')
+    .description('make a key and show it once; the file keeps only a hash of it')
+    .argument('<file>', 'keys file; it is made where it is not there')
+    .argument('<name>', 'who gets the key: logs and metrics call the client so')
+    .option('--requests <n>', 'maximum requests per minute', positive)
+    .option('--tokens <n>', 'maximum tokens per minute, prompts and answers together', positive)
+    .option('--budget <n>', 'maximum tokens in 24 hours', positive)
+    .option('--sessions <n>', 'maximum generations at once', positive)
+    .option('--metrics', 'may read /metrics and /lockstep/engine, which tell about all clients')
+    .option('--json', 'print one JSON object')
+    .action(add);
+  keys
+    .command('list')
+    .description('list names, ids and limits; keys themselves are not kept')
+    .argument('<file>', 'keys file')
+    .option('--json', 'print one JSON object')
+    .action(list);
+  keys
+    .command('revoke')
+    .description('remove a key')
+    .argument('<file>', 'keys file')
+    .argument('<name>', 'whose key')
+    .option('--json', 'print one JSON object')
+    .action(revoke);
+  return keys;
+}
+
+async function add(file: string, name: string, options: AddOptions): Promise<void> {
+  const { key, id, hash } = await newKey();
+  const limits: KeyLimits = {
+    ...(options.requests === undefined ? {} : { requestsPerMinute: options.requests }),
+    ...(options.tokens === undefined ? {} : { tokensPerMinute: options.tokens }),
+    ...(options.budget === undefined ? {} : { tokensPerDay: options.budget }),
+    ...(options.sessions === undefined ? {} : { sessions: options.sessions }),
+  };
+  const entry: KeyEntry = {
+    name,
+    id,
+    hash,
+    created: new Date().toISOString(),
+    limits,
+    metrics: options.metrics === true,
+  };
+  const checked = keyEntry.safeParse(entry);
+  if (!checked.success) {
+    const why = checked.error.issues[0]?.message ?? 'another name';
+    throw badName(`expected a name for the key, got ${JSON.stringify(name)}: ${why}`);
+  }
+  await changeKeys(file, (entries) => {
+    if (entries.some((other) => other.name === name)) {
+      throw badName(`expected a name that no key in ${file} has, got ${name}`);
+    }
+    return [...entries, entry];
+  });
+  if (options.json) return printJson({ name, id, key, limits, metrics: entry.metrics });
+  const { bold, dim, yellow } = paint(process.stdout);
+  process.stdout.write(
+    `${bold(key)}\n${yellow('keep it')}: it is shown this once, and only its hash is in ${file}\n${dim(RELOAD)}\n`,
+  );
+}
+
+async function list(file: string, options: { json?: true }): Promise<void> {
+  const entries = await readKeys(file);
+  if (options.json) {
+    return printJson({ keys: entries.map(({ hash: _, ...shown }) => shown) });
+  }
+  if (entries.length === 0) process.stdout.write(`${file} has no keys\n`);
+  const { bold, dim } = paint(process.stdout);
+  for (const { name, id, created, limits = {}, metrics } of entries) {
+    const told = [...limitsLine(limits), ...(metrics === true ? ['may read metrics'] : [])];
+    const line = told.length === 0 ? 'no limits' : told.join(', ');
+    process.stdout.write(`${bold(name)}  ls-${id}-…  ${line}  ${dim(created)}\n`);
+  }
+}
+
+async function revoke(file: string, name: string, options: { json?: true }): Promise<void> {
+  await changeKeys(file, (entries) => {
+    const left = entries.filter((entry) => entry.name !== name);
+    if (left.length < entries.length) return left;
+    throw new LockstepError('LS_KEYS_NAME', `expected the name of a key in ${file}, got ${name}`, {
+      mend: `lockstep keys list ${file}`,
+      field: 'name',
+    });
+  });
+  if (options.json) return printJson({ revoked: name });
+  const { bold, dim } = paint(process.stdout);
+  process.stdout.write(`${bold(name)} is revoked\n${dim(RELOAD)}\n`);
+}
+
+function limitsLine(limits: KeyLimits): string[] {
+  const words: [number | undefined, string][] = [
+    [limits.requestsPerMinute, 'requests/min'],
+    [limits.tokensPerMinute, 'tokens/min'],
+    [limits.tokensPerDay, 'tokens/day'],
+    [limits.sessions, 'at once'],
+  ];
+  return words.flatMap(([value, unit]) => (value === undefined ? [] : [`${value} ${unit}`]));
+}
+
+function badName(message: string): LockstepError {
+  return new LockstepError('LS_KEYS_NAME', message, {
+    mend: 'Use 1 to 64 letters, digits, dots, - or _; revoke the old key first to give its name again.',
+    field: 'name',
+  });
+}
+
+function printJson(value: object): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}

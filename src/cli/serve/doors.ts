@@ -1,0 +1,204 @@
+// The options of `lockstep serve` that say who may come in, how fast, and how the server ends.
+import type { SecureContextOptions } from 'node:tls';
+import { type Command, InvalidArgumentError } from 'commander';
+import { LockstepError } from '../../errors.ts';
+import {
+  AuditLog,
+  DRAIN_MS,
+  KeyRing,
+  type LockstepServer,
+  readTls,
+  type ServerOptions,
+} from '../../server/index.ts';
+import { atLeast0, positive } from '../shared/option-values.ts';
+import { asLockstepError, printWarning } from '../shared/output.ts';
+
+export interface DoorOptions {
+  apiKey?: string;
+  keys?: string;
+  audit?: string;
+  rate?: number | null;
+  trustProxy?: string[];
+  tlsCert?: string;
+  tlsKey?: string;
+  preDrain: number;
+  drain: number;
+}
+
+export interface Doors {
+  /** Whether a client needs a key. */
+  locked: boolean;
+  server: ServerOptions;
+  /** Read keys and certificate again on SIGHUP, and open the audit log again. */
+  follow(server: LockstepServer): void;
+  close(): void;
+}
+
+export function addDoorOptions(command: Command): Command {
+  return command
+    .option(
+      '--api-key <variable>',
+      'environment variable that holds the one key that clients must send',
+    )
+    .option(
+      '--keys <file>',
+      'keys of clients, with limits (lockstep keys add); SIGHUP reads it again',
+    )
+    .option(
+      '--audit <file>',
+      'append one JSON line for each request: who, what, how much; never a text',
+    )
+    .option(
+      '--rate <n>',
+      'requests per minute from one key or address; off sets no limit (default: off on loopback and with --keys, else 600)',
+      rate,
+    )
+    .option(
+      '--trust-proxy <address...>',
+      'proxies whose X-Forwarded-For says who the client is: addresses, networks, loopback',
+    )
+    .option('--tls-cert <file>', 'certificate chain in PEM; SIGHUP reads it again')
+    .option('--tls-key <file>', 'its private key in PEM')
+    .option(
+      '--pre-drain <seconds>',
+      'at the end: listen so long while /health/ready says 503 already',
+      atLeast0,
+      0,
+    )
+    .option(
+      '--drain <seconds>',
+      'then: how long running answers may take to finish',
+      atLeast0,
+      DRAIN_MS / 1000,
+    );
+}
+
+function rate(text: string): number | null {
+  if (text === 'off') return null;
+  try {
+    return positive(text);
+  } catch {
+    throw new InvalidArgumentError('expected a whole number from 1 on, or off.');
+  }
+}
+
+/**
+ * Read what the options name.
+ *
+ * @throws LS_USAGE, LS_SERVE_KEY, LS_KEYS_FILE, LS_KEYS_MODE, LS_KEYS_FORMAT, LS_SERVE_TLS, LS_AUDIT_FILE
+ */
+export async function openDoors(options: DoorOptions, say: (line: string) => void): Promise<Doors> {
+  const apiKey = keyFrom(options.apiKey);
+  if (apiKey !== null && options.keys !== undefined) {
+    throw usage('keys', 'expected --api-key or --keys, got both', 'Add the key to the file.');
+  }
+  const keys = options.keys === undefined ? null : await KeyRing.open(options.keys);
+  if (keys?.size === 0) {
+    const message = `${keys.file} has no key: every request is refused until it has one and SIGHUP came`;
+    printWarning({ code: 'LS_KEYS_EMPTY', message });
+  }
+  const tls = await tlsOf(options);
+  const audit =
+    options.audit === undefined
+      ? null
+      : new AuditLog(options.audit, (error) => {
+          printWarning({
+            code: 'LS_AUDIT_WRITE',
+            message: `a line of the audit log is lost: ${error.message}`,
+          });
+        });
+  audit?.write('start', { keys: keys?.size ?? null });
+  let turn = Promise.resolve();
+  let followed: LockstepServer | null = null;
+  /** SIGHUP came before the server was there. */
+  let early = false;
+  const hangUp = () => {
+    const server = followed;
+    if (server === null) early = true;
+    else turn = turn.then(() => readAgain(server, options, keys, audit, say));
+  };
+  // Where nothing can be read again, a terminal that hangs up ends the server as it ends any program.
+  if (keys !== null || tls !== null || audit !== null) process.on('SIGHUP', hangUp);
+  return {
+    locked: apiKey !== null || keys !== null,
+    server: {
+      apiKey,
+      keys,
+      audit,
+      tls,
+      ...(options.rate === undefined ? {} : { requestsPerMinute: options.rate }),
+      trustProxy: options.trustProxy ?? [],
+      preDrainMs: options.preDrain * 1000,
+      drainMs: options.drain * 1000,
+    },
+    follow(server) {
+      followed = server;
+      if (early) hangUp();
+    },
+    close() {
+      process.off('SIGHUP', hangUp);
+      audit?.write('stop', {});
+      audit?.close();
+    },
+  };
+}
+
+/** Each part by itself: what is broken stays as it was, and is told. */
+async function readAgain(
+  server: LockstepServer,
+  options: DoorOptions,
+  keys: KeyRing | null,
+  audit: AuditLog | null,
+  say: (line: string) => void,
+): Promise<void> {
+  audit?.reopen();
+  const warn = (error: unknown, kept: string): string => {
+    const { code, message } = asLockstepError(error);
+    printWarning({ code, message: `${message}; ${kept} of before stay in use` });
+    return code;
+  };
+  if (keys !== null) {
+    try {
+      const change = await keys.reload();
+      audit?.write('keys', change);
+      const { added, removed } = change;
+      say(`keys: ${change.keys} (${added.length} added, ${removed.length} removed)`);
+    } catch (error) {
+      audit?.write('keys', { code: warn(error, 'the keys') });
+    }
+  }
+  try {
+    const tls = await tlsOf(options);
+    if (tls === null) return;
+    server.setTls(tls);
+    say('TLS: the certificate was read again');
+  } catch (error) {
+    warn(error, 'the certificate and key');
+  }
+}
+
+async function tlsOf({ tlsCert, tlsKey }: DoorOptions): Promise<SecureContextOptions | null> {
+  if (tlsCert === undefined && tlsKey === undefined) return null;
+  if (tlsCert === undefined || tlsKey === undefined) {
+    const there = tlsCert === undefined ? 'tls-key' : 'tls-cert';
+    throw usage(there, `expected --tls-cert and --tls-key, got only --${there}`, 'Give both.');
+  }
+  return readTls({ cert: tlsCert, key: tlsKey });
+}
+
+/** The key itself never stands on the command line, where every user of the machine can read it. */
+function keyFrom(variable: string | undefined): string | null {
+  if (variable === undefined) return null;
+  const key = process.env[variable];
+  // Nothing that is started from here may find it, whatever its name.
+  delete process.env[variable];
+  if (key !== undefined && key !== '') return key;
+  throw new LockstepError('LS_SERVE_KEY', `expected a key in $${variable}, got none`, {
+    mend: `--api-key takes the name of an environment variable: ${variable}=… lockstep serve …`,
+    field: 'api-key',
+  });
+}
+
+function usage(field: string, message: string, mend: string): LockstepError {
+  return new LockstepError('LS_USAGE', message, { mend, field });
+}

@@ -1,0 +1,161 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Turns } from './turns.ts';
+
+// Times here are virtual: the engine's steps take what the test says, on whatever machine.
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+/** An engine that runs one step at a time, in the order in which they are asked for. */
+class Serial {
+  #last: Promise<void> = Promise.resolve();
+
+  step(ms: number): Promise<void> {
+    this.#last = this.#last.then(() => wait(ms));
+    return this.#last;
+  }
+}
+
+/** Milliseconds of one step of an answer and of a prompt, and between two tokens. */
+const TOKEN = 41;
+const PIECE = 370;
+const BETWEEN = 2;
+
+interface Measured {
+  /** When each token came. */
+  tokens: number[];
+}
+
+/** Write an answer of so many tokens. */
+async function write(turns: Turns, engine: Serial, count: number): Promise<Measured> {
+  const end = turns.begin();
+  const tokens = [performance.now()];
+  for (let i = 0; i < count; i++) {
+    await turns.answer(() => engine.step(TOKEN));
+    await wait(BETWEEN);
+    tokens.push(performance.now());
+  }
+  end();
+  return { tokens };
+}
+
+async function read(turns: Turns, engine: Serial, pieces: number): Promise<number> {
+  for (let i = 0; i < pieces; i++) await turns.prompt(() => engine.step(PIECE));
+  return performance.now();
+}
+
+/** Run to the end in virtual time. */
+async function finished<T>(work: Promise<T>): Promise<T> {
+  let done = false;
+  void work.finally(() => {
+    done = true;
+  });
+  while (!done) await vi.advanceTimersByTimeAsync(10);
+  return work;
+}
+
+const gaps = ({ tokens }: Measured) => tokens.slice(1).map((at, i) => at - (tokens[i] as number));
+const mean = (list: number[]) => list.reduce((a, b) => a + b, 0) / list.length;
+
+describe('Turns', () => {
+  it.each([1, 7])('keeps %i answers within twice their time while a prompt runs', async (count) => {
+    const alone = await finished(
+      (async () => {
+        const turns = new Turns();
+        const engine = new Serial();
+        return Promise.all(Array.from({ length: count }, () => write(turns, engine, 60)));
+      })(),
+    );
+    const usual = Math.max(...alone.map((one) => mean(gaps(one))));
+
+    const turns = new Turns();
+    const engine = new Serial();
+    const start = performance.now();
+    const [ended, ...beside] = await finished(
+      Promise.all([
+        read(turns, engine, 62),
+        ...Array.from({ length: count }, () => write(turns, engine, 900)),
+      ]),
+    );
+    const prompt = ended - start;
+    for (const one of beside) {
+      const during = one.tokens.filter((at) => at < ended);
+      expect(during.length).toBeGreaterThan(20);
+      const all = gaps({ tokens: during });
+      // On average twice, and the one step more with which it began.
+      expect(mean(all)).toBeLessThanOrEqual(2 * usual + PIECE / all.length);
+      // No pause is longer than one step of the prompt beside what others take.
+      expect(Math.max(...all)).toBeLessThanOrEqual(PIECE + 2 * usual);
+    }
+    // The prompt gets its half: it takes about twice what it takes alone, not more.
+    expect(prompt).toBeGreaterThan(1.8 * 62 * PIECE);
+    expect(prompt).toBeLessThan(2.3 * 62 * PIECE);
+  });
+
+  it('lets a prompt alone run without a pause', async () => {
+    const turns = new Turns();
+    const ended = await finished(read(turns, new Serial(), 20));
+    expect(ended).toBe(20 * PIECE);
+  });
+
+  it('does not hold up a prompt for an answer whose reader is slow', async () => {
+    const turns = new Turns();
+    const engine = new Serial();
+    const end = turns.begin();
+    await finished(turns.answer(() => engine.step(TOKEN)));
+    const start = performance.now();
+    const ended = await finished(read(turns, engine, 20));
+    // Once it waits to see that nothing comes.
+    expect(ended - start).toBeLessThanOrEqual(20 * PIECE + 100);
+    end();
+  });
+
+  it('gives prompts their steps in turn', async () => {
+    const turns = new Turns();
+    const engine = new Serial();
+    const log: string[] = [];
+    const one = async (name: string) => {
+      for (let i = 0; i < 3; i++) {
+        await turns.prompt(async () => {
+          log.push(name);
+          await engine.step(PIECE);
+        });
+      }
+    };
+    await finished(Promise.all([one('a'), one('b')]));
+    expect(log.join('')).toBe('ababab');
+  });
+
+  it('leaves out a prompt that has gone, and lets the next one run', async () => {
+    const turns = new Turns();
+    const engine = new Serial();
+    const end = turns.begin();
+    const writing = turns.answer(() => engine.step(TOKEN));
+    await vi.advanceTimersByTimeAsync(1);
+    // In debt: the next one has to wait for the answer.
+    const first = turns.prompt(() => engine.step(PIECE));
+    await finished(Promise.all([writing, first]));
+    const busy = turns.answer(() => engine.step(TOKEN));
+    const leave = new AbortController();
+    let ran = 0;
+    const step = async () => {
+      ran += 1;
+      await engine.step(PIECE);
+    };
+    const gone = turns.prompt(step, leave.signal);
+    const next = turns.prompt(step);
+    const refused = expect(gone).rejects.toThrow('left');
+    await vi.advanceTimersByTimeAsync(10);
+    expect(ran).toBe(0);
+    leave.abort(new Error('left'));
+    await refused;
+    await finished(Promise.all([busy, next]));
+    expect(ran).toBe(1);
+    end();
+  });
+});

@@ -1,0 +1,120 @@
+// Whose step is next where prompts run beside answers: answers get at least half of the engine's time.
+
+/** Runs a step of the engine when its turn has come. */
+export type Turn = <T>(step: () => Promise<T>, signal?: AbortSignal) => Promise<T>;
+
+/**
+ * An answer that takes no step for this long, in milliseconds, does not hold up prompts: its reader is
+ * slow. Between two tokens some 2 ms pass for sampling and sending.
+ */
+const SILENCE_MS = 50;
+
+/**
+ * Turns on an engine that runs one step at a time.
+ *
+ * Steps of prompts run one after the other, in the order in which they came. After each, answers run
+ * for as long as it took before the next one begins. So while a prompt runs, the tokens of an answer
+ * take on average at most twice the time that they take without it, and the longest pause between two
+ * of them is one step of a prompt. Steps are not divided further: what runs in which step follows from
+ * the tokens alone, so that the numbers are the same whoever else is served.
+ */
+export class Turns {
+  /** Milliseconds that prompts have taken and answers have not yet had. */
+  #debt = 0;
+  /** What a step of an answer takes, in milliseconds: a moving average. */
+  #usual = 0;
+  /** Answers that are being written. */
+  #answers = 0;
+  /** Steps of answers that run or wait in the engine. */
+  #running = 0;
+  /** When the engine's last step ended. */
+  #ended = 0;
+  /** When an answer last took or ended a step. */
+  #seen = 0;
+  /** The last step of a prompt that stands in line. */
+  #line: Promise<void> = Promise.resolve();
+  /** Called when a prompt that waits for answers may look again. */
+  #wake: () => void = () => {};
+
+  /** Write an answer, whose steps come by `answer`; call what this gives once it has ended. */
+  begin(): () => void {
+    this.#answers += 1;
+    this.#seen = performance.now();
+    let open = true;
+    return () => {
+      if (!open) return;
+      open = false;
+      this.#answers -= 1;
+      if (this.#answers === 0) this.#debt = 0;
+      this.#wake();
+    };
+  }
+
+  /** A step of an answer: it runs at once. */
+  readonly answer: Turn = async (step) => {
+    this.#running += 1;
+    const since = performance.now();
+    try {
+      return await step();
+    } finally {
+      this.#running -= 1;
+      const took = this.#took(since);
+      this.#usual = 0.9 * this.#usual + 0.1 * took;
+      this.#debt = Math.max(0, this.#debt - took);
+      this.#seen = performance.now();
+      this.#wake();
+    }
+  };
+
+  /** A step of a prompt. @throws the signal's reason where it aborts while the step waits */
+  readonly prompt: Turn = async (step, signal) => {
+    const before = this.#line;
+    let leave = (): void => {};
+    this.#line = new Promise((resolve) => {
+      leave = resolve;
+    });
+    try {
+      await before;
+      await this.#clear(signal);
+      const since = performance.now();
+      try {
+        return await step();
+      } finally {
+        const took = this.#took(since);
+        if (this.#answers > 0) this.#debt += took;
+      }
+    } finally {
+      leave();
+    }
+  };
+
+  /** Until answers have had their time, or none of them goes on. */
+  async #clear(signal: AbortSignal | undefined): Promise<void> {
+    signal?.throwIfAborted();
+    // Steps of answers that the engine has already been given come first in any case.
+    while (this.#debt > this.#running * this.#usual && this.#answers > 0) {
+      const silent = performance.now() - this.#seen;
+      if (this.#running === 0 && silent >= SILENCE_MS) return;
+      await new Promise<void>((resolve) => {
+        const wake = (): void => {
+          clearTimeout(timer);
+          signal?.removeEventListener('abort', wake);
+          this.#wake = () => {};
+          resolve();
+        };
+        const timer = setTimeout(wake, Math.max(1, SILENCE_MS - silent));
+        this.#wake = wake;
+        signal?.addEventListener('abort', wake, { once: true });
+      });
+      signal?.throwIfAborted();
+    }
+  }
+
+  /** What a step took of the engine that was asked for `since`: it began when the one before had ended. */
+  #took(since: number): number {
+    const now = performance.now();
+    const took = now - Math.max(since, this.#ended);
+    this.#ended = now;
+    return took;
+  }
+}

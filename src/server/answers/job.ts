@@ -1,0 +1,46 @@
+// What one generation is asked for, and what all of them share.
+import type { Logger } from 'pino';
+import type { Runner, RunRequest } from '../../engines/runner.ts';
+import type { PlannerSource } from '../../planner/index.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
+import type { Accounts } from '../limits/accounts.ts';
+import type { Patience } from '../limits/deadline.ts';
+import type { Gate } from '../limits/gate.ts';
+import type { Metrics } from '../metrics.ts';
+import type { Reply, Script } from './reply.ts';
+import type { SourcesAsked } from './sources.ts';
+import type { EventStreamOptions } from './sse.ts';
+
+/** What generations share. */
+export interface Workshop {
+  runner: Runner;
+  tokenizer: Tokenizer;
+  source: PlannerSource;
+  gate: Gate;
+  /** What callers have used, and what they may use. */
+  accounts: Accounts;
+  metrics: Metrics;
+  log: Logger;
+  /** Aborts when the server's patience with running generations ends. */
+  closing: AbortSignal;
+  stream: EventStreamOptions;
+  patience: Patience;
+}
+
+export interface Job {
+  /** One for each prompt of the request, alike but for that. */
+  runs: readonly [RunRequest, ...RunRequest[]];
+  /** Texts of the prompts, where the answer begins with them; null for token ids. */
+  echo: readonly (string | null)[] | null;
+  reply: Reply | Script;
+  stream: boolean;
+  includeUsage: boolean;
+  trace: boolean;
+  /** What to tell sources by; null: they are not wanted. */
+  sources: SourcesAsked | null;
+}
+
+/** Tokens of all prompts of a request. */
+export function promptTokens({ runs }: Job): number {
+  return runs.reduce((sum, run) => sum + run.prompt.length, 0);
+}

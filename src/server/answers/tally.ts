@@ -1,0 +1,156 @@
+// Counts one generation for `usage`, metrics and the log.
+import type { Response } from 'express';
+import type { SessionMemory } from '../../engines/engine.ts';
+import type { Run, RunEvent } from '../../engines/runner.ts';
+import type { Account } from '../limits/accounts.ts';
+import type { Outcome } from '../metrics.ts';
+import { MEMORY_PARTS, type Tag } from '../timings.ts';
+import { type Job, promptTokens, type Workshop } from './job.ts';
+import type { Usage } from './reply.ts';
+import type { Trace } from './trace.ts';
+
+/** Between two looks at a session's memory, tokens. */
+const MEMORY_EVERY = 32;
+
+export class Tally {
+  readonly #job: Job;
+  readonly #shop: Workshop;
+  readonly #response: Response;
+  readonly #account: Account;
+  readonly #tag: Tag;
+  /** `performance.now()` of the request's head, of the place, of the first token and of the end. */
+  readonly #arrived: number;
+  #queued: number | null = null;
+  #placed: number | null = null;
+  #first: number | null = null;
+  /** When each choice's last token came. */
+  readonly #last: number[] = [];
+  readonly #segmentStart: number[] = [];
+  #completion = 0;
+  /** Each prompt's last boundary: where the open segment of each of its choices begins. */
+  readonly #promptEnd: number[] = [];
+  /** Tokens of prompts that were remembered. */
+  #cached = 0;
+  #memoryIn = 0;
+  #outcome: Outcome | null = null;
+  /** The most that was seen of each part. */
+  #most: SessionMemory | null = null;
+  /** The session's, once there is one. */
+  memory: Run['memory'] | null = null;
+
+  constructor(job: Job, shop: Workshop, response: Response, account: Account) {
+    this.#job = job;
+    this.#shop = shop;
+    this.#response = response;
+    this.#account = account;
+    const { since, requestId = '' } = response.locals as { since?: number; requestId?: string };
+    this.#arrived = since ?? performance.now();
+    this.#tag = { requestId };
+  }
+
+  /** Milliseconds since the request's head. */
+  get passed(): number {
+    return performance.now() - this.#arrived;
+  }
+
+  /** It stands in line for a place. */
+  queued(): void {
+    this.#queued = performance.now();
+  }
+
+  /** It has a place. */
+  placed(): void {
+    this.#placed = performance.now();
+    this.#account.begin();
+    this.#waited();
+  }
+
+  /** How long it stood in line, whether or not it got a place. */
+  #waited(): void {
+    if (this.#queued === null) return;
+    const seconds = (performance.now() - this.#queued) / 1000;
+    this.#shop.metrics.timings.waited(this.#tag, seconds);
+    this.#queued = null;
+  }
+
+  get usage(): Usage {
+    const prompt = promptTokens(this.#job);
+    return {
+      prompt_tokens: prompt,
+      completion_tokens: this.#completion,
+      total_tokens: prompt + this.#completion,
+      ...(this.#shop.runner.memory === undefined
+        ? {}
+        : { prompt_tokens_details: { cached_tokens: this.#cached } }),
+    };
+  }
+
+  /** Count an event; gives the session's memory where it was worth asking. */
+  async see(event: RunEvent, always = false): Promise<Trace['memory']> {
+    const { metrics } = this.#shop;
+    if (event.type === 'token') {
+      const now = performance.now();
+      const last = this.#last[event.choice];
+      if (last !== undefined) metrics.interToken.observe((now - last) / 1000);
+      else if (this.#first === null) this.#began(now);
+      this.#last[event.choice] = now;
+      this.#completion += 1;
+      metrics.tokens.inc({ kind: 'completion' });
+      this.#account.wrote(1);
+    }
+    if (event.type !== 'ran') return null;
+    const kind = event.cached ? 'cached' : 'prompt';
+    if (event.prompt) metrics.tokens.inc({ kind }, event.tokens.length);
+    if (event.cached) this.#cached += event.tokens.length;
+    if (event.boundary !== null) {
+      const prompt = Math.floor(event.choice / (this.#job.runs[0].extra?.n ?? 1));
+      const start = this.#segmentStart[event.choice] ?? this.#promptEnd[prompt] ?? 0;
+      if (!event.cached) {
+        metrics.segments.inc();
+        metrics.segmentTokens.observe(event.boundary.at - start);
+      }
+      this.#segmentStart[event.choice] = event.boundary.at;
+      if (event.prompt) this.#promptEnd[prompt] = event.boundary.at;
+    }
+    this.#memoryIn -= event.tokens.length;
+    if (!always && event.boundary === null && this.#memoryIn > 0) return null;
+    this.#memoryIn = MEMORY_EVERY;
+    const memory = (await this.memory?.()) ?? null;
+    metrics.hold(this, memory);
+    if (memory !== null) this.#most = larger(this.#most, memory);
+    return memory;
+  }
+
+  #began(now: number): void {
+    this.#first = now;
+    const placed = this.#placed ?? this.#arrived;
+    const { timings } = this.#shop.metrics;
+    timings.began(this.#tag, (now - this.#arrived) / 1000, (now - placed) / 1000);
+  }
+
+  /** Only the first outcome counts. One that never had a place generated nothing. */
+  end(outcome: Outcome): void {
+    if (this.#outcome !== null) return;
+    this.#outcome = outcome;
+    this.#waited();
+    this.#shop.metrics.hold(this, null);
+    if (this.#placed === null) return;
+    this.#shop.metrics.generations.inc({ outcome });
+    const { prompt_tokens, completion_tokens } = this.usage;
+    this.#response.locals['usage'] = { prompt_tokens, completion_tokens, outcome };
+    this.#shop.metrics.timings.ended(this.#tag, {
+      decode: this.#first === null ? null : (performance.now() - this.#first) / 1000,
+      prompt: prompt_tokens,
+      completion: completion_tokens,
+      cached: this.#cached,
+      memory: this.#most,
+    });
+  }
+}
+
+function larger(one: SessionMemory | null, other: SessionMemory): SessionMemory {
+  if (one === null) return other;
+  const most = { ...other };
+  for (const part of MEMORY_PARTS) most[part] = Math.max(one[part], other[part]);
+  return most;
+}

@@ -1,0 +1,89 @@
+// The audit log: one JSON line for each request that was asked for a key, and for each change of the keys.
+import { accessSync, constants, statSync } from 'node:fs';
+import path from 'node:path';
+import type { RequestHandler } from 'express';
+import { pino } from 'pino';
+import { LockstepError } from '../errors.ts';
+import { callerOf } from './keys/caller.ts';
+import { usedBy } from './limits/accounts.ts';
+
+type Destination = ReturnType<typeof pino.destination>;
+
+/** Ids, counts and codes; never a text, a key or a header. */
+export class AuditLog {
+  readonly #destination: Destination;
+  readonly #broken: (error: Error) => void;
+
+  /**
+   * Append to a file, which is made with mode 0600 where it is not there.
+   *
+   * @param broken told of each line that could not be written; requests are served all the same
+   * @throws LS_AUDIT_FILE
+   */
+  constructor(file: string, broken: (error: Error) => void) {
+    checkFile(file);
+    this.#broken = broken;
+    this.#destination = pino.destination({ dest: file, append: true, mode: 0o600, sync: true });
+    this.#destination.on('error', broken);
+  }
+
+  write(event: string, fields: object): void {
+    const line = JSON.stringify({ time: new Date().toISOString(), event, ...fields });
+    try {
+      this.#destination.write(`${line}\n`);
+    } catch (error) {
+      this.#broken(error as Error);
+    }
+  }
+
+  /** Open the file by its name again, after a rotation has moved it. */
+  reopen(): void {
+    this.#destination.reopen();
+  }
+
+  close(): void {
+    this.#destination.end();
+  }
+}
+
+/** Write a line when an answer has ended, however it did. */
+export function audit(log: AuditLog): RequestHandler {
+  return (request, response, next) => {
+    const since = performance.now();
+    response.once('close', () => {
+      const caller = callerOf(response);
+      log.write('request', {
+        requestId: response.locals['requestId'],
+        caller: caller?.name ?? null,
+        key: caller?.id ?? null,
+        client: request.ip ?? null,
+        method: request.method,
+        route: (request.route as { path?: string } | undefined)?.path ?? 'other',
+        status: response.writableFinished ? response.statusCode : 'aborted',
+        code: response.locals['code'] ?? null,
+        ms: Math.round(performance.now() - since),
+        ...usedBy(response),
+        ...(response.locals['usage'] as object | undefined),
+      });
+    });
+    next();
+  };
+}
+
+/** @throws LS_AUDIT_FILE where lines cannot be appended */
+function checkFile(file: string): void {
+  const fail = (got: string, cause?: unknown) =>
+    new LockstepError('LS_AUDIT_FILE', `expected a file to append to at ${file}, got ${got}`, {
+      mend: 'Give --audit a file in a folder that this user may write to.',
+      field: 'audit',
+      cause,
+    });
+  try {
+    const found = statSync(file, { throwIfNoEntry: false });
+    if (found?.isDirectory()) throw fail('a folder');
+    accessSync(found === undefined ? path.dirname(path.resolve(file)) : file, constants.W_OK);
+  } catch (error) {
+    if (error instanceof LockstepError) throw error;
+    throw fail((error as NodeJS.ErrnoException).code ?? 'an error', error);
+  }
+}

@@ -1,0 +1,54 @@
+// The end of a server: first balancers are told, then newcomers are refused, then running answers may finish.
+import type { Server } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { Gate } from './limits/gate.ts';
+
+export interface DrainTimes {
+  /** How long it listens on, all as ever but `/health/ready`. */
+  preDrainMs: number;
+  /** How long running answers may then take to finish. */
+  drainMs: number;
+}
+
+/** After the answers that were cut off: how long their last events may take to be read. */
+const LAST_WORDS_MS = 5_000;
+
+/**
+ * Close a server, and log what became of its answers in one line. `/health/ready` says 503 before this is called.
+ *
+ * @param cut aborts what still runs when the time is over
+ */
+export async function drain(
+  http: Server,
+  gate: Gate,
+  cut: AbortController,
+  { preDrainMs, drainMs }: DrainTimes,
+  log: Logger,
+): Promise<void> {
+  const since = performance.now();
+  if (http.listening && preDrainMs > 0) await sleep(preDrainMs);
+  const running = gate.active;
+  const refused = gate.waiting;
+  gate.close();
+  const ended = new Promise<void>((resolve) => {
+    if (http.listening) http.close(() => resolve());
+    else resolve();
+  });
+  // A connection that falls idle after its last answer would keep the server open otherwise.
+  const sweep = setInterval(() => http.closeIdleConnections(), 100);
+  let lost = 0;
+  const patience = setTimeout(() => {
+    lost = gate.active;
+    cut.abort();
+  }, drainMs);
+  const force = setTimeout(() => http.closeAllConnections(), drainMs + LAST_WORDS_MS);
+  await ended;
+  clearInterval(sweep);
+  clearTimeout(patience);
+  clearTimeout(force);
+  const ms = Math.round(performance.now() - since);
+  const told = { ms, finished: running - lost, cut: lost, refused };
+  if (lost > 0) log.error(told, 'shutdown');
+  else log.info(told, 'shutdown');
+}

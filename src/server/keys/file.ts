@@ -1,0 +1,126 @@
+// Reading and writing a keys file: whole, by its owner alone, never half of an edit.
+import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LockstepError } from '../../errors.ts';
+import { type KeyEntry, keysText, parseKeys } from './format.ts';
+
+const MOST_BYTES = 16 * 1024 * 1024;
+/** A file that changes while it is read is read again so often. */
+const TRIES = 5;
+
+/**
+ * Read a keys file. Its mode is that of the file which is then read, and it must not have changed in between.
+ *
+ * @throws LS_KEYS_FILE it cannot be read, or never stood still; LS_KEYS_MODE others may read or change it;
+ *   LS_KEYS_FORMAT
+ */
+export async function readKeys(file: string): Promise<KeyEntry[]> {
+  for (let tries = 1; ; tries++) {
+    const text = await readWhole(file);
+    if (text !== null) return parseKeys(text, file);
+    if (tries === TRIES) {
+      const got = `one that changed during each of ${TRIES} attempts`;
+      throw failed(file, 'a keys file that stands still while it is read', got);
+    }
+    await sleep(50 * tries);
+  }
+}
+
+/** Its text; null where it changed meanwhile. */
+async function readWhole(file: string): Promise<string | null> {
+  const handle = await opened(file, 'r');
+  try {
+    const before = await handle.stat();
+    checkMode(before.mode, file, before.isFile());
+    if (before.size > MOST_BYTES) {
+      throw failed(file, `at most ${MOST_BYTES} bytes`, `${before.size}`);
+    }
+    const text = await handle.readFile('utf8');
+    const after = await handle.stat();
+    const same =
+      before.mtimeMs === after.mtimeMs &&
+      before.size === after.size &&
+      Buffer.byteLength(text) === after.size;
+    return same ? text : null;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** @throws LS_KEYS_FILE, LS_KEYS_MODE */
+function checkMode(mode: number, file: string, regular: boolean): void {
+  if (!regular) throw failed(file, 'a file', 'something else');
+  // Windows has other means than modes.
+  if (process.platform === 'win32') return;
+  // A group may read it: that is how Kubernetes hands a secret to a process that is not root.
+  if ((mode & 0o027) === 0) return;
+  throw new LockstepError(
+    'LS_KEYS_MODE',
+    `expected ${file} to be closed to other users, got mode ${(mode & 0o777).toString(8).padStart(4, '0')}`,
+    { mend: `Close it to them: chmod 600 ${file}` },
+  );
+}
+
+/**
+ * Change a keys file: one command at a time, and a reader finds the file before or after, never between. A
+ * file that is not there yet counts as one without keys.
+ *
+ * @param change gives the new entries; what it throws leaves the file as it was
+ * @throws LS_KEYS_LOCK another command holds the file; what `readKeys` throws
+ */
+export async function changeKeys(
+  file: string,
+  change: (keys: KeyEntry[]) => Promise<KeyEntry[]> | KeyEntry[],
+): Promise<void> {
+  // A link stays one: the file that it leads to is replaced.
+  const target = await realpath(file).catch(() => file);
+  const lock = `${target}.lock`;
+  const handle = await opened(lock, 'wx');
+  try {
+    const keys = await change(await readKeys(target).catch(absent));
+    await handle.writeFile(keysText(keys));
+    const mode = await stat(target).then(
+      (found) => found.mode & 0o777,
+      () => 0o600,
+    );
+    await handle.chmod(mode);
+    await handle.sync();
+    await rename(lock, target);
+  } catch (error) {
+    await rm(lock, { force: true });
+    throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+function absent(error: unknown): KeyEntry[] {
+  const cause = (error as LockstepError).cause as NodeJS.ErrnoException | undefined;
+  if (cause?.code === 'ENOENT') return [];
+  throw error;
+}
+
+async function opened(file: string, flags: 'r' | 'wx'): Promise<FileHandle> {
+  try {
+    return await open(file, flags, 0o600);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'EEXIST') {
+      throw new LockstepError(
+        'LS_KEYS_LOCK',
+        `expected no other command that changes the keys, got ${file}`,
+        { mend: `Wait for it; where none runs any more, remove ${file}.`, cause },
+      );
+    }
+    const expected =
+      flags === 'r' ? 'a keys file that can be read' : 'a folder that can be written';
+    throw failed(file, expected, code ?? 'an error', cause);
+  }
+}
+
+function failed(file: string, expected: string, got: string, cause?: unknown): LockstepError {
+  return new LockstepError('LS_KEYS_FILE', `expected ${expected} at ${file}, got ${got}`, {
+    mend: 'Make one with `lockstep keys add FILE NAME`.',
+    cause,
+  });
+}

@@ -1,0 +1,37 @@
+// What the server and its worker thread for large requests say to each other.
+import type { PlannerSource } from '../../planner/index.ts';
+import type { HttpError } from '../errors.ts';
+import type { Facts, SchemaName, ToolName } from './work.ts';
+
+export interface WorkSetup {
+  /** The checkpoint's folder, and the SHA-256 of the tokenizer.json that the server has read. */
+  dir: string;
+  tokenizer: string;
+  source: PlannerSource;
+}
+
+export type Work =
+  /** Read a body and check it: gives the object that its schema makes of it. */
+  | { kind: 'body'; schema: SchemaName; body: Uint8Array; facts: Facts }
+  /** Ids of a text; no more than are needed to see that they are more than `most`. */
+  | { kind: 'encode'; text: string; bos: boolean; most: number | null }
+  /** The whole answer, as the bytes of its JSON. */
+  | { kind: 'tool'; tool: ToolName; body: Uint8Array; facts: Facts };
+
+export interface Results {
+  body: object;
+  encode: Int32Array;
+  tool: Uint8Array;
+}
+
+/** An `HttpError` without what a thread cannot send; `stack`: what the log is to tell. */
+export interface Failure
+  extends Pick<HttpError, 'status' | 'message' | 'type' | 'param' | 'code' | 'retryAfter'> {
+  stack: string | undefined;
+}
+
+export type ToWorker = { call: number } & Work;
+export type FromWorker = { call: number } & (
+  | { result: Results[Work['kind']] }
+  | { failure: Failure }
+);

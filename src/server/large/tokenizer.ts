@@ -1,0 +1,20 @@
+// A tokenizer whose long texts are worked on by a thread.
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
+import { LARGE_BYTES, type WorkPool } from './pool.ts';
+
+const never = () => new AbortController().signal;
+
+export function withPool(tokenizer: Tokenizer, pool: WorkPool): Tokenizer {
+  return {
+    ...tokenizer,
+    encode(text, options = {}) {
+      if (text.length < LARGE_BYTES) return tokenizer.encode(text, options);
+      const { bos = false, most = null } = options;
+      return pool.run({ kind: 'encode', text, bos, most }, never());
+    },
+    encodeFile: (file, options) => tokenizer.encodeFile(file, options),
+    decode: (ids, options) => tokenizer.decode(ids, options),
+    decoder: (options) => tokenizer.decoder(options),
+    bytes: (id) => tokenizer.bytes(id),
+  };
+}

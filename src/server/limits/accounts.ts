@@ -1,0 +1,204 @@
+// What each caller has used: tokens a minute and a day, generations at once. Kept by key, counted for metrics.
+import type { Response } from 'express';
+import { Counter, Gauge, type Registry } from 'prom-client';
+import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
+import { busy, HttpError } from '../errors.ts';
+import { type Caller, callerOf } from '../keys/caller.ts';
+
+/** One generation on a caller's account. */
+export interface Account {
+  /** It holds a place: its prompt counts from now on, whatever becomes of it. */
+  begin(): void;
+  /** Tokens were written. */
+  wrote(tokens: number): void;
+}
+
+/** What a request has used so far, for its line in the logs. */
+export interface Used {
+  prompt_tokens: number;
+  completion_tokens: number;
+  /** From the check of the key's limits to a place; absent while it waits. */
+  queue_ms?: number;
+  /** From the check of the key's limits to the first token, the queue in it. */
+  first_token_ms?: number;
+}
+
+/** When a generation came to what, in milliseconds of `performance.now()`. */
+export interface Stages {
+  /** Its key's limits were checked. */
+  entered: number;
+  /** It got its place. */
+  placed?: number;
+  /** Its first token was written. */
+  first?: number;
+}
+
+const stages = new WeakMap<Response, Stages & { prompt: number; completion: number }>();
+
+/** Undefined for a request that generates nothing, or was refused before it could. */
+export function stagesOf(response: Response): Stages | undefined {
+  return stages.get(response);
+}
+
+/** Undefined for a request that generates nothing, or was refused before it could. */
+export function usedBy(response: Response): Used | undefined {
+  const mine = stages.get(response);
+  if (mine === undefined) return undefined;
+  const { prompt, completion, entered, placed, first } = mine;
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    ...(placed === undefined ? {} : { queue_ms: Math.round(placed - entered) }),
+    ...(first === undefined ? {} : { first_token_ms: Math.round(first - entered) }),
+  };
+}
+
+/** Windows in which tokens are counted, by the field that limits them. */
+const WINDOWS = { tokensPerMinute: 60, tokensPerDay: 24 * 3600 } as const;
+type Window = keyof typeof WINDOWS;
+
+/** More than anybody uses: what a key may use is compared here, since each key has its own limit. */
+const UNBOUNDED = Number.MAX_SAFE_INTEGER;
+
+export class Accounts {
+  readonly #used = Object.fromEntries(
+    Object.entries(WINDOWS).map(([name, duration]) => [
+      name,
+      new RateLimiterMemory({ points: UNBOUNDED, duration }),
+    ]),
+  ) as Record<Window, RateLimiterMemory>;
+  readonly #sessions = new Map<string, number>();
+  readonly #tokens: Counter<'caller' | 'kind'>;
+  readonly #refused: Counter<'caller' | 'limit'>;
+
+  constructor(registry: Registry) {
+    const registers = [registry];
+    this.#tokens = new Counter({
+      name: 'lockstep_caller_tokens_total',
+      help: 'Tokens by caller and kind: prompt and completion, as usage counts them.',
+      labelNames: ['caller', 'kind'],
+      registers,
+    });
+    this.#refused = new Counter({
+      name: 'lockstep_caller_refused_total',
+      help: 'Generations refused by a limit of the key: tokens_per_minute, tokens_per_day, sessions.',
+      labelNames: ['caller', 'limit'],
+      registers,
+    });
+    const sessions = this.#sessions;
+    new Gauge({
+      name: 'lockstep_caller_sessions',
+      help: 'Generations that run or wait, by caller.',
+      labelNames: ['caller'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [caller, count] of sessions) this.set({ caller }, count);
+      },
+    });
+  }
+
+  /**
+   * Enter a generation on its caller's account until the response closes. The prompt must fit into what the
+   * caller has left; the answer counts as it is written, so that one answer may go past the limit and the
+   * next request is refused.
+   *
+   * @param prompt tokens of all its prompts
+   * @throws HttpError 429 `too_many_sessions`, `too_many_tokens`, `token_budget_spent`
+   */
+  async enter(response: Response, prompt: number): Promise<Account> {
+    const caller = callerOf(response);
+    if (caller === null) throw new Error('a generation without a caller');
+    const { name, limits } = caller;
+    const open = this.#sessions.get(name) ?? 0;
+    if (limits.sessions !== undefined && open >= limits.sessions) {
+      this.#refused.inc({ caller: name, limit: 'sessions' });
+      const words = `Expected at most ${limits.sessions} generations at once with the key ${name}.`;
+      throw busy(words, 1, 'too_many_sessions');
+    }
+    this.#sessions.set(name, open + 1);
+    let begun = false;
+    let left = false;
+    const leave = (): void => {
+      if (left) return;
+      left = true;
+      const count = (this.#sessions.get(name) ?? 1) - 1;
+      if (count === 0) this.#sessions.delete(name);
+      else this.#sessions.set(name, count);
+      if (!begun) this.#spend(caller, -prompt);
+    };
+    response.once('close', leave);
+    try {
+      await this.#reserve(caller, prompt);
+    } catch (error) {
+      // Nothing was reserved, so nothing is given back.
+      begun = true;
+      leave();
+      throw error;
+    }
+    if (response.closed) leave();
+    const mine: Stages & { prompt: number; completion: number } = {
+      entered: performance.now(),
+      prompt,
+      completion: 0,
+    };
+    stages.set(response, mine);
+    return {
+      begin: () => {
+        begun = true;
+        mine.placed = performance.now();
+        this.#tokens.inc({ caller: name, kind: 'prompt' }, prompt);
+      },
+      wrote: (tokens) => {
+        mine.completion += tokens;
+        mine.first ??= performance.now();
+        this.#tokens.inc({ caller: name, kind: 'completion' }, tokens);
+        this.#spend(caller, tokens);
+      },
+    };
+  }
+
+  /** Take a prompt's tokens from every window that limits the caller, or from none. */
+  async #reserve(caller: Caller, tokens: number): Promise<void> {
+    const windows = limitedBy(caller);
+    const taken = await Promise.all(
+      windows.map(([window, , key]) => this.#used[window].penalty(key, tokens)),
+    );
+    for (const [i, [window, limit]] of windows.entries()) {
+      const now = taken[i] as RateLimiterRes;
+      if (now.consumedPoints <= limit) continue;
+      this.#spend(caller, -tokens);
+      throw this.#refusal(caller, window, limit, tokens, now);
+    }
+  }
+
+  #spend(caller: Caller, tokens: number): void {
+    // Kept in memory: it has happened when the call returns.
+    for (const [window, , key] of limitedBy(caller)) void this.#used[window].penalty(key, tokens);
+  }
+
+  #refusal(
+    { name }: Caller,
+    window: Window,
+    limit: number,
+    tokens: number,
+    { consumedPoints, msBeforeNext }: RateLimiterRes,
+  ): HttpError {
+    const day = window === 'tokensPerDay';
+    this.#refused.inc({ caller: name, limit: day ? 'tokens_per_day' : 'tokens_per_minute' });
+    const left = Math.max(0, limit - (consumedPoints - tokens));
+    const words = `Expected at most ${limit} tokens in ${day ? '24 hours' : 'a minute'} with the key ${name}; ${left} are left, and the prompt has ${tokens}.`;
+    if (tokens > limit) {
+      return new HttpError(400, words, { code: 'prompt_over_limit' });
+    }
+    return busy(words, msBeforeNext / 1000, day ? 'token_budget_spent' : 'too_many_tokens');
+  }
+}
+
+/** The windows that limit a caller: which, how much, and under which name it is counted. */
+function limitedBy({ name, id, limits }: Caller): [Window, number, string][] {
+  return (Object.keys(WINDOWS) as Window[]).flatMap((window) => {
+    const limit = limits[window];
+    return limit === undefined ? [] : [[window, limit, id ?? name]];
+  });
+}

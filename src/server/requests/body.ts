@@ -1,0 +1,73 @@
+// From the bytes of a request to its body: small ones are read here, large ones in a worker thread.
+import type { Request, RequestHandler, Response } from 'express';
+import express from 'express';
+import { HttpError } from '../errors.ts';
+import { LARGE_BYTES, type WorkPool } from '../large/pool.ts';
+import { checkCounts, type Facts, readJson, type SchemaName, schemas } from '../large/work.ts';
+import { Deadline, type Patience } from '../limits/deadline.ts';
+import { ticketOf } from '../limits/ticket.ts';
+import { keepBody } from './body-text.ts';
+import { markChecked } from './parse.ts';
+
+/** What reading a body needs of the server. */
+export interface Reading {
+  pool: WorkPool;
+  facts(): Facts;
+  patience: Patience;
+}
+
+/** The body's bytes, at most `limit` of them; `request.body` is undefined where there are none. */
+export function bytesOf(limit: number): RequestHandler {
+  return express.raw({ limit, type: () => true });
+}
+
+/** Read the body by its schema; it is then what `parseBody` is given. */
+export function bodyOf(name: SchemaName, reading: Reading): RequestHandler {
+  return async (request, response, next) => {
+    const bytes = givenBytes(request);
+    keepBody(request, bytes);
+    if (bytes.length < LARGE_BYTES) {
+      request.body = readJson(bytes);
+      checkCounts(name, request.body, reading.facts());
+    } else {
+      const facts = reading.facts();
+      request.body = await inPool(request, response, reading, (signal, ticket) =>
+        reading.pool.run({ kind: 'body', schema: name, body: bytes, facts }, signal, ticket),
+      );
+      markChecked(schemas[name], request.body as object);
+    }
+    next();
+  };
+}
+
+/** Wait for a thread's work for as long as the client stays and its deadlines allow. */
+export async function inPool<T>(
+  request: Request,
+  response: Response,
+  { patience }: Reading,
+  work: (signal: AbortSignal, ticket: ReturnType<typeof ticketOf>) => Promise<T>,
+): Promise<T> {
+  const gone = new AbortController();
+  const leave = () => gone.abort();
+  response.once('close', leave);
+  const since = (response.locals['since'] as number | undefined) ?? performance.now();
+  const deadline = new Deadline(request, patience, performance.now() - since);
+  try {
+    const waiting = AbortSignal.any([gone.signal, deadline.total, deadline.queue()]);
+    return await work(waiting, ticketOf(response));
+  } finally {
+    response.off('close', leave);
+    deadline.clear();
+  }
+}
+
+/** @throws HttpError 415 for another encoding than UTF-8 */
+export function givenBytes(request: Request): Buffer {
+  const charset = /charset\s*=\s*"?([^\s;"]+)/i.exec(request.get('content-type') ?? '')?.[1];
+  if (charset !== undefined && !/^utf-?8$/i.test(charset)) {
+    throw new HttpError(415, 'Expected the body as UTF-8 JSON without an unknown encoding.', {
+      code: 'unsupported_encoding',
+    });
+  }
+  return Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
+}

@@ -1,0 +1,141 @@
+// Where a request's time goes, and what one generation takes: histograms whose exemplars name a request.
+import { Histogram, type OpenMetricsContentType, Registry } from 'prom-client';
+import type { SessionMemory } from '../engines/engine.ts';
+
+export const MEMORY_PARTS = ['sinks', 'carry', 'pool', 'retrieved', 'open'] as const;
+
+const SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300];
+const TOKENS = [0, 16, 64, 256, 1024, 4096, 8192, 16_384, 32_768, 131_072];
+const BYTES = [10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32].map((power) => 2 ** power);
+
+/** Whose request it is. */
+export interface Tag {
+  requestId: string;
+}
+
+/** What a generation that had a place came to. */
+export interface Told {
+  /** Seconds from the first token to the end; null: there was none. */
+  decode: number | null;
+  prompt: number;
+  completion: number;
+  /** Tokens of the prompt that were remembered. */
+  cached: number;
+  /** The most that it was seen to hold, where the engine tells. */
+  memory: SessionMemory | null;
+}
+
+export class Timings {
+  readonly #queue: Histogram;
+  readonly #first: Histogram;
+  readonly #prefill: Histogram;
+  readonly #decode: Histogram;
+  readonly #prompt: Histogram;
+  readonly #completion: Histogram;
+  readonly #cached: Histogram;
+  readonly #bytes: Histogram<'part' | 'request_id'>;
+
+  constructor(registry: Registry) {
+    const histogram = <T extends string = never>(
+      name: string,
+      help: string,
+      buckets: number[],
+      labelNames: T[] = [],
+    ): Histogram<T> => {
+      // Entered by hand: prom-client takes exemplars for registries of OpenMetrics alone.
+      const options = { name, help, buckets, labelNames, enableExemplars: true, registers: [] };
+      const made = new Histogram<T>(options);
+      registry.registerMetric(made);
+      return made;
+    };
+    this.#queue = histogram(
+      'lockstep_queue_seconds',
+      'Seconds that a generation waited for a place.',
+      [0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300],
+    );
+    this.#first = histogram(
+      'lockstep_time_to_first_token_seconds',
+      'Seconds from the head of the request to the first token, the queue included.',
+      SECONDS,
+    );
+    this.#prefill = histogram(
+      'lockstep_prefill_seconds',
+      'Seconds from a place in the engine to the first token.',
+      SECONDS,
+    );
+    this.#decode = histogram(
+      'lockstep_decode_seconds',
+      'Seconds from the first token to the end of the generation.',
+      SECONDS,
+    );
+    this.#prompt = histogram('lockstep_prompt_tokens', 'Tokens of a request’s prompts.', TOKENS);
+    this.#completion = histogram(
+      'lockstep_completion_tokens',
+      'Tokens that a generation wrote.',
+      TOKENS,
+    );
+    this.#cached = histogram(
+      'lockstep_prompt_cached_tokens',
+      'Tokens of a request’s prompts that were remembered and did not run.',
+      TOKENS,
+    );
+    this.#bytes = histogram(
+      'lockstep_generation_bytes',
+      'Most bytes that a generation was seen to hold, by part.',
+      BYTES,
+      ['part'],
+    );
+  }
+
+  /** It has waited so long for a place: until it got one, or until it left without one. */
+  waited(tag: Tag, seconds: number): void {
+    this.#queue.observe(seen(tag, seconds));
+  }
+
+  /** Its first token is there. Seconds since the request's head, and since it got its place. */
+  began(tag: Tag, sinceHead: number, sincePlace: number): void {
+    this.#first.observe(seen(tag, sinceHead));
+    this.#prefill.observe(seen(tag, sincePlace));
+  }
+
+  /** It has ended. */
+  ended(tag: Tag, { decode, prompt, completion, cached, memory }: Told): void {
+    this.#prompt.observe(seen(tag, prompt));
+    this.#cached.observe(seen(tag, cached));
+    this.#completion.observe(seen(tag, completion));
+    if (decode !== null) this.#decode.observe(seen(tag, decode));
+    if (memory === null) return;
+    for (const part of MEMORY_PARTS) {
+      this.#bytes.observe({ ...seen(tag, memory[part]), labels: { part } });
+    }
+  }
+}
+
+/** OpenMetrics takes at most 128 characters of an exemplar's labels. */
+function seen({ requestId }: Tag, value: number) {
+  return { value, exemplarLabels: { request_id: requestId.slice(0, 100) } };
+}
+
+/** The registry in OpenMetrics' text, which alone has exemplars. */
+export async function openMetrics(registry: Registry): Promise<{ type: string; text: string }> {
+  const view = new Registry<OpenMetricsContentType>();
+  view.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
+  for (const metric of registry.getMetricsAsArray() as unknown as Source[]) {
+    // Counters get their `_total` back in this format; the metric itself must keep its name.
+    const bare = metric.name.replace(/_total$/, '');
+    const read = async () => ({
+      ...(await (metric.getForPromString?.() ?? metric.get())),
+      name: metric.type === 'counter' ? bare : metric.name,
+    });
+    const shown = { name: metric.name, type: metric.type, get: read, getForPromString: read };
+    view.registerMetric(shown as never);
+  }
+  return { type: view.contentType, text: await view.metrics() };
+}
+
+interface Source {
+  name: string;
+  type: string;
+  get(): Promise<object>;
+  getForPromString?(): Promise<object>;
+}

@@ -1,0 +1,65 @@
+// TLS: reading a certificate and its key, and checking that they belong together before anything uses them.
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { open } from 'node:fs/promises';
+import { createSecureContext, type SecureContextOptions } from 'node:tls';
+import { LockstepError } from '../errors.ts';
+
+export interface TlsFiles {
+  /** PEM: the certificate, and those between it and the root. */
+  cert: string;
+  /** PEM: its private key. */
+  key: string;
+}
+
+/**
+ * @throws LS_SERVE_TLS a file cannot be read, is no PEM, or the two do not belong together; the key may be read
+ *   by every user of the machine
+ */
+export async function readTls(files: TlsFiles): Promise<SecureContextOptions> {
+  const [cert, key] = await Promise.all([read(files.cert, false), read(files.key, true)]);
+  const options = { cert, key, minVersion: 'TLSv1.2' as const };
+  let fits: boolean;
+  try {
+    fits = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
+    createSecureContext(options);
+  } catch (cause) {
+    throw broken(`a certificate and a key in PEM at ${files.cert} and ${files.key}`, cause);
+  }
+  if (!fits) throw broken(`the key of ${files.cert} at ${files.key}, got the key of another`);
+  return options;
+}
+
+async function read(file: string, secret: boolean): Promise<Buffer> {
+  let handle: Awaited<ReturnType<typeof open>>;
+  try {
+    handle = await open(file, 'r');
+  } catch (cause) {
+    throw broken(`a file that can be read at ${file}`, cause);
+  }
+  try {
+    const { mode } = await handle.stat();
+    if (secret && process.platform !== 'win32' && (mode & 0o007) !== 0) {
+      throw new LockstepError(
+        'LS_SERVE_TLS',
+        `expected ${file} to be closed to other users, got mode ${(mode & 0o777).toString(8).padStart(4, '0')}`,
+        { mend: `Close it to them: chmod 600 ${file}`, field: 'tls-key' },
+      );
+    }
+    return await handle.readFile();
+  } catch (cause) {
+    if (cause instanceof LockstepError) throw cause;
+    throw broken(`a file that can be read at ${file}`, cause);
+  } finally {
+    await handle.close();
+  }
+}
+
+function broken(expected: string, cause?: unknown): LockstepError {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  const got = cause === undefined ? '' : `, got ${code ?? (cause as Error).message}`;
+  return new LockstepError('LS_SERVE_TLS', `expected ${expected}${got}`, {
+    mend: 'Give --tls-cert the certificate chain and --tls-key its private key, both in PEM.',
+    field: 'tls-cert',
+    cause,
+  });
+}

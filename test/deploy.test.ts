@@ -1,0 +1,196 @@
+// The files of deploy/ as far as they can be tried without a cluster, a registry or an init system.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { findPython } from '../src/bridge/index.ts';
+import { packageRoot } from '../src/paths.ts';
+import { type Commands, lockstepCommands } from './docs/commands.ts';
+import { readOpenApi } from './malformed/openapi.ts';
+import type { Any } from './server-client.ts';
+
+const file = (name: string) => path.join(packageRoot, 'deploy', name);
+const text = (name: string) => readFileSync(file(name), 'utf8');
+let commands: Commands;
+let folder: string;
+
+beforeAll(async () => {
+  commands = lockstepCommands();
+  folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-deploy-'));
+}, 120_000);
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+/** Options in `args` that `lockstep serve` does not have. */
+function unknown(args: readonly string[]): string[] {
+  return args.filter((arg) => arg.startsWith('--') && !commands.get('serve')?.has(arg));
+}
+
+/** The value behind an option. */
+function value(args: readonly string[], option: string): string | undefined {
+  return args[args.indexOf(option) + 1];
+}
+
+/** Seconds that `--pre-drain` and `--drain` may take. */
+function seconds(args: readonly string[]): number {
+  return Number(value(args, '--pre-drain')) + Number(value(args, '--drain'));
+}
+
+describe('lockstep.service', () => {
+  const unit = text('lockstep.service').replace(/\\\n/g, ' ');
+  const all = (name: string) =>
+    [...unit.matchAll(new RegExp(`^${name}=(.*)$`, 'gm'))].map(([, found]) => found as string);
+  const args = (all('ExecStart')[0] as string).split(/\s+/);
+
+  test('starts the server with options that it has, and gives it time to end', () => {
+    expect(args.slice(1, 3)).toEqual(['/opt/lockstep/dist/cli/main.js', 'serve']);
+    expect(unknown(args)).toEqual([]);
+    expect(unknown(['--none'])).toEqual(['--none']);
+    expect(Number(all('TimeoutStopSec')[0])).toBeGreaterThan(seconds(args));
+  });
+
+  const analyze = spawnSync('systemd-analyze', ['--version']).status === 0;
+  test.skipIf(!analyze)('systemd finds nothing wrong with it', async () => {
+    // The program's path is another one on each machine.
+    const own = unit.replaceAll('/usr/bin/node', process.execPath);
+    const right = path.join(folder, 'lockstep.service');
+    await writeFile(right, own);
+    const check = (name: string) =>
+      spawnSync('systemd-analyze', ['verify', '--man=no', name], { encoding: 'utf8' });
+    // It names the units of the machine too, which are not ours.
+    expect(
+      check(right)
+        .stderr.split('\n')
+        .filter((line) => line.includes('lockstep')),
+    ).toEqual([]);
+    const wrong = path.join(folder, 'lockstep-wrong.service');
+    await writeFile(wrong, own.replace('Restart=on-failure', 'Restart=some-times'));
+    expect(check(wrong).stderr).toContain('some-times');
+  });
+});
+
+interface Image {
+  stages: string[];
+  /** Instructions of the last stage. */
+  last: [name: string, rest: string][];
+  copied: string[];
+}
+
+function image(name: string): Image {
+  const lines = text(name)
+    .replace(/\\\n/g, ' ')
+    .split('\n')
+    .filter((line) => line.trim() !== '' && !line.startsWith('#'));
+  const found: Image = { stages: [], last: [], copied: [] };
+  for (const line of lines) {
+    const [, word, rest] = /^\s*([A-Z]+)\s+(.*)$/.exec(line) as unknown as [string, string, string];
+    if (word === 'FROM') {
+      found.stages.push(rest);
+      found.last = [];
+    } else found.last.push([word, rest]);
+    if (word === 'COPY' && !rest.startsWith('--from')) {
+      found.copied.push(...rest.trim().split(/\s+/).slice(0, -1));
+    }
+  }
+  return found;
+}
+
+describe.each(['Containerfile.cpu', 'Containerfile.cuda'])('%s', (name) => {
+  const { stages, last, copied } = image(name);
+  const of = (word: string) => last.filter(([own]) => own === word).map(([, rest]) => rest);
+
+  test('copies files that there are, and builds in a stage that is left behind', () => {
+    expect(copied.filter((one) => !existsSync(path.join(packageRoot, one)))).toEqual([]);
+    expect(copied).toContain('docs/openapi.json');
+    expect(stages.map((stage) => / AS (\w+)$/.exec(stage)?.[1])).toEqual(['build', undefined]);
+    const known = 'ARG CMD COPY ENTRYPOINT ENV EXPOSE HEALTHCHECK RUN STOPSIGNAL USER WORKDIR';
+    expect(last.filter(([word]) => !known.split(' ').includes(word))).toEqual([]);
+  });
+
+  test('does not run as root, and ends by the signal that the server takes', () => {
+    expect(of('USER')).toHaveLength(1);
+    expect(of('USER')[0]).not.toMatch(/^(root|0)\b/);
+    expect(of('STOPSIGNAL')).toEqual(['SIGTERM']);
+  });
+
+  test('starts the server on the port that it names', () => {
+    const entry = JSON.parse(of('ENTRYPOINT')[0] as string) as string[];
+    const args = JSON.parse(of('CMD')[0] as string) as string[];
+    expect(entry).toEqual(['node', '/opt/lockstep/dist/cli/main.js', 'serve']);
+    expect(unknown(args)).toEqual([]);
+    expect(of('EXPOSE')).toEqual([value(args, '--port')]);
+    const health = JSON.parse(
+      /CMD (\[.*\])$/.exec(of('HEALTHCHECK')[0] ?? '')?.[1] ?? '',
+    ) as string[];
+    expect(health[2]).toContain(`:${value(args, '--port')}/health/ready`);
+    // It is a program that Node can parse.
+    execFileSync(process.execPath, ['--check', '-'], { input: health[2] as string });
+  });
+});
+
+describe('kubernetes.yaml', () => {
+  let documents: Any[];
+  beforeAll(async () => {
+    const { executable } = await findPython({ modules: ['yaml'] });
+    const code = 'import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.stdin))))';
+    const input = text('kubernetes.yaml');
+    documents = JSON.parse(execFileSync(executable, ['-c', code], { input, encoding: 'utf8' }));
+  });
+  const kind = (name: string): Any => documents.find((one) => one.kind === name);
+
+  test('has a Deployment, a Service and a budget that select the same pods', () => {
+    expect(documents.map((one) => `${one.apiVersion} ${one.kind}`)).toEqual([
+      'apps/v1 Deployment',
+      'v1 Service',
+      'policy/v1 PodDisruptionBudget',
+    ]);
+    const { labels } = kind('Deployment').spec.template.metadata;
+    expect(kind('Deployment').spec.selector.matchLabels).toEqual(labels);
+    expect(kind('Service').spec.selector).toEqual(labels);
+    expect(kind('PodDisruptionBudget').spec.selector.matchLabels).toEqual(labels);
+  });
+
+  test('probes routes that there are, on the port that the server listens on', () => {
+    const [container] = kind('Deployment').spec.template.spec.containers;
+    const [port] = container.ports;
+    expect(unknown(container.args)).toEqual([]);
+    expect(String(port.containerPort)).toBe(value(container.args, '--port'));
+    const { paths } = readOpenApi();
+    for (const name of ['startupProbe', 'readinessProbe', 'livenessProbe']) {
+      const { path: where, port: on } = container[name].httpGet;
+      expect(Object.keys(paths)).toContain(where);
+      expect(on).toBe(port.name);
+    }
+    expect(container.readinessProbe.httpGet.path).toBe('/health/ready');
+    // A server that is busy or closing is not killed for it.
+    expect(container.livenessProbe.httpGet.path).toBe('/health/live');
+    expect(kind('Service').spec.ports[0].targetPort).toBe(port.name);
+  });
+
+  test('leaves the server time to end, and balancers time to see that it does', () => {
+    const { spec } = kind('Deployment').spec.template;
+    const [{ args, readinessProbe: probe }] = spec.containers;
+    expect(spec.terminationGracePeriodSeconds).toBeGreaterThan(seconds(args));
+    const noticed = probe.periodSeconds * probe.failureThreshold;
+    expect(Number(value(args, '--pre-drain'))).toBeGreaterThanOrEqual(noticed);
+  });
+
+  test('runs without root, mounts what it names, and opens its keys to nobody else', () => {
+    const { spec } = kind('Deployment').spec.template;
+    const [container] = spec.containers;
+    expect(spec.securityContext.runAsNonRoot).toBe(true);
+    expect(container.securityContext).toEqual({
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+    });
+    const names = spec.volumes.map((one: Any) => one.name);
+    expect(container.volumeMounts.map((one: Any) => one.name).sort()).toEqual(names.sort());
+    const keys = spec.volumes.find((one: Any) => one.secret !== undefined);
+    // As `lockstep serve --keys` judges it: not writable by the group, nothing for others.
+    expect(keys.secret.defaultMode & 0o027).toBe(0);
+    const mount = container.volumeMounts.find((one: Any) => one.name === 'keys');
+    expect(value(container.args, '--keys')).toMatch(new RegExp(`^${mount.mountPath}/`));
+  });
+});

@@ -1,0 +1,187 @@
+// Large requests: a thread reads them, streams go on, and what is too much is refused by its count.
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { describe, expect, test, vi } from 'vitest';
+import { answerTool } from '../src/server/large/work.ts';
+import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
+import { type Served, toyServers } from './server-fixture.ts';
+import { makeToy } from './server-toy.ts';
+
+vi.setConfig({ testTimeout: 240_000 });
+
+// Without a chat template a server starts at once.
+const servers = toyServers(() => makeToy(null));
+const chats = toyServers();
+
+const LENGTH = 100_000;
+const options = { maxTokens: LENGTH + 1000 };
+const text = `${PROMPT} `.repeat(Math.ceil(LENGTH / PROMPT.length)).slice(0, LENGTH);
+
+/** Works that threads have done, by name. */
+async function done(url: string): Promise<Record<string, number>> {
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  const lines = metrics.matchAll(/^lockstep_large_request_seconds_count\{work="(\w+)"\} (\d+)/gm);
+  return Object.fromEntries([...lines].map(([, name, count]) => [name, Number(count)]));
+}
+
+/** A stream that goes on until it is left; how many tokens have come. */
+async function running({ post, engine }: Served) {
+  const leave = new AbortController();
+  let tokens = 0;
+  const body = { prompt: PROMPT, max_tokens: 30_000, stream: true };
+  const stream = await post('/v1/completions', body, { signal: leave.signal });
+  const read = eventsOf(stream, () => {
+    tokens += 1;
+  }).catch(() => {});
+  await until(() => tokens > 0);
+  return {
+    tokens: () => tokens,
+    async end() {
+      leave.abort();
+      await read;
+      await until(() => engine.sessions === 0);
+    },
+  };
+}
+
+describe('eight large requests at once beside a stream', () => {
+  test('plans: a thread makes them, and the event loop stands still for less than one takes', async () => {
+    const served = await servers.serve({ delayMs: 2 }, options);
+    const { post, url } = served;
+    const short = text.slice(0, 60_000);
+    const body = JSON.stringify({ text: short });
+    const { tokenizer, files } = servers.toy;
+    const facts = { model: 'toy', tokens: options.maxTokens, vocabulary: 260, messages: 10 };
+    const since = performance.now();
+    const plan = (await answerTool(
+      'plan',
+      { text: short },
+      { tokenizer, source: files },
+      facts,
+    )) as Any;
+    const json = JSON.stringify(plan);
+    const here = performance.now() - since;
+    // The thread has started: what is measured is the work.
+    expect((await post('/lockstep/plan', body)).status).toBe(200);
+
+    const stream = await running(served);
+    const before = stream.tokens();
+    const delay = monitorEventLoopDelay({ resolution: 5 });
+    delay.enable();
+    const answers = await Promise.all(
+      Array.from({ length: 8 }, async () => (await post('/lockstep/plan', body)).arrayBuffer()),
+    );
+    delay.disable();
+    const meanwhile = stream.tokens() - before;
+    await stream.end();
+
+    for (const answer of answers) expect(Buffer.from(answer).equals(Buffer.from(json))).toBe(true);
+    expect(await done(url)).toEqual({ plan: 9 });
+    expect(meanwhile).toBeGreaterThan(20);
+    // On this thread eight of them would have taken eight times `here`.
+    expect(delay.max / 1e6).toBeLessThan(here);
+  });
+
+  test('ids to text, and text to ids', async () => {
+    const { post, url } = await servers.serve({}, options);
+    const ids = (await (await post('/tokenize', { text })).json()) as Any;
+    expect(ids.count).toBe(LENGTH);
+    const back = (await (await post('/detokenize', { tokens: ids.tokens })).json()) as Any;
+    expect(back.text).toBe(text);
+    expect(await done(url)).toEqual({ tokenize: 1, detokenize: 1 });
+  });
+
+  test('a chat of 120,000 messages is refused by its count, and a thread has counted', async () => {
+    const served = await servers.serve({ delayMs: 2 });
+    const { post, url } = served;
+    const messages = Array.from({ length: 120_000 }, () => ({ role: 'user', content: 'a' }));
+    const body = JSON.stringify({ messages });
+    expect(body.length).toBeGreaterThan(3_000_000);
+    const stream = await running(served);
+    const answers = await Promise.all(
+      Array.from({ length: 8 }, () => post('/v1/chat/completions', body)),
+    );
+    for (const answer of answers) {
+      expect(answer.status).toBe(400);
+      const { error } = (await answer.json()) as Any;
+      expect(error).toMatchObject({ param: 'messages', code: 'too_many_messages' });
+      expect(error.message).toContain('at most 4096, got a list of 120000');
+    }
+    await stream.end();
+    expect(await done(url)).toEqual({ body: 8 });
+    const input = await post('/v1/responses', JSON.stringify({ input: messages }));
+    expect(((await input.json()) as Any).error).toMatchObject({ param: 'input' });
+  });
+});
+
+describe('what a thread reads is what is read here', () => {
+  test('a long chat gets the answer that its short form shows', async () => {
+    const { post, url } = await chats.serve({}, options);
+    // Longer by a field that changes nothing.
+    const ask = async (user: string) => {
+      const messages = [{ role: 'user', content: 'Hello.', name: null }];
+      const body = { messages, max_tokens: 5, seed: 1, temperature: 0, user };
+      return ((await (await post('/v1/chat/completions', body)).json()) as Any).choices;
+    };
+    const short = await ask('a');
+    expect(await done(url)).toEqual({});
+    expect(await ask('a'.repeat(20_000))).toEqual(short);
+    expect(await done(url)).toEqual({ body: 1 });
+  });
+
+  test('a long prompt is tokenized there; past the limit only its beginning', async () => {
+    const { post, url } = await servers.serve({}, { maxTokens: 20_000 });
+    const fits = { prompt: text.slice(0, 18_000), max_tokens: 1 };
+    const answer = (await (await post('/v1/completions', fits)).json()) as Any;
+    expect(answer.usage.prompt_tokens).toBe(18_000);
+    expect(await done(url)).toEqual({ body: 1, encode: 1 });
+    const over = await post('/v1/completions', { prompt: text.repeat(4), max_tokens: 1 });
+    const { error } = (await over.json()) as Any;
+    expect(error).toMatchObject({ param: 'prompt', code: 'context_length_exceeded' });
+    const read = Number(/got at least (\d+)/.exec(error.message)?.[1]);
+    expect(read).toBeGreaterThanOrEqual(20_000);
+    expect(read).toBeLessThan(2 * LENGTH);
+  });
+
+  test('ids beyond the limit are refused by their count', async () => {
+    const { post } = await servers.serve({}, { maxTokens: 100 });
+    const long = Array.from({ length: 20_000 }, () => 1e9);
+    for (const [prompt, param] of [
+      [long, 'prompt'],
+      [[[1], long], 'prompt[1]'],
+    ] as const) {
+      const asked = await post('/v1/completions', { prompt });
+      const { error } = (await asked.json()) as Any;
+      expect(error).toMatchObject({ param, code: 'context_length_exceeded' });
+    }
+  });
+
+  test('faults are told in the same words', async () => {
+    const { post } = await servers.serve();
+    const pad = 'a'.repeat(20_000);
+    for (const [path, body, status, code] of [
+      ['/v1/completions', `{"prompt": "${pad}"`, 400, 'invalid_json'],
+      ['/v1/completions', { prompt: 'a', bad: pad }, 400, 'unknown_parameter'],
+      ['/lockstep/plan', `"${pad}"`, 400, 'invalid_json'],
+      ['/tokenize', { text: pad, model: 'other' }, 404, 'model_not_found'],
+    ] as const) {
+      const answer = await post(path, body);
+      expect(answer.status).toBe(status);
+      expect(((await answer.json()) as Any).error.code).toBe(code);
+    }
+  });
+
+  test('more than may wait get 429', async () => {
+    const { post } = await servers.serve({}, { ...options, maxLarge: 1 });
+    const body = JSON.stringify({ text });
+    const answers = await Promise.all(
+      Array.from({ length: 6 }, () => post('/lockstep/plan', body)),
+    );
+    const statuses = answers.map(({ status }) => status).sort();
+    expect(statuses[0]).toBe(200);
+    expect(statuses.at(-1)).toBe(429);
+    const refused = answers.find(({ status }) => status === 429);
+    expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(0);
+    await Promise.all(answers.map((answer) => answer.arrayBuffer()));
+    expect((await post('/lockstep/plan', body)).status).toBe(200);
+  });
+});

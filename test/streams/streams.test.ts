@@ -1,0 +1,55 @@
+// Streams of vLLM that were cut, doubled, reordered, slowed down, mixed up or garbled on their way: an
+// answer is called complete only where it is what vLLM generated. 10,000 in `npm test`, a million in
+// `npm run test:slow` (LOCKSTEP_STREAMS=COUNT; LOCKSTEP_STREAMS_SEED=N begins elsewhere).
+import { describe, expect, test } from 'vitest';
+import { tell } from '../helpers/tell.ts';
+import { fakeVllms } from '../vllm-fixture.ts';
+import { askMany } from './client.ts';
+import { faultNames, faultyStream } from './faults.ts';
+import { judge, judgeMany } from './judge.ts';
+import { faultyUpstream } from './upstream.ts';
+
+const count = Number(process.env['LOCKSTEP_STREAMS'] ?? 10_000);
+const first = Number(process.env['LOCKSTEP_STREAMS_SEED'] ?? 1);
+const vllm = fakeVllms();
+
+describe('faulty streams', () => {
+  test(`${count} of them: no false completion`, { timeout: 60_000 + 20 * count }, async () => {
+    const tally = await judgeMany(first, count, (done) => {
+      if (count > 100_000) process.stderr.write(`${done} streams\n`);
+    });
+    tell({ search: 'streams', count, seed: first, ...tally });
+    expect(tally.bad).toEqual([]);
+    expect(tally.verdicts).toMatchObject({ false: 0, lost: 0, crash: 0 });
+    // Each fault was made, and each kind spoiled some streams.
+    expect(Object.keys(tally.faults).sort()).toEqual([...faultNames].sort());
+    expect(tally.verdicts.refused).toBeGreaterThan(count / 3);
+    expect(tally.verdicts.complete).toBeGreaterThan(count / 10);
+  });
+
+  test('a reader that counts no tokens would be found', async () => {
+    const doubled = Array.from({ length: 400 }, (_, seed) => faultyStream(seed)).find(
+      ({ fault }) => fault === 'double-event',
+    );
+    if (doubled === undefined) throw new Error('no stream with a doubled event');
+    expect(await judge(doubled)).toBe('refused');
+    // The same packets, taken for what vLLM generated without the fault.
+    const unspoiled = { ...doubled, harmless: true };
+    expect(await judge(unspoiled)).toBe('lost');
+  });
+
+  test('over real sockets clients see whole answers and errors, nothing else', async () => {
+    const upstream = await faultyUpstream(vllm.toy.files.contract.digest);
+    try {
+      const { url } = await vllm.opened.relay([upstream.url]);
+      const tally = await askMany(url, first, 300);
+      expect(tally.bad).toEqual([]);
+      expect(tally.seen).toMatchObject({ false: 0, other: 0, cut: 0, lost: 0 });
+      expect(tally.seen.complete).toBeGreaterThan(30);
+      expect(tally.seen.error).toBeGreaterThan(100);
+    } finally {
+      await vllm.opened.close();
+      await upstream.close();
+    }
+  });
+});
