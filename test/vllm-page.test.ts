@@ -1,7 +1,9 @@
 // The page in front of vLLM's protocol, in a real browser: what it runs, and a chat without memory figures.
 import { rm } from 'node:fs/promises';
+import path from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { changeKeys, KeyRing, newKey } from '../src/server/index.ts';
 import { complaintsOf, launch } from './browser.ts';
 import { until } from './server-client.ts';
 import { makeToy, type Toy } from './server-toy.ts';
@@ -50,5 +52,29 @@ test('shows KV by group, segments, cache and preemptions, and chats', async () =
   const folder = process.env['LOCKSTEP_SCREENSHOTS'];
   if (folder) await page.screenshot({ path: `${folder}/vllm.png`, fullPage: true });
   expect(complaints).toEqual([]);
+  await page.close();
+});
+
+test('a key that may not see all clients chats without the card of the engine', async () => {
+  const fake = await opened.fake();
+  const { key, id, hash } = await newKey();
+  const file = path.join(toy.dir, 'keys.json');
+  const created = new Date().toISOString();
+  await changeKeys(file, () => [{ name: 'alice', id, hash, created }]);
+  const { url } = await opened.relay([fake.url], { keys: await KeyRing.open(file) });
+  await until(async () => (await fetch(`${url}/health/ready`)).status === 200);
+  const page = await browser.newPage();
+  page.setDefaultTimeout(15_000);
+  await page.addInitScript(`sessionStorage.setItem('lockstep.key', '${key}')`);
+  const asked: number[] = [];
+  page.on('response', (response) => {
+    if (response.url().endsWith('/lockstep/engine')) asked.push(response.status());
+  });
+  await page.goto(url);
+  await page.fill('#message', 'Tell me of the sea.');
+  await page.click('#send');
+  await page.waitForSelector('.meta');
+  expect(await page.locator('#engine').isVisible()).toBe(false);
+  expect(asked).toEqual([403]);
   await page.close();
 });

@@ -261,7 +261,6 @@ export function createServer({
     ]);
     response.type(metrics.registry.contentType).send(own + (engines ?? ''));
   });
-  app.use(limitRate(requestsPerMinute));
   app.get('/lockstep/engine', operatorsOnly(), async (_request, response) => {
     const { name, precision } = runner.info;
     const summary = (await runner.figures?.())?.summary;
@@ -282,6 +281,7 @@ export function createServer({
       ...summary,
     });
   });
+  app.use(limitRate(requestsPerMinute));
   const card = { id: model, object: 'model', created: since, owned_by: 'lockstep' };
   app.get('/v1/models', (_request, response) => {
     response.json({ object: 'list', data: [card] });

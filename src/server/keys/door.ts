@@ -33,7 +33,7 @@ export function authenticate(keys: string | KeyRing | null): RequestHandler {
   const judge = typeof keys === 'string' ? oneKey(keys) : keys;
   const wrong = new RateLimiterMemory({ points: MOST_WRONG, duration: 60 });
   return async (request, response, next) => {
-    const given = /^Bearer +(\S+) *$/i.exec(request.get('authorization') ?? '')?.[1];
+    const given = /^Bearer +(.+)$/i.exec(request.get('authorization') ?? '')?.[1];
     if (given === undefined) {
       const words = 'Expected an `Authorization: Bearer` header with an API key of this server.';
       throw unauthorized(response, words);
