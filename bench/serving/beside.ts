@@ -95,11 +95,18 @@ async function measure(url: string, ids: number[], answers: number): Promise<Omi
   const long = ids.slice(0, promptTokens);
   const promptAlone = await firstToken(url, long);
   const leave = new AbortController();
+  let failed: unknown;
   const times = Array.from({ length: answers }, (): number[] => []);
   const streams = times.map((at, i) =>
-    stream(url, ids.slice(i, i + 32), 20_000, at, leave.signal).catch(() => {}),
+    stream(url, ids.slice(i, i + 32), 20_000, at, leave.signal).catch((error: unknown) => {
+      // Left on purpose, or something is wrong.
+      if (!leave.signal.aborted) failed = error;
+    }),
   );
-  while (times.some((at) => at.length < tokens + 8)) await sleep(20);
+  while (times.some((at) => at.length < tokens + 8)) {
+    if (failed !== undefined) throw failed;
+    await sleep(20);
+  }
   const start = performance.now();
   const promptBeside = await firstToken(url, long);
   const end = start + promptBeside;
