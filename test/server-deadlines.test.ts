@@ -41,7 +41,7 @@ describe('waiting for a place', () => {
     await until(() => engine.sessions === 1);
     const whole = await post('/v1/completions', short);
     expect(whole.status).toBe(503);
-    expect(whole.headers.get('retry-after')).toBe('1');
+    expect(Number(whole.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
     expect(((await whole.json()) as Any).error.code).toBe('queue_timeout');
     const { events, done } = await eventsOf(
       await post('/v1/completions', { ...short, stream: true }),
