@@ -11,7 +11,9 @@ import { fakeVllms } from '../vllm-fixture.ts';
 const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
 const vllm = fakeVllms();
 
-test('SIGHUP while the server starts: it starts, and reads its keys again', async () => {
+test('SIGHUP while the server starts: it starts, and reads its keys again', {
+  timeout: 180_000,
+}, async () => {
   const fake = await vllm.opened.fake();
   await writeContract(vllm.toy.dir, vllm.toy.files);
   const keys = path.join(vllm.toy.dir, 'keys.json');

@@ -27,18 +27,25 @@ describe('faulty streams', () => {
     expect(tally.verdicts.complete).toBeGreaterThan(count / 10);
   });
 
-  test('a reader that counts no tokens would be found', async () => {
-    const doubled = Array.from({ length: 400 }, (_, seed) => faultyStream(seed)).find(
-      ({ fault }) => fault === 'double-event',
-    );
-    if (doubled === undefined) throw new Error('no stream with a doubled event');
-    expect(await judge(doubled)).toBe('refused');
-    // The same packets, taken for what vLLM generated without the fault.
-    const unspoiled = { ...doubled, harmless: true };
-    expect(await judge(unspoiled)).toBe('lost');
+  test('the judge finds a false completion, and a good stream that is refused', async () => {
+    const streams = Array.from({ length: 400 }, (_, seed) => faultyStream(seed));
+    const of = (fault: string) => {
+      const found = streams.find((stream) => stream.fault === fault);
+      if (found === undefined) throw new Error(`expected a stream with ${fault}, got none`);
+      return found;
+    };
+    const good = of('none');
+    expect(await judge(good)).toBe('complete');
+    const tokens = good.original.tokens.map((list) => [...list, 97]);
+    expect(await judge({ ...good, original: { ...good.original, tokens } })).toBe('false');
+    const doubled = of('double-event');
+    expect(await judge({ ...doubled, harmless: false })).toBe('refused');
+    expect(await judge({ ...doubled, harmless: true })).toBe('lost');
   });
 
-  test('over real sockets clients see whole answers and errors, nothing else', async () => {
+  test('over real sockets: whole answers and errors, nothing else', {
+    timeout: 300_000,
+  }, async () => {
     const upstream = await faultyUpstream(vllm.toy.files.contract.digest);
     try {
       const { url } = await vllm.opened.relay([upstream.url]);
