@@ -33,6 +33,7 @@ import {
   limitConnections,
 } from './limits/connections.ts';
 import { Gate } from './limits/gate.ts';
+import { closeOnlyIdle } from './limits/idle.ts';
 import {
   answerErrors,
   headers,
@@ -333,6 +334,7 @@ export function createServer({
   const https = tls === null ? null : createHttpsServer({ ...basics, ...tls }, app);
   const http: Server = https ?? createHttpServer(basics, app);
   limitConnections(http, limits);
+  closeOnlyIdle(http);
   let closed: Promise<void> | null = null;
 
   return {
