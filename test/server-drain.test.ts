@@ -21,7 +21,9 @@ describe('the drain', () => {
       { preDrainMs: 8_000, drainMs: 60_000, log, maxSessions: 20 },
     );
     const stream = (max_tokens: number) =>
-      post('/v1/completions', { prompt: PROMPT, max_tokens, stream: true }).then(eventsOf);
+      post('/v1/completions', { prompt: PROMPT, max_tokens, stream: true, temperature: 0 }).then(
+        eventsOf,
+      );
     const before = Array.from({ length: 8 }, () => stream(120));
     await until(() => engine.sessions === 8);
     const closed = server.close();

@@ -93,7 +93,7 @@ describe('the door', () => {
     const status = async (key?: string) =>
       (await fetch(`${url}/v1/models`, { headers: as(key) })).status;
     expect([await status(keys['alice']), await status(keys['bob'])]).toEqual([200, 200]);
-    const body = { prompt: 'A long story.', max_tokens: 60, stream: true };
+    const body = { prompt: 'A long story.', max_tokens: 60, stream: true, temperature: 0 };
     const running = eventsOf(await post('/v1/completions', body, { headers: as(keys['alice']) }));
     const text = await readFile(file, 'utf8');
     for (const [content, mode, code] of [
@@ -198,7 +198,7 @@ describe('what a key may use', () => {
     const ask = (name: string, prompt: number, max_tokens = 10) =>
       post(
         '/v1/completions',
-        { prompt: 'a'.repeat(prompt), max_tokens },
+        { prompt: 'a'.repeat(prompt), max_tokens, temperature: 0 },
         { headers: as(keys[name]) },
       );
     for (const [name, code] of [
@@ -234,7 +234,7 @@ describe('what a key may use', () => {
     const ask = (name: string, init: RequestInit = {}) =>
       post(
         '/v1/completions',
-        { prompt: 'Tell me.', max_tokens: 4000, stream: true },
+        { prompt: 'Tell me.', max_tokens: 4000, stream: true, temperature: 0 },
         { headers: as(keys[name]), ...init },
       );
     const leaving = new AbortController();
@@ -272,7 +272,10 @@ describe('what is written down', () => {
     const ask = async (body: object, headers: Record<string, string>) =>
       (await post('/v1/completions', body, { headers })).text();
     const mine = { ...as(keys['alice']), 'x-request-id': 'mine-1' };
-    await ask({ prompt: 'My diary: zanzibar.', max_tokens: 3, user: 'zanzibar' }, mine);
+    await ask(
+      { prompt: 'My diary: zanzibar.', max_tokens: 3, user: 'zanzibar', temperature: 0 },
+      mine,
+    );
     await ask({ prompt: 'zanzibar '.repeat(40) }, mine);
     await ask({ prompt: 'zanzibar', zanzibar: 1 }, mine);
     await ask({ prompt: 'zanzibar' }, as('ls-zanzibar'));
@@ -280,7 +283,7 @@ describe('what is written down', () => {
     // A client that leaves is written down with what it got until then.
     const leaving = new AbortController();
     engine.faults = { delayMs: 5 };
-    const body = { prompt: 'zanzibar', max_tokens: 4000, stream: true };
+    const body = { prompt: 'zanzibar', max_tokens: 4000, stream: true, temperature: 0 };
     const left = await post('/v1/completions', body, { headers: mine, signal: leaving.signal });
     const reader = (left.body as ReadableStream).getReader();
     for (let seen = 0; seen < 5; seen++) await reader.read();

@@ -27,7 +27,7 @@ test('a request is a span of the caller’s trace, with queue, prefill and decod
   const { url, spans, text } = await collector();
   const traces = new Traces(url, 'toy', pino({ level: 'silent' }));
   const { post, server } = await serve({ delayMs: 3 }, { traces });
-  const ask = { prompt: 'My diary: zanzibar.', max_tokens: 20, stream: true };
+  const ask = { prompt: 'My diary: zanzibar.', max_tokens: 20, stream: true, temperature: 0 };
   expect((await eventsOf(await post('/v1/completions', ask, { headers }))).done).toBe(true);
   await (await post('/v1/completions', { prompt: 'zanzibar', none: 1 })).text();
   await server.close();
