@@ -109,4 +109,4 @@ it('goes from conversations to a served model', async () => {
   };
   expect(choices[0]?.message.content.trim()).not.toBe('');
   expect(usage.completion_tokens).toBeLessThanOrEqual(12);
-}, 900_000);
+}, 1_500_000);

@@ -63,6 +63,26 @@ it('raises the better answers above the others, and says by how much', async () 
   expect(card).toContain('| margin | accuracy |');
 });
 
+it('takes the same steps in two processes', async () => {
+  const data = "train: ['rows.jsonl'], validation: 0.2";
+  const training = 'dpo: { beta: 0.5 }, accumulate: 2';
+  const steps = async (out: string, ...args: string[]): Promise<number[][]> => {
+    const run = await train(data, training, '--steps', '3', '--out', out, ...args);
+    expect(run.err).toBe('');
+    const found = run.events.filter(({ event }) => event === 'step' || event === 'score');
+    return found.map((event) => {
+      const { loss, margin, accuracy } = event as unknown as Record<string, number>;
+      return [loss as number, margin as number, accuracy as number];
+    });
+  };
+  const [one, two] = [await steps('one'), await steps('two', '--nproc', '2')];
+  expect(two).toHaveLength(5);
+  for (const [n, [loss, margin]] of two.entries()) {
+    expect(loss).toBeCloseTo(one[n]?.[0] as number, 3);
+    expect(margin).toBeCloseTo(one[n]?.[1] as number, 3);
+  }
+});
+
 it('names rows that cannot be used by file and line, and files of another format', async () => {
   const equal = { prompt: 'a', chosen: 'b', rejected: 'b' };
   writeFileSync(path.join(home, 'bad.jsonl'), lines([row(1), equal, { text: 'words alone' }]));

@@ -83,7 +83,7 @@ def job(folder: Path, case: Case, world: int) -> Job:
         "learningRate": 1e-2, "schedule": "cosine", "warmup": 0.0, "finalRate": 0.1,
         "weightDecay": 0.01, "clip": case.clip, "trainable": [] if case.lora else "all",
         "lora": {"rank": 3, "alpha": 6, "modules": ["q_proj", "k_proj", "down_proj"]},
-        "precision": "float32", "recompute": case.recompute, "seed": 0, "steps": 1,
+        "dpo": None, "precision": "float32", "recompute": case.recompute, "seed": 0, "steps": 1,
         "minutes": None, "saveMinutes": None, "saveEvery": None, "keep": 1, "validateEvery": None,
         "spike": 2.0, "patience": 16,
     }  # fmt: skip
