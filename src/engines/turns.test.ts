@@ -87,14 +87,14 @@ describe('Turns', () => {
       const during = one.tokens.filter((at) => at < ended);
       expect(during.length).toBeGreaterThan(20);
       const all = gaps({ tokens: during });
-      // On average twice, and the one step more with which it began.
-      expect(mean(all)).toBeLessThanOrEqual(2 * usual + PIECE / all.length);
+      // On average twice, the step with which it began included.
+      expect(mean(all)).toBeLessThanOrEqual(2 * usual);
       // No pause is longer than one step of the prompt beside what others take.
       expect(Math.max(...all)).toBeLessThanOrEqual(PIECE + 2 * usual);
     }
-    // The prompt gets its half: it takes about twice what it takes alone, not more.
+    // The prompt gets nearly its half: it takes little more than twice what it takes alone.
     expect(prompt).toBeGreaterThan(1.8 * 62 * PIECE);
-    expect(prompt).toBeLessThan(2.3 * 62 * PIECE);
+    expect(prompt).toBeLessThan(2.5 * 62 * PIECE);
   });
 
   it('lets a prompt alone run without a pause', async () => {

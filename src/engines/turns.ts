@@ -8,12 +8,14 @@ export type Turn = <T>(step: () => Promise<T>, signal?: AbortSignal) => Promise<
  * slow. Between two tokens some 2 ms pass for sampling and sending.
  */
 const SILENCE_MS = 50;
+/** What answers get for each millisecond of a prompt's step: more than it took, so that sampling and sending fit in. */
+const PAID_BACK = 1.2;
 
 /**
  * Turns on an engine that runs one step at a time.
  *
  * Steps of prompts run one after the other, in the order in which they came. After each, answers run
- * for as long as it took before the next one begins. So while a prompt runs, the tokens of an answer
+ * for 1.2 times as long as it took before the next one begins. So while a prompt runs, the tokens of an answer
  * take on average at most twice the time that they take without it, and the longest pause between two
  * of them is one step of a prompt. Steps are not divided further: what runs in which step follows from
  * the tokens alone, so that the numbers are the same whoever else is served.
@@ -81,7 +83,7 @@ export class Turns {
         return await step();
       } finally {
         const took = this.#took(since);
-        if (this.#answers > 0) this.#debt += took;
+        if (this.#answers > 0) this.#debt += PAID_BACK * took;
       }
     } finally {
       leave();
