@@ -1,6 +1,6 @@
 """Judge answers of the server by the schemas of docs/openapi.json.
 
-Reads ``[{"schema": name, "value": ...}, ...]`` from stdin, prints what does not fit as a list of texts.
+Reads ``[{"schema": name, "value": ...}, ...]`` from stdin, prints what does not fit as texts.
 The schemas themselves are checked first.
 """
 
