@@ -69,7 +69,13 @@ describe('lockstep plan', () => {
       lockstep('plan', file, '--json', '--checkpoint', 'checkpoint', '--runtime', 'python'),
       lockstep('plan', file, '--json', '--config', 'lockstep.config.ts', '--runtime', 'python'),
     ]);
-    for (const { code, stderr } of runs) expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    for (const { code, stderr } of runs) {
+      // Work of more than five seconds says how far it is.
+      const others = stderr
+        .split('\n')
+        .filter((line) => line && !line.startsWith('plan story.txt '));
+      expect({ code, others }).toEqual({ code: 0, others: [] });
+    }
     const [first, ...others] = runs.map(({ stdout }) => JSON.parse(stdout));
     expect(Object.keys(first).sort()).toEqual(['boundaries', 'digest', 'tokens']);
     const contract = JSON.parse(
