@@ -192,22 +192,6 @@ describe('what the template is shown of tools and kwargs', () => {
     }
   });
 
-  test('does not hide where messages stand', async () => {
-    const { post } = await serveShowing(SHOWS_TOOLS);
-    const content = 'It was a dark and stormy night. '.repeat(4);
-    const answer = await post(
-      '/v1/chat/completions',
-      chat(JSON.stringify([{ role: 'user', content }])),
-    );
-    const { lockstep } = (await answer.json()) as Any;
-    const spans = lockstep.sources.flatMap((source: Any) => source.spans);
-    const inMessages = spans.filter(({ message }: Any) => message !== null);
-    expect(inMessages.length).toBeGreaterThan(0);
-    for (const { text, message } of inMessages) {
-      expect(text).toContain(content.slice(...message.chars));
-    }
-  });
-
   test('variables that the server sets are no kwargs of responses either', async () => {
     const { post } = await serveShowing();
     const chat_template_kwargs = { tools: [] };
