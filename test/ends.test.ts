@@ -53,6 +53,34 @@ describe('the union', () => {
     expect(contract.tokenizer.ends).toEqual(ends);
     expect((await loadTokenizer(dir)).ends).toEqual(ends);
   });
+
+  test('special_tokens_map.json goes before older settings, as in transformers', async () => {
+    const dir = tinyCheckpoint(path.join(root, 'map'), { eos_token_id: null });
+    const map = { eos_token: { content: '<|im_end|>', lstrip: false }, bos_token: 'th' };
+    write(dir, 'special_tokens_map.json', map);
+    const script =
+      'import json,sys; from transformers import AutoTokenizer as A; from lockstep.chat.source import read_template; t=A.from_pretrained(sys.argv[1]); print(json.dumps([t.eos_token, t.bos_token, dict(read_template(sys.argv[1]).special)]))';
+    const template = {
+      chat_template: '{{ eos_token }}',
+      tokenizer_class: 'PreTrainedTokenizerFast',
+    };
+    for (const [settings, eos, bos] of [
+      [{ ...template, eos_token: 'a' }, '<|im_end|>', 'th'],
+      [{ ...template, eos_token: 'a', added_tokens_decoder: {} }, 'a', undefined],
+    ] as const) {
+      write(dir, 'tokenizer_config.json', settings);
+      const { specialTokens, ends, vocabulary } = await loadTokenizer(dir);
+      expect(specialTokens).toEqual(JSON.parse(JSON.stringify({ eos_token: eos, bos_token: bos })));
+      expect(ends.map((id) => vocabulary.text(id))).toEqual([eos]);
+      const { contract } = await makeContract({ config, modelDir: dir });
+      expect(contract.tokenizer.ends).toEqual(ends);
+      const { executable } = await findPython();
+      const said = execFileSync(executable, ['-c', script, dir], { env: pythonEnvironment() });
+      const [theirEos, theirBos, ours] = JSON.parse(String(said));
+      expect([theirEos, theirBos ?? undefined]).toEqual([eos, bos]);
+      expect(ours).toEqual(specialTokens);
+    }
+  }, 120_000);
 });
 
 describe('a model that ends with the token of tokenizer_config alone', () => {

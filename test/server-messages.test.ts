@@ -168,6 +168,39 @@ describe('fields that ask for nothing, and fields for the template', () => {
   });
 });
 
+describe('what the template is shown of tools and kwargs', () => {
+  const SHOWS_TOOLS =
+    '{{ tools | tojson }}{{ limit }}{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}';
+  // JavaScript would read 1.0 as 1, round the long number, and put the key 2 first.
+  const parameters =
+    '{"type":"object","properties":{"b":{"maximum":1.0},"2":{"const":2512292042121000001}}}';
+  const kwargs = '"chat_template_kwargs":{"limit":2.50}';
+  const shown =
+    '[{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {"b": {"maximum": 1.0}, "2": {"const": 2512292042121000001}}}}}]2.5';
+  const chat = (messages: string) =>
+    `{"messages":${messages},"max_tokens":1,"temperature":0,${kwargs},"tools":[{"type":"function","function":{"name":"look","parameters":${parameters}}}],"lockstep":{"sources":true}}`;
+
+  test('is exact, in chat and in responses alike', async () => {
+    const { post, prompts } = await serveShowing(SHOWS_TOOLS);
+    const response = `{"input":"Hi","max_output_tokens":1,"temperature":0,${kwargs},"tools":[{"type":"function","name":"look","parameters":${parameters}}]}`;
+    for (const [path, body] of [
+      ['/v1/chat/completions', chat('[{"role":"user","content":"Hi"}]')],
+      ['/v1/responses', response],
+    ] as const) {
+      const answer = await post(path, body);
+      expect([answer.status, prompts.at(-1)]).toEqual([200, `${shown}<user>Hi</>`]);
+    }
+  });
+
+  test('variables that the server sets are no kwargs of responses either', async () => {
+    const { post } = await serveShowing();
+    const chat_template_kwargs = { tools: [] };
+    const answer = await post('/v1/responses', { input: 'Hi', chat_template_kwargs });
+    const { error } = (await answer.json()) as Any;
+    expect([answer.status, error.param]).toEqual([400, 'chat_template_kwargs.tools']);
+  });
+});
+
 test('logprobs hold the token that was drawn, be it the best or not', async () => {
   const { client } = await serveShowing();
   const { choices } = await client.completions.create({

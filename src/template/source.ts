@@ -46,7 +46,7 @@ export async function readTemplates(dir: string, settings: Settings): Promise<Te
     : { usual: of(value), tools: null };
 }
 
-/** `*_token` entries of tokenizer_config.json; older files write them as objects. */
+/** `*_token` entries of the tokenizer's settings; older files write them as objects. */
 export function specialTexts(settings: Settings): Record<string, string> {
   const texts: Record<string, string> = {};
   for (const [name, value] of Object.entries(settings)) {

@@ -9,7 +9,7 @@ type Settings = Readonly<Record<string, unknown>>;
 
 /** Where a checkpoint says which token ends an answer. */
 export interface EndSources {
-  /** Content of config.json, generation_config.json, tokenizer_config.json; `{}` where absent. */
+  /** Content of config.json and generation_config.json, `{}` where absent; `readTokenizerSettings`. */
   config: Settings;
   generation: Settings;
   settings: Settings;
@@ -49,7 +49,7 @@ export function endIds(sources: EndSources, tokenizer: () => TokenIds, size: num
 export async function readEnds(dir: string, config: Settings, size: number): Promise<number[]> {
   const [generation, settings] = await Promise.all([
     readSettings(path.join(dir, 'generation_config.json')),
-    readSettings(path.join(dir, 'tokenizer_config.json')),
+    readTokenizerSettings(dir),
   ]);
   const needed = settings['eos_token'] != null;
   const raw = needed ? await readFile(path.join(dir, 'tokenizer.json'), 'utf8') : '{}';
@@ -74,6 +74,18 @@ export async function readSettings(file: string): Promise<Settings> {
     got = (cause as Error).message;
   }
   throw bad(`a JSON object in ${file}`, got);
+}
+
+/**
+ * What tokenizer_config.json says, and special_tokens_map.json of older checkpoints: as transformers does,
+ * its entries go before where tokenizer_config.json has no `added_tokens_decoder`.
+ *
+ * @throws LS_MODEL_CONFIG for a file that holds no object
+ */
+export async function readTokenizerSettings(dir: string): Promise<Settings> {
+  const settings = await readSettings(path.join(dir, 'tokenizer_config.json'));
+  if ('added_tokens_decoder' in settings) return settings;
+  return { ...settings, ...(await readSettings(path.join(dir, 'special_tokens_map.json'))) };
 }
 
 function asIds(value: unknown, file: string): number[] {

@@ -11,7 +11,7 @@ import { type TokenBytes, type TokenizerJson, tokenBytes, tokenizerSize } from '
 import { checkTokenizer } from './check.ts';
 import { cutCharacters } from './cut.ts';
 import { type DecodeOptions, TextDecoderOfTokens } from './decoder.ts';
-import { endIds, readSettings } from './ends.ts';
+import { endIds, readSettings, readTokenizerSettings } from './ends.ts';
 import { encodePieces, type StreamOptions, type TokenPiece } from './stream.ts';
 import { readText } from './text.ts';
 
@@ -76,7 +76,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const [config, generation, settings] = await Promise.all([
     readSettings(path.join(dir, 'config.json')),
     readSettings(path.join(dir, 'generation_config.json')),
-    readSettings(path.join(dir, 'tokenizer_config.json')),
+    readTokenizerSettings(dir),
   ]);
   const own = tokenizerSize(json);
   const modelSize = config['vocab_size'];

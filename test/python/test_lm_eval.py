@@ -133,7 +133,9 @@ def test_errors_of_the_command_are_sentences(made: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("lm_eval.__main__.cli_evaluate", evaluate)
     with pytest.raises(SystemExit) as ended:
         main()
-    assert str(ended.value).startswith("error LS_CONTRACT_MISSING: expected")
+    said, fix = str(ended.value).split("\n")
+    assert said.startswith("error LS_CONTRACT_MISSING: expected")
+    assert fix.startswith("fix: ") and "lockstep attach" in fix  # as the CLI prints it
 
 
 def test_options_it_does_not_know_are_refused(made: Path) -> None:

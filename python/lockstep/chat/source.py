@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lockstep.tokenizer.ends import read_settings
+from lockstep.tokenizer.ends import read_tokenizer_settings
 
 #: The template for conversations with tools, below the checkpoint's folder.
 TOOLS = Path("additional_chat_templates") / "tool_use.jinja"
@@ -32,7 +32,7 @@ def read_template(folder: str | Path) -> TemplateSource | None:
     or a list of named ones: `default` and `tool_use`.
     """
     file = Path(folder) / "tokenizer_config.json"
-    settings = read_settings(file)
+    settings = read_tokenizer_settings(Path(folder))
     special = special_texts(settings)
 
     def of(text: Any, path: Path) -> TemplateSource | None:
@@ -56,7 +56,7 @@ def read_template(folder: str | Path) -> TemplateSource | None:
 
 
 def special_texts(settings: Mapping[str, Any]) -> dict[str, str]:
-    """`*_token` entries of tokenizer_config.json; older files write them as objects."""
+    """`*_token` entries of the tokenizer's settings; older files write them as objects."""
     texts = {}
     for name, value in settings.items():
         content = value.get("content") if isinstance(value, dict) else value

@@ -59,8 +59,16 @@ def _exact(body: str, given: dict[str, Any]) -> dict[str, Any]:
     asked = json.loads(body)
     own = dict(asked.get("chat_template_kwargs") or {})
     if given.get("tools") is not None:
-        own["tools"] = asked["tools"]
+        own["tools"] = [_tool(one) for one in asked["tools"]]
     return {name: value for name, value in own.items() if name in given}
+
+
+def _tool(given: dict[str, Any]) -> dict[str, Any]:
+    """As chat has it: ``/v1/responses`` writes a function's fields beside ``type``."""
+    if "function" in given:
+        return given
+    own = {name: value for name, value in given.items() if name != "type"}
+    return {"type": given["type"], "function": own}
 
 
 def _read_arguments(messages: Any) -> None:

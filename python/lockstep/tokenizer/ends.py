@@ -23,7 +23,7 @@ def read_ends(
     Raises ``LS_MODEL_CONFIG`` for what is neither an id nor a list of ids, or no token's text.
     """
     generation = read_settings(folder / "generation_config.json")
-    text = _end_text(read_settings(folder / "tokenizer_config.json").get("eos_token"))
+    text = _end_text(read_tokenizer_settings(folder).get("eos_token"))
     ids = _ids(config.get("eos_token_id"), "config.json")
     ids += _ids(generation.get("eos_token_id"), "generation_config.json")
     if text is not None:
@@ -56,6 +56,18 @@ def read_settings(file: Path) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise _bad(f"a JSON object in {file}", show(value)[:40])
+
+
+def read_tokenizer_settings(folder: Path) -> dict[str, Any]:
+    """What tokenizer_config.json says, and special_tokens_map.json of older checkpoints.
+
+    As transformers does, its entries go before where tokenizer_config.json has no
+    ``added_tokens_decoder``. Raises ``LS_MODEL_CONFIG``.
+    """
+    settings = read_settings(folder / "tokenizer_config.json")
+    if "added_tokens_decoder" in settings:
+        return settings
+    return {**settings, **read_settings(folder / "special_tokens_map.json")}
 
 
 def _ids(value: Any, file: str) -> list[int]:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from lockstep.chat.encode import Rule
 from lockstep.chat.source import read_template, special_texts
 from lockstep.errors import LockstepError
-from lockstep.tokenizer.ends import read_settings
+from lockstep.tokenizer.ends import read_tokenizer_settings
 from lockstep.tokenizer.file import load_tokenizer
 from lockstep.training import data
 from lockstep.training.data import Corpus, Document
@@ -160,7 +160,7 @@ def _end(folder: Path, tokenizer: Tokenizer, options: TextOptions) -> str | None
     """Text of the token that ends documents."""
     if options.end is False:
         return None
-    own = special_texts(read_settings(folder / "tokenizer_config.json")).get("eos_token")
+    own = special_texts(read_tokenizer_settings(folder)).get("eos_token")
     if options.end is None:
         return own if own is not None and tokenizer.token_to_id(own) is not None else None
     end = str(options.end)

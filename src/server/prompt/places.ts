@@ -22,6 +22,7 @@ export interface Place {
  *
  * @param prompt what the template gave for `messages`
  * @param more variables that the request set for it
+ * @param body the request as it came
  */
 export async function placesOf(
   template: ChatTemplate,
@@ -29,6 +30,7 @@ export async function placesOf(
   tools: readonly object[] | null,
   prompt: string,
   more: object = {},
+  body?: string,
 ): Promise<Place[]> {
   // What follows the prompt is the answer: the message after the last.
   const own = { message: messages.length, at: prompt.length, length: Infinity, within: 0 };
@@ -38,7 +40,7 @@ export async function placesOf(
   );
   let form: string;
   try {
-    form = await template.render(marked, tools, more);
+    form = await template.render(marked, tools, more, body);
   } catch {
     // A template that judges contents refuses the marks; where the messages are is then not known.
     return [own];

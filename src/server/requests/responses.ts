@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { type ChatRequest, chatRequest } from './completions.ts';
 import type { ChatMessage } from './messages.ts';
-import { isWellFormed, kind } from './parse.ts';
+import { isWellFormed, kind, parseBody } from './parse.ts';
 import { text } from './text-field.ts';
 
 const MOST_TOOLS = 128;
@@ -159,7 +159,11 @@ export const responseRequest = z.strictObject({
 });
 export type ResponseRequest = z.infer<typeof responseRequest>;
 
-/** The chat request that asks for the same. */
+/**
+ * The chat request that asks for the same.
+ *
+ * @throws HttpError 400 for variables of the template that the server sets itself
+ */
 export function chatOf(body: ResponseRequest): ChatRequest {
   const { tool_choice: choice, tools } = body;
   const held = body.text?.format;
@@ -167,7 +171,7 @@ export function chatOf(body: ResponseRequest): ChatRequest {
     typeof choice === 'object'
       ? { type: 'function' as const, function: { name: choice.name } }
       : choice;
-  return chatRequest.parse({
+  return parseBody(chatRequest, {
     messages: messagesOf(body),
     temperature: body.temperature,
     top_p: body.top_p,

@@ -1,0 +1,71 @@
+// From a chat's messages to the prompt that it stands for, and what the answer may be.
+import type { Request } from 'express';
+import type { ExtraRequest, RunRequest } from '../../engines/runner.ts';
+import type { Workshop } from '../answers/answer.ts';
+import { CALL_TOKENS } from '../answers/tool-call-forms.ts';
+import { type ChatTemplate, needTemplate } from '../prompt/chat.ts';
+import { encodePrompt } from '../prompt/tokens.ts';
+import { bodyText } from '../requests/body-text.ts';
+import type { ChatRequest } from '../requests/completions.ts';
+import { type ToolsAsked, toolsOf } from '../requests/tools.ts';
+import { checkedExtra, limitOf, noForms, room, type Served } from './job.ts';
+
+/** A chat as the engine takes it. */
+export interface ChatPrompt {
+  template: ChatTemplate;
+  tools: ToolsAsked;
+  /** The prompt as the template wrote it. */
+  text: string;
+  /** The request as it came, from which the template reads numbers exactly. */
+  body: string | undefined;
+  extra: ExtraRequest;
+  run: Pick<RunRequest, 'prompt' | 'maxTokens' | 'keep' | 'followed'>;
+}
+
+/** What the request calls its fields. */
+export interface ChatFields {
+  messages: string;
+  maxTokens: string;
+  format: string;
+}
+
+/**
+ * @param most most tokens to generate; undefined: all that the session limit leaves
+ * @throws HttpError 400 for tools, forms and lengths that cannot be, and what the template refuses
+ */
+export async function chatPrompt(
+  request: Request,
+  chat: ChatRequest,
+  most: number | undefined,
+  fields: ChatFields,
+  { served, shop }: { served: Served; shop: Workshop },
+): Promise<ChatPrompt> {
+  const { runner } = shop;
+  const tools = toolsOf(chat);
+  if (tools.format !== null && !runner.holdsForms) throw noForms('tool_choice', runner);
+  const template = needTemplate(served.template);
+  const body = bodyText(request);
+  const text = await template.render(chat.messages, tools.shown, chat.chat_template_kwargs, body);
+  const limit = limitOf(served, shop);
+  const prompt = await encodePrompt(text, shop.tokenizer, shop.source.contract, limit);
+  const { maxCompletion } = served;
+  const maxTokens = room(
+    prompt.length,
+    most,
+    fields.messages,
+    fields.maxTokens,
+    limit,
+    maxCompletion,
+  );
+  const extra = checkedExtra(chat, runner, fields.format);
+  if (tools.format) extra.response_format = tools.format;
+  const keep = tools.mode?.kind === 'free' ? { keep: CALL_TOKENS } : {};
+  return {
+    template,
+    tools,
+    text,
+    body,
+    extra,
+    run: { ...keep, prompt, maxTokens, followed: true },
+  };
+}

@@ -1,0 +1,137 @@
+// What the routes that generate share: limits, checks, and the part of a job that is alike in all of them.
+import { randomUUID } from 'node:crypto';
+import type { ExtraRequest, Runner, RunRequest } from '../../engines/runner.ts';
+import type { Job, Workshop } from '../answers/answer.ts';
+import type { ReplyHead } from '../answers/reply.ts';
+import { type HttpError, invalid } from '../errors.ts';
+import type { ChatTemplate } from '../prompt/chat.ts';
+import { type ChatRequest, type CompletionRequest, extraOf } from '../requests/completions.ts';
+
+export interface Served {
+  /** The one model's name. */
+  model: string;
+  template: ChatTemplate | null;
+  /** Most tokens of a sequence, prompt and completion together. */
+  maxTokens: number;
+  /** Most tokens of an answer; null: as many as the sequence has room for. */
+  maxCompletion: number | null;
+}
+
+/** Most tokens of a chat's answer where neither the request nor the server says. */
+export const USUAL_COMPLETION = 4096;
+
+/** Most tokens of a sequence: the server's limit or the engine's own, whichever is less. */
+export function limitOf(served: Served, shop: Workshop): number {
+  return Math.min(served.maxTokens, shop.runner.maxTokens ?? served.maxTokens);
+}
+
+/** @param formField where the request asks for a form */
+export function checkedExtra(
+  body: Parameters<typeof extraOf>[0],
+  runner: Runner,
+  formField = 'response_format',
+): ExtraRequest {
+  const extra = extraOf(body);
+  const { vocabulary } = runner.info;
+  if (extra.response_format !== undefined && !runner.holdsForms) {
+    throw noForms(formField, runner);
+  }
+  const outside = Object.keys(extra.logit_bias ?? {}).find((id) => Number(id) >= vocabulary);
+  if (outside === undefined) return extra;
+  throw invalid(
+    'logit_bias',
+    `\`logit_bias\`: expected token ids below ${vocabulary}, got ${outside}.`,
+  );
+}
+
+export function noForms(field: string, { info }: Runner): HttpError {
+  const words = `\`${field}\` is not supported with this value: the ${info.name} engine holds no text to a form. Leave it out, or serve with --engine vllm.`;
+  return invalid(field, words, 'unsupported_parameter');
+}
+
+export function common(
+  body: CompletionRequest | ChatRequest,
+  extra: ExtraRequest,
+  logprobs: number | null,
+  prompts: number,
+): Omit<Job, 'reply' | 'sources' | 'runs' | 'echo'> & {
+  run: Omit<RunRequest, 'prompt' | 'maxTokens'>;
+} {
+  if (body.stream_options !== undefined && !body.stream) {
+    throw invalid('stream_options', '`stream_options`: expected `stream: true` with it.');
+  }
+  const trace = body.lockstep?.trace ?? false;
+  if (trace && !body.stream) {
+    throw invalid('lockstep.trace', '`lockstep.trace`: expected `stream: true` with it.');
+  }
+  const layout = body.lockstep?.segments ?? false;
+  if (layout && body.stream) {
+    const words = '`lockstep.segments`: expected `stream: false`; a stream has `lockstep.trace`.';
+    throw invalid('lockstep.segments', words);
+  }
+  const asked = Object.entries(body.lockstep ?? {}).find(([, on]) => on)?.[0];
+  if (asked !== undefined && (extra.n ?? 1) * prompts > 1) {
+    const field = `lockstep.${asked}`;
+    throw invalid(field, `\`${field}\`: expected one prompt and \`n: 1\` with it.`);
+  }
+  return {
+    run: {
+      temperature: body.temperature,
+      topP: body.top_p,
+      seed: body.seed ?? null,
+      stop: body.stop ?? [],
+      logprobs,
+      watched: trace,
+      streamed: body.stream,
+      layout,
+      extra,
+    },
+    stream: body.stream,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    trace,
+  };
+}
+
+/** How many tokens may be generated: what was asked for, or all that the session limit leaves. */
+export function room(
+  prompt: number,
+  asked: number | undefined,
+  promptField: string,
+  maxField: string,
+  limit: number,
+  most: number | null = null,
+): number {
+  if (prompt === 0) {
+    throw invalid(promptField, `\`${promptField}\`: expected at least one token, got none.`);
+  }
+  if (prompt >= limit) {
+    throw invalid(
+      promptField,
+      `\`${promptField}\`: expected fewer than ${limit} tokens (the session limit), got ${prompt > limit ? 'at least ' : ''}${prompt}.`,
+      'context_length_exceeded',
+    );
+  }
+  if (asked !== undefined && prompt + asked > limit) {
+    throw invalid(
+      maxField,
+      `\`${maxField}\`: expected at most ${limit - prompt} with ${prompt} prompt tokens under the session limit of ${limit}, got ${asked}.`,
+      'context_length_exceeded',
+    );
+  }
+  if (asked !== undefined && most !== null && asked > most) {
+    throw invalid(
+      maxField,
+      `\`${maxField}\`: expected at most ${most} (the most tokens of an answer here), got ${asked}.`,
+    );
+  }
+  return asked ?? Math.min(limit - prompt, most ?? USUAL_COMPLETION);
+}
+
+export function head(prefix: string, served: Served, shop: Workshop): ReplyHead {
+  return {
+    id: `${prefix}-${randomUUID()}`,
+    created: Math.floor(Date.now() / 1000),
+    model: served.model,
+    system_fingerprint: `lockstep-${shop.source.contract.digest.slice(0, 16)}`,
+  };
+}
