@@ -43,7 +43,7 @@ def job(checkpoint: Path, arm: str, seed: int, sizes: specs.Sizes, device: str) 
     training = {
         "data": [],
         "heldOut": None,
-        "texts": {**texts, "heldOutDocuments": 0},
+        "texts": {**texts, "heldOutDocuments": 0, "recall": None},
         "heldOutTokens": 0,
         "truncation": truncation,
         "sequence": sizes.sequence,
