@@ -113,7 +113,7 @@ describe('recipes', () => {
   }, 300_000);
 
   it('LoRA: adapters learn, and the checkpoint is an ordinary one', async () => {
-    const sizes = `${small} retrieval: { ...recipe.retrieval, size: 8 },`;
+    const sizes = `${small} retrieval: { ...recipe.retrieval, size: 8, block: 8 },`;
     const result = await train('lora', 'smollm2', sizes, 'sequence: 64, steps: 2');
     const start = startOf(result);
     // 30 layers, four projections between 36 and 36 (q, o) or 12 (k, v), rank 16.
@@ -131,7 +131,7 @@ describe('recipes', () => {
     const lines = readFileSync(file, 'utf8').split('\n').slice(0, 40);
     writeFileSync(path.join(home, 'chats.jsonl'), lines.join('\n'));
     const data = "data: { train: ['chats.jsonl'], validation: ['chats.jsonl'] },";
-    const sizes = `${small} retrieval: { ...recipe.retrieval, size: 8 },`;
+    const sizes = `${small} retrieval: { ...recipe.retrieval, size: 8, block: 8 },`;
     const budget = 'sequence: 256, steps: 6, learningRate: 0.02, warmup: 0,';
     const result = await train('chat', 'smollm2', sizes, budget, [], data);
     expect(startOf(result)['read']).toMatchObject({ formats: { messages: 1 }, loss: 'assistant' });
@@ -143,7 +143,7 @@ describe('recipes', () => {
   }, 300_000);
 
   it('two processes: the same steps as one', async () => {
-    const sizes = `${small} retrieval: { ...recipe.retrieval, size: 8 },`;
+    const sizes = `${small} retrieval: { ...recipe.retrieval, size: 8, block: 8 },`;
     const budget = 'sequence: 64, steps: 2';
     const losses = (result: { events: Record<string, unknown>[] }): number[] =>
       result.events.filter(({ event }) => event === 'step').map((step) => Number(step['loss']));
