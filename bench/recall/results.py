@@ -17,11 +17,11 @@ HEAD = """# Recall: results
 
 Written by `bench/recall/results.py` from `bench/recall/raw/`. SmolLM2-135M-Instruct, untrained;
 facts of the split `eval` (numbers, names, code identifiers, sentences), one at each of five
-depths, in Paradise Lost from character 60,000, asked through the chat template; S = 512, M =
-256, A = 4, `blocks` of 32, R = 512, distance 128, W = 16, 27 of 90 KV heads long by `lockstep
-profile --method recall` on Shakespeare (`profile.json`), every head carries, cuts
-`anyOf(after(sentences(), 384), turns())`, unless the table says otherwise. Drafts have M = 128. Intervals are 95%,
-over documents; fewer than eight documents give none, and prove little.
+depths, in Paradise Lost from character 60,000, asked through the chat template; S = 512, M = 256,
+A = 4, `blocks` of 32, R = 512, distance 128, W = 16, 27 of 90 KV heads long by `lockstep profile
+--method recall` on Shakespeare (`profile.json`), every head carries, cuts
+`anyOf(after(sentences(), 384), turns())`, unless the table says otherwise. Drafts have M = 128.
+Intervals are 95%, over documents; fewer than eight documents give none, and prove little.
 """
 
 
