@@ -305,6 +305,11 @@ test('text from right to left leaves the badges as they are', async () => {
   expect(await left('#sequence .tag', 1)).toBeLessThan(await left('#sequence .tag', 0));
   const stop = (await page.locator('#sequence .t').allTextContents()).indexOf('.');
   expect(await left('#sequence .t', stop)).toBeLessThan(await left('#sequence .t', stop - 1));
+  // A band in English keeps its full stop on the right.
+  await page.fill('#text', 'הגשם ירד בחוזקה. It did not stop at all.');
+  await expect.poll(() => page.locator('#sequence .tag').count()).toBe(2);
+  const last = (await page.locator('#sequence .t').count()) - 1;
+  expect(await left('#sequence .t', last)).toBeGreaterThan(await left('#sequence .t', last - 1));
   await page.click('#tab-chat');
   await mostTokens(4);
   await page.fill('#message', 'הגשם ירד.');
