@@ -144,3 +144,8 @@ export function otherContract() {
   const kept = JSON.parse(sessionStorage.getItem('lockstep.chat'));
   sessionStorage.setItem('lockstep.chat', JSON.stringify({ ...kept, digest: '0'.repeat(64) }));
 }
+
+/** As somebody who draws a field's corner down. */
+export function drawLarger(field) {
+  field.style.height = '700px';
+}

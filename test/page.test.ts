@@ -193,6 +193,7 @@ test('errors are said in words, and the message is not lost', async () => {
 test('a server with a key asks for it once', async () => {
   await show({}, { apiKey: 'open sesame' });
   await page.waitForSelector('#key-dialog[open]');
+  expect(await page.$$eval('#key-dialog input, #key-dialog button', probes.small)).toEqual([]);
   await page.fill('#key', 'open sesame');
   await page.keyboard.press('Enter');
   await page.waitForSelector('.chip');
@@ -266,6 +267,10 @@ test.each([
     const controls = 'button, input, select, textarea, summary';
     await page.click('.settings summary');
     expect(await page.$$eval(controls, probes.small)).toEqual([]);
+    for (const field of ['#message', '#system']) {
+      await page.locator(field).evaluate(probes.drawLarger);
+    }
+    await inView();
     await page.click('#tab-cut');
     expect(await page.$$eval(controls, probes.small)).toEqual([]);
   },
@@ -293,12 +298,26 @@ test('text from right to left leaves the badges as they are', async () => {
     expect(index).toBeLessThan(dot);
     expect(dot).toBeLessThan(tokens);
   }
+  // Reading from the right: the first band comes first there, and its full stop is left of its words.
+  expect(await page.locator('#sequence').evaluate(probes.direction)).toBe('rtl');
+  const left = async (part: string, at: number) =>
+    (await page.locator(part).nth(at).boundingBox())?.x ?? Number.NaN;
+  expect(await left('#sequence .tag', 1)).toBeLessThan(await left('#sequence .tag', 0));
+  const stop = (await page.locator('#sequence .t').allTextContents()).indexOf('.');
+  expect(await left('#sequence .t', stop)).toBeLessThan(await left('#sequence .t', stop - 1));
+  // A band in English keeps its full stop on the right.
+  await page.fill('#text', 'הגשם ירד בחוזקה. It did not stop at all.');
+  await expect.poll(() => page.locator('#sequence .tag').count()).toBe(2);
+  const last = (await page.locator('#sequence .t').count()) - 1;
+  expect(await left('#sequence .t', last)).toBeGreaterThan(await left('#sequence .t', last - 1));
   await page.click('#tab-chat');
   await mostTokens(4);
   await page.fill('#message', 'הגשם ירד.');
   await page.click('#send');
   await page.waitForSelector('.meta');
   expect(await page.locator('.bubble.user').evaluate(probes.direction)).toBe('rtl');
+  // The template's tokens come first, and do not turn it.
+  expect(await page.locator('#sequence').evaluate(probes.direction)).toBe('rtl');
 });
 
 test('a reload keeps the conversation, and it goes on; Clear forgets it', async () => {
@@ -328,13 +347,34 @@ test('a reload keeps the conversation, and it goes on; Clear forgets it', async 
   expect(complaints).toEqual([]);
 });
 
+test('a reload in the midst of an answer keeps what there is, and what was written', async () => {
+  await show({ delayMs: 10 });
+  await page.click('.settings summary');
+  await page.fill('#system', 'Be brief.');
+  await page.fill('#most', '5000');
+  await page.fill('#message', 'First.');
+  await page.click('#send');
+  await expect.poll(() => page.locator('.bubble.assistant').textContent()).toMatch(/.{5}/);
+  await page.fill('#message', 'Not yet sent.');
+  const written = (await page.locator('.bubble.assistant').textContent()) ?? '';
+  await page.reload();
+  await page.waitForSelector('.bubble');
+  expect(await page.locator('.bubble.user').textContent()).toBe('First.');
+  expect(await page.locator('.bubble.assistant').textContent()).toContain(written);
+  expect(await page.textContent('.meta')).toBe('Broken off.');
+  expect(await page.inputValue('#message')).toBe('Not yet sent.');
+  expect(await page.inputValue('#system')).toBe('Be brief.');
+  await expect.poll(() => engine.sessions).toBe(0);
+});
+
 test('a conversation of another contract is not shown', async () => {
   await show();
   await mostTokens(4);
   await page.fill('#message', 'First.');
   await page.click('#send');
   await page.waitForSelector('.meta');
-  await page.evaluate(probes.otherContract);
+  // Before the page's own script: what it leaves when it goes is of this contract.
+  await page.addInitScript(probes.otherContract);
   await page.reload();
   await page.waitForSelector('.empty');
   expect(await page.locator('.bubble').count()).toBe(0);

@@ -26,6 +26,8 @@ export function makeChat(sequence, contract, alerts) {
   const bubbles = new Map();
   let reads = [];
   let running = null;
+  /** @type {{asked: Turn, answer: Turn} | null} the turn that is running */
+  let unfinished = null;
 
   function welcome() {
     const words = contract.chat
@@ -114,6 +116,7 @@ export function makeChat(sequence, contract, alerts) {
     input.value = '';
     const mine = new AbortController();
     running = mine;
+    unfinished = { asked, answer };
     busy(true);
     sequence.reset();
     const began = performance.now();
@@ -144,6 +147,7 @@ export function makeChat(sequence, contract, alerts) {
       }
     } finally {
       running = null;
+      unfinished = null;
       busy(false);
       log.scrollTop = log.scrollHeight;
       if (entries.length > 0) save();
@@ -242,13 +246,30 @@ export function makeChat(sequence, contract, alerts) {
     }
   }
 
+  /** What a reload shows: an answer that is being written ends here; a question without one is a draft again. */
+  function settled() {
+    if (unfinished === null || !bubbles.has(unfinished.answer)) {
+      return { list: entries, draft: input.value };
+    }
+    const { asked, answer } = unfinished;
+    if (answer.text !== '') {
+      const broken = { ...answer, meta: 'Broken off.', sources: undefined };
+      const list = entries.map((entry) => (entry === answer ? broken : entry));
+      return { list, draft: input.value };
+    }
+    const list = entries.filter((entry) => entry !== asked && entry !== answer);
+    const draft = input.value === '' ? asked.text : `${asked.text}\n${input.value}`;
+    return { list: list.every(({ role }) => role === 'system') ? [] : list, draft };
+  }
+
   function save() {
-    const number = new Map(entries.map((entry, i) => [entry, i]));
-    const plain = entries.map((entry) => ({
+    const { list, draft } = settled();
+    const number = new Map(list.map((entry, i) => [entry, i]));
+    const plain = list.map((entry) => ({
       ...entry,
       slots: entry.slots?.map((slot) => number.get(slot) ?? -1),
     }));
-    if (!keep(contract, system.value, plain)) {
+    if (!keep(contract, { system: system.value, draft, entries: plain })) {
       status.textContent = 'This conversation is too long to outlive a reload.';
     }
   }
@@ -270,8 +291,9 @@ export function makeChat(sequence, contract, alerts) {
     }
   }
 
-  function showKept({ system: first, entries: list }) {
+  function showKept({ system: first, draft, entries: list }) {
     system.value = first;
+    input.value = draft ?? '';
     for (const entry of list) {
       const at = entry.slots;
       add(entry);
@@ -318,6 +340,7 @@ export function makeChat(sequence, contract, alerts) {
   byId('most').max = String(contract.limits.tokens);
   byId('system-row').hidden = !contract.chat;
   if (!restore()) welcome();
+  addEventListener('pagehide', save);
   return { running: () => running !== null };
 }
 

@@ -12,9 +12,12 @@ export function kept(contract) {
   }
 }
 
-/** @returns {boolean} whether there was room for it */
-export function keep(contract, system, entries) {
-  const saved = { digest: contract.digest, name: contract.name, system, entries };
+/**
+ * @param {{system: string, draft: string, entries: object[]}} chat `draft`: what is written and not yet sent
+ * @returns {boolean} whether there was room for it
+ */
+export function keep(contract, chat) {
+  const saved = { digest: contract.digest, name: contract.name, ...chat };
   try {
     sessionStorage.setItem(KEY, JSON.stringify(saved));
     return true;

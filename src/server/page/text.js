@@ -46,7 +46,7 @@ export function makeText(stage) {
   function bandFor(segment) {
     let band = bands[segment.index];
     if (band === undefined) {
-      const tag = h('span', { class: 'tag' });
+      const tag = h('span', { class: 'tag', dir: 'ltr' });
       const element = h('span', { class: `seg seg-${segment.index % 3}` }, tag);
       band = { element, tag };
       bands[segment.index] = band;
@@ -77,8 +77,10 @@ export function makeText(stage) {
         element.append(texts.join(''));
       } else {
         for (let i = from; i < segment.end; i++) {
-          const token = sequence.tokens[i];
-          const span = h('span', { class: token.special ? 't special' : 't' }, token.text);
+          const { special, text } = sequence.tokens[i];
+          // The template's own words do not decide which way the text runs.
+          const named = special ? { class: 't special', dir: 'ltr' } : { class: 't' };
+          const span = h('span', named, text);
           span.dataset.i = String(i);
           tokens[i] = span;
           element.append(span);
