@@ -336,6 +336,6 @@ def test_a_missing_answer_is_an_error(made: Path) -> None:
 
 
 def test_the_command_names_the_same_tasks() -> None:
-    source = (LICENSE.parent / "src" / "cli" / "eval-tasks.ts").read_text(encoding="utf-8")
+    source = (LICENSE.parent / "src" / "cli" / "eval" / "tasks.ts").read_text(encoding="utf-8")
     listed = source.split("rulerTasks = [", 1)[1].split("]", 1)[0]
     assert re.findall(r"'(\w+)'", listed) == list(TASKS)
