@@ -3,6 +3,7 @@
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Engine } from './engine.ts';
 import type { PrefixMemory } from './memory.ts';
+import { PlannedCuts } from './planned.ts';
 import { RememberedSequence, STEP_TOKENS } from './remembering.ts';
 
 interface Reading {
@@ -62,17 +63,19 @@ export class AnswerReader {
 
   async #read(reading: Reading): Promise<void> {
     const { leave } = reading;
-    const target = this.#lastStep(reading.tokens);
+    const cuts = this.#plan(reading.tokens);
+    // Where the last step ends that does not depend on what follows.
+    const last = cuts.at(-1) ?? 0;
+    const target = last + STEP_TOKENS * Math.floor((reading.tokens.length - last) / STEP_TOKENS);
     reading.tokens = reading.tokens.subarray(0, target);
     const { tokens } = reading;
     if (target === 0) return;
-    const segmenter = new Segmenter(this.#source);
     const remembered = await RememberedSequence.open(
       this.#engine,
       this.#memory,
       tokens,
       target,
-      segmenter,
+      new PlannedCuts(cuts),
       true,
     );
     const { sequence, length } = remembered;
@@ -85,11 +88,13 @@ export class AnswerReader {
     }
   }
 
-  /** Where the last step ends that does not depend on what follows. */
-  #lastStep(tokens: Int32Array): number {
+  /** The turn's cuts. */
+  #plan(tokens: Int32Array): number[] {
     const segmenter = new Segmenter(this.#source);
-    const cut = segmenter.pushMany(tokens).at(-1) ?? 0;
-    segmenter.close();
-    return cut + STEP_TOKENS * Math.floor((tokens.length - cut) / STEP_TOKENS);
+    try {
+      return segmenter.pushMany(tokens);
+    } finally {
+      segmenter.close();
+    }
   }
 }

@@ -1,8 +1,7 @@
 // Running prompts with a memory: from the longest remembered state on, and what is remembered of the rest.
-import type { Segmenter } from '../planner/index.ts';
 import type { Engine, EngineSession } from './engine.ts';
 import { PrefixHash, type PrefixMemory, type Trail } from './memory.ts';
-import { type Ran, Sequence } from './sequence.ts';
+import { type Cutter, type Ran, Sequence } from './sequence.ts';
 
 /**
  * Tokens of one step of a prompt; shorter where a segment ends. Steps that follow from the tokens alone
@@ -42,7 +41,7 @@ export class RememberedSequence {
   /**
    * @param tokens the prompt
    * @param most tokens of it that may be recalled
-   * @param segmenter stands at the beginning; closed with the sequence, or where that cannot be had
+   * @param segmenter says where the tokens are cut; it stands at the beginning; closed with the sequence, or where that cannot be had
    * @param silent nobody waits for it
    * @throws LS_ENGINE_*, LS_POLICY_*
    */
@@ -51,7 +50,7 @@ export class RememberedSequence {
     memory: PrefixMemory | null,
     tokens: Int32Array,
     most: number,
-    segmenter: Segmenter,
+    segmenter: Cutter,
     silent = false,
   ): Promise<RememberedSequence> {
     const found = most > 0 ? (memory?.find(tokens, most, silent) ?? null) : null;
