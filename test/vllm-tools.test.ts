@@ -36,8 +36,7 @@ const { served } = mistral;
 function writes(text: string): object {
   const pieces = text.split(/(\[[A-Z_]+\])/).filter(Boolean);
   const token_ids = pieces.flatMap((piece) => ID[piece] ?? [...Buffer.from(piece)]);
-  const event = `data: ${JSON.stringify({ choices: [{ index: 0, token_ids }] })}\n\n`;
-  return { kind: 'bytes', hex: Buffer.from(event).toString('hex'), eos_at: 0 };
+  return { kind: 'tokens', token_ids };
 }
 
 describe('calls in the way of Mistral', () => {

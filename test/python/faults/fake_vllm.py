@@ -171,6 +171,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
+        if kind == "tokens":
+            return self.given(body, fault["token_ids"])
         last, position = body["prompt"][-1], len(body["prompt"])
         for i in range(body["max_tokens"]):
             if self.state.delay:
@@ -192,6 +194,17 @@ class Handler(BaseHTTPRequestHandler):
                 self.event(event)
             if last == EOS:
                 break
+        self.data("[DONE]")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def given(self, body: dict[str, Any], tokens: list[int]) -> None:
+        """These tokens in one event, and the end of the text in another."""
+        for new, ended, count in ([tokens, None, len(tokens)], [[EOS], "stop", len(tokens) + 1]):
+            choice = {"index": 0, "token_ids": new, "finish_reason": ended, "logprobs": None}
+            if ended is None:
+                choice["prompt_token_ids"] = body["prompt"]
+            told = {"prompt_tokens": len(body["prompt"]), "completion_tokens": count}
+            self.event({"id": "cmpl-1", "choices": [choice], "usage": told})
         self.data("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
 
