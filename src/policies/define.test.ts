@@ -35,7 +35,7 @@ it.each([
   [{ words: ['a', 3] }, 'every.words[1]: expected a string, got 3'],
   [{ flag: null }, 'every.flag: expected a boolean, got null'],
   [{ sise: 4 }, 'every.sise: expected one of the parameters size, words, flag, got 4'],
-  [12, 'every: expected an object of parameters, got 12'],
+  [12, 'every: expected an object of parameters, such as every({ size: 4 }), got 12'],
 ])('refuses the parameters %j', (params, message) => {
   expect(() => every(params as never)).toThrow(
     expect.objectContaining({ code: 'LS_POLICY_PARAMS', message }),

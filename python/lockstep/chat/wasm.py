@@ -65,10 +65,10 @@ def _exact(body: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def _tool(given: dict[str, Any]) -> dict[str, Any]:
     """As chat has it: ``/v1/responses`` writes a function's fields beside ``type``."""
-    if "function" in given:
+    if given.get("type") != "function" or "function" in given:
         return given
     own = {name: value for name, value in given.items() if name != "type"}
-    return {"type": given["type"], "function": own}
+    return {"type": "function", "function": own}
 
 
 def _read_arguments(messages: Any) -> None:

@@ -135,7 +135,9 @@ async function start() {
   });
   drawAll();
   // Something to look at before the first message; what the user does meanwhile comes first.
-  const example = await postJson('lockstep/plan', { text: samples.at(-1).text });
+  // A token is at least one character of these texts, so this many characters are never too many tokens.
+  const shown = samples.at(-1).text.slice(0, contract.limits.tokens - 1);
+  const example = await postJson('lockstep/plan', { text: shown });
   if (chat.length === 0 && !talk.running()) chat.plan(example, 'An example, only cut: ');
 }
 
