@@ -51,6 +51,8 @@ export default defineConfig({
       });
     },
   },
+  // Files without an ending look like pages to VitePress; `target` has checked that they are there.
+  ignoreDeadLinks: [/(^|\/)(LICENSE|NOTICE)$/],
   vite: {
     server: { fs: { allow: [root] } },
     // One page of the search index and one of errors are large; that is what they are.
