@@ -43,6 +43,8 @@ test('the quickstart trains, proves, exports, serves and completes', async () =>
     expect(Object.values(row).every((share) => share >= 0 && share <= 1)).toBe(true);
     expect(row['full']).toBeGreaterThan(0.2);
   }
+  // The contract recalls before any training; without retrieval that fits it is below 0.2.
+  expect(result.recall['1024'].segmentedBefore).toBeGreaterThan(0.5);
   const bounds: Record<string, number> = { onnx: 5e-3, torch: 1e-3 };
   expect(result.verify.map((row: { engine: string }) => row.engine)).toEqual(['onnx', 'torch']);
   for (const row of result.verify) {
