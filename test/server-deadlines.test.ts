@@ -54,7 +54,7 @@ describe('waiting for a place', () => {
   });
 
   test('time in the queue is measured, and is part of the time to the first token', async () => {
-    const { post, engine, url } = await serve({ delayMs: 5 }, { maxSessions: 1 });
+    const { post, engine, url } = await serve({ delayMs: 25 }, { maxSessions: 1 });
     const leave = new AbortController();
     await post('/v1/completions', long, { signal: leave.signal });
     await until(() => engine.sessions === 1);
