@@ -9,6 +9,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { writeContract } from '../src/checkpoint/write.ts';
 import { packageRoot } from '../src/paths.ts';
 import { closeCollectors, collector } from './collector.ts';
+import { makeCertificate } from './helpers/certificate.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
 import { makeToy, type Toy } from './server-toy.ts';
 import { type Fake, Opened } from './vllm-upstream.ts';
@@ -167,25 +168,7 @@ describe('lockstep serve', () => {
 
   test('SIGHUP: another certificate, without a new start', async () => {
     const [cert, key] = [at('cert.pem'), at('key.pem')];
-    const make = async (name: string) => {
-      execFileSync(
-        'openssl',
-        [
-          ...[
-            'req',
-            '-x509',
-            '-newkey',
-            'ec',
-            '-pkeyopt',
-            'ec_paramgen_curve:prime256v1',
-            '-nodes',
-          ],
-          ...['-days', '2', '-subj', `/CN=${name}`, '-keyout', key, '-out', cert],
-        ],
-        { stdio: 'ignore' },
-      );
-      await chmod(key, 0o600);
-    };
+    const make = (name: string) => makeCertificate(name, cert, key);
     await make('one');
     const { url, child, stderr } = await serve('--tls-cert', cert, '--tls-key', key);
     expect(url).toMatch(/^https:/);

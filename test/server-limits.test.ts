@@ -1,5 +1,4 @@
 // What a connection, a body and a client may do: slow and long headers, depth, proxies, waiting times, TLS.
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, copyFile, mkdtemp, rm } from 'node:fs/promises';
 import https from 'node:https';
@@ -9,6 +8,7 @@ import path from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readTls } from '../src/server/index.ts';
+import { makeCertificate } from './helpers/certificate.ts';
 import { type Any, eventsOf, until } from './server-client.ts';
 import { toyServers } from './server-fixture.ts';
 import { makeToy } from './server-toy.ts';
@@ -129,24 +129,7 @@ describe('TLS', () => {
   beforeAll(async () => {
     folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-tls-'));
     for (const name of ['one', 'two']) {
-      execFileSync(
-        'openssl',
-        [
-          ...[
-            'req',
-            '-x509',
-            '-newkey',
-            'ec',
-            '-pkeyopt',
-            'ec_paramgen_curve:prime256v1',
-            '-nodes',
-          ],
-          ...['-days', '2', '-subj', `/CN=${name}`, '-addext', 'subjectAltName=DNS:localhost'],
-          ...['-keyout', at(`${name}.key`), '-out', at(`${name}.pem`)],
-        ],
-        { stdio: 'ignore' },
-      );
-      await chmod(at(`${name}.key`), 0o600);
+      await makeCertificate(name, at(`${name}.pem`), at(`${name}.key`));
     }
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));

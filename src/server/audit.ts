@@ -5,7 +5,7 @@ import type { RequestHandler } from 'express';
 import { pino } from 'pino';
 import { LockstepError } from '../errors.ts';
 import { callerOf } from './keys/caller.ts';
-import { usedBy } from './limits/accounts.ts';
+import { usedBy } from './stages.ts';
 
 type Destination = ReturnType<typeof pino.destination>;
 
@@ -63,7 +63,6 @@ export function audit(log: AuditLog): RequestHandler {
         code: response.locals['code'] ?? null,
         ms: Math.round(performance.now() - since),
         ...usedBy(response),
-        ...(response.locals['usage'] as object | undefined),
       });
     });
     next();

@@ -5,12 +5,12 @@ export type { KeyEntry, KeyLimits } from './keys/format.ts';
 export { keyEntry } from './keys/format.ts';
 export { KeyRing } from './keys/ring.ts';
 export { newKey } from './keys/secret.ts';
+export { probePort } from './listen.ts';
 export {
   CACHE_BYTES,
   createServer,
   DRAIN_MS,
   type LockstepServer,
-  probePort,
   type ServerOptions,
   type ServerParts,
 } from './server.ts';

@@ -10,7 +10,6 @@ import type { Engine } from '../engines/engine.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
 import type { Runner } from '../engines/runner.ts';
 import { steppedRunner } from '../engines/stepped.ts';
-import { LockstepError } from '../errors.ts';
 import type { PlannerSource } from '../planner/index.ts';
 import type { TemplateLimits } from '../template/template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -47,6 +46,7 @@ import {
 } from './limits/middleware.ts';
 import { trustProxies } from './limits/proxies.ts';
 import { limitRate } from './limits/rate.ts';
+import { listen } from './listen.ts';
 import { Metrics } from './metrics.ts';
 import { chatTemplate } from './prompt/chat.ts';
 import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
@@ -349,7 +349,7 @@ export function createServer({
       await template?.check().catch((cause: unknown) => {
         if (!closing.signal.aborted && !ending) options.warn?.(cause);
       });
-      await open(http, port, host);
+      await listen(http, port, host);
       const address = http.address() as AddressInfo;
       const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
       return {
@@ -373,50 +373,4 @@ export function createServer({
       return closed;
     },
   };
-}
-
-/**
- * Fail early, before a model is loaded, when the port cannot be had.
- *
- * @throws LS_SERVE_PORT, LS_SERVE_HOST
- */
-export async function probePort(port: number, host: string): Promise<void> {
-  const probe = createHttpServer();
-  await open(probe, port, host);
-  await new Promise((resolve) => probe.close(resolve));
-}
-
-function open(http: Server, port: number, host: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    http.once('error', (cause: NodeJS.ErrnoException) => {
-      reject(listenError(cause, port, host));
-    });
-    http.listen(port, host, () => resolve());
-  });
-}
-
-function listenError(cause: NodeJS.ErrnoException, port: number, host: string): LockstepError {
-  if (cause.code === 'EADDRINUSE') {
-    return new LockstepError('LS_SERVE_PORT', `expected a free port, got ${port} in use`, {
-      mend: `Choose another with --port, or 0 for any free one.`,
-      field: 'port',
-      cause,
-    });
-  }
-  if (cause.code === 'EACCES') {
-    return new LockstepError('LS_SERVE_PORT', `expected a port this user may open, got ${port}`, {
-      mend: 'Choose one above 1023 with --port.',
-      field: 'port',
-      cause,
-    });
-  }
-  return new LockstepError(
-    'LS_SERVE_HOST',
-    `expected an address of this machine, got ${host} (${cause.code})`,
-    {
-      mend: 'Give --host an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them.',
-      field: 'host',
-      cause,
-    },
-  );
 }

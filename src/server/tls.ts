@@ -3,6 +3,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import { LockstepError } from '../errors.ts';
+import { checkClosed } from './closed-file.ts';
 
 export interface TlsFiles {
   /** PEM: the certificate, and those between it and the root. */
@@ -38,13 +39,7 @@ async function read(file: string, secret: boolean): Promise<Buffer> {
   }
   try {
     const { mode } = await handle.stat();
-    if (secret && process.platform !== 'win32' && (mode & 0o007) !== 0) {
-      throw new LockstepError(
-        'LS_SERVE_TLS',
-        `expected ${file} to be closed to other users, got mode ${(mode & 0o777).toString(8).padStart(4, '0')}`,
-        { mend: `Close it to them: chmod 600 ${file}`, field: 'tls-key' },
-      );
-    }
+    if (secret) checkClosed(mode, 0o007, file, 'LS_SERVE_TLS', 'tls-key');
     return await handle.readFile();
   } catch (cause) {
     if (cause instanceof LockstepError) throw cause;

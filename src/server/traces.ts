@@ -19,7 +19,7 @@ import type { Request, RequestHandler, Response } from 'express';
 import type { Logger } from 'pino';
 import { traceParent } from '../engines/trace-context.ts';
 import { callerOf } from './keys/caller.ts';
-import { stagesOf, usedBy } from './limits/accounts.ts';
+import { stagesOf, usedBy } from './stages.ts';
 
 /** How long the end of the server waits for the last spans. */
 const FLUSH_MS = 5_000;

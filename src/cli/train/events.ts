@@ -78,10 +78,10 @@ export interface ScoreEvent extends JobEvent, Preferred {
 /** Texts are being read: before the first step, at most once a second. */
 export interface DataEvent extends JobEvent {
   event: 'data';
-  /** Looking what a file is, tokenizing it, or waiting for another process that does. */
-  stage: 'reading' | 'tokenizing' | 'waiting';
+  /** Looking what a file is, tokenizing it, waiting for another process that does, or writing recall documents. */
+  stage: 'reading' | 'tokenizing' | 'waiting' | 'writing';
   file: string;
-  /** Bytes of the file done, and in all. */
+  /** Bytes of the file done, and in all; of recall documents their tokens. */
   done: number;
   total: number;
   documents: number;

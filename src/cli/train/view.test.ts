@@ -152,6 +152,14 @@ describe('trainView', () => {
     expect(drawn.text()).toContain('warning: loss 9 at 51');
   });
 
+  it('says how far recall documents are written', () => {
+    const drawn = screen(false);
+    const facts = { file: '/cache/recall/a.jsonl', documents: 0, tokens: 0 };
+    const view = trainView(drawn.screen, false);
+    view.event({ event: 'data', stage: 'writing', done: 30_000, total: 120_000, ...facts });
+    expect(drawn.text()).toContain('writing recall documents: 25%, 30k of 120k tokens');
+  });
+
   it('says how far the texts are read, on one line of a terminal that is written over', () => {
     const facts = { file: '/texts/wiki.jsonl', total: 2e9, documents: 12, tokens: 34_567 };
     for (const isTTY of [true, false]) {

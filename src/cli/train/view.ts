@@ -185,6 +185,9 @@ function dataSentence(event: DataEvent): string {
   const name = path.basename(event.file);
   if (event.stage === 'waiting') return `waiting for another process that tokenizes ${name}`;
   const share = `${Math.floor((100 * event.done) / Math.max(1, event.total))}%`;
+  if (event.stage === 'writing') {
+    return `writing recall documents: ${share}, ${short(event.done)} of ${short(event.total)} tokens`;
+  }
   const size = `${bytes(event.done)} of ${bytes(event.total)}`;
   if (event.stage === 'reading') return `reading ${name}: ${share}, ${size}`;
   const found = `${short(event.tokens)} tokens in ${event.documents} documents`;

@@ -40,7 +40,7 @@ export async function answer(
   if (!health.ready) throw notReady(health);
   const account = await shop.accounts.enter(response, promptTokens(job));
   const count = new Tally(job, shop, response, account);
-  const deadline = new Deadline(request, shop.patience, count.passed);
+  const deadline = new Deadline(request, response, shop.patience);
   const signal = AbortSignal.any([gone.signal, shop.closing, deadline.total]);
   let stream: EventStream | null = null;
   let release: (() => void) | null = null;
@@ -52,7 +52,6 @@ export async function answer(
     const waiting = AbortSignal.any([gone.signal, deadline.total, deadline.queue()]);
     // A stream that has to wait says so: proxies give up on a connection without a byte.
     const onWait = () => job.stream && begin().comment('waiting for a place');
-    count.queued();
     release = await shop.gate.acquire(waiting, { ...ticketOf(response), onWait });
     count.placed();
     signal.throwIfAborted();

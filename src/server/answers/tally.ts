@@ -3,7 +3,9 @@ import type { Response } from 'express';
 import type { SessionMemory } from '../../engines/engine.ts';
 import type { Run, RunEvent } from '../../engines/runner.ts';
 import type { Account } from '../limits/accounts.ts';
+import { headOf } from '../limits/deadline.ts';
 import type { Outcome } from '../metrics.ts';
+import { enterStages, type Stages } from '../stages.ts';
 import { MEMORY_PARTS, type Tag } from '../timings.ts';
 import { type Job, promptTokens, type Workshop } from './job.ts';
 import type { Usage } from './reply.ts';
@@ -15,18 +17,14 @@ const MEMORY_EVERY = 32;
 export class Tally {
   readonly #job: Job;
   readonly #shop: Workshop;
-  readonly #response: Response;
   readonly #account: Account;
   readonly #tag: Tag;
-  /** `performance.now()` of the request's head, of the place, of the first token and of the end. */
+  readonly #stages: Stages;
+  /** `performance.now()` of the request's head. */
   readonly #arrived: number;
-  #queued: number | null = null;
-  #placed: number | null = null;
-  #first: number | null = null;
   /** When each choice's last token came. */
   readonly #last: number[] = [];
   readonly #segmentStart: number[] = [];
-  #completion = 0;
   /** Each prompt's last boundary: where the open segment of each of its choices begins. */
   readonly #promptEnd: number[] = [];
   /** Tokens of prompts that were remembered. */
@@ -38,47 +36,36 @@ export class Tally {
   /** The session's, once there is one. */
   memory: Run['memory'] | null = null;
 
+  /** From now on it stands in line for a place. */
   constructor(job: Job, shop: Workshop, response: Response, account: Account) {
     this.#job = job;
     this.#shop = shop;
-    this.#response = response;
     this.#account = account;
-    const { since, requestId = '' } = response.locals as { since?: number; requestId?: string };
-    this.#arrived = since ?? performance.now();
+    this.#arrived = headOf(response);
+    const { requestId = '' } = response.locals as { requestId?: string };
     this.#tag = { requestId };
-  }
-
-  /** Milliseconds since the request's head. */
-  get passed(): number {
-    return performance.now() - this.#arrived;
-  }
-
-  /** It stands in line for a place. */
-  queued(): void {
-    this.#queued = performance.now();
+    this.#stages = enterStages(response, promptTokens(job));
   }
 
   /** It has a place. */
   placed(): void {
-    this.#placed = performance.now();
+    this.#stages.placed = performance.now();
     this.#account.begin();
     this.#waited();
   }
 
   /** How long it stood in line, whether or not it got a place. */
   #waited(): void {
-    if (this.#queued === null) return;
-    const seconds = (performance.now() - this.#queued) / 1000;
+    const seconds = (performance.now() - this.#stages.entered) / 1000;
     this.#shop.metrics.timings.waited(this.#tag, seconds);
-    this.#queued = null;
   }
 
   get usage(): Usage {
-    const prompt = promptTokens(this.#job);
+    const { prompt, completion } = this.#stages;
     return {
       prompt_tokens: prompt,
-      completion_tokens: this.#completion,
-      total_tokens: prompt + this.#completion,
+      completion_tokens: completion,
+      total_tokens: prompt + completion,
       ...(this.#shop.runner.memory === undefined
         ? {}
         : { prompt_tokens_details: { cached_tokens: this.#cached } }),
@@ -92,9 +79,9 @@ export class Tally {
       const now = performance.now();
       const last = this.#last[event.choice];
       if (last !== undefined) metrics.interToken.observe((now - last) / 1000);
-      else if (this.#first === null) this.#began(now);
+      else if (this.#stages.first === undefined) this.#began(now);
       this.#last[event.choice] = now;
-      this.#completion += 1;
+      this.#stages.completion += 1;
       metrics.tokens.inc({ kind: 'completion' });
       this.#account.wrote(1);
     }
@@ -122,8 +109,8 @@ export class Tally {
   }
 
   #began(now: number): void {
-    this.#first = now;
-    const placed = this.#placed ?? this.#arrived;
+    this.#stages.first = now;
+    const placed = this.#stages.placed ?? this.#arrived;
     const { timings } = this.#shop.metrics;
     timings.began(this.#tag, (now - this.#arrived) / 1000, (now - placed) / 1000);
   }
@@ -132,16 +119,16 @@ export class Tally {
   end(outcome: Outcome): void {
     if (this.#outcome !== null) return;
     this.#outcome = outcome;
-    this.#waited();
+    const { prompt, completion, placed, first } = this.#stages;
+    if (placed === undefined) this.#waited();
     this.#shop.metrics.hold(this, null);
-    if (this.#placed === null) return;
+    if (placed === undefined) return;
     this.#shop.metrics.generations.inc({ outcome });
-    const { prompt_tokens, completion_tokens } = this.usage;
-    this.#response.locals['usage'] = { prompt_tokens, completion_tokens, outcome };
+    this.#stages.outcome = outcome;
     this.#shop.metrics.timings.ended(this.#tag, {
-      decode: this.#first === null ? null : (performance.now() - this.#first) / 1000,
-      prompt: prompt_tokens,
-      completion: completion_tokens,
+      decode: first === undefined ? null : (performance.now() - first) / 1000,
+      prompt,
+      completion,
       cached: this.#cached,
       memory: this.#most,
     });

@@ -2,6 +2,7 @@
 import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockstepError } from '../../errors.ts';
+import { checkClosed } from '../closed-file.ts';
 import { type KeyEntry, keysText, parseKeys } from './format.ts';
 
 const MOST_BYTES = 16 * 1024 * 1024;
@@ -50,15 +51,8 @@ async function readWhole(file: string): Promise<string | null> {
 /** @throws LS_KEYS_FILE, LS_KEYS_MODE */
 function checkMode(mode: number, file: string, regular: boolean): void {
   if (!regular) throw failed(file, 'a file', 'something else');
-  // Windows has other means than modes.
-  if (process.platform === 'win32') return;
   // A group may read it: that is how Kubernetes hands a secret to a process that is not root.
-  if ((mode & 0o027) === 0) return;
-  throw new LockstepError(
-    'LS_KEYS_MODE',
-    `expected ${file} to be closed to other users, got mode ${(mode & 0o777).toString(8).padStart(4, '0')}`,
-    { mend: `Close it to them: chmod 600 ${file}` },
-  );
+  checkClosed(mode, 0o027, file, 'LS_KEYS_MODE');
 }
 
 /**

@@ -13,46 +13,6 @@ export interface Account {
   wrote(tokens: number): void;
 }
 
-/** What a request has used so far, for its line in the logs. */
-export interface Used {
-  prompt_tokens: number;
-  completion_tokens: number;
-  /** From the check of the key's limits to a place; absent while it waits. */
-  queue_ms?: number;
-  /** From the check of the key's limits to the first token, the queue in it. */
-  first_token_ms?: number;
-}
-
-/** When a generation came to what, in milliseconds of `performance.now()`. */
-export interface Stages {
-  /** Its key's limits were checked. */
-  entered: number;
-  /** It got its place. */
-  placed?: number;
-  /** Its first token was written. */
-  first?: number;
-}
-
-const stages = new WeakMap<Response, Stages & { prompt: number; completion: number }>();
-
-/** Undefined for a request that generates nothing, or was refused before it could. */
-export function stagesOf(response: Response): Stages | undefined {
-  return stages.get(response);
-}
-
-/** Undefined for a request that generates nothing, or was refused before it could. */
-export function usedBy(response: Response): Used | undefined {
-  const mine = stages.get(response);
-  if (mine === undefined) return undefined;
-  const { prompt, completion, entered, placed, first } = mine;
-  return {
-    prompt_tokens: prompt,
-    completion_tokens: completion,
-    ...(placed === undefined ? {} : { queue_ms: Math.round(placed - entered) }),
-    ...(first === undefined ? {} : { first_token_ms: Math.round(first - entered) }),
-  };
-}
-
 /** Windows in which tokens are counted, by the field that limits them. */
 const WINDOWS = { tokensPerMinute: 60, tokensPerDay: 24 * 3600 } as const;
 type Window = keyof typeof WINDOWS;
@@ -137,21 +97,12 @@ export class Accounts {
       throw error;
     }
     if (response.closed) leave();
-    const mine: Stages & { prompt: number; completion: number } = {
-      entered: performance.now(),
-      prompt,
-      completion: 0,
-    };
-    stages.set(response, mine);
     return {
       begin: () => {
         begun = true;
-        mine.placed = performance.now();
         this.#tokens.inc({ caller: name, kind: 'prompt' }, prompt);
       },
       wrote: (tokens) => {
-        mine.completion += tokens;
-        mine.first ??= performance.now();
         this.#tokens.inc({ caller: name, kind: 'completion' }, tokens);
         this.#spend(caller, tokens);
       },

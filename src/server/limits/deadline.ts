@@ -1,5 +1,5 @@
 // How long a request may wait for a place, and how long it may take in all.
-import type { Request } from 'express';
+import type { Request, Response } from 'express';
 import { HttpError, invalid } from '../errors.ts';
 
 export interface Patience {
@@ -14,6 +14,11 @@ export const TIMEOUT_HEADER = 'x-request-timeout';
 /** Timers beyond this (24 days) would fire at once. */
 const LONGEST_MS = 2 ** 31 - 1;
 
+/** `performance.now()` of the request's head. */
+export function headOf(response: Response): number {
+  return (response.locals['since'] as number | undefined) ?? performance.now();
+}
+
 /** The limits of one request. `clear` it when the request has ended. */
 export class Deadline {
   /** Aborts with HttpError 504 `deadline_exceeded` when the whole takes too long. */
@@ -23,10 +28,9 @@ export class Deadline {
   readonly #queueMs: number | null;
 
   /**
-   * @param passed milliseconds since the request's head
    * @throws HttpError 400 for a header that is no number of seconds
    */
-  constructor(request: Request, { queueMs, requestMs }: Patience, passed: number) {
+  constructor(request: Request, response: Response, { queueMs, requestMs }: Patience) {
     this.total = this.#abort.signal;
     this.#queueMs = queueMs;
     const ms = Math.min(requestMs ?? LONGEST_MS, asked(request) ?? LONGEST_MS);
@@ -37,6 +41,7 @@ export class Deadline {
       `Expected the answer to end within ${seconds} s of the request; it is incomplete.`,
       { code: 'deadline_exceeded' },
     );
+    const passed = performance.now() - headOf(response);
     this.#after(ms - passed, () => this.#abort.abort(error));
   }
 

@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import { HttpError, toHttpError, tooLarge } from '../errors.ts';
 import { callerOf } from '../keys/caller.ts';
 import type { Metrics } from '../metrics.ts';
-import { usedBy } from './accounts.ts';
+import { usedBy } from '../stages.ts';
 import { spread } from './spread.ts';
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
@@ -46,7 +46,6 @@ export function observe(log: Logger, metrics: Metrics): RequestHandler {
           code: response.locals['code'],
           ms: Math.round(seconds * 1000),
           ...usedBy(response),
-          ...(response.locals['usage'] as object | undefined),
         },
         'request',
       );

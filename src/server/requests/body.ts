@@ -50,8 +50,7 @@ export async function inPool<T>(
   const gone = new AbortController();
   const leave = () => gone.abort();
   response.once('close', leave);
-  const since = (response.locals['since'] as number | undefined) ?? performance.now();
-  const deadline = new Deadline(request, patience, performance.now() - since);
+  const deadline = new Deadline(request, response, patience);
   try {
     const waiting = AbortSignal.any([gone.signal, deadline.total, deadline.queue()]);
     return await work(waiting, ticketOf(response));

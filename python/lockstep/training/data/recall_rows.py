@@ -11,18 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from lockstep.bridge.job import Cancelled
 from lockstep.errors import LockstepError
 from lockstep.facts.documents import Maker, Needle
 
-from .cache import Reading
+from .cache import Reading, Ticker
 from .corpus import Corpus
 from .identity import replacing
 
@@ -52,7 +50,7 @@ def write_rows(
 ) -> Path:
     """The file of rows, written into the cache unless it lies there: a function of its arguments.
 
-    Rows are JSON lines, ``messages`` or ``text``. Emits `progress` events. Raises
+    Rows are JSON lines, ``messages`` or ``text``. Emits `data` events. Raises
     ``LS_TRAIN_RECALL`` where no document is as long as a row, and ``Cancelled``.
     """
     identity = [VERSION, asdict(options), corpus.documents.digest, tokenizer.to_str(), chat, seed]
@@ -63,19 +61,15 @@ def write_rows(
     wanted = round(options.share / (1 - options.share) * corpus.tokens)
     texts = _Texts(corpus, random.Random(f"{seed}/texts"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    written, count, told = 0, 0, time.monotonic()
+    tick = Ticker(reading, path, "writing", wanted)
+    written = count = 0
     with replacing(path) as file:
         while written < wanted or not count:
-            if reading.cancelled():
-                raise Cancelled
+            tick(written)
             length = options.lengths[count % len(options.lengths)]
             row = _row(options, texts, tokenizer, length, f"{seed}/{count}", chat)
             file.write(json.dumps(row).encode() + b"\n")
             written, count = written + length, count + 1
-            if time.monotonic() - told > 1:
-                told = time.monotonic()
-                done = {"done": written, "total": wanted}
-                reading.emit("progress", stage="recall documents", **done)
     return path
 
 
