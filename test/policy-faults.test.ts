@@ -228,6 +228,27 @@ function inNode(policySource: string): Outcome {
   return outcome;
 }
 
+/** As `inNode`, the other sequence in the same turn of the event loop, before and after. */
+async function inOneTurn(policySource: string): Promise<Outcome> {
+  const host = new PolicyHost(sourceOf(policySource), limits);
+  const [before, segmenter, after] = [
+    new Segmenter(host),
+    new Segmenter(host),
+    new Segmenter(host),
+  ];
+  const pushes = [before.pushSoon([1]), segmenter.pushSoon(tokens), after.pushSoon([1])];
+  const [first, mine, last] = await Promise.allSettled(pushes);
+  expect(first?.status).toBe('fulfilled');
+  const outcome: Outcome = {};
+  const codeOf = (one?: PromiseSettledResult<number[]>): string =>
+    one?.status === 'rejected' ? (one.reason as LockstepError).code : 'ok';
+  if (mine?.status === 'rejected') Object.assign(outcome, mine.reason.toJSON());
+  outcome.other = codeOf(last);
+  outcome.again = codeOf((await Promise.allSettled([segmenter.pushSoon([1])]))[0]);
+  host.close();
+  return outcome;
+}
+
 async function inPython(sources: readonly string[]): Promise<Outcome[]> {
   const cases = sources.map((source) => ({ ...sourceOf(source), ...limits, tokens }));
   const script = path.join(packageRoot, 'test/python/run_policy_cases.py');
@@ -265,6 +286,10 @@ describe('a policy that', () => {
   describe.each(Object.entries(faults))('%s', (name, fault) => {
     it('is stopped in Node', () => {
       check(inNode(trapOf(fault.body)), fault);
+    });
+
+    it('is stopped beside others', async () => {
+      check(await inOneTurn(trapOf(fault.body)), fault);
     });
 
     it('is stopped in Python', () => {

@@ -236,3 +236,13 @@ describe('a hostile policy.js gets nowhere:', () => {
     expect(process.memoryUsage().rss - before).toBeLessThan(12 * 80 * (1 << 20));
   });
 });
+
+// V8's own limit stops these, and it is set once for a whole turn.
+it.each(['loops in a built-in', 'loops in a join'])('beside others, one that %s', async (name) => {
+  const host = new PolicyHost(sourceOf(probes[name] as string), limits);
+  const pushes = [1, 2, 3].map((token) => new Segmenter(host).pushSoon([token]));
+  for (const pushed of await Promise.allSettled(pushes)) {
+    expect(pushed).toMatchObject({ status: 'rejected', reason: { code: 'LS_POLICY_LIMIT' } });
+  }
+  expect(host.stopped).toBe(true);
+});

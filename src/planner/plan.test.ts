@@ -37,6 +37,41 @@ describe('plan', () => {
   });
 });
 
+describe('sequences that push in one turn', () => {
+  const texts = Array.from({ length: 64 }, (_, i) =>
+    Array.from({ length: 50 }, (_, k) => (i * k) % 3),
+  );
+
+  it('get the cuts of each alone, in whatever pieces', async () => {
+    const host = new PolicyHost(source);
+    const alone = texts.map((text) => plan(source, text));
+    const together = await Promise.all(
+      texts.map(async (text, i) => {
+        const segmenter = new Segmenter(host);
+        const cuts: number[] = [];
+        for (let at = 0; at < text.length; at += 1 + (i % 7)) {
+          cuts.push(...(await segmenter.pushSoon(text.slice(at, at + 1 + (i % 7)))));
+        }
+        expect([segmenter.position, segmenter.openLength]).toEqual([50, 50 - (cuts.at(-1) ?? 0)]);
+        segmenter.close();
+        return cuts;
+      }),
+    );
+    host.close();
+    expect(together).toEqual(alone);
+  });
+
+  it('one that is closed before its turn fails alone', async () => {
+    const [one, two] = [new Segmenter(source), new Segmenter(source)];
+    const pushes = [one.pushSoon([0]), two.pushSoon([0, 0, 2])];
+    one.close();
+    const [mine, theirs] = await Promise.allSettled(pushes);
+    expect(mine).toMatchObject({ status: 'rejected', reason: { code: 'LS_PLAN_CLOSED' } });
+    expect(theirs).toEqual({ status: 'fulfilled', value: [3] });
+    two.close();
+  });
+});
+
 describe('planStream', () => {
   it('plans ten million tokens in bounded memory', { timeout: 300_000 }, async () => {
     const host = new PolicyHost(await sourceOf(fixed({ size: 5 })));

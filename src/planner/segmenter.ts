@@ -1,5 +1,6 @@
 // Segmenter: the plan of one sequence, token by token.
 import { LockstepError } from '../errors.ts';
+import { Gathered, type Outcome } from './gathered.ts';
 import { PolicyHost } from './host.ts';
 import type { PolicySource } from './source.ts';
 
@@ -15,6 +16,13 @@ export function hostOf(source: PolicySource | PolicyHost): PolicyHost {
   }
   return host;
 }
+
+interface SegmenterPush {
+  readonly segmenter: Segmenter;
+  readonly tokens: ArrayLike<number>;
+}
+
+const gathered = new WeakMap<PolicyHost, Gathered<SegmenterPush, number[]>>();
 
 /** The plan of one sequence as its tokens come. */
 export class Segmenter {
@@ -83,6 +91,35 @@ export class Segmenter {
     return cuts as number[];
   }
 
+  /**
+   * As `pushMany`, together with what other sequences of the policy push in this turn of the event loop:
+   * one call of the policy's engine for all of them.
+   */
+  pushSoon(tokens: ArrayLike<number>): Promise<number[]> {
+    const host = this.#host;
+    let pushes = gathered.get(host);
+    if (pushes === undefined) {
+      pushes = new Gathered((all) => Segmenter.#pushEach(host, all));
+      gathered.set(host, pushes);
+    }
+    return pushes.add({ segmenter: this, tokens });
+  }
+
+  static #pushEach(host: PolicyHost, pushes: readonly SegmenterPush[]): Outcome<number[]>[] {
+    const open = pushes.filter(({ segmenter }) => segmenter.#handle !== undefined);
+    const outcomes = host.pushEach(
+      open.map(({ segmenter, tokens }) => ({ handle: segmenter.#opened, tokens })),
+    );
+    open.forEach(({ segmenter, tokens }, i) => {
+      const outcome = outcomes[i] as Outcome<number[]>;
+      if ('error' in outcome) return;
+      segmenter.#position += tokens.length;
+      segmenter.#lastCut = outcome.value.at(-1) ?? segmenter.#lastCut;
+    });
+    // One that was closed meanwhile has no sequence any more.
+    return pushes.map((push) => outcomes[open.indexOf(push)] ?? { error: closed() });
+  }
+
   /** JSON from which `restore` goes on exactly. */
   snapshot(): string {
     return this.#host.snapshot(this.#opened);
@@ -111,8 +148,12 @@ export class Segmenter {
 
   get #opened(): number {
     if (this.#handle !== undefined) return this.#handle;
-    throw new LockstepError('LS_PLAN_CLOSED', 'expected an open segmenter, got a closed one', {
-      mend: 'Close a segmenter after its last use.',
-    });
+    throw closed();
   }
+}
+
+function closed(): LockstepError {
+  return new LockstepError('LS_PLAN_CLOSED', 'expected an open segmenter, got a closed one', {
+    mend: 'Close a segmenter after its last use.',
+  });
 }

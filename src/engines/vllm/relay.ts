@@ -1,4 +1,5 @@
 // A runner in front of one or more vLLMs: token ids go there, tokens come back, text is made here.
+import { setImmediate } from 'node:timers/promises';
 import type { Contract } from '../../contract/schema.ts';
 import { LockstepError } from '../../errors.ts';
 import { type PlannerSource, Segmenter } from '../../planner/index.ts';
@@ -138,7 +139,7 @@ export class Relay implements Runner {
           });
         }
         const text = texts[choice] as ChoiceText;
-        for (const token of tokens) yield* text.take(token);
+        yield* text.take(tokens);
         if (reason !== null) yield* text.end(reason);
         // Where vLLM has said so too, only `[DONE]` follows: reading it keeps the connection.
         if (reason === null && texts.every((one) => one.ended)) return;
@@ -166,7 +167,7 @@ export class Relay implements Runner {
     const settle = (error: unknown, replica: Replica, begun = false): void => {
       last = error;
       if (signal.aborted || !isBroken(error)) throw error;
-      if (error.code === 'LS_VLLM_UNREACHABLE') replica.doubt(error);
+      if (error.code === 'LS_VLLM_UNREACHABLE' && !left.includes(replica)) replica.doubt(error);
       if (begun) throw error;
     };
     const open = async (): Promise<Opened> => {
@@ -178,6 +179,8 @@ export class Relay implements Runner {
         } catch (error) {
           replica.running -= 1;
           settle(error, replica);
+          // Let the event loop read which of its other idle connections have closed.
+          await setImmediate();
         }
       }
       throw last;

@@ -5,6 +5,9 @@ import type { RunEvent, RunRequest } from '../runner.ts';
 import type { Alternative } from '../sampling.ts';
 import { StoppedText } from '../stop-strings.ts';
 
+/** A token, and others that were likely in its place. */
+type Told = { top: Alternative[] } & Alternative;
+
 /** Turns one choice's tokens into events, as stepping an engine would. */
 export class ChoiceText {
   readonly #choice: number;
@@ -32,27 +35,44 @@ export class ChoiceText {
     this.#most = request.maxTokens;
   }
 
-  /** What a token adds; nothing once the text has ended. */
-  *take(token: { top: Alternative[] } & Alternative): Generator<RunEvent> {
+  /** What tokens add; nothing once the text has ended. */
+  async *take(tokens: readonly Told[]): AsyncGenerator<RunEvent> {
     // vLLM writes a token even where none was asked for.
     if (this.ended || this.#most === 0) return;
-    const choice = this.#choice;
+    const taken = this.#taken(tokens);
+    const ids = taken.map(({ token }) => token.id);
     // A token is run when the next one is sampled: the last one never is.
-    if (this.#last !== null) {
-      const from = this.#segmenter.position;
-      const cut = this.#segmenter.push(this.#last);
-      const boundary = cut ? { at: from + 1, retrieved: null } : null;
-      const tokens = Int32Array.of(this.#last);
-      yield { choice, type: 'ran', prompt: false, from, tokens, boundary };
+    const ran = this.#last === null ? ids.slice(0, -1) : [this.#last, ...ids.slice(0, -1)];
+    this.#last = ids.at(-1) ?? this.#last;
+    const start = this.#segmenter.position;
+    const cuts = ran.length === 0 ? [] : await this.#segmenter.pushSoon(ran);
+    for (const [i, { token, text }] of taken.entries()) {
+      const before = i - taken.length + ran.length;
+      if (before >= 0) yield this.#ran(start + before, ran[before] as number, cuts);
+      const { id, logprob } = token;
+      const top = token.top.slice(0, this.#alternatives);
+      yield { choice: this.#choice, type: 'token', text, id, logprob, top };
     }
-    this.#last = token.id;
-    const ends = this.#ends.has(token.id);
-    const { text, stopped } = ends ? this.#text.end() : this.#text.push(token.id);
-    const top = token.top.slice(0, this.#alternatives);
-    yield { choice, type: 'token', text, id: token.id, logprob: token.logprob, top };
-    if (!ends && !stopped) return;
-    this.ended = true;
-    yield { choice, type: 'end', reason: 'stop', text: '' };
+    if (this.ended) yield { choice: this.#choice, type: 'end', reason: 'stop', text: '' };
+  }
+
+  /** The tokens up to the text's end, and what each adds to it. */
+  #taken(tokens: readonly Told[]): { token: Told; text: string }[] {
+    const taken: { token: Told; text: string }[] = [];
+    for (const token of tokens) {
+      const ends = this.#ends.has(token.id);
+      const { text, stopped } = ends ? this.#text.end() : this.#text.push(token.id);
+      taken.push({ token, text });
+      this.ended = ends || stopped;
+      if (this.ended) break;
+    }
+    return taken;
+  }
+
+  #ran(from: number, id: number, cuts: readonly number[]): RunEvent {
+    const boundary = cuts.includes(from + 1) ? { at: from + 1, retrieved: null } : null;
+    const tokens = Int32Array.of(id);
+    return { choice: this.#choice, type: 'ran', prompt: false, from, tokens, boundary };
   }
 
   /** vLLM sends no more of it. */

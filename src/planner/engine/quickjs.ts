@@ -143,6 +143,8 @@ export class QuickJs {
   readonly #context: number;
   #interrupt: Interrupt = () => false;
   #interrupted = false;
+  /** Within `together`. */
+  #shares = false;
   #ended: EngineError | undefined;
 
   /**
@@ -248,13 +250,37 @@ export class QuickJs {
     return this.#read(result);
   }
 
+  /**
+   * Calls under one time limit of V8's, which costs a thread for each that is set.
+   *
+   * @param milliseconds time after which V8 stops the whole
+   * @param run calls this engine; what it throws is thrown here
+   * @throws EngineError (`interrupted`)
+   */
+  together(milliseconds: number, run: () => void): void {
+    let failure: { error: unknown } | undefined;
+    this.#shares = true;
+    try {
+      this.#limited(milliseconds, () => {
+        try {
+          run();
+        } catch (error) {
+          failure = { error };
+        }
+      });
+    } finally {
+      this.#shares = false;
+    }
+    if (failure !== undefined) throw failure.error;
+  }
+
   #guarded(interrupt: Interrupt, milliseconds: number, run: () => number): Value {
     if (this.#ended !== undefined) throw this.#ended;
     this.#interrupt = interrupt;
     this.#interrupted = false;
     let result = 0;
     let thrown: string | undefined;
-    outside.run = () => {
+    const checked = () => {
       result = run();
       const exception = this.#exports.oa(this.#context, result);
       if (exception === 0) return;
@@ -262,16 +288,23 @@ export class QuickJs {
       // To say what was thrown may run code as well.
       thrown = this.#read(exception as Value);
     };
+    this.#limited(this.#shares ? null : milliseconds, checked);
+    if (this.#interrupted) throw this.#end('interrupted', 'interrupted');
+    if (thrown !== undefined) throw new EngineError('threw', thrown);
+    return result as Value;
+  }
+
+  /** @param milliseconds null: a limit holds already */
+  #limited(milliseconds: number | null, run: () => void): void {
     try {
-      script.runInContext(realm, { timeout: milliseconds });
+      outside.run = run;
+      if (milliseconds === null) run();
+      else script.runInContext(realm, { timeout: milliseconds });
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       const timedOut = code === 'ERR_SCRIPT_EXECUTION_TIMEOUT';
       throw this.#end(timedOut ? 'interrupted' : 'trapped', message);
     }
-    if (this.#interrupted) throw this.#end('interrupted', 'interrupted');
-    if (thrown !== undefined) throw new EngineError('threw', thrown);
-    return result as Value;
   }
 
   #end(kind: EngineError['kind'], message: string): EngineError {
