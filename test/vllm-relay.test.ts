@@ -98,6 +98,19 @@ describe('answers', () => {
     expect(finished.sort()).toEqual([0, 1, 2]);
   });
 
+  test('each text is a stream of its own, with the seed that vLLM would give it', async () => {
+    const { post, fake } = await served();
+    const ask = { prompt: PROMPT, max_tokens: 3, n: 3, seed: 7 };
+    const answer = (await (await post('/v1/completions', ask)).json()) as Any;
+    expect(answer.usage).toMatchObject({ prompt_tokens: PROMPT.length, completion_tokens: 9 });
+    const { bodies } = await fake.seen();
+    expect(bodies.map(({ n, seed }: Any) => [n, seed]).sort()).toEqual([
+      [1, 7],
+      [1, 8],
+      [1, 9],
+    ]);
+  });
+
   test('parameters that only vLLM takes reach it', async () => {
     const { post, fake } = await served();
     const format = { type: 'json_schema', json_schema: { name: 'a', schema: { type: 'object' } } };

@@ -10,7 +10,8 @@
 
 Answers go to ``raw/windows-LENGTH.jsonl``, a line a document and setting; the same command goes on
 with what is missing. Documents are those of ``lockstep recall`` (seed 42, templates `eval`), asked
-through the chat template; a fact at each of five depths.
+through the chat template; a fact at each of five depths (``--single``: at one of them, the next
+document's at the next).
 """
 
 from __future__ import annotations
@@ -89,10 +90,12 @@ def main() -> None:
     take.add_argument("--length", type=int, default=2048)
     take.add_argument("--documents", type=int, default=4)
     take.add_argument("--settings", nargs="*", default=[FULL, *SETTINGS])
+    take.add_argument("--single", action="store_true", help="one fact a document, not five")
     take.add_argument("--text", type=Path, default=ROOT / ".lockstep/texts/milton/paradiselost.txt")
     asked = take.parse_args()
     torch.set_num_threads(1)
-    out = HERE / "raw" / f"windows-{asked.length}.jsonl"
+    name = f"single-{asked.length}" if asked.single else f"windows-{asked.length}"
+    out = HERE / "raw" / f"{name}.jsonl"
     out.parent.mkdir(exist_ok=True)
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     have = {(one["document"], one["setting"]) for one in lines}
@@ -104,9 +107,11 @@ def main() -> None:
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     wrap = wrap_of(RUNS / PLAIN, first.contract.document["tokenizer"]["bos"])
     maker = Maker(tokenizer, ids, "eval", wrap)
-    facts = header(f"python bench/recall/{Path(__file__).name} --length {asked.length}")
+    command = f"python bench/recall/{Path(__file__).name} --length {asked.length}"
+    facts = header(command + (" --single" if asked.single else ""))
     for index in range(asked.documents):
-        document = maker.make(f"42/{asked.length}/{index}", asked.length, DEPTHS)
+        depths = [DEPTHS[index % len(DEPTHS)]] if asked.single else DEPTHS
+        document = maker.make(f"42/{asked.length}/{index}", asked.length, depths)
         for name in asked.settings:
             if (index, name) in have:
                 continue

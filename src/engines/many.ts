@@ -7,7 +7,7 @@ import type { Run, RunEvent, Runner, RunRequest } from './runner.ts';
  * Choice c of request i is choice i * n + c of the whole. The requests have the same `n`.
  */
 export async function runMany(
-  runner: Runner,
+  runner: Pick<Runner, 'run' | 'together'>,
   requests: readonly RunRequest[],
   signal: AbortSignal,
 ): Promise<Run> {

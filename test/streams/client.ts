@@ -63,7 +63,7 @@ async function ask(
   headers: Record<string, string>,
 ): Promise<Seen> {
   const expected = textOf(stream);
-  const reason = stream.original.reasons[0];
+  const { reason } = stream.original;
   let text = '';
   const reasons: string[] = [];
   let [done, failed] = [false, false];

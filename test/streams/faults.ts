@@ -5,9 +5,8 @@ import { randomIntegers } from '../helpers/random.ts';
 
 /** What vLLM generated, before anything happened to it. */
 export interface Original {
-  /** Token ids of each choice. */
-  tokens: number[][];
-  reasons: ('stop' | 'length')[];
+  tokens: number[];
+  reason: 'stop' | 'length';
   /** Token ids of the prompt, which vLLM repeats. */
   prompt: number[];
 }
@@ -50,6 +49,8 @@ const WRONG_JSON: readonly ((event: string) => string)[] = [
   (event) => event.replace(/"finish_reason":[^,]*/, '"finish_reason":"abort"'),
   (event) => event.replace(/"finish_reason":[^,]*/, '"finish_reason":7'),
   (event) => event.replace(/"finish_reason":[^,]*/, '"finish_reason":{"a":[]}'),
+  (event) => event.replace(/ogprobs":.*?,"finish_re/, ''),
+  (event) => event.replace('"index":0', '"index":0,"token_id":[97]'),
   (event) => event.replace(/"usage":\{[^}]*\}/, '"usage":null'),
   (event) => event.replace(/"completion_tokens":\d+/, '"completion_tokens":"4"'),
   () => '{"error":{"message":"EngineCore encountered an issue","code":500}}',
@@ -181,7 +182,7 @@ export const faultNames = Object.keys(FAULTS) as Fault[];
  */
 export function faultyStream(
   seed: number,
-  asked: { prompt?: number[]; choices?: number; maxTokens?: number; logprobs?: boolean } = {},
+  asked: { prompt?: number[]; maxTokens?: number; logprobs?: boolean } = {},
 ): FaultyStream {
   // Neighbouring seeds give neighbouring first numbers.
   const random = randomIntegers(Math.imul(seed + 1, 2654435761));
@@ -206,46 +207,35 @@ function generated(
   id: string,
   asked: Parameters<typeof faultyStream>[1] = {},
 ): { original: Original; events: string[] } {
-  const choices = asked.choices ?? (random(4) === 0 ? 2 + random(2) : 1);
   const prompt = asked.prompt ?? Array.from({ length: 1 + random(40) }, () => 97 + random(26));
   const count = prompt.length;
   const most = asked.maxTokens ?? 1 + random(24);
-  const tokens = Array.from({ length: choices }, () => {
-    const size = random(2) === 0 ? most : 1 + random(most);
-    const list = Array.from({ length: size }, () => 97 + random(26));
-    if (size < most) list[size - 1] = EOS;
-    return list;
-  });
-  const reasons = tokens.map(
-    (list) => (list.at(-1) === EOS ? 'stop' : 'length') as 'stop' | 'length',
-  );
-  const sent = tokens.map(() => 0);
+  const size = random(2) === 0 ? most : 1 + random(most);
+  const tokens = Array.from({ length: size }, () => 97 + random(26));
+  if (size < most) tokens[size - 1] = EOS;
+  const reason = size < most ? 'stop' : 'length';
   const events: string[] = [];
-  const open = tokens.map((_, i) => i);
-  while (open.length > 0) {
-    const at = random(open.length);
-    const choice = open[at] as number;
-    const [list, from] = [tokens[choice] as number[], sent[choice] as number];
-    const to = Math.min(list.length, from + 1 + random(3));
-    sent[choice] = to;
-    if (to === list.length) open.splice(at, 1);
-    const ids = list.slice(from, to);
+  const event = (choices: string, to: number) =>
+    `{"id":"${id}","object":"text_completion","created":1,"model":"café","choices":[${choices}],"usage":{"prompt_tokens":${count},"total_tokens":${count + to},"completion_tokens":${to}}}`;
+  for (let from = 0; from < size; ) {
+    const to = Math.min(size, from + 1 + random(3));
+    const ids = tokens.slice(from, to);
     const text = String.fromCharCode(...ids.filter((one) => one !== EOS));
     const logprobs = asked.logprobs
       ? `{"token_logprobs":[${ids.map(() => -0.5)}],"top_logprobs":[${ids.map((one) => `{"token_id:${one}":-0.5}`)}]}`
       : 'null';
-    const reason = to === list.length ? `"${reasons[choice]}"` : 'null';
-    const first = events.length === 0 ? `"prompt_token_ids":[${prompt}],` : '';
+    const ended = to === size ? `"${reason}"` : 'null';
+    const first = from === 0 ? `"prompt_token_ids":[${prompt}],` : '';
     events.push(
-      `{"id":"${id}","object":"text_completion","created":1,"model":"café","choices":[{"index":${choice},"text":"${text}","logprobs":${logprobs},"finish_reason":${reason},"stop_reason":null,${first}"token_ids":[${ids}]}],"usage":{"prompt_tokens":${count},"total_tokens":${count + to},"completion_tokens":${to}}}`,
+      event(
+        `{"index":0,"text":"${text}","logprobs":${logprobs},"finish_reason":${ended},"stop_reason":null,${first}"token_ids":[${ids}]}`,
+        to,
+      ),
     );
+    from = to;
   }
-  const all = tokens.reduce((sum, list) => sum + list.length, 0);
-  events.push(
-    `{"id":"${id}","object":"text_completion","created":1,"model":"café","choices":[],"usage":{"prompt_tokens":${count},"total_tokens":${count + all},"completion_tokens":${all}}}`,
-    '[DONE]',
-  );
-  return { original: { tokens, reasons, prompt }, events };
+  events.push(event('', size), '[DONE]');
+  return { original: { tokens, reason, prompt }, events };
 }
 
 function framed(events: readonly string[]): Buffer {

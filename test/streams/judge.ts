@@ -17,24 +17,21 @@ export type Verdict = 'complete' | 'refused' | 'false' | 'lost' | 'crash';
 
 /** Read one stream with the relay's own parser. */
 export async function judge(stream: FaultyStream): Promise<Verdict> {
-  const { tokens, reasons, prompt } = stream.original;
-  const read = tokens.map((): number[] => []);
-  const ended: (string | null)[] = tokens.map(() => null);
+  const { tokens, reason: expected, prompt } = stream.original;
+  const read: number[] = [];
+  let ended: string | null = null;
   let error: unknown = null;
   try {
-    for await (const chunks of readTokens(bodyOf(stream), tokens.length, VOCABULARY, prompt)) {
-      for (const { choice, tokens: some, reason } of chunks) {
-        for (const { id } of some) (read[choice] as number[]).push(id);
-        ended[choice] = reason ?? ended[choice] ?? null;
-      }
+    for await (const { tokens: some, reason } of readTokens(bodyOf(stream), VOCABULARY, prompt)) {
+      read.push(...some.map(({ id }) => id));
+      ended = reason;
     }
   } catch (cause) {
     error = cause;
   }
-  const begins = read.every((list, i) => list.every((id, at) => tokens[i]?.[at] === id));
-  const whole = read.every((list, i) => list.length === tokens[i]?.length);
-  const right = ended.every((reason, i) => reason === reasons[i]);
-  if (error === null) return begins && whole && right ? 'complete' : 'false';
+  const begins = read.every((id, at) => tokens[at] === id);
+  const whole = read.length === tokens.length && ended === expected;
+  if (error === null) return begins && whole ? 'complete' : 'false';
   if (!(error instanceof LockstepError && error.code.startsWith('LS_VLLM_'))) return 'crash';
   if (!begins) return 'false';
   return stream.harmless ? 'lost' : 'refused';

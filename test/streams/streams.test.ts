@@ -36,7 +36,7 @@ describe('faulty streams', () => {
     };
     const good = of('none');
     expect(await judge(good)).toBe('complete');
-    const tokens = good.original.tokens.map((list) => [...list, 97]);
+    const tokens = [...good.original.tokens, 97];
     expect(await judge({ ...good, original: { ...good.original, tokens } })).toBe('false');
     const doubled = of('double-event');
     expect(await judge({ ...doubled, harmless: false })).toBe('refused');

@@ -11,13 +11,12 @@ export interface FaultyUpstream {
 
 /** The stream that a request with this seed gets, and so what a client of it may see. */
 export function streamOf(seed: number, prompt: string, maxTokens: number): FaultyStream {
-  return faultyStream(seed, { prompt: [...Buffer.from(prompt)], choices: 1, maxTokens });
+  return faultyStream(seed, { prompt: [...Buffer.from(prompt)], maxTokens });
 }
 
 /** The text that vLLM generated. */
 export function textOf({ original }: FaultyStream): string {
-  const ids = original.tokens[0] as number[];
-  return String.fromCharCode(...ids.filter((id) => id !== EOS));
+  return String.fromCharCode(...original.tokens.filter((id) => id !== EOS));
 }
 
 /** @param digest of the contract that it says to serve */
@@ -59,7 +58,7 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   };
   const { seed, max_tokens: most } = body;
   const prompt = typeof body.prompt === 'string' ? [...Buffer.from(body.prompt)] : body.prompt;
-  const { packets, broken } = faultyStream(seed, { prompt, choices: 1, maxTokens: most });
+  const { packets, broken } = faultyStream(seed, { prompt, maxTokens: most });
   response.writeHead(200, { 'content-type': 'text/event-stream' });
   response.flushHeaders();
   response.socket?.setNoDelay(true);

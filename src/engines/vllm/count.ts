@@ -10,47 +10,39 @@ export interface Counted {
 }
 
 /**
- * Keeps count of one stream. An event that was lost, doubled or moved, or that belongs to another
- * request, is well formed: only its count and its id tell.
+ * Keeps count of a stream of one text. An event that was lost, doubled or moved, or that belongs to
+ * another request, is well formed: only its count and its id tell. With several texts in a stream,
+ * counts that agree by accident would hide some: each text has a stream of its own.
  */
 export class StreamCount {
   readonly #prompt: ArrayLike<number>;
-  readonly #seen: number[];
+  #tokens = 0;
   #id: unknown = null;
   #begun = false;
 
   /** @param prompt token ids of the request's prompt */
-  constructor(prompt: ArrayLike<number>, choices: number) {
+  constructor(prompt: ArrayLike<number>) {
     this.#prompt = prompt;
-    this.#seen = Array(choices).fill(0);
-  }
-
-  /** Tokens of all choices so far. */
-  get #all(): number {
-    return this.#seen.reduce((sum, one) => sum + one, 0);
   }
 
   /**
-   * Take an event's tokens into the count.
+   * Take an event into the count.
    *
-   * @param chunks its choices: one, or none in the event that ends the count
+   * @param tokens how many it brings
    * @returns what is wrong with it, in words that go on from "got"; null where nothing is
    */
-  take({ id, usage, choices }: Counted, chunks: readonly { choice: number; tokens: object[] }[]) {
+  take({ id, usage, choices }: Counted, tokens: number): string | null {
     const prompt = choices?.[0]?.prompt_token_ids ?? null;
-    if (!this.#begun && prompt === null) return 'a first event without the prompt it answers';
+    if (this.#begun !== (prompt === null)) {
+      return this.#begun ? 'its prompt twice' : 'a first event without the prompt it answers';
+    }
     if (this.#begun && id !== this.#id) return 'an event of another request';
     if (prompt !== null && !this.#isPrompt(prompt)) return 'an answer to another prompt';
     this.#begun = true;
     this.#id = id;
-    if (chunks.length > 1) return `an event with ${chunks.length} choices`;
-    const [chunk] = chunks;
-    if (chunk !== undefined) {
-      this.#seen[chunk.choice] = (this.#seen[chunk.choice] as number) + chunk.tokens.length;
-    }
-    const expected = chunk === undefined ? this.#all : this.#seen[chunk.choice];
-    if (usage?.completion_tokens !== expected) {
-      return `an event that counts ${show(usage?.completion_tokens)} tokens where ${expected} came: one is missing, doubled or out of order`;
+    this.#tokens += tokens;
+    if (usage?.completion_tokens !== this.#tokens) {
+      return `an event that counts ${show(usage?.completion_tokens)} tokens where ${this.#tokens} came: one is missing, doubled or out of order`;
     }
     if (usage?.prompt_tokens !== this.#prompt.length) {
       return `an event that counts ${show(usage?.prompt_tokens)} tokens of a prompt of ${this.#prompt.length}`;

@@ -5,6 +5,7 @@ import { LockstepError } from '../../errors.ts';
 import { type PlannerSource, Segmenter } from '../../planner/index.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
+import { runMany } from '../many.ts';
 import type { Figures, Health, Layout, Run, RunEvent, Runner, RunRequest } from '../runner.ts';
 import type { Sampled } from '../sampling.ts';
 import { figuresOf } from './figures.ts';
@@ -88,7 +89,16 @@ export class Relay implements Runner {
     };
   }
 
-  async run(request: RunRequest, signal: AbortSignal): Promise<Run> {
+  run(request: RunRequest, signal: AbortSignal): Promise<Run> {
+    // A whole answer has a length, and cannot lose anything unseen.
+    if (isWhole(request)) return this.#run(request, signal, true);
+    const texts = textsOf(request);
+    const run = (one: RunRequest, signal: AbortSignal) => this.#run(one, signal, one === texts[0]);
+    return runMany({ run, together: texts.length }, texts, signal);
+  }
+
+  /** @param first tells of its prompt as well */
+  async #run(request: RunRequest, signal: AbortSignal, first: boolean): Promise<Run> {
     const prompt = Int32Array.from(request.prompt);
     const segmenter = new Segmenter(this.#parts.source);
     // Ends the request in vLLM too, where a text stops before vLLM has noticed.
@@ -98,9 +108,10 @@ export class Relay implements Runner {
       const asked = { ...request, prompt };
       const asking = this.#ask(asked, cuts, AbortSignal.any([signal, leave.signal]));
       // vLLM has judged the request once it begins to answer: what it refuses is refused here at once.
-      const first = await asking.open();
+      const opened = await asking.open();
+      const told = first ? cuts : null;
       return {
-        events: this.#events(asked, segmenter, cuts, asking, first, leave),
+        events: this.#events(asked, segmenter, told, asking, opened, leave),
         memory: async () => null,
         layout: asking.layout,
       };
@@ -122,7 +133,7 @@ export class Relay implements Runner {
   async *#events(
     request: RunRequest & { prompt: Int32Array },
     segmenter: Segmenter,
-    cuts: readonly number[],
+    cuts: readonly number[] | null,
     { chunks, scores }: Asking,
     first: Opened,
     leave: AbortController,
@@ -132,7 +143,7 @@ export class Relay implements Runner {
     try {
       for await (const { choice, tokens, reason } of chunks(first)) {
         if (texts === null) {
-          yield* promptRan(request.prompt, cuts, scores());
+          if (cuts !== null) yield* promptRan(request.prompt, cuts, scores());
           texts = Array.from({ length: count }, (_, i) => {
             const mine = i === count - 1 ? segmenter : segmenter.fork();
             return new ChoiceText(i, mine, this.#parts, request);
@@ -185,7 +196,6 @@ export class Relay implements Runner {
       }
       throw last;
     };
-    const count = request.extra?.n ?? 1;
     const { vocabulary } = this.info;
     const { prompt } = request;
     let whole: WholeAnswer | null = null;
@@ -198,9 +208,9 @@ export class Relay implements Runner {
             yield* whole.chunks;
             return;
           }
-          for await (const some of readTokens(answer.stream, count, vocabulary, prompt)) {
+          for await (const chunk of readTokens(answer.stream, vocabulary, prompt)) {
             begun = true;
-            yield* some;
+            yield chunk;
           }
           return;
         } catch (error) {
@@ -231,6 +241,21 @@ function noReplica(): LockstepError {
   return new LockstepError('LS_VLLM_NOT_READY', 'expected a ready vLLM, got none', {
     mend: 'Wait until /health/ready says 200.',
   });
+}
+
+/**
+ * A request of `n` texts as requests of one text each, with the seeds that vLLM itself gives them
+ * (v1/engine/parallel_sampling.py).
+ */
+function textsOf(request: RunRequest): RunRequest[] {
+  const { extra, seed } = request;
+  const n = extra?.n ?? 1;
+  if (n === 1) return [request];
+  return Array.from({ length: n }, (_, i) => ({
+    ...request,
+    extra: { ...extra, n: 1 },
+    ...(seed == null ? {} : { seed: seed + i }),
+  }));
 }
 
 /** The prompt as it ran: one event a segment. */

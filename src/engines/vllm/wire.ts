@@ -67,9 +67,8 @@ export function isWhole(request: RunRequest): boolean {
 }
 
 /**
- * Read an event stream of vLLM to its end.
+ * Read an event stream of vLLM, of one text, to its end.
  *
- * @param choices how many texts were asked for: the stream is complete when each has ended
  * @param vocabulary ids are below it
  * @param prompt token ids of the request's prompt
  * @throws LS_VLLM_FAILED what vLLM reported in the stream; LS_VLLM_PROTOCOL bytes that are no such
@@ -78,35 +77,33 @@ export function isWhole(request: RunRequest): boolean {
  */
 export async function* readTokens(
   body: AsyncIterable<Uint8Array>,
-  choices: number,
   vocabulary: number,
   prompt: ArrayLike<number>,
-): AsyncGenerator<TokenChunk[], void> {
-  const ended = new Set<number>();
-  const count = new StreamCount(prompt, choices);
+): AsyncGenerator<TokenChunk, void> {
+  const count = new StreamCount(prompt);
+  let ended = false;
   try {
     for await (const data of readEvents(body)) {
       if (data === '[DONE]') break;
       const event = parsed(data);
-      const chunks = chunksOf(event, choices, vocabulary);
-      const wrong = count.take(event, chunks);
-      if (wrong !== null) throw malformed(wrong);
-      for (const { choice, reason } of chunks) {
-        if (ended.has(choice)) throw malformed(`more of choice ${choice} after its end`);
-        if (reason !== null) ended.add(choice);
+      if (event.choices.length > 1) {
+        throw malformed(`an event with ${event.choices.length} choices`);
       }
-      if (chunks.length > 0) yield chunks;
+      event.choices.forEach(checkFields);
+      const chunk = event.choices.map((one) => tokensOf(one, 1, vocabulary))[0];
+      const wrong = count.take(event, chunk?.tokens.length ?? 0);
+      if (wrong !== null) throw malformed(wrong);
+      if (chunk === undefined) continue;
+      if (ended) throw malformed('more of a text after its end');
+      ended = chunk.reason !== null;
+      yield chunk;
     }
   } catch (error) {
     // The answer is whole; whatever its connection died of, nothing is missing.
-    if (ended.size === choices) return;
+    if (ended) return;
     throw error;
   }
-  if (ended.size < choices) {
-    throw early(
-      `the end of its stream with ${choices - ended.size} of ${choices} texts unfinished`,
-    );
-  }
+  if (!ended) throw early('the end of its stream within a text');
 }
 
 const span = z.tuple([z.int().min(0), z.int().min(0)]);
@@ -142,7 +139,7 @@ export async function readWhole(
     parts.push(part);
   }
   const answer = parsed(Buffer.concat(parts).toString('utf8'));
-  const chunks = chunksOf(answer, choices, vocabulary);
+  const chunks = answer.choices.map((one) => tokensOf(one, choices, vocabulary));
   const unfinished = chunks.filter(({ reason }) => reason === null).length;
   if (chunks.length !== choices || unfinished > 0) throw early('a part of it');
   return {
@@ -235,8 +232,20 @@ function parsed(data: string): WireChunk {
   return chunk;
 }
 
-function chunksOf(chunk: WireChunk, choices: number, vocabulary: number): TokenChunk[] {
-  return chunk.choices.map((one) => tokensOf(one, choices, vocabulary));
+/** Fields of a choice in a stream (vLLM 0.32, entrypoints/openai/completion/protocol.py). */
+const REQUIRED = ['index', 'logprobs', 'finish_reason', 'token_ids'];
+const FIELDS = new Set([...REQUIRED, 'text', 'stop_reason', 'prompt_token_ids']);
+
+/**
+ * What is missing inside an event can leave JSON: `"logprobs":null,"finish_reason":"stop"` without its
+ * middle is `"lason":"stop"`.
+ */
+function checkFields(choice: WireChoice): void {
+  const names = Object.keys(choice ?? {});
+  const missing = REQUIRED.find((name) => !names.includes(name));
+  if (missing !== undefined) throw malformed(`a choice without its ${missing}`);
+  const other = names.find((name) => !FIELDS.has(name));
+  if (other !== undefined) throw malformed(`a choice with a field ${quote(other)}`);
 }
 
 /** What vLLM says in a stream: some requests it judges only once it has begun to answer. */

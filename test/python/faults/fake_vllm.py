@@ -241,9 +241,10 @@ class Handler(BaseHTTPRequestHandler):
         choice: dict[str, Any] = {
             "index": index,
             "text": chr(token),
+            "logprobs": None,
+            "finish_reason": ended,
             "token_ids": [token],
         }
-        choice["finish_reason"] = ended
         asked = body.get("logprobs")
         if asked is not None:
             top = {f"token_id:{(token + i) % 256}": -0.5 - i for i in range(max(1, asked))}
@@ -273,7 +274,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
             return True
         if kind == "abort-reason":
-            self.event({"choices": [{"index": 0, "token_ids": [], "finish_reason": "abort"}]})
+            aborted = {"index": 0, "token_ids": [], "finish_reason": "abort", "logprobs": None}
+            self.event({"choices": [aborted]})
             return False
         if kind == "bytes":
             self.chunk(bytes.fromhex(fault["hex"]))
