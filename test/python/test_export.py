@@ -17,7 +17,7 @@ from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
 from lockstep.export import job as export
 from lockstep.export.graph import build
-from lockstep.export.model import ModelShape, partition, read_model
+from lockstep.export.model import ModelShape, layer_heads, read_model
 from lockstep.export.nodes import Linear
 from lockstep.export.quality import feeds, perplexity
 from lockstep.export.quant import BLOCK, Quantized, quantize
@@ -42,7 +42,7 @@ def write(
     folder: Path, linear: Linear, chosen: Spec | None = None
 ) -> tuple[Path, ModelShape, list]:
     model = read_model(folder)
-    parts = partition(model, chosen or spec(model.layers))
+    parts = layer_heads(model, chosen or spec(model.layers))
     file = WeightFile(folder / "step.onnx.data")
     graph = build(model, parts, Checkpoint(folder), file, linear)
     file.close()
@@ -184,7 +184,7 @@ class Exporting(export.Exporter):
     def __post_init__(self) -> None:
         self.spec = spec(3)
         self.model = read_model(self.directory)
-        self.parts = partition(self.model, self.spec)
+        self.parts = layer_heads(self.model, self.spec)
         self.weights = "e" * 64
         shape = shape_of(read_fields(self.directory))
         trained = {"weights": {"sha256": self.weights}}

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 from lockstep import Model, full, tbptt
-from lockstep.operator.contexts import pieces_of
+from lockstep.operator.contexts import packed_spans
 from lockstep.training import document_starts
 from oracle.gradient import gradient
 from parity import RECIPES, plain, spec, weights_of
@@ -139,7 +139,7 @@ def test_a_pass_holds_no_more_than_it_may() -> None:
         for _ in range(dice.randint(1, 30)):
             length = dice.randint(1, 60)
             cuts = sorted(dice.sample(range(1, length + 1), dice.randint(0, min(4, length))))
-            docs.append([piece.length for piece in pieces_of(length, cuts)])
+            docs.append([piece.length for piece in packed_spans(length, cuts)])
         begun = document_starts.starts(docs, most)
         count = document_starts.passes(docs, most)
         loads = [

@@ -253,9 +253,9 @@ def test_forks_go_their_own_ways(recipe: str) -> None:
     model.step(state, ids[:5])
     model.close(state)
     model.step(state, ids[5:12])
-    twin = state.fork()
+    fork = state.fork()
     ways = []
-    for one, tail in ((state, ids[12:]), (twin, ids[:11:-1])):
+    for one, tail in ((state, ids[12:]), (fork, ids[:11:-1])):
         rows = [model.step(one, tail[:9], rows="all")]
         model.close(one)
         rows.append(model.step(one, tail[9:18], rows="all"))

@@ -212,12 +212,12 @@ def test_gradients_with_a_long_heads_carry_held_constant(monkeypatch: pytest.Mon
     docs = [(text(20, 37), [4, 8, 12, 16])]
     _, _, expected = gradient(weights_of(module), module.config, plain(given), docs, 1)
     assert relative(run(module, given, docs, 1)[1], expected) <= 1e-12
-    roll = lockstep.operator.state.GroupState.roll
+    crossed = lockstep.operator.state.GroupState.cross_boundary
 
     def held(self, k_HTD, v_HTD, start):
         if not self.group.local:
             k_HTD, v_HTD = k_HTD.detach(), v_HTD.detach()
-        return roll(self, k_HTD, v_HTD, start)
+        return crossed(self, k_HTD, v_HTD, start)
 
-    monkeypatch.setattr(lockstep.operator.state.GroupState, "roll", held)
+    monkeypatch.setattr(lockstep.operator.state.GroupState, "cross_boundary", held)
     assert relative(run(module, given, docs, 1)[1], expected) > 1e-6

@@ -20,22 +20,22 @@ def held(one: KVBuffer) -> list[float]:
 def test_the_first_fork_to_append_keeps_the_buffer_and_the_others_copy() -> None:
     one = KVBuffer()
     one.append(rows(1, 2), reserve=8)
-    twin, third = one.fork(), one.fork()
-    twin.append(rows(3))
+    fork, third = one.fork(), one.fork()
+    fork.append(rows(3))
     one.append(rows(4, 5))
     third.append(rows(6))
-    twin.append(rows(7))
-    assert [held(x) for x in (one, twin, third)] == [[1, 2, 4, 5], [1, 2, 3, 7], [1, 2, 6]]
-    assert len({x.view().data_ptr() for x in (one, twin, third)}) == 3
+    fork.append(rows(7))
+    assert [held(x) for x in (one, fork, third)] == [[1, 2, 4, 5], [1, 2, 3, 7], [1, 2, 6]]
+    assert len({x.view().data_ptr() for x in (one, fork, third)}) == 3
 
 
 def test_a_fork_that_nobody_overtook_appends_in_place() -> None:
     one = KVBuffer()
     one.append(rows(1, 2), reserve=8)
-    twin = one.fork()
+    fork = one.fork()
     one.append(rows(3))
-    assert one.view().data_ptr() == twin.view().data_ptr()
-    assert (held(one), held(twin)) == ([1, 2, 3], [1, 2])
+    assert one.view().data_ptr() == fork.view().data_ptr()
+    assert (held(one), held(fork)) == ([1, 2, 3], [1, 2])
 
 
 def test_kept_states_count_shared_memory_once() -> None:

@@ -48,14 +48,14 @@ def test_forks_are_independent(model: Model, at: int) -> None:
     expected = model.logits(IDS, CUTS)
     state = model.state()
     advance(model, state, 0, at)
-    twin = state.fork()
-    # The twin goes elsewhere first: other tokens, another boundary.
-    model.step(twin, [5, 6])
-    model.close(twin)
-    model.step(twin, [7, 8, 9])
+    fork = state.fork()
+    # The fork goes elsewhere first: other tokens, another boundary.
+    model.step(fork, [5, 6])
+    model.close(fork)
+    model.step(fork, [7, 8, 9])
     assert (advance(model, state, at, 45) - expected[at:]).abs().max() < 1e-10
     again = state.fork()
-    assert again.position == 45 and twin.position == at + 5
+    assert again.position == 45 and fork.position == at + 5
     a, b = model.step(state, [3], rows="last"), model.step(again, [3], rows="last")
     assert torch.equal(a, b)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from lockstep import Model
 from lockstep.errors import LockstepError
-from lockstep.operator.contexts import pieces_of
+from lockstep.operator.contexts import packed_spans
 from lockstep.training.data import Cursor, Documents, Drawn, Sequences, slots
 from lockstep.training.data.store import Tokens
 from lockstep.training.distributed import Ranks
@@ -144,7 +144,7 @@ def test_a_packed_step_is_that_of_separate_sequences(truncation: int) -> None:
     )
     assert abs(total - alone) <= 1e-11 * abs(alone)
     assert relative(packed, {n: w.grad for n, w in module.named_parameters()}) <= BOUND
-    lengths = [len(pieces_of(len(doc.ids), doc.boundaries)) for doc in docs]
+    lengths = [len(packed_spans(len(doc.ids), doc.boundaries)) for doc in docs]
     assert max(lengths) <= objective.passes(docs) <= sum(lengths)
 
 

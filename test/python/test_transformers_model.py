@@ -250,12 +250,12 @@ def test_accumulated_and_frozen_weights(made: Path, rows: list[list[int]]) -> No
 
 
 def test_a_copy_is_independent(model: Any, rows: list[list[int]]) -> None:
-    twin = copy.deepcopy(model)
+    copied = copy.deepcopy(model)
     with torch.no_grad():
-        twin.model.embed_tokens.weight.mul_(0.5)
-        one, other = (m(torch.tensor([rows[1]])).logits for m in (model, twin))
+        copied.model.embed_tokens.weight.mul_(0.5)
+        one, other = (m(torch.tensor([rows[1]])).logits for m in (model, copied))
     assert float((one - other).abs().max()) > 1e-3
-    assert twin.segments is not model.segments and twin.model.segments is twin.segments
+    assert copied.segments is not model.segments and copied.model.segments is copied.segments
 
 
 def test_weights_changed_before_the_backward_pass_are_refused(

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from .model import Heads, ModelShape
+from .model import LayerHeads, ModelShape
 from .nodes import CONTRIB, Graph, Linear
 from .weights import Checkpoint
 
 FLOAT = TensorProto.FLOAT
 
 
-def group_of(layer: int, heads: Heads, kind: str) -> str:
+def group_of(layer: int, heads: LayerHeads, kind: str) -> str:
     """Name of the group whose row counts a layer's head group follows."""
     if kind == "local":
         return "local"
@@ -37,7 +37,7 @@ class Block:
         self,
         model: ModelShape,
         layer: int,
-        heads: Heads,
+        heads: LayerHeads,
         weights: Checkpoint,
         graph: Graph,
         linear: Linear,

@@ -24,7 +24,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from .block import Block, group_of
-from .model import Heads, ModelShape
+from .model import LayerHeads, ModelShape
 from .nodes import CONTRIB, Graph, Linear
 from .weights import Checkpoint, WeightFile
 
@@ -33,7 +33,11 @@ FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 
 
 def build(
-    model: ModelShape, parts: list[Heads], weights: Checkpoint, file: WeightFile, linear: Linear
+    model: ModelShape,
+    parts: list[LayerHeads],
+    weights: Checkpoint,
+    file: WeightFile,
+    linear: Linear,
 ) -> ModelProto:
     """The step graph; its large weights are written to ``file`` on the way."""
     graph = Graph(file)

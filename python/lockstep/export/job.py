@@ -62,12 +62,12 @@ class Exporter:
     def __post_init__(self) -> None:
         from ..contract.reader import read
         from ..contract.spec import Spec
-        from .model import partition, read_model
+        from .model import layer_heads, read_model
 
         self.contract = read(self.directory)
         self.spec = Spec.from_contract(self.contract)
         self.model = read_model(self.directory)
-        self.parts = partition(self.model, self.spec)
+        self.parts = layer_heads(self.model, self.spec)
         # Asked for or not: what the graph is made of is read anyway.
         self.weights = weights.identify(weights.read(self.directory, bytes_too=True))["sha256"]
 

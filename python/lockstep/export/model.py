@@ -39,8 +39,8 @@ class ModelShape:
 
 
 @dataclass(frozen=True)
-class Heads:
-    """The partition of one layer's KV heads (SEMANTICS.md 1).
+class LayerHeads:
+    """The layer_heads of one layer's KV heads (SEMANTICS.md 1).
 
     ``pooled``: its long heads have a pool; ``carries``: they see the carry too; ``apart``: each of
     them has a prefix of its own length, as `blocks` may give it.
@@ -63,11 +63,11 @@ class Heads:
         return kinds
 
 
-def partition(model: ModelShape, spec: Spec) -> list[Heads]:
+def layer_heads(model: ModelShape, spec: Spec) -> list[LayerHeads]:
     """H_local and H_long of every layer. Raises LS_SPEC_* for a contract of another model."""
     spec.check(model.layers, model.kv_heads)
     return [
-        Heads(
+        LayerHeads(
             local=tuple(head for head in range(model.kv_heads) if head not in long),
             long=long,
             pooled=spec.pooled(layer),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .model import Heads, ModelShape
+from .model import LayerHeads, ModelShape
 
 WINDOW = 512
 
@@ -16,7 +16,7 @@ WINDOW = 512
 def perplexity(
     graph: Path,
     model: ModelShape,
-    parts: list[Heads],
+    parts: list[LayerHeads],
     ids: Sequence[int],
     window: int,
     *,
@@ -47,7 +47,7 @@ def perplexity(
 
 
 def feeds(
-    session, model: ModelShape, parts: list[Heads], ids_T: np.ndarray
+    session, model: ModelShape, parts: list[LayerHeads], ids_T: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Inputs for the first tokens of a sequence, all rows wanted, nothing before them."""
     T = len(ids_T)

@@ -1,6 +1,7 @@
 """How one forward pass of the transformers model maps onto segments: step, parallel, training.
 
-Tokens of one pass are packed along T without padding; a `Piece` is a run of them in one segment.
+Tokens of one pass are packed along T without padding; a `PackedSpan` is a run of them in one
+segment.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .state import Boundary, GroupState, State
 
 
 @dataclass(frozen=True)
-class Piece:
+class PackedSpan:
     """Tokens [offset, offset + length) of the pack: a segment that starts at token ``start``."""
 
     offset: int
@@ -29,10 +30,10 @@ class Piece:
     start: int
 
 
-def pieces_of(length: int, boundaries: Sequence[int], offset: int = 0) -> list[Piece]:
+def packed_spans(length: int, boundaries: Sequence[int], offset: int = 0) -> list[PackedSpan]:
     """The segments of a sequence of ``length`` tokens that stands at ``offset`` of a pack."""
     edges = [0, *(e for e in boundaries if e < length), length]
-    return [Piece(offset + s, e - s, s) for s, e in itertools.pairwise(edges) if e > s]
+    return [PackedSpan(offset + s, e - s, s) for s, e in itertools.pairwise(edges) if e > s]
 
 
 class StepContext:
@@ -52,9 +53,9 @@ class StepContext:
         parts = []
         for state in self._state.layers[layer]:
             q, kv = state.group.q_index, state.group.kv_index
-            state.note_queries(q_HTD[q], self._rope, scale)
+            state.record_queries(q_HTD[q], self._rope, scale)
             parts.append(
-                state.attend_more(
+                state.attend_append(
                     qr_HTD[q],
                     k_HTD[kv],
                     kr_HTD[kv],
@@ -87,13 +88,13 @@ class StepsContext:
 
 
 class _Packed:
-    """Rotation of a pack: every piece's own tokens start at one common base position."""
+    """Rotation of a pack: every span's own tokens start at one common base position."""
 
-    def __init__(self, layout: HeadGroups, spec: Spec, rope: Rope, pieces: Sequence[Piece]):
+    def __init__(self, layout: HeadGroups, spec: Spec, rope: Rope, spans: Sequence[PackedSpan]):
         self._layout, self._spec, self._rope = layout, spec, rope
-        self._base = max(spec.prefix_rows(piece.start) for piece in pieces)
-        cos_ND, sin_ND = rope.rows(self._base, self._base + max(p.length for p in pieces))
-        own_T = torch.cat([torch.arange(p.length) for p in pieces]).to(cos_ND.device)
+        self._base = max(spec.prefix_rows(span.start) for span in spans)
+        cos_ND, sin_ND = rope.rows(self._base, self._base + max(p.length for p in spans))
+        own_T = torch.cat([torch.arange(p.length) for p in spans]).to(cos_ND.device)
         self._cos_TD, self._sin_TD = cos_ND[own_T], sin_ND[own_T]
 
 
@@ -109,11 +110,11 @@ class ParallelContext(_Packed):
         layout: HeadGroups,
         spec: Spec,
         rope: Rope,
-        docs: Sequence[Sequence[Piece]],
+        docs: Sequence[Sequence[PackedSpan]],
         closed: Sequence[set[int]],
         keep: bool = False,
     ):
-        super().__init__(layout, spec, rope, [piece for doc in docs for piece in doc])
+        super().__init__(layout, spec, rope, [span for doc in docs for span in doc])
         self._docs, self._closed, self._keep = docs, closed, keep
         self.boundaries = [{e: Boundary(e) for e in sorted(ends)} for ends in closed]
         self.pools: list[dict[int, Tensor]] = [{} for _ in docs]
@@ -126,26 +127,26 @@ class ParallelContext(_Packed):
         # [T, Hq, D] in memory: what transformers turns it into next.
         H, T, D = q_HTD.shape
         out_HTD = q_HTD.new_empty(T, H, D).transpose(0, 1)
-        for d, pieces in enumerate(self._docs):
+        for d, spans in enumerate(self._docs):
             for group in self._layout.layers[layer]:
                 state = GroupState(group, self._spec, k_HTD, self._layout.head_dim)
                 q, kv = group.q_index, group.kv_index
-                for piece in pieces:
-                    own = slice(piece.offset, piece.offset + piece.length)
-                    out_HTD[q, own] = state.attend_more(
+                for span in spans:
+                    own = slice(span.offset, span.offset + span.length)
+                    out_HTD[q, own] = state.attend_append(
                         qr_HTD[q, own],
                         k_HTD[kv, own],
                         kr_HTD[kv, own],
                         v_HTD[kv, own],
                         self._rope,
                         self._base,
-                        piece.start,
+                        span.start,
                         scale,
                     )
-                    end = piece.start + piece.length
+                    end = span.start + span.length
                     if end in self._closed[d]:
-                        state.note_queries(q_HTD[q, own], self._rope, scale)
-                        choice = state.close(piece.start)
+                        state.record_queries(q_HTD[q, own], self._rope, scale)
+                        choice = state.close(span.start)
                         if self._keep and choice is not None:
                             self.boundaries[d][end].add(layer, choice)
                 if group.pooled and self._keep and self._closed[d]:
@@ -156,9 +157,9 @@ class ParallelContext(_Packed):
 class TrainContext(_Packed):
     """One whole segment of each of several documents, with autograd.
 
-    After the pass, ``roll`` crosses the boundary in every document that goes on, and ``release``
-    lets go of the segment's keys and values. With ``recompute`` the pass can run again later: it
-    then sees the prefixes that it saw first.
+    After the pass, ``cross_boundary`` is called for every document that goes on, and ``release``
+    drops the segment's keys and values. With ``recompute`` the pass can run again later: it then
+    sees the prefixes that it saw first.
     """
 
     def __init__(
@@ -166,12 +167,12 @@ class TrainContext(_Packed):
         layout: HeadGroups,
         spec: Spec,
         rope: Rope,
-        pieces: Sequence[Piece],
+        spans: Sequence[PackedSpan],
         states: Sequence[State],
         recompute: bool = False,
     ):
-        super().__init__(layout, spec, rope, pieces)
-        self._pieces, self._states, self.recompute = pieces, states, recompute
+        super().__init__(layout, spec, rope, spans)
+        self._spans, self._states, self.recompute = spans, states, recompute
         # Shallow copies: they hold on to this segment's prefixes when the states have moved on.
         self._seen = [[[copy(g) for g in groups] for groups in s.layers] for s in states]
         self._replaying = False
@@ -183,18 +184,18 @@ class TrainContext(_Packed):
         qr_HTD = rotate(q_HTD, self._cos_TD, self._sin_TD)
         kr_HTD = rotate(k_HTD, self._cos_TD, self._sin_TD)
         outs = []
-        for n, (piece, doc) in enumerate(zip(self._pieces, self._states, strict=True)):
-            own = slice(piece.offset, piece.offset + piece.length)
+        for n, (span, doc) in enumerate(zip(self._spans, self._states, strict=True)):
+            own = slice(span.offset, span.offset + span.length)
             if not self._replaying:
                 self._own[n, layer] = k_HTD[:, own], v_HTD[:, own]
             parts = []
             for state, seen in zip(doc.layers[layer], self._seen[n][layer], strict=True):
                 q, kv = state.group.q_index, state.group.kv_index
                 if not self._replaying:
-                    # Detached first: an index that autograd saves here has no twin in a replay.
-                    state.note_queries(q_HTD.detach()[q, own], self._rope, scale)
+                    # Detached first: an index that autograd saves here is missing in a replay.
+                    state.record_queries(q_HTD.detach()[q, own], self._rope, scale)
                 parts.append(
-                    seen.attend_whole(
+                    seen.attend_segment(
                         qr_HTD[q, own],
                         kr_HTD[kv, own],
                         v_HTD[kv, own],
@@ -206,17 +207,17 @@ class TrainContext(_Packed):
             outs.append(self._layout.merge(layer, parts))
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
-    def roll(self, n: int) -> None:
-        """Cross the boundary after piece ``n``."""
+    def cross_boundary(self, n: int) -> None:
+        """Cross the boundary after span ``n``."""
         for layer, groups in enumerate(self._states[n].layers):
             k_HTD, v_HTD = self._own[n, layer]
             for state in groups:
                 kv = state.group.kv_index
-                state.roll(k_HTD[kv], v_HTD[kv], self._pieces[n].start)
-        self._states[n].position += self._pieces[n].length
+                state.cross_boundary(k_HTD[kv], v_HTD[kv], self._spans[n].start)
+        self._states[n].position += self._spans[n].length
 
     def release(self) -> None:
-        """After the last ``roll``: a graph that may run again holds the context, not these."""
+        """After the last boundary: a graph that may run again holds the context, not these."""
         self._own.clear()
 
     @contextmanager

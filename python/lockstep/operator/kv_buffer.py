@@ -40,9 +40,9 @@ class KVBuffer:
 
     def fork(self) -> KVBuffer:
         """Another reader of the same rows; the first to append does so in place, others copy."""
-        twin = KVBuffer(self._growth)
-        twin.n, twin._data_HCD, twin._written = self.n, self._data_HCD, self._written
-        return twin
+        fork = KVBuffer(self._growth)
+        fork.n, fork._data_HCD, fork._written = self.n, self._data_HCD, self._written
+        return fork
 
     def tensors(self) -> list[Tensor]:
         """The buffer, where there is one."""

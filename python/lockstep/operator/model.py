@@ -25,12 +25,12 @@ from .attention import NAME, Context
 from .batch_invariant import exact_keys
 from .checks import check_boundaries, check_ids
 from .contexts import (
+    PackedSpan,
     ParallelContext,
-    Piece,
     StepContext,
     StepsContext,
     TrainContext,
-    pieces_of,
+    packed_spans,
 )
 from .head_groups import HeadGroups
 from .recompute import recomputed
@@ -265,7 +265,7 @@ class Model:
         return ids_T, check_boundaries(cuts, len(ids_T), self.spec.max)
 
     def _run(self, ids_T: Tensor, cuts: Sequence[int], form: Form) -> Iterator[tuple[int, Tensor]]:
-        """Hidden states piece by piece, [(start, [t, E])], in the forms that keep a state."""
+        """Hidden states segment by segment, [(start, [t, E])], in the forms that keep a state."""
         if form not in ("steps", "tokens"):
             raise LockstepError(
                 "LS_MODEL_FORM",
@@ -273,10 +273,10 @@ class Model:
                 "pass one of these names as form",
             )
         state, closed = self.state(), set(cuts)
-        for piece in pieces_of(len(ids_T), cuts):
-            stride = piece.length if form == "steps" else 1
-            end = piece.start + piece.length
-            for s in range(piece.start, end, stride):
+        for span in packed_spans(len(ids_T), cuts):
+            stride = span.length if form == "steps" else 1
+            end = span.start + span.length
+            for s in range(span.start, end, stride):
                 yield s, self.step_hidden(state, ids_T[s : s + stride])
             # What a boundary at the very end would retrieve, nobody sees.
             if end in closed and end < len(ids_T):
@@ -285,16 +285,16 @@ class Model:
     def _parallel(
         self, docs: Sequence[tuple[Tensor, list[int]]], keep: bool = False
     ) -> tuple[list[Tensor], ParallelContext | None]:
-        pieces: list[list[Piece]] = []
+        spans: list[list[PackedSpan]] = []
         offset = 0
         for ids_T, cuts in docs:
-            pieces.append(pieces_of(len(ids_T), cuts, offset))
+            spans.append(packed_spans(len(ids_T), cuts, offset))
             offset += len(ids_T)
         if not offset:
             empty = torch.empty(0, self.config.hidden_size, dtype=self.dtype, device=self.device)
             return [empty for _ in docs], None
         ends = [{e for e in cuts if keep or e < len(ids_T)} for ids_T, cuts in docs]
-        context = ParallelContext(self.layout, self.spec, self.rope, pieces, ends, keep)
+        context = ParallelContext(self.layout, self.spec, self.rope, spans, ends, keep)
         hidden_TE = self.forward(torch.cat([ids_T for ids_T, _ in docs]), context)
         return list(hidden_TE.split([len(ids_T) for ids_T, _ in docs])), context
 

@@ -49,9 +49,9 @@ class GroupState:
         self.pool_k, self.pool_v = KVBuffer(1.25), KVBuffer(1.25)
         self.recent_q: Tensor | None = None
         self._empty = empty
-        self.reopen()
+        self.reset_segment()
 
-    def reopen(self) -> None:
+    def reset_segment(self) -> None:
         """Start a new open segment."""
         self.recent_q = None
         self._raw: KVBuffer | None = None
@@ -72,14 +72,14 @@ class GroupState:
         p = k_HpD.shape[1]
         return (rotate(k_HpD, *rope.rows(base - p, base)) if p else k_HpD), v_HpD
 
-    def attend_whole(
+    def attend_segment(
         self, q_HTD: Tensor, kr_HTD: Tensor, v_HTD: Tensor, rope: Rope, base: int, scale: float
     ) -> Tensor:
         """A whole segment at once, differentiable: rotated queries and keys -> [Hq_group, T, D]."""
         pk_HpD, pv_HpD = self.rotated_prefix(rope, base)
         return self._attend(q_HTD, join([pk_HpD, kr_HTD]), join([pv_HpD, v_HTD]), scale)
 
-    def attend_more(
+    def attend_append(
         self,
         q_HTD: Tensor,
         k_HTD: Tensor,
@@ -108,7 +108,7 @@ class GroupState:
         way = attend if self.ragged is None else self.ragged.attend
         return way(q_HTD, k_HND, v_HND, scale)
 
-    def note_queries(self, q_HTD: Tensor, rope: Rope, scale: float) -> None:
+    def record_queries(self, q_HTD: Tensor, rope: Rope, scale: float) -> None:
         """Remember what the recipe asks of the segment's last raw queries [Hq_group, T, D]: group
         means [H, Q, D], or for `blocks` the queries themselves [H, g, Q, D]."""
         if not self.group.pooled:
@@ -126,13 +126,13 @@ class GroupState:
         p = self._values.n - self._length
         own_v = self._values.view()[:, p:]
         own_k = self._raw.view() if self._raw.n else self._empty
-        choice = self.roll(own_k, own_v, start)
+        choice = self.cross_boundary(own_k, own_v, start)
         # Views would keep the segment's buffers alive.
         self.sink_k, self.sink_v = self.sink_k.clone(), self.sink_v.clone()
         self.carry_k, self.carry_v = self.carry_k.clone(), self.carry_v.clone()
         return choice
 
-    def roll(self, k_HTD: Tensor, v_HTD: Tensor, start: int) -> Choice | None:
+    def cross_boundary(self, k_HTD: Tensor, v_HTD: Tensor, start: int) -> Choice | None:
         """Cross the boundary after a segment with these raw keys and values (SEMANTICS.md 2, 4).
 
         Heads that carry keep the autograd graph of sinks and carry; nothing else keeps one.
@@ -153,7 +153,7 @@ class GroupState:
             self.pool_v.append(v_HTD[:, sinks:].detach())
             choice = self._choose()
             self.retrieve(choice.positions)
-        self.reopen()
+        self.reset_segment()
         return choice
 
     def _choose(self) -> Choice:
@@ -182,12 +182,12 @@ class GroupState:
         self.taken_v = self.pool_v.view().gather(1, index_HRD)
 
     def fork(self) -> GroupState:
-        twin = copy(self)
-        twin.pool_k, twin.pool_v = self.pool_k.fork(), self.pool_v.fork()
+        fork = copy(self)
+        fork.pool_k, fork.pool_v = self.pool_k.fork(), self.pool_v.fork()
         for name in ("_raw", "_keys", "_values"):
             rows = getattr(self, name)
-            setattr(twin, name, None if rows is None else rows.fork())
-        return twin
+            setattr(fork, name, None if rows is None else rows.fork())
+        return fork
 
     def tensors(self) -> list[Tensor]:
         """All that it holds; forks share what neither has changed."""
@@ -297,9 +297,9 @@ class State:
 
     def fork(self) -> State:
         """An independent copy; what neither changes stays shared until it grows."""
-        twin = copy(self)
-        twin.layers = [[group.fork() for group in groups] for groups in self.layers]
-        return twin
+        fork = copy(self)
+        fork.layers = [[group.fork() for group in groups] for groups in self.layers]
+        return fork
 
     def tensors(self) -> list[Tensor]:
         """All that it holds; forks share what neither has changed."""

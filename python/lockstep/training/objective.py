@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from lockstep.baseline import full
-from lockstep.operator.contexts import pieces_of
+from lockstep.operator.contexts import packed_spans
 from lockstep.operator.model import Model
 from lockstep.training import document_starts, tbptt
 from lockstep.training.data import Drawn, slots
@@ -72,7 +72,7 @@ class Objective:
         """Forward passes that ``docs`` take together."""
         if self.mode == "full":
             return sum(len(doc.ids) > 1 for doc in docs)
-        lengths = [[p.length for p in pieces_of(len(d.ids), d.boundaries)] for d in docs]
+        lengths = [[p.length for p in packed_spans(len(d.ids), d.boundaries)] for d in docs]
         return document_starts.passes(lengths, self._most(docs))
 
     def _most(self, docs: list[Drawn]) -> int:

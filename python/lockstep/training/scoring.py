@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from lockstep.baseline import full
-from lockstep.operator.contexts import pieces_of
+from lockstep.operator.contexts import packed_spans
 from lockstep.operator.model import Model
 from lockstep.training.answers import Row
 from lockstep.training.distributed import Ranks
@@ -57,7 +57,7 @@ class HeldOut:
         """Passes to make beside those of ``texts``: shared out weights take all processes to as
         many. It is agreed before the first one, as a pass is itself a meeting."""
         passes = (
-            sum(len(pieces_of(len(ids), cuts)) for ids, cuts in texts)
+            sum(len(packed_spans(len(ids), cuts)) for ids, cuts in texts)
             if execution == "segmented"
             else len(texts)
         )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import LockstepError
 from ..operator import lm_head
-from ..operator.contexts import Piece, TrainContext, pieces_of
+from ..operator.contexts import PackedSpan, TrainContext, packed_spans
 from ..operator.lm_head import Loss
 from ..operator.model import Model
 from ..operator.state import State
@@ -27,7 +27,7 @@ from . import document_starts
 
 Grads = list[Tensor | None]
 # (last hidden states of a pack [T, E], (document, its segment) in order) -> loss, gradient [T, E].
-Score = Callable[[Tensor, Sequence[tuple[int, Piece]]], tuple[float, Tensor]]
+Score = Callable[[Tensor, Sequence[tuple[int, PackedSpan]]], tuple[float, Tensor]]
 
 
 @dataclass
@@ -109,11 +109,11 @@ def backward(
         wanted.append(torch.full_like(filler_T, -1))
     elif inputs is None:
         params = [p for p in model.module.parameters() if p.requires_grad]
-    plans = [pieces_of(len(ids_T), cuts) for ids_T, cuts in sequences]
+    plans = [packed_spans(len(ids_T), cuts) for ids_T, cuts in sequences]
     origins: list[tuple[int, int] | None] = [None] * len(docs) if shared is None else list(shared)
     for d, origin in enumerate(origins):
         plans[d] = plans[d] if origin is None else plans[d][origin[1] :]
-    lengths = [[piece.length for piece in plan] for plan in plans]
+    lengths = [[span.length for span in plan] for plan in plans]
     # The filler runs in every pass and takes no room.
     fillers = len(plans) - len(docs)
     begun = document_starts.forked(lengths[: len(docs)], origins, most) + [0] * fillers
@@ -161,7 +161,7 @@ def backward(
             on = [d for d in active if i + 1 < begun[d] + len(plans[d])]
             for n, d in enumerate(active):
                 if d in on:
-                    context.roll(n)
+                    context.cross_boundary(n)
             context.release()
         del context, hidden_TE, grad_TE
         live.append(step)
@@ -180,12 +180,12 @@ def backward(
     return Loss(total, count)
 
 
-def _packed(segments: Sequence[Piece]) -> list[Piece]:
-    pieces, offset = [], 0
-    for piece in segments:
-        pieces.append(Piece(offset, piece.length, piece.start))
-        offset += piece.length
-    return pieces
+def _packed(segments: Sequence[PackedSpan]) -> list[PackedSpan]:
+    spans, offset = [], 0
+    for span in segments:
+        spans.append(PackedSpan(offset, span.length, span.start))
+        offset += span.length
+    return spans
 
 
 def _reach_back(live: deque[_Live], truncation: int, from_top: bool) -> None:

@@ -120,10 +120,10 @@ class SegmentedCache(Cache):
 
     def fork(self) -> SegmentedCache:
         """An independent copy; what neither changes stays shared."""
-        twin = SegmentedCache()
-        twin.columns = self.columns
-        twin.rows = None if self.rows is None else [row.fork() for row in self.rows]
-        return twin
+        fork = SegmentedCache()
+        fork.columns = self.columns
+        fork.rows = None if self.rows is None else [row.fork() for row in self.rows]
+        return fork
 
     def __deepcopy__(self, memo: Any) -> SegmentedCache:
         return self.fork()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lockstep.operator.contexts import Piece
+from lockstep.operator.contexts import PackedSpan
 from lockstep.operator.model import Model
 from lockstep.training import tbptt
 
@@ -62,7 +62,9 @@ class _Hidden(torch.autograd.Function):
         for ids_T, _ in plans:
             offsets.append(offsets[-1] + len(ids_T))
 
-        def score(hidden_TE: Tensor, rows: Sequence[tuple[int, Piece]]) -> tuple[float, Tensor]:
+        def score(
+            hidden_TE: Tensor, rows: Sequence[tuple[int, PackedSpan]]
+        ) -> tuple[float, Tensor]:
             parts = [
                 grad_TE[offsets[d] + p.start : offsets[d] + p.start + p.length] for d, p in rows
             ]

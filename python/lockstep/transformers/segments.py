@@ -52,9 +52,9 @@ class Segments:
         return made
 
     def __deepcopy__(self, memo: Any) -> Segments:
-        twin = Segments(self.folder, self.contract, self.files, self.truncation)
-        twin.steps, twin.tokens = self.steps, self.tokens
-        return twin
+        copied = Segments(self.folder, self.contract, self.files, self.truncation)
+        copied.steps, copied.tokens = self.steps, self.tokens
+        return copied
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_operator": None}

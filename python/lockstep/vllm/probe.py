@@ -58,19 +58,19 @@ class Rows:
 
     def __init__(self, positions: Sequence[int]):
         self._wanted = set(positions)
-        self._pieces: Sequence[QuerySpan] = ()
+        self._spans: Sequence[QuerySpan] = ()
         self._hidden: dict[int, Tensor] = {}
 
-    def cut(self, pieces: Sequence[QuerySpan]) -> None:
-        self._pieces = pieces
+    def cut(self, spans: Sequence[QuerySpan]) -> None:
+        self._spans = spans
 
     def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:
         return positions_HR
 
     def ran(self, hidden_TE: Tensor) -> None:
-        for piece in self._pieces:
-            for at in self._wanted.intersection(range(piece.a, piece.b)):
-                self._hidden[at] = hidden_TE[piece.flat + at - piece.a].clone()
+        for span in self._spans:
+            for at in self._wanted.intersection(range(span.a, span.b)):
+                self._hidden[at] = hidden_TE[span.flat + at - span.a].clone()
 
     def hidden(self) -> Tensor:
         """[P, E], by position. Raises ``LS_PROBE_MISMATCH`` where a position never ran."""

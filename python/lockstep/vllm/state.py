@@ -21,8 +21,8 @@ from .tracker import QuerySpan, Tracker
 class Watcher(Protocol):
     """Sees what a worker decides, and may overrule what it retrieves: for verification."""
 
-    def cut(self, pieces: Sequence[QuerySpan]) -> None:
-        """The pieces of a step."""
+    def cut(self, spans: Sequence[QuerySpan]) -> None:
+        """The spans of a step."""
         ...
 
     def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class Watcher(Protocol):
         ...
 
     def ran(self, hidden_TE: Tensor) -> None:
-        """The last hidden states of the step whose pieces `cut` told."""
+        """The last hidden states of the step whose spans `cut` told."""
         ...
 
 
@@ -74,7 +74,7 @@ class SegmentedState:
         if not tokens:
             self.step = None
             return
-        pieces = self._tracker.cut(
+        spans = self._tracker.cut(
             tables[anchor],
             main.slots_T.cpu().numpy(),
             edges_R,
@@ -82,8 +82,8 @@ class SegmentedState:
             input_ids[:tokens].cpu().numpy().astype(np.int64),
         )
         if self.watcher is not None:
-            self.watcher.cut(pieces)
-        self.step = Step(self.spec, self.rope, self.caches, metadata, tables, pieces, tokens)
+            self.watcher.cut(spans)
+        self.step = Step(self.spec, self.rope, self.caches, metadata, tables, spans, tokens)
 
     def ran(self, hidden_TE: Tensor) -> None:
         """The forward pass of the step that `begin` prepared is over."""

@@ -1,6 +1,6 @@
 """Index tensors of one step: which rows of which cache every query sees. Shared by all layers.
 
-Pieces are split into runs of at most `BLOCK` queries, and runs of like shape form a bucket: one
+Spans are split into runs of at most `BLOCK` queries, and runs of like shape form a bucket: one
 gather, one attention call a bucket and kind of head group, whatever requests the runs belong to.
 All decoding requests are one bucket of runs with a single query.
 
@@ -109,15 +109,15 @@ class Step:
         caches: dict[str, Cache],
         metadata: dict[str, CacheMetadata],
         tables: dict[str, Array],
-        pieces: Sequence[QuerySpan],
+        spans: Sequence[QuerySpan],
         tokens: int,
     ):
         self.spec, self.rope, self.tokens = spec, rope, tokens
         self.caches, self.metadata, self._tables = caches, metadata, tables
         self.device = rope.device
-        position_T = np.concatenate([np.arange(p.a, p.b) for p in pieces])
-        flat_T = np.concatenate([np.arange(p.flat, p.flat + p.b - p.a) for p in pieces])
-        start_T = np.concatenate([np.full(p.b - p.a, p.start) for p in pieces])
+        position_T = np.concatenate([np.arange(p.a, p.b) for p in spans])
+        flat_T = np.concatenate([np.arange(p.flat, p.flat + p.b - p.a) for p in spans])
+        start_T = np.concatenate([np.full(p.b - p.a, p.start) for p in spans])
         order_T = np.argsort(flat_T)
         position_T, start_T = position_T[order_T], start_T[order_T]
         own_TD = table(*rope.at(self._tensor(position_T)))
@@ -130,8 +130,8 @@ class Step:
             at_T = self._retrieved(start_T)[1] + position_T - start_T
             self.relative = Turn(self._within_ND, self._tensor(at_T))
         self.written = {kind: self._written(kind) for kind in caches}
-        self.closings = self._closings(pieces) if "pool" in caches else []
-        self.buckets = [self._bucket(runs) for runs in _buckets(_runs(pieces), spec)]
+        self.closings = self._closings(spans) if "pool" in caches else []
+        self.buckets = [self._bucket(runs) for runs in _buckets(_runs(spans), spec)]
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -183,7 +183,7 @@ class Step:
 
     # Closings
 
-    def _closings(self, pieces: Sequence[QuerySpan]) -> list[Closing]:
+    def _closings(self, spans: Sequence[QuerySpan]) -> list[Closing]:
         table, size = self._tables["pool"], self.metadata["pool"].block_size
         found = [
             Closing(
@@ -194,7 +194,7 @@ class Step:
                 int(table[p.row, (p.b - 1) // size]),
                 True,
             )
-            for p in pieces
+            for p in spans
             if p.closes
         ]
         seen: set[int] = set()
@@ -286,10 +286,10 @@ class Step:
         return keys
 
 
-def _runs(pieces: Sequence[QuerySpan]) -> np.ndarray:
-    """Pieces in even runs of at most BLOCK queries, [n, 5]: row, start, a, b, flat."""
+def _runs(spans: Sequence[QuerySpan]) -> np.ndarray:
+    """Spans in even runs of at most BLOCK queries, [n, 5]: row, start, a, b, flat."""
     runs = []
-    for p in pieces:
+    for p in spans:
         count = -(-(p.b - p.a) // BLOCK)
         edges = [p.a + (p.b - p.a) * i // count for i in range(count + 1)]
         runs += [(p.row, p.start, a, b, p.flat + a - p.a) for a, b in pairwise(edges)]

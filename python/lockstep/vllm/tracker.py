@@ -47,7 +47,7 @@ class _Open:
 
 
 class Tracker:
-    """Cuts steps into pieces. ``complete``: the slots are those of a cache that keeps all tokens.
+    """Cuts steps into spans. ``complete``: the slots are those of a cache that keeps all tokens.
 
     One a worker; called by its one thread.
     """
@@ -91,21 +91,21 @@ class Tracker:
             states.append(state)
             pushes.append((state.handle, tokens.tolist()))
         cuts = self._runtime.push_many(pushes)
-        pieces: list[QuerySpan] = []
+        spans: list[QuerySpan] = []
         for r, state, ends in zip(rows, states, cuts, strict=True):
             begin, end = edges[r], edges[r + 1]
             length = int(lengths_R[r])
             a = length - (end - begin)
             for cut in ends:
                 if cut > a:
-                    pieces.append(QuerySpan(r, state.start, a, cut, end - (length - a), True))
+                    spans.append(QuerySpan(r, state.start, a, cut, end - (length - a), True))
                     a = cut
                 state.start = cut
             if a < length:
-                pieces.append(QuerySpan(r, state.start, a, length, end - (length - a), False))
+                spans.append(QuerySpan(r, state.start, a, length, end - (length - a), False))
             state.position = length
             self._open[int(slots_T[end - 1])] = state
-        return pieces
+        return spans
 
     def _slots(self, blocks_N: Array, start: int, end: int) -> Array:
         at = np.arange(start, end)

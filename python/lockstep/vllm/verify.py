@@ -78,8 +78,8 @@ class _Watch:
         }
         model.segments.watcher = self
 
-    def cut(self, pieces: Sequence[QuerySpan]) -> None:
-        self.cuts.update(piece.b for piece in pieces if piece.closes)
+    def cut(self, spans: Sequence[QuerySpan]) -> None:
+        self.cuts.update(span.b for span in spans if span.closes)
 
     def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:
         first = min(self._spec.sinks, closing.end)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from lockstep.baseline import full
-from lockstep.operator.contexts import Piece
+from lockstep.operator.contexts import PackedSpan
 from lockstep.operator.head_groups import Group, HeadGroups
 from lockstep.operator.model import Model
 from lockstep.training import tbptt
@@ -106,7 +106,7 @@ def backward(
     as a share of ``whole``.
     """
 
-    def score(hidden_TE: Tensor, rows: Sequence[tuple[int, Piece]]) -> tuple[float, Tensor]:
+    def score(hidden_TE: Tensor, rows: Sequence[tuple[int, PackedSpan]]) -> tuple[float, Tensor]:
         aim_TE = torch.cat([teachers[d][p.start : p.start + p.length] for d, p in rows])
         gap_TE = hidden_TE - aim_TE
         return float(gap_TE.double().square().sum()) / whole, gap_TE * (2 / whole)

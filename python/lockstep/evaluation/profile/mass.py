@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lockstep.operator.contexts import pieces_of
+from lockstep.operator.contexts import packed_spans
 from lockstep.operator.model import Model
 from lockstep.operator.rope import rotate
 
@@ -28,9 +28,9 @@ class MassContext:
         self._cos_TD, self._sin_TD = model.rope.rows(0, length)
         self._sinks = spec.sinks
         ends = [
-            max(spec.sinks, piece.start - spec.carry)
-            for piece in pieces_of(length, cuts)
-            for _ in range(piece.length)
+            max(spec.sinks, span.start - spec.carry)
+            for span in packed_spans(length, cuts)
+            for _ in range(span.length)
         ]
         #: for every query the end of the keys [A, end) that a local head would not see
         self._beyond_T = torch.tensor(ends, device=model.device)

@@ -18,7 +18,7 @@ from lockstep import retrieval
 from lockstep.baseline import full
 from lockstep.facts.documents import Document, Needle
 from lockstep.operator import lm_head
-from lockstep.operator.contexts import pieces_of
+from lockstep.operator.contexts import packed_spans
 from lockstep.operator.model import Model
 
 #: Per layer of L_long the KV heads that hold a needle's value.
@@ -61,9 +61,9 @@ def segmented(model: Model, document: Document) -> list[Asked]:
     ids, state = document.ids, model.state()
     cuts = model.plan(ids)
     last: tuple[int, dict[int, Tensor]] | None = None
-    for piece in pieces_of(len(ids), cuts):
-        end = piece.start + piece.length
-        model.step_hidden(state, ids[piece.start : end])
+    for span in packed_spans(len(ids), cuts):
+        end = span.start + span.length
+        model.step_hidden(state, ids[span.start : end])
         if end in cuts:
             last = end, model.close(state)
     out = []

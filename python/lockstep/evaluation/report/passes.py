@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from ...baseline import full
 from ...bridge import job
 from ...operator import lm_head
-from ...operator.contexts import pieces_of
+from ...operator.contexts import packed_spans
 from ...operator.model import Model
 
 SAMPLE_SECONDS = 0.01
@@ -93,11 +93,11 @@ def segmented(model: Model, ids: Sequence[int]) -> Pass:
     out = Pass([], [])
     peak, began = Peak(model.device), time.perf_counter()
     try:
-        for piece in pieces_of(len(ids_T), cuts):
+        for span in packed_spans(len(ids_T), cuts):
             job.check_cancelled()
-            end = piece.start + piece.length
-            hidden_tE = model.step_hidden(state, ids_T[piece.start : end])
-            targets_t = ids_T[piece.start + 1 : end + 1]
+            end = span.start + span.length
+            hidden_tE = model.step_hidden(state, ids_T[span.start : end])
+            targets_t = ids_T[span.start + 1 : end + 1]
             out.nll += lm_head.nll(model.head, hidden_tE[: len(targets_t)], targets_t).tolist()
             held = sum(state.nbytes().values())
             if end in cuts:
