@@ -17,7 +17,7 @@ import pytest
 from lockstep.errors import LockstepError
 from lockstep.tokenizer.first_tokens import read_part
 from lockstep.training import data
-from lockstep.training.data.pieces import Place
+from lockstep.training.data.chunks import Place
 from lockstep.training.data.readers import read_text
 from lockstep.training.data.rows import read, shape_of
 
@@ -249,7 +249,7 @@ def test_a_file_that_is_not_utf8_beyond_the_first_block(tmp_path: Path) -> None:
 
 
 def test_a_long_document_is_the_same_from_a_file_and_from_a_line(tmp_path: Path) -> None:
-    """Longer than a piece: cut at the same lines, with the same hash. (bench/training/data.py runs
+    """Longer than a chunk: cut at the same lines, with the same hash. (bench/training/data.py runs
     documents of 50 MB and more.)"""
     text = "".join(f"line {i} of a long document\n" for i in range(50_000))
     (tmp_path / "a.txt").write_text(text)

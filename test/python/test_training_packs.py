@@ -19,7 +19,7 @@ from lockstep.training.data import Cursor, Documents, Drawn, Sequences, slots
 from lockstep.training.data.store import Tokens
 from lockstep.training.distributed import Ranks
 from lockstep.training.objective import Objective
-from lockstep.training.scoring import HeldOut
+from lockstep.training.validation import HeldOut
 from parity import spec
 from test_gradient import BOUND
 from test_gradient_oracle import relative

@@ -12,7 +12,7 @@ from typing import Any
 import make_tiny
 import pytest
 from lockstep.errors import LockstepError
-from lockstep.training.refusals import chance, check_model
+from lockstep.training.preflight import chance, check_model
 
 HERE = Path(__file__).parent
 

@@ -17,13 +17,13 @@ from lockstep.training.distributed import Ranks
 from lockstep.training.divergence import WINDOW, Watch
 from lockstep.training.learner import Learner
 from lockstep.training.preference import Preferences
+from lockstep.training.preflight import chance, check_model
 from lockstep.training.progress import NEVER, Progress
-from lockstep.training.refusals import chance, check_model
 from lockstep.training.resume import identity, own_contract, resumable
 from lockstep.training.schedule import Budget, learning_rate
-from lockstep.training.scoring import EXECUTIONS, HeldOut, HeldOutRows
 from lockstep.training.settings import Job
 from lockstep.training.texts import open_texts
+from lockstep.training.validation import EXECUTIONS, HeldOut, HeldOutRows
 
 PLOT_SECONDS = 15.0
 Emit = Callable[..., None]

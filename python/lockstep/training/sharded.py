@@ -6,7 +6,7 @@ module, and uses the head's weight on its own: embeddings, last norm and head st
 process, and their gradients are summed as without sharding.
 
 Gathering is a meeting of all processes, so all must make the same passes in the same order:
-`tbptt.backward(passes=...)` and scoring.py see to that where documents have different lengths.
+`tbptt.backward(passes=...)` and validation.py see to that where documents have different lengths.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from lockstep.chat.preferences import COUNTS, described, encode
 
 from ...tokenizer.encoding import token_ids_of_all
 from ..atomic import sync
+from .chunks import Broken, Chat, Item, Place, TextChunk
 from .counts import Counts, broken_error
 from .identity import replace
-from .pieces import Broken, Chat, Item, Piece, Place
 from .rows import Shape, read
 
 BATCH = 1 << 21  # characters tokenized in one call, on all cores
@@ -107,7 +107,7 @@ class Build:
         (folder / "progress.json").unlink(missing_ok=True)
 
     def _take(self, batch: list[Item]) -> None:
-        texts = [one.text for one in batch if isinstance(one, Piece)]
+        texts = [one.text for one in batch if isinstance(one, TextChunk)]
         encoded = token_ids_of_all(self.tokenizer, texts)
         examples = [one.example for one in batch if isinstance(one, Chat)]
         found = iter(encode(self.encoder, examples) if self.encoder is not None else [])
@@ -219,7 +219,7 @@ class Build:
 
 
 def _characters(one: Item) -> int:
-    if isinstance(one, Piece):
+    if isinstance(one, TextChunk):
         return len(one.text)
     return len(described(one.example)) if isinstance(one, Chat) else 0
 

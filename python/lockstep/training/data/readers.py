@@ -13,14 +13,14 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 
+from .chunks import CHUNK, Broken, Place, Row, TextChunk, cut
 from .opening import BLOCK, Stream, opened
-from .pieces import PIECE, Broken, Piece, Place, Row, cut
 
 ENDED = 1  # line of the place behind a text file: its only document has been read
 Rows = Iterator[Row | Broken]
 
 
-def read_text(path: Path, start: Place, size: int = PIECE) -> Iterator[Piece]:
+def read_text(path: Path, start: Place, size: int = CHUNK) -> Iterator[TextChunk]:
     """A UTF-8 file, one document; line ends untouched, a byte order mark dropped.
 
     Raises LS_TRAIN_TEXT with the byte where UTF-8 ends.
@@ -45,10 +45,10 @@ def read_text(path: Path, start: Place, size: int = PIECE) -> Iterator[Piece]:
             while len(text) > size:
                 end = cut(text, size)
                 at += len(text[:end].encode())
-                yield Piece(text[:end], False, Place(at), file.done)
+                yield TextChunk(text[:end], False, Place(at), file.done)
                 text = text[end:]
             if not block:
-                yield Piece(text, True, Place(seen, ENDED), file.done)
+                yield TextChunk(text, True, Place(seen, ENDED), file.done)
                 return
 
 

@@ -13,8 +13,8 @@ from lockstep.chat.messages import check_turns
 from lockstep.chat.preferences import Preference
 from lockstep.errors import LockstepError
 
+from .chunks import Broken, Chat, Item, Place, Row, chunks
 from .files import COLUMNS, Kind, kind_of
-from .pieces import Broken, Chat, Item, Place, Row, pieces
 from .preferences import ANSWERS, preference
 from .readers import Rows, read_json, read_jsonl, read_separated, read_text
 from .tables import columns_of, read_table
@@ -86,7 +86,7 @@ def read(path: Path, shape: Shape, start: Place) -> Iterator[Item]:
             yield Broken(row.line, str(reason), row.place, row.done)
             continue
         if isinstance(value, str):
-            yield from pieces(value, row.place, row.done)
+            yield from chunks(value, row.place, row.done)
         else:
             yield Chat(value, row.line, row.place, row.done)
 

@@ -9,7 +9,7 @@ from typing import Any
 from lockstep.errors import LockstepError
 from lockstep.install import install
 
-from .pieces import Broken, Place, Row
+from .chunks import Broken, Place, Row
 
 BATCH_BYTES = 8 << 20  # of a table's columns in memory at once, where single rows are not larger
 

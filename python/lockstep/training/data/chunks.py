@@ -1,4 +1,4 @@
-"""Documents in pieces: what readers give, so that no document need be in memory whole."""
+"""Documents in chunks: what readers give, so that no document need be in memory whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lockstep.chat.preferences import Preference
 
 # Characters handed to the tokenizer at once: its bookkeeping takes some 40 bytes a character, so a
 # 100 MB document would otherwise need gigabytes.
-PIECE = 1 << 20
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextChunk:
     """A part of a document; ``last``: its end. place: where reading goes on after it, None where
     it cannot. done: bytes of the file read so far, for progress."""
 
@@ -63,20 +63,20 @@ class Chat:
     done: int
 
 
-Item = Piece | Broken | Chat
+Item = TextChunk | Broken | Chat
 
 
 def cut(text: str, size: int, start: int = 0) -> int:
-    """End of the piece of ``text`` that begins at ``start``: after a line where it can be."""
+    """End of the chunk of ``text`` that begins at ``start``: after a line where it can be."""
     line = text.rfind("\n", start, start + size)
     return line + 1 if line > start else start + size
 
 
-def pieces(text: str, place: Place, done: int, size: int = PIECE) -> Iterator[Piece]:
-    """A document that is in memory, in pieces of at most ``size`` characters."""
+def chunks(text: str, place: Place, done: int, size: int = CHUNK) -> Iterator[TextChunk]:
+    """A document that is in memory, in chunks of at most ``size`` characters."""
     start = 0
     while len(text) - start > size:
         end = cut(text, size, start)
-        yield Piece(text[start:end], False, None, done)
+        yield TextChunk(text[start:end], False, None, done)
         start = end
-    yield Piece(text[start:], True, place, done)
+    yield TextChunk(text[start:], True, place, done)
