@@ -90,7 +90,7 @@ from lockstep.tokenizer.file import load_tokenizer
 from lockstep.training import data
 folder, root, ends = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 rule = Rule(read_template(folder), "assistant", frozenset(ends), ends[0])
-reading = data.Reading(root / "cache", chat=rule)
+reading = data.ReadOptions(root / "cache", chat=rule)
 corpus = data.load(("rows.jsonl",), root, load_tokenizer(folder), 1 << 20, reading)
 print(json.dumps([[d.ids_N.tolist(), d.mask_N.tolist()] for d in corpus.documents]))
 `;

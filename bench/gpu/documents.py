@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lockstep.training.data import Drawn
+from lockstep.training.data import TrainSequence
 
 HERE = Path(__file__).resolve().parent
 Encode = Callable[[str], list[int]]
@@ -71,21 +71,23 @@ def training(
     batch: int,
     length: int,
     segment: int,
-) -> list[list[Drawn]]:
+) -> list[list[TrainSequence]]:
     """``steps`` batches; at least one sequence in ten, spread evenly, is a recall document."""
     rng = random.Random(1000 + seed)
-    out: list[list[Drawn]] = []
+    out: list[list[TrainSequence]] = []
     for step in range(steps):
         drawn = []
         for n in range(batch):
             number = step * batch + n
             if number % round(1 / SHARE) == 0:
                 one = needle(rng, encode, text, length, rng.choice((1, 4)), "train")
-                drawn.append(Drawn(one.ids, cuts(len(one.ids), segment, [one.question_end])))
+                drawn.append(
+                    TrainSequence(one.ids, cuts(len(one.ids), segment, [one.question_end]))
+                )
                 continue
             start = rng.randrange(max(1, len(text) - length))
             ids = [int(token) for token in text[start : start + length]]
-            drawn.append(Drawn(ids, cuts(len(ids), segment)))
+            drawn.append(TrainSequence(ids, cuts(len(ids), segment)))
         out.append(drawn)
     return out
 

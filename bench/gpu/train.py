@@ -1,4 +1,4 @@
-"""Does training in segments pay? Arms trained by the product's learner, evaluated one by one.
+"""Does training in segments pay? Arms trained by the product's trainer, evaluated one by one.
 
 usage: python bench/gpu/train.py --out FILE.jsonl [--dry | --checkpoint DIR --tokens DIR]
            [--seconds N]
@@ -29,9 +29,9 @@ import torch  # noqa: E402
 from evaluate import Bench, evaluated  # noqa: E402
 from lockstep.loader import load_module  # noqa: E402
 from lockstep.training.distributed import Ranks  # noqa: E402
-from lockstep.training.learner import Learner  # noqa: E402
 from lockstep.training.schedule import learning_rate  # noqa: E402
 from lockstep.training.settings import read_job  # noqa: E402
+from lockstep.training.train_state import TrainState  # noqa: E402
 
 PEAK, WARMUP, FINAL = 2e-4, 0.05, 0.1
 
@@ -143,7 +143,7 @@ class Run:
             length=sizes.sequence,
             segment=sizes.segment,
         )
-        learner = Learner(
+        train_state = TrainState(
             job(self.inputs.checkpoint, arm, seed, sizes, self.device), read, Ranks(), False
         )
         losses, tokens, began = [], 0, time.monotonic()
@@ -152,14 +152,14 @@ class Run:
                 self.write({"seed": seed, "arm": arm, "skipped": "training", "steps": step})
                 return
             rate = learning_rate((step + 1) / sizes.steps, PEAK, WARMUP, FINAL)
-            loss, _, count = learner.step(docs, rate)
+            loss, _, count = train_state.step(docs, rate)
             losses.append(loss)
             tokens += count
         seconds = time.monotonic() - began
         row = {"loss": losses, "tokens": tokens, "tokensPerSecond": tokens / seconds}
         self.write({"seed": seed, "arm": arm, "seconds": seconds, **row})
-        module = learner.module
-        del learner
+        module = train_state.module
+        del train_state
         self.evaluate(seed, arm, module)
 
     def layers(self) -> int:

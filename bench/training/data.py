@@ -35,20 +35,20 @@ process.stdout.write((await bundlePolicy(fixed({ size: 512 }))).source);
 """
 
 
-def words(dice: random.Random) -> list[str]:
+def words(rng: random.Random) -> list[str]:
     letters = "etaoinshrdlucmfw"
-    return ["".join(dice.choices(letters, k=dice.randint(2, 9))) for _ in range(WORDS)]
+    return ["".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(WORDS)]
 
 
 def generate(path: Path, size: float, document: float) -> int:
     """Write about ``size`` GB of JSON lines; the number of documents."""
-    dice = random.Random(5)
-    stock = " ".join(dice.choices(words(dice), k=4_000_000))
+    rng = random.Random(5)
+    stock = " ".join(rng.choices(words(rng), k=4_000_000))
     left, count = int(size * 1e9), 0
     with path.open("w", encoding="utf-8") as file:
         while left > 0:
-            length = int(document * 1e6) if count == 100 else int(200 * 100 ** dice.random())
-            at = dice.randrange(max(1, len(stock) - length))
+            length = int(document * 1e6) if count == 100 else int(200 * 100 ** rng.random())
+            at = rng.randrange(max(1, len(stock) - length))
             text = (stock[at : at + length] * (1 + length // len(stock)))[:length]
             line = json.dumps({"id": count, "text": f"{count} {text}"}) + "\n"
             file.write(line)
@@ -98,7 +98,7 @@ def measure(folder: Path, policy: str) -> dict:
 
     tokenizer = load_tokenizer(folder)
     before, memory, events = status("RssAnon"), Memory(), []
-    reading = data.Reading(folder / "cache", emit=lambda event, **rest: events.append(rest))
+    reading = data.ReadOptions(folder / "cache", emit=lambda event, **rest: events.append(rest))
     load = ("text.jsonl",), folder, tokenizer, tokenizer.get_vocab_size(), reading
     began, cpu = time.monotonic(), time.process_time()
     corpus = data.load(*load)

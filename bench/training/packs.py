@@ -31,9 +31,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT / "python")]
 
 def parts(ids: list[int], length: int) -> list[list[int]]:
     """``ids`` in documents of 0.5 to 1.5 of ``length`` tokens."""
-    dice, out, at = random.Random(length), [], 0
+    rng, out, at = random.Random(length), [], 0
     while at < len(ids):
-        size = dice.randint(max(2, length // 2), length * 3 // 2)
+        size = rng.randint(max(2, length // 2), length * 3 // 2)
         out.append(ids[at : at + size])
         at += size
     return out

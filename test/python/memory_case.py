@@ -18,30 +18,30 @@ import psutil
 import rank_cases
 import torch
 from lockstep.errors import LockstepError
-from lockstep.training.data import Drawn
+from lockstep.training.data import TrainSequence
 from lockstep.training.distributed import Ranks
-from lockstep.training.learner import Learner
+from lockstep.training.train_state import TrainState
 
 BATCH, LENGTH = 32, 1024
 ROOM = 200 << 20
 
 
-def learner(folder: Path, **changes: Any) -> Learner:
+def train_state(folder: Path, **changes: Any) -> TrainState:
     job = rank_cases.job(folder, rank_cases.Case("memory", sequences=BATCH, batch=BATCH), 1)
     job = replace(job, training=replace(job.training, sequence=LENGTH, **changes))
     contract = {**rank_cases.CONTRACT, "segment": {"min": 4, "max": 512, "align": 1}}
-    return Learner(job, contract, Ranks(), False)
+    return TrainState(job, contract, Ranks(), False)
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     docs = [
-        Drawn(torch.randint(264, (LENGTH,), generator=generator).tolist(), [512])
+        TrainSequence(torch.randint(264, (LENGTH,), generator=generator).tolist(), [512])
         for _ in range(BATCH)
     ]
-    greedy = learner(folder)
-    greedy.gradient([Drawn(doc.ids[:64], [32]) for doc in docs[:2]])  # what is made but once
+    greedy = train_state(folder)
+    greedy.gradient([TrainSequence(doc.ids[:64], [32]) for doc in docs[:2]])  # made once
     greedy.optimizer.zero_grad()
     limit = psutil.Process().memory_info().vms + ROOM
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
     changes = {
         name: value == "true" if name == "recompute" else int(value) for name, value in pairs
     }
-    loss, _, tokens = learner(folder, **changes).gradient(docs)
+    loss, _, tokens = train_state(folder, **changes).gradient(docs)
     print(json.dumps({"error": found, "changes": changes, "loss": loss, "tokens": tokens}))
 
 

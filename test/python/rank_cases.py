@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from lockstep.training import sharded
-from lockstep.training.data import Drawn
+from lockstep.training.data import TrainSequence
 from lockstep.training.distributed import Ranks, connect
-from lockstep.training.learner import Learner
 from lockstep.training.settings import Job, read_job
+from lockstep.training.train_state import TrainState
 from safetensors.torch import save_file
 
 #: Of four layers with two KV heads: one long head everywhere, two layers that retrieve.
@@ -66,12 +66,12 @@ CASES = [
 ]
 
 
-def drawn(index: int) -> Drawn:
+def drawn(index: int) -> TrainSequence:
     lengths = SEGMENTS[index]
     generator = torch.Generator().manual_seed(index)
     ids = torch.randint(264, (sum(lengths),), generator=generator).tolist()
     cuts = [sum(lengths[: n + 1]) for n in range(len(lengths) - 1)]
-    return Drawn(ids, cuts)
+    return TrainSequence(ids, cuts)
 
 
 def job(folder: Path, case: Case, world: int) -> Job:
@@ -110,35 +110,35 @@ def job(folder: Path, case: Case, world: int) -> Job:
 
 def outcome(folder: Path, case: Case, ranks: Ranks) -> dict[str, torch.Tensor]:
     """Loss, norm, gradient of every trained parameter, and the weights after the step."""
-    learner = Learner(job(folder, case, ranks.world), CONTRACT, ranks, False, "float64")
+    train_state = TrainState(job(folder, case, ranks.world), CONTRACT, ranks, False, "float64")
     if case.lora:
         # B is zero at first, and so would be the gradient of A.
-        for name, parameter in sorted(learner.parameters.items()):
+        for name, parameter in sorted(train_state.parameters.items()):
             if ".lora_B." in name:
                 generator = torch.Generator().manual_seed(len(name))
                 value = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 with torch.no_grad():
                     parameter.copy_(sharded.like(value, parameter))
-    shards = [n for n, p in learner.parameters.items() if sharded.is_shard(p)]
-    layers = [n for n in learner.parameters if ".layers." in n]
-    assert shards == (layers if learner.job.shard else [])
+    shards = [n for n, p in train_state.parameters.items() if sharded.is_shard(p)]
+    layers = [n for n in train_state.parameters if ".layers." in n]
+    assert shards == (layers if train_state.job.shard else [])
     docs = [drawn(n) for n in range(case.sequences) if n % ranks.world == ranks.rank]
-    loss, norm, tokens = learner.gradient(docs)
+    loss, norm, tokens = train_state.gradient(docs)
     found = {
         f"grad.{n}": sharded.whole(p.grad)
-        for n, p in learner.parameters.items()
+        for n, p in train_state.parameters.items()
         if p.grad is not None
     }
-    assert len(found) == len(learner.parameters)
-    learner.optimizer.step()
-    snapshot = learner.snapshot()
-    if learner.job.shard:
+    assert len(found) == len(train_state.parameters)
+    train_state.optimizer.step()
+    snapshot = train_state.snapshot()
+    if train_state.job.shard:
         # A resumption shares out again what was saved whole.
-        again = Learner(learner.job, CONTRACT, ranks, False, "float64")
+        again = TrainState(train_state.job, CONTRACT, ranks, False, "float64")
         again.restore(snapshot.moments)
         for name, value in again.snapshot().moments.items():
             assert torch.equal(value, snapshot.moments[name]), name
-    weights = snapshot.weights or learner.module.state_dict()
+    weights = snapshot.weights or train_state.module.state_dict()
     found |= {f"weight.{n}": w.clone() for n, w in weights.items()}
     found |= {f"moment.{n}": w.double() for n, w in snapshot.moments.items()}
     return found | {"said": torch.tensor([loss, norm, tokens], dtype=torch.float64)}

@@ -37,10 +37,10 @@ def grouped(q_HTD: Tensor, k_HND: Tensor, v_HND: Tensor, scale: float) -> Tensor
 )
 @pytest.mark.parametrize("way", [attend, grouped])
 def test_values_and_gradients(way, Hq: int, H: int, T: int, N: int) -> None:
-    dice = torch.Generator().manual_seed(T * N)
+    rng = torch.Generator().manual_seed(T * N)
     shapes = ((Hq, T, 8), (H, N, 8), (H, N, 8))
-    inputs = [torch.randn(*s, generator=dice, dtype=torch.float64) for s in shapes]
-    weights = torch.randn(Hq, T, 8, generator=dice, dtype=torch.float64)
+    inputs = [torch.randn(*s, generator=rng, dtype=torch.float64) for s in shapes]
+    weights = torch.randn(Hq, T, 8, generator=rng, dtype=torch.float64)
     results = []
     for function in (way, oracle):
         leaves = [x.clone().requires_grad_() for x in inputs]

@@ -81,7 +81,7 @@ def test_a_corpus_is_whole(tmp_path: Path) -> None:
         "limited": {"truncation": TRUNCATION, "padding": PADDING},
     }.items():
         tokenizer = load_tokenizer(folder(tmp_path / name, **fields))
-        reading = data.Reading(
+        reading = data.ReadOptions(
             tmp_path / f"cache-{name}", "text", False, lambda *_, **__: None, lambda: False
         )
         corpus = data.load(("t.jsonl",), tmp_path, tokenizer, tokenizer.get_vocab_size(), reading)

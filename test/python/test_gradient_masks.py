@@ -26,12 +26,12 @@ DOCS: list[Document] = [
 
 def masks_of(docs: list[Document], seed: int) -> list[list[bool]]:
     """About a third of the tokens, in runs; the fourth document counts whole, the fifth nowhere."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     out: list[list[bool]] = []
     for ids, _ in docs:
         mask: list[bool] = []
         while len(mask) < len(ids):
-            mask += [dice.random() < 0.4] * dice.randint(1, 4)
+            mask += [rng.random() < 0.4] * rng.randint(1, 4)
         out.append(mask[: len(ids)])
     out[3] = [True] * len(docs[3][0])
     out[4] = [False] * len(docs[4][0])
@@ -132,13 +132,13 @@ def test_a_mask_of_another_length_is_refused() -> None:
 
 
 def test_a_pass_holds_no_more_than_it_may() -> None:
-    dice = random.Random(3)
+    rng = random.Random(3)
     for _ in range(200):
-        most = dice.randint(4, 40)
+        most = rng.randint(4, 40)
         docs = []
-        for _ in range(dice.randint(1, 30)):
-            length = dice.randint(1, 60)
-            cuts = sorted(dice.sample(range(1, length + 1), dice.randint(0, min(4, length))))
+        for _ in range(rng.randint(1, 30)):
+            length = rng.randint(1, 60)
+            cuts = sorted(rng.sample(range(1, length + 1), rng.randint(0, min(4, length))))
             docs.append([piece.length for piece in packed_spans(length, cuts)])
         begun = document_starts.starts(docs, most)
         count = document_starts.passes(docs, most)
@@ -151,7 +151,7 @@ def test_a_pass_holds_no_more_than_it_may() -> None:
         assert sum(map(sum, loads)) == sum(map(sum, docs))
     assert document_starts.starts(docs, None) == [0] * len(docs)
     # Short ones fill their passes: no two neighbours would have fitted into one.
-    ones = [[dice.randint(1, 10)] for _ in range(100)]
+    ones = [[rng.randint(1, 10)] for _ in range(100)]
     begun = document_starts.starts(ones, 40)
     sums = [sum(n for at, (n,) in zip(begun, ones, strict=True) if at == i) for i in set(begun)]
     assert all(a + b > 40 for a, b in pairwise(sums))

@@ -11,7 +11,7 @@ import torch
 from lockstep import Model
 from lockstep.training import tbptt
 from lockstep.training.answers import Row, common, log_probs, segments
-from lockstep.training.data import Drawn
+from lockstep.training.data import TrainSequence
 from lockstep.training.preference import Preferences
 from lockstep.training.settings import Dpo
 from oracle.gradient import gradient
@@ -33,7 +33,7 @@ def row(prompt: int, cuts: list[int], lengths: tuple[int, int], seed: int, slot:
         # Answers differ from their first token on.
         ids = [*begun, (answer[0] + 2 * n) % 50, *answer[1:]]
         mask = [at >= prompt for at in range(len(ids))]
-        out.append(Drawn(ids, [cut for cut in cuts if cut <= len(ids)], mask, slot))
+        out.append(TrainSequence(ids, [cut for cut in cuts if cut <= len(ids)], mask, slot))
     return out[0], out[1]
 
 
@@ -53,7 +53,7 @@ def settings(recipe: str) -> dict[str, Any]:
     return RECIPES[recipe] | options
 
 
-def log_p(weights: Any, config: Any, given: Any, one: Drawn) -> float:
+def log_p(weights: Any, config: Any, given: Any, one: TrainSequence) -> float:
     """log p of the tokens that count, by the oracle's forward pass."""
     logits, _, _ = Oracle(weights, config, given).forward(one.ids, one.boundaries)
     logp_TV = torch.as_tensor(logits).log_softmax(-1)

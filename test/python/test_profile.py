@@ -85,8 +85,8 @@ def test_truncation_changes_the_gradient() -> None:
 
 def test_gates_that_are_shut_or_open_are_the_operator_itself() -> None:
     model = model_of("llama")
-    dice = random.Random(4)
-    rows = [[dice.choice([-1000.0, 1000.0]) for _ in range(2)] for _ in range(2)]
+    rng = random.Random(4)
+    rows = [[rng.choice([-1000.0, 1000.0]) for _ in range(2)] for _ in range(2)]
     gated = gates.GatedModel(model, torch.tensor(rows, dtype=torch.float64))
     long = tuple(tuple(h for h in range(2) if row[h] > 0) for row in rows)
     layers = tuple(layer for layer, heads in enumerate(long, 1) if heads)
@@ -167,14 +167,12 @@ def test_mass_is_that_of_full_attention(architecture: str, monkeypatch) -> None:
 
 def test_the_choice_is_the_best_of_all() -> None:
     """Against every choice there is."""
-    dice = random.Random(0)
+    rng = random.Random(0)
     for _ in range(30):
-        L, H = dice.randint(3, 4), dice.randint(1, 3)
-        scores = [
-            [dice.choice([0.0, 0.25, 0.5, dice.random()]) for _ in range(H)] for _ in range(L)
-        ]
-        n = dice.randint(1, L - 1)
-        k = dice.randint(n, n * H)
+        L, H = rng.randint(3, 4), rng.randint(1, 3)
+        scores = [[rng.choice([0.0, 0.25, 0.5, rng.random()]) for _ in range(H)] for _ in range(L)]
+        n = rng.randint(1, L - 1)
+        k = rng.randint(n, n * H)
         places = [(layer, h) for layer in range(1, L) for h in range(H)]
         allowed = (
             some

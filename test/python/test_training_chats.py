@@ -57,7 +57,7 @@ def load(root: Path, rows: list[Any], given: Rule, name: str = "a.jsonl", **more
 
 
 def read(root: Path, name: str, given: Rule | None, **more: Any) -> data.Corpus:
-    reading = data.Reading(root / "cache", chat=given, **more)
+    reading = data.ReadOptions(root / "cache", chat=given, **more)
     return data.load((name,), root, TOKENIZER, SIZE, reading)
 
 
@@ -245,7 +245,7 @@ def test_formats_are_found_file_by_file(tmp_path: Path) -> None:
     rows = [{"messages": CHAT}, {"messages": None}]
     parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "e.parquet")
     (tmp_path / "f.tsv").write_text("messages\tid\n" + json.dumps(CHAT).replace('"', '"') + "\t1\n")
-    reading = data.Reading(tmp_path / "cache", chat=rule())
+    reading = data.ReadOptions(tmp_path / "cache", chat=rule())
     corpus = data.load(("*", "!cache", "!f.tsv"), tmp_path, TOKENIZER, SIZE, reading)
     formats = [entry.format for entry in corpus.entries]
     assert formats == ["messages", "prompt-completion", "prompt-completion", "text", "messages"]

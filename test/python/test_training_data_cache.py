@@ -31,7 +31,7 @@ SIZE = TOKENIZER.get_vocab_size()
 
 
 def load(root: Path, *patterns: str, **options: Any) -> data.Corpus:
-    reading = data.Reading(root / "cache", **options)
+    reading = data.ReadOptions(root / "cache", **options)
     return data.load(patterns or ("*.jsonl",), root, TOKENIZER, SIZE, reading)
 
 
@@ -79,7 +79,7 @@ def test_another_tokenizer_has_entries_of_its_own(tmp_path: Path) -> None:
     rows(tmp_path / "a.jsonl", 5)
     other = make_tiny.tokenizer()
     other.add_tokens(["number"])
-    reading = data.Reading(tmp_path / "cache")
+    reading = data.ReadOptions(tmp_path / "cache")
     a = data.load(("a.jsonl",), tmp_path, TOKENIZER, SIZE, reading)
     b = data.load(("a.jsonl",), tmp_path, other, SIZE + 1, reading)
     assert a.documents.digest != b.documents.digest and a.tokens > b.tokens
@@ -90,7 +90,7 @@ def test_large_ids_take_four_bytes(tmp_path: Path) -> None:
     other = make_tiny.tokenizer()
     other.add_tokens([f"<{i}>" for i in range(70_000)])
     (tmp_path / "a.txt").write_text("<69999> <3> words")
-    corpus = data.load(("a.txt",), tmp_path, other, 80_000, data.Reading(tmp_path / "cache"))
+    corpus = data.load(("a.txt",), tmp_path, other, 80_000, data.ReadOptions(tmp_path / "cache"))
     [document] = corpus.documents
     assert document.ids_N.dtype == np.uint32
     assert document.ids_N.tolist() == other.encode("<69999> <3> words").ids
@@ -180,7 +180,7 @@ def counted(function):
 for name in ("fsync", "replace", "rename"):
     setattr(os, name, counted(getattr(os, name)))
 tokenizer = Tokenizer.from_file(str(root / "tokenizer.json"))
-corpus = data.load(("a.jsonl",), root, tokenizer, 264, data.Reading(root / "cache"))
+corpus = data.load(("a.jsonl",), root, tokenizer, 264, data.ReadOptions(root / "cache"))
 print(count)
 """
 

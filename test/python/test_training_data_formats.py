@@ -36,7 +36,7 @@ KEPT = [text for text in TEXTS if len(text) > 1]
 
 def load(root: Path, *patterns: str, **options: Any) -> data.Corpus:
     split = {k: options.pop(k) for k in ("fraction", "limit") if k in options}
-    reading = data.Reading(root / "cache", **options)
+    reading = data.ReadOptions(root / "cache", **options)
     return data.load(patterns, root, TOKENIZER, SIZE, reading, **split)
 
 

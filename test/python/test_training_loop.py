@@ -194,7 +194,7 @@ def test_the_step_is_the_exact_gradient_of_the_planned_objective(
     model = lockstep.load(home / "start")
     job = read_job_of(home, tmp_path)
     rule = Rule(None, ends=frozenset([0]), end=0)  # as every text of a training ends
-    reading = data.Reading(tmp_path / "cache", chat=rule)
+    reading = data.ReadOptions(tmp_path / "cache", chat=rule)
     documents = data.load(("text.txt",), home, make_tiny.tokenizer(), 264, reading).documents
     assert documents[0].ids_N[-1] == 0
     sequences = data.Sequences(documents, 96, 1, None, model.contract)

@@ -15,7 +15,7 @@ import torch
 from lockstep import Model
 from lockstep.errors import LockstepError
 from lockstep.operator.contexts import packed_spans
-from lockstep.training.data import Cursor, Documents, Drawn, Sequences, slots
+from lockstep.training.data import Cursor, Documents, Sequences, TrainSequence, slots
 from lockstep.training.data.store import Tokens
 from lockstep.training.distributed import Ranks
 from lockstep.training.objective import Objective
@@ -35,7 +35,7 @@ def draw(
     rank: int = 0,
     world: int = 1,
     **o: Any,
-) -> list[Drawn]:
+) -> list[TrainSequence]:
     options = {"length": 16, "seed": 1, "bos": None} | o
     sequences = Sequences(documents, contract=contract, **options)
     try:
@@ -66,7 +66,7 @@ def made(tmp_path: Path) -> Documents:
 
 def test_conversations_are_packed_and_texts_are_not(made: Documents, contract: Any) -> None:
     cursor, seen, alone = Cursor(), Counter(), 0
-    packs: list[list[Drawn]] = []
+    packs: list[list[TrainSequence]] = []
     while cursor.epoch == 0:
         packs += slots(draw(made, contract, cursor, 1))
         if cursor.epoch == 0 and cursor.at >= Sequences(made, 16, 1, None, contract).count(0):
@@ -126,21 +126,22 @@ def test_a_packed_step_is_that_of_separate_sequences(truncation: int) -> None:
     given = spec(module, carry=5, retrieval_layers=(1,), retrieval_size=4)
     objective = Objective(Model.from_module(module, given), "segmented", truncation, "float32")
     most = given.max
-    dice = random.Random(4)
+    rng = random.Random(4)
     docs = []
     for n, length in enumerate((7, 3, 30, 12, 2, 19, 5, 9)):
         ids = text(length, n)
-        mask = [dice.random() < 0.5 for _ in ids] if n % 3 else None
+        mask = [rng.random() < 0.5 for _ in ids] if n % 3 else None
         if mask is not None:
             mask[-1] = True
         cuts = list(range(min(4, most), length, min(4, most)))
-        docs.append(Drawn(ids, cuts, mask, slot=n // 4))
+        docs.append(TrainSequence(ids, cuts, mask, slot=n // 4))
     targets = sum(doc.targets for doc in docs)
     (total,) = objective.backward(docs, targets)
     packed = {n: w.grad.clone() for n, w in module.named_parameters()}
     module.zero_grad()
     alone = sum(
-        objective.backward([Drawn(doc.ids, doc.boundaries, doc.mask)], targets)[0] for doc in docs
+        objective.backward([TrainSequence(doc.ids, doc.boundaries, doc.mask)], targets)[0]
+        for doc in docs
     )
     assert abs(total - alone) <= 1e-11 * abs(alone)
     assert relative(packed, {n: w.grad for n, w in module.named_parameters()}) <= BOUND

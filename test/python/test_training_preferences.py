@@ -31,7 +31,7 @@ def said(*texts: str) -> list[dict[str, str]]:
 def load(root: Path, rows: list[Any], **more: Any) -> data.Corpus:
     (root / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = more.pop("rule", rule())
-    reading = data.Reading(
+    reading = data.ReadOptions(
         root / "cache", chat=given, preferences=True, format="preference", **more
     )
     return data.load(("a.jsonl",), root, TOKENIZER, SIZE, reading)
@@ -142,7 +142,7 @@ def test_the_same_tokens_and_what_is_too_long(tmp_path: Path) -> None:
 def test_rows_and_training_must_fit(tmp_path: Path) -> None:
     row = {"prompt": "a", "chosen": "b", "rejected": "c"}
     (tmp_path / "p.jsonl").write_text(json.dumps(row) + "\n")
-    reading = data.Reading(tmp_path / "cache", chat=rule())
+    reading = data.ReadOptions(tmp_path / "cache", chat=rule())
     with pytest.raises(LockstepError) as refused:
         data.load(("p.jsonl",), tmp_path, TOKENIZER, SIZE, reading)
     assert refused.value.code == "LS_TRAIN_FORMAT"
@@ -190,12 +190,12 @@ def test_margins_rise_and_a_resumption_comes_to_the_same(
     first, *_, last = run.named("step")
     assert abs(first["loss"] - np.log(2)) < 1e-4 and last["loss"] < first["loss"] - 0.1
     assert run.result["margin"] > 0.3 and run.result["accuracy"] > 0.9
-    computed = run.training.learner.objective.reference.computed
+    computed = run.training.train_state.objective.reference.computed
     assert 0 < computed <= 48
     # Found on disk by every later training of this model, resumptions too.
     Run(home, tmp_path / "out", stop_after=3, **more, **rate)
     resumed = Run(home, tmp_path / "out", resume=True, **more, **rate)
-    assert resumed.training.learner.objective.reference.computed == 0
+    assert resumed.training.train_state.objective.reference.computed == 0
     assert same(tmp_path / "whole", tmp_path / "out")
     assert resumed.result["margin"] == run.result["margin"]
     # Without that file the model of the start is run again, not the one trained so far.
@@ -205,7 +205,7 @@ def test_margins_rise_and_a_resumption_comes_to_the_same(
     for file in (tmp_path / "cache" / "reference").rglob("*.bin"):
         file.unlink()
     again = Run(home, tmp_path / "torn", resume=True, **more, **rate)
-    assert again.training.learner.objective.reference.computed > 0
+    assert again.training.train_state.objective.reference.computed > 0
     # Rows run in other company, so the last bits may differ.
     for name, weight in weights(tmp_path / "torn").items():
         assert torch.allclose(weight, weights(tmp_path / "whole")[name], atol=1e-4), name

@@ -28,8 +28,8 @@ PROSE = "It rained for days. Nobody went out! Was it the end? The river rose, an
 LENGTH = 1500
 
 
-def reading(root: Path, **more: Any) -> data.Reading:
-    return data.Reading(root / "cache", chat=RULE, **more)
+def reading(root: Path, **more: Any) -> data.ReadOptions:
+    return data.ReadOptions(root / "cache", chat=RULE, **more)
 
 
 def corpus_of(root: Path, own: Path | None = None, text: str = PROSE * 400) -> data.Corpus:
@@ -104,7 +104,7 @@ def test_texts_too_short_for_a_row_are_named(tmp_path: Path) -> None:
 def test_a_cancelled_writing_leaves_no_file(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path)
     options = data.RecallRows(0.3, (LENGTH,), 2)
-    stopped = data.Reading(tmp_path / "cache", chat=RULE, cancelled=lambda: True)
+    stopped = data.ReadOptions(tmp_path / "cache", chat=RULE, cancelled=lambda: True)
     with pytest.raises(Cancelled):
         data.write_rows(options, corpus, TOKENIZER, stopped, chat=True, seed=0)
     assert not list((tmp_path / "cache" / "recall").iterdir())

@@ -195,7 +195,7 @@ def test_a_row_of_spikes_ends_the_training_and_is_never_saved(
 
     def ruin(run: Run) -> None:
         if len(run.named("step")) == 10:
-            for parameter in run.training.learner.parameters.values():
+            for parameter in run.training.train_state.parameters.values():
                 parameter.data.mul_(-4.0)
 
     seen: list[dict[str, Any]] = []
@@ -220,7 +220,7 @@ def test_a_stop_within_a_row_of_spikes_keeps_the_good_checkpoint(
 ) -> None:
     def ruin(run: Run) -> None:
         if len(run.named("step")) == 10:
-            for parameter in run.training.learner.parameters.values():
+            for parameter in run.training.train_state.parameters.values():
                 parameter.data.mul_(-4.0)
 
     options: dict[str, Any] = {"spike": 0.5, "patience": 9, "saveEvery": 1, "saveMinutes": None}
@@ -236,21 +236,21 @@ def test_a_stop_within_a_row_of_spikes_keeps_the_good_checkpoint(
 
 
 def test_a_loss_that_climbs_slowly_is_noticed() -> None:
-    seen = divergence.Watch(2.0, 3)
+    seen = divergence.LossMonitor(2.0, 3)
     for n in range(400):
         assert seen.see(3.0 + 0.06 * n) is None  # never a spike
         if seen.drifted is not None:
             break
     # The median of 64 steps lags half of them behind: 2 nats at 0.06 a step are 34 more.
     assert n == divergence.WINDOW - 1 + 34 and seen.lowest == pytest.approx(3.0 + 0.06 * 31.5)
-    calm = divergence.Watch(2.0, 3, [3.0 + (n % 7) * 0.5 for n in range(500)])
+    calm = divergence.LossMonitor(2.0, 3, [3.0 + (n % 7) * 0.5 for n in range(500)])
     assert calm.drifted is None
-    assert divergence.Watch(0.0, 3, [0.1 * n for n in range(500)]).drifted is None
+    assert divergence.LossMonitor(0.0, 3, [0.1 * n for n in range(500)]).drifted is None
 
 
 def test_drift_ends_the_training(home: Path, tmp_path: Path) -> None:
     def worsen(run: Run) -> None:
-        for parameter in run.training.learner.parameters.values():
+        for parameter in run.training.train_state.parameters.values():
             parameter.data.mul_(0.97)
 
     options: dict[str, Any] = {"saveEvery": 64, "saveMinutes": None, "learningRate": 1e-6}
@@ -293,7 +293,7 @@ def test_a_step_may_be_split_otherwise_on_resumption(home: Path, tmp_path: Path)
 
 
 def test_spikes_are_measured_against_the_steps_before() -> None:
-    seen = divergence.Watch(2.0, 3)
+    seen = divergence.LossMonitor(2.0, 3)
     assert all(seen.see(3.0 + 0.1 * (n % 3)) is None for n in range(20))
     assert seen.see(5.0) is None and seen.row == 0
     assert seen.see(5.2) == pytest.approx(3.1) and seen.row == 1
@@ -301,9 +301,9 @@ def test_spikes_are_measured_against_the_steps_before() -> None:
     assert [seen.see(9.0) is not None for _ in range(3)] == [True] * 3 and seen.lost
     # A resumption sees the same losses and comes to the same.
     losses = [3.0] * 10 + [9.0, 9.0]
-    assert divergence.Watch(2.0, 3, losses).row == 2
-    assert divergence.Watch(0.0, 3, losses).row == 0
-    few = divergence.Watch(2.0, 3)
+    assert divergence.LossMonitor(2.0, 3, losses).row == 2
+    assert divergence.LossMonitor(0.0, 3, losses).row == 0
+    few = divergence.LossMonitor(2.0, 3)
     assert [few.see(x) for x in (1.0, 9.0, 1.0)] == [None] * 3
 
 

@@ -14,9 +14,9 @@ from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from lockstep.operator.state import State
 from lockstep.training import document_starts
-from lockstep.training.data import Drawn
+from lockstep.training.data import TrainSequence
 
-Row = tuple[Drawn, Drawn]
+Row = tuple[TrainSequence, TrainSequence]
 
 
 def common(row: Row) -> int:
@@ -64,7 +64,7 @@ class _Walk:
     """Tokens [start, stop) of a sequence, to be run on from ``state``."""
 
     state: State
-    one: Drawn
+    one: TrainSequence
     start: int
     stop: int
 
@@ -94,7 +94,7 @@ def _run(
                 model.close(walks[w].state)
 
 
-def _nll(model: Model, one: Drawn, start: int, hidden_TE: Tensor) -> float:
+def _nll(model: Model, one: TrainSequence, start: int, hidden_TE: Tensor) -> float:
     assert one.mask is not None
     rows = [
         t for t in range(len(hidden_TE)) if start + t + 1 < len(one.ids) and one.mask[start + t + 1]
@@ -105,13 +105,13 @@ def _nll(model: Model, one: Drawn, start: int, hidden_TE: Tensor) -> float:
     return float(lm_head.nll(model.head, hidden_TE[rows], wanted_t).sum())
 
 
-def _full(model: Model, one: Drawn) -> float:
+def _full(model: Model, one: TrainSequence) -> float:
     assert one.mask is not None
     nll_T = full.nll(model, one.ids)
     return -float(nll_T[torch.tensor(one.mask[1:], device=nll_T.device)].sum())
 
 
-def _first(one: Drawn) -> int:
+def _first(one: TrainSequence) -> int:
     """The first token that is predicted and counts."""
     assert one.mask is not None
     return one.mask.index(True, 1)

@@ -10,10 +10,10 @@ from typing import Any
 from lockstep.contract.model_type import segmented_type
 from lockstep.training import card, history, manifest, progress, sidecar_files
 from lockstep.training.atomic import replace_directory
-from lockstep.training.learner import Snapshot
 from lockstep.training.progress import Progress
 from lockstep.training.settings import Job
 from lockstep.training.texts import Texts
+from lockstep.training.train_state import Snapshot
 from lockstep.weights import reader as weights
 
 

@@ -27,7 +27,7 @@ def level(losses: Sequence[float]) -> float | None:
     return median(before) if len(before) >= ENOUGH else None
 
 
-class Watch:
+class LossMonitor:
     """Counts the steps in a row that spike. ``spike`` 0 looks at nothing."""
 
     def __init__(self, spike: float, patience: int, losses: Sequence[float] = ()):

@@ -14,8 +14,7 @@ from lockstep.errors import LockstepError
 from lockstep.training import checkpoint, history, logs, memory, plot, progress, sidecar_files
 from lockstep.training.data import Corpus, Pairs, Sequences, answers
 from lockstep.training.distributed import Ranks
-from lockstep.training.divergence import WINDOW, Watch
-from lockstep.training.learner import Learner
+from lockstep.training.divergence import WINDOW, LossMonitor
 from lockstep.training.preference import Preferences
 from lockstep.training.preflight import chance, check_model
 from lockstep.training.progress import NEVER, Progress
@@ -23,6 +22,7 @@ from lockstep.training.resume import identity, own_contract, resumable
 from lockstep.training.schedule import Budget, learning_rate
 from lockstep.training.settings import Job
 from lockstep.training.texts import open_texts
+from lockstep.training.train_state import TrainState
 from lockstep.training.validation import EXECUTIONS, HeldOut, HeldOutRows
 
 PLOT_SECONDS = 15.0
@@ -57,7 +57,7 @@ class Training:
         self.corpus = self._corpus()
         if ranks.first:
             ranks.share([0.0])
-        self.learner = Learner(job, self.read, ranks, resumed is not None)
+        self.train_state = TrainState(job, self.read, ranks, resumed is not None)
         if resumed is None:
             earlier = self.contract["trained"] if job.mode == "segmented" else NEVER
             self.progress = Progress(start={name: earlier[name] for name in NEVER})
@@ -65,7 +65,7 @@ class Training:
             self.progress = resumed
         s = job.training
         self.budget = Budget(s.steps, s.minutes, self.progress.step, self.progress.seconds)
-        self.watch = Watch(s.spike, s.patience, [row[3] for row in self.progress.curve])
+        self.monitor = LossMonitor(s.spike, s.patience, [row[3] for row in self.progress.curve])
         self.held_out = self._held_out()
         draw = Sequences if s.dpo is None else Pairs
         self.sequences = draw(
@@ -108,7 +108,7 @@ class Training:
             now = time.monotonic()
             due, stop = self.ranks.share([self._due(now - saved), self.cancelled()])
             # Weights from the middle of a row of spikes are not worth a good checkpoint.
-            if due and not self.watch.row:
+            if due and not self.monitor.row:
                 self._save()
                 unsaved, saved = False, time.monotonic()
             if now - plotted >= PLOT_SECONDS:
@@ -117,7 +117,7 @@ class Training:
         if self.budget.done and "after" not in self.progress.scores:
             self._score("after")
             unsaved = unsaved or "after" in self.progress.scores
-        if unsaved and (self.budget.done or not self.watch.row or self.first_save):
+        if unsaved and (self.budget.done or not self.monitor.row or self.first_save):
             self._save()
         elif unsaved:
             self._unsaved()
@@ -131,7 +131,7 @@ class Training:
         return self.texts.corpus
 
     def _held_out(self) -> HeldOut | HeldOutRows:
-        objective = self.learner.objective
+        objective = self.train_state.objective
         if not isinstance(objective, Preferences):
             return HeldOut(self.texts.scored, self.ranks, self.job.shard)
         bos, plan = self.contract["tokenizer"]["bos"], objective.model.plan
@@ -144,7 +144,7 @@ class Training:
         rate = learning_rate(
             self.budget.next_progress, s.learningRate, s.warmup, s.finalRate, s.schedule
         )
-        loss, norm, tokens = self.learner.step(docs, rate)
+        loss, norm, tokens = self.train_state.step(docs, rate)
         state.scores.pop("after", None)  # of a budget that has been made longer since
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._refuse(loss, norm)
@@ -153,7 +153,7 @@ class Training:
         state.step, state.seconds = self.budget.step, self.budget.seconds
         state.tokens += tokens
         state.curve.append([state.step, state.tokens, state.seconds, loss, rate, norm])
-        facts = self.learner.facts
+        facts = self.train_state.facts
         if facts:
             state.preferences.append([state.step, *facts.values()])
         self.emit(
@@ -171,9 +171,9 @@ class Training:
             progress=self.budget.progress,
             eta=self.budget.eta,
         )
-        if state.step == 1 and (warning := chance(loss, self.learner.model.vocabulary)):
+        if state.step == 1 and (warning := chance(loss, self.train_state.model.vocabulary)):
             self.emit("warning", step=1, code="LS_TRAIN_CHANCE", message=warning)
-        self._watch(loss)
+        self._check_loss(loss)
 
     def _unsaved(self) -> None:
         """Stopped in a row of spikes: weights from there do not replace a good checkpoint."""
@@ -181,15 +181,15 @@ class Training:
             "warning",
             step=self.progress.step,
             code="LS_TRAIN_SPIKE",
-            message=f"stopped with {self.watch.row} spikes in a row, which are not saved: "
+            message=f"stopped with {self.monitor.row} spikes in a row, which are not saved: "
             f"{self.job.out} holds the last good checkpoint, and --resume continues from it",
         )
 
-    def _watch(self, loss: float) -> None:
+    def _check_loss(self, loss: float) -> None:
         """Report a spike; raise LS_TRAIN_DIVERGED where they no longer end, or the loss drifts."""
-        usual = self.watch.see(loss)
+        usual = self.monitor.see(loss)
         if usual is None:
-            if (level := self.watch.drifted) is not None:
+            if (level := self.monitor.drifted) is not None:
                 self._drifted(level)
             return
         s, step = self.job.training, self.progress.step
@@ -198,9 +198,9 @@ class Training:
             step=step,
             code="LS_TRAIN_SPIKE",
             message=f"loss {loss:.2f} at step {step} is {loss - usual:.2f} nats per token above "
-            f"the usual {usual:.2f} ({self.watch.row} in a row; {s.patience} end the training)",
+            f"the usual {usual:.2f} ({self.monitor.row} in a row; {s.patience} end the training)",
         )
-        if self.watch.lost:
+        if self.monitor.lost:
             raise LockstepError(
                 "LS_TRAIN_DIVERGED",
                 f"expected the loss to come back to {usual:.2f}, got {s.patience} steps in a row "
@@ -213,7 +213,7 @@ class Training:
     def _drifted(self, level: float) -> None:
         raise LockstepError(
             "LS_TRAIN_DIVERGED",
-            f"expected the loss to stay near {self.watch.lowest:.2f}, the lowest level of "
+            f"expected the loss to stay near {self.monitor.lowest:.2f}, the lowest level of "
             f"{WINDOW} steps, got {level:.2f} at step {self.progress.step}, more than "
             f"{self.job.training.spike:g} nats per token above it; {self._kept()}",
             "Lower training.learningRate; if the texts really differ that much, raise "
@@ -251,8 +251,8 @@ class Training:
             mode=self.job.mode,
             model=self.job.base.name,
             out=str(self.job.out),
-            parameters=self.learner.stock_parameters,
-            trainable=sum(p.numel() for p in self.learner.parameters.values()),
+            parameters=self.train_state.stock_parameters,
+            trainable=sum(p.numel() for p in self.train_state.parameters.values()),
             processes=self.ranks.world,
             documents=len(self.corpus.documents),
             tokens=self.corpus.tokens,
@@ -273,7 +273,7 @@ class Training:
         wanted = EXECUTIONS if job.training.validateEvery else (job.mode,)
         found = {}
         for execution in wanted:
-            loss = self.held_out.score(self.learner.model, execution, self.cancelled)
+            loss = self.held_out.score(self.train_state.model, execution, self.cancelled)
             if loss is None:
                 return
             found[execution] = loss
@@ -305,7 +305,7 @@ class Training:
 
     def _save(self) -> None:
         began = time.monotonic()
-        snapshot = self.learner.snapshot()
+        snapshot = self.train_state.snapshot()
         if not self.ranks.first:
             return
         checkpoint.save(
@@ -350,7 +350,7 @@ class Training:
         judged = state.preferences[-tenth:]
         means = {
             name: sum(row[1 + n] for row in judged) / len(judged)
-            for n, name in enumerate(self.learner.objective.facts if judged else ())
+            for n, name in enumerate(self.train_state.objective.facts if judged else ())
         }
         return {
             "out": str(self.job.out),

@@ -18,7 +18,7 @@ import torch
 from lockstep.errors import LockstepError
 from lockstep.operator.lm_head import CHUNK
 from lockstep.operator.model import Model
-from lockstep.training.data import Drawn
+from lockstep.training.data import TrainSequence
 from lockstep.training.settings import Job, Settings
 
 MARGIN = 0.75  # of the room: what a proposal may need by estimate
@@ -36,7 +36,7 @@ def ran_out(error: BaseException) -> bool:
     return out_of_memory or "can't allocate memory" in str(error)
 
 
-def explained(job: Job, model: Model, parts: list[list[Drawn]]) -> LockstepError:
+def explained(job: Job, model: Model, parts: list[list[TrainSequence]]) -> LockstepError:
     """LS_TRAIN_MEMORY for a step of ``parts`` that did not fit: what to set instead."""
     limit, room = _room(model.device)
     s = job.training

@@ -11,7 +11,7 @@ from lockstep.baseline import full
 from lockstep.operator.contexts import packed_spans
 from lockstep.operator.model import Model
 from lockstep.training import document_starts, tbptt
-from lockstep.training.data import Drawn, slots
+from lockstep.training.data import TrainSequence, slots
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,13 @@ class Objective:
     #: What `backward` sums beside the loss.
     facts = ()
 
-    def count(self, docs: Sequence[Drawn]) -> int:
+    def count(self, docs: Sequence[TrainSequence]) -> int:
         """Targets: what a step's sum is divided by."""
         return sum(doc.targets for doc in docs)
 
-    def backward(self, docs: list[Drawn], targets: int, passes: int | None = None) -> list[float]:
+    def backward(
+        self, docs: list[TrainSequence], targets: int, passes: int | None = None
+    ) -> list[float]:
         """Add the gradient of (loss of ``docs``) / ``targets`` to ``.grad``; returns the loss.
 
         passes: for weights shared out over processes, how many passes each of them makes.
@@ -68,13 +70,13 @@ class Objective:
             )
             return [loss.sum]
 
-    def passes(self, docs: list[Drawn]) -> int:
+    def passes(self, docs: list[TrainSequence]) -> int:
         """Forward passes that ``docs`` take together."""
         if self.mode == "full":
             return sum(len(doc.ids) > 1 for doc in docs)
         lengths = [[p.length for p in packed_spans(len(d.ids), d.boundaries)] for d in docs]
         return document_starts.passes(lengths, self._most(docs))
 
-    def _most(self, docs: list[Drawn]) -> int:
+    def _most(self, docs: list[TrainSequence]) -> int:
         """Tokens of a pass: what as many unpacked sequences take at most."""
         return self.model.spec.max * len(slots(docs))

@@ -23,7 +23,7 @@ from lockstep.baseline import full
 from lockstep.operator.model import Model
 from lockstep.training import tbptt
 from lockstep.training.answers import Row, log_probs, segments
-from lockstep.training.data import Drawn, slots, twos
+from lockstep.training.data import TrainSequence, slots, twos
 from lockstep.training.settings import Dpo
 
 #: What is told of rows beside their loss: the mean margin, the share whose margin is above 0.
@@ -58,11 +58,13 @@ class Preferences:
     reference: Reference
     facts = FACTS
 
-    def count(self, docs: Sequence[Drawn]) -> int:
+    def count(self, docs: Sequence[TrainSequence]) -> int:
         """Rows: what a step's sum is divided by."""
         return len(docs) // 2
 
-    def backward(self, docs: list[Drawn], rows: int, passes: int | None = None) -> list[float]:
+    def backward(
+        self, docs: list[TrainSequence], rows: int, passes: int | None = None
+    ) -> list[float]:
         """Add the gradient of (loss of ``docs``) / ``rows`` to ``.grad``; sums of loss, facts."""
         if not docs:
             return [0.0] * (1 + len(FACTS))
@@ -110,13 +112,13 @@ class Preferences:
             out.append(Judged(_softplus(-margin), margin, _sigmoid(-margin)))
         return out
 
-    def passes(self, docs: list[Drawn]) -> int:
+    def passes(self, docs: list[TrainSequence]) -> int:
         raise NotImplementedError("weights that are sharded over processes are refused")
 
-    def _length(self, answer: Drawn) -> int:
+    def _length(self, answer: TrainSequence) -> int:
         return answer.targets if self.dpo.lengthNormalized else 1
 
-    def _most(self, docs: Sequence[Drawn]) -> int:
+    def _most(self, docs: Sequence[TrainSequence]) -> int:
         return self.model.spec.max * len(slots(docs))
 
     def _precision(self) -> torch.autocast:

@@ -76,7 +76,7 @@ def open_texts(
         options.long == "refuse",
     )
     cache = job.root / (options.cache or Path(".lockstep") / "cache")
-    reading = data.Reading(
+    reading = data.ReadOptions(
         cache,
         options.field,
         options.skipBroken,
@@ -116,7 +116,7 @@ def open_texts(
 
 
 def _recall_rows(
-    job: Job, corpus: Corpus, tokenizer: Tokenizer, rule: Rule, reading: data.Reading
+    job: Job, corpus: Corpus, tokenizer: Tokenizer, rule: Rule, reading: data.ReadOptions
 ) -> Path:
     """The file of rows that `data.recall` asks for, made of the corpus' own texts."""
     s, asked = job.training, job.training.texts.recall

@@ -58,7 +58,7 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
 
     from lockstep.loader import load
 
-    from .draw import Draws, check_length
+    from .windows import WindowSampler, check_length
 
     asked, method = task["measure"], task["method"]
     if asked["threads"]:
@@ -73,7 +73,7 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
             "give --retrieval N, or retrieval.size in the config",
             "retrieval.size",
         )
-    draws = Draws(
+    draws = WindowSampler(
         model,
         Path(asked["contract"]),
         asked["texts"],

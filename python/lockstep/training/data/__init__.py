@@ -1,11 +1,11 @@
 """What a training is fed: files -> documents -> sequences with their boundaries."""
 
-from .cache import Reading
+from .cache import ReadOptions
 from .corpus import Corpus, load, scored, shared
 from .files import find
 from .pairs import Pairs, answers, twos
 from .recall_rows import RecallRows, write_rows
-from .sequences import Cursor, Drawn, Sequences, slots
+from .sequences import Cursor, Sequences, TrainSequence, slots
 from .store import Document, Documents
 
 __all__ = [
@@ -13,11 +13,11 @@ __all__ = [
     "Cursor",
     "Document",
     "Documents",
-    "Drawn",
     "Pairs",
-    "Reading",
+    "ReadOptions",
     "RecallRows",
     "Sequences",
+    "TrainSequence",
     "answers",
     "find",
     "load",

@@ -46,7 +46,7 @@ POLL = 0.1  # seconds between two looks at a lock
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How files become tokens, and who is told of it.
 
     cache: folder of the entries. field: where rows hold their text or messages, None for the usual
@@ -93,7 +93,7 @@ class Entry:
 class Cache:
     """Entries under one tokenizer. Processes share the folder; a lock a file keeps them apart."""
 
-    def __init__(self, tokenizer: Tokenizer, reading: Reading):
+    def __init__(self, tokenizer: Tokenizer, reading: ReadOptions):
         self.tokenizer, self.reading = tokenizer, reading
         self.identity = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
         largest = max(tokenizer.get_vocab().values(), default=0)
@@ -255,7 +255,7 @@ class Ticker:
     """Progress of one file, at most once a second; raises ``Cancelled`` when asked to stop."""
 
     def __init__(
-        self, reading: Reading, path: Path, stage: str, total: int, counts: Counts | None = None
+        self, reading: ReadOptions, path: Path, stage: str, total: int, counts: Counts | None = None
     ):
         self.reading, self.path, self.stage, self.total = reading, path, stage, total
         self.counts, self.at = counts, time.monotonic()

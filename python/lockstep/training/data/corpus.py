@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from lockstep.errors import LockstepError
 
-from .cache import Cache, Entry, Reading
+from .cache import Cache, Entry, ReadOptions
 from .files import find, kind_of
 from .store import Document, Documents, Tokens, write_index
 
@@ -38,7 +38,7 @@ def load(
     root: Path,
     tokenizer: Tokenizer,
     vocabulary: int,
-    reading: Reading | None = None,
+    reading: ReadOptions | None = None,
     *,
     fraction: float = 0.0,
     limit: int = 64,
@@ -56,7 +56,7 @@ def load(
     Raises LS_TRAIN_DATA, LS_TRAIN_TEXT, LS_TRAIN_BROKEN, LS_TRAIN_DISK, LS_TRAIN_CACHE, and
     LS_TRAIN_VOCABULARY for an id the model has no row for; ``Cancelled``.
     """
-    reading = reading or Reading(root / ".lockstep" / "cache")
+    reading = reading or ReadOptions(root / ".lockstep" / "cache")
     cache = Cache(tokenizer, reading)
     entries = []
     for path in [*find(patterns, root), *([own] if own else [])]:

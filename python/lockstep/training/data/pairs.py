@@ -10,12 +10,12 @@ import numpy as np
 from lockstep.chat.preferences import COUNTS, halves
 
 from .prefetch import Window, begun
-from .sequences import Drawn, Sequences
+from .sequences import Sequences, TrainSequence
 from .store import Document
 
 
 class Pairs(Sequences):
-    """Draws `Drawn` two by two, in one slot: prompt and chosen answer, prompt and rejected answer.
+    """Draws a row as two `TrainSequence` in one slot: prompt and chosen, and prompt and rejected.
 
     A sequence has room for twice ``length`` tokens, so that no row is cut.
     """
@@ -37,7 +37,7 @@ class Pairs(Sequences):
         return None if mask_T is None else mask_T & COUNTS
 
 
-def answers(document: Document, bos: int | None, plan: Any) -> tuple[Drawn, Drawn]:
+def answers(document: Document, bos: int | None, plan: Any) -> tuple[TrainSequence, TrainSequence]:
     """A document's two sequences. plan: cuts of a list of ids."""
     assert document.mask_N is not None
     middle = halves(document.mask_N)
@@ -45,10 +45,10 @@ def answers(document: Document, bos: int | None, plan: Any) -> tuple[Drawn, Draw
     for part in (slice(0, middle), slice(middle, None)):
         ids = begun(document.ids_N[part].tolist(), bos)
         counted = (document.mask_N[part] & COUNTS).astype(bool).tolist()
-        out.append(Drawn(ids, plan(ids), [False] * (len(ids) - len(counted)) + counted, 0))
+        out.append(TrainSequence(ids, plan(ids), [False] * (len(ids) - len(counted)) + counted, 0))
     return out[0], out[1]
 
 
-def twos(docs: Sequence[Drawn]) -> list[tuple[Drawn, Drawn]]:
+def twos(docs: Sequence[TrainSequence]) -> list[tuple[TrainSequence, TrainSequence]]:
     """The rows of what was drawn."""
     return list(zip(docs[::2], docs[1::2], strict=True))

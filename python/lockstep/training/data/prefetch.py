@@ -28,7 +28,7 @@ def begun(ids: list[int], bos: int | None) -> list[int]:
     return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
 
-class Ahead:
+class Prefetcher:
     """Plans windows of token files, in workers before they are asked for.
 
     A worker reads the tokens from the cache itself: requests and answers are a line each, and the

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from lockstep.errors import LockstepError
 from lockstep.facts.documents import Maker, Needle
 
-from .cache import Reading, Ticker
+from .cache import ReadOptions, Ticker
 from .corpus import Corpus
 from .identity import replacing
 
@@ -43,7 +43,7 @@ def write_rows(
     options: RecallRows,
     corpus: Corpus,
     tokenizer: Tokenizer,
-    reading: Reading,
+    reading: ReadOptions,
     *,
     chat: bool,
     seed: int,

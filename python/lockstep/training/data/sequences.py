@@ -11,7 +11,7 @@ from lockstep.contract.planner import PlannerSource
 from lockstep.errors import LockstepError
 
 from .order import key, scatter, shuffled
-from .prefetch import Ahead, Window
+from .prefetch import Prefetcher, Window
 from .store import Documents
 
 STEPS = 2  # optimizer steps that are cut ahead
@@ -19,7 +19,7 @@ BLOCK = 4096  # documents whose windows are counted at once: an epoch costs 8 by
 
 
 @dataclass(frozen=True)
-class Drawn:
+class TrainSequence:
     """A training sequence, or one of several short ones that share its room.
 
     ids: at least 2, BOS included, from position 0 of a state of their own. boundaries: the cuts e_i
@@ -38,9 +38,9 @@ class Drawn:
         return len(self.ids) - 1 if self.mask is None else sum(self.mask[1:])
 
 
-def slots(drawn: Sequence[Drawn]) -> list[list[Drawn]]:
+def slots(drawn: Sequence[TrainSequence]) -> list[list[TrainSequence]]:
     """What is drawn, those that are packed together in one list, in order."""
-    out: list[list[Drawn]] = []
+    out: list[list[TrainSequence]] = []
     for one in drawn:
         if out and one.slot is not None and out[-1][0].slot == one.slot:
             out[-1].append(one)
@@ -96,9 +96,9 @@ class Sequences:
         self.window = length - (bos is not None)
         self.least = 2 - (bos is not None)  # tokens that make a sequence
         self._epoch: tuple[int, np.ndarray] | None = None
-        self._ahead = Ahead(documents.tokens, bos, contract, workers, warn)
+        self._prefetcher = Prefetcher(documents.tokens, bos, contract, workers, warn)
 
-    def take(self, cursor: Cursor, n: int, rank: int = 0, world: int = 1) -> list[Drawn]:
+    def take(self, cursor: Cursor, n: int, rank: int = 0, world: int = 1) -> list[TrainSequence]:
         """Move the cursor by ``n`` sequences; those whose index in 0..n-1 is ``rank`` modulo
         ``world``, planned, with what is packed with them. Every rank of an optimizer step calls
         with the same cursor and ``n``.
@@ -118,7 +118,7 @@ class Sequences:
         later = Cursor(cursor.epoch, cursor.at)
         coming = [self._windows(later, n, rank, world) for _ in range(STEPS if self.workers else 0)]
         parts = [(slot, part) for slot, window in mine for part in self._parts(window)]
-        planned = self._ahead.take(
+        planned = self._prefetcher.take(
             [part for _, part in parts],
             [part for step in coming for _, window in step for part in self._parts(window)],
         )
@@ -129,12 +129,12 @@ class Sequences:
             if mask_T is not None:
                 first = [False] * (len(ids) - len(mask_T))  # BOS
                 mask = first + mask_T.astype(bool).tolist()
-            drawn.append(Drawn(ids, boundaries, mask, slot))
+            drawn.append(TrainSequence(ids, boundaries, mask, slot))
         return drawn
 
     def close(self) -> None:
         """Stop workers and planner. Idempotent."""
-        self._ahead.close()
+        self._prefetcher.close()
 
     def count(self, epoch: int) -> int:
         """Sequences in an epoch."""
@@ -232,8 +232,8 @@ class Sequences:
         A last window that holds no target falls out.
         """
         sizes = self.documents.lengths(first, last)
-        dice = scatter(np.arange(first, first + len(sizes)), key("lockstep", self.seed, epoch))
-        spread = dice % np.uint64(self.window - self.least + 1)
+        hashes = scatter(np.arange(first, first + len(sizes)), key("lockstep", self.seed, epoch))
+        spread = hashes % np.uint64(self.window - self.least + 1)
         edges = np.where(sizes > self.window, self.least + spread.astype(np.int64), sizes)
         rest = sizes - edges
         counts = 1 + rest // self.window + (rest % self.window >= self.least)

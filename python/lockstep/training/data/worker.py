@@ -1,4 +1,4 @@
-"""A worker of `Ahead`: `python -m lockstep.training.data.worker`, JSON lines on stdin and stdout.
+"""A worker of `Prefetcher`: `python -m lockstep.training.data.worker`, JSON lines both ways.
 
 The first line describes the work, every other one is a window [file, first token, last token]; the
 answer is the list of its boundaries, or an object with the error. It ends with its stdin.

@@ -17,7 +17,7 @@ from lockstep.errors import LockstepError
 from lockstep.loader import load_module
 from lockstep.operator.model import Model
 from lockstep.training import lora, memory, progress, trainable
-from lockstep.training.data import Drawn, slots
+from lockstep.training.data import TrainSequence, slots
 from lockstep.training.distributed import Ranks
 from lockstep.training.objective import Objective
 from lockstep.training.preference import Preferences
@@ -41,7 +41,7 @@ class Snapshot:
     moments: dict[str, Tensor]
 
 
-class Learner:
+class TrainState:
     """Loads the model that ``job`` starts from, or goes on with when ``resumed``, and trains it.
 
     read: its `lockstep.contract.Contract`. dtype: of weights, gradients and moments.
@@ -96,7 +96,7 @@ class Learner:
     def module(self) -> Any:
         return self.objective.model.module
 
-    def step(self, docs: Sequence[Drawn], rate: float) -> tuple[float, float, int]:
+    def step(self, docs: Sequence[TrainSequence], rate: float) -> tuple[float, float, int]:
         """Take one optimizer step with this process's sequences at learning rate ``rate``.
 
         Returns what `gradient` returns; nothing is changed where loss or norm is not finite.
@@ -110,7 +110,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         return loss, norm, tokens
 
-    def gradient(self, docs: Sequence[Drawn]) -> tuple[float, float, int]:
+    def gradient(self, docs: Sequence[TrainSequence]) -> tuple[float, float, int]:
         """Put the clipped gradient over all processes' sequences in the parameters' ``.grad``.
 
         Returns, the same in every process: the mean loss in nats a target
@@ -134,7 +134,7 @@ class Learner:
         return loss, norm, tokens
 
     @contextlib.contextmanager
-    def _fitting(self, parts: list[list[Drawn]]) -> Iterator[None]:
+    def _fitting(self, parts: list[list[TrainSequence]]) -> Iterator[None]:
         """Turn what happens where memory runs out into LS_TRAIN_MEMORY for a step of ``parts``."""
         try:
             yield
@@ -195,7 +195,7 @@ class Learner:
             groups[is_shard(parameter)].append(parameter)
         return [group for group in groups if group]
 
-    def _parts(self, docs: Sequence[Drawn]) -> list[list[Drawn]]:
+    def _parts(self, docs: Sequence[TrainSequence]) -> list[list[TrainSequence]]:
         """What runs together: ``batch`` sequences at a time, as often in every process."""
         size, packed = self.job.training.batch, slots(docs)
         parts = [
@@ -206,7 +206,7 @@ class Learner:
             parts += [[]] * (self.ranks.most([len(parts)])[0] - len(parts))
         return parts
 
-    def _passes(self, parts: list[list[Drawn]]) -> Sequence[int | None]:
+    def _passes(self, parts: list[list[TrainSequence]]) -> Sequence[int | None]:
         if not self.job.shard:
             return [None] * len(parts)
         return self.ranks.most([self.objective.passes(part) for part in parts])

@@ -14,7 +14,7 @@ from lockstep.errors import LockstepError
 from lockstep.operator.model import Model
 from lockstep.tokenizer.file import load_tokenizer
 from lockstep.training import data
-from lockstep.training.data import Cursor, Drawn, Sequences
+from lockstep.training.data import Cursor, Sequences, TrainSequence
 
 
 def check_length(model: Model, length: int, beyond: bool = True) -> None:
@@ -37,7 +37,7 @@ def check_length(model: Model, length: int, beyond: bool = True) -> None:
     )
 
 
-class Draws:
+class WindowSampler:
     """The first ``count`` full-length sequences of a seed, and a digest of their ids.
 
     ``texts`` is ``{files, root, field, skipBroken, cache, heldOut}`` in the words of the config's
@@ -58,7 +58,9 @@ class Draws:
         tokenizer = load_tokenizer(folder)
         root = Path(texts["root"])
         cache = root / (texts["cache"] or Path(".lockstep") / "cache")
-        reading = data.Reading(cache, texts["field"], texts["skipBroken"], job.emit, job.cancelled)
+        reading = data.ReadOptions(
+            cache, texts["field"], texts["skipBroken"], job.emit, job.cancelled
+        )
         corpus = data.load(
             tuple(texts["files"]),
             root,
@@ -80,7 +82,7 @@ class Draws:
             digest.update(np.asarray(one.ids, dtype="<i4").tobytes())
         self.sha256 = digest.hexdigest()
 
-    def _draw(self) -> Iterator[Drawn]:
+    def _draw(self) -> Iterator[TrainSequence]:
         """Two epochs without a single full window mean that the texts hold none."""
         cursor, found, fruitless = Cursor(), 0, 0
         while found < self.count:
