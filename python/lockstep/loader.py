@@ -6,7 +6,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
+from .collector import paused
+
+with paused():
+    import torch
 
 from .contract.checkpoint_names import check_names
 from .contract.model_type import plain_config
@@ -88,7 +91,9 @@ def load_module(
     # What transformers would pass over, or read otherwise than other runtimes do.
     weights.read(folder, bytes_too=weights_check)
     config = plain_config(folder)
-    from transformers import AutoModelForCausalLM
+    with paused():
+        from transformers import AutoModelForCausalLM
+        from transformers.models.llama import modeling_llama  # noqa: F401  # what all families import
     from transformers.utils import logging
 
     logging.disable_progress_bar()

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lockstep import collector
 from lockstep.bridge import job
 from lockstep.training import launch
 from lockstep.training.lock import exclusive
@@ -39,8 +40,9 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     name = "rank-lock" if one_of_many and JOB not in os.environ else "lock"
     with exclusive(checked.out, name) if first else contextlib.nullcontext():
         # torch takes seconds: bad settings fail before
-        from lockstep.training.distributed import connect
-        from lockstep.training.loop import Training
+        with collector.paused():
+            from lockstep.training.distributed import connect
+            from lockstep.training.loop import Training
 
         ranks = connect(checked.device)
         result = Training(checked, job.emit, job.cancelled, ranks).run()
