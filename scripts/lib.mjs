@@ -83,14 +83,41 @@ export async function runSteps(steps, env) {
   }
 }
 
-/** Runs a child that owns the terminal; resolves to its exit code (128 + signal when killed). */
-export function attached(command, args, { env = process.env } = {}) {
+/**
+ * Runs two steps at once, so that no core waits: `shown` owns the terminal, what `kept` prints follows
+ * when both have ended. The exit code of one that fails becomes this process's.
+ */
+export async function runBoth(shown, kept, env) {
+  process.stderr.write(`\n── ${shown[0]}; ${kept[0]} at the same time, printed afterwards\n`);
+  let output = '';
+  const take = (chunk) => {
+    output += chunk;
+  };
+  const codes = await Promise.all([
+    attached(shown[1], shown[2], { env }),
+    attached(kept[1], kept[2], { env, take }),
+  ]);
+  process.stderr.write(`\n── ${kept[0]}\n`);
+  process.stdout.write(output);
+  for (const [at, [name]] of [shown, kept].entries()) {
+    if (codes[at] === 0) continue;
+    process.stderr.write(`\n${name}: failed (exit ${codes[at]})\n`);
+    process.exitCode = codes[at];
+  }
+}
+
+/**
+ * Runs a child that owns the terminal, unless `take` gets its output; resolves to its exit code (128 +
+ * signal when killed).
+ */
+export function attached(command, args, { env = process.env, take } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd: process.env.INIT_CWD ?? process.cwd(),
       env,
-      stdio: 'inherit',
+      stdio: take === undefined ? 'inherit' : ['ignore', 'pipe', 'pipe'],
     });
+    for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', take);
     const forward = (signal) => child.kill(signal);
     // Ctrl-C reaches the whole process group; SIGTERM reaches this process alone.
     const ignore = () => {};
