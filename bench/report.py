@@ -1,4 +1,7 @@
-"""Write bench/RESULTS.md from bench/raw/*.json: figures come from nowhere else."""
+"""Write the tables of bench/raw/*.json into bench/RESULTS.md, each between its marks.
+
+usage: python bench/report.py
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,10 @@ import json
 import sys
 from pathlib import Path
 
-RAW = Path(__file__).resolve().parent / "raw"
+from stats import interval
 
-
-def read(name: str) -> dict | None:
-    path = RAW / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+HERE = Path(__file__).resolve().parent
+RAW, RESULTS = HERE / "raw", HERE / "RESULTS.md"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -47,21 +48,6 @@ def prefill(raw: dict) -> str:
         rows.append(cells)
     head = ["tokens", "wall: segmented / full", "ratio", "CPU time", "ratio", "peak extra", "ratio"]
     return f"{origin(raw)} {raw['threads']} threads.\n\n{table(head, rows)}"
-
-
-def step(raw: dict) -> str:
-    rows = [
-        [name, f"{case['seconds']:.1f} s", mib(case["peakExtraBytes"])]
-        for name, case in raw["cases"].items()
-    ]
-    ratios, memory = raw["ratios"], raw["memory"]
-    return (
-        f"{origin(raw)} {raw['tokens']:,} tokens, {raw['threads']} threads.\n\n"
-        f"{table(['case', 'forward and backward', 'peak extra'], rows)}\n\n"
-        f"K=1 takes {ratios['K1/K0']:.2f} of K=0 and {ratios['K1/full']:.2f} of full-attention "
-        f"training. Peak at 64 segments of {memory['segmentTokens']} tokens over that at 8, the "
-        f"pool aside: {memory['ratio']:.3f}."
-    )
 
 
 def engines(raw: dict) -> str:
@@ -153,32 +139,46 @@ def control(raw: dict) -> str:
         "fullTrainedSegmented": "trained with full attention, run in segments",
     }
     rows = [
-        [label, "", *(f"{before[key]['perplexity'][n]:.2f}" for n in lengths)]
+        [label, *(f"{before[key]['perplexity'][n]:.2f}" for n in lengths)]
         for key, label in (
             ("full", "base model, full attention"),
             ("segmentedBefore", "base model, segmented"),
         )
     ]
     for key, label in kinds.items():
-        rows += [
-            [label, f"{row['seed']}", *(f"{row[key]['perplexity'][n]:.2f}" for n in lengths)]
-            for row in seeds
-        ]
-    ratios = [
-        [
-            "segmentedAfter / fullAfter",
-            f"{row['seed']}",
-            *(f"{raw['summary'][n]['ratios'][i]:.3f}" for n in lengths),
-        ]
-        for i, row in enumerate(seeds)
-    ]
+        columns = ([row[key]["perplexity"][n] for row in seeds] for n in lengths)
+        rows.append([label, *(interval(column) for column in columns)])
+    ratios = [interval(raw["summary"][n]["ratios"], 3) for n in lengths]
+    rows.append(["segmented over full attention, both trained", *ratios])
     settings = raw["settings"]
     seen = ", ".join(f"{row['steps']} steps ({row['tokens']:,} tokens)" for row in seeds)
-    head = ["model and execution", "seed", *(f"{int(n):,}" for n in lengths)]
+    head = ["model and execution", *(f"{int(n):,}" for n in lengths)]
     return (
         f"{origin(raw)} Config `{settings['config']}`, text `{Path(settings['text']).name}` from "
-        f"character {settings['skip']:,}; {seen} for each training of the seeds.\n\n"
-        f"{table(head, rows + ratios)}"
+        f"character {settings['skip']:,}; {len(seeds)} seeds of {seen}. Means, 95% intervals.\n\n"
+        f"{table(head, rows)}"
+    )
+
+
+def quickstart(raw: dict) -> str:
+    columns = {
+        "full": "full attention",
+        "noSinks": "in segments, no sinks",
+        "segmentedBefore": "in segments",
+        "segmentedAfter": "in segments, trained",
+    }
+    rows = [
+        [f"{what}, {int(length):,} tokens", *(f"{row[c]:.2f}" if c in row else "" for c in columns)]
+        for what, key in (("perplexity", "perplexity"), ("facts recalled", "recall"))
+        for length, row in raw[key].items()
+    ]
+    return f"{origin(raw)}\n\n{table(['', *columns.values()], rows)}"
+
+
+def positions(raw: dict) -> str:
+    return (
+        f"{origin(raw)}\n\n![Perplexity by position over 32,768 tokens]"
+        "(raw/positions-positions.png)"
     )
 
 
@@ -201,42 +201,27 @@ def recall(raw: dict) -> str:
     )
 
 
-SECTIONS = [
-    ("recall-1500", "A needle in a text: what segmented execution recalls", recall),
-    ("control", "Honest control: the same tokens trained with full attention", control),
-    ("control-all-long", "The same, every head of layers 1 to 29 retrieving 512 rows", control),
-    ("prefill", "Prefill: segmented against stock full attention", prefill),
-    ("step", "Training step", step),
-    ("engines", "Engines", engines),
-    ("turns", "A chat's turns: time to the first token", turns),
-    ("planner", "Planner", planner),
-]
+SECTIONS = {
+    "quickstart": quickstart,
+    "recall-1500": recall,
+    "turns": turns,
+    "planner": planner,
+    "control": control,
+    "positions": positions,
+    "prefill": prefill,
+    "engines": engines,
+}
 
 
 def main() -> None:
-    parts = [
-        "# Results",
-        "",
-        "Written by `bench/report.py` from `bench/raw/`. Ratios are within one run.",
-    ]
-    for name, title, render in SECTIONS:
-        raw = read(name)
-        if raw is None:
-            continue
-        parts += ["", f"## {title}", "", render(raw)]
-        if raw.get("note"):
-            parts += ["", raw["note"]]
-    positions = RAW / "positions-positions.png"
-    if positions.exists():
-        parts += [
-            "",
-            "## Perplexity by position",
-            "",
-            f"{origin(read('positions') or {})}",
-            "",
-            "![Perplexity by position over 32,768 tokens](raw/positions-positions.png)",
-        ]
-    (RAW.parent / "RESULTS.md").write_text("\n".join(parts) + "\n")
+    text = RESULTS.read_text("utf-8")
+    for name, render in SECTIONS.items():
+        raw = json.loads((RAW / f"{name}.json").read_text("utf-8"))
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        parts = [render(raw), *([raw["note"]] if raw.get("note") else [])]
+        block = "\n\n".join(parts)
+        text = text[: text.index(begin)] + f"{begin}{block}\n" + text[text.index(end) :]
+    RESULTS.write_text(text, "utf-8")
     print("bench/RESULTS.md", file=sys.stderr)
 
 
