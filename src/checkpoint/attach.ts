@@ -4,7 +4,6 @@ import {
   copyFile,
   link,
   lstat,
-  mkdir,
   readdir,
   readFile,
   realpath,
@@ -21,6 +20,7 @@ import { toolTemplateFile } from '../template/source.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer.ts';
 import { readWeights } from '../weights/read.ts';
 import { type BosWarning, bosWarning } from './bos.ts';
+import { buildBeside } from './build-beside.ts';
 import { modelCard } from './card.ts';
 import { copyCompanion } from './companions.ts';
 import { type ContractFiles, type ContractSettings, makeContract } from './make.ts';
@@ -58,9 +58,7 @@ export async function attach(options: AttachOptions): Promise<ContractFiles> {
   const made = await makeContract({ config, modelDir, tokenizer });
   const warning = options.warn && (await bosWarning(made.contract, tokenizer));
   if (warning) options.warn?.(warning);
-  const building = `${out}.${randomUUID().slice(0, 8)}.tmp`;
-  try {
-    await mkdir(building, { recursive: true });
+  return await buildBeside(out, 'LS_ATTACH_WRITE', async (building) => {
     for (const name of weights.files) {
       await linkFile(path.join(modelDir, name), path.join(building, name));
     }
@@ -71,15 +69,7 @@ export async function attach(options: AttachOptions): Promise<ContractFiles> {
     await writeFile(path.join(building, 'README.md'), modelCard(files.contract, model));
     await exchange(building, out, force);
     return files;
-  } catch (cause) {
-    await rm(building, { recursive: true, force: true });
-    if (cause instanceof LockstepError) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    throw new LockstepError('LS_ATTACH_WRITE', `expected to write ${out}, got ${code ?? message}`, {
-      mend: 'Make room on the disk or name a folder you may write with --out.',
-      cause,
-    });
-  }
+  });
 }
 
 export async function checkTarget(

@@ -1,6 +1,4 @@
-// A plain checkpoint out of a segmented one, on purpose: the same weights, run with full attention.
-import { randomUUID } from 'node:crypto';
-import { lstat, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { lstat, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { readModel } from '../contract/model.ts';
 import { plainType } from '../contract/model-type.ts';
@@ -9,6 +7,7 @@ import { LockstepError } from '../errors.ts';
 import { toolTemplateFile } from '../template/source.ts';
 import { readWeights } from '../weights/read.ts';
 import { linkFile } from './attach.ts';
+import { buildBeside } from './build-beside.ts';
 import { detachedCard } from './card.ts';
 import { copyCompanion } from './companions.ts';
 import { readContract } from './read.ts';
@@ -47,9 +46,7 @@ export async function detach(dir: string, out: string): Promise<Contract> {
   const model = await readModel(from);
   const { files: weights } = await readWeights(from);
   await refuseExisting(to);
-  const building = `${to}.${randomUUID().slice(0, 8)}.tmp`;
-  try {
-    await mkdir(building, { recursive: true });
+  await buildBeside(to, 'LS_DETACH_WRITE', async (building) => {
     for (const name of weights) await linkFile(path.join(from, name), path.join(building, name));
     for (const name of companions) {
       await copyCompanion(from, building, name);
@@ -65,15 +62,7 @@ export async function detach(dir: string, out: string): Promise<Contract> {
     // Once more: another process may have made it meanwhile, and rename replaces an empty folder.
     await refuseExisting(to);
     await rename(building, to);
-  } catch (cause) {
-    await rm(building, { recursive: true, force: true });
-    if (cause instanceof LockstepError) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    throw new LockstepError('LS_DETACH_WRITE', `expected to write ${to}, got ${code ?? message}`, {
-      mend: 'Make room on the disk or name a folder you may write with --out.',
-      cause,
-    });
-  }
+  });
   return contract;
 }
 

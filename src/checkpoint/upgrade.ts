@@ -1,5 +1,3 @@
-// A checkpoint of the version before, renewed: the same segments, proved, under this version's digest.
-import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { difference } from '../contract/difference.ts';
@@ -13,6 +11,7 @@ import { plan } from '../planner/index.ts';
 import type { Policy } from '../policies/policy.ts';
 import { rebuild } from '../policies/rebuild.ts';
 import { checkTarget, exchange, linkFile } from './attach.ts';
+import { buildBeside } from './build-beside.ts';
 import { type ContractFiles, makeContract } from './make.ts';
 import { probeFile, writeContract } from './write.ts';
 
@@ -165,9 +164,8 @@ async function write(
   files: ContractFiles,
   before: string,
 ): Promise<{ exports: string[]; written: ContractFiles }> {
-  const building = `${out}.${randomUUID().slice(0, 8)}.tmp`;
-  const exports: string[] = [];
-  try {
+  return await buildBeside(out, 'LS_ATTACH_WRITE', async (building) => {
+    const exports: string[] = [];
     for (const name of await filesBelow(dir)) {
       if (name === probeFile) continue; // it names the digest of before
       if (name.startsWith(`onnx${path.sep}`)) {
@@ -185,15 +183,7 @@ async function write(
     await sumAgain(building);
     await exchange(building, out, out === dir);
     return { exports: exports.sort(), written };
-  } catch (cause) {
-    await rm(building, { recursive: true, force: true });
-    if (cause instanceof LockstepError) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    throw new LockstepError('LS_ATTACH_WRITE', `expected to write ${out}, got ${code ?? message}`, {
-      mend: 'Make room on the disk or name a folder you may write with --out.',
-      cause,
-    });
-  }
+  });
 }
 
 /** Paths of all files below a folder, relative to it. */

@@ -1,0 +1,30 @@
+// A checkpoint folder that is whole or absent: built beside its place, renamed when it is done.
+import { randomUUID } from 'node:crypto';
+import { mkdir, rm } from 'node:fs/promises';
+import { LockstepError } from '../errors.ts';
+
+/**
+ * Calls `build` with a new folder beside `out`; `build` fills it and puts it in place. Where it
+ * fails, nothing is left of the folder.
+ *
+ * @throws `code` where the disk refuses, and what `build` throws
+ */
+export async function buildBeside<T>(
+  out: string,
+  code: 'LS_ATTACH_WRITE' | 'LS_DETACH_WRITE',
+  build: (building: string) => Promise<T>,
+): Promise<T> {
+  const building = `${out}.${randomUUID().slice(0, 8)}.tmp`;
+  try {
+    await mkdir(building, { recursive: true });
+    return await build(building);
+  } catch (cause) {
+    await rm(building, { recursive: true, force: true });
+    if (cause instanceof LockstepError) throw cause;
+    const { code: reason, message } = cause as NodeJS.ErrnoException;
+    throw new LockstepError(code, `expected to write ${out}, got ${reason ?? message}`, {
+      mend: 'Make room on the disk or name a folder you may write with --out.',
+      cause,
+    });
+  }
+}
