@@ -2,8 +2,8 @@
 import { LockstepError } from '../errors.ts';
 import { Adjuster, type Adjustments } from './adjust.ts';
 import { type Sampled, Sampler, type SamplingOptions, scored } from './sampling.ts';
-import type { Ran, RunOptions, Sequence } from './sequence.ts';
-import { StoppedText, type TextDecoder } from './stop-strings.ts';
+import type { RunOptions, Sequence, StepOutput } from './sequence.ts';
+import { StopStringBuffer, type TextDecoder } from './stop-strings.ts';
 import type { Turns } from './turns.ts';
 
 export type { TextDecoder };
@@ -34,7 +34,7 @@ export type GenerateEvent =
       prompt: boolean;
       /** Of each of them, with `scored`; null for the first of all, which follows nothing. */
       scores?: (Sampled | null)[];
-    } & Pick<Ran, 'from' | 'tokens' | 'boundary'>)
+    } & Pick<StepOutput, 'from' | 'tokens' | 'boundary'>)
   /** The next token, and the text that is now sure: it may belong to earlier tokens. */
   | ({ type: 'token'; text: string } & Sampled)
   /** The end, with text held back until now. */
@@ -103,7 +103,7 @@ export async function* runAnswer(
   const stopIds = new Set(request.stopIds);
   const sampler = new Sampler(request);
   const adjuster = new Adjuster(request, request.prompt, stopIds);
-  const text = new StoppedText(decoder, stop);
+  const text = new StopStringBuffer(decoder, stop);
   let logits = first;
   for (let count = 0; count < request.maxTokens; count++) {
     signal?.throwIfAborted();

@@ -1,8 +1,8 @@
 // Cuts that are known already, so that a text that was planned is not planned again.
-import type { Cutter } from './sequence.ts';
+import type { BoundarySource } from './sequence.ts';
 
 /** Gives the cuts of a planned text as its tokens come; it cannot go beyond that text. */
-export class PlannedCuts implements Cutter {
+export class PlannedCuts implements BoundarySource {
   readonly #cuts: readonly number[];
   #next = 0;
   #position = 0;

@@ -1,7 +1,7 @@
 // Running prompts with a memory: from the longest remembered state on, and what is remembered of the rest.
 import type { Engine, EngineSession } from './engine.ts';
 import { PrefixHash, type PrefixMemory, type Trail } from './memory.ts';
-import { type Cutter, type Ran, Sequence } from './sequence.ts';
+import { type BoundarySource, Sequence, type StepOutput } from './sequence.ts';
 
 /**
  * Tokens of one step of a prompt; shorter where a segment ends. Steps that follow from the tokens alone
@@ -12,7 +12,7 @@ export const STEP_TOKENS = 128;
 const PLANNED_AT_ONCE = 2048;
 
 /** A part of a prompt that was remembered. */
-export type Recalled = Pick<Ran, 'from' | 'tokens' | 'boundary'>;
+export type Recalled = Pick<StepOutput, 'from' | 'tokens' | 'boundary'>;
 
 /** A sequence that stands at a remembered state, or at its beginning. */
 export class RememberedSequence {
@@ -50,7 +50,7 @@ export class RememberedSequence {
     memory: PrefixMemory | null,
     tokens: Int32Array,
     most: number,
-    segmenter: Cutter,
+    segmenter: BoundarySource,
     silent = false,
   ): Promise<RememberedSequence> {
     const found = most > 0 ? (memory?.find(tokens, most, silent) ?? null) : null;
@@ -86,7 +86,7 @@ export class RememberedSequence {
   }
 
   /** These tokens of the prompt have run, and nothing after them: remember where that is of use. */
-  async note({ tokens, boundary }: Pick<Ran, 'tokens' | 'boundary'>): Promise<void> {
+  async note({ tokens, boundary }: Pick<StepOutput, 'tokens' | 'boundary'>): Promise<void> {
     if (this.#memory === null) return;
     this.#path.push(tokens);
     if (boundary !== null) this.#trail = { ...boundary, before: this.#trail, holders: 0 };

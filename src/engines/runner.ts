@@ -72,11 +72,11 @@ export interface Run {
   /** Bytes held now; null: the engine does not tell. */
   memory(): Promise<SessionMemory | null>;
   /** Where the engine itself cut, once the events have ended; null: it does not tell. */
-  layout(): Layout | null;
+  layout(): SegmentSpans | null;
 }
 
 /** Segments of prompt and answer as half-open ranges of token positions. */
-export interface Layout {
+export interface SegmentSpans {
   segments: [number, number][];
   /** The last one, which nothing has closed; null where there is none. */
   open: [number, number] | null;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { EngineSession, StepOptions, StepResult } from './engine.ts';
 import { type GenerateEvent, type GenerateRequest, generate } from './generate.ts';
-import { type Cutter, Sequence } from './sequence.ts';
+import { type BoundarySource, Sequence } from './sequence.ts';
 
 const vocabulary = 40;
 
@@ -40,7 +40,7 @@ class Counting implements EngineSession {
 }
 
 /** Cuts every `size` tokens. */
-function every(size: number): Cutter & { closed: boolean } {
+function every(size: number): BoundarySource & { closed: boolean } {
   let position = 0;
   return {
     closed: false,

@@ -4,10 +4,10 @@ import type { EngineSession, Rows, StepResult } from './engine.ts';
 import type { Turn } from './turns.ts';
 
 /** The part of a `Segmenter` that running a sequence needs. */
-export type Cutter = Pick<Segmenter, 'push' | 'pushMany' | 'close'>;
+export type BoundarySource = Pick<Segmenter, 'push' | 'pushMany' | 'close'>;
 
 /** Tokens that have run: a piece of one segment. */
-export interface Ran {
+export interface StepOutput {
   /** Position of the first of them in the sequence. */
   from: number;
   tokens: Int32Array;
@@ -36,11 +36,11 @@ export interface FeedOptions extends RunOptions {
 /** Runs tokens through a session, closing segments where the policy cuts. */
 export class Sequence {
   readonly session: EngineSession;
-  readonly #cutter: Cutter;
+  readonly #cutter: BoundarySource;
   #position = 0;
 
   /** Takes over both: `close` frees them. They must stand at the same position. */
-  constructor(session: EngineSession, cutter: Cutter, position = 0) {
+  constructor(session: EngineSession, cutter: BoundarySource, position = 0) {
     this.session = session;
     this.#cutter = cutter;
     this.#position = position;
@@ -56,7 +56,10 @@ export class Sequence {
    *
    * @throws LS_POLICY_*, LS_PLAN_TOKEN, LS_ENGINE_*; the signal's reason. The sequence cannot go on.
    */
-  async *run(tokens: ArrayLike<number>, options: RunOptions = {}): AsyncGenerator<Ran, void> {
+  async *run(
+    tokens: ArrayLike<number>,
+    options: RunOptions = {},
+  ): AsyncGenerator<StepOutput, void> {
     const { rows = 'last', signal, pieceTokens = 512, turn } = options;
     const ids = Int32Array.from(tokens);
     const start = this.#position;

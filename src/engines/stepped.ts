@@ -41,10 +41,10 @@ export function steppedRunner(
   }
   const remembers = cacheBytes > 0 && engine.keptBytes !== undefined;
   const memory = remembers ? new PrefixMemory(engine, cacheBytes) : null;
-  return new SteppedRunner(engine, tokenizer, source, memory);
+  return new LocalRunner(engine, tokenizer, source, memory);
 }
 
-class SteppedRunner implements Runner {
+class LocalRunner implements Runner {
   readonly holdsForms = false;
   readonly together = 1;
   readonly maxTokens = null;

@@ -8,13 +8,13 @@ export interface TextDecoder {
 }
 
 /** Text that is now sure, and whether a stop string follows it. */
-export interface SureText {
+export interface SafeText {
   text: string;
   stopped: boolean;
 }
 
 /** The text of one generation, as far as no stop string can begin in it any more. */
-export class StoppedText {
+export class StopStringBuffer {
   readonly #decoder: TextDecoder;
   readonly #stops: readonly string[];
   #held = '';
@@ -25,17 +25,17 @@ export class StoppedText {
   }
 
   /** Take a token that belongs to the text. */
-  push(id: number): SureText {
+  push(id: number): SafeText {
     this.#held += this.#decoder.push(id);
     const found = firstStop(this.#held, this.#stops);
-    const sure = found >= 0 ? found : sureLength(this.#held, this.#stops);
+    const sure = found >= 0 ? found : safeLength(this.#held, this.#stops);
     const text = this.#held.slice(0, sure);
     this.#held = this.#held.slice(sure);
     return { text, stopped: found >= 0 };
   }
 
   /** No token follows: what was held back. */
-  end(): SureText {
+  end(): SafeText {
     const rest = this.#held + this.#decoder.end();
     this.#held = '';
     const found = firstStop(rest, this.#stops);
@@ -52,7 +52,7 @@ function firstStop(text: string, stops: readonly string[]): number {
 }
 
 /** How much of `text` no stop string can begin in any more. */
-function sureLength(text: string, stops: readonly string[]): number {
+function safeLength(text: string, stops: readonly string[]): number {
   let sure = text.length;
   for (const stop of stops) {
     const longest = Math.min(stop.length - 1, text.length);

@@ -15,7 +15,7 @@ import type {
   StepOptions,
   StepResult,
 } from './engine.ts';
-import { type Entry, SessionBook } from './session-book.ts';
+import { type SessionLease, SessionRegistry } from './session-registry.ts';
 
 export type TorchDtype = 'float32' | 'float64' | 'bfloat16';
 
@@ -94,7 +94,7 @@ class TorchEngine implements Engine {
   readonly contract: Contract;
   readonly python: PythonSession;
   readonly logits: LogitsReader;
-  readonly #book: SessionBook;
+  readonly #registry: SessionRegistry;
   keptBytes = 0;
 
   constructor(
@@ -108,11 +108,11 @@ class TorchEngine implements Engine {
     this.contract = contract;
     this.python = python;
     this.logits = logits;
-    this.#book = new SessionBook(info.vocabulary, options);
+    this.#registry = new SessionRegistry(info.vocabulary, options);
   }
 
   get sessions(): number {
-    return this.#book.size;
+    return this.#registry.size;
   }
 
   open(): Promise<EngineSession> {
@@ -121,7 +121,10 @@ class TorchEngine implements Engine {
 
   /** Make a session in Python: `make` gives its handle. */
   begin(length: number, make: () => Promise<number>): Promise<EngineSession> {
-    return this.#book.open(length, async (entry) => new TorchSession(await make(), this, entry));
+    return this.#registry.open(
+      length,
+      async (lease) => new TorchSession(await make(), this, lease),
+    );
   }
 
   /** Keep a copy of a session of this length. */
@@ -150,7 +153,7 @@ class TorchEngine implements Engine {
   }
 
   async close(): Promise<void> {
-    this.#book.clear();
+    this.#registry.clear();
     this.keptBytes = 0;
     await this.python.close();
     this.logits.close();
@@ -161,18 +164,18 @@ class TorchSession implements EngineSession {
   readonly id: string;
   readonly #handle: number;
   readonly #engine: TorchEngine;
-  readonly #entry: Entry;
+  readonly #lease: SessionLease;
   #closed: Promise<void> | undefined;
 
-  constructor(handle: number, engine: TorchEngine, entry: Entry) {
+  constructor(handle: number, engine: TorchEngine, lease: SessionLease) {
     this.id = `torch-${handle}`;
     this.#handle = handle;
     this.#engine = engine;
-    this.#entry = entry;
+    this.#lease = lease;
   }
 
   step(tokens: ArrayLike<number>, options: StepOptions): Promise<StepResult> {
-    return this.#entry.step(tokens, (ids) => this.#run(ids, options));
+    return this.#lease.step(tokens, (ids) => this.#run(ids, options));
   }
 
   async #run(ids: Int32Array, { rows, close }: StepOptions): Promise<StepResult> {
@@ -203,7 +206,7 @@ class TorchSession implements EngineSession {
   }
 
   async replaceRetrieved(retrieved: Retrieved[]): Promise<void> {
-    this.#entry.check();
+    this.#lease.check();
     await this.#engine.python.call('lockstep.engine.sessions:replace', {
       handle: this.#handle,
       retrieved: retrieved.map(({ layer, positions }) => ({
@@ -214,16 +217,16 @@ class TorchSession implements EngineSession {
   }
 
   async fork(): Promise<EngineSession> {
-    this.#entry.check();
+    this.#lease.check();
     const from = this.#handle;
-    return this.#engine.begin(this.#entry.length, () =>
+    return this.#engine.begin(this.#lease.length, () =>
       this.#engine.python.call<number>('lockstep.engine.sessions:fork', { handle: from }),
     );
   }
 
   async keep(): Promise<KeptState> {
-    this.#entry.check();
-    return this.#engine.keep(this.#handle, this.#entry.length);
+    this.#lease.check();
+    return this.#engine.keep(this.#handle, this.#lease.length);
   }
 
   memory(): Promise<SessionMemory> {
@@ -238,7 +241,7 @@ class TorchSession implements EngineSession {
   }
 
   async #free(): Promise<void> {
-    this.#entry.strike();
+    this.#lease.release();
     // Where Python has died, its sequences went with it.
     if (!this.#engine.python.alive) return;
     await this.#engine.python

@@ -14,7 +14,7 @@ import type {
   StepOptions,
   StepResult,
 } from '../engine.ts';
-import { type Entry, SessionBook } from '../session-book.ts';
+import { type SessionLease, SessionRegistry } from '../session-registry.ts';
 import { Connection } from './connection.ts';
 import { graphFolder, readGraph } from './meta.ts';
 import type { Precision } from './meta-schema.ts';
@@ -74,7 +74,7 @@ class WorkerEngine implements OnnxEngine {
   readonly info: EngineInfo;
   readonly contract: Contract;
   readonly connection: Connection;
-  readonly #book: SessionBook;
+  readonly #registry: SessionRegistry;
   #numbers = 0;
   keptBytes = 0;
 
@@ -87,11 +87,11 @@ class WorkerEngine implements OnnxEngine {
     this.info = info;
     this.contract = contract;
     this.connection = connection;
-    this.#book = new SessionBook(info.vocabulary, options);
+    this.#registry = new SessionRegistry(info.vocabulary, options);
   }
 
   get sessions(): number {
-    return this.#book.size;
+    return this.#registry.size;
   }
 
   open(): Promise<OnnxSession> {
@@ -100,10 +100,10 @@ class WorkerEngine implements OnnxEngine {
 
   /** Number a session, and make it in the worker. */
   begin(length: number, make: (session: number) => Promise<null>): Promise<OnnxSession> {
-    return this.#book.open(length, async (entry) => {
+    return this.#registry.open(length, async (lease) => {
       const session = ++this.#numbers;
       await make(session);
-      return new WorkerSession(session, this, entry);
+      return new WorkerSession(session, this, lease);
     });
   }
 
@@ -130,7 +130,7 @@ class WorkerEngine implements OnnxEngine {
   }
 
   async close(): Promise<void> {
-    this.#book.clear();
+    this.#registry.clear();
     this.keptBytes = 0;
     await this.connection.close();
   }
@@ -140,19 +140,19 @@ class WorkerSession implements OnnxSession {
   readonly id: string;
   readonly #number: number;
   readonly #engine: WorkerEngine;
-  readonly #entry: Entry;
+  readonly #lease: SessionLease;
   #closed: Promise<void> | undefined;
 
-  constructor(number: number, engine: WorkerEngine, entry: Entry) {
+  constructor(number: number, engine: WorkerEngine, lease: SessionLease) {
     this.id = `onnx-${number}`;
     this.#number = number;
     this.#engine = engine;
-    this.#entry = entry;
+    this.#lease = lease;
   }
 
   step(tokens: ArrayLike<number>, { rows, close }: StepOptions): Promise<StepResult> {
     const session = this.#number;
-    return this.#entry.step(tokens, (ids) =>
+    return this.#lease.step(tokens, (ids) =>
       this.#engine.connection.call({ kind: 'step', session, tokens: ids, rows, close }, [
         ids.buffer as ArrayBuffer,
       ]),
@@ -160,26 +160,26 @@ class WorkerSession implements OnnxSession {
   }
 
   async replaceRetrieved(retrieved: Retrieved[]): Promise<void> {
-    this.#entry.check();
+    this.#lease.check();
     const session = this.#number;
     await this.#engine.connection.call({ kind: 'replace', session, retrieved });
   }
 
   async memory(): Promise<SessionMemory> {
-    this.#entry.check();
+    this.#lease.check();
     return this.#engine.connection.call({ kind: 'memory', session: this.#number });
   }
 
   async fork(): Promise<OnnxSession> {
-    this.#entry.check();
-    return this.#engine.begin(this.#entry.length, (session) =>
+    this.#lease.check();
+    return this.#engine.begin(this.#lease.length, (session) =>
       this.#engine.connection.call({ kind: 'fork', session, from: this.#number }),
     );
   }
 
   async keep(): Promise<KeptState> {
-    this.#entry.check();
-    return this.#engine.keep(this.#number, this.#entry.length);
+    this.#lease.check();
+    return this.#engine.keep(this.#number, this.#lease.length);
   }
 
   close(): Promise<void> {
@@ -188,7 +188,7 @@ class WorkerSession implements OnnxSession {
   }
 
   async #free(): Promise<void> {
-    this.#entry.strike();
+    this.#lease.release();
     // Where the worker is gone, its sessions went with it.
     await this.#engine.connection.call({ kind: 'close', session: this.#number }).catch(() => {});
   }

@@ -6,7 +6,15 @@ import { type PlannerSource, Segmenter } from '../../planner/index.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
 import { runMany } from '../many.ts';
-import type { Figures, Health, Layout, Run, RunEvent, Runner, RunRequest } from '../runner.ts';
+import type {
+  Figures,
+  Health,
+  Run,
+  RunEvent,
+  Runner,
+  RunRequest,
+  SegmentSpans,
+} from '../runner.ts';
 import type { Sampled } from '../sampling.ts';
 import { figuresOf } from './figures.ts';
 import type { Replica } from './replica.ts';
@@ -46,7 +54,7 @@ interface Asking {
   open(): Promise<Opened>;
   chunks(first: Opened): AsyncGenerator<TokenChunk>;
   /** Known once the chunks have begun. */
-  layout(): Layout | null;
+  layout(): SegmentSpans | null;
   scores(): readonly (Sampled | null)[] | null;
 }
 

@@ -3,7 +3,7 @@ import type { PlannerSource, Segmenter } from '../../planner/index.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { RunEvent, RunRequest } from '../runner.ts';
 import type { Alternative } from '../sampling.ts';
-import { StoppedText } from '../stop-strings.ts';
+import { StopStringBuffer } from '../stop-strings.ts';
 
 /** A token, and others that were likely in its place. */
 type Told = { top: Alternative[] } & Alternative;
@@ -12,7 +12,7 @@ type Told = { top: Alternative[] } & Alternative;
 export class ChoiceText {
   readonly #choice: number;
   readonly #segmenter: Segmenter;
-  readonly #text: StoppedText;
+  readonly #text: StopStringBuffer;
   readonly #ends: ReadonlySet<number>;
   readonly #alternatives: number;
   readonly #most: number;
@@ -29,7 +29,7 @@ export class ChoiceText {
     this.#choice = choice;
     this.#segmenter = segmenter;
     const { keep, stop } = request;
-    this.#text = new StoppedText(tokenizer.decoder(keep === undefined ? {} : { keep }), stop);
+    this.#text = new StopStringBuffer(tokenizer.decoder(keep === undefined ? {} : { keep }), stop);
     this.#ends = new Set(request.extra?.ignore_eos ? [] : source.contract.tokenizer.ends);
     this.#alternatives = request.logprobs ?? 0;
     this.#most = request.maxTokens;

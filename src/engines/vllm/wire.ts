@@ -2,7 +2,7 @@
 import { createParser } from 'eventsource-parser';
 import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
-import type { Layout, RunRequest } from '../runner.ts';
+import type { RunRequest, SegmentSpans } from '../runner.ts';
 import type { Alternative, Sampled } from '../sampling.ts';
 import { type Counted, StreamCount } from './count.ts';
 
@@ -114,7 +114,7 @@ const scores = z.array(score.nullable());
 export interface WholeAnswer {
   chunks: TokenChunk[];
   /** Where it was asked for. */
-  layout: Layout | null;
+  layout: SegmentSpans | null;
   /** Of each token of the prompt, where they were asked for; null for the first. */
   scores: (Sampled | null)[] | null;
 }
@@ -149,7 +149,7 @@ export async function readWhole(
   };
 }
 
-function layoutIn(answer: WireChunk): Layout {
+function layoutIn(answer: WireChunk): SegmentSpans {
   const told = layout.safeParse(answer.kv_transfer_params?.lockstep);
   if (!told.success) throw malformed('an answer without its segments');
   const { segments, open } = told.data;

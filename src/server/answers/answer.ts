@@ -2,7 +2,7 @@
 import type { Request, Response } from 'express';
 import type { Contract } from '../../contract/schema.ts';
 import { runMany } from '../../engines/many.ts';
-import type { Health, Layout, Run, RunEvent } from '../../engines/runner.ts';
+import type { Health, Run, RunEvent, SegmentSpans } from '../../engines/runner.ts';
 import { isEngineLost } from '../../engines/stepped.ts';
 import { HttpError, toHttpError } from '../errors.ts';
 import { Deadline } from '../limits/deadline.ts';
@@ -114,7 +114,7 @@ async function whole(
   );
   const [first] = job.runs;
   const echoes = echoesOf(job, shop);
-  const seen = new SeenLayout();
+  const seen = new SeenSpans();
   const sources = sourcesOf(job, shop);
   for await (const event of running.events) {
     await count.see(event);
@@ -231,7 +231,7 @@ async function told(
 }
 
 /** The layout of segments as the steps of an engine showed it. */
-class SeenLayout {
+class SeenSpans {
   readonly #segments: [number, number][] = [];
   #start = 0;
   #position = 0;
@@ -244,8 +244,8 @@ class SeenLayout {
     this.#start = event.boundary.at;
   }
 
-  get layout(): Layout {
-    const open: Layout['open'] =
+  get layout(): SegmentSpans {
+    const open: SegmentSpans['open'] =
       this.#position > this.#start ? [this.#start, this.#position] : null;
     return { segments: this.#segments, open };
   }

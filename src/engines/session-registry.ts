@@ -1,7 +1,7 @@
 // Who has a session with an engine, how long it has become, and whether it can go on.
 import { LockstepError } from '../errors.ts';
 
-export interface BookOptions {
+export interface RegistryOptions {
   /** Sessions open at once (default 64). */
   maxSessions?: number | undefined;
   /** Tokens one session may hold (default: no limit). */
@@ -9,13 +9,13 @@ export interface BookOptions {
 }
 
 /** The open sessions of one engine. */
-export class SessionBook {
+export class SessionRegistry {
   readonly #maxSessions: number;
   readonly #maxTokens: number;
   readonly #vocabulary: number;
-  readonly #entries = new Set<Entry>();
+  readonly #leases = new Set<SessionLease>();
 
-  constructor(vocabulary: number, { maxSessions = 64, maxTokens }: BookOptions) {
+  constructor(vocabulary: number, { maxSessions = 64, maxTokens }: RegistryOptions) {
     this.#vocabulary = vocabulary;
     this.#maxSessions = maxSessions;
     this.#maxTokens = maxTokens ?? Number.POSITIVE_INFINITY;
@@ -23,7 +23,7 @@ export class SessionBook {
 
   /** Sessions open or being made. */
   get size(): number {
-    return this.#entries.size;
+    return this.#leases.size;
   }
 
   /**
@@ -32,8 +32,8 @@ export class SessionBook {
    * @param length tokens that it holds already
    * @throws LS_ENGINE_SESSIONS; what `make` throws
    */
-  async open<T>(length: number, make: (entry: Entry) => Promise<T>): Promise<T> {
-    if (this.#entries.size >= this.#maxSessions) {
+  async open<T>(length: number, make: (lease: SessionLease) => Promise<T>): Promise<T> {
+    if (this.#leases.size >= this.#maxSessions) {
       throw new LockstepError(
         'LS_ENGINE_SESSIONS',
         `expected at most ${this.#maxSessions} open sessions, got one more`,
@@ -41,24 +41,24 @@ export class SessionBook {
       );
     }
     const limits = { maxTokens: this.#maxTokens, vocabulary: this.#vocabulary };
-    const entry = new Entry(length, limits, () => this.#entries.delete(entry));
-    this.#entries.add(entry);
+    const lease = new SessionLease(length, limits, () => this.#leases.delete(lease));
+    this.#leases.add(lease);
     try {
-      return await make(entry);
+      return await make(lease);
     } catch (error) {
-      entry.strike();
+      lease.release();
       throw error;
     }
   }
 
   /** The engine closes: nobody has a session any more. */
   clear(): void {
-    this.#entries.clear();
+    this.#leases.clear();
   }
 }
 
 /** One session as the book has it. */
-export class Entry {
+export class SessionLease {
   #length: number;
   #broken: LockstepError | undefined;
   #struck = false;
@@ -110,7 +110,7 @@ export class Entry {
   }
 
   /** Take it out of the book. Idempotent. */
-  strike(): void {
+  release(): void {
     this.#struck = true;
     this.#onStrike();
   }
