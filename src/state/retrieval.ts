@@ -2,7 +2,7 @@
 // (`blocks` has a file of its own).
 import type { Recipe } from '../contract/schema.ts';
 import { meanRows, type Reals } from './means.ts';
-import { bestFew, type KeyChunk, type Products, type Scored, scoresOf } from './scores.ts';
+import { type KeyChunk, type Products, type Scored, scoresOf, topKeys } from './scores.ts';
 
 /** How many of a segment's last queries the `anchors` recipe looks back on. */
 export const recentQueries = 64;
@@ -67,10 +67,10 @@ export function selectHead(
   if (size === 0) return new Int32Array(0);
   if (recipe === 'topk') {
     const scores = scoresOf(queries.subarray(queries.length - dim), chunks, dim);
-    return bestMany(scores, size);
+    return topPositions(scores, size);
   }
   const few = Math.min(keysPerQuery, length);
-  const candidates = bestFew(queryVectors(queries, dim), chunks, dim, few, products);
+  const candidates = topKeys(queryVectors(queries, dim), chunks, dim, few, products);
   return expand(anchorsOf(candidates, Math.floor(size / span)), length, size);
 }
 
@@ -112,7 +112,7 @@ function expand(anchors: readonly number[], length: number, size: number): Int32
 }
 
 /** Positions of the `size` highest scores, equal ones to the lower position; ascending. */
-function bestMany(scores: Reals, size: number): Int32Array {
+function topPositions(scores: Reals, size: number): Int32Array {
   const threshold = scores.slice().sort()[scores.length - size] as number;
   let ties = size;
   for (const score of scores) if (score > threshold) ties--;

@@ -45,16 +45,16 @@ export function scoresOf(query: Reals, chunks: readonly KeyChunk[], dim: number)
  * @param products of all vectors and each chunk: with them only keys that can be among the best are
  *   scored; what is found is the same
  */
-export function bestFew(
+export function topKeys(
   vectors: readonly Reals[],
   chunks: readonly KeyChunk[],
   dim: number,
-  few: number,
+  k: number,
   products?: readonly Products[],
 ): Scored[] {
   if (products !== undefined) {
     return vectors.flatMap((vector, index) => {
-      const best = new Best(few);
+      const best = new TopK(k);
       let first = 0;
       for (const [at, chunk] of chunks.entries()) {
         const all = products[at] as Products;
@@ -66,7 +66,7 @@ export function bestFew(
       return best.found;
     });
   }
-  const bests = vectors.map(() => new Best(few));
+  const bests = vectors.map(() => new TopK(k));
   const largest = chunks.reduce((most, chunk) => Math.max(most, chunk.rows), 0);
   const block = new Float64Array(largest * lanes);
   for (let at = 0; at < vectors.length; at += lanes) {
@@ -79,7 +79,7 @@ export function bestFew(
     for (const { data, rows } of chunks) {
       scoreBlock(group, data, rows, dim, block);
       for (let lane = 0; lane < wanted; lane++) {
-        (bests[at + lane] as Best).take(block, lane, rows, first);
+        (bests[at + lane] as TopK).take(block, lane, rows, first);
       }
       first += rows;
     }
@@ -114,7 +114,7 @@ function scoreNear(
   { data, rows, largest }: KeyChunk,
   dim: number,
   products: Products,
-  best: Best,
+  best: TopK,
   first: number,
 ): void {
   let norm = 0;
@@ -179,22 +179,22 @@ function scoreFloat64(
   }
 }
 
-/** The best few of scores that come in order of position. */
-class Best {
+/** The k best of scores that come in order of position. */
+class TopK {
   readonly found: Scored[] = [];
   /** What a score must exceed to be among them. */
   worst = Number.NEGATIVE_INFINITY;
-  readonly #size: number;
+  readonly #k: number;
 
-  constructor(size: number) {
-    this.#size = size;
+  constructor(k: number) {
+    this.#k = k;
   }
 
   offer(position: number, score: number): void {
     // NaN fails the comparison and so comes to be refused.
-    if (this.found.length >= this.#size && score <= this.worst) return;
+    if (this.found.length >= this.#k && score <= this.worst) return;
     this.#insert({ position, score: finite(score) });
-    if (this.found.length < this.#size) return;
+    if (this.found.length < this.#k) return;
     this.worst = (this.found[this.found.length - 1] as Scored).score;
   }
 
@@ -209,7 +209,7 @@ class Best {
     let at = this.found.length;
     while (at > 0 && (this.found[at - 1] as Scored).score < scored.score) at--;
     this.found.splice(at, 0, scored);
-    if (this.found.length > this.#size) this.found.pop();
+    if (this.found.length > this.#k) this.found.pop();
   }
 }
 
