@@ -5,7 +5,7 @@ import path from 'node:path';
 import { LockstepError } from '../../errors.ts';
 import { fileSet } from '../../weights/files.ts';
 import { makeFolder } from '../shared/make-folder.ts';
-import type { Subjects } from './subjects.ts';
+import type { EvaluatedCheckpoints } from './subjects.ts';
 
 const identityFile = 'eval.json';
 
@@ -55,7 +55,7 @@ function outError(dir: string, got: string, cause?: unknown): LockstepError {
 }
 
 /** Weight files by size and time of change: enough to notice another training at the same place. */
-export async function weightsOf({ all }: Subjects): Promise<Record<string, string[]>> {
+export async function weightsOf({ all }: EvaluatedCheckpoints): Promise<Record<string, string[]>> {
   const subjects = all.map(async ({ weights, dir }) => {
     const { files: names } = await fileSet(dir);
     const entries = names.map(async (name) => {

@@ -1,5 +1,5 @@
 // The rows of an evaluation: whose weights, executed how, by which engine.
-import type { Subject, Weights } from './subjects.ts';
+import type { EvaluatedCheckpoint, Weights } from './subjects.ts';
 
 export type Execution = 'segmented' | 'full';
 export type EvalEngine = 'torch' | 'onnx' | 'vllm';
@@ -28,7 +28,7 @@ export function shown<T extends EvalRow>({ dir: _dir, scratch: _scratch, ...row 
 
 /** Segmented rows first, the checkpoint before the model that it began from. */
 export function rowsOf(
-  subjects: readonly Subject[],
+  subjects: readonly EvaluatedCheckpoint[],
   executions: readonly Execution[],
   engine: EvalEngine,
   precision: string | null,

@@ -17,17 +17,17 @@ import { toolTemplateFile } from '../../template/source.ts';
 export type Weights = 'trained' | 'untrained';
 
 /** A folder with the contract on it, and whose weights it holds. */
-export interface Subject {
+export interface EvaluatedCheckpoint {
   weights: Weights;
   dir: string;
   /** The folder goes when the evaluation ends. */
   scratch: boolean;
 }
 
-export interface Subjects {
+export interface EvaluatedCheckpoints {
   files: ContractFiles;
   /** The checkpoint first; alone where it was never trained. */
-  all: Subject[];
+  all: EvaluatedCheckpoint[];
   /** Folder of the untrained model as its user knows it. */
   base: string | null;
   /** Tokens of a training sequence, where the checkpoint says so. */
@@ -41,7 +41,10 @@ export interface Subjects {
  * @param base folder of the untrained model; by default where the checkpoint says it lies
  * @throws LS_CONTRACT_*, LS_EVAL_BASE when the untrained model is not found or does not fit
  */
-export async function openSubjects(dir: string, base: string | undefined): Promise<Subjects> {
+export async function openWithBase(
+  dir: string,
+  base: string | undefined,
+): Promise<EvaluatedCheckpoints> {
   const files = await readContract(dir);
   const state = await trainingState(dir);
   const common = { files, trainingContext: state.sequence };
@@ -52,7 +55,7 @@ export async function openSubjects(dir: string, base: string | undefined): Promi
         'Leave it out: the checkpoint itself is the untrained model.',
       );
     }
-    const all: Subject[] = [{ weights: 'untrained', dir, scratch: false }];
+    const all: EvaluatedCheckpoint[] = [{ weights: 'untrained', dir, scratch: false }];
     return { ...common, all, base: dir, close: async () => {} };
   }
   const found = base ?? (state.base === null ? null : path.resolve(dir, state.base));
@@ -63,7 +66,7 @@ export async function openSubjects(dir: string, base: string | undefined): Promi
     );
   }
   const untrained = await underContract(found, files);
-  const all: Subject[] = [
+  const all: EvaluatedCheckpoint[] = [
     { weights: 'trained', dir, scratch: false },
     { weights: 'untrained', ...untrained },
   ];
@@ -72,11 +75,11 @@ export async function openSubjects(dir: string, base: string | undefined): Promi
 }
 
 /** The checkpoint alone (`--no-base`). */
-export async function openAlone(dir: string): Promise<Subjects> {
+export async function openWithoutBase(dir: string): Promise<EvaluatedCheckpoints> {
   const files = await readContract(dir);
   const weights = isTrained(files.contract) ? 'trained' : 'untrained';
   const { sequence } = await trainingState(dir);
-  const all: Subject[] = [{ weights, dir, scratch: false }];
+  const all: EvaluatedCheckpoint[] = [{ weights, dir, scratch: false }];
   return { files, all, base: null, trainingContext: sequence, close: async () => {} };
 }
 
@@ -106,7 +109,7 @@ async function trainingState(
 async function underContract(
   base: string,
   files: ContractFiles,
-): Promise<Pick<Subject, 'dir' | 'scratch'>> {
+): Promise<Pick<EvaluatedCheckpoint, 'dir' | 'scratch'>> {
   const { contract } = files;
   const model = await readModel(base);
   if ((await carriedDigest(base)) === contract.digest) return { dir: base, scratch: false };

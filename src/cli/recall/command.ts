@@ -7,7 +7,7 @@ import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
 import { checkEngines, rowEngineOptions } from '../eval/engine.ts';
 import { type EvalFolder, openFolder, weightsOf } from '../eval/folder.ts';
 import { rowsOf } from '../eval/rows.ts';
-import { openAlone, openSubjects, type Subjects } from '../eval/subjects.ts';
+import { type EvaluatedCheckpoints, openWithBase, openWithoutBase } from '../eval/subjects.ts';
 import { chatWrapOrPlain, plainWrap } from '../shared/chat-wrap.ts';
 import { lengths, names, natural, positive } from '../shared/option-values.ts';
 import { asLockstepError, cancellation } from '../shared/output.ts';
@@ -86,7 +86,7 @@ export function recallCommand(): Command {
 async function recall(dir: string, options: RecallOptions): Promise<void> {
   const cancel = cancellation();
   const bar = stageBar({ width: 36 });
-  let subjects: Subjects | undefined;
+  let subjects: EvaluatedCheckpoints | undefined;
   let folder: EvalFolder | undefined;
   try {
     const where = path.resolve(dir);
@@ -94,7 +94,9 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
     const { signal } = cancel;
     const { python, threads, device } = options;
     subjects =
-      options.base === false ? await openAlone(where) : await openSubjects(where, options.base);
+      options.base === false
+        ? await openWithoutBase(where)
+        : await openWithBase(where, options.base);
     const { contract } = subjects.files;
     const others = await openBeside(options.beside ?? [], contract);
     const rows: RecallRow[] = [
