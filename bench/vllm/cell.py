@@ -56,7 +56,7 @@ def record(worker: Any) -> None:
                 worker.retrieved[key][0] = worker.retrieved[key][0] or worker.retrieved[key][1]
             return positions
 
-    worker.get_model().segments.watcher = Recorder()
+    worker.get_model().segments.observer = Recorder()
 
 
 def recorded(worker: Any) -> dict[Any, list[Any]]:

@@ -54,7 +54,7 @@ def test_a_choice_is_seen_in_its_own_step_and_kept_for_later_ones() -> None:
 
 def test_a_verification_puts_the_trainers_choice_in_place() -> None:
     """Its heads may have other numbers of rows than vLLM's own choice of the same boundary."""
-    model: Any = SimpleNamespace(segments=SimpleNamespace(spec=SPEC, watcher=None))
+    model: Any = SimpleNamespace(segments=SimpleNamespace(spec=SPEC, observer=None))
     trainers = [[0, 1, 2], [3]]
     told = {"at": 20, "layers": [{"layer": 0, "positions": trainers}]}
     watch = _Watch(model, [told])
@@ -67,7 +67,7 @@ def test_a_verification_puts_the_trainers_choice_in_place() -> None:
 
 
 def test_a_choice_of_more_rows_than_there_is_room_for_stays() -> None:
-    model: Any = SimpleNamespace(segments=SimpleNamespace(spec=SPEC, watcher=None))
+    model: Any = SimpleNamespace(segments=SimpleNamespace(spec=SPEC, observer=None))
     told = {"at": 20, "layers": [{"layer": 0, "positions": [[0, 1, 2, 3], [4, 5, 6, 7]]}]}
     own = in_tokens(UNEVEN, SPEC.sinks, 3)
     end: Any = SimpleNamespace(end=20)

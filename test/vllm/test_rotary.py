@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from lockstep.operator.rope import Rope, rotate
-from lockstep.vllm.rotary import Turn, table
+from lockstep.vllm.rotary import InPlaceRotation, table
 from vllm.platforms import current_platform
 
 current_platform.import_kernels()
@@ -22,7 +22,7 @@ def test_rows_turn_as_the_operator_turns_them(head_dim: int, dtype: torch.dtype)
     inner = around[1:-1, head_dim:-head_dim]  # rows that lie apart, as K beside V does
     cos_ND, sin_ND = rope.rows(0, 500)
     expected = rotate(inner.unflatten(1, (heads, -1)), cos_ND[at, None], sin_ND[at, None])
-    Turn(table(cos_ND, sin_ND), at)(inner)
+    InPlaceRotation(table(cos_ND, sin_ND), at)(inner)
     near = {torch.float32: 2e-6, torch.bfloat16: 7e-2}[dtype]
     assert (inner.unflatten(1, (heads, -1)) - expected).abs().max() <= near
     around[1:-1, head_dim:-head_dim] = before[1:-1, head_dim:-head_dim]

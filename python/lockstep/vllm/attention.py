@@ -19,7 +19,7 @@ from .. import retrieval
 from ..contract.spec import Spec
 from ..operator.rope import rotate
 from .chosen import Chosen, in_tokens
-from .step import Bucket, Closing, Step
+from .step import Bucket, SegmentEnd, SegmentMetadata
 
 if TYPE_CHECKING:
     from .state import SegmentedState
@@ -87,7 +87,7 @@ class SegmentedAttention(nn.Module):
             long, q_long = slice(self.local, self.kv_heads), q_THD[:, self.local * self.group :]
             self._retrieving(step, q_long, k_THD[:, long], v_THD[:, long], out_THD)
 
-    def _write(self, step: Step, kind: str, rows_TRC: Tensor) -> None:
+    def _write(self, step: SegmentMetadata, kind: str, rows_TRC: Tensor) -> None:
         heads = rows_TRC.shape[1]
         cache = step.caches[kind]
         index = step.write_rows(kind, heads)
@@ -98,7 +98,7 @@ class SegmentedAttention(nn.Module):
         kind: str,
         first: int,
         end: int,
-        step: Step,
+        step: SegmentMetadata,
         q_THD: Tensor,
         k_THD: Tensor,
         v_THD: Tensor,
@@ -120,7 +120,7 @@ class SegmentedAttention(nn.Module):
             self._attend(bucket, mask, q_THD[:, q_heads], k_nHWD, v_nHWD, out_THD[:, q_heads])
 
     def _retrieving(
-        self, step: Step, q_THD: Tensor, k_THD: Tensor, v_THD: Tensor, out_THD: Tensor
+        self, step: SegmentMetadata, q_THD: Tensor, k_THD: Tensor, v_THD: Tensor, out_THD: Tensor
     ) -> None:
         """Long heads with a pool: raw keys, rotated as they are read."""
         cache, heads = step.caches["pool"], self.long
@@ -132,10 +132,10 @@ class SegmentedAttention(nn.Module):
         if chosen is None or chosen.blocks != cache.blocks:
             chosen = self._chosen = Chosen(cache.blocks, heads, step.spec, q_THD.device)
         here = [self._choose(step, closing, q_THD) for closing in step.closings]
-        watcher = self._state[0].watcher
-        if watcher is not None:
+        observer = self._state[0].observer
+        if observer is not None:
             here = [
-                watcher.chose(self.layer, closing, positions_HR)
+                observer.chose(self.layer, closing, positions_HR)
                 for closing, positions_HR in zip(step.closings, here, strict=True)
             ]
         assert step.relative is not None
@@ -167,7 +167,9 @@ class SegmentedAttention(nn.Module):
             return q_THgD.flatten(2)
         return retrieval.group_mean(q_THgD.permute(1, 2, 0, 3)).transpose(0, 1)
 
-    def _rows_of(self, step: Step, kind: str, row_n: Tensor, position_nHR: Tensor) -> Tensor:
+    def _rows_of(
+        self, step: SegmentMetadata, kind: str, row_n: Tensor, position_nHR: Tensor
+    ) -> Tensor:
         """Rows [n, heads, R] of token positions [n, H, R]; H is 1 where all heads share them."""
         metadata, cache = step.metadata[kind], step.caches[kind]
         size, heads = metadata.block_size, cache.heads[self.layer]
@@ -175,7 +177,7 @@ class SegmentedAttention(nn.Module):
         head = torch.arange(heads, device=position_nHR.device)
         return cache.index(block, position_nHR % size, heads) + head[:, None]
 
-    def _choose(self, step: Step, closing: Closing, q_THD: Tensor) -> Tensor:
+    def _choose(self, step: SegmentMetadata, closing: SegmentEnd, q_THD: Tensor) -> Tensor:
         """Token positions retrieved at a boundary, int32 [H, R], as `Chosen` keeps them."""
         spec, heads, device = step.spec, self.long, q_THD.device
         first = min(spec.sinks, closing.end)
@@ -195,7 +197,9 @@ class SegmentedAttention(nn.Module):
         positions[:, :count] = in_tokens(chosen_Hr, first, count)
         return positions
 
-    def _queries(self, step: Step, closing: Closing, row_1: Tensor, q_THD: Tensor) -> Tensor:
+    def _queries(
+        self, step: SegmentMetadata, closing: SegmentEnd, row_1: Tensor, q_THD: Tensor
+    ) -> Tensor:
         """What `retrieval.select` takes at a boundary: means [H, Q, D], or [H, g, Q, D]."""
         spec = step.spec
         if spec.recipe == "topk":
@@ -212,7 +216,7 @@ class SegmentedAttention(nn.Module):
         return retrieval.at_distance(queries_HgQD, step.rope, spec.distance, self.scale)
 
     def _read(
-        self, step: Step, kind: str, row_1: Tensor, position_N: Tensor, width: int = 0
+        self, step: SegmentMetadata, kind: str, row_1: Tensor, position_N: Tensor, width: int = 0
     ) -> Tensor:
         """Rows [H, N, width] of tokens of one request, for all heads of this layer; the first
         ``width`` numbers of them where it is named, which divides the rows."""

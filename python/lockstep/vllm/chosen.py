@@ -18,7 +18,7 @@ from .. import retrieval
 from ..contract.spec import Spec
 
 if TYPE_CHECKING:
-    from .step import Bucket, Closing
+    from .step import Bucket, SegmentEnd
 
 
 class Chosen:
@@ -49,7 +49,7 @@ class Chosen:
             uneven = uneven or any(map(self._uneven, here))
         return chosen_nHR, uneven
 
-    def keep(self, closings: Sequence[Closing], here: Sequence[Tensor]) -> None:
+    def keep(self, closings: Sequence[SegmentEnd], here: Sequence[Tensor]) -> None:
         """Keep what a step's closings chose. Not before all buckets have seen theirs: until then an
         open segment's choice may stand in a block that one of these segments ends in."""
         kept = [i for i, closing in enumerate(closings) if closing.last]

@@ -93,7 +93,7 @@ class WorkerExtension:
 
     def lockstep_probe(self, positions: list[int]) -> None:
         """Keep what the model says at these positions of the next request."""
-        self.get_model().segments.watcher = probe.Rows(positions)  # type: ignore[attr-defined]
+        self.get_model().segments.observer = probe.Rows(positions)  # type: ignore[attr-defined]
 
     def lockstep_probed(self, length: int) -> dict[str, Any] | None:
         """How far that was off, for a probe of which ``length`` tokens ran."""

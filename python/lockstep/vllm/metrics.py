@@ -19,7 +19,7 @@ from .versions import runner_of, version
 _MARK = "lockstep:"
 
 
-class Report:
+class SegmentCounters:
     """Counts of one scheduler; ``put`` writes them into the stats of a step."""
 
     def __init__(self, digest: str, vllm_config: Any, kv_cache_config: Any):

@@ -22,7 +22,7 @@ from ..verification import probe
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .step import Closing
+    from .step import SegmentEnd
     from .tracker import QuerySpan
 
 #: `0`: do not run it. Set by `lockstep serve --no-probe`.
@@ -64,7 +64,7 @@ class Rows:
     def cut(self, spans: Sequence[QuerySpan]) -> None:
         self._spans = spans
 
-    def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:
+    def chose(self, layer: int, closing: SegmentEnd, positions_HR: Tensor) -> Tensor:
         return positions_HR
 
     def ran(self, hidden_TE: Tensor) -> None:
@@ -93,8 +93,8 @@ def measured(model: Any, folder: str, length: int) -> dict[str, Any] | None:
     """
     import torch
 
-    rows = model.segments.watcher
-    model.segments.watcher = None
+    rows = model.segments.observer
+    model.segments.observer = None
     with torch.inference_mode():
         logits_PV = model.compute_logits(rows.hidden())
     if logits_PV is None:

@@ -22,14 +22,14 @@ def table(cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Turn:
+class InPlaceRotation:
     """Row i of a tensor turns by row ``at_n[i]`` of ``table_ND``."""
 
     table_ND: Tensor
     at_n: Tensor
 
     def __call__(self, x_nC: Tensor) -> Tensor:
-        """Turn [n, heads * D] in place; rows may lie apart. Gives it back."""
+        """Rotate [n, heads * D] in place; rows may lie apart. Gives it back."""
         head_dim = self.table_ND.shape[-1]
         if head_dim * self.table_ND.element_size() % ALIGNED == 0:
             ops.rotary_embedding(self.at_n, x_nC, None, head_dim, self.table_ND, True)

@@ -19,11 +19,11 @@ from vllm.v1.request import Request
 from .checks import contract_of
 from .ending import end_with_error
 from .layout import SegmentLayout
-from .metrics import Report
+from .metrics import SegmentCounters
 from .stopping import stop_at
 
 #: Key of ``vllm_xargs`` in a request that asks for its segments.
-ASK = "lockstep_segments"
+SEGMENTS_XARG = "lockstep_segments"
 
 
 class SegmentScheduler(AsyncScheduler):
@@ -40,7 +40,7 @@ class SegmentScheduler(AsyncScheduler):
         self.layout = SegmentLayout(contract)
         self._ends = contract.document["tokenizer"]["ends"]
         self._managers = self.kv_cache_manager.coordinator.single_type_managers
-        self.report = Report(contract.digest, self.vllm_config, self.kv_cache_config)
+        self.report = SegmentCounters(contract.digest, self.vllm_config, self.kv_cache_config)
         # Only freeing needs the cuts of decoded tokens: a block's worth of them is pushed at once.
         self._batch = min(manager.block_size for manager in self._managers)
         self._decoding = 0
@@ -110,7 +110,7 @@ class SegmentScheduler(AsyncScheduler):
     ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         transfer, encoder = super()._free_request(request, delay_free_blocks)
         sampling = request.sampling_params
-        asked = sampling is not None and (sampling.extra_args or {}).get(ASK)
+        asked = sampling is not None and (sampling.extra_args or {}).get(SEGMENTS_XARG)
         if asked or self.layout.seen(request.request_id):
             self._advance([request])
         ends = self.layout.ends(request.request_id)

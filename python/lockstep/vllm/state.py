@@ -14,18 +14,18 @@ from ..contract.spec import Spec
 from ..errors import LockstepError
 from ..operator.rope import Rope
 from .caches import Cache, CacheMetadata, name_of
-from .step import Closing, Step
+from .step import SegmentEnd, SegmentMetadata
 from .tracker import QuerySpan, Tracker
 
 
-class Watcher(Protocol):
+class StepObserver(Protocol):
     """Sees what a worker decides, and may overrule what it retrieves: for verification."""
 
     def cut(self, spans: Sequence[QuerySpan]) -> None:
         """The spans of a step."""
         ...
 
-    def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:
+    def chose(self, layer: int, closing: SegmentEnd, positions_HR: Tensor) -> Tensor:
         """What a boundary retrieves, token positions int32 [H, R], in place of what it chose."""
         ...
 
@@ -39,8 +39,8 @@ class SegmentedState:
 
     def __init__(self, contract: Contract, spec: Spec, rope: Rope, caches: dict[str, Cache]):
         self.contract, self.spec, self.rope, self.caches = contract, spec, rope, caches
-        self.step: Step | None = None
-        self.watcher: Watcher | None = None
+        self.step: SegmentMetadata | None = None
+        self.observer: StepObserver | None = None
         self._tracker: Tracker | None = None
 
     def begin(self, input_ids: Tensor | None) -> None:
@@ -81,11 +81,13 @@ class SegmentedState:
             main.seq_lens.cpu().numpy(),
             input_ids[:tokens].cpu().numpy().astype(np.int64),
         )
-        if self.watcher is not None:
-            self.watcher.cut(spans)
-        self.step = Step(self.spec, self.rope, self.caches, metadata, tables, spans, tokens)
+        if self.observer is not None:
+            self.observer.cut(spans)
+        self.step = SegmentMetadata(
+            self.spec, self.rope, self.caches, metadata, tables, spans, tokens
+        )
 
     def ran(self, hidden_TE: Tensor) -> None:
         """The forward pass of the step that `begin` prepared is over."""
-        if self.step is not None and self.watcher is not None:
-            self.watcher.ran(hidden_TE)
+        if self.step is not None and self.observer is not None:
+            self.observer.ran(hidden_TE)

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..contract.spec import Spec
 from ..operator.rope import Rope
 from .caches import Cache, CacheMetadata, carried
-from .rotary import Turn, table
+from .rotary import InPlaceRotation, table
 from .tracker import Array, QuerySpan
 
 BLOCK = 128  # queries of a run: blocks of queries leave most of the masked triangle out
@@ -33,7 +33,7 @@ Rotation = tuple[Tensor, Tensor]
 
 
 @dataclass
-class Keys:
+class KeyIndex:
     """What a bucket's runs see in one kind's cache: n runs, W columns."""
 
     mask: Tensor  # [n, 1, q, W], 0 or -inf
@@ -42,7 +42,8 @@ class Keys:
     sinks: Rotation | None  # kinds that store rotated keys: the sinks' own rotation [n, 1, A, D]
     at_nW: Tensor | None  # kind pool: where each column stands, its segment's prefix from 0 on
     rows: dict[int, Tensor] = field(default_factory=dict)  # by head count: cache rows [n * h * W]
-    turns: dict[int, Turn] = field(default_factory=dict)  # by head count: rotation of those rows
+    #: By head count: the rotation of those rows.
+    turns: dict[int, InPlaceRotation] = field(default_factory=dict)
     masks: dict[int, Tensor] = field(default_factory=dict)  # by group: see `mask_of`
 
     def mask_of(self, group: int) -> Tensor:
@@ -75,11 +76,11 @@ class Bucket:
     chosen_here: Array
     chosen_block_n: Tensor
     chosen_here_n: Tensor
-    keys: dict[str, Keys] = field(default_factory=dict)
+    keys: dict[str, KeyIndex] = field(default_factory=dict)
 
 
 @dataclass
-class Closing:
+class SegmentEnd:
     """A segment of row ``row`` that ends in this step after token ``end`` - 1."""
 
     row: int
@@ -91,7 +92,7 @@ class Closing:
 
 
 @dataclass
-class Written:
+class WriteIndex:
     """Where a kind's new rows go; ``rows`` by head count [T * h]."""
 
     block_T: Tensor
@@ -99,7 +100,7 @@ class Written:
     rows: dict[int, Tensor] = field(default_factory=dict)
 
 
-class Step:
+class SegmentMetadata:
     """Everything that attention needs to know of one batch."""
 
     def __init__(
@@ -121,14 +122,14 @@ class Step:
         order_T = np.argsort(flat_T)
         position_T, start_T = position_T[order_T], start_T[order_T]
         own_TD = table(*rope.at(self._tensor(position_T)))
-        self.own = Turn(own_TD, torch.arange(tokens, device=self.device))
+        self.own = InPlaceRotation(own_TD, torch.arange(tokens, device=self.device))
         raw_t = np.flatnonzero(position_T < spec.sinks)
         self.raw_t = self._tensor(raw_t) if len(raw_t) else None
         if "pool" in caches:
             # Positions within a segment, its prefix standing before it from 0 on.
             self._within_ND = table(*rope.rows(0, spec.prefix_rows(1 << 62) + spec.max))
             at_T = self._retrieved(start_T)[1] + position_T - start_T
-            self.relative = Turn(self._within_ND, self._tensor(at_T))
+            self.relative = InPlaceRotation(self._within_ND, self._tensor(at_T))
         self.written = {kind: self._written(kind) for kind in caches}
         self.closings = self._closings(spans) if "pool" in caches else []
         self.buckets = [self._bucket(runs) for runs in _buckets(_runs(spans), spec)]
@@ -143,10 +144,10 @@ class Step:
         count = np.minimum(self.spec.retrieval_size, start - sinks - carry)
         return count, sinks + count + carry
 
-    def _written(self, kind: str) -> Written:
+    def _written(self, kind: str) -> WriteIndex:
         slots_T = self.metadata[kind].slots_T[: self.tokens].long()
         block = self.metadata[kind].block_size
-        return Written(slots_T // block, slots_T % block)
+        return WriteIndex(slots_T // block, slots_T % block)
 
     def write_rows(self, kind: str, heads: int) -> Tensor:
         """Cache rows [T * heads] of the new tokens."""
@@ -166,27 +167,27 @@ class Step:
             keys.rows[heads] = (first[:, None] + head[:, None]).flatten()
         return keys.rows[heads]
 
-    def key_turn(self, keys: Keys, heads: int) -> Turn:
+    def key_turn(self, keys: KeyIndex, heads: int) -> InPlaceRotation:
         """The rotation of the rows that `key_rows` names in the pool."""
         if heads not in keys.turns:
             assert keys.at_nW is not None
             at = keys.at_nW[:, None].expand(-1, heads, -1).flatten()
-            keys.turns[heads] = Turn(self._within_ND, at)
+            keys.turns[heads] = InPlaceRotation(self._within_ND, at)
         return keys.turns[heads]
 
-    def uneven_turn(self, keys: Keys, absent_nHR: Tensor) -> Turn:
+    def uneven_turn(self, keys: KeyIndex, absent_nHR: Tensor) -> InPlaceRotation:
         """`key_turn` where heads lack retrieved rows: their sinks stand as much nearer."""
         assert keys.at_nW is not None
         at_nHW = keys.at_nW[:, None].repeat(1, absent_nHR.shape[1], 1)
         at_nHW[:, :, : self.spec.sinks] += absent_nHR.sum(-1, keepdim=True)
-        return Turn(self._within_ND, at_nHW.flatten())
+        return InPlaceRotation(self._within_ND, at_nHW.flatten())
 
     # Closings
 
-    def _closings(self, spans: Sequence[QuerySpan]) -> list[Closing]:
+    def _closings(self, spans: Sequence[QuerySpan]) -> list[SegmentEnd]:
         table, size = self._tables["pool"], self.metadata["pool"].block_size
         found = [
-            Closing(
+            SegmentEnd(
                 p.row,
                 p.start,
                 p.b,
@@ -240,7 +241,7 @@ class Step:
                 bucket.keys[kind] = self._keys(kind, row_n, start_n, b_n, position_nq)
         return bucket
 
-    def _keys(self, kind: str, row_n: Array, start_n: Array, b_n: Array, at_nq: Array) -> Keys:
+    def _keys(self, kind: str, row_n: Array, start_n: Array, b_n: Array, at_nq: Array) -> KeyIndex:
         A, M = self.spec.sinks, carried(self.spec, kind)
         R = self.spec.retrieval_size if kind == "pool" else 0
         table, size = self._tables[kind], self.metadata[kind].block_size
@@ -258,7 +259,7 @@ class Step:
         mask = torch.zeros(visible.shape, dtype=self.rope.dtype)
         mask.masked_fill_(torch.from_numpy(~visible), -torch.inf)
         read_nW = np.where(valid_nW, position_nW, 0)
-        keys = Keys(
+        keys = KeyIndex(
             mask[:, None].to(self.device),
             self._tensor(table[row_n[:, None], read_nW // size].astype(np.int64)),
             self._tensor(read_nW % size),

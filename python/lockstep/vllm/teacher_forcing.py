@@ -8,7 +8,7 @@ from torch import Tensor
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 
 
-class Forced(LogitsProcessor):
+class TeacherForcing(LogitsProcessor):
     """For an engine that runs a single request, in this process."""
 
     tokens: ClassVar[list[int]] = []

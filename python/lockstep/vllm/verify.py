@@ -22,7 +22,7 @@ from .offline import answer, open_engine
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .step import Closing
+    from .step import SegmentEnd
     from .tracker import QuerySpan
 
 DECODED = 256  # tokens at the end of the text that are decoded one by one
@@ -48,7 +48,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
         "float32",
         len(ids) + 2,
         max_logprobs=LISTED,
-        logits_processors=["lockstep.vllm.teacher_forcing:Forced"],
+        logits_processors=["lockstep.vllm.teacher_forcing:TeacherForcing"],
     )
     (model,) = llm.collective_rpc(_model)
     watch = _Watch(model, description["retrieved"])
@@ -76,12 +76,12 @@ class _Watch:
             for one in retrieved
             for layer in one["layers"]
         }
-        model.segments.watcher = self
+        model.segments.observer = self
 
     def cut(self, spans: Sequence[QuerySpan]) -> None:
         self.cuts.update(span.b for span in spans if span.closes)
 
-    def chose(self, layer: int, closing: Closing, positions_HR: Tensor) -> Tensor:
+    def chose(self, layer: int, closing: SegmentEnd, positions_HR: Tensor) -> Tensor:
         first = min(self._spec.sinks, closing.end)
         count = min(self._spec.retrieval_size, self._spec.eligible_at(closing.end))
         own = in_pool(positions_HR[:, :count], first)
@@ -111,9 +111,9 @@ def _serve(llm: Any, prompt: list[int], tail: list[int]) -> tuple[list[Any], lis
     """One request; its log-probabilities by position, and the scheduler's cuts."""
     from vllm import SamplingParams
 
-    from .teacher_forcing import Forced
+    from .teacher_forcing import TeacherForcing
 
-    Forced.tokens[:] = tail
+    TeacherForcing.tokens[:] = tail
     sampling = SamplingParams(
         temperature=0.0,
         max_tokens=len(tail) + 1,
