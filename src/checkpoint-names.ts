@@ -1,4 +1,4 @@
-// What a checkpoint's settings may name: files of its own folder, and no code. Twin of
+// What a checkpoint's settings may name: files of its own folder, and no code. Counterpart of
 // python/lockstep/contract/checkpoint_names.py; a test has both judge the same folders.
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';

@@ -127,15 +127,15 @@ describe('sessions', () => {
     const session = await engine.open();
     await step(session, tokensOf(1, S), true);
     await step(session, [1, 2, 3]);
-    const twin = await session.fork();
-    expect(twin.id).not.toBe(session.id);
-    await step(twin, [200, 201, 202, 203], true);
+    const fork = await session.fork();
+    expect(fork.id).not.toBe(session.id);
+    await step(fork, [200, 201, 202, 203], true);
     const own = await step(session, [9, 8]);
     const again = await engine.open();
     await step(again, tokensOf(1, S), true);
     await step(again, [1, 2, 3]);
     expect((await step(again, [9, 8])).logits).toEqual(own.logits);
-    await Promise.all([session.close(), twin.close(), again.close()]);
+    await Promise.all([session.close(), fork.close(), again.close()]);
   });
 
   it('continues from replaced positions, once', async () => {
@@ -148,13 +148,13 @@ describe('sessions', () => {
       layer,
       positions: positions.map((list) => list.map((_, i) => i)),
     }));
-    const twin = await session.fork();
-    await twin.replaceRetrieved(other);
-    const [a, b] = [await step(session, [5]), await step(twin, [5])];
+    const fork = await session.fork();
+    await fork.replaceRetrieved(other);
+    const [a, b] = [await step(session, [5]), await step(fork, [5])];
     expect(largestDifference(a.logits, b.logits)).toBeGreaterThan(1e-6);
-    expect(await failure(twin.replaceRetrieved(other))).toMatchObject({ code: 'LS_STATE_OPEN' });
-    expect((await step(twin, [6])).rows).toBe(1);
-    await Promise.all([session.close(), twin.close()]);
+    expect(await failure(fork.replaceRetrieved(other))).toMatchObject({ code: 'LS_STATE_OPEN' });
+    expect((await step(fork, [6])).rows).toBe(1);
+    await Promise.all([session.close(), fork.close()]);
   });
 
   it('holds bounded memory but for the pool', async () => {

@@ -258,10 +258,10 @@ class ToySession implements EngineSession {
   async replaceRetrieved(): Promise<void> {}
 
   async fork(): Promise<EngineSession> {
-    const twin = (await this.engine.open()) as ToySession;
-    twin.position = this.position;
-    twin.start = this.start;
-    return twin;
+    const fork = (await this.engine.open()) as ToySession;
+    fork.position = this.position;
+    fork.start = this.start;
+    return fork;
   }
 
   async memory(): Promise<SessionMemory> {

@@ -1,4 +1,7 @@
-"""JSON files read as Node reads them: UTF-8 without a mark, no NaN (twin of src/json-text.ts)."""
+"""JSON files read as Node reads them: UTF-8 without a mark, no NaN.
+
+Counterpart of src/json-text.ts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// The model_type of a segmented checkpoint (twin of python/lockstep/contract/model_type.py): config.json names one
+// The model_type of a segmented checkpoint (counterpart of python/lockstep/contract/model_type.py): config.json names one
 // of our own, `lockstep_llama` for a Llama, so that a program that knows nothing of segments refuses the
 // checkpoint instead of running it with full attention.
 

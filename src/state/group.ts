@@ -181,15 +181,15 @@ export class GroupState {
 
   /** An independent copy; `open` tokens of the segment are in the buffer. */
   fork(open: number): GroupState {
-    const twin = new GroupState(this.group, this.#layout, this.#rotation);
-    twin.buffer = this.buffer.fork(this.prefix + open);
-    twin.prefix = this.prefix;
-    twin.pool = this.pool?.fork() ?? null;
-    twin.queries = this.queries?.fork() ?? null;
-    twin.#sinkKeys = this.#sinkKeys.slice();
-    twin.#sinks = this.#sinks;
-    twin.#carried = this.#carried;
-    return twin;
+    const fork = new GroupState(this.group, this.#layout, this.#rotation);
+    fork.buffer = this.buffer.fork(this.prefix + open);
+    fork.prefix = this.prefix;
+    fork.pool = this.pool?.fork() ?? null;
+    fork.queries = this.queries?.fork() ?? null;
+    fork.#sinkKeys = this.#sinkKeys.slice();
+    fork.#sinks = this.#sinks;
+    fork.#carried = this.#carried;
+    return fork;
   }
 
   #choose(pool: Pool, queries: RecentQueries, { products, parts }: Found): Int32Array[] {

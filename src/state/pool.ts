@@ -100,19 +100,19 @@ export class Pool {
 
   /** A pool that grows on its own; full pages are shared. */
   fork(): Pool {
-    const twin = new Pool(this.heads, this.dim, this.rows);
-    twin.length = this.length;
-    twin.#pages = this.#pages.slice();
-    const last = twin.#pages.length - 1;
-    const open = twin.#pages[last];
+    const fork = new Pool(this.heads, this.dim, this.rows);
+    fork.length = this.length;
+    fork.#pages = this.#pages.slice();
+    const last = fork.#pages.length - 1;
+    const open = fork.#pages[last];
     if (open !== undefined && this.length % this.rows !== 0) {
-      twin.#pages[last] = {
+      fork.#pages[last] = {
         keys: open.keys.slice(),
         values: open.values.slice(),
         largest: open.largest.slice(),
       };
     }
-    return twin;
+    return fork;
   }
 
   #emptyPage(): Page {

@@ -62,9 +62,9 @@ export class RecentQueries {
   }
 
   fork(): RecentQueries {
-    const twin = new RecentQueries(this.#heads, this.#group, this.#dim, this.#limit);
-    twin.#ring = this.#ring.slice();
-    twin.#seen = this.#seen;
-    return twin;
+    const fork = new RecentQueries(this.#heads, this.#group, this.#dim, this.#limit);
+    fork.#ring = this.#ring.slice();
+    fork.#seen = this.#seen;
+    return fork;
   }
 }

@@ -56,11 +56,11 @@ export class RowBuffer {
 
   /** An independent copy of the first `used` rows, with room for no more. */
   fork(used: number): RowBuffer {
-    const twin = new RowBuffer(this.heads, this.dim, this.limit);
-    twin.keys = this.#moved(this.keys, used, used);
-    twin.values = this.#moved(this.values, used, used);
-    twin.capacity = used;
-    return twin;
+    const fork = new RowBuffer(this.heads, this.dim, this.limit);
+    fork.keys = this.#moved(this.keys, used, used);
+    fork.values = this.#moved(this.values, used, used);
+    fork.capacity = used;
+    return fork;
   }
 
   #moved(source: Float32Array, capacity: number, used: number): Float32Array {

@@ -158,14 +158,14 @@ describe('SequenceState', () => {
       close(state);
     }
     step(state, 5);
-    const twin = state.fork();
+    const fork = state.fork();
     step(state, 4);
     const own = close(state);
-    step(twin, 4);
-    const forked = close(twin);
+    step(fork, 4);
+    const forked = close(fork);
     expect(forked).toEqual(own);
-    expectPrefix(twin, forked);
-    expect(twin.memory()).toEqual(state.memory());
+    expectPrefix(fork, forked);
+    expect(fork.memory()).toEqual(state.memory());
   });
 
   it('holds bounded memory but for the pool, and accounts for all of it', () => {

@@ -175,10 +175,10 @@ export class SequenceState {
 
   /** An independent copy; full pages of the pools are shared. */
   fork(): SequenceState {
-    const twin = new SequenceState(this.layout, this.rotation);
-    twin.groups = this.groups.map((state) => state.fork(this.openLength));
-    twin.position = this.position;
-    twin.start = this.start;
-    return twin;
+    const fork = new SequenceState(this.layout, this.rotation);
+    fork.groups = this.groups.map((state) => state.fork(this.openLength));
+    fork.position = this.position;
+    fork.start = this.start;
+    return fork;
   }
 }

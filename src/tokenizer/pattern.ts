@@ -1,5 +1,5 @@
 // Which regular expressions of a tokenizer.json may run: those whose work grows with the text alone.
-// Twin of python/lockstep/tokenizer/pattern.py; a test has both judge the same patterns.
+// Counterpart of python/lockstep/tokenizer/pattern.py; a test has both judge the same patterns.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';

@@ -24,7 +24,7 @@ export async function holdsNoWeights(dir: string): Promise<boolean> {
 
 /**
  * Decide which files are the weights, and refuse what one reader would read and another would not
- * (twin of `file_set` in python/lockstep/weights/files.py).
+ * (counterpart of `file_set` in python/lockstep/weights/files.py).
  *
  * @throws LS_MODEL_WEIGHTS when there are none, or only pickled ones; LS_MODEL_WEIGHTS_FILES for files
  *   that contradict each other; LS_MODEL_WEIGHTS_INDEX

@@ -19,7 +19,7 @@ export interface HashOptions {
 }
 
 /**
- * SHA-256 of a file or a part of it, in lowercase hexadecimal digits (twin of
+ * SHA-256 of a file or a part of it, in lowercase hexadecimal digits (counterpart of
  * python/lockstep/weights/hash.py, which reads and writes the same cache).
  */
 export async function hashOnce(file: string, options: HashOptions = {}): Promise<string> {

@@ -36,7 +36,7 @@ const elementBytes: Readonly<Record<string, number>> = {
 
 /**
  * Read a header as strictly as safetensors itself: the tensors tile the file, without a hole, an overlap
- * or a byte too many (twin of `header` in python/lockstep/weights/header.py).
+ * or a byte too many (counterpart of `header` in python/lockstep/weights/header.py).
  *
  * @param file name within `dir`
  * @throws LS_MODEL_WEIGHTS_FILES for what is no regular file, LS_MODEL_WEIGHTS_HEADER

@@ -26,7 +26,7 @@ export interface WeightsCheck {
 
 /**
  * Read the headers of a checkpoint's weights, and refuse what readers would not all read alike
- * (twin of `read` in python/lockstep/weights/reader.py).
+ * (counterpart of `read` in python/lockstep/weights/reader.py).
  *
  * @throws LS_MODEL_WEIGHTS when there are none; LS_MODEL_WEIGHTS_FILES, _INDEX, _HEADER for files that
  *   are damaged or contradict each other; LS_MODEL_WEIGHTS_TENSORS where they are not what config.json

@@ -1,4 +1,4 @@
-// Which tensors a model has, and their shapes: one table (twin of python/lockstep/weights/table.py).
+// Which tensors a model has, and their shapes: one table (counterpart of python/lockstep/weights/table.py).
 // test/python/test_weights.py compares it with the state dicts of transformers' own models.
 import type { ModelShape } from '../contract/schema-model.ts';
 

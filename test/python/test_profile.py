@@ -12,7 +12,7 @@ import torch
 from lockstep import full
 from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
-from lockstep.evaluation.profile import choose, draw, gates, mass
+from lockstep.evaluation.profile import choose, gates, mass, windows
 from lockstep.evaluation.profile.partial import Partial
 from lockstep.operator.model import Model
 from oracle import gates as oracle
@@ -207,11 +207,11 @@ def test_rules() -> None:
 
 def test_lengths_that_measure_nothing_are_refused() -> None:
     model = model_of("llama")  # S 6, A 2, M 3; a context of 128
-    draw.check_length(model, 12)
-    draw.check_length(model, 128)
+    windows.check_length(model, 12)
+    windows.check_length(model, 128)
     for length in (11, 129):
         with pytest.raises(LockstepError, match=r"from 12 .* to 128"):
-            draw.check_length(model, length)
+            windows.check_length(model, length)
 
 
 def test_a_partial_result_is_taken_by_the_same_measurement_only(tmp_path: Path) -> None:

@@ -95,9 +95,9 @@ def test_a_forks_pool_is_shared_until_it_grows(model: Model) -> None:
     state = model.state()
     advance(model, state, 0, 32)
     pools = [g.pool_k for groups in state.layers for g in groups if g.group.pooled]
-    twins = [g.pool_k for groups in state.fork().layers for g in groups if g.group.pooled]
+    forked = [g.pool_k for groups in state.fork().layers for g in groups if g.group.pooled]
     assert all(
-        a.view().data_ptr() == b.view().data_ptr() for a, b in zip(pools, twins, strict=True)
+        a.view().data_ptr() == b.view().data_ptr() for a, b in zip(pools, forked, strict=True)
     )
 
 

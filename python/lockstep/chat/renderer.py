@@ -1,4 +1,7 @@
-"""Renders chat templates outside this process, with limits (twin of src/template/template.ts)."""
+"""Renders chat templates outside this process, with limits.
+
+Counterpart of src/template/template.ts.
+"""
 
 from __future__ import annotations
 

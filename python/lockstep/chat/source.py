@@ -1,5 +1,7 @@
-"""A checkpoint's chat templates and the texts of its special tokens (twin of `readTemplates` and
-`specialTexts` in src/template/source.ts)."""
+"""A checkpoint's chat templates and the texts of its special tokens.
+
+Counterpart of `readTemplates` and `specialTexts` in src/template/source.ts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checkpoint's settings may name: files of its own folder, and no code (twin of
+"""What a checkpoint's settings may name: files of its own folder, and no code (counterpart of
 src/checkpoint-names.ts and src/inside.ts)."""
 
 from __future__ import annotations

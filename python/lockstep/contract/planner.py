@@ -102,7 +102,7 @@ def plans_by_detours(
     contract: PlannerSource, sequences: Sequence[Sequence[int]]
 ) -> list[list[int]]:
     """Plans of the sequences, taken in turns of a few tokens and in random order, each going back
-    and forth between two engines by way of snapshots (twin of src/planner/prove.ts).
+    and forth between two engines by way of snapshots (counterpart of src/planner/prove.ts).
 
     A policy without memory but its state cuts as it does when each sequence runs alone.
     """

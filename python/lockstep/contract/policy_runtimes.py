@@ -1,7 +1,7 @@
 """The policy runtimes that this Lockstep has, by the version that a contract names.
 
-The twin of ``src/planner/runtime/versions.ts``. Runtimes are never changed, only added: their
-SHA-256 stands in contracts.
+The counterpart of ``src/planner/runtime/versions.ts``. Runtimes are never changed, only added:
+their SHA-256 stands in contracts.
 """
 
 from __future__ import annotations

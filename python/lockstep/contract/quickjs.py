@@ -1,8 +1,9 @@
 """quickjs-ng as WebAssembly: one instance of the engine, with limits the code inside cannot reach.
 
-The twin of ``src/planner/engine/quickjs.ts``: the same bytes (SHA-256 below), run by wasmtime.
-They are those of the npm package ``@jitl/quickjs-ng-wasmfile-release-sync`` 0.32.0 (quickjs-ng
-0.12.1), and are next to this package as ``data/quickjs-ng.wasm`` (``npm run build`` copies them).
+The counterpart of ``src/planner/engine/quickjs.ts``: the same bytes (SHA-256 below), run by
+wasmtime. They are those of the npm package ``@jitl/quickjs-ng-wasmfile-release-sync`` 0.32.0
+(quickjs-ng 0.12.1), and are next to this package as ``data/quickjs-ng.wasm`` (``npm run build``
+copies them).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What of config.json changes the model's numbers, in one form (twin of src/contract/shape.ts).
+"""What of config.json changes the model's numbers, in one form.
+
+Counterpart of src/contract/shape.ts.
 
 Nothing here is heavy: a contract is read without PyTorch or transformers.
 """

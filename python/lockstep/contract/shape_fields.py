@@ -1,4 +1,4 @@
-"""Fields of a config.json, each as the kind that it has to be (twin of
+"""Fields of a config.json, each as the kind that it has to be (counterpart of
 src/contract/shape-fields.ts)."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rotation of a config.json (twin of src/contract/shape-rope.ts)."""
+"""The rotation of a config.json (counterpart of src/contract/shape-rope.ts)."""
 
 from __future__ import annotations
 

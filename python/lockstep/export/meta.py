@@ -1,4 +1,4 @@
-"""``meta.json`` beside an exported graph: bound to the contract and sealed (twin of
+"""``meta.json`` beside an exported graph: bound to the contract and sealed (counterpart of
 src/engines/onnx/meta-check.ts)."""
 
 from __future__ import annotations

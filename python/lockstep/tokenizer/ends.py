@@ -1,4 +1,4 @@
-"""The ids that end an answer (twin of src/tokenizer/ends.ts)."""
+"""The ids that end an answer (counterpart of src/tokenizer/ends.ts)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer.json, checked before it is handed to native code (twin of
+"""A checkpoint's tokenizer.json, checked before it is handed to native code (counterpart of
 src/tokenizer/check.ts). The one place in Python that opens such a file."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which patterns of a tokenizer.json may run: those whose work grows with the text alone.
 
-Twin of src/tokenizer/pattern.ts, which explains the rule; a test has both judge the same.
+Counterpart of src/tokenizer/pattern.ts, which explains the rule; a test has both judge the same.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rotation in place, in one pass: vLLM's rotary kernel over angles of our own (SEMANTICS.md 3).
 
-The kernel is upstream's `rotary_embedding` (csrc/pos_encoding, and its CPU twin): it turns pairs
+The kernel is upstream's `rotary_embedding` (csrc/pos_encoding, and its CPU version): it turns pairs
 (d, d + D/2) of a row by the angles that a table holds for the row's position. Its own tables are
 computed in float32; these come from `rope.Rope`.
 """

@@ -29,7 +29,7 @@ def holds_no_weights(folder: Path) -> bool:
 
 def file_set(folder: Path) -> tuple[list[str], dict[str, str] | None]:
     """Decide which files are the weights, and refuse what one reader would read and another would
-    not (twin of ``fileSet`` in src/weights/files.ts).
+    not (counterpart of ``fileSet`` in src/weights/files.ts).
 
     Returns their names, sorted, and the file of every tensor as the index says (None without one).
     Raises ``LS_MODEL_WEIGHTS`` when there are none, or only pickled ones;

@@ -1,5 +1,5 @@
 """SHA-256 of large files, computed once: remembered by inode, size and time of change in the user's
-cache folder (twin of src/weights/hash.ts, which reads and writes the same file)."""
+cache folder (counterpart of src/weights/hash.ts, which reads and writes the same file)."""
 
 from __future__ import annotations
 

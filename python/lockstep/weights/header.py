@@ -37,7 +37,7 @@ class Stored:
 
 def read_header(folder: Path, file: str) -> dict[str, Stored]:
     """Read a header as strictly as safetensors itself: the tensors tile the file, without a hole,
-    an overlap or a byte too many (twin of ``readHeader`` in src/weights/header.ts).
+    an overlap or a byte too many (counterpart of ``readHeader`` in src/weights/header.ts).
 
     Raises ``LS_MODEL_WEIGHTS_FILES`` for what is no regular file, ``LS_MODEL_WEIGHTS_HEADER``.
     """

@@ -1,5 +1,5 @@
 """The one strict reader of weights: which files they are, what they hold, and whose they are
-(twin of src/weights/read.ts)."""
+(counterpart of src/weights/read.ts)."""
 
 from __future__ import annotations
 

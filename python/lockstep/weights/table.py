@@ -1,6 +1,6 @@
 """Which tensors a model has, and their shapes, in one table.
 
-Twin of src/weights/table.ts.
+Counterpart of src/weights/table.ts.
 """
 
 from __future__ import annotations
