@@ -171,7 +171,7 @@ def test_a_worker_that_is_killed_changes_nothing(made: Made, contract: Any) -> N
     sequences = Sequences(documents, 64, 1, None, contract, 2, warnings.append)
     cursor = Cursor()
     first = sequences.take(cursor, 4)
-    os.kill(sequences._ahead._workers[1].pid, signal.SIGKILL)
+    os.kill(sequences._prefetcher._workers[1].pid, signal.SIGKILL)
     drawn = [*first, *(one for _ in range(5) for one in sequences.take(cursor, 4))]
     assert drawn == draw(documents, contract, Cursor(), 24, length=64)
     [warning] = warnings
@@ -207,7 +207,7 @@ documents = Documents(["d"], tokens, np.array(work["index"]), "digest")
 contract = SimpleNamespace(document=work["document"], policy_source=work["policy"])
 sequences = Sequences(documents, 64, 1, None, contract, 2)
 sequences.take(Cursor(), 4)
-print(*(worker.pid for worker in sequences._ahead._workers), flush=True)
+print(*(worker.pid for worker in sequences._prefetcher._workers), flush=True)
 time.sleep(600)
 """
 
