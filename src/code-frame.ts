@@ -34,7 +34,7 @@ export function positionOf(text: string, offset: number): { line: number; column
 }
 
 /** Lines around `line` with their numbers and a mark below `column` (both from 1); undefined past the end. */
-export function codeFrame(text: string, line: number, column: number): string | undefined {
+function codeFrame(text: string, line: number, column: number): string | undefined {
   const lines = text.split(/\r?\n/);
   if (lines[line - 1] === undefined) return undefined;
   const first = Math.max(1, line - around);

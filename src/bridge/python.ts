@@ -49,7 +49,7 @@ export const requiredModules: readonly string[] = [
   'jsonschema',
 ];
 
-export const minimumPython: readonly [number, number] = [3, 11];
+const minimumPython: readonly [number, number] = [3, 11];
 
 // find_spec and metadata only: importing torch here would cost seconds on every command.
 const probe = `

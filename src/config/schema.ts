@@ -50,7 +50,7 @@ const headsSchema = z.strictObject({
   long: z.union([indices, z.array(indices)]),
 });
 
-export const configSchema = z
+const configSchema = z
   .strictObject({
     /** Folder of the Hugging Face checkpoint, relative to this file. */
     model: z.string().min(1),

@@ -10,7 +10,7 @@ const number = z
 const optional = number.nullable();
 
 /** Rotations whose angles do not depend on the length (SEMANTICS.md 3). */
-export const ropeSchema = z.discriminatedUnion('type', [
+const ropeSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('default'), theta: number }),
   z.strictObject({ type: z.literal('linear'), theta: number, factor: number }),
   z.strictObject({

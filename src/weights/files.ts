@@ -5,7 +5,7 @@ import { LockstepError } from '../errors.ts';
 import { object } from './header.ts';
 
 export const single = 'model.safetensors';
-export const indexFile = 'model.safetensors.index.json';
+const indexFile = 'model.safetensors.index.json';
 /** What is read of an index at most, in bytes: a model of 100,000 tensors has 10 MB. */
 const indexLimit = 100_000_000;
 

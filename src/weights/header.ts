@@ -13,7 +13,7 @@ export interface Stored {
 }
 
 /** The format's own limit (safetensors, `MAX_HEADER_SIZE`), in bytes. */
-export const headerLimit = 100_000_000;
+const headerLimit = 100_000_000;
 
 /** Bytes of one element, by the format's names of types. */
 const elementBytes: Readonly<Record<string, number>> = {

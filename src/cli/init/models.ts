@@ -8,7 +8,7 @@ export function modelsIn(folders: readonly Folder[]): string[] {
   return folders.filter(isModel).map((folder) => folder.path);
 }
 
-export function isModel({ files }: Folder): boolean {
+function isModel({ files }: Folder): boolean {
   return (
     files.includes('config.json') &&
     files.includes('tokenizer.json') &&

@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { LockstepError } from '../../errors.ts';
 import { packageRoot } from '../../paths.ts';
 
-export const cliPath: string = path.join(packageRoot, 'dist', 'cli', 'main.js');
+const cliPath: string = path.join(packageRoot, 'dist', 'cli', 'main.js');
 
 /** A JSON object that a stage printed: events first, the result last. */
 export type StageEvent = Record<string, unknown>;

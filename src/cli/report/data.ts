@@ -21,7 +21,7 @@ export interface Way {
   points: CostPoint[];
 }
 
-export const wayNames = ['baseFull', 'baseSegmented', 'trainedSegmented', 'trainedFull'] as const;
+const wayNames = ['baseFull', 'baseSegmented', 'trainedSegmented', 'trainedFull'] as const;
 export type WayName = (typeof wayNames)[number];
 
 /** What retrieval chose in one layer: a row a boundary, a column a stretch of the text. */
@@ -67,7 +67,7 @@ export interface ReportData {
 }
 
 /** What each way is called in pictures and tables. */
-export function wayLabel(name: WayName, data: ReportData): string {
+function wayLabel(name: WayName, data: ReportData): string {
   const trained = data.ways.trainedSegmented !== undefined || data.ways.trainedFull !== undefined;
   const labels: Record<WayName, string> = {
     baseFull: trained ? 'full attention, untrained' : 'full attention',

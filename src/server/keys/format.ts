@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
 
 /** The format's version, which the file names first. */
-export const KEYS_VERSION = 1;
+const KEYS_VERSION = 1;
 
 /** Names that mean something else: a client without a key, and the one key of `--api-key`. */
 const RESERVED_NAMES = ['anonymous', 'key'];
@@ -11,7 +11,7 @@ const RESERVED_NAMES = ['anonymous', 'key'];
 const count = z.int().positive();
 
 /** What one key may ask of the server. A field that is left out sets no limit. */
-export const keyLimits = z.strictObject({
+const keyLimits = z.strictObject({
   /** Requests in 60 seconds. */
   requestsPerMinute: count.optional(),
   /** Tokens of prompts and answers in 60 seconds. */

@@ -10,7 +10,7 @@ export interface Patience {
 }
 
 /** A header with which a client asks for a shorter limit than the server's, in seconds. */
-export const TIMEOUT_HEADER = 'x-request-timeout';
+const TIMEOUT_HEADER = 'x-request-timeout';
 /** Timers beyond this (24 days) would fire at once. */
 const LONGEST_MS = 2 ** 31 - 1;
 
