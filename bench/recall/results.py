@@ -28,14 +28,16 @@ Intervals are 95%, over documents; fewer than eight documents give none, and pro
 def windows() -> list[str]:
     """Tables of ``windows.py``, a length each."""
     out = []
-    for path in sorted(HERE.glob("raw/windows-*.jsonl"), key=lambda p: (len(p.name), p.name)):
+    files = [*HERE.glob("raw/windows-*.jsonl"), *HERE.glob("raw/single-*.jsonl")]
+    for path in sorted(files, key=lambda p: (len(p.stem.split("-")), _length(p), p.name)):
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         by_setting: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for line in lines:
             by_setting[line["setting"]].append(line)
         one = lines[0]
-        length, *more = path.stem.removeprefix("windows-").split("-")
-        out += [f"## {int(length):,} tokens{''.join(f' ({one})' for one in more)}", ""]
+        kind, _, *more = path.stem.split("-")
+        more = ["one fact a document", *more] if kind == "single" else more
+        out += [f"## {_length(path):,} tokens{''.join(f' ({one})' for one in more)}", ""]
         note = path.with_suffix(".md")
         if note.is_file():
             out += [note.read_text("utf-8").strip(), ""]
@@ -48,6 +50,10 @@ def windows() -> list[str]:
         out += [_row(name, of) for name, of in by_setting.items()]
         out += [""]
     return out
+
+
+def _length(path: Path) -> int:
+    return int(path.stem.split("-")[1])
 
 
 def _row(name: str, lines: list[dict[str, Any]]) -> str:
