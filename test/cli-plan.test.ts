@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../src/paths.ts';
+import { violationsOfFiles } from './helpers/accessibility.ts';
 import { temporaryFolder, tinyCheckpoint } from './tiny-checkpoint.ts';
 
 const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
@@ -135,6 +136,13 @@ describe('lockstep plan', () => {
       .replaceAll('&quot;', '"')
       .replaceAll('&amp;', '&');
     expect(plain).toBe(story);
+  });
+
+  test('the page of --html meets WCAG 2.2 AA', { timeout: 300_000 }, async () => {
+    await lockstep('plan', text('story.txt', story.repeat(3)), '--html', 'long.html');
+    await lockstep('plan', text('empty.txt', ''), '--html', 'none.html');
+    const files = ['long.html', 'none.html'].map((name) => path.join(root, name));
+    expect(await violationsOfFiles(...files)).toEqual([]);
   });
 
   test('--json and --html together give both', async () => {

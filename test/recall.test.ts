@@ -8,6 +8,7 @@ import { shades } from '../src/cli/recall/grid.ts';
 import type { RecallResult } from '../src/cli/recall/run.ts';
 import { packageRoot } from '../src/paths.ts';
 import { type EvalCheckpoints, evalCheckpoints } from './eval-checkpoints.ts';
+import { violationsOfFiles } from './helpers/accessibility.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
@@ -45,7 +46,7 @@ const measured = (): string[] => {
 };
 
 describe('lockstep recall', () => {
-  it('asks full attention and segments before and after, and shows the grid', () => {
+  it('asks full attention and segments before and after, and shows the grid', async () => {
     const page = path.join(home, 'pages', 'recall.html');
     const args = measured();
     const whole = json<RecallResult>(...args);
@@ -80,6 +81,7 @@ describe('lockstep recall', () => {
     expect(again.stdout).toMatch(/ {5}640 +0% +0% +0\.00/);
     const html = readFileSync(page, 'utf8');
     expect(html).not.toContain('<script');
+    expect(await violationsOfFiles(page)).toEqual([]);
     const svg = Buffer.from(/base64,([^"]+)/.exec(html)?.[1] ?? '', 'base64').toString();
     expect(svg).toContain('<title>640 tokens, depth 0.2: 0%</title>');
     expect(svg).toContain(shades[0]);

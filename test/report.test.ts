@@ -20,6 +20,7 @@ import type { ReportData } from '../src/cli/report/data.ts';
 import { hitMapsSvg } from '../src/cli/report/hit-maps.ts';
 import { packageRoot } from '../src/paths.ts';
 import { complaintsOf, launch } from './browser.ts';
+import { violationsEverywhere } from './helpers/accessibility.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
 const run = promisify(execFile);
@@ -124,6 +125,7 @@ describe('lockstep report', () => {
       );
       expect(overflow).toBe(0);
       expect(complaints).toEqual([]);
+      expect(await violationsEverywhere(page)).toEqual([]);
     } finally {
       await browser.close();
     }

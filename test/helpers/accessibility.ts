@@ -1,0 +1,69 @@
+// What axe-core finds on a page against WCAG 2.2, levels A and AA.
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Page } from 'playwright-core';
+import { launch } from '../browser.ts';
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const TAGS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
+
+interface Found {
+  violations: { id: string; nodes: { html: string; failureSummary: string }[] }[];
+  passes: { id: string }[];
+}
+
+/**
+ * Each rule that is broken, with the elements.
+ *
+ * @throws Error where the rules found nothing to look at: a page without a thing to judge proves nothing
+ */
+export async function violationsOf(page: Page): Promise<string[]> {
+  await page.evaluate(axe);
+  // Text, because the page's names are unknown to this program.
+  const options = JSON.stringify({ runOnly: { type: 'tag', values: TAGS } });
+  const { violations, passes }: Found = await page.evaluate(`axe.run(document, ${options})`);
+  for (const rule of ['document-title', 'html-has-lang', 'color-contrast']) {
+    if (![...passes, ...violations].some(({ id }) => id === rule)) {
+      throw new Error(`expected axe to judge ${rule}, got ${passes.map(({ id }) => id).join()}`);
+    }
+  }
+  return violations.flatMap(({ id, nodes }) =>
+    nodes.map(({ html, failureSummary }) => `${id}: ${html.slice(0, 160)}\n${failureSummary}`),
+  );
+}
+
+/** The same in both colour schemes and on a wide and a narrow screen. */
+export async function violationsEverywhere(page: Page): Promise<string[]> {
+  const all: string[] = [];
+  for (const colorScheme of ['light', 'dark'] as const) {
+    for (const [width, height] of [
+      [1400, 900],
+      [390, 844],
+    ] as const) {
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+      await page.setViewportSize({ width, height });
+      const found = await violationsOf(page);
+      all.push(...found.map((one) => `${colorScheme}, ${width} x ${height}: ${one}`));
+    }
+  }
+  return all;
+}
+
+/** The same of HTML files, in a browser of their own; each finding begins with the file's name. */
+export async function violationsOfFiles(...files: string[]): Promise<string[]> {
+  const browser = await launch();
+  try {
+    const page = await browser.newPage();
+    const all: string[] = [];
+    for (const file of files) {
+      await page.goto(pathToFileURL(file).href);
+      const found = await violationsEverywhere(page);
+      all.push(...found.map((one) => `${path.basename(file)}, ${one}`));
+    }
+    return all;
+  } finally {
+    await browser.close();
+  }
+}
