@@ -94,10 +94,10 @@ describe('lockstep keys', () => {
     expect(key).toBeDefined();
     expect((await stat(file)).mode & 0o777).toBe(0o600);
     expect(await readFile(file, 'utf8')).not.toContain(key.slice(14));
-    await addKey(file, 'bob', '--sessions', '2', '--tokens', '5000', '--metrics');
+    await addKey(file, 'bob', '--sessions', '2', '--tokens', '5000', '--weight', '3', '--metrics');
     const { stdout: list } = await run('keys', 'list', file);
     expect(list).toContain('60 requests/min, 100000 tokens/day');
-    expect(list).toContain('5000 tokens/min, 2 at once, may read metrics');
+    expect(list).toContain('5000 tokens/min, 2 at once, weight 3, may read metrics');
     const { stdout: json } = await run('keys', 'list', file, '--json');
     expect(JSON.parse(json).keys.map((one: Any) => one.name)).toEqual(['alice', 'bob']);
     expect(list + json).not.toContain('scrypt');
@@ -111,6 +111,7 @@ describe('lockstep keys', () => {
       [['add', file, 'a b'], 'LS_KEYS_NAME'],
       [['revoke', file, 'nobody'], 'LS_KEYS_NAME'],
       [['list', at('none.json')], 'LS_KEYS_FILE'],
+      [['add', file, 'dora', '--weight', '101'], 'LS_KEYS_LIMIT'],
     ] as const) {
       const refused = await run('keys', ...args);
       expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining(code)]);

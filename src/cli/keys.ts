@@ -17,6 +17,7 @@ interface AddOptions {
   tokens?: number;
   budget?: number;
   sessions?: number;
+  weight?: number;
   metrics?: true;
   json?: true;
 }
@@ -36,6 +37,7 @@ export function keysCommand(): Command {
     .option('--tokens <n>', 'maximum tokens per minute, prompts and answers together', positive)
     .option('--budget <n>', 'maximum tokens in 24 hours', positive)
     .option('--sessions <n>', 'maximum generations at once', positive)
+    .option('--weight <n>', 'places for each one of a key of weight 1, while both wait', positive)
     .option('--metrics', 'may read /metrics and /lockstep/engine, which tell about all clients')
     .option('--json', 'print one JSON object')
     .action(add);
@@ -62,6 +64,7 @@ async function add(file: string, name: string, options: AddOptions): Promise<voi
     ...(options.tokens === undefined ? {} : { tokensPerMinute: options.tokens }),
     ...(options.budget === undefined ? {} : { tokensPerDay: options.budget }),
     ...(options.sessions === undefined ? {} : { sessions: options.sessions }),
+    ...(options.weight === undefined ? {} : { weight: options.weight }),
   };
   const entry: KeyEntry = {
     name,
@@ -73,7 +76,19 @@ async function add(file: string, name: string, options: AddOptions): Promise<voi
   };
   const checked = keyEntry.safeParse(entry);
   if (!checked.success) {
-    const why = checked.error.issues[0]?.message ?? 'another name';
+    const [issue] = checked.error.issues;
+    if (issue?.path[0] === 'limits') {
+      const limit = String(issue.path[1]);
+      throw new LockstepError(
+        'LS_KEYS_LIMIT',
+        `expected a limit for the key, got ${limit} ${limits[limit as keyof KeyLimits]}: ${issue.message}`,
+        {
+          mend: 'See lockstep keys add --help; a weight is 1 to 100.',
+          field: limit,
+        },
+      );
+    }
+    const why = issue?.message ?? 'another name';
     throw badName(`expected a name for the key, got ${JSON.stringify(name)}: ${why}`);
   }
   await changeKeys(file, (entries) => {
@@ -124,7 +139,8 @@ function limitsLine(limits: KeyLimits): string[] {
     [limits.tokensPerDay, 'tokens/day'],
     [limits.sessions, 'at once'],
   ];
-  return words.flatMap(([value, unit]) => (value === undefined ? [] : [`${value} ${unit}`]));
+  const told = words.flatMap(([value, unit]) => (value === undefined ? [] : [`${value} ${unit}`]));
+  return limits.weight === undefined ? told : [...told, `weight ${limits.weight}`];
 }
 
 function badName(message: string): LockstepError {

@@ -20,6 +20,8 @@ const keyLimits = z.strictObject({
   tokensPerDay: count.optional(),
   /** Generations at once, those that wait in the queue counted. */
   sessions: count.optional(),
+  /** Places in turn for each one of a key of weight 1, while both wait. */
+  weight: count.max(100).optional(),
 });
 
 export type KeyLimits = z.infer<typeof keyLimits>;

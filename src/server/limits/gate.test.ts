@@ -68,6 +68,32 @@ describe('Gate', () => {
     expect(log.slice(4).sort()).toEqual(['a1', 'a2', 'a3', 'b1']);
   });
 
+  it('gives turns by weight where there is one place, to callers that ask again and again', async () => {
+    const { log, ask, end } = watched(new Gate(1, 16));
+    await ask('x', 'x');
+    let count = 0;
+    const names = new Map<string, string>();
+    const next = (caller: string, weight: number) => {
+      const name = `${caller}${count++}`;
+      names.set(caller, name);
+      void ask(caller, name, { weight });
+    };
+    next('a', 3);
+    next('b', 1);
+    await end('x');
+    // Whoever is let in asks again at once, so that both always wait.
+    for (let i = 0; i < 40; i++) {
+      const running = log.at(-1) as string;
+      if (running.startsWith('a')) next('a', 3);
+      else next('b', 1);
+      await end(running);
+    }
+    const turns = log.slice(1, 41).map((name) => name[0]);
+    expect(turns.filter((name) => name === 'a')).toHaveLength(30);
+    // And they take turns: thirds are rounded, so b waits for one more than three at the most.
+    expect(turns.join('')).not.toContain('aaaaa');
+  });
+
   it('leaves a place for others: one caller of several cannot hold them all', async () => {
     const gate = new Gate(3, 8, 2);
     const { log, ask, end } = watched(gate);

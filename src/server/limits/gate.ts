@@ -5,7 +5,7 @@ import { busy, HttpError } from '../errors.ts';
 export interface Ticket {
   /** The name of their key; places are shared out by it. */
   caller: string;
-  /** Places that this caller gets for each one of a caller of weight 1 (default 1). */
+  /** Places that this caller gets for each one of a caller of weight 1, while both wait (default 1). */
   weight?: number;
   /** Most places that this caller may hold (default: as many as the gate allows to one caller). */
   most?: number;
@@ -24,7 +24,7 @@ interface Waiter {
  * how long holders have lately held their slot.
  *
  * A free slot goes to the waiting caller who holds the fewest for their weight; among equals they take
- * turns, and one caller's requests stay in their order. When the queue is full, a newcomer takes the place
+ * turns, as many as their weight says (stride scheduling), and one caller's requests stay in their order. When the queue is full, a newcomer takes the place
  * of the youngest request of the caller who has most in it, if that is more than the newcomer has.
  */
 export class Gate {
@@ -38,6 +38,10 @@ export class Gate {
   readonly #held = new Map<string, number>();
   /** Waiters by caller, in the order in which the callers' turns come. */
   readonly #queues = new Map<string, Waiter[]>();
+  /** Turns that a caller has had, in turns of weight 1; callers without an entry are at `#time`. */
+  readonly #turns = new Map<string, number>();
+  /** Turns of whoever was last let in from the queue, before that turn. */
+  #time = 0;
   #closed = false;
   /** Moving average of the seconds a slot is held. */
   #holdSeconds = 2;
@@ -174,18 +178,33 @@ export class Gate {
         this.#queues.delete(ticket.caller);
         this.#queues.set(ticket.caller, rest);
       }
+      this.#countTurn(ticket);
       this.#take(ticket);
       next.admit();
     }
   }
 
+  #turnsOf(caller: string): number {
+    return Math.max(this.#time, this.#turns.get(caller) ?? 0);
+  }
+
+  #countTurn({ caller, weight = 1 }: Ticket): void {
+    this.#time = this.#turnsOf(caller);
+    this.#turns.set(caller, this.#time + 1 / weight);
+    // Who is not ahead of the time has nothing to wait for.
+    for (const [name, turns] of this.#turns) if (turns <= this.#time) this.#turns.delete(name);
+  }
+
   #next(): Waiter | null {
-    let best: { waiter: Waiter; load: number } | null = null;
+    let best: { waiter: Waiter; load: number; turns: number } | null = null;
     for (const [waiter] of this.#queues.values()) {
       if (waiter === undefined || !this.#mayHold(waiter.ticket)) continue;
       const { caller, weight = 1 } = waiter.ticket;
       const load = this.heldBy(caller) / weight;
-      if (best === null || load < best.load) best = { waiter, load };
+      const turns = this.#turnsOf(caller);
+      if (best === null || load < best.load || (load === best.load && turns < best.turns)) {
+        best = { waiter, load, turns };
+      }
     }
     return best?.waiter ?? null;
   }

@@ -8,5 +8,5 @@ export function ticketOf(response: Response): Ticket {
   // Without a key of their own, or with the one that everyone has, callers are many under one name: no
   // limit of places fits them.
   if (caller?.id === undefined) return { caller: caller?.name ?? 'anonymous', most: Infinity };
-  return { caller: caller.name };
+  return { caller: caller.name, weight: caller.limits.weight ?? 1 };
 }
