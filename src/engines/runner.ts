@@ -93,8 +93,6 @@ export interface Health {
 export interface Runner {
   readonly info: EngineInfo;
   readonly contract: Contract;
-  /** Whether a text can be held to a form: `ExtraRequest.response_format`. */
-  readonly holdsForms: boolean;
   /** Most runs of one request at the same time: 1 where they would only take turns. */
   readonly together: number;
   /** Runs that hold something in the engine now. */

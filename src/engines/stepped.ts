@@ -3,6 +3,7 @@ import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { TokenForm } from './adjust.ts';
 import type { Engine } from './engine.ts';
 import { runAnswer, runPrompt } from './generate.ts';
 import { PrefixMemory } from './memory.ts';
@@ -10,6 +11,7 @@ import { AnswerReader } from './reader.ts';
 import { RememberedSequence, STEP_TOKENS } from './remembering.ts';
 import type { Health, MemoryFigures, Run, RunEvent, Runner, RunRequest } from './runner.ts';
 import { Sequence } from './sequence.ts';
+import { Forms, type ResponseFormat } from './structured/form.ts';
 import { Turns } from './turns.ts';
 
 const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
@@ -45,7 +47,6 @@ export function steppedRunner(
 }
 
 class LocalRunner implements Runner {
-  readonly holdsForms = false;
   readonly together = 1;
   readonly maxTokens = null;
   readonly #engine: Engine;
@@ -53,6 +54,7 @@ class LocalRunner implements Runner {
   readonly #source: PlannerSource;
   readonly #memory: PrefixMemory | null;
   readonly #reader: AnswerReader | null;
+  readonly #forms: Forms;
   readonly #turns = new Turns();
   #running = 0;
   #lost: LockstepError | undefined;
@@ -67,6 +69,7 @@ class LocalRunner implements Runner {
     this.#tokenizer = tokenizer;
     this.#source = source;
     this.#memory = memory;
+    this.#forms = new Forms(tokenizer, source.contract.tokenizer.ends);
     this.#reader = memory && new AnswerReader(engine, source, memory);
   }
 
@@ -93,6 +96,7 @@ class LocalRunner implements Runner {
 
   async run(request: RunRequest, signal: AbortSignal): Promise<Run> {
     const prompt = Int32Array.from(request.prompt);
+    const form = this.#formOf(request);
     await this.#reader?.makeWay(prompt, signal);
     // The last token runs in any case: its logits are wanted. Of scored prompts, those of all are.
     const most = request.scored ? 0 : prompt.length - 1;
@@ -106,7 +110,7 @@ class LocalRunner implements Runner {
         segmenter,
       );
       return {
-        events: this.#events(remembered, segmenter, { ...request, prompt }, signal),
+        events: this.#events(remembered, segmenter, { ...request, prompt, form }, signal),
         memory: () => remembered.sequence.session.memory(),
         // Whoever reads the events has seen every cut.
         layout: () => null,
@@ -126,11 +130,11 @@ class LocalRunner implements Runner {
   async *#events(
     remembered: RememberedSequence,
     segmenter: Segmenter,
-    request: RunRequest & { prompt: Int32Array },
+    request: RunRequest & { prompt: Int32Array; form: (() => TokenForm) | null },
     signal: AbortSignal,
   ): AsyncGenerator<RunEvent, void> {
     const { sequence } = remembered;
-    const { prompt, keep, extra = {} } = request;
+    const { prompt, keep, form, extra = {} } = request;
     const asked = { ...askedOf(request, this.#source.contract), signal, turns: this.#turns };
     const decoder = () => this.#tokenizer.decoder(keep === undefined ? {} : { keep });
     const open = new Set([sequence]);
@@ -163,7 +167,8 @@ class LocalRunner implements Runner {
         signal.throwIfAborted();
         const seed = request.seed == null ? null : request.seed + choice;
         const tokens: number[] = [];
-        for await (const event of runAnswer(mine, logits, { ...asked, seed }, decoder())) {
+        const own = { ...asked, seed, form: form?.() };
+        for await (const event of runAnswer(mine, logits, own, decoder())) {
           if (event.type === 'token') tokens.push(event.id);
           if (event.type === 'end') answer = tokens;
           yield { choice, ...event };
@@ -187,6 +192,17 @@ class LocalRunner implements Runner {
         this.#reader?.read(turn);
       }
     }
+  }
+
+  #formOf({ extra = {} }: RunRequest): (() => TokenForm) | null {
+    const { response_format: format, ignore_eos, min_tokens = 0 } = extra;
+    if (format === undefined) return null;
+    if (!ignore_eos && min_tokens === 0) return this.#forms.prepare(format as ResponseFormat);
+    throw new LockstepError(
+      'LS_FORM_OPTIONS',
+      `expected no ${ignore_eos ? 'ignore_eos' : 'min_tokens'} with a text that is held to a form, which may end before`,
+      { mend: 'Leave it out.' },
+    );
   }
 
   #notice(error: unknown): void {

@@ -66,6 +66,10 @@ export function tooLarge(limit: number): HttpError {
 /** What an engine behind HTTP or a template's process may fail with: the status, and after how many seconds to try again. */
 const UPSTREAM: Record<string, { status: number; retryAfter?: number }> = {
   LS_VLLM_REFUSED: { status: 400 },
+  LS_FORM_SCHEMA: { status: 400 },
+  LS_FORM_OPTIONS: { status: 400 },
+  LS_FORM_TOKENS: { status: 400 },
+  LS_FORM_ENDS: { status: 400 },
   LS_VLLM_PROTOCOL: { status: 502 },
   LS_VLLM_FAILED: { status: 502 },
   LS_VLLM_NOT_READY: { status: 503, retryAfter: 5 },

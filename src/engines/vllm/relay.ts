@@ -59,7 +59,6 @@ interface Asking {
 }
 
 export class Relay implements Runner {
-  readonly holdsForms = true;
   readonly together = TOGETHER;
   readonly info: EngineInfo;
   readonly contract: Contract;

@@ -71,17 +71,23 @@ export function toolsOf(body: ToolFields): ToolsAsked {
   }
   const anything = { type: 'object' };
   if (choice === 'required') {
-    const calls = tools.map(({ function: { name, parameters } }) => ({
+    const calls = tools.map(({ function: { name } }, i) => ({
       type: 'object',
-      properties: { name: { const: name }, arguments: parameters ?? anything },
+      properties: { name: { const: name }, arguments: { $ref: `#/$defs/arguments${i}` } },
       required: ['name', 'arguments'],
       additionalProperties: false,
     }));
     const most = single ? { maxItems: 1 } : {};
+    const $defs = Object.fromEntries(
+      tools.map(({ function: { parameters } }, i) => {
+        const name = `arguments${i}`;
+        return [name, moved(parameters ?? anything, `#/$defs/${name}`)];
+      }),
+    );
     return {
       shown: tools,
       mode: { kind: 'list' },
-      format: held({ type: 'array', minItems: 1, ...most, items: { anyOf: calls } }),
+      format: held({ type: 'array', minItems: 1, ...most, items: { anyOf: calls }, $defs }),
     };
   }
   const one = tools.find((other) => other.function.name === choice.function.name);
@@ -96,6 +102,23 @@ export function toolsOf(body: ToolFields): ToolsAsked {
     mode: { kind: 'one', name: one.function.name },
     format: held(one.function.parameters ?? anything),
   };
+}
+
+/**
+ * A schema that stands at `place` of another: what its references call `#` is there now.. Values stay as they are.
+ */
+function moved(schema: unknown, place: string): unknown {
+  if (Array.isArray(schema)) return schema.map((one) => moved(one, place));
+  if (typeof schema !== 'object' || schema === null) return schema;
+  return Object.fromEntries(
+    Object.entries(schema).map(([name, value]) => {
+      if (name === '$ref' && typeof value === 'string' && /^#(\/|$)/.test(value)) {
+        return [name, place + value.slice(1)];
+      }
+      if (['const', 'enum', 'default', 'examples'].includes(name)) return [name, value];
+      return [name, moved(value, place)];
+    }),
+  );
 }
 
 function held(schema: object): object {

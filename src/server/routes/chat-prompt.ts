@@ -8,7 +8,7 @@ import { encodePrompt } from '../prompt/tokens.ts';
 import { bodyText } from '../requests/body-text.ts';
 import type { ChatRequest } from '../requests/completions.ts';
 import { type ToolsAsked, toolsOf } from '../requests/tools.ts';
-import { checkedExtra, limitOf, noForms, room, type Served } from './job.ts';
+import { checkedExtra, limitOf, room, type Served } from './job.ts';
 
 /** A chat as the engine takes it. */
 export interface ChatPrompt {
@@ -26,7 +26,6 @@ export interface ChatPrompt {
 export interface ChatFields {
   messages: string;
   maxTokens: string;
-  format: string;
 }
 
 /**
@@ -42,7 +41,6 @@ export async function chatPrompt(
 ): Promise<ChatPrompt> {
   const { runner } = shop;
   const tools = toolsOf(chat);
-  if (tools.format !== null && !runner.holdsForms) throw noForms('tool_choice', runner);
   const template = needTemplate(served.template);
   const body = bodyText(request);
   const text = await template.render(chat.messages, tools.shown, chat.chat_template_kwargs, body);
@@ -57,7 +55,7 @@ export async function chatPrompt(
     limit,
     maxCompletion,
   );
-  const extra = checkedExtra(chat, runner, fields.format);
+  const extra = checkedExtra(chat, runner);
   if (tools.format) extra.response_format = tools.format;
   const keep = tools.mode?.kind === 'free' ? { keep: CALL_TOKENS } : {};
   return {

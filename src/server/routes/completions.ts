@@ -55,7 +55,6 @@ export function chatCompletions(served: Served, shop: Workshop) {
     const fields = {
       messages: 'messages',
       maxTokens: body.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens',
-      format: 'response_format',
     };
     const most = body.max_completion_tokens ?? body.max_tokens;
     const made = await chatPrompt(request, body, most, fields, { served, shop });

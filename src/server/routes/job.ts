@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { ExtraRequest, Runner, RunRequest } from '../../engines/runner.ts';
 import type { Job, Workshop } from '../answers/answer.ts';
 import type { ReplyHead } from '../answers/reply.ts';
-import { type HttpError, invalid } from '../errors.ts';
+import { invalid } from '../errors.ts';
 import type { ChatTemplate } from '../prompt/chat.ts';
 import { type ChatRequest, type CompletionRequest, extraOf } from '../requests/completions.ts';
 
@@ -25,28 +25,15 @@ export function limitOf(served: Served, shop: Workshop): number {
   return Math.min(served.maxTokens, shop.runner.maxTokens ?? served.maxTokens);
 }
 
-/** @param formField where the request asks for a form */
-export function checkedExtra(
-  body: Parameters<typeof extraOf>[0],
-  runner: Runner,
-  formField = 'response_format',
-): ExtraRequest {
+export function checkedExtra(body: Parameters<typeof extraOf>[0], runner: Runner): ExtraRequest {
   const extra = extraOf(body);
   const { vocabulary } = runner.info;
-  if (extra.response_format !== undefined && !runner.holdsForms) {
-    throw noForms(formField, runner);
-  }
   const outside = Object.keys(extra.logit_bias ?? {}).find((id) => Number(id) >= vocabulary);
   if (outside === undefined) return extra;
   throw invalid(
     'logit_bias',
     `\`logit_bias\`: expected token ids below ${vocabulary}, got ${outside}.`,
   );
-}
-
-export function noForms(field: string, { info }: Runner): HttpError {
-  const words = `\`${field}\` is not supported with this value: the ${info.name} engine holds no text to a form. Leave it out, or serve with --engine vllm.`;
-  return invalid(field, words, 'unsupported_parameter');
 }
 
 export function common(

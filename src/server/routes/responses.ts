@@ -9,7 +9,7 @@ import { chatOf, responseRequest } from '../requests/responses.ts';
 import { chatPrompt } from './chat-prompt.ts';
 import { common, head, type Served } from './job.ts';
 
-const fields = { messages: 'input', maxTokens: 'max_output_tokens', format: 'text.format' };
+const fields = { messages: 'input', maxTokens: 'max_output_tokens' };
 
 export function responses(served: Served, shop: Workshop) {
   return async (request: Request, response: Response): Promise<void> => {

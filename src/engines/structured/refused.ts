@@ -1,0 +1,18 @@
+// What is said of a JSON schema that is not supported.
+import { LockstepError } from '../../errors.ts';
+
+/** A place below another. */
+export function at(path: string, name: string | number): string {
+  return `${path}/${name}`;
+}
+
+/** @param expected what should stand there */
+export function refused(path: string, expected: string): LockstepError {
+  return new LockstepError(
+    'LS_FORM_SCHEMA',
+    `expected ${expected} at ${path === '' ? 'the root' : path} of the JSON schema`,
+    {
+      mend: 'docs/serving.md lists the rules that the embedded engines follow; vLLM follows more.',
+    },
+  );
+}

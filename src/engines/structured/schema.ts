@@ -1,0 +1,268 @@
+// A JSON Schema as a form. A part of the language, stated in docs/serving.md: what is not in it is refused by
+// name, for a text that silently breaks a rule is worse than none.
+import { choice, literal, type Node, reference, sequence } from './grammar.ts';
+import * as json from './json.ts';
+import { checkOneOf } from './one-of.ts';
+import { pointed } from './pointer.ts';
+import { at, refused } from './refused.ts';
+
+type Schema = Readonly<Record<string, unknown>>;
+
+/** They say nothing about which values are right. */
+const ANNOTATIONS = new Set([
+  ...['title', 'description', 'default', 'examples', 'deprecated', 'readOnly', 'writeOnly'],
+  ...['$schema', '$id', '$comment', '$defs', 'definitions', 'discriminator'],
+]);
+
+/** The rules that are followed, by the type that they are about. */
+const RULES: Readonly<Record<string, readonly string[]>> = {
+  object: ['properties', 'required', 'additionalProperties'],
+  array: ['items', 'prefixItems', 'minItems', 'maxItems'],
+  string: ['minLength', 'maxLength'],
+  integer: [],
+  number: [],
+  boolean: [],
+  null: [],
+};
+
+/** Compiles one schema, with what its references point at. */
+export class SchemaReader {
+  readonly #root: unknown;
+  readonly #pointed = new Map<string, Node>();
+
+  /** @param root what `#` in a reference means */
+  constructor(root: unknown) {
+    this.#root = root;
+  }
+
+  /**
+   * The form of the values that a schema allows; not all of them where it says so in the docs.
+   *
+   * @throws LS_FORM_SCHEMA with the path of what is not supported
+   */
+  read(schema: unknown = this.#root, path = ''): Node {
+    if (schema === true) return json.anyValue;
+    if (typeof schema !== 'object' || schema === null || Array.isArray(schema)) {
+      throw refused(path, `a schema, got ${JSON.stringify(schema)?.slice(0, 80)}`);
+    }
+    const rules = Object.keys(schema).filter((name) => !ANNOTATIONS.has(name));
+    const given = schema as Schema;
+    for (const alone of ['$ref', 'anyOf', 'oneOf', 'allOf'] as const) {
+      if (!(alone in given)) continue;
+      const other = rules.find((name) => name !== alone);
+      if (other !== undefined) throw refused(at(path, other), `no other rule with \`${alone}\``);
+      return this.#combined(alone, given[alone], at(path, alone));
+    }
+    if ('const' in given || 'enum' in given) return this.#values(given, rules, path);
+    if (rules.length === 0) return json.anyValue;
+    const types = this.#types(given, rules, path);
+    const known = new Set(['type', ...types.flatMap((type) => RULES[type] ?? [])]);
+    const other = rules.find((name) => !known.has(name));
+    if (other !== undefined) throw refused(at(path, other), `a rule that is supported`);
+    return choice(...types.map((type) => this.#typed(type, given, path)));
+  }
+
+  #combined(how: '$ref' | 'anyOf' | 'oneOf' | 'allOf', value: unknown, path: string): Node {
+    if (how === '$ref') return this.#reference(value, path);
+    if (!Array.isArray(value) || value.length === 0) throw refused(path, 'a list of schemas');
+    if (how === 'allOf' && value.length > 1) throw refused(path, 'one schema in it');
+    if (how === 'oneOf') checkOneOf(value, this.#root, path);
+    return choice(...value.map((one, i) => this.read(one, at(path, i))));
+  }
+
+  #reference(pointer: unknown, path: string): Node {
+    if (typeof pointer !== 'string' || !pointer.startsWith('#')) {
+      throw refused(path, 'a reference into the same schema (#...)');
+    }
+    if (!this.#pointed.has(pointer)) {
+      const target = pointed(this.#root, pointer);
+      if (target === undefined) throw refused(path, `something at ${pointer}`);
+      // Known before it is read: it may hold itself.
+      this.#pointed.set(
+        pointer,
+        reference(() => this.#pointed.get(`=${pointer}`) as Node),
+      );
+      const node = this.read(target, path);
+      this.#pointed.set(`=${pointer}`, node);
+      if (beginsWithItself(node)) throw refused(path, `something beyond itself at ${pointer}`);
+    }
+    return this.#pointed.get(pointer) as Node;
+  }
+
+  #values(schema: Schema, rules: readonly string[], path: string): Node {
+    const other = rules.find((name) => !['const', 'enum', 'type'].includes(name));
+    if (other !== undefined) throw refused(at(path, other), 'no such rule with `const` or `enum`');
+    const values = 'const' in schema ? [schema['const']] : schema['enum'];
+    if (!Array.isArray(values) || values.length === 0) {
+      throw refused(at(path, 'enum'), 'a list of values');
+    }
+    const types = 'type' in schema ? this.#types(schema, rules, path) : null;
+    const right = values.filter((value) => types?.some((type) => isOf(value, type)) ?? true);
+    if (right.length === 0) throw refused(path, 'a value of the type that it states');
+    return choice(...right.map(constant));
+  }
+
+  #types(schema: Schema, rules: readonly string[], path: string): string[] {
+    const { type } = schema;
+    if (type === undefined) {
+      // Values of other types would be right as well; one of this type always is.
+      const meant = Object.keys(RULES).find((name) =>
+        rules.some((rule) => RULES[name]?.includes(rule)),
+      );
+      if (meant === undefined)
+        throw refused(at(path, rules[0] as string), 'a rule that is supported');
+      return [meant];
+    }
+    const types = Array.isArray(type) ? type : [type];
+    const unknown = types.find((one) => typeof one !== 'string' || !(one in RULES));
+    if (unknown !== undefined || types.length === 0) {
+      throw refused(at(path, 'type'), `types of JSON, got ${JSON.stringify(type)}`);
+    }
+    return types;
+  }
+
+  #typed(type: string, schema: Schema, path: string): Node {
+    switch (type) {
+      case 'object':
+        return this.#object(schema, path);
+      case 'array':
+        return this.#array(schema, path);
+      case 'string': {
+        const [min, max] = bounds(schema, 'minLength', 'maxLength', path);
+        return json.string(min, max);
+      }
+      case 'integer':
+        return json.integer;
+      case 'number':
+        return json.number;
+      case 'boolean':
+        return json.boolean;
+      default:
+        return json.nothing;
+    }
+  }
+
+  #object(schema: Schema, path: string): Node {
+    const { properties = {}, required = [], additionalProperties: more } = schema;
+    if (!isObject(properties)) throw refused(at(path, 'properties'), 'an object of schemas');
+    if (!Array.isArray(required) || required.some((name) => typeof name !== 'string')) {
+      throw refused(at(path, 'required'), 'a list of names');
+    }
+    const needed = new Set<string>(required);
+    const members = Object.entries(properties).flatMap(([name, one]): Member[] => {
+      if (one === false && !needed.has(name)) return [];
+      const value = this.read(one, at(at(path, 'properties'), name));
+      return [
+        { node: json.member(literal(JSON.stringify(name)), value), needed: needed.has(name) },
+      ];
+    });
+    for (const name of needed) {
+      if (Object.hasOwn(properties, name)) continue;
+      if (more === false) throw refused(at(path, 'required'), `a property ${JSON.stringify(name)}`);
+      const value =
+        more === undefined ? json.anyValue : this.read(more, at(path, 'additionalProperties'));
+      members.push({ node: json.member(literal(JSON.stringify(name)), value), needed: true });
+    }
+    if (members.length > 0) return membersOf(members);
+    if (more === false) return json.list('{', '}', literal('x'), 0, 0);
+    const value =
+      more === undefined ? json.anyValue : this.read(more, at(path, 'additionalProperties'));
+    return json.list('{', '}', json.member(json.anyString, value), 0, Infinity);
+  }
+
+  #array(schema: Schema, path: string): Node {
+    const [min, max] = bounds(schema, 'minItems', 'maxItems', path);
+    const { items, prefixItems } = schema;
+    if (prefixItems === undefined) {
+      if (items === false) return json.list('[', ']', literal('x'), 0, 0);
+      const item = items === undefined ? json.anyValue : this.read(items, at(path, 'items'));
+      return json.list('[', ']', item, min, max);
+    }
+    if (!Array.isArray(prefixItems)) throw refused(at(path, 'prefixItems'), 'a list of schemas');
+    const known = prefixItems.slice(0, max);
+    if (min > known.length)
+      throw refused(at(path, 'minItems'), `at most ${known.length} with \`prefixItems\``);
+    const nodes = known.map((one, i) => this.read(one, at(at(path, 'prefixItems'), i)));
+    return membersOf(
+      nodes.map((node, i) => ({ node, needed: i < min })),
+      '[',
+      ']',
+      true,
+    );
+  }
+}
+
+interface Member {
+  node: Node;
+  needed: boolean;
+}
+
+/** The texts of one value, whatever its white space. */
+function constant(value: unknown): Node {
+  if (Array.isArray(value)) {
+    return membersOf(
+      value.map((one) => ({ node: constant(one), needed: true })),
+      '[',
+      ']',
+    );
+  }
+  if (!isObject(value)) return literal(JSON.stringify(value));
+  const members = Object.entries(value).map(([name, one]) => ({
+    node: json.member(literal(JSON.stringify(name)), constant(one)),
+    needed: true,
+  }));
+  return membersOf(members);
+}
+
+/**
+ * Members in their order, each that is not needed left out at will.
+ *
+ * @param prefix what is left out ends the list
+ */
+function membersOf(members: readonly Member[], open = '{', close = '}', prefix = false): Node {
+  const end = sequence(json.space, literal(close));
+  /** From the last to the first: what may follow, at the beginning and behind another member. */
+  let [first, later]: [Node, Node] = [end, end];
+  for (const { node, needed } of members.toReversed()) {
+    const here = sequence(json.space, node, later);
+    const behind = sequence(json.space, literal(','), json.space, node, later);
+    first = needed ? here : choice(here, prefix ? end : first);
+    later = needed ? behind : choice(behind, prefix ? end : later);
+  }
+  return sequence(literal(open), first);
+}
+
+function bounds(schema: Schema, least: string, most: string, path: string): [number, number] {
+  const of = (name: string, usual: number): number => {
+    const value = schema[name] ?? usual;
+    if (value === usual) return usual;
+    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
+    throw refused(at(path, name), `a whole number, got ${JSON.stringify(value)}`);
+  };
+  const [min, max] = [of(least, 0), of(most, Infinity)];
+  if (min > max) throw refused(at(path, least), `at most ${max}, got ${min}`);
+  return [min, max];
+}
+
+/** Whether a node is met again before any byte: such a form has no text. */
+function beginsWithItself(node: Node, above: readonly Node[] = []): boolean {
+  if (above.includes(node)) return true;
+  const under = [...above, node];
+  if (node.kind === 'choice') return node.parts.some((part) => beginsWithItself(part, under));
+  if (node.kind !== 'reference') return false;
+  const target = node.target();
+  // One that is not read yet is checked when it is.
+  return target !== undefined && beginsWithItself(target, under);
+}
+
+function isOf(value: unknown, type: string): boolean {
+  if (type === 'null') return value === null;
+  if (type === 'array') return Array.isArray(value);
+  if (type === 'object') return isObject(value);
+  if (type === 'integer') return Number.isInteger(value);
+  return typeof value === type;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
