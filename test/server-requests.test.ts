@@ -119,11 +119,7 @@ describe('bad requests', () => {
         'tools',
         'invalid_value',
       ],
-      [
-        { messages: hi, response_format: { type: 'json_object' } },
-        'response_format',
-        'unsupported_parameter',
-      ],
+      [{ messages: hi, response_format: { type: 'xml' } }, 'response_format.type', 'invalid_value'],
       [{ messages: hi, top_logprobs: 1 }, 'top_logprobs', 'invalid_value'],
       [{ messages: hi, max_tokens: 1, max_completion_tokens: 2 }, 'max_tokens', 'invalid_value'],
       [

@@ -108,11 +108,6 @@ test('what is not done is refused by its name', async () => {
     [{ input: 'a', tools: [{ type: 'web_search' }] }, 'tools[0].type', 'invalid_value'],
     [{ input: 'a', reasoning: { effort: 'high' } }, 'reasoning.effort', 'invalid_type'],
     [{ input: 'a', max_output_tokens: 900 }, 'max_output_tokens', 'context_length_exceeded'],
-    [
-      { input: 'a', text: { format: { type: 'json_object' } } },
-      'text.format',
-      'unsupported_parameter',
-    ],
     [{ input: 'a', beams: 2 }, 'beams', 'unknown_parameter'],
   ];
   const small = await serve({}, { maxTokens: 256 });

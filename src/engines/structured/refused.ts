@@ -12,7 +12,7 @@ export function refused(path: string, expected: string): LockstepError {
     'LS_FORM_SCHEMA',
     `expected ${expected} at ${path === '' ? 'the root' : path} of the JSON schema`,
     {
-      mend: 'docs/serving.md lists the rules that the embedded engines follow; vLLM follows more.',
+      mend: 'Use the rules that docs/http-api.md lists, or serve with --engine vllm, which follows more.',
     },
   );
 }

@@ -1,4 +1,4 @@
-// A JSON Schema as a form. A part of the language, stated in docs/serving.md: what is not in it is refused by
+// A JSON Schema as a form. A part of the language, stated in docs/http-api.md: what is not in it is refused by
 // name, for a text that silently breaks a rule is worse than none.
 import { choice, literal, type Node, reference, sequence } from './grammar.ts';
 import * as json from './json.ts';
