@@ -68,6 +68,7 @@ const UPSTREAM: Record<string, { status: number; retryAfter?: number }> = {
   LS_VLLM_REFUSED: { status: 400 },
   LS_FORM_SCHEMA: { status: 400 },
   LS_FORM_OPTIONS: { status: 400 },
+  LS_FORM_SIZE: { status: 400 },
   LS_FORM_TOKENS: { status: 400 },
   LS_FORM_ENDS: { status: 400 },
   LS_VLLM_PROTOCOL: { status: 502 },

@@ -8,6 +8,8 @@ import { makeToy, type Toy } from '../../../test/server-toy.ts';
 import { packageRoot } from '../../paths.ts';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { Forms, type ResponseFormat } from './form.ts';
+import { Grammar, type State } from './grammar.ts';
+import { SchemaReader } from './schema.ts';
 
 const smollm = path.join(packageRoot, '.lockstep', 'models', 'smollm2-135m-instruct');
 let toy: Toy;
@@ -139,6 +141,34 @@ describe('a text held to a schema', () => {
   });
 });
 
+describe('whole numbers between bounds', () => {
+  const accepts = (grammar: Grammar, text: string): boolean => {
+    let state: State | null = grammar.start;
+    for (const byte of Buffer.from(text)) state = state && grammar.step(state, byte);
+    return state?.ends ?? false;
+  };
+
+  it.each([
+    [{ minimum: 0, maximum: 10 }, 0, 10],
+    [{ minimum: -7, maximum: 123 }, -7, 123],
+    [{ exclusiveMinimum: -31, exclusiveMaximum: -5.5 }, -30, -6],
+    [{ minimum: 99.5, maximum: 1001 }, 100, 1001],
+    [{ minimum: 38 }, 38, Infinity],
+    [{ exclusiveMaximum: 40 }, -Infinity, 39],
+    [{ minimum: 5, maximum: 5 }, 5, 5],
+  ])('%j', (schema, least, most) => {
+    const grammar = new Grammar(new SchemaReader({ type: 'integer', ...schema }).read());
+    for (let value = -150; value <= 1100; value++) {
+      expect(accepts(grammar, String(value)), `${value}`).toBe(value >= least && value <= most);
+    }
+    for (const text of ['', '-', '-0', '00', '07', '1.0', '1e1', '+1']) {
+      expect(accepts(grammar, text), text).toBe(false);
+    }
+    expect(accepts(grammar, '999999999999999')).toBe(most === Infinity);
+    expect(accepts(grammar, '-999999999999999')).toBe(least === -Infinity);
+  });
+});
+
 describe('a schema that is not supported is refused by name', () => {
   it.each([
     [{ type: 'string', pattern: 'a' }, '/pattern'],
@@ -146,7 +176,9 @@ describe('a schema that is not supported is refused by name', () => {
       { type: 'object', properties: { a: { type: 'string', format: 'date' } } },
       '/properties/a/format',
     ],
-    [{ type: 'array', items: { type: 'integer', minimum: 1 } }, '/items/minimum'],
+    [{ type: 'array', items: { type: 'number', minimum: 1 } }, '/items/minimum'],
+    [{ type: 'integer', minimum: 2, exclusiveMaximum: 2 }, '/minimum'],
+    [{ type: 'integer', maximum: '2' }, '/maximum'],
     [{ type: 'array', uniqueItems: true }, '/uniqueItems'],
     [{ type: 'object', patternProperties: {} }, '/patternProperties'],
     [{ not: {} }, '/not'],
@@ -173,5 +205,28 @@ describe('a schema that is not supported is refused by name', () => {
         message: expect.stringContaining(` at ${where} of the JSON schema`),
       }),
     );
+  });
+});
+
+describe('a schema that is too large', () => {
+  const forms = () => new Forms(toy.tokenizer, toy.tokenizer.ends);
+  const many = (count: number) => Array.from({ length: count }, (_, i) => `value ${i}`);
+
+  it('is refused, by its values or its properties', () => {
+    expect(() => forms().prepare(held({ enum: many(1001) }))).toThrow(
+      expect.objectContaining({ code: 'LS_FORM_SIZE' }),
+    );
+    const properties = Object.fromEntries(many(1001).map((name) => [name, {}]));
+    expect(() => forms().prepare(held({ type: 'object', properties }))).toThrow(/1000 properties/);
+  });
+
+  it('is taken up to that', () => {
+    const properties = Object.fromEntries(many(900).map((name) => [name, { type: 'string' }]));
+    const form = forms().prepare(held({ type: 'object', properties }))();
+    for (const byte of Buffer.from('{"value 899": "a"')) form.take(byte);
+    const logits = new Float32Array(toy.tokenizer.vocabulary.size);
+    form.mask(logits);
+    expect(logits['}'.charCodeAt(0)]).toBe(0);
+    expect(logits[','.charCodeAt(0)]).toBe(Number.NEGATIVE_INFINITY);
   });
 });

@@ -1,6 +1,8 @@
 // Texts of bytes that a form allows, read byte by byte: a pushdown machine whose states are made as they
 // are reached, each once.
 
+import { LockstepError } from '../../errors.ts';
+
 /** A part of a form. Nodes are compared by identity: make each once. */
 export type Node =
   | { kind: 'bytes'; set: ReadonlySet<number> }
@@ -11,6 +13,9 @@ export type Node =
   | { kind: 'reference'; target: () => Node };
 
 const utf8 = new TextEncoder();
+
+/** Most alternatives that are open at one place of a text: each costs time at each token. */
+export const MOST_ALTERNATIVES = 1000;
 
 /** One byte of a range or several, as `[from, to]`. */
 export function bytes(...ranges: readonly (readonly [from: number, to: number])[]): Node {
@@ -87,7 +92,7 @@ export class Grammar {
     return this.#states.size;
   }
 
-  /** After one more byte; null where it may not come. */
+  /** After one more byte; null where it may not come. @throws LS_FORM_SIZE */
   step(state: State, byte: number): State | null {
     const known = state.next[byte];
     if (known !== undefined) return known;
@@ -152,6 +157,13 @@ export class Grammar {
   }
 
   #state(stacks: ReadonlySet<Stack>): State {
+    if (stacks.size > MOST_ALTERNATIVES) {
+      throw new LockstepError(
+        'LS_FORM_SIZE',
+        `expected a JSON schema with at most ${MOST_ALTERNATIVES} alternatives at one place, got ${stacks.size}`,
+        { mend: 'Use fewer values, schemas in `anyOf`, or optional properties.' },
+      );
+    }
     const list = [...stacks].sort((a, b) => a.id - b.id);
     const key = list.map(({ id }) => id).join();
     let state = this.#states.get(key);

@@ -9,9 +9,8 @@ import {
   repeat,
   sequence,
 } from './grammar.ts';
+import { MOST_DIGITS } from './integers.ts';
 
-/** Most digits of each part of a number: a double has 15 to 17 of them. */
-const DIGITS = 15;
 /** Most spaces of an indentation. */
 const INDENT = 32;
 
@@ -60,12 +59,12 @@ export const anyString = string(0, Infinity);
 
 export const integer = sequence(
   optional(literal('-')),
-  choice(literal('0'), sequence(bytes([0x31, 0x39]), repeat(digit, 0, DIGITS - 1))),
+  choice(literal('0'), sequence(bytes([0x31, 0x39]), repeat(digit, 0, MOST_DIGITS - 1))),
 );
 
 export const number = sequence(
   integer,
-  optional(sequence(literal('.'), repeat(digit, 1, DIGITS))),
+  optional(sequence(literal('.'), repeat(digit, 1, MOST_DIGITS))),
   optional(
     sequence(
       choice(literal('e'), literal('E')),

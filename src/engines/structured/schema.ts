@@ -1,6 +1,7 @@
 // A JSON Schema as a form. A part of the language, stated in docs/http-api.md: what is not in it is refused by
 // name, for a text that silently breaks a rule is worse than none.
-import { choice, literal, type Node, reference, sequence } from './grammar.ts';
+import { choice, literal, MOST_ALTERNATIVES, type Node, reference, sequence } from './grammar.ts';
+import { between } from './integers.ts';
 import * as json from './json.ts';
 import { checkOneOf } from './one-of.ts';
 import { pointed } from './pointer.ts';
@@ -19,7 +20,7 @@ const RULES: Readonly<Record<string, readonly string[]>> = {
   object: ['properties', 'required', 'additionalProperties'],
   array: ['items', 'prefixItems', 'minItems', 'maxItems'],
   string: ['minLength', 'maxLength'],
-  integer: [],
+  integer: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'],
   number: [],
   boolean: [],
   null: [],
@@ -132,7 +133,7 @@ export class SchemaReader {
         return json.string(min, max);
       }
       case 'integer':
-        return json.integer;
+        return this.#integer(schema, path);
       case 'number':
         return json.number;
       case 'boolean':
@@ -142,6 +143,26 @@ export class SchemaReader {
     }
   }
 
+  #integer(schema: Schema, path: string): Node {
+    const rules = RULES['integer']?.filter((name) => schema[name] !== undefined) ?? [];
+    if (rules.length === 0) return json.integer;
+    let [least, most] = [-Infinity, Infinity];
+    for (const name of rules) {
+      const value = schema[name];
+      if (typeof value !== 'number') {
+        throw refused(at(path, name), `a number, got ${JSON.stringify(value)}`);
+      }
+      // The next whole number beyond an excluded one.
+      if (name === 'minimum') least = Math.max(least, value);
+      if (name === 'maximum') most = Math.min(most, value);
+      if (name === 'exclusiveMinimum') least = Math.max(least, Math.floor(value) + 1);
+      if (name === 'exclusiveMaximum') most = Math.min(most, Math.ceil(value) - 1);
+    }
+    const node = between(least, most);
+    if (node === null) throw refused(at(path, rules[0] as string), 'a whole number within bounds');
+    return node;
+  }
+
   #object(schema: Schema, path: string): Node {
     const { properties = {}, required = [], additionalProperties: more } = schema;
     if (!isObject(properties)) throw refused(at(path, 'properties'), 'an object of schemas');
@@ -149,6 +170,9 @@ export class SchemaReader {
       throw refused(at(path, 'required'), 'a list of names');
     }
     const needed = new Set<string>(required);
+    if (Object.keys(properties).length + needed.size > MOST_ALTERNATIVES) {
+      throw refused(path, `at most ${MOST_ALTERNATIVES} properties`);
+    }
     const members = Object.entries(properties).flatMap(([name, one]): Member[] => {
       if (one === false && !needed.has(name)) return [];
       const value = this.read(one, at(at(path, 'properties'), name));
@@ -220,16 +244,21 @@ function constant(value: unknown): Node {
  * @param prefix what is left out ends the list
  */
 function membersOf(members: readonly Member[], open = '{', close = '}', prefix = false): Node {
-  const end = sequence(json.space, literal(close));
-  /** From the last to the first: what may follow, at the beginning and behind another member. */
-  let [first, later]: [Node, Node] = [end, end];
+  const end = literal(close);
+  /** From the last to the first: the members from one on, and whether none of them is needed. */
+  let from: Node | null = null;
+  let free = true;
   for (const { node, needed } of members.toReversed()) {
-    const here = sequence(json.space, node, later);
-    const behind = sequence(json.space, literal(','), json.space, node, later);
-    first = needed ? here : choice(here, prefix ? end : first);
-    later = needed ? behind : choice(behind, prefix ? end : later);
+    const here = sequence(node, json.space, next(from, free, sequence(literal(','), json.space)));
+    from = from === null || needed || prefix ? here : choice(here, from);
+    free &&= !needed;
   }
-  return sequence(literal(open), first);
+  return sequence(literal(open), json.space, next(from, free, literal('')));
+
+  function next(rest: Node | null, mayEnd: boolean, comma: Node): Node {
+    if (rest === null) return end;
+    return mayEnd ? choice(sequence(comma, rest), end) : sequence(comma, rest);
+  }
 }
 
 function bounds(schema: Schema, least: string, most: string, path: string): [number, number] {
