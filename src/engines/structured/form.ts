@@ -9,8 +9,10 @@ import { VocabularyTree } from './vocabulary.ts';
 
 /** Forms that are kept, the latest used: clients ask for the same ones again. */
 const KEPT = 32;
-/** States of a form's machine, beyond which it is made anew for the next text. */
-const MOST_STATES = 20_000;
+/** States of the machines that are kept; the latest one may have more until its texts have ended. */
+const MOST_STATES = 100_000;
+/** Bytes of the masks that are kept, of all forms. */
+const MASK_BYTES = 64 * 2 ** 20;
 
 /** What a request asks a text to be, as OpenAI's API has it. */
 export interface ResponseFormat {
@@ -18,18 +20,14 @@ export interface ResponseFormat {
   json_schema?: { schema: unknown };
 }
 
-interface Prepared {
-  grammar: Grammar;
-  /** Tokens that may come, by state. */
-  allowed: WeakMap<State, Int32Array>;
-}
-
 /** Forms for the vocabulary of one tokenizer. */
 export class Forms {
   readonly #tokenizer: Tokenizer;
   readonly #ends: readonly number[];
   #tree: VocabularyTree | null = null;
-  readonly #prepared = new Map<string, Prepared>();
+  readonly #prepared = new Map<string, Grammar>();
+  /** Ids that may come, by state; the latest used last. */
+  readonly #masks = new Map<State, Uint32Array | null>();
 
   /** @param ends ids that end a text */
   constructor(tokenizer: Tokenizer, ends: readonly number[]) {
@@ -53,54 +51,80 @@ export class Forms {
       );
     }
     const key = JSON.stringify(format);
-    const known = this.#prepared.get(key);
+    const grammar = this.#prepared.get(key) ?? prepare(format);
     this.#prepared.delete(key);
-    const prepared = known && known.grammar.size < MOST_STATES ? known : prepare(format);
-    this.#prepared.set(key, prepared);
-    for (const oldest of this.#prepared.keys()) {
-      if (this.#prepared.size <= KEPT) break;
+    let states = grammar.size;
+    for (const { size } of this.#prepared.values()) states += size;
+    for (const [oldest, { size }] of this.#prepared) {
+      if (this.#prepared.size < KEPT && states <= MOST_STATES) break;
       this.#prepared.delete(oldest);
+      states -= size;
     }
-    this.#tree ??= new VocabularyTree(this.#tokenizer);
+    if (states <= MOST_STATES) this.#prepared.set(key, grammar);
+    this.#tree ??= new VocabularyTree(this.#tokenizer, this.#ends);
     const tree = this.#tree;
-    return () => new HeldText(prepared, tree, this.#tokenizer, this.#ends);
+    const allowed = (state: State) => this.#allowed(grammar, tree, state);
+    return () => new HeldText(grammar, allowed, this.#tokenizer, this.#ends);
+  }
+
+  #allowed(grammar: Grammar, tree: VocabularyTree, exact: State): Uint32Array | null {
+    const state = grammar.shortened(exact, tree.longest);
+    const known = this.#masks.get(state);
+    const mask = known === undefined ? tree.allowed(grammar, state) : known;
+    this.#masks.delete(state);
+    this.#masks.set(state, mask);
+    for (const oldest of this.#masks.keys()) {
+      if (this.#masks.size * (tree.size / 8) <= MASK_BYTES) break;
+      this.#masks.delete(oldest);
+    }
+    return mask;
   }
 }
 
-function prepare(format: ResponseFormat): Prepared {
-  const node =
-    format.type === 'json_object' ? anyObject : new SchemaReader(format.json_schema?.schema).read();
-  return { grammar: new Grammar(node), allowed: new WeakMap() };
+function prepare(format: ResponseFormat): Grammar {
+  return new Grammar(
+    format.type === 'json_object'
+      ? anyObject
+      : new SchemaReader(format.json_schema?.schema).readWhole(),
+  );
 }
 
 class HeldText implements TokenForm {
-  readonly #prepared: Prepared;
-  readonly #tree: VocabularyTree;
+  readonly #grammar: Grammar;
+  readonly #allowed: (state: State) => Uint32Array | null;
   readonly #tokenizer: Tokenizer;
   readonly #ends: readonly number[];
   #state: State;
 
   constructor(
-    prepared: Prepared,
-    tree: VocabularyTree,
+    grammar: Grammar,
+    allowed: (state: State) => Uint32Array | null,
     tokenizer: Tokenizer,
     ends: readonly number[],
   ) {
-    this.#prepared = prepared;
-    this.#tree = tree;
+    this.#grammar = grammar;
+    this.#allowed = allowed;
     this.#tokenizer = tokenizer;
     this.#ends = ends;
-    this.#state = prepared.grammar.start;
+    this.#state = grammar.start;
   }
 
   mask(logits: Float32Array): void {
-    const allowed = this.#allowed();
-    const values = Float32Array.from(allowed, (id) => logits[id] as number);
+    const allowed = this.#allowed(this.#state);
+    if (allowed === null && !this.#state.ends) {
+      throw new LockstepError(
+        'LS_FORM_TOKENS',
+        'expected tokens for every text of the JSON schema, got none for what has to come next',
+        { mend: 'Use plain ASCII in names and values of the schema.' },
+      );
+    }
     const ends = this.#state.ends ? this.#ends.map((id) => logits[id] as number) : null;
-    logits.fill(Number.NEGATIVE_INFINITY);
-    allowed.forEach((id, i) => {
-      logits[id] = values[i] as number;
-    });
+    const known = allowed === null ? 0 : Math.min(logits.length, allowed.length * 32);
+    for (let id = 0; id < known; id++) {
+      const bit = ((allowed as Uint32Array)[id >> 5] as number) & (1 << (id & 31));
+      if (bit === 0) logits[id] = Number.NEGATIVE_INFINITY;
+    }
+    logits.fill(Number.NEGATIVE_INFINITY, known);
     ends?.forEach((value, i) => {
       logits[this.#ends[i] as number] = value;
     });
@@ -108,28 +132,12 @@ class HeldText implements TokenForm {
 
   take(id: number): void {
     if (this.#ends.includes(id)) return;
-    const { grammar } = this.#prepared;
     for (const byte of this.#tokenizer.bytes(id)) {
-      const next = grammar.step(this.#state, byte);
+      const next = this.#grammar.step(this.#state, byte);
       if (next === null) throw new RangeError(`expected a token of the form, got ${id}`);
       this.#state = next;
     }
   }
 
   close(): void {}
-
-  #allowed(): Int32Array {
-    const { grammar, allowed } = this.#prepared;
-    let ids = allowed.get(this.#state);
-    if (ids === undefined) {
-      ids = this.#tree.allowed(grammar, this.#state);
-      allowed.set(this.#state, ids);
-    }
-    if (ids.length > 0 || this.#state.ends) return ids;
-    throw new LockstepError(
-      'LS_FORM_TOKENS',
-      'expected tokens for every text of the JSON schema, got none for what has to come next',
-      { mend: 'Use plain ASCII in names and values of the schema.' },
-    );
-  }
 }

@@ -58,12 +58,21 @@ function counted(node: Node, min: number, max: number, others: Map<string, Node>
   return made;
 }
 
+/** The same for the next `length` bytes: each turn takes one at least. */
+function cut(node: Node, length: number): Node {
+  if (node.kind !== 'repeat') return node;
+  const { node: part, min, max, others } = node;
+  return counted(part, Math.min(min, length + 1), max > length ? Infinity : max, others);
+}
+
 /** What is still to come: a node, then the rest. The empty one has no node. */
 interface Stack {
   readonly id: number;
   readonly node: Node | null;
   readonly rest: Stack | null;
   readonly longer: Map<Node, Stack>;
+  /** The same with counts cut to a length (`Grammar.shortened`), once it was asked for. */
+  short?: Stack;
 }
 
 /** What may come next, and whether the text may end. */
@@ -72,6 +81,7 @@ export interface State {
   readonly ends: boolean;
   /** By byte; undefined: not asked yet, null: it may not come. */
   readonly next: (State | null | undefined)[];
+  short?: State;
 }
 
 /** The machine of one form. */
@@ -110,40 +120,73 @@ export class Grammar {
     return found;
   }
 
+  /**
+   * A state that lets the same next `length` bytes through: counts that they cannot reach are cut, so that most
+   * places of a long string or list share one. Always called with the same length.
+   */
+  shortened(state: State, length: number): State {
+    state.short ??= this.#state(new Set(state.stacks.map((one) => this.#shorten(one, length))));
+    return state.short;
+  }
+
+  #shorten(stack: Stack, length: number): Stack {
+    const above: Stack[] = [];
+    let here = stack;
+    for (; here.short === undefined && here.rest !== null; here = here.rest) above.push(here);
+    let short = here.short ?? here;
+    for (const one of above.toReversed()) {
+      short = this.#push(cut(one.node as Node, length), short);
+      one.short = short;
+    }
+    return short;
+  }
+
   /** Add the stacks that a node before `rest` stands for: each begins with a byte, or is empty. */
   #open(node: Node | null, rest: Stack, into: Set<Stack>): void {
-    if (node === null) {
-      if (rest.node === null) into.add(rest);
-      else this.#open(rest.node, rest.rest as Stack, into);
-      return;
-    }
-    switch (node.kind) {
-      case 'bytes':
-        into.add(this.#push(node, rest));
-        return;
-      case 'literal':
-        if (node.bytes.length === 0) this.#open(null, rest, into);
-        else into.add(this.#push(node, rest));
-        return;
-      case 'sequence': {
-        const [first = null, ...more] = node.parts;
-        const behind = more.reduceRight((stack, part) => this.#push(part, stack), rest);
-        this.#open(first, behind, into);
-        return;
+    // No recursion: references may follow each other without end. What was met is not opened again, for
+    // choices of choices would double with each.
+    const met = new Set<Stack>();
+    const open: [node: Node | null, rest: Stack][] = [[node, rest]];
+    for (let next = open.pop(); next !== undefined; next = open.pop()) {
+      const [here, behind] = next;
+      if (here === null) {
+        if (behind.node === null) into.add(behind);
+        else open.push([behind.node, behind.rest as Stack]);
+        continue;
       }
-      case 'choice':
-        for (const part of node.parts) this.#open(part, rest, into);
-        return;
-      case 'repeat': {
-        const { node: part, min, max, others } = node;
-        if (min === 0) this.#open(null, rest, into);
-        if (max === 0) return;
-        const left = counted(part, Math.max(0, min - 1), max - 1, others);
-        this.#open(part, max === 1 ? rest : this.#push(left, rest), into);
-        return;
+      const stack = here.kind === 'sequence' ? null : this.#push(here, behind);
+      if (stack !== null) {
+        if (met.has(stack)) continue;
+        met.add(stack);
       }
-      case 'reference':
-        this.#open(node.target(), rest, into);
+      switch (here.kind) {
+        case 'bytes':
+          into.add(stack as Stack);
+          break;
+        case 'literal':
+          if (here.bytes.length === 0) open.push([null, behind]);
+          else into.add(stack as Stack);
+          break;
+        case 'sequence': {
+          const [first = null, ...more] = here.parts;
+          const later = more.reduceRight((below, part) => this.#push(part, below), behind);
+          open.push([first, later]);
+          break;
+        }
+        case 'choice':
+          for (const part of here.parts) open.push([part, behind]);
+          break;
+        case 'repeat': {
+          const { node: part, min, max, others } = here;
+          if (min === 0) open.push([null, behind]);
+          if (max === 0) break;
+          const left = counted(part, Math.max(0, min - 1), max - 1, others);
+          open.push([part, max === 1 ? behind : this.#push(left, behind)]);
+          break;
+        }
+        case 'reference':
+          open.push([here.target(), behind]);
+      }
     }
   }
 

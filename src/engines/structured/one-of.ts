@@ -1,4 +1,5 @@
 // Whether the schemas of a `oneOf` shut each other out, so that it means the same as `anyOf`.
+import { isDeepStrictEqual } from 'node:util';
 import { pointed } from './pointer.ts';
 import { refused } from './refused.ts';
 
@@ -27,20 +28,25 @@ function resolved(schema: unknown, root: unknown): Schema {
 
 function mayShare(a: Schema, b: Schema, root: unknown): boolean {
   const [values, others] = [valuesOf(a), valuesOf(b)];
-  if (values !== null && others !== null) return values.some((one) => others.includes(one));
+  if (values !== null && others !== null) return share(values, others);
   const [types, more] = [typesOf(a), typesOf(b)];
   if (types !== null && more !== null && !types.some((one) => more.includes(one))) return false;
   return !requiredOf(a).some((name) => {
     if (!requiredOf(b).includes(name)) return false;
     const [own, their] = [a, b].map((one) => valuesOf(propertyOf(one, name, root)));
-    return own != null && their != null && !own.some((value) => their.includes(value));
+    return own != null && their != null && !share(own, their);
   });
 }
 
-/** As JSON; null where any value may be right. */
-function valuesOf(schema: Schema): string[] | null {
-  if ('const' in schema) return [JSON.stringify(schema['const'])];
-  return Array.isArray(schema['enum']) ? schema['enum'].map((one) => JSON.stringify(one)) : null;
+/** Null where any value may be right. */
+function valuesOf(schema: Schema): unknown[] | null {
+  if ('const' in schema) return [schema['const']];
+  return Array.isArray(schema['enum']) ? schema['enum'] : null;
+}
+
+/** Whether a value is in both, whatever the order of its properties. */
+function share(values: readonly unknown[], others: readonly unknown[]): boolean {
+  return values.some((one) => others.some((other) => isDeepStrictEqual(one, other)));
 }
 
 function typesOf(schema: Schema): unknown[] | null {

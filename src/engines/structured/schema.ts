@@ -1,5 +1,6 @@
 // A JSON Schema as a form. A part of the language, stated in docs/http-api.md: what is not in it is refused by
 // name, for a text that silently breaks a rule is worse than none.
+import { endlessNodes } from './endless.ts';
 import { choice, literal, MOST_ALTERNATIVES, type Node, reference, sequence } from './grammar.ts';
 import { between } from './integers.ts';
 import * as json from './json.ts';
@@ -8,6 +9,10 @@ import { pointed } from './pointer.ts';
 import { at, refused } from './refused.ts';
 
 type Schema = Readonly<Record<string, unknown>>;
+
+/** Most schemas within each other, references followed, and most references to different places. */
+const MOST_DEPTH = 250;
+const MOST_REFERENCES = 1000;
 
 /** They say nothing about which values are right. */
 const ANNOTATIONS = new Set([
@@ -29,11 +34,27 @@ const RULES: Readonly<Record<string, readonly string[]>> = {
 /** Compiles one schema, with what its references point at. */
 export class SchemaReader {
   readonly #root: unknown;
-  readonly #pointed = new Map<string, Node>();
+  /** By pointer: what stands for the form, and the form once it is read. */
+  readonly #pointed = new Map<string, { node: Node; form: Node | undefined }>();
+  #depth = 0;
 
   /** @param root what `#` in a reference means */
   constructor(root: unknown) {
     this.#root = root;
+  }
+
+  /**
+   * The form of the whole schema.
+   *
+   * @throws LS_FORM_SCHEMA as `read`; for a schema that refers to itself so that no value has an end
+   */
+  readWhole(): Node {
+    const whole = this.read();
+    const endless = endlessNodes(whole);
+    for (const [pointer, { node }] of this.#pointed) {
+      if (endless.has(node)) throw refused(pointer.slice(1), 'a schema that a finite value fits');
+    }
+    return whole;
   }
 
   /**
@@ -42,6 +63,15 @@ export class SchemaReader {
    * @throws LS_FORM_SCHEMA with the path of what is not supported
    */
   read(schema: unknown = this.#root, path = ''): Node {
+    this.#depth += 1;
+    if (this.#depth > MOST_DEPTH)
+      throw refused(path, `at most ${MOST_DEPTH} schemas in each other`);
+    const node = this.#read(schema, path);
+    this.#depth -= 1;
+    return node;
+  }
+
+  #read(schema: unknown, path: string): Node {
     if (schema === true) return json.anyValue;
     if (typeof schema !== 'object' || schema === null || Array.isArray(schema)) {
       throw refused(path, `a schema, got ${JSON.stringify(schema)?.slice(0, 80)}`);
@@ -66,6 +96,7 @@ export class SchemaReader {
   #combined(how: '$ref' | 'anyOf' | 'oneOf' | 'allOf', value: unknown, path: string): Node {
     if (how === '$ref') return this.#reference(value, path);
     if (!Array.isArray(value) || value.length === 0) throw refused(path, 'a list of schemas');
+    if (value.length > MOST_REFERENCES) throw refused(path, `at most ${MOST_REFERENCES} schemas`);
     if (how === 'allOf' && value.length > 1) throw refused(path, 'one schema in it');
     if (how === 'oneOf') checkOneOf(value, this.#root, path);
     return choice(...value.map((one, i) => this.read(one, at(path, i))));
@@ -75,19 +106,22 @@ export class SchemaReader {
     if (typeof pointer !== 'string' || !pointer.startsWith('#')) {
       throw refused(path, 'a reference into the same schema (#...)');
     }
-    if (!this.#pointed.has(pointer)) {
-      const target = pointed(this.#root, pointer);
-      if (target === undefined) throw refused(path, `something at ${pointer}`);
-      // Known before it is read: it may hold itself.
-      this.#pointed.set(
-        pointer,
-        reference(() => this.#pointed.get(`=${pointer}`) as Node),
-      );
-      const node = this.read(target, path);
-      this.#pointed.set(`=${pointer}`, node);
-      if (beginsWithItself(node)) throw refused(path, `something beyond itself at ${pointer}`);
+    const known = this.#pointed.get(pointer);
+    if (known !== undefined) return known.node;
+    const target = pointed(this.#root, pointer);
+    if (target === undefined) throw refused(path, `something at ${pointer}`);
+    if (this.#pointed.size === MOST_REFERENCES) {
+      throw refused(path, `references to at most ${MOST_REFERENCES} places`);
     }
-    return this.#pointed.get(pointer) as Node;
+    // Known before it is read: it may hold itself.
+    const own: { node: Node; form: Node | undefined } = {
+      node: reference(() => own.form as Node),
+      form: undefined,
+    };
+    this.#pointed.set(pointer, own);
+    own.form = this.read(target, path);
+    if (beginsWithItself(own.form)) throw refused(path, `something beyond itself at ${pointer}`);
+    return own.node;
   }
 
   #values(schema: Schema, rules: readonly string[], path: string): Node {
@@ -115,7 +149,7 @@ export class SchemaReader {
       return [meant];
     }
     const types = Array.isArray(type) ? type : [type];
-    const unknown = types.find((one) => typeof one !== 'string' || !(one in RULES));
+    const unknown = types.find((one) => typeof one !== 'string' || !Object.hasOwn(RULES, one));
     if (unknown !== undefined || types.length === 0) {
       throw refused(at(path, 'type'), `types of JSON, got ${JSON.stringify(type)}`);
     }
@@ -274,14 +308,21 @@ function bounds(schema: Schema, least: string, most: string, path: string): [num
 }
 
 /** Whether a node is met again before any byte: such a form has no text. */
-function beginsWithItself(node: Node, above: readonly Node[] = []): boolean {
-  if (above.includes(node)) return true;
-  const under = [...above, node];
-  if (node.kind === 'choice') return node.parts.some((part) => beginsWithItself(part, under));
-  if (node.kind !== 'reference') return false;
-  const target = node.target();
-  // One that is not read yet is checked when it is.
-  return target !== undefined && beginsWithItself(target, under);
+function beginsWithItself(node: Node): boolean {
+  const met = new Set<Node>();
+  const open = [node];
+  for (let here = open.pop(); here !== undefined; here = open.pop()) {
+    const { kind } = here;
+    // One that is not read yet is checked when it is.
+    const under = kind === 'choice' ? here.parts : kind === 'reference' ? [here.target()] : [];
+    for (const one of under) {
+      if (one === node) return true;
+      if (one === undefined || met.has(one)) continue;
+      met.add(one);
+      open.push(one);
+    }
+  }
+  return false;
 }
 
 function isOf(value: unknown, type: string): boolean {

@@ -2,55 +2,90 @@
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { Grammar, State } from './grammar.ts';
 
-/** Tokens by their bytes. Special tokens and empty ones are not in it. */
+/** Tokens by their bytes, as nodes in depth-first order. Special tokens, ends and empty ones are not in it. */
 export class VocabularyTree {
-  readonly #byte: number[] = [0];
-  readonly #child: number[] = [-1];
-  readonly #sibling: number[] = [-1];
-  /** First token that ends at a node, and by token the next one with the same bytes; -1: none. */
-  readonly #token: number[] = [-1];
-  readonly #next: Int32Array;
+  /** Ids of the vocabulary. */
+  readonly size: number;
+  /** Bytes of the longest token. */
+  readonly longest: number;
+  /** The byte of a node, and how many stand above it. */
+  readonly #byte: Uint8Array;
+  readonly #depth: Uint16Array;
+  /** The first node that is not below a node. */
+  readonly #beyond: Int32Array;
+  /** The tokens of node i: `#ids` from `#first[i]` to `#first[i + 1]`. */
+  readonly #first: Int32Array;
+  readonly #ids: Int32Array;
 
-  constructor(tokenizer: Tokenizer) {
+  /** @param ends ids that end a text, whatever their bytes */
+  constructor(tokenizer: Tokenizer, ends: readonly number[]) {
     const { vocabulary } = tokenizer;
-    this.#next = new Int32Array(vocabulary.size).fill(-1);
+    this.size = vocabulary.size;
+    const tokens: { id: number; bytes: Uint8Array }[] = [];
     for (let id = 0; id < vocabulary.size; id++) {
-      if (vocabulary.special(id)) continue;
-      const text = tokenizer.bytes(id);
-      if (text.length === 0) continue;
-      let node = 0;
-      for (const byte of text) node = this.#descend(node, byte);
-      this.#next[id] = this.#token[node] as number;
-      this.#token[node] = id;
+      if (vocabulary.special(id) || ends.includes(id)) continue;
+      const bytes = tokenizer.bytes(id);
+      if (bytes.length > 0) tokens.push({ id, bytes });
     }
+    tokens.sort((a, b) => Buffer.compare(a.bytes, b.bytes) || a.id - b.id);
+    this.#ids = Int32Array.from(tokens, ({ id }) => id);
+    this.longest = tokens.reduce((most, { bytes }) => Math.max(most, bytes.length), 0);
+
+    const byte: number[] = [];
+    const depth: number[] = [];
+    const beyond: number[] = [];
+    const first: number[] = [];
+    /** Nodes from the root to the latest token. */
+    const open: number[] = [];
+    let last: Uint8Array = new Uint8Array(0);
+    const close = (length: number) => {
+      while (open.length > length) beyond[open.pop() as number] = byte.length;
+    };
+    tokens.forEach(({ bytes }, i) => {
+      close(common(last, bytes));
+      for (let at = open.length; at < bytes.length; at++) {
+        depth.push(at);
+        first.push(i);
+        beyond.push(0);
+        open.push(byte.push(bytes[at] as number) - 1);
+      }
+      last = bytes;
+    });
+    close(0);
+    this.#byte = Uint8Array.from(byte);
+    this.#depth = Uint16Array.from(depth);
+    this.#beyond = Int32Array.from(beyond);
+    this.#first = Int32Array.from([...first, tokens.length]);
   }
 
-  /** Ids whose bytes may come next. */
-  allowed(grammar: Grammar, state: State): Int32Array {
-    const found: number[] = [];
-    const open: { node: number; state: State }[] = [{ node: 0, state }];
-    for (let top = open.pop(); top !== undefined; top = open.pop()) {
-      for (let id = this.#token[top.node] as number; id >= 0; id = this.#next[id] as number) {
-        found.push(id);
+  /** The ids whose bytes may come next: bit `id % 32` of word `id >> 5`; null where there are none. */
+  allowed(grammar: Grammar, start: State): Uint32Array | null {
+    const found = new Uint32Array((this.size + 31) >> 5);
+    let any = false;
+    const states: State[] = [start];
+    for (let node = 0; node < this.#byte.length; ) {
+      const depth = this.#depth[node] as number;
+      const after = grammar.step(states[depth] as State, this.#byte[node] as number);
+      if (after === null) {
+        node = this.#beyond[node] as number;
+        continue;
       }
-      let child = this.#child[top.node] as number;
-      for (; child >= 0; child = this.#sibling[child] as number) {
-        const after = grammar.step(top.state, this.#byte[child] as number);
-        if (after !== null) open.push({ node: child, state: after });
+      states[depth + 1] = after;
+      const next = this.#first[node + 1] as number;
+      for (let i = this.#first[node] as number; i < next; i++) {
+        const id = this.#ids[i] as number;
+        found[id >> 5] = (found[id >> 5] as number) | (1 << (id & 31));
+        any = true;
       }
+      node += 1;
     }
-    return Int32Array.from(found);
+    return any ? found : null;
   }
+}
 
-  #descend(node: number, byte: number): number {
-    let child = this.#child[node] as number;
-    while (child >= 0 && this.#byte[child] !== byte) child = this.#sibling[child] as number;
-    if (child >= 0) return child;
-    child = this.#byte.push(byte) - 1;
-    this.#child.push(-1);
-    this.#token.push(-1);
-    this.#sibling.push(this.#child[node] as number);
-    this.#child[node] = child;
-    return child;
-  }
+/** How many bytes two tokens begin with alike. */
+function common(a: Uint8Array, b: Uint8Array): number {
+  let length = 0;
+  while (length < a.length && length < b.length && a[length] === b[length]) length += 1;
+  return length;
 }

@@ -104,19 +104,26 @@ export function toolsOf(body: ToolFields): ToolsAsked {
   };
 }
 
+/** Their values are schemas by names of the user's own. */
+const NAMED = ['properties', 'patternProperties', 'dependentSchemas', '$defs', 'definitions'];
+/** Their values are no schemas. */
+const VALUES = ['const', 'enum', 'default', 'examples'];
+
 /**
- * A schema that stands at `place` of another: what its references call `#` is there now.. Values stay as they are.
+ * A schema that stands at `place` of another: what its references call `#` is there now.
+ *
+ * @param named whether its keys are the user's own, not JSON Schema's
  */
-function moved(schema: unknown, place: string): unknown {
+function moved(schema: unknown, place: string, named = false): unknown {
   if (Array.isArray(schema)) return schema.map((one) => moved(one, place));
   if (typeof schema !== 'object' || schema === null) return schema;
   return Object.fromEntries(
     Object.entries(schema).map(([name, value]) => {
+      if (named) return [name, moved(value, place)];
       if (name === '$ref' && typeof value === 'string' && /^#(\/|$)/.test(value)) {
         return [name, place + value.slice(1)];
       }
-      if (['const', 'enum', 'default', 'examples'].includes(name)) return [name, value];
-      return [name, moved(value, place)];
+      return [name, VALUES.includes(name) ? value : moved(value, place, NAMED.includes(name))];
     }),
   );
 }
