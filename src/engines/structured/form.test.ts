@@ -26,9 +26,17 @@ const held = (schema: unknown): ResponseFormat => ({
   json_schema: { schema },
 });
 
+/** One for each tokenizer, as in a server: its vocabulary is read once. */
+const made = new Map<Tokenizer, Forms>();
+function formsOf(tokenizer: Tokenizer): Forms {
+  const forms = made.get(tokenizer) ?? new Forms(tokenizer, tokenizer.ends);
+  made.set(tokenizer, forms);
+  return forms;
+}
+
 /** Ids that the form lets through after a text. */
 function allowedAfter(tokenizer: Tokenizer, format: ResponseFormat, ids: readonly number[]) {
-  const form = new Forms(tokenizer, tokenizer.ends).prepare(format)();
+  const form = formsOf(tokenizer).prepare(format)();
   for (const id of ids) form.take(id);
   const logits = new Float32Array(tokenizer.vocabulary.size);
   form.mask(logits);
@@ -38,7 +46,7 @@ function allowedAfter(tokenizer: Tokenizer, format: ResponseFormat, ids: readonl
 /** Draw tokens at random, those of JSON's own characters more often, until the text ends. */
 function drawn(tokenizer: Tokenizer, format: ResponseFormat, seed: number): string | null {
   const random = randomIntegers(seed);
-  const form = new Forms(tokenizer, tokenizer.ends).prepare(format)();
+  const form = formsOf(tokenizer).prepare(format)();
   const ids: number[] = [];
   for (let step = 0; step < 400; step++) {
     const logits = new Float32Array(tokenizer.vocabulary.size + 3).fill(1);
@@ -82,7 +90,7 @@ describe('a text held to a schema', () => {
       const text = JSON.stringify(value, null, [0, 2, 4][seed % 3]);
       for (const tokenizer of [toy.tokenizer, words]) {
         const ids = Array.from(await tokenizer.encode(text));
-        const form = new Forms(tokenizer, tokenizer.ends).prepare(held(schema))();
+        const form = formsOf(tokenizer).prepare(held(schema))();
         for (const id of ids) {
           const logits = new Float32Array(tokenizer.vocabulary.size);
           form.mask(logits);
@@ -198,7 +206,7 @@ describe('a schema that is not supported is refused by name', () => {
     [{ type: 'array', prefixItems: [{}], minItems: 2 }, '/minItems'],
     [false, 'the root'],
   ])('%j', (schema, where) => {
-    const forms = new Forms(toy.tokenizer, toy.tokenizer.ends);
+    const forms = formsOf(toy.tokenizer);
     expect(() => forms.prepare(held(schema))).toThrow(
       expect.objectContaining({
         code: 'LS_FORM_SCHEMA',
@@ -209,7 +217,7 @@ describe('a schema that is not supported is refused by name', () => {
 });
 
 describe('a schema that is too large', () => {
-  const forms = () => new Forms(toy.tokenizer, toy.tokenizer.ends);
+  const forms = () => formsOf(toy.tokenizer);
   const many = (count: number) => Array.from({ length: count }, (_, i) => `value ${i}`);
 
   it('is refused, by its values or its properties', () => {
