@@ -75,6 +75,9 @@ interface Stack {
   short?: Stack;
 }
 
+/** A node, or nothing, and what comes behind it. */
+type Opening = [node: Node | null, rest: Stack];
+
 /** What may come next, and whether the text may end. */
 export interface State {
   readonly stacks: readonly Stack[];
@@ -92,9 +95,7 @@ export class Grammar {
   #stacks = 1;
 
   constructor(form: Node) {
-    const stacks = new Set<Stack>();
-    this.#open(form, this.#empty, stacks);
-    this.start = this.#state(stacks);
+    this.start = this.#state(this.#opened([[form, this.#empty]]));
   }
 
   /** States made so far. */
@@ -106,16 +107,16 @@ export class Grammar {
   step(state: State, byte: number): State | null {
     const known = state.next[byte];
     if (known !== undefined) return known;
-    const stacks = new Set<Stack>();
+    const taken: Opening[] = [];
     for (const { node, rest } of state.stacks) {
       if (node === null || rest === null) continue;
-      if (node.kind === 'bytes' && node.set.has(byte)) this.#open(null, rest, stacks);
+      if (node.kind === 'bytes' && node.set.has(byte)) taken.push([null, rest]);
       if (node.kind === 'literal' && node.bytes[0] === byte) {
         node.tail ??= { kind: 'literal', bytes: node.bytes.subarray(1), tail: null };
-        this.#open(node.tail, rest, stacks);
+        taken.push([node.tail, rest]);
       }
     }
-    const found = stacks.size === 0 ? null : this.#state(stacks);
+    const found = taken.length === 0 ? null : this.#state(this.#opened(taken));
     state.next[byte] = found;
     return found;
   }
@@ -141,12 +142,12 @@ export class Grammar {
     return short;
   }
 
-  /** Add the stacks that a node before `rest` stands for: each begins with a byte, or is empty. */
-  #open(node: Node | null, rest: Stack, into: Set<Stack>): void {
+  /** The stacks that nodes before others stand for: each begins with a byte, or is empty. Empties the list. */
+  #opened(open: Opening[]): ReadonlySet<Stack> {
+    const into = new Set<Stack>();
     // No recursion: references may follow each other without end. What was met is not opened again, for
     // choices of choices would double with each.
     const met = new Set<Stack>();
-    const open: [node: Node | null, rest: Stack][] = [[node, rest]];
     for (let next = open.pop(); next !== undefined; next = open.pop()) {
       const [here, behind] = next;
       if (here === null) {
@@ -188,6 +189,7 @@ export class Grammar {
           open.push([here.target(), behind]);
       }
     }
+    return into;
   }
 
   #push(node: Node, rest: Stack): Stack {
