@@ -78,6 +78,25 @@ describe('references', () => {
   });
 });
 
+describe('many strings at one place', () => {
+  const strings = (count: number) => ({
+    anyOf: Array.from({ length: count }, (_, i) => ({ type: 'string', minLength: 2 * i })),
+  });
+
+  it('are taken while they are few, and refused before a mask takes seconds', () => {
+    const form = begun(words, strings(12));
+    form.mask(new Float32Array(words.vocabulary.size));
+    const quote = Array.from({ length: words.vocabulary.size }, (_, id) => id).find(
+      (id) => words.vocabulary.text(id) === '"',
+    );
+    expect(() => form.take(quote as number)).not.toThrow();
+    expect(() => {
+      const many = begun(words, strings(100));
+      many.take(quote as number);
+    }).toThrow(expect.objectContaining({ code: 'LS_FORM_SIZE' }));
+  });
+});
+
 describe('what only looks right', () => {
   it.each([
     ['a type of no JSON', { type: 'toString' }],
