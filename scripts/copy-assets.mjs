@@ -1,6 +1,6 @@
 // Copies what tsc does not: the page's static files, beside the server that serves them; what renders
 // chat templates; the policy runtimes and the engine that runs them, for Node and for Python.
-import { cpSync, existsSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -8,6 +8,9 @@ const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const to = path.join(root, 'dist', 'server', 'page');
 rmSync(to, { recursive: true, force: true });
 cpSync(path.join(root, 'src', 'server', 'page'), to, { recursive: true });
+
+// `npx lockstep` makes the command executable once, when it first links this folder; a build writes it anew.
+chmodSync(path.join(root, 'dist', 'cli', 'main.js'), 0o755);
 
 const packages = path.join('template', 'packages');
 cpSync(path.join(root, 'src', packages), path.join(root, 'dist', packages), { recursive: true });

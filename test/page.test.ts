@@ -169,6 +169,28 @@ test('the conversation goes on, and Stop frees the session', async () => {
   expect(complaints).toEqual([]);
 });
 
+test('Send waits for the contract, and what was written meanwhile stays', async () => {
+  let release = () => {};
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  await page.route('**/lockstep/contract', async (route) => {
+    await held;
+    await route.continue();
+  });
+  await show();
+  await page.fill('#message', 'Too early.');
+  expect(await page.isDisabled('#send')).toBe(true);
+  await page.locator('#send').dispatchEvent('click');
+  expect(await page.inputValue('#message')).toBe('Too early.');
+  release();
+  await page.click('#send');
+  await page.waitForSelector('.meta');
+  expect(await page.locator('.bubble').first().textContent()).toBe('Too early.');
+  expect(page.url()).toBe(`${url}/`);
+  expect(complaints).toEqual([]);
+});
+
 test('errors are said in words, and the message is not lost', async () => {
   await show({ failAt: 30 }, { maxTokens: 400, maxBodyBytes: 20_000 });
   await mostTokens(100);

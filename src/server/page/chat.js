@@ -321,6 +321,8 @@ export function makeChat(sequence, contract, alerts) {
     if (running !== null) running.abort();
     else submit(input.value);
   });
+  // Until now the browser itself would have sent the form: a reload, and the message lost.
+  send.disabled = false;
   input.addEventListener('keydown', (event) => {
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
     event.preventDefault();
