@@ -1,6 +1,14 @@
 // Copies what tsc does not: the page's static files, beside the server that serves them; what renders
 // chat templates; the policy runtimes and the engine that runs them, for Node and for Python.
-import { chmodSync, cpSync, existsSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
