@@ -35,12 +35,14 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent))
 from machine import header  # noqa: E402
+from trials import trial  # noqa: E402
 
 DEPTHS = [0, 0.25, 0.5, 0.75, 1]
 SKIPPED, CHARACTERS = 60_000, 400_000
 RUNS = ROOT / ".lockstep" / "runs"
 OLD = "the quickstart's until 2026-11-28"
 #: What of `contract.config.ts` is another. heads: so many by copy mass. run: which checkpoint.
+#: trial: a change of the operator (`trials.py`).
 SETTINGS: dict[str, dict[str, Any]] = {
     "27 heads": {},
     "27 heads, M = 128": {"carry": 128},
@@ -54,6 +56,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "90 heads, M = 128": {"carry": 128, "heads": 90},
     "90 heads": {"heads": 90},
     "90 heads, M = 128, R = all": {"carry": 128, "heads": 90, "retrieval_size": 1 << 14},
+    "27 heads, true distances": {"trial": "true distances"},
+    "27 heads, true distances, means of the rest": {"trial": "means"},
+    "90 heads, true distances": {"heads": 90, "trial": "true distances"},
+    "90 heads, true distances, means of the rest": {"heads": 90, "trial": "means"},
     "27 heads, a cut each 8 tokens of the answer": {"run": "recall-8"},
     "27 heads, turns({ again: 64 })": {"run": "recall-64"},
     OLD: {"run": "recall-old"},
@@ -64,7 +70,7 @@ PLAIN = "recall-0"
 
 def changes(setting: dict[str, Any]) -> dict[str, Any]:
     """Fields of the spec that a setting has of its own."""
-    out = {name: value for name, value in setting.items() if name not in ("heads", "run")}
+    out = {name: value for name, value in setting.items() if name not in ("heads", "run", "trial")}
     if count := setting.get("heads"):
         scores = json.loads((HERE / "profile.json").read_text())["scores"]
         order = sorted(((s, layer, h) for layer, of in enumerate(scores) for h, s in enumerate(of)))
@@ -121,7 +127,9 @@ def main() -> None:
             else:
                 base = loaded[SETTINGS[name].get("run", PLAIN)]
                 spec = dataclasses.replace(base.spec, **changes(SETTINGS[name]))
-                found = ask.segmented(Model(base.module, spec, base.contract), document)
+                model = Model(base.module, spec, base.contract)
+                with trial(SETTINGS[name].get("trial")):
+                    found = ask.segmented(model, document)
                 heads = sum(map(len, spec.long_heads))
             answers = [
                 one.as_dict() | {"depth": needle.depth, "kind": needle.kind}
