@@ -64,18 +64,19 @@ function entryOf(
 /** The error with the place of the entry that caused it; names of options as the file writes them. */
 export function placed(error: unknown, place: string): LockstepError {
   const { code, message, mend, field } = asLockstepError(error);
-  const more = { cause: error, ...(mend === undefined ? {} : { mend }) };
   if (code !== 'LS_USAGE') {
     return new LockstepError(code as `LS_${string}`, `${place}: ${message}`, {
-      ...more,
+      cause: error,
+      ...(mend === undefined ? {} : { mend }),
       ...(field === undefined ? {} : { field }),
     });
   }
   const name = camel(field ?? '');
   const words = message.replace(/--([a-z][a-z-]*)/g, (_, option: string) => camel(option));
   return new LockstepError('LS_SERVE_OPTION', `${place}.${name}: ${words}`, {
-    ...more,
+    mend: mend ?? 'Leave the option out.',
     field: name,
+    cause: error,
   });
 }
 
