@@ -158,7 +158,8 @@ export async function openDoors(
 /** Models take their time to start; keys do not wait for them. */
 async function modelsAgain(models: () => Promise<object>, audit: AuditLog | null): Promise<void> {
   try {
-    audit?.write('models', await models());
+    const change = await models();
+    audit?.write('models', change);
   } catch (error) {
     const { code, message } = asLockstepError(error);
     printWarning({ code, message: `${message}; the models of before stay in use` });
