@@ -196,18 +196,26 @@ describe('vLLMs', () => {
   });
 
   test('a key that an environment variable holds is there for models that come later', async () => {
-    const url = await fakeOf(toy);
-    const secret = { upstreamKey: 'UPSTREAM_KEY' };
-    const model = { dir: toy.dir, engine: 'vllm' as const, upstream: [url], ...secret };
-    await config.write({ models: [{ ...model, name: 'one' }] });
+    const urls = [await fakeOf(toy), await fakeOf(toy)];
+    const models = urls.map((url, i) => ({
+      name: `v${i}`,
+      dir: toy.dir,
+      engine: 'vllm' as const,
+      upstream: [url],
+      upstreamKey: 'UPSTREAM_KEY',
+    }));
+    await config.write({ models: models.slice(0, 1) });
     process.env['UPSTREAM_KEY'] = 'sk-up';
     const served = await serve('--config', config.file).finally(() => {
       delete process.env['UPSTREAM_KEY'];
     });
-    await config.write({ models: ['one', 'two'].map((name) => ({ ...model, name })) });
-    expect(await served.hangUp()).toMatchObject({ added: ['two'] });
+    await config.write({ models });
+    expect(await served.hangUp()).toMatchObject({ added: ['v1'] });
     await until(async () => (await served.get('/health/ready'))[0] === 200, 20);
-    const seen = (await (await fetch(`${url}/seen`)).json()) as Any;
-    expect(new Set(seen.keys)).toEqual(new Set(['Bearer sk-up']));
+    for (const url of urls) {
+      // The empty one is this test's own.
+      const { keys } = (await (await fetch(`${url}/seen`)).json()) as Any;
+      expect(keys).toEqual(['', 'Bearer sk-up']);
+    }
   });
 });
