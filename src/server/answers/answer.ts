@@ -6,7 +6,7 @@ import type { Health, Run, RunEvent, SegmentSpans } from '../../engines/runner.t
 import { isEngineLost } from '../../engines/stepped.ts';
 import { HttpError, toHttpError } from '../errors.ts';
 import { Deadline } from '../limits/deadline.ts';
-import { ticketOf } from '../limits/ticket.ts';
+import { backgroundOf, ticketOf } from '../limits/ticket.ts';
 import { TokenShow } from '../prompt/tokens.ts';
 import { Echoes } from './echo.ts';
 import { type Job, promptTokens, type Workshop } from './job.ts';
@@ -55,7 +55,9 @@ export async function answer(
     release = await shop.gate.acquire(waiting, { ...ticketOf(response), onWait });
     count.placed();
     signal.throwIfAborted();
-    const running = await runMany(shop.runner, job.runs, signal);
+    const background = backgroundOf(response) !== undefined;
+    const runs = background ? job.runs.map((run) => ({ ...run, background })) : job.runs;
+    const running = await runMany(shop.runner, runs, signal);
     count.memory = running.memory;
     if (job.stream) {
       if ('begin' in job.reply) await told(begin(), running, job.reply, count);
