@@ -4,7 +4,7 @@ import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import type { SecureContextOptions } from 'node:tls';
-import express from 'express';
+import express, { type Express } from 'express';
 import { type Logger, pino } from 'pino';
 import type { Engine } from '../engines/engine.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
@@ -16,6 +16,9 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Workshop } from './answers/answer.ts';
 import { type Summary, summarize } from './answers/contract.ts';
 import { type AuditLog, audit } from './audit.ts';
+import { openBatches } from './batches/open.ts';
+import { mountBatches } from './batches/routes.ts';
+import type { BatchStore } from './batches/store.ts';
 import { drain } from './drain.ts';
 import { authenticate, operatorsOnly } from './keys/door.ts';
 import type { KeyRing } from './keys/ring.ts';
@@ -99,6 +102,10 @@ export interface ServerOptions extends Partial<Bounds> {
   audit?: AuditLog | null;
   /** Where spans of each request go; null traces nothing. */
   traces?: Traces | null;
+  /** Files and batches on the disk; null keeps none. The server closes it. */
+  batches?: BatchStore | null;
+  /** Most requests of batches at once (default: all places but one; 1 where the engine runs one step at a time). */
+  batchPlaces?: number | undefined;
   /** How slowly a request may come. */
   connections?: Partial<ConnectionLimits>;
   /** Told of a chat template that cannot be read (LockstepError): its chats are refused. */
@@ -297,10 +304,22 @@ export function createServer({
   });
 
   const bytes = [jsonOnly(), smallBody(maxBodyBytes), bytesOf(maxBodyBytes)];
-  const body = (name: SchemaName) => [...bytes, bodyOf(name, reading)];
-  app.post('/v1/completions', body('completion'), completions(served, shop));
-  app.post('/v1/chat/completions', body('chat'), chatCompletions(served, shop));
-  app.post('/v1/responses', body('response'), responses(served, shop));
+  /** The routes that answer. */
+  const mountAnswers = (to: Express, own: Workshop): void => {
+    const reads = { ...reading, patience: own.patience };
+    const body = (name: SchemaName) => [...bytes, bodyOf(name, reads)];
+    to.post('/v1/completions', body('completion'), completions(served, own));
+    to.post('/v1/chat/completions', body('chat'), chatCompletions(served, own));
+    to.post('/v1/responses', body('response'), responses(served, own));
+  };
+  mountAnswers(app, shop);
+  const batches = openBatches(options.batches ?? null, {
+    places: options.batchPlaces,
+    keys: keys ?? apiKey,
+    audit: auditLog,
+    ...{ mount: mountAnswers, shop, model, maxBodyBytes, traces },
+  });
+  mountBatches(app, batches, bytes);
   const kit = { tokenizer, source: contract };
   app.post('/tokenize', bytes, tool('tokenize', kit, reading));
   app.post('/detokenize', bytes, tool('detokenize', kit, reading));
@@ -350,6 +369,7 @@ export function createServer({
         if (!closing.signal.aborted && !ending) options.warn?.(cause);
       });
       await listen(http, port, host);
+      batches?.start();
       const address = http.address() as AddressInfo;
       const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
       return {
@@ -364,7 +384,9 @@ export function createServer({
     close() {
       closed ??= (async () => {
         ending = true;
-        await drain(http, gate, closing, { preDrainMs, drainMs }, log);
+        batches?.stop();
+        const drained = drain(http, gate, closing, { preDrainMs, drainMs }, log);
+        await Promise.all([drained, batches?.close(drainMs)]);
         template?.close();
         await traces?.close();
         await pool.close();

@@ -11,11 +11,12 @@ import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
 import { natural, port, positive } from '../shared/option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
+import { addBatchOptions, type BatchOptions, openBatchStore } from './batches.ts';
 import { addBoundOptions, type BoundOptions, boundsFrom } from './bounds.ts';
 import { addDoorOptions, type DoorOptions, openDoors } from './doors.ts';
 import { checkChoice, type EngineChoice, openChosen } from './engine.ts';
 
-interface ServeOptions extends EngineChoice, DoorOptions, BoundOptions {
+interface ServeOptions extends EngineChoice, DoorOptions, BoundOptions, BatchOptions {
   host: string;
   port: number;
   model?: string;
@@ -66,7 +67,7 @@ export function serveCommand(): Command {
       natural,
     )
     .option('--max-queue <n>', 'maximum requests in the queue', natural, 64);
-  return addBoundOptions(addDoorOptions(command))
+  return addBatchOptions(addBoundOptions(addDoorOptions(command)))
     .option('--allow-host <name...>', 'more host names to accept on loopback')
     .option('--replicas <n>', 'vllm: number of processes', positive)
     .option('--upstream <url...>', 'vllm: use these running servers instead of starting one')
@@ -101,6 +102,7 @@ async function runServe(
   const traces = tracesUrl(options.otlpTracesEndpoint);
   const doors = await openDoors(options, say);
   await probePort(options.port, options.host);
+  const batches = await openBatchStore(options);
   const files = await readContract(dir);
   const { contract } = files;
   const model = options.model ?? path.basename(path.resolve(dir));
@@ -143,6 +145,7 @@ async function runServe(
         maxQueue: options.maxQueue,
         ...doors.server,
         ...boundsFrom(options),
+        ...batches,
         hostNames: options.allowHost ?? [],
         log,
         // Loaded when asked for: a server without traces does not wait for the packages.
@@ -163,6 +166,7 @@ async function runServe(
     say('stopping: running answers may finish; Ctrl-C again ends at once');
   } finally {
     await (server ?? engine).close();
+    if (server === undefined) await batches.batches?.close();
     doors.close();
     stop.off();
   }
