@@ -15,7 +15,7 @@ export interface LineOrigin {
 /** A line that failed for reasons that may pass is tried so often. */
 const TRIES = 3;
 /** Between two of them, in seconds. */
-const BETWEEN = 5;
+const BETWEEN = 2;
 
 /** Refusals that say nothing about the line: it waits as long as they last. */
 const PATIENT = new Set([
