@@ -53,7 +53,8 @@ async function start(folder: string, upstream: string, before = 'true'): Promise
   closed.catch(() => {});
   const lines = createInterface({ input: child.stdout });
   const [first] = (await Promise.race([once(lines, 'line'), closed])) as [string];
-  const { url } = JSON.parse(first) as { url: string };
+  const { url } = JSON.parse(first) as { url?: string };
+  if (url === undefined) throw new Error(first);
   while ((await fetch(`${url}/health/ready`)).status !== 200) await sleep(20);
   return { child, ...clientOf(url, Number(new URL(url).port)) };
 }
