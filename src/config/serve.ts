@@ -73,6 +73,12 @@ const serverSchema = z.strictObject({
   keys: text.optional(),
   /** File for one JSON line for each request; relative to this file. */
   audit: text.optional(),
+  /** Folder for files of batches; relative to this file. */
+  batches: text.optional(),
+  /** Maximum bytes of files of batches. */
+  batchBytes: positive.optional(),
+  /** Maximum requests of batches at once. */
+  batchPlaces: positive.optional(),
   /** Requests per minute from one key or address; 'off' sets no limit. */
   rate: z.union([positive, z.literal('off')]).optional(),
   /** Proxies whose X-Forwarded-For says who the client is. */
@@ -127,7 +133,7 @@ export async function loadServe(file: string): Promise<ServeConfig> {
     : await loadDefault(absolute, shown, 'defineServe({...})');
   const { models, ...server } = checkServe(value, shown);
   const from = (relative: string) => path.resolve(path.dirname(absolute), relative);
-  for (const field of ['keys', 'audit', 'tlsCert', 'tlsKey'] as const) {
+  for (const field of ['keys', 'audit', 'batches', 'tlsCert', 'tlsKey'] as const) {
     if (server[field] !== undefined) server[field] = from(server[field]);
   }
   return { shown, server, models: models.map((model) => ({ ...model, dir: from(model.dir) })) };

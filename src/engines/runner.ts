@@ -23,6 +23,8 @@ export interface RunRequest extends SamplingOptions {
   layout?: boolean;
   /** A turn of a chat: the next one is likely to begin with this prompt and its answer. */
   followed?: boolean;
+  /** Nobody waits for it: its steps run only while no other run has any, where the engine is stepped from here. */
+  background?: boolean;
   /** How likely each token of the prompt was is wanted: `scores` of its events. */
   scored?: boolean;
   /** More than one freely sampled text. */

@@ -57,6 +57,7 @@ export function audit(log: AuditLog): RequestHandler {
         caller: caller?.name ?? null,
         key: caller?.id ?? null,
         client: request.ip ?? null,
+        batch: response.locals['batch'],
         method: request.method,
         route: (request.route as { path?: string } | undefined)?.path ?? 'other',
         status: response.writableFinished ? response.statusCode : 'aborted',

@@ -1,5 +1,6 @@
 // The HTTP server and what it is made of.
 export { AuditLog } from './audit.ts';
+export { BATCH_BYTES, BatchStore } from './batches/store.ts';
 export { changeKeys, readKeys } from './keys/file.ts';
 export type { KeyEntry, KeyLimits } from './keys/format.ts';
 export { keyEntry } from './keys/format.ts';

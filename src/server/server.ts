@@ -3,11 +3,15 @@ import { createServer as createHttpServer, type RequestListener, type Server } f
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
-import express from 'express';
+import express, { type Express } from 'express';
 import { type Logger, pino } from 'pino';
 import type { TemplateLimits } from '../template/template.ts';
 import type { Summary } from './answers/contract.ts';
 import { type AuditLog, audit } from './audit.ts';
+import type { Batches } from './batches/batches.ts';
+import { openBatches } from './batches/open.ts';
+import { mountBatches } from './batches/routes.ts';
+import type { BatchStore } from './batches/store.ts';
 import { drain } from './drain.ts';
 import { authenticate, operatorsOnly } from './keys/door.ts';
 import type { KeyRing } from './keys/ring.ts';
@@ -88,6 +92,10 @@ export interface ServerOptions
   audit?: AuditLog | null;
   /** Where spans of each request go; null traces nothing. */
   traces?: Traces | null;
+  /** Files and batches on the disk; null keeps none. The server closes it. */
+  batches?: BatchStore | null;
+  /** Most requests of batches at once (default: all places but one; 1 where the engine runs one step at a time). */
+  batchPlaces?: number | undefined;
   /** How slowly a request may come. */
   connections?: Partial<ConnectionLimits>;
   /** Told of a model whose chat template cannot be read (LockstepError): its chats are refused. */
@@ -165,6 +173,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   const metrics = new Metrics();
   const closing = new AbortController();
   let ending = false;
+  let batches: Batches | null = null;
   const pool = new WorkPool({
     threads: bounds.largeThreads,
     waiting: bounds.maxLarge,
@@ -183,6 +192,7 @@ export function createServer(parts: ServerParts): LockstepServer {
     maxBodyBytes,
     bounds: options,
     template: options.template ?? {},
+    onIdle: () => batches?.wake(),
   };
   const models = new Models();
   void models.serve(listOf(parts, shared));
@@ -229,10 +239,22 @@ export function createServer(parts: ServerParts): LockstepServer {
   });
 
   const bytes = [jsonOnly(), smallBody(maxBodyBytes), bytesOf(maxBodyBytes)];
-  const body = (name: SchemaName) => [...bytes, bodyOf(name, reading)];
-  app.post('/v1/completions', body('completion'), completions(models));
-  app.post('/v1/chat/completions', body('chat'), chatCompletions(models));
-  app.post('/v1/responses', body('response'), responses(models));
+  /** The routes that answer. */
+  const mountAnswers = (to: Express): void => {
+    const body = (name: SchemaName) => [...bytes, bodyOf(name, reading)];
+    to.post('/v1/completions', body('completion'), completions(models));
+    to.post('/v1/chat/completions', body('chat'), chatCompletions(models));
+    to.post('/v1/responses', body('response'), responses(models));
+  };
+  mountAnswers(app);
+  batches = openBatches(options.batches ?? null, {
+    places: options.batchPlaces,
+    keys: keys ?? apiKey,
+    audit: auditLog,
+    registry: metrics.registry,
+    ...{ mount: mountAnswers, models, maxBodyBytes, traces, log },
+  });
+  mountBatches(app, batches, bytes);
   app.post('/tokenize', bytes, tool('tokenize', models, reading));
   app.post('/detokenize', bytes, tool('detokenize', models, reading));
   app.post('/lockstep/plan', bytes, tool('plan', models, reading));
@@ -286,6 +308,7 @@ export function createServer(parts: ServerParts): LockstepServer {
     async listen(port) {
       await Promise.all(models.all.map(({ model }) => readTemplate(model)));
       await listen(http, port, host);
+      batches?.start();
       const address = http.address() as AddressInfo;
       const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
       return {
@@ -300,7 +323,9 @@ export function createServer(parts: ServerParts): LockstepServer {
     close() {
       closed ??= (async () => {
         ending = true;
-        await drain(http, models, closing, { preDrainMs, drainMs }, log);
+        batches?.stop();
+        const drained = drain(http, models, closing, { preDrainMs, drainMs }, log);
+        await Promise.all([drained, batches?.close(drainMs)]);
         await traces?.close();
         await pool.close();
         await models.close();

@@ -7,6 +7,7 @@ import { CACHE_BYTES, createServer, probePort } from '../../server/index.ts';
 import { natural, port, positive } from '../shared/option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
+import { addBatchOptions, type BatchOptions, openBatchStore } from './batches.ts';
 import { addBoundOptions, type BoundOptions, boundsFrom } from './bounds.ts';
 import { addDoorOptions, type DoorOptions, openDoors } from './doors.ts';
 import { checkChoice, type EngineChoice } from './engine.ts';
@@ -14,7 +15,7 @@ import type { ModelEntry, OpenedModel } from './entry.ts';
 import { type Change, Fleet } from './fleet.ts';
 import { changedServer, mergeServer, readServeFile, type ServeFile } from './from-file.ts';
 
-interface ServeOptions extends EngineChoice, DoorOptions, BoundOptions {
+interface ServeOptions extends EngineChoice, DoorOptions, BoundOptions, BatchOptions {
   host: string;
   port: number;
   model?: string;
@@ -70,7 +71,7 @@ export function serveCommand(): Command {
       natural,
     )
     .option('--max-queue <n>', 'maximum requests in the queue', natural, 64);
-  return addBoundOptions(addDoorOptions(command))
+  return addBatchOptions(addBoundOptions(addDoorOptions(command)))
     .option('--allow-host <name...>', 'more host names to accept on loopback')
     .option('--replicas <n>', 'vllm: number of processes', positive)
     .option('--upstream <url...>', 'vllm: use these running servers instead of starting one')
@@ -107,7 +108,9 @@ async function runServe(
   const traces = tracesUrl(options.otlpTracesEndpoint);
   const doors = await openDoors(options, say, file !== null);
   await probePort(options.port, options.host);
+  const batches = await openBatchStore(options);
   const fleet = new Fleet({ say, colors, signal: stop.signal });
+  let begun = false;
   try {
     await fleet.open(entries);
     const log = logger(options.log);
@@ -118,6 +121,7 @@ async function runServe(
         maxQueue: options.maxQueue,
         ...doors.server,
         ...boundsFrom(options),
+        ...batches,
         hostNames: options.allowHost ?? [],
         log,
         // Loaded when asked for: a server without traces does not wait for the packages.
@@ -129,6 +133,7 @@ async function runServe(
         },
       },
     });
+    begun = true;
     fleet.follow(server);
     if (stop.asked) return;
     const { url } = await server.listen(options.port);
@@ -139,6 +144,7 @@ async function runServe(
     say('stopping: running answers may finish; Ctrl-C again ends at once');
   } finally {
     await fleet.close();
+    if (!begun) await batches.batches?.close();
     doors.close();
     stop.off();
   }

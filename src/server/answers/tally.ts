@@ -4,6 +4,7 @@ import type { SessionMemory } from '../../engines/engine.ts';
 import type { Run, RunEvent } from '../../engines/runner.ts';
 import type { Account } from '../limits/accounts.ts';
 import { headOf } from '../limits/deadline.ts';
+import { backgroundOf } from '../limits/ticket.ts';
 import type { Outcome } from '../metrics.ts';
 import { enterStages, type Stages } from '../stages.ts';
 import { MEMORY_PARTS, type Tag } from '../timings.ts';
@@ -19,6 +20,8 @@ export class Tally {
   readonly #shop: Workshop;
   readonly #account: Account;
   readonly #tag: Tag;
+  /** Somebody waits: what takes how long is measured. */
+  readonly #timed: boolean;
   readonly #stages: Stages;
   /** `performance.now()` of the request's head. */
   readonly #arrived: number;
@@ -44,6 +47,7 @@ export class Tally {
     this.#arrived = headOf(response);
     const { requestId = '' } = response.locals as { requestId?: string };
     this.#tag = { requestId, model: shop.model };
+    this.#timed = backgroundOf(response) === undefined;
     this.#stages = enterStages(response, promptTokens(job));
   }
 
@@ -56,6 +60,7 @@ export class Tally {
 
   /** How long it stood in line, whether or not it got a place. */
   #waited(): void {
+    if (!this.#timed) return;
     const seconds = (performance.now() - this.#stages.entered) / 1000;
     this.#shop.metrics.timings.waited(this.#tag, seconds);
   }
@@ -78,8 +83,9 @@ export class Tally {
     if (event.type === 'token') {
       const now = performance.now();
       const last = this.#last[event.choice];
-      if (last !== undefined) metrics.interToken.observe({ model }, (now - last) / 1000);
-      else if (this.#stages.first === undefined) this.#began(now);
+      if (last !== undefined && this.#timed)
+        metrics.interToken.observe({ model }, (now - last) / 1000);
+      if (last === undefined && this.#stages.first === undefined) this.#began(now);
       this.#last[event.choice] = now;
       this.#stages.completion += 1;
       metrics.tokens.inc({ model, kind: 'completion' });
@@ -110,6 +116,7 @@ export class Tally {
 
   #began(now: number): void {
     this.#stages.first = now;
+    if (!this.#timed) return;
     const placed = this.#stages.placed ?? this.#arrived;
     const { timings } = this.#shop.metrics;
     timings.began(this.#tag, (now - this.#arrived) / 1000, (now - placed) / 1000);
@@ -126,6 +133,7 @@ export class Tally {
     if (placed === undefined) return;
     metrics.generations.inc({ model, outcome });
     this.#stages.outcome = outcome;
+    if (!this.#timed) return;
     metrics.timings.ended(this.#tag, {
       decode: first === undefined ? null : (performance.now() - first) / 1000,
       prompt,

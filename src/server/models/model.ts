@@ -50,6 +50,8 @@ export interface SharedParts
   bounds: Partial<Bounds>;
   /** Limits of a chat template's process. */
   template: Partial<TemplateLimits>;
+  /** Told when a model has an idle place. */
+  onIdle(): void;
 }
 
 export class ServedModel {
@@ -96,6 +98,7 @@ export class ServedModel {
       stream,
       patience,
     };
+    this.shop.gate.onIdle = shared.onIdle;
     metrics.watch(this);
   }
 

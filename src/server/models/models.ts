@@ -34,6 +34,11 @@ export class Models {
     return [...new Set([...this.#list.map(({ model }) => model), ...this.#leaving.keys()])];
   }
 
+  /** Names and aliases. */
+  get names(): readonly string[] {
+    return [...this.#names.keys()];
+  }
+
   /** Generations that hold a place. */
   get active(): number {
     return this.running.reduce((sum, { shop }) => sum + shop.gate.active, 0);

@@ -5,7 +5,7 @@ import { HttpError } from '../errors.ts';
 import { LARGE_BYTES, type WorkPool } from '../large/pool.ts';
 import { type Counts, checkCounts, readJson, type SchemaName, schemas } from '../large/work.ts';
 import { Deadline, type Patience } from '../limits/deadline.ts';
-import { ticketOf } from '../limits/ticket.ts';
+import { patienceOf, ticketOf } from '../limits/ticket.ts';
 import { keepBody } from './body-text.ts';
 import { markChecked } from './parse.ts';
 
@@ -50,7 +50,7 @@ export async function inPool<T>(
   const gone = new AbortController();
   const leave = () => gone.abort();
   response.once('close', leave);
-  const deadline = new Deadline(request, response, patience);
+  const deadline = new Deadline(request, response, patienceOf(response, patience));
   try {
     const waiting = AbortSignal.any([gone.signal, deadline.total, deadline.queue()]);
     return await work(waiting, ticketOf(response));

@@ -210,6 +210,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def whole(self, body: dict[str, Any]) -> None:
         """Every token at once, and a layout that no policy made."""
+        time.sleep(self.state.delay * body["max_tokens"])
         last, position, tokens = body["prompt"][-1], len(body["prompt"]), []
         for _ in range(body["max_tokens"]):
             last = next_token(last, position)
