@@ -3,7 +3,7 @@ import { createServer as createHttpServer, type RequestListener, type Server } f
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
-import express from 'express';
+import express, { type Express } from 'express';
 import { type Logger, pino } from 'pino';
 import type { TemplateLimits } from '../template/template.ts';
 import type { Summary } from './answers/contract.ts';
@@ -22,6 +22,7 @@ import {
   HEADER_BYTES,
   limitConnections,
 } from './limits/connections.ts';
+import type { Patience } from './limits/deadline.ts';
 import { closeOnlyIdle } from './limits/idle.ts';
 import {
   answerErrors,
@@ -39,7 +40,7 @@ import { limitRate } from './limits/rate.ts';
 import { listen } from './listen.ts';
 import { Metrics } from './metrics.ts';
 import { type ModelParts, ServedModel, type SharedParts } from './models/model.ts';
-import { type Listed, Models } from './models/models.ts';
+import { type Listed, type Lookup, Models } from './models/models.ts';
 import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
 import { asked } from './routes/asked.ts';
 import { chatCompletions, completions } from './routes/completions.ts';
@@ -229,10 +230,15 @@ export function createServer(parts: ServerParts): LockstepServer {
   });
 
   const bytes = [jsonOnly(), smallBody(maxBodyBytes), bytesOf(maxBodyBytes)];
-  const body = (name: SchemaName) => [...bytes, bodyOf(name, reading)];
-  app.post('/v1/completions', body('completion'), completions(models));
-  app.post('/v1/chat/completions', body('chat'), chatCompletions(models));
-  app.post('/v1/responses', body('response'), responses(models));
+  /** The routes that answer. */
+  const mountAnswers = (to: Express, lookup: Lookup, patience: Patience): void => {
+    const reads = { ...reading, patience };
+    const body = (name: SchemaName) => [...bytes, bodyOf(name, reads)];
+    to.post('/v1/completions', body('completion'), completions(lookup));
+    to.post('/v1/chat/completions', body('chat'), chatCompletions(lookup));
+    to.post('/v1/responses', body('response'), responses(lookup));
+  };
+  mountAnswers(app, models, shared.patience);
   app.post('/tokenize', bytes, tool('tokenize', models, reading));
   app.post('/detokenize', bytes, tool('detokenize', models, reading));
   app.post('/lockstep/plan', bytes, tool('plan', models, reading));
