@@ -1,7 +1,16 @@
 // Several models behind one server: who is asked, who answers, who is ready, and models that come and go.
-import { rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { createServer, type LockstepServer, type ServerOptions } from '../src/server/index.ts';
+import {
+  changeKeys,
+  createServer,
+  KeyRing,
+  type LockstepServer,
+  newKey,
+  type ServerOptions,
+} from '../src/server/index.ts';
 import { type Any, clientOf, eventsOf, PROMPT, until } from './server-client.ts';
 import { makeToy, type Toy, ToyEngine, type ToyFaults } from './server-toy.ts';
 
@@ -152,6 +161,36 @@ describe('two models', () => {
       post('/v1/completions', { model, prompt: PROMPT, max_tokens: 2 });
     expect([(await ask('one')).status, (await ask('two')).status]).toEqual([429, 200]);
     leave.abort();
+  });
+
+  test('limits of a key count over all models', async () => {
+    const folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-models-'));
+    const file = path.join(folder, 'keys.json');
+    const { key, id, hash } = await newKey();
+    const limits = { sessions: 1, tokensPerMinute: 1000 };
+    const entry = { name: 'alice', id, hash, created: new Date().toISOString(), limits };
+    await changeKeys(file, (all) => [...all, entry]);
+    const { post, engines } = await serve([{ delayMs: 5 }], { keys: await KeyRing.open(file) });
+    await rm(folder, { recursive: true });
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${key}` };
+    const prompt = PROMPT.repeat(4);
+    const ask = async (model: string) => {
+      const body = { model, prompt, max_tokens: 1 };
+      const response = await post('/v1/completions', body, { headers });
+      return [response.status, ((await response.json()) as Any).error?.code];
+    };
+    const leave = new AbortController();
+    const long = { model: 'one', prompt, max_tokens: 400, stream: true };
+    await post('/v1/completions', long, { headers, signal: leave.signal });
+    await until(() => engines[0].sessions === 1);
+    expect(await ask('two')).toEqual([429, 'too_many_sessions']);
+    leave.abort();
+    await until(() => engines[0].sessions === 0);
+    // 300 of the 1000 tokens are taken: two prompts fit at most, whatever model they are for.
+    const answers: unknown[] = [];
+    for (const model of ['two', 'one', 'two', 'one']) answers.push((await ask(model))[1]);
+    expect(answers.slice(2)).toEqual(['too_many_tokens', 'too_many_tokens']);
+    expect(answers.every((code) => code === undefined || code === 'too_many_tokens')).toBe(true);
   });
 
   test('metrics count by model', async () => {

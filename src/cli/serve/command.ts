@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';
+import type { ServeConfig } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { CACHE_BYTES, createServer, probePort } from '../../server/index.ts';
 import { natural, port, positive } from '../shared/option-values.ts';
@@ -13,7 +14,7 @@ import { addDoorOptions, type DoorOptions, openDoors } from './doors.ts';
 import { checkChoice, type EngineChoice } from './engine.ts';
 import type { ModelEntry, OpenedModel } from './entry.ts';
 import { type Change, Fleet } from './fleet.ts';
-import { changedServer, mergeServer, readServeFile, type ServeFile } from './from-file.ts';
+import { changedServer, entriesOf, mergeServer } from './from-file.ts';
 
 interface ServeOptions extends EngineChoice, DoorOptions, BoundOptions, BatchOptions {
   host: string;
@@ -104,7 +105,8 @@ async function runServe(
     if (options.json !== true) process.stderr.write(`${line}\n`);
   };
   const file = await fileOf(dir, options, command);
-  const entries = file?.entries ?? [await entryOf(dir ?? '', flags, options)];
+  const entries =
+    file === null ? [await entryOf(dir ?? '', flags, options)] : await entriesOf(file, options.log);
   const traces = tracesUrl(options.otlpTracesEndpoint);
   const doors = await openDoors(options, say, file !== null);
   await probePort(options.port, options.host);
@@ -155,7 +157,7 @@ async function fileOf(
   dir: string | undefined,
   options: ServeOptions,
   command: Command,
-): Promise<ServeFile | null> {
+): Promise<ServeConfig | null> {
   if ((dir === undefined) === (options.config === undefined)) {
     const got = dir === undefined ? 'neither' : 'both';
     throw new LockstepError('LS_USAGE', `expected a checkpoint or --config, got ${got}`, {
@@ -164,9 +166,15 @@ async function fileOf(
     });
   }
   if (options.config === undefined) return null;
-  const file = await readServeFile(options.config, options.log);
-  mergeServer(command, options, file.config);
+  const file = await load(options.config);
+  mergeServer(command, options, file);
   return file;
+}
+
+/** The bundler is loaded when it is needed: one model starts without it. */
+async function load(file: string): Promise<ServeConfig> {
+  const { loadServe } = await import('../../config/serve.ts');
+  return loadServe(file);
 }
 
 /** The one model of the command line. */
@@ -182,18 +190,19 @@ async function entryOf(
 
 /** Serve what the file says now. @returns what the audit log is to say */
 async function readAgain(
-  { config }: ServeFile,
+  before: ServeConfig,
   fleet: Fleet,
   options: ServeOptions,
   say: (line: string) => void,
 ): Promise<Change> {
-  const file = await readServeFile(options.config ?? '', options.log);
-  const changed = changedServer(config.server, file.config.server);
+  const file = await load(options.config ?? '');
+  const entries = await entriesOf(file, options.log);
+  const changed = changedServer(before.server, file.server);
   if (changed.length > 0) {
-    const message = `${file.config.shown}: ${changed.join(', ')}: expected what it was at the start, got another value; it holds from the next start on`;
+    const message = `${file.shown}: ${changed.join(', ')}: expected what it was at the start, got another value; it holds from the next start on`;
     printWarning({ code: 'LS_SERVE_RESTART', message });
   }
-  const change = await fleet.replace(file.entries, say);
+  const change = await fleet.replace(entries, say);
   const { models, added, replaced, removed } = change;
   say(
     `models: ${models.length} (${added.length} added, ${replaced.length} replaced, ${removed.length} removed)`,

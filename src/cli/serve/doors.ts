@@ -162,6 +162,8 @@ async function modelsAgain(models: () => Promise<object>, audit: AuditLog | null
     audit?.write('models', change);
   } catch (error) {
     const { code, message } = asLockstepError(error);
+    // The server ends.
+    if (code === 'LS_CANCELLED') return;
     printWarning({ code, message: `${message}; the models of before stay in use` });
     audit?.write('models', { code });
   }

@@ -1,11 +1,6 @@
 // `--config`: the models and the server's options of a file, as the command line would give them.
 import type { Command } from 'commander';
-import {
-  loadServe,
-  type ServeConfig,
-  type ServeModel,
-  type ServeServer,
-} from '../../config/index.ts';
+import type { ServeConfig, ServeModel, ServeServer } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { asLockstepError } from '../shared/output.ts';
 import { checkChoice, type EngineChoice } from './engine.ts';
@@ -27,37 +22,34 @@ const OF_MODELS = [
   ['python', 'python'],
 ] as const;
 
-export interface ServeFile {
-  config: ServeConfig;
-  entries: ModelEntry[];
-}
-
 /**
- * Read a serve.config.ts and judge its models' options before anything is opened.
+ * The models of a serve.config.ts, their options judged before anything is opened.
  *
- * @param log the server's log level, where the file has none
- * @throws LS_CONFIG_*, LS_SERVE_CONFIG, LS_SERVE_NAMES, LS_SERVE_OPTION, LS_VLLM_FLAG
+ * @param log the log level of the server, which was set at the start
+ * @throws LS_SERVE_OPTION, LS_VLLM_FLAG
  */
-export async function readServeFile(file: string, log: EngineChoice['log']): Promise<ServeFile> {
-  const config = await loadServe(file);
+export async function entriesOf(
+  config: ServeConfig,
+  log: EngineChoice['log'],
+): Promise<ModelEntry[]> {
   const entries = config.models.map((model, i) => entryOf(model, i, config, log));
   for (const { place, choice, flags } of entries) {
     await checkChoice(choice, flags).catch((error: unknown) => {
       throw placed(error, place ?? '');
     });
   }
-  return { config, entries };
+  return entries;
 }
 
 function entryOf(
   { name, dir, aliases, flags, ...options }: ServeModel,
   index: number,
-  { shown, server }: ServeConfig,
+  { shown }: ServeConfig,
   log: EngineChoice['log'],
 ): ModelEntry {
   // An option that is absent is absent on the command line, too.
   const given = Object.fromEntries(Object.entries(options).filter(([, v]) => v !== undefined));
-  const choice = { ...given, log: server.log ?? log } as EngineChoice;
+  const choice = { ...given, log } as EngineChoice;
   return { name, dir, aliases, flags, choice, place: `${shown}: models[${index}]` };
 }
 
