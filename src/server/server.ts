@@ -26,7 +26,6 @@ import {
   HEADER_BYTES,
   limitConnections,
 } from './limits/connections.ts';
-import type { Patience } from './limits/deadline.ts';
 import { closeOnlyIdle } from './limits/idle.ts';
 import {
   answerErrors,
@@ -44,7 +43,7 @@ import { limitRate } from './limits/rate.ts';
 import { listen } from './listen.ts';
 import { Metrics } from './metrics.ts';
 import { type ModelParts, ServedModel, type SharedParts } from './models/model.ts';
-import { type Listed, type Lookup, Models } from './models/models.ts';
+import { type Listed, Models } from './models/models.ts';
 import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
 import { asked } from './routes/asked.ts';
 import { chatCompletions, completions } from './routes/completions.ts';

@@ -9,16 +9,10 @@ export interface Listed {
   aliases: readonly string[];
 }
 
-/** How a route gets the model that a request asks for. */
-export interface Lookup {
-  /** @throws HttpError 404 `model_not_found`; 400 where none is named and several are served */
-  take(asked: string | undefined, response: Response): Pick<ServedModel, 'served' | 'shop'>;
-}
-
 /** Names that an error shows. */
 const SHOWN = 8;
 
-export class Models implements Lookup {
+export class Models {
   #list: readonly Listed[] = [];
   #names = new Map<string, ServedModel>();
   readonly #leaving = new Map<ServedModel, Promise<void>>();

@@ -4,7 +4,7 @@ import type { RunRequest } from '../../engines/runner.ts';
 import { answer } from '../answers/answer.ts';
 import { chatReply, completionReply } from '../answers/reply.ts';
 import { ToolText } from '../answers/tool-calls.ts';
-import type { Lookup } from '../models/models.ts';
+import type { Models } from '../models/models.ts';
 import { placesOf } from '../prompt/places.ts';
 import { checkIds, encodePrompt } from '../prompt/tokens.ts';
 import { chatRequest, completionRequest } from '../requests/completions.ts';
@@ -12,7 +12,7 @@ import { parseBody } from '../requests/parse.ts';
 import { chatPrompt } from './chat-prompt.ts';
 import { checkedExtra, common, head, limitOf, room } from './job.ts';
 
-export function completions(models: Lookup) {
+export function completions(models: Models) {
   return async (request: Request, response: Response): Promise<void> => {
     const body = parseBody(completionRequest, request.body);
     const { served, shop } = models.take(body.model, response);
@@ -48,7 +48,7 @@ export function completions(models: Lookup) {
   };
 }
 
-export function chatCompletions(models: Lookup) {
+export function chatCompletions(models: Models) {
   return async (request: Request, response: Response): Promise<void> => {
     const body = parseBody(chatRequest, request.body);
     const { served, shop } = models.take(body.model, response);

@@ -3,7 +3,7 @@ import type { Request, Response } from 'express';
 import { answer } from '../answers/answer.ts';
 import { responseReply } from '../answers/responses.ts';
 import { ToolText } from '../answers/tool-calls.ts';
-import type { Lookup } from '../models/models.ts';
+import type { Models } from '../models/models.ts';
 import { parseBody } from '../requests/parse.ts';
 import { chatOf, responseRequest } from '../requests/responses.ts';
 import { chatPrompt } from './chat-prompt.ts';
@@ -11,7 +11,7 @@ import { common, head } from './job.ts';
 
 const fields = { messages: 'input', maxTokens: 'max_output_tokens' };
 
-export function responses(models: Lookup) {
+export function responses(models: Models) {
   return async (request: Request, response: Response): Promise<void> => {
     const body = parseBody(responseRequest, request.body);
     const { served, shop } = models.take(body.model, response);
