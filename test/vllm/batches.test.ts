@@ -26,7 +26,7 @@ test('lines have the answers of HTTP, whatever runs beside them', async () => {
   const all = await answers(server, batch.output_file_id);
   expect(new Set(all.map(({ custom_id }) => custom_id)).size).toBe(24);
   for (const { custom_id, response } of all) {
-    const { prompt, max_tokens } = lines[Number(custom_id)]?.body as Any;
+    const { prompt, max_tokens } = (lines[Number(custom_id)] as (typeof lines)[number]).body as Any;
     expect(response.body.usage.completion_tokens).toBe(max_tokens);
     const direct = await server.post('/v1/completions', { prompt, max_tokens, temperature: 0 });
     const { choices } = (await direct.json()) as Any;

@@ -24,7 +24,8 @@ const KEPT = 30 * 24 * 3600;
 
 export interface BatchesParts extends Omit<SchedulerParts, 'told'> {
   store: BatchStore;
-  rules: Omit<InputRules, 'endpoint'>;
+  /** What lines are to be, as the server is now. */
+  rules(): Omit<InputRules, 'endpoint'>;
   log: Logger;
   audit: AuditLog | null;
   registry: Registry;
@@ -49,7 +50,7 @@ export class Batches {
     this.#scheduler = new Scheduler({ ...parts, told: again });
     this.#host = {
       files: this.files,
-      rules: (endpoint) => ({ ...parts.rules, endpoint }),
+      rules: (endpoint) => ({ ...parts.rules(), endpoint }),
       changed: (batch) => this.#changed(batch),
       failed: (batch, error) => parts.log.error({ batch: batch.id, err: error }, 'batch failed'),
     };

@@ -48,12 +48,17 @@ export function openBatches(store: BatchStore | null, setup: BatchesSetup): Batc
   app.use(notFound(), answerErrors(log));
   return new Batches({
     store,
-    gate,
+    capacity: {
+      free: () => (gate.idle ? gate.slots - gate.active : 0),
+      watch: (wake) => {
+        gate.onIdle = wake;
+      },
+    },
     places: setup.places ?? usual,
     ready: () => runner.health().ready,
     inside,
     callerOf: callersOf(keys),
-    rules: { models: [model], lineBytes: maxBodyBytes + LINE_BYTES },
+    rules: () => ({ models: [model], lineBytes: maxBodyBytes + LINE_BYTES }),
     log,
     audit: setup.audit,
     registry: shop.metrics.registry,

@@ -1,6 +1,5 @@
 // Whose line runs next: while places are idle, owners take turns, and of each the oldest batch goes first.
 import type { Caller } from '../keys/caller.ts';
-import type { Gate } from '../limits/gate.ts';
 import type { Batch } from './batch.ts';
 import { seconds } from './ids.ts';
 import type { Inside } from './inside.ts';
@@ -9,8 +8,16 @@ import { type LineOrigin, type Outcome, runLine } from './run-line.ts';
 /** How often expiry, pauses and the engine are looked at, in milliseconds. */
 const TICK_MS = 500;
 
+/** Places that nobody wants. */
+export interface IdleCapacity {
+  /** How many there are now; 0 while somebody waits. */
+  free(): number;
+  /** Call this when there may be more. */
+  watch(wake: () => void): void;
+}
+
 export interface SchedulerParts {
-  gate: Gate;
+  capacity: IdleCapacity;
   /** Most lines at once. */
   places: number;
   /** Whether the engine can answer. */
@@ -33,7 +40,7 @@ export class Scheduler {
 
   constructor(parts: SchedulerParts) {
     this.#parts = parts;
-    parts.gate.onIdle = () => this.wake();
+    parts.capacity.watch(() => this.wake());
   }
 
   /** Lines that run. */
@@ -90,9 +97,9 @@ export class Scheduler {
   }
 
   #fill(): void {
-    const { gate, places, ready } = this.#parts;
-    let free = Math.min(places - this.#lines.size, gate.slots - gate.active);
-    while (!this.#stopped && free > 0 && gate.idle && ready()) {
+    const { capacity, places, ready } = this.#parts;
+    let free = Math.min(places - this.#lines.size, capacity.free());
+    while (!this.#stopped && free > 0 && capacity.free() > 0 && ready()) {
       const next = this.#next();
       if (next === null) return;
       free -= 1;
