@@ -156,7 +156,7 @@ describe('a batch', () => {
     let names: string[] = [];
     await until(async () => {
       names = await readdir(served.folder, { recursive: true });
-      return !names.some((name) => name.endsWith('spare'));
+      return !names.some((name) => /spare|(output|error)\.jsonl/.test(name));
     });
     expect(names.length).toBeGreaterThan(5);
     for (const name of ['', ...names]) {

@@ -19,23 +19,30 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 test('lines have the answers of HTTP, whatever runs beside them', async () => {
   const lines = Array.from({ length: 24 }, (_, i) =>
-    line(String(i), { prompt: `${i}. ${TEXT}`, max_tokens: 20 + i }),
+    line(String(i), { prompt: `${i}. ${TEXT}`, max_tokens: 20 + i, ignore_eos: true }),
   );
   const batch = await ended(server, (await create(server, lines)).id, 240);
   expect(batch.request_counts).toEqual({ total: 24, completed: 24, failed: 0 });
   const all = await answers(server, batch.output_file_id);
   expect(new Set(all.map(({ custom_id }) => custom_id)).size).toBe(24);
   for (const { custom_id, response } of all) {
-    const { prompt, max_tokens } = lines[Number(custom_id)]?.body as Any;
+    const { prompt, max_tokens } = (lines[Number(custom_id)] as (typeof lines)[number]).body as Any;
     expect(response.body.usage.completion_tokens).toBe(max_tokens);
-    const direct = await server.post('/v1/completions', { prompt, max_tokens, temperature: 0 });
+    const direct = await server.post('/v1/completions', {
+      prompt,
+      max_tokens,
+      temperature: 0,
+      ignore_eos: true,
+    });
     const { choices } = (await direct.json()) as Any;
     expect(response.body.choices[0].text).toBe(choices[0].text);
   }
 });
 
 test('requests get all places that they ask for; the batch goes on after them', async () => {
-  const lines = Array.from({ length: 12 }, (_, i) => line(String(i), { max_tokens: 300 }));
+  const lines = Array.from({ length: 12 }, (_, i) =>
+    line(String(i), { max_tokens: 300, ignore_eos: true }),
+  );
   const { id } = await create(server, lines);
   await until(async () => (await server.engine()).sessions === 3, 60);
   // Four places, no queue: one is free, three are held by lines.

@@ -1,8 +1,9 @@
 // One batch from its validation to its files. Its record on the disk is written before anybody is told.
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { HttpError } from '../errors.ts';
-import { writeDurably } from './durable.ts';
+import { syncFolder, writeDurably } from './durable.ts';
 import type { FileStore } from './files.ts';
 import { newFileId, seconds } from './ids.ts';
 import { BatchInput, type InputRules, InvalidInput } from './input.ts';
@@ -12,6 +13,8 @@ import { type BatchRecord, batchObject, type End, hasEnded, type Pause } from '.
 
 /** Kept so that a full disk still has room for the record that says so. */
 const SPARE_BYTES = 16 * 1024;
+/** A disk that cannot take the last word is asked again after so long, in milliseconds. */
+const AGAIN_MS = 2_000;
 
 /** What a batch needs of whoever keeps it. */
 export interface BatchHost {
@@ -38,6 +41,7 @@ export class Batch {
   /** Lines that run, with what stops each. */
   readonly #running = new Map<number, AbortController>();
   readonly #stopReading = new AbortController();
+  readonly #closing = new AbortController();
   #ending: Promise<void> | null = null;
   #begun: Promise<void> = Promise.resolve();
   #opening: Promise<void> = Promise.resolve();
@@ -93,19 +97,24 @@ export class Batch {
   async create(): Promise<void> {
     await writeDurably(this.#spare, ' '.repeat(SPARE_BYTES));
     await this.#save();
+    await syncFolder(path.dirname(this.folder));
   }
 
   /** Go on where the record says: check the input, run lines, or put the files in place. */
   begin(): Promise<void> {
-    this.#begun = this.#begin().catch((error) => this.fail(error));
+    // It may have been cancelled before its turn.
+    if (this.#ending !== null || this.ended) return this.#begun;
+    this.#begun = this.#begin().catch((error) => void this.fail(error));
     return this.#begun;
   }
 
   async #begin(): Promise<void> {
     const record = this.#record;
     if (record.ending !== null) {
-      this.#ending = this.#putInPlace(record.ending, { output: 0, error: 0 });
-      return this.#ending;
+      this.#ending = this.#putInPlace(record.ending, { output: 0, error: 0 }).catch((error) => {
+        this.#host.failed(this, error);
+      });
+      return;
     }
     const opened = this.#open();
     this.#opening = opened.then(
@@ -117,17 +126,18 @@ export class Batch {
     } catch (error) {
       if (this.#ending !== null || this.#stopReading.signal.aborted) return;
       if (!(error instanceof InvalidInput)) throw error;
-      return this.#end('failed', error.problems);
+      void this.#end('failed', error.problems);
+      return;
     }
     this.#count();
-    if (record.status === 'cancelling') return this.#end('cancelled');
+    if (record.status === 'cancelling') void this.#end('cancelled');
     if (this.#ending !== null) return;
     if (record.status === 'validating') {
       record.status = 'in_progress';
       record.in_progress_at = seconds();
       await this.#save();
     }
-    if (this.#progress?.left === 0) return this.#end('completed');
+    if (this.#progress?.left === 0) void this.#end('completed');
     this.#host.changed(this);
   }
 
@@ -226,6 +236,7 @@ export class Batch {
 
   /** Stop lines, leave all as it is, for the end of the server. */
   async close(): Promise<void> {
+    this.#closing.abort();
     this.#stopReading.abort();
     for (const controller of this.#running.values()) controller.abort();
     await this.#begun;
@@ -264,6 +275,8 @@ export class Batch {
       this.#count();
       sizes = reserved = progress.sizes;
       await progress.close();
+      // What it knew of each line is not needed any more.
+      this.#progress = null;
     } else if (record.in_progress_at !== null) sizes = await trimAnswers(this.folder);
     record.errors = told;
     record.ending = end;
@@ -271,7 +284,7 @@ export class Batch {
     if (record.in_progress_at !== null) record.finalizing_at = seconds();
     if (sizes.output > 0) record.output_file_id = newFileId();
     if (sizes.error > 0) record.error_file_id = newFileId();
-    await this.#save();
+    await this.#insist(() => this.#save());
     this.#host.changed(this);
     await this.#putInPlace(end, reserved);
   }
@@ -291,12 +304,12 @@ export class Batch {
         purpose: 'batch_output' as const,
         created_at: seconds(),
       };
-      await this.#host.files.adopt(made, answersFile(this.folder, side), reserved[side]);
+      const from = answersFile(this.folder, side);
+      await this.#insist(() => this.#host.files.adopt(made, from, reserved[side]));
     }
-    record.status = end;
-    record.ending = null;
-    record[STAMPS[end]] = seconds();
-    await this.#save();
+    const done = { ...record, status: end, ending: null, [STAMPS[end]]: seconds() };
+    await this.#insist(() => this.#save(done));
+    Object.assign(record, done);
     for (const name of ['spare', 'output.jsonl', 'error.jsonl']) {
       await rm(path.join(this.folder, name), { force: true });
     }
@@ -326,19 +339,25 @@ export class Batch {
     return path.join(this.folder, 'spare');
   }
 
-  /** On a full disk the spare room is used for the last word. */
-  #save(): Promise<void> {
-    const save = async (): Promise<void> => {
-      const file = path.join(this.folder, 'batch.json');
-      const text = JSON.stringify(this.#record);
+  /** Do what ends the batch until the disk takes it: first with the spare room, then again and again. */
+  async #insist(act: () => Promise<void>): Promise<void> {
+    for (let tries = 0; ; tries++) {
       try {
-        await writeDurably(file, text);
+        return await act();
       } catch (error) {
-        if (this.#record.ending === null && !this.ended) throw error;
+        if (this.#closing.signal.aborted) throw error;
         await rm(this.#spare, { force: true });
-        await writeDurably(file, text);
+        if (tries === 1) this.#host.failed(this, error);
+        if (tries > 0) {
+          await sleep(AGAIN_MS, undefined, { signal: this.#closing.signal, ref: false });
+        }
       }
-    };
+    }
+  }
+
+  #save(record = this.#record): Promise<void> {
+    const file = path.join(this.folder, 'batch.json');
+    const save = () => writeDurably(file, JSON.stringify(record));
     const mine = this.#saving.then(save);
     this.#saving = mine.catch(() => {});
     return mine;

@@ -16,12 +16,15 @@ import { Scheduler, type SchedulerParts } from './scheduler.ts';
 import type { BatchStore } from './store.ts';
 
 /** Most batches of one owner that are being worked on. */
-const MOST_OPEN = 100;
+const MOST_OPEN = 50;
+/** Most batches of one owner that are remembered: the oldest that have ended go first. */
+const MOST_KEPT = 1000;
 /** Records of batches that have ended go after so many seconds. */
 const KEPT = 30 * 24 * 3600;
 
 export interface BatchesParts extends Omit<SchedulerParts, 'told'> {
   store: BatchStore;
+  /** What lines are to be, as the server is now. */
   rules(): Omit<InputRules, 'endpoint'>;
   log: Logger;
   audit: AuditLog | null;
@@ -56,15 +59,14 @@ export class Batches {
   /** Go on with what the folder holds. */
   start(): void {
     for (const record of this.#store.found) {
-      if (Math.max(...stampsOf(record)) < seconds() - KEPT) {
-        void rm(this.#store.folderOf(record.id), { recursive: true, force: true });
-        continue;
-      }
       const batch = new Batch(this.#store.folderOf(record.id), record, this.#host);
       this.#all.set(record.id, batch);
       if (!batch.ended) this.#begin(batch);
     }
-    this.#turn = this.#turn.then(() => this.files.sweep());
+    const ids = this.#open().flatMap(
+      ({ record: { output_file_id: output, error_file_id: error } }) => [output, error],
+    );
+    this.#turn = this.#turn.then(() => this.files.sweep(new Set(ids)));
     this.#turn.catch((error) => this.#parts.log.error({ err: error }, 'files of batches'));
   }
 
@@ -85,6 +87,7 @@ export class Batches {
       throw busy(words, 60, 'too_many_batches');
     }
     if (this.#closed) throw shuttingDown();
+    await this.#forget(owner);
     const batchId = newBatchId();
     const folder = this.#store.folderOf(batchId);
     const record = newRecord(batchId, owner, created, expires, { ...asked, endpoint });
@@ -140,6 +143,18 @@ export class Batches {
     await Promise.all([...this.#all.values()].map((batch) => batch.close()));
     await this.#turn.catch(() => {});
     await this.#store.close();
+  }
+
+  /** Forget batches that ended long ago, or that are too many. Their files stay. */
+  async #forget(owner: string): Promise<void> {
+    const ended = [...this.#all.values()].filter((one) => one.ended && one.owner === owner);
+    const tooMany = ended.slice(0, Math.max(0, ended.length - MOST_KEPT));
+    const before = seconds() - KEPT;
+    const old = ended.filter(({ record }) => Math.max(...stampsOf(record)) < before);
+    for (const { id } of [...tooMany, ...old]) {
+      this.#all.delete(id);
+      await rm(this.#store.folderOf(id), { recursive: true, force: true });
+    }
   }
 
   #begin(batch: Batch): void {

@@ -39,6 +39,8 @@ export class FileStore {
   /** Most bytes of all files. */
   readonly limit: number;
   readonly #records = new Map<string, FileRecord>();
+  /** Content that had no record when the folder was opened. */
+  #orphans: string[] = [];
   #used = 0;
 
   private constructor(folder: string, limit: number) {
@@ -50,22 +52,28 @@ export class FileStore {
   static async open(folder: string, limit: number): Promise<FileStore> {
     await mkdir(folder, { recursive: true, mode: 0o700 });
     const store = new FileStore(folder, limit);
+    const content: string[] = [];
     for (const name of await readdir(folder)) {
       const file = path.join(folder, name);
       // A process that was killed had not said yet that it has these.
       if (/\.(part|tmp)$/.test(name)) await rm(file, { force: true });
+      if (name.endsWith('.jsonl')) content.push(path.parse(name).name);
       if (!name.endsWith('.json')) continue;
       store.#enter(readRecord(fileRecord, await readFile(file, 'utf8'), file));
     }
+    store.#orphans = content.filter((id) => !store.has(id));
     return store;
   }
 
-  /** Remove content without a record: an upload or a deletion that was cut off. Batches have theirs by now. */
-  async sweep(): Promise<void> {
-    for (const name of await readdir(this.folder)) {
-      const id = /^(.*)\.jsonl$/.exec(name)?.[1];
-      if (id !== undefined && !this.#records.has(id)) await rm(path.join(this.folder, name));
-    }
+  /**
+   * Remove content that an upload or a deletion left when it was cut off.
+   *
+   * @param claimed ids of files that batches are about to put in place
+   */
+  async sweep(claimed: ReadonlySet<string | null>): Promise<void> {
+    for (const id of this.#orphans)
+      if (!this.has(id) && !claimed.has(id)) await rm(this.content(id), { force: true });
+    this.#orphans = [];
   }
 
   get used(): number {

@@ -1,7 +1,7 @@
 // Which requests of a batch are answered: the two files of answers are the only account of it, so that it is
 // right whenever the process ends.
 import path from 'node:path';
-import { LineFile } from './durable.ts';
+import { LineFile, syncFolder } from './durable.ts';
 import type { FileStore } from './files.ts';
 import { newLineId } from './ids.ts';
 import type { BatchInput } from './input.ts';
@@ -53,6 +53,7 @@ export class Progress {
       output: await LineFile.open(answersFile(folder, 'output'), output.size),
       error: await LineFile.open(answersFile(folder, 'error'), error.size),
     };
+    await syncFolder(folder);
     return new Progress(input, store, files, { output: output.count, error: error.count }, done);
   }
 

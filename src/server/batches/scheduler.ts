@@ -107,7 +107,8 @@ export class Scheduler {
     try {
       this.#parts.told(await runLine(batch, number, caller, this.#parts.inside));
     } catch (error) {
-      await batch.fail(error);
+      // Its end may have to wait for room on the disk; other lines do not.
+      void batch.fail(error);
     }
   }
 
