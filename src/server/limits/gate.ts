@@ -24,8 +24,9 @@ interface Waiter {
  * how long holders have lately held their slot.
  *
  * A free slot goes to the waiting caller who holds the fewest for their weight; among equals they take
- * turns, as many as their weight says (stride scheduling), and one caller's requests stay in their order. When the queue is full, a newcomer takes the place
- * of the youngest request of the caller who has most in it, if that is more than the newcomer has.
+ * turns, as many as their weight says (stride scheduling), and one caller's requests stay in their
+ * order. When the queue is full, a newcomer takes the place of the youngest request of the caller who
+ * has most in it, if that is more than the newcomer has.
  */
 export class Gate {
   readonly slots: number;
