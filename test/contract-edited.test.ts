@@ -143,13 +143,13 @@ describe('a checkpoint edited by hand', () => {
     expect(error.mend).toContain('lockstep attach');
   });
 
-  test('both values are named', async () => {
+  test('the error names the expected and the received value', async () => {
     const error = (await configEdit('vocab_size', 400)()) as Error;
     expect(error.message).toContain(String(tinyVocabulary));
     expect(error.message).toContain('400');
   });
 
-  test('training and trained are not part of what was agreed', async () => {
+  test('training and trained may change: they are not part of the digest', async () => {
     const run = contractEdit((c) => {
       c.training.truncation = 5;
       c.trained = { ...c.trained, steps: 3, tokens: 4096 };
@@ -157,7 +157,7 @@ describe('a checkpoint edited by hand', () => {
     expect(await run()).toBe('accepted');
   });
 
-  test('a missing part is named', async () => {
+  test('an error names the file that is missing', async () => {
     const out = await attached();
     rmSync(path.join(out, 'tokenizer.json'));
     await expect(readContract(out)).rejects.toMatchObject({ code: 'LS_CONTRACT_TOKENIZER' });

@@ -47,7 +47,7 @@ describe('makeContract', () => {
     });
   });
 
-  test('blocks and a carry of all heads stand in the contract, and in no other', async () => {
+  test('sizes of blocks, and a carry of all heads, are written only into contracts that use them', async () => {
     const sizes = { block: 8, distance: 32, window: 16 };
     const retrieval = { size: 16, recipe: 'blocks' as const, layers: [1, 2], ...sizes };
     const carry = { size: 8, sinks: 4, heads: 'all' } as const;
@@ -70,7 +70,7 @@ describe('makeContract', () => {
     });
   });
 
-  test('bos stands in the contract, and needs a tokenizer that has it', async () => {
+  test('bos is written into the contract, and needs a tokenizer that has it', async () => {
     const { contract } = await make({ bos: true });
     expect(contract.tokenizer.bos).toBe(1);
     const dir = tinyCheckpoint(path.join(root, 'no-bos'), { bos_token_id: null });

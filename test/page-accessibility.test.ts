@@ -24,14 +24,14 @@ test('axe finds what is wrong: an image and a button without names, and pale tex
   expect([...rules].sort()).toEqual(['button-name', 'color-contrast', 'image-alt']);
 });
 
-test('empty, and with its settings open', async () => {
+test('no violations in the empty page, settings closed and open', async () => {
   await open();
   expect(await violationsEverywhere(page)).toEqual([]);
   await page.click('.settings summary');
   expect(await violationsEverywhere(page)).toEqual([]);
 });
 
-test('with an answer, a long text and one from right to left', async () => {
+test('no violations with an answer, a long text and one from right to left', async () => {
   await open();
   await say(`${'A long text that goes on. '.repeat(60)}${'x'.repeat(300)}`);
   await answered(1);
@@ -40,7 +40,7 @@ test('with an answer, a long text and one from right to left', async () => {
   expect(await violationsEverywhere(page)).toEqual([]);
 });
 
-test('a text that is cut', async () => {
+test('no violations with a text cut into segments', async () => {
   await open();
   await page.click('#tab-cut');
   await page.fill('#text', 'One sentence. Another one? A third!');
@@ -48,7 +48,7 @@ test('a text that is cut', async () => {
   expect(await violationsEverywhere(page)).toEqual([]);
 });
 
-test('after the death of its engine', async () => {
+test('no violations after the engine has stopped', async () => {
   await open({ failAt: 40, failCode: 'LS_ENGINE_CRASHED' });
   await say('A question that is long enough to fail.');
   await expect.poll(() => page.textContent('#alert')).toContain('engine has stopped');

@@ -17,7 +17,7 @@ import {
 
 usePages();
 
-test('the conversation goes on, and Stop frees the session', async () => {
+test('a second message continues the conversation, and Stop frees the session', async () => {
   await show({ delayMs: 10 });
   await set({ most: '20' });
   for (const [turn, text] of ['First.', 'Second.'].entries()) {
@@ -60,7 +60,7 @@ test('Send waits for the contract, and what was written meanwhile stays', async 
   expect(complaints).toEqual([]);
 });
 
-test('errors are said in words, and the message is not lost', async () => {
+test('errors are shown in plain words, and the message is kept', async () => {
   await show({ failAt: 30 }, { maxTokens: 400, maxBodyBytes: 20_000 });
   await set({ most: '100' });
   await say('A message that fails on its way.');

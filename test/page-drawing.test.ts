@@ -69,7 +69,7 @@ test('chat streams, and segments, carry, sinks and retrieved spans are drawn', a
   expect(complaints).toEqual([]);
 });
 
-test('pointing at a token lights what it sees and nothing else', async () => {
+test('pointing at a token highlights exactly the tokens that it sees', async () => {
   await show();
   await page.click('#tab-cut');
   const text = TEXT.repeat(2);
@@ -90,7 +90,7 @@ test('pointing at a token lights what it sees and nothing else', async () => {
   await expect.poll(() => page.locator('#sequence.lit').count()).toBe(0);
 });
 
-test('five hundred segments are still seen in the strip', async () => {
+test('five hundred segments are still visible in the strip', async () => {
   await show();
   await page.click('#tab-cut');
   await page.fill('#text', ' A sentence of seventeen.'.repeat(501));
@@ -102,7 +102,7 @@ test('five hundred segments are still seen in the strip', async () => {
   expect(share).toBeGreaterThan(0.98);
 });
 
-test('text from right to left leaves the badges as they are', async () => {
+test('text from right to left does not reverse the badges of segments', async () => {
   await show();
   await page.click('#tab-cut');
   await page.fill('#text', 'הגשם ירד בחוזקה. הוא לא פסק? לא. '.repeat(6));

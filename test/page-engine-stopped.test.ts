@@ -4,7 +4,7 @@ import { page, say, show, TEXT, usePages } from './page-fixture.ts';
 
 usePages();
 
-test('an engine that died is said beside the composer, with what to do, and the chips say it', async () => {
+test('a stopped engine is shown above the composer, with what to do, and as a chip', async () => {
   await show({ failAt: 40, failCode: 'LS_ENGINE_CRASHED' });
   for (let i = 0; i < 2; i++) {
     await say(TEXT);

@@ -14,7 +14,7 @@ import {
 
 usePages();
 
-test('the keyboard reaches everything, and what is drawn has words', async () => {
+test('the keyboard reaches every control, and every control and drawing has a name', async () => {
   await show();
   await page.click('#tab-cut');
   await page.fill('#text', TEXT.repeat(2));

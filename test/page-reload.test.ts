@@ -16,7 +16,7 @@ import {
 
 usePages();
 
-test('a reload keeps the conversation, and it goes on; Clear forgets it', async () => {
+test('a reload keeps the conversation, which can be continued; Clear deletes it', async () => {
   await show();
   await set({ most: '60' });
   await say(TEXT.repeat(2));
@@ -41,7 +41,7 @@ test('a reload keeps the conversation, and it goes on; Clear forgets it', async 
   expect(complaints).toEqual([]);
 });
 
-test('a reload in the midst of an answer keeps what there is, and what was written', async () => {
+test('a reload during an answer keeps what has arrived, and the message being typed', async () => {
   await show({ delayMs: 10 });
   await page.click('.settings summary');
   await page.fill('#system', 'Be brief.');

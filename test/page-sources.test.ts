@@ -61,7 +61,7 @@ const chosen = (): Promise<string> => page.locator('mark.chosen').first().innerT
 const LONG =
   'Å🌊 It was a dark and stormy night. The rain fell in torrents, except at times. '.repeat(20);
 
-test('quotes under an answer are what the server told, part by part', async () => {
+test('the quotes under an answer are the sources that the server reports, segment by segment', async () => {
   await showToy();
   await set({ most: '90', temperature: '0' });
   await ask(LONG);
@@ -149,7 +149,7 @@ test('a question that fits its segment read nothing earlier', async () => {
   expect(await page.locator('.source').count()).toBe(0);
 });
 
-test('it fits a narrow screen, marked and all', async () => {
+test('the page with marks fits a narrow screen', async () => {
   await page.setViewportSize({ width: 390, height: 844 });
   await showToy();
   await set({ most: '60', temperature: '0' });

@@ -92,7 +92,7 @@ describe('accepts', () => {
     expect(plansByDetours(source, sequences)).toEqual(alone);
   });
 
-  it('and cuts where such policies ask', async () => {
+  it('such a policy, and it cuts', async () => {
     const source = await bundled(fine[1]?.[1] as string);
     expect(plan(source, sequences[0] as number[]).length).toBeGreaterThan(0);
   });

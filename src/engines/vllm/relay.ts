@@ -181,7 +181,7 @@ export class Relay implements Runner {
     // An idle connection may close just as it is used: one replica gets a second chance too.
     const left = order.length === 1 ? [...order, ...order] : order;
     let last: unknown = this.health().error ?? noReplica();
-    /** Throws what no other replica can mend. */
+    /** Throws what no other replica can fix. */
     const settle = (error: unknown, replica: Replica, begun = false): void => {
       last = error;
       if (signal.aborted || !isBroken(error)) throw error;
