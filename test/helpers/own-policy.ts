@@ -46,4 +46,4 @@ export async function bundled(module: string): Promise<PolicySource> {
 
 /** A policy named own; `rest` are its members. */
 export const own = (rest: string): string =>
-  `export export const own = definePolicy({ name: 'own', params: { end: 2 }, ${rest} });`;
+  `export const own = definePolicy({ name: 'own', params: { end: 2 }, ${rest} });`;
