@@ -1,3 +1,4 @@
+// Checkpoints for tests of lockstep eval: a tiny model, and one that says it was trained from it.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { attach } from '../src/checkpoint/index.ts';

@@ -1,3 +1,5 @@
+// The data of `lockstep train`, through the config: rows, a held-out share, broken lines, a cache,
+// workers, and texts that changed before --resume.
 import {
   appendFileSync,
   existsSync,

@@ -1,3 +1,4 @@
+// Preference training as users start it: rows of two answers, `training.dpo`.
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
