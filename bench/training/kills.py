@@ -124,7 +124,7 @@ def last_swap(calls: list[str]) -> int:
 
 
 def twice(trainings: Trainings, calls: list[str]) -> Iterator[tuple[Fault, Fault]]:
-    """Kills of a resumption that repairs what a kill left, at each of its calls until it is done."""
+    """Kills of a resumption that repairs what a kill left, at each of its calls until the end."""
     swap = last_swap(calls)
     # While filling, after the swap, in the middle of removing: all that a start finds to repair.
     for at in sorted({swap - 3, swap + 1, swap + 2, (swap + len(calls)) // 2}):
