@@ -63,7 +63,7 @@ test('all imports are found', () => {
   }
 });
 
-test('no circle', () => {
+test('no file imports itself through others', () => {
   expect(circle()).toBe(null);
 });
 

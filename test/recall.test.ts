@@ -113,7 +113,7 @@ describe('lockstep recall', () => {
     rmSync(kept);
   });
 
-  it('colours the terminal', () => {
+  it('prints the grid in colours', () => {
     const run = spawnSync(process.execPath, [main, ...measured()], {
       encoding: 'utf8',
       env: { ...env, NO_COLOR: '', FORCE_COLOR: '1' },
@@ -122,7 +122,7 @@ describe('lockstep recall', () => {
     expect(run.stdout).toContain('\x1b[38;5;231;48;2;139;26;26m');
   });
 
-  it('goes on where a cancelled call ended', async () => {
+  it('resumes where a cancelled call ended', async () => {
     const out = path.join(home, 'cancelled');
     const few = ['--lengths', '640', '--samples', '9', '--out', out];
     const args = ['recall', made.untrained, ...asking, ...few];

@@ -1,5 +1,5 @@
 // `lockstep report` as a user runs it: a tiny model, trained for real, its report in a real Chromium.
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import {
   appendFileSync,
   copyFileSync,
@@ -14,7 +14,6 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { findPython } from '../src/bridge/index.ts';
 import { lineChart } from '../src/cli/report/chart.ts';
 import type { ReportData } from '../src/cli/report/data.ts';
 import { hitMapsSvg } from '../src/cli/report/hit-maps.ts';
@@ -22,6 +21,7 @@ import { packageRoot } from '../src/paths.ts';
 import { complaintsOf, launch } from './browser.ts';
 import { violationsEverywhere } from './helpers/accessibility.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
+import { tinyModel } from './tiny-model.ts';
 
 const run = promisify(execFile);
 const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
@@ -59,11 +59,7 @@ let data: ReportData & { report: string };
 
 beforeAll(async () => {
   home = temporaryFolder('report');
-  const python = await findPython();
-  execFileSync(python.executable, [
-    path.join(packageRoot, 'test/python/make_tiny.py'),
-    path.join(home, 'model'),
-  ]);
+  await tinyModel(path.join(home, 'model'));
   copyFileSync(path.join(packageRoot, 'LICENSE'), path.join(home, 'text.txt'));
   writeFileSync(path.join(home, 'lockstep.config.ts'), config);
   await lockstep(['train', '--json']);
@@ -153,7 +149,7 @@ describe('lockstep report', () => {
     }
   }, 300_000);
 
-  it('refuses what it cannot do, and says how to mend it', async () => {
+  it('refuses what it cannot do, and says how to fix it', async () => {
     expect(await failure(['report', 'out', '--out', 'report.pdf'])).toContain('LS_REPORT_OUT');
     expect(await failure(['report', 'out', '--base', 'nowhere'])).toContain('LS_REPORT_BASE');
     cpSync(path.join(home, 'model'), path.join(home, 'other'), { recursive: true });

@@ -34,7 +34,7 @@ describe('waiting for a place', () => {
     expect(rest).toContain('data: [DONE]');
   });
 
-  test('who waits too long gets 503, in a stream an error event', async () => {
+  test('a request that waits too long gets 503, a stream an error event', async () => {
     const { post, engine } = await serve({ delayMs: 5 }, { maxSessions: 1, queueTimeoutMs: 60 });
     const leave = new AbortController();
     await post('/v1/completions', long, { signal: leave.signal });

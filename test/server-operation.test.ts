@@ -144,7 +144,7 @@ describe('keys, logs, metrics, the end', () => {
     expect(answer.headers.get('keep-alive')).toBe('timeout=75');
   });
 
-  test('a port in use is named with its mend', async () => {
+  test('a port in use is named, with a fix', async () => {
     const { port } = await serve();
     const engine = new ToyEngine(servers.toy);
     const second = createServer({

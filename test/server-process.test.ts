@@ -1,5 +1,5 @@
 // `lockstep serve` as its own process, in front of both real engines, on a tiny checkpoint.
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
@@ -10,12 +10,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { findPython, pythonEnvironment, runJob } from '../src/bridge/index.ts';
+import { findPython, runJob } from '../src/bridge/index.ts';
 import { attach } from '../src/checkpoint/index.ts';
 import { parseConfig } from '../src/config/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { delimiters } from '../src/policies/index.ts';
 import { descendants, environmentOf } from './processes.ts';
+import { tinyModel } from './tiny-model.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
 type Any = any;
@@ -32,13 +33,8 @@ const running: ChildProcess[] = [];
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-serve-'));
-  const model = path.join(folder, 'model');
+  const model = await tinyModel(path.join(folder, 'model'));
   dir = path.join(folder, 'tiny');
-  const { executable } = await findPython();
-  execFileSync(executable, [path.join(packageRoot, 'test/python/make_tiny.py'), model], {
-    env: { ...pythonEnvironment(), OMP_NUM_THREADS: '1' },
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
   const config = parseConfig(
     {
       model,
@@ -273,7 +269,7 @@ describe('both engines', () => {
     },
   );
 
-  test('they write the same tokens with the same probabilities', () => {
+  test('onnx and torch write the same tokens with the same probabilities', () => {
     const [onnx, torch] = [answers.get('onnx'), answers.get('torch')];
     expect(onnx.logprobs.tokens).toEqual(torch.logprobs.tokens);
     const gaps = onnx.logprobs.token_logprobs.map((value: number, i: number) =>

@@ -70,7 +70,7 @@ test('vLLM is told the span that asks it; without traces it is told nothing', as
   expect((await plain.fake.seen()).traces).toEqual([]);
 });
 
-test('a collector that is away is said in the log, and answers come all the same', async () => {
+test('a collector that does not answer is logged, and requests are still answered', async () => {
   const lines: Any[] = [];
   const write = (line: string) => void lines.push(JSON.parse(line));
   const log = pino({ level: 'error' }, { write });

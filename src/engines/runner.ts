@@ -19,8 +19,8 @@ export interface RunRequest extends SamplingOptions {
   watched: boolean;
   /** The answer goes out token by token. */
   streamed: boolean;
-  /** The layout of segments is wanted at the end: `Run.layout`. */
-  layout?: boolean;
+  /** The spans of the segments are wanted at the end: `Run.spans`. */
+  spans?: boolean;
   /** A turn of a chat: the next one is likely to begin with this prompt and its answer. */
   followed?: boolean;
   /** Nobody waits for it: its steps run only while no other run has any, where the engine is stepped from here. */
@@ -74,7 +74,7 @@ export interface Run {
   /** Bytes held now; null: the engine does not tell. */
   memory(): Promise<SessionMemory | null>;
   /** Where the engine itself cut, once the events have ended; null: it does not tell. */
-  layout(): SegmentSpans | null;
+  spans(): SegmentSpans | null;
 }
 
 /** Segments of prompt and answer as half-open ranges of token positions. */

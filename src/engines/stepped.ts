@@ -113,7 +113,7 @@ class LocalRunner implements Runner {
         events: this.#events(remembered, segmenter, { ...request, prompt, form }, signal),
         memory: () => remembered.sequence.session.memory(),
         // Whoever reads the events has seen every cut.
-        layout: () => null,
+        spans: () => null,
       };
     } catch (error) {
       this.#notice(error);

@@ -54,7 +54,7 @@ interface Asking {
   open(): Promise<Opened>;
   chunks(first: Opened): AsyncGenerator<TokenChunk>;
   /** Known once the chunks have begun. */
-  layout(): SegmentSpans | null;
+  spans(): SegmentSpans | null;
   scores(): readonly (Sampled | null)[] | null;
 }
 
@@ -120,7 +120,7 @@ export class Relay implements Runner {
       return {
         events: this.#events(asked, segmenter, told, asking, opened, leave),
         memory: async () => null,
-        layout: asking.layout,
+        spans: asking.spans,
       };
     } catch (error) {
       leave.abort();
@@ -181,7 +181,7 @@ export class Relay implements Runner {
     // An idle connection may close just as it is used: one replica gets a second chance too.
     const left = order.length === 1 ? [...order, ...order] : order;
     let last: unknown = this.health().error ?? noReplica();
-    /** Throws what no other replica can mend. */
+    /** Throws what no other replica can fix. */
     const settle = (error: unknown, replica: Replica, begun = false): void => {
       last = error;
       if (signal.aborted || !isBroken(error)) throw error;
@@ -230,7 +230,7 @@ export class Relay implements Runner {
     return {
       open,
       chunks,
-      layout: () => whole?.layout ?? null,
+      spans: () => whole?.spans ?? null,
       scores: () => whole?.scores ?? null,
     };
   }

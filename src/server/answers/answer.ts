@@ -138,7 +138,7 @@ async function whole(
   count.end(choices[0]?.reason ?? 'length');
   const answer = job.reply.whole(choices, count.usage);
   const lockstep = {
-    ...(first.layout ? (running.layout() ?? seen.layout) : {}),
+    ...(first.spans ? (running.spans() ?? seen.spans) : {}),
     ...(sources === null ? {} : { sources: sources.all }),
   };
   response.json({ ...answer, ...(Object.keys(lockstep).length === 0 ? {} : { lockstep }) });
@@ -232,7 +232,7 @@ async function told(
   stream.end();
 }
 
-/** The layout of segments as the steps of an engine showed it. */
+/** The segment spans that the steps of an engine showed. */
 class SeenSpans {
   readonly #segments: [number, number][] = [];
   #start = 0;
@@ -246,7 +246,7 @@ class SeenSpans {
     this.#start = event.boundary.at;
   }
 
-  get layout(): SegmentSpans {
+  get spans(): SegmentSpans {
     const open: SegmentSpans['open'] =
       this.#position > this.#start ? [this.#start, this.#position] : null;
     return { segments: this.#segments, open };
