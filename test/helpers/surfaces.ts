@@ -1,13 +1,22 @@
 // Each surface that a person looks at, from stated numbers: files of the command line, states of the page.
 
+import { lineChart } from '../../src/cli/drawing/line-chart.ts';
+import { lossSvg } from '../../src/cli/drawing/loss-svg.ts';
 import {
   type MapHeading,
   SegmentCollector,
   type SegmentMap,
 } from '../../src/cli/plan/segment-map.ts';
+import { segmentMapHtml } from '../../src/cli/plan/segment-map-html.ts';
 import type { HeadsFile } from '../../src/cli/profile/heads-file.ts';
+import { headsSvg } from '../../src/cli/profile/heads-svg.ts';
+import { recallHtml } from '../../src/cli/recall/html.ts';
+import { gridSvg } from '../../src/cli/recall/picture.ts';
 import type { RecallFigures, RecallResult } from '../../src/cli/recall/run.ts';
 import type { HitMap, ReportData, Way } from '../../src/cli/report/data.ts';
+import { hitMapsSvg } from '../../src/cli/report/hit-maps.ts';
+import { reportHtml } from '../../src/cli/report/html.ts';
+import { sections } from '../../src/cli/report/sections.ts';
 
 export const digest = '8f1c3a5e7d9b2046fa1c3e5d7b9024681357acef8642bd90f1e2d3c4b5a69788';
 
@@ -191,3 +200,52 @@ export const heads: HeadsFile = (() => {
     scores,
   };
 })();
+
+/** The HTML files of the command line, by the command that writes them. */
+export const htmlFiles: Record<string, () => string> = {
+  plan: () => segmentMapHtml(planMap(), heading, report.contract),
+  'plan-empty': () => segmentMapHtml(planMap(0), heading, report.contract),
+  report: () => reportHtml(report, sections(report)),
+  recall: () => recallHtml(report.name, recall, report.contract),
+};
+
+/** The pictures that stand alone, so many pixels wide where a picture can be narrower. */
+export const pictures: Record<string, (width: number) => string> = {
+  heads: () => headsSvg(heads),
+  recall: (width) => gridSvg(recall, width),
+  'recall-many': (width) => gridSvg(manyDepths, width),
+  hits: (width) => hitMapsSvg(report.hits as NonNullable<ReportData['hits']>, width),
+  loss: (width) =>
+    lossSvg(
+      Array.from({ length: 400 }, (_, i) => ({ step: i + 1, loss: 3 + 1 / (i + 1) })),
+      { title: 'Training of a-model-with-a-rather-long-name', subtitle: heading.model, width },
+    ),
+  perplexity: (width) =>
+    lineChart({
+      title: 'Perplexity by position in the text',
+      ...{
+        xLabel: 'position (tokens; each point is the mean of 128)',
+        yLabel: 'perplexity',
+        width,
+      },
+      series: [
+        { label: 'full attention, untrained', role: 'full', look: 'dashed', points: line(17) },
+        { label: 'segmented, untrained', role: 'segment', look: 'dashed', points: line(1700) },
+        { label: 'segmented, trained', role: 'segment', points: line(18) },
+        { label: 'full attention, trained', role: 'full', points: line(16) },
+      ],
+      mark: { x: 7900, label: 'training sequence' },
+    }),
+};
+
+function line(level: number): [number, number][] {
+  return Array.from({ length: 33 }, (_, i) => [256 * i, level * (1 + 1 / (i + 1))]);
+}
+
+const manyDepths = {
+  asked: { ...recall.asked, depths: Array.from({ length: 11 }, (_, i) => i / 10) },
+  rows: recall.rows.map((row) => ({
+    ...row,
+    cells: row.cells.flatMap((cell) => [cell, { ...cell, depth: 0.3 }, { ...cell, depth: 0.9 }]),
+  })),
+};

@@ -35,7 +35,7 @@ export function light(name: string): string {
  * CSS for a picture that stands alone: in `<img>` or as a file it sees no other style sheet, and not each
  * program that shows SVG knows `var()` and `light-dark()`.
  *
- * @param css rules with `var(--token)`
+ * @param css rules with `var()` of tokens
  * @returns the rules with light values, then with dark ones for those who prefer them
  */
 export function standaloneStyle(css: string): string {

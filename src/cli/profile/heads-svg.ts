@@ -50,7 +50,7 @@ export function headsSvg(file: HeadsFile): string {
     head.bottom + 4,
     width,
   );
-  const top = keys.bottom + 20;
+  const top = keys.bottom + 34;
   const bottom = top + heads * cell;
   const height = bottom + 60;
   const x = (layer: number): number => LEFT + layer * cell;

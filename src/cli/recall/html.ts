@@ -1,5 +1,5 @@
 // A measurement of recall as one HTML file.
-import type { Contract } from '../../contract/index.ts';
+import type { LegendContract } from '../../server/page/legend.js';
 import { htmlFile } from '../drawing/html-file.ts';
 import { thousands } from '../plan/segment-map.ts';
 import { sectionHtml, sectionStyle } from '../report/html.ts';
@@ -11,7 +11,7 @@ import { recallSection } from './section.ts';
 export function recallHtml(
   name: string,
   result: RecallResult,
-  contract: Pick<Contract, 'digest' | 'policy' | 'segment' | 'carry' | 'retrieval' | 'heads'>,
+  contract: LegendContract & { digest: string },
 ): string {
   const { lengths, samples } = result.asked;
   return htmlFile({

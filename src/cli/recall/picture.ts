@@ -18,7 +18,7 @@ const LEAST_NUMBER = 22;
 const style = standaloneStyle(`${pictureCss}
 .on { fill: var(--on-share); font-weight: 600; }
 .none { fill: var(--inset); stroke: var(--line); }
-.small { font-size: 12px; }
+.small { font-size: 10.5px; }
 `);
 
 /** A panel for each row: lengths downwards, depths from left to right. */

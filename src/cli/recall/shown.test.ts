@@ -59,11 +59,11 @@ const result: RecallResult & { digest: string } = {
 const contract = {
   digest: 'd',
   policy: { name: 'sentences' },
-  segment: { min: 8, max: 64, align: 1 },
+  segment: { min: 8, max: 64 },
   carry: { size: 16, sinks: 4 },
-  retrieval: { size: 8, recipe: 'anchors', layers: [1] },
+  retrieval: { size: 8, layers: [1] },
   heads: { long: [[], [0]] },
-} as unknown as Parameters<typeof recallHtml>[2];
+};
 
 it('rows stand in the order in which they are read', () => {
   expect(shownRows(result).map(labelOf)).toEqual([
