@@ -61,10 +61,16 @@ describe('colours', () => {
     (text) => expect(literalsOf(text)).toEqual([]),
   );
 
-  test('of the mark and of the PNG are tokens too', () => {
+  test('of the mark, of the drawings in the documentation and of the PNG are tokens too', () => {
     const values = new Set([...tokens.values()].flatMap(({ light, dark }) => [light, dark]));
-    const mark = readFileSync(path.join(page, 'icon.svg'), 'utf8');
-    for (const color of mark.match(/#[0-9a-f]{6}/g) ?? []) expect(values).toContain(color);
+    const drawings = path.join(packageRoot, 'docs/drawings');
+    const files = readdirSync(drawings).map((name) => path.join(drawings, name));
+    expect(files.length).toBeGreaterThan(3);
+    for (const file of [path.join(page, 'icon.svg'), ...files]) {
+      const colors = new Set(readFileSync(file, 'utf8').match(/#[0-9a-f]{6}\b/g));
+      expect(colors.size).toBeGreaterThan(3);
+      expect([...colors].filter((color) => !values.has(color)), file).toEqual([]);
+    }
     const plot = readFileSync(path.join(packageRoot, 'python/lockstep/training/plot.py'), 'utf8');
     expect(plot.match(/#[0-9a-f]{6}/g)).toEqual([tokens.get('segment')?.light]);
   });

@@ -34,14 +34,15 @@ function facts(map: SegmentMap, heading: MapHeading): string {
   const rows: [string, string][] = [
     ['tokens', thousands(map.tokens)],
     ['closed segments', thousands(map.closed)],
-    ['mean length', `${map.mean.toFixed(1)} tokens`],
-    ['shortest to longest', `${thousands(map.shortest)} to ${thousands(map.longest)} tokens`],
     ['allowed', `${thousands(heading.min)} to ${thousands(heading.max)} tokens`],
-    [
-      'of the greatest length',
-      map.closed === 0 ? '0%' : `${Math.round((100 * map.atMax) / map.closed)}%`,
-    ],
   ];
+  if (map.closed > 0) {
+    rows.push(
+      ['mean length', `${map.mean.toFixed(1)} tokens`],
+      ['shortest to longest', `${thousands(map.shortest)} to ${thousands(map.longest)} tokens`],
+      ['of the greatest length', `${Math.round((100 * map.atMax) / map.closed)}%`],
+    );
+  }
   if (heading.align > 1) rows.push(['multiples of', `${heading.align} tokens`]);
   return `<dl class="facts">${rows.map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`).join('')}</dl>`;
 }
@@ -152,7 +153,7 @@ function content(row: SegmentRow): string {
 }
 
 const style = `
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:var(--space-3) var(--space-5)}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:var(--space-3) var(--space-5)}
 .facts dt{color:var(--soft);font-size:var(--text-s)}
 .facts dd{font-size:18px;font-weight:600;letter-spacing:-.01em}
 .charts{display:grid;grid-template-columns:minmax(0,2fr) minmax(0,1fr);gap:var(--space-4) var(--space-6);margin-top:var(--space-5)}

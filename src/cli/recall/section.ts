@@ -74,7 +74,7 @@ function shareOf(row: RecallFigures, length: number): string {
   const { recalled, low, high } = found;
   return low === null || high === null
     ? percent(recalled)
-    : `${percent(recalled)} [${Math.round(100 * low)}, ${Math.round(100 * high)}]`;
+    : `${percent(recalled)} [${Math.round(100 * low)},\u00a0${Math.round(100 * high)}]`;
 }
 
 const percent = (share: number): string => `${Math.round(100 * share)}%`;

@@ -80,7 +80,10 @@ section > p{max-width:76ch;margin-bottom:var(--space-3)}
 img{display:block;width:100%;max-width:640px;height:auto;border:1px solid var(--line);border-radius:var(--radius-m)}
 .tables{display:grid;grid-template-columns:minmax(0,1fr);gap:var(--space-5)}
 .tables:empty{display:none}
-.scroll{overflow-x:auto;min-width:0}
+.tables:only-child{grid-column:1/-1}
+.scroll{overflow-x:auto;min-width:0;
+background:linear-gradient(to right,var(--card) 30%,transparent) left/40px 100% no-repeat local,linear-gradient(to left,var(--card) 30%,transparent) right/40px 100% no-repeat local,
+linear-gradient(to right,var(--faint),transparent) left/12px 100% no-repeat,linear-gradient(to left,var(--faint),transparent) right/12px 100% no-repeat}
 table{border-collapse:collapse;width:100%;font-size:14px}
 figcaption{color:var(--soft);font-size:var(--text-s);padding-bottom:var(--space-1)}
 th,td{padding:var(--space-2) 0 var(--space-2) var(--space-4);border-top:1px solid var(--line);text-align:right;white-space:nowrap}
@@ -88,7 +91,7 @@ th:first-child,td:first-child{padding-left:0;text-align:left}
 thead th,thead td{border-top:0;color:var(--soft);font-weight:600}
 tbody th{font-weight:500;white-space:normal;min-width:150px}
 .words tbody th{white-space:nowrap;min-width:0}
-@media (max-width:480px){tbody th{min-width:100px}th,td{padding-left:var(--space-2)}.words tbody th{white-space:normal}}
+@media (max-width:480px){tbody th{min-width:84px}thead th:first-child,td{white-space:normal}th,td{padding-left:var(--space-2)}.words tbody th{white-space:normal}}
 .words{width:auto}
 .words th,.words td{text-align:left;vertical-align:top}
 .words td{white-space:normal;overflow-wrap:anywhere}

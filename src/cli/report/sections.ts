@@ -248,7 +248,10 @@ function contract(data: ReportData): Section {
   const rows = [
     ['digest', digest],
     ['policy', `${policy.name} ${JSON.stringify(policy.params)}`],
-    ['segment', `${segment.min} to ${segment.max} tokens, multiples of ${segment.align}`],
+    [
+      'segment',
+      `${segment.min} to ${segment.max} tokens${segment.align > 1 ? `, multiples of ${segment.align}` : ''}`,
+    ],
     ['carry', `last ${carry.size} tokens, and the first ${carry.sinks} (sinks)`],
     [
       'retrieval',
