@@ -69,7 +69,17 @@ describe('colours', () => {
     for (const file of [path.join(page, 'icon.svg'), ...files]) {
       const colors = new Set(readFileSync(file, 'utf8').match(/#[0-9a-f]{6}\b/g));
       expect(colors.size).toBeGreaterThan(3);
-      expect([...colors].filter((color) => !values.has(color)), file).toEqual([]);
+      expect(
+        [...colors].filter((color) => !values.has(color)),
+        file,
+      ).toEqual([]);
+    }
+    const site = readFileSync(
+      path.join(packageRoot, 'docs/site/.vitepress/theme/style.css'),
+      'utf8',
+    );
+    for (const scheme of ['light', 'dark'] as const) {
+      expect(site).toContain(`--vp-c-brand-1: ${tokens.get('accent')?.[scheme]};`);
     }
     const plot = readFileSync(path.join(packageRoot, 'python/lockstep/training/plot.py'), 'utf8');
     expect(plot.match(/#[0-9a-f]{6}/g)).toEqual([tokens.get('segment')?.light]);
