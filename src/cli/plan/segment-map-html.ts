@@ -175,7 +175,7 @@ ol li p{padding:var(--space-2) var(--space-3);white-space:pre-wrap;overflow-wrap
 background:linear-gradient(to right,var(--segment) var(--share),var(--faint) var(--share))}
 .gap,.skipped{color:var(--soft)}
 ol li.skipped{display:block;padding:var(--space-3);text-align:center}
-@media (max-width:760px){.charts,ol li{grid-template-columns:minmax(0,1fr)}
+@media (max-width:760px){.facts{grid-template-columns:repeat(auto-fit,minmax(150px,1fr))}.charts,ol li{grid-template-columns:minmax(0,1fr)}
 .label{grid-template-columns:max-content 1fr max-content;padding-right:var(--space-3)}.length{display:flex;gap:var(--space-2);align-items:center}.meter{flex:1;margin:0}ol li p{padding-top:0}}
 @media print{ol li{break-inside:avoid}}
 `;
