@@ -109,6 +109,7 @@ describe('lockstep report', () => {
         'Retrieval hits',
         'Training',
         'Contract',
+        'What the colours mean',
       ]);
       // Text, because the page's names are unknown to this program.
       const widths = await page.evaluate('[...document.images].map((i) => i.naturalWidth)');
