@@ -103,6 +103,13 @@ function call({ name, arguments: given }: Any): [string, string] {
   return [name, given];
 }
 
+/** What was said in the replayed conversation. */
+export function replayed(exchanges: readonly Exchange[]): unknown {
+  return exchanges
+    .filter(({ flow }) => flow === 'replay')
+    .map(({ message, finish }) => [said(message), finish]);
+}
+
 /** The ids that the engine was given, from a trace of the same request. */
 async function promptIds(server: TestClient, body: Any): Promise<number[]> {
   const { min_tokens: _, ...asked } = body;
@@ -120,9 +127,9 @@ async function promptIds(server: TestClient, body: Any): Promise<number[]> {
 }
 
 /** transformers' ids of each request, and what is wrong with the calls of its answer. */
-async function reference(
+export async function reference(
   dir: string,
-  exchanges: readonly Exchange[],
+  exchanges: readonly Pick<Exchange, 'body' | 'message'>[],
 ): Promise<{ ids: number[]; problems: string[] }[]> {
   const { executable } = await findPython();
   const work = promisify(execFile)(executable, [path.join(scripts, 'client_reference.py'), dir], {

@@ -12,9 +12,8 @@ import {
   checkPrompts,
   clients,
   hasPythonClient,
-  said,
+  replayed,
 } from './checks.ts';
-import type { Exchange } from './steps.ts';
 
 const folder = temporaryFolder('clients');
 const processes = new ServeProcesses();
@@ -60,10 +59,3 @@ test('every client and engine read the same answers', () => {
   const [first, ...others] = replays.values();
   for (const other of others) expect(other).toEqual(first);
 });
-
-/** What was said in the replayed conversation. */
-function replayed(exchanges: readonly Exchange[]): unknown {
-  return exchanges
-    .filter(({ flow }) => flow === 'replay')
-    .map(({ message, finish }) => [said(message), finish]);
-}

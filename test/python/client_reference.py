@@ -1,7 +1,8 @@
 """What transformers makes of conversations that clients sent, and whether calls fit their schemas.
 
-Usage: client_reference.py DIR < bodies. Reads a JSON list of `{body, message}`; prints for each the
-ids of `apply_chat_template`, and what is wrong with the arguments of the calls in `message`.
+Usage: client_reference.py DIR < bodies. Reads a JSON list of `{body, message}`. Prints for each the
+ids of `apply_chat_template` (of a completion: those of its text), and what is wrong with the
+arguments of the calls in `message`.
 """
 
 from __future__ import annotations
@@ -79,19 +80,26 @@ def problems(body: dict[str, Any], message: Any) -> list[str]:
     return found
 
 
+def ids(tokenizer: Any, body: dict[str, Any]) -> list[int]:
+    if "prompt" in body:
+        return list(tokenizer(body["prompt"], truncation=False, padding=False)["input_ids"])
+    encoded = tokenizer.apply_chat_template(
+        [shown(message) for message in as_chat(body)],
+        tools=tools(body),
+        add_generation_prompt=True,
+        return_dict=True,
+        **body.get("chat_template_kwargs", {}),
+    )
+    return list(encoded["input_ids"])
+
+
 def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
     answers = []
     for given in json.load(sys.stdin):
         body = given["body"]
-        encoded = tokenizer.apply_chat_template(
-            [shown(message) for message in as_chat(body)],
-            tools=tools(body),
-            add_generation_prompt=True,
-            return_dict=True,
-        )
         wrong = problems(body, given["message"])
-        answers.append({"ids": list(encoded["input_ids"]), "problems": wrong})
+        answers.append({"ids": ids(tokenizer, body), "problems": wrong})
     print(json.dumps(answers))
 
 
