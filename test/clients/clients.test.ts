@@ -34,7 +34,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-describe.each(['onnx', 'torch'] as const)('%s', { timeout: 600_000 }, (engine) => {
+describe.each(['onnx', 'torch'] as const)('%s', { timeout: 1_200_000 }, (engine) => {
   let server: Serving;
   let fresh: Serving;
   beforeAll(async () => {

@@ -19,7 +19,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-test.each(['onnx', 'torch'] as const)('%s', { timeout: 600_000 }, async (engine) => {
+test.each(['onnx', 'torch'] as const)('%s', { timeout: 1_200_000 }, async (engine) => {
   const server = await processes.start(dir, ...engineArguments(engine));
   const all = await outcomes(server);
   await checkOutcomes(dir, all);
