@@ -104,5 +104,5 @@ describe('places by key', () => {
 async function waiting({ url }: Served): Promise<number> {
   const headers = { authorization: `Bearer ${keys['watcher']}` };
   const text = await (await fetch(`${url}/metrics`, { headers })).text();
-  return Number(/^lockstep_queue_waiting (\d+)/m.exec(text)?.[1]);
+  return Number(/^lockstep_queue_waiting\{model="toy"\} (\d+)/m.exec(text)?.[1]);
 }

@@ -50,7 +50,7 @@ describe('eight large requests at once beside a stream', () => {
     const short = text.slice(0, 60_000);
     const body = JSON.stringify({ text: short });
     const { tokenizer, files } = servers.toy;
-    const facts = { model: 'toy', tokens: options.maxTokens, vocabulary: 260, messages: 10 };
+    const facts = { tokens: options.maxTokens, vocabulary: 260 };
     const since = performance.now();
     const plan = (await answerTool(
       'plan',
@@ -87,7 +87,7 @@ describe('eight large requests at once beside a stream', () => {
     expect(ids.count).toBe(LENGTH);
     const back = (await (await post('/detokenize', { tokens: ids.tokens })).json()) as Any;
     expect(back.text).toBe(text);
-    expect(await done(url)).toEqual({ tokenize: 1, detokenize: 1 });
+    expect(await done(url)).toEqual({ body: 2, tokenize: 1, detokenize: 1 });
   });
 
   test('a chat of 120,000 messages is refused by its count, and a thread has counted', async () => {

@@ -94,7 +94,7 @@ async function serve(...args: string[]): Promise<Started & { url: string; client
 
 async function sessions(url: string): Promise<number> {
   const metrics = await (await fetch(`${url}/metrics`)).text();
-  return Number(/^lockstep_sessions (\d+)/m.exec(metrics)?.[1]);
+  return Number(/^lockstep_sessions\{model="tiny"\} (\d+)/m.exec(metrics)?.[1]);
 }
 
 const PROMPT =
@@ -233,11 +233,13 @@ describe('both engines', () => {
       expect(cached[0]).toBe(0);
       const metrics = await (await fetch(`${url}/metrics`)).text();
       const value = (line: RegExp) => Number(line.exec(metrics)?.[1]);
-      expect(value(/^lockstep_tokens_total{kind="cached"} (\d+)/m)).toBe(cached[1] + cached[2]);
-      expect(value(/^lockstep_prefix_lookups_total{result="hit"} (\d+)/m)).toBe(2);
-      expect(value(/^lockstep_prefix_lookups_total{result="miss"} (\d+)/m)).toBe(1);
-      expect(value(/^lockstep_prefix_bytes (\d+)/m)).toBeGreaterThan(0);
-      expect(value(/^lockstep_prefix_bytes_limit (\d+)/m)).toBe(512 * 1024 * 1024);
+      expect(value(/^lockstep_tokens_total{model="tiny",kind="cached"} (\d+)/m)).toBe(
+        cached[1] + cached[2],
+      );
+      expect(value(/^lockstep_prefix_lookups_total{model="tiny",result="hit"} (\d+)/m)).toBe(2);
+      expect(value(/^lockstep_prefix_lookups_total{model="tiny",result="miss"} (\d+)/m)).toBe(1);
+      expect(value(/^lockstep_prefix_bytes\{model="tiny"\} (\d+)/m)).toBeGreaterThan(0);
+      expect(value(/^lockstep_prefix_bytes_limit\{model="tiny"\} (\d+)/m)).toBe(512 * 1024 * 1024);
       const { prefix } = (await (await fetch(`${url}/lockstep/engine`)).json()) as Any;
       expect(prefix).toMatchObject({ hits: 2, misses: 1, evictions: 0 });
     },

@@ -60,6 +60,7 @@ export function audit(log: AuditLog): RequestHandler {
         method: request.method,
         route: (request.route as { path?: string } | undefined)?.path ?? 'other',
         status: response.writableFinished ? response.statusCode : 'aborted',
+        model: response.locals['model'] ?? null,
         code: response.locals['code'] ?? null,
         ms: Math.round(performance.now() - since),
         ...usedBy(response),

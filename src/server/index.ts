@@ -6,8 +6,9 @@ export { keyEntry } from './keys/format.ts';
 export { KeyRing } from './keys/ring.ts';
 export { newKey } from './keys/secret.ts';
 export { probePort } from './listen.ts';
+export { CACHE_BYTES, type ModelParts, type ServedModel } from './models/model.ts';
+export type { Listed } from './models/models.ts';
 export {
-  CACHE_BYTES,
   createServer,
   DRAIN_MS,
   type LockstepServer,

@@ -146,7 +146,7 @@ async function runServe(
         hostNames: options.allowHost ?? [],
         log,
         // Loaded when asked for: a server without traces does not wait for the packages.
-        ...(traces === null ? {} : { traces: await openTraces(traces, model, log) }),
+        ...(traces === null ? {} : { traces: await openTraces(traces, log) }),
         warn: (error) => {
           const { code, message } = asLockstepError(error);
           printWarning({ code, message: `${message}; chats are refused, completions are served` });
@@ -192,9 +192,9 @@ function announce(
   say(colors.dim('Ctrl-C stops it'));
 }
 
-async function openTraces(endpoint: string, model: string, log: Logger) {
+async function openTraces(endpoint: string, log: Logger) {
   const { Traces } = await import('../../server/traces.ts');
-  return new Traces(endpoint, model, log);
+  return new Traces(endpoint, log);
 }
 
 /** @throws LS_USAGE for anything but an address of the web */

@@ -43,7 +43,7 @@ export class Tally {
     this.#account = account;
     this.#arrived = headOf(response);
     const { requestId = '' } = response.locals as { requestId?: string };
-    this.#tag = { requestId };
+    this.#tag = { requestId, model: shop.model };
     this.#stages = enterStages(response, promptTokens(job));
   }
 
@@ -74,27 +74,27 @@ export class Tally {
 
   /** Count an event; gives the session's memory where it was worth asking. */
   async see(event: RunEvent, always = false): Promise<Trace['memory']> {
-    const { metrics } = this.#shop;
+    const { metrics, model } = this.#shop;
     if (event.type === 'token') {
       const now = performance.now();
       const last = this.#last[event.choice];
-      if (last !== undefined) metrics.interToken.observe((now - last) / 1000);
+      if (last !== undefined) metrics.interToken.observe({ model }, (now - last) / 1000);
       else if (this.#stages.first === undefined) this.#began(now);
       this.#last[event.choice] = now;
       this.#stages.completion += 1;
-      metrics.tokens.inc({ kind: 'completion' });
+      metrics.tokens.inc({ model, kind: 'completion' });
       this.#account.wrote(1);
     }
     if (event.type !== 'ran') return null;
     const kind = event.cached ? 'cached' : 'prompt';
-    if (event.prompt) metrics.tokens.inc({ kind }, event.tokens.length);
+    if (event.prompt) metrics.tokens.inc({ model, kind }, event.tokens.length);
     if (event.cached) this.#cached += event.tokens.length;
     if (event.boundary !== null) {
       const prompt = Math.floor(event.choice / (this.#job.runs[0].extra?.n ?? 1));
       const start = this.#segmentStart[event.choice] ?? this.#promptEnd[prompt] ?? 0;
       if (!event.cached) {
-        metrics.segments.inc();
-        metrics.segmentTokens.observe(event.boundary.at - start);
+        metrics.segments.inc({ model });
+        metrics.segmentTokens.observe({ model }, event.boundary.at - start);
       }
       this.#segmentStart[event.choice] = event.boundary.at;
       if (event.prompt) this.#promptEnd[prompt] = event.boundary.at;
@@ -103,7 +103,7 @@ export class Tally {
     if (!always && event.boundary === null && this.#memoryIn > 0) return null;
     this.#memoryIn = MEMORY_EVERY;
     const memory = (await this.memory?.()) ?? null;
-    metrics.hold(this, memory);
+    metrics.hold(this, model, memory);
     if (memory !== null) this.#most = larger(this.#most, memory);
     return memory;
   }
@@ -121,11 +121,12 @@ export class Tally {
     this.#outcome = outcome;
     const { prompt, completion, placed, first } = this.#stages;
     if (placed === undefined) this.#waited();
-    this.#shop.metrics.hold(this, null);
+    const { metrics, model } = this.#shop;
+    metrics.hold(this, model, null);
     if (placed === undefined) return;
-    this.#shop.metrics.generations.inc({ outcome });
+    metrics.generations.inc({ model, outcome });
     this.#stages.outcome = outcome;
-    this.#shop.metrics.timings.ended(this.#tag, {
+    metrics.timings.ended(this.#tag, {
       decode: first === undefined ? null : (performance.now() - first) / 1000,
       prompt,
       completion,

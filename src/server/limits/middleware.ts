@@ -43,6 +43,7 @@ export function observe(log: Logger, metrics: Metrics): RequestHandler {
           method: request.method,
           route,
           status,
+          model: response.locals['model'],
           code: response.locals['code'],
           ms: Math.round(seconds * 1000),
           ...usedBy(response),

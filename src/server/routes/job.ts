@@ -8,7 +8,7 @@ import type { ChatTemplate } from '../prompt/chat.ts';
 import { type ChatRequest, type CompletionRequest, extraOf } from '../requests/completions.ts';
 
 export interface Served {
-  /** The one model's name. */
+  /** The model's name. */
   model: string;
   template: ChatTemplate | null;
   /** Most tokens of a sequence, prompt and completion together. */
