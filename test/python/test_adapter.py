@@ -148,7 +148,7 @@ WRONG: dict[str, tuple[str, Callable[[Path], None]]] = {
     "large rank": ("LS_ADAPTER_RANK", resealed(edited(adapter.CONFIG, r=513))),
     "one B less": (
         "LS_ADAPTER_FILE",
-        retensored(lambda t: t.pop(FIRST.replace("lora_A", "lora_B")) and None),
+        retensored(lambda t: t.__delitem__(FIRST.replace("lora_A", "lora_B"))),
     ),
     "a norm": ("LS_ADAPTER_FILE", retensored(lambda t: t.update(norm=torch.zeros(2)))),
     "shape": (

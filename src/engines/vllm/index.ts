@@ -12,3 +12,4 @@ export {
   vllmModules,
 } from './open.ts';
 export { progressOf } from './progress.ts';
+export type { Relay } from './relay.ts';
