@@ -166,9 +166,13 @@ def test_adapters_and_base_in_one_batch_compute_what_each_does_alone(llm: LLM, h
         [(alone, want_T, _)] = served(llm, home, [(who, prompt)], 16)
         assert ids == alone and off(got_T, want_T) <= 2e-5
         assert off(got_T, scored(lockstep.load(home / who), ids)) <= BOUND
-    by_who = [{who: row[1] for (who, _), row in zip(asked, together, strict=True)}]
-    for found in by_who:  # they are three models
-        assert min(off(found["a"], found["b"]), off(found["a"], found["start"])) > 0.1
+    # They are three models: what they say of one prompt differs.
+    found = {
+        who: got_T[:299]
+        for (who, prompt), (_, got_T, _) in zip(asked, together, strict=True)
+        if len(prompt) == 300
+    }
+    assert min(off(found["a"], found["b"]), off(found["a"], found["start"])) > 0.1
 
 
 def test_nothing_is_shared_between_adapters(llm: LLM, home: Path) -> None:
