@@ -25,7 +25,7 @@ from lockstep import retrieval
 from lockstep.errors import LockstepError
 from lockstep.vllm.verify import _Watch
 from lockstep.weights import adapter
-from test_training_loop import ROOT, Run
+from test_training_loop import ROOT
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 
@@ -43,12 +43,6 @@ CONTRACT: dict[str, Any] = {
 }
 
 
-def trained(home: Path, name: str, **lora: Any) -> Path:
-    """A checkpoint with an adapter of a few steps merged in, and the adapter beside it."""
-    Run(home, home / name, lora=lora, trainable=[], steps=6, learningRate=3e-2)
-    return home / name
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`start`: the base with its contract. `a`, `b`: trained from it, with unlike adapters."""
@@ -57,8 +51,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copyfile(ROOT / "LICENSE", home / "text.txt")
     model = checkpoints.write_model(home / "base", kv_heads=3)
     checkpoints.attach(home, model, **CONTRACT).rename(home / "start")
-    trained(home, "a", rank=4, alpha=8, modules=ALL)
-    trained(home, "b", rank=2, alpha=16, modules=["q_proj", "k_proj", "o_proj", "down_proj"])
+    checkpoints.trained(home, "a", rank=4, alpha=8, modules=ALL)
+    checkpoints.trained(
+        home, "b", rank=2, alpha=16, modules=["q_proj", "k_proj", "o_proj", "down_proj"]
+    )
     return home
 
 

@@ -1,4 +1,4 @@
-"""Equal tokens keep equal keys in layer 0 with an adapter over it, whatever is computed with them."""
+"""Equal tokens keep equal keys in layer 0 with an adapter, whatever is computed with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 import checkpoints
 import lockstep
-from test_adapters import BOUND, off, scored, served, trained
+from test_adapters import BOUND, off, scored, served
 from test_training_loop import ROOT
 from vllm import LLM
 
@@ -23,7 +23,7 @@ def test_repeated_tokens_tie_to_the_lower_position(tmp_path: Path) -> None:
     model = checkpoints.write_model(tmp_path / "base")
     attached = checkpoints.attach(tmp_path, model, layers=(0,), recipe="topk")
     attached.rename(tmp_path / "start")
-    trained(tmp_path, "a", rank=4, alpha=8, modules=["q_proj", "k_proj"])
+    checkpoints.trained(tmp_path, "a", rank=4, alpha=8, modules=["q_proj", "k_proj"])
     llm = LLM(
         str(tmp_path / "start"),
         dtype="float32",
