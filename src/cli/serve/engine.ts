@@ -185,8 +185,7 @@ async function openVllm(
   };
   if (upstream !== undefined) {
     const variable = choice.upstreamKey;
-    const key = variable === undefined ? null : (process.env[variable] ?? '');
-    if (variable !== undefined) delete process.env[variable];
+    const key = variable === undefined ? null : secretOf(variable);
     if (key === '') {
       throw usage('upstream-key', `expected a key in $${variable}, got none`, 'Set the variable.');
     }
@@ -221,6 +220,16 @@ async function openVllm(
     },
   });
   return { engine: relay, failed, probe, adapters: over(relay), ...limits };
+}
+
+const secrets = new Map<string, string>();
+
+/** What an environment variable holds; from now on nothing that is started from here may find it there. */
+function secretOf(variable: string): string {
+  const value = process.env[variable];
+  delete process.env[variable];
+  if (value !== undefined) secrets.set(variable, value);
+  return secrets.get(variable) ?? '';
 }
 
 function onlyVllm(what: string, field: string): LockstepError {
