@@ -41,6 +41,8 @@ const modelSchema = z.strictObject({
   upstream: z.array(text).min(1).optional(),
   /** vllm: environment variable that holds their key. */
   upstreamKey: text.optional(),
+  /** vllm: folders of LoRA adapters over it, relative to this file, by their names in requests. */
+  adapter: z.record(text, text).optional(),
   /** vllm: its own flags, as ['--max-num-seqs', '64']. */
   flags: z.array(text).default([]),
 });
@@ -136,7 +138,14 @@ export async function loadServe(file: string): Promise<ServeConfig> {
   for (const field of ['keys', 'audit', 'batches', 'tlsCert', 'tlsKey'] as const) {
     if (server[field] !== undefined) server[field] = from(server[field]);
   }
-  return { shown, server, models: models.map((model) => ({ ...model, dir: from(model.dir) })) };
+  const placed = ({ adapter, ...model }: ServeModel): ServeModel => ({
+    ...model,
+    dir: from(model.dir),
+    ...(adapter && {
+      adapter: Object.fromEntries(Object.entries(adapter).map(([name, dir]) => [name, from(dir)])),
+    }),
+  });
+  return { shown, server, models: models.map(placed) };
 }
 
 /** @throws LS_SERVE_CONFIG with every problem, LS_SERVE_NAMES */
@@ -153,10 +162,11 @@ export function checkServe(value: unknown, shown: string): z.output<typeof serve
 /** Every name and alias means one model. @throws LS_SERVE_NAMES */
 function checkNames(models: readonly ServeModel[], shown: string): void {
   const places = new Map<string, string>();
-  models.forEach(({ name, aliases }, i) => {
+  models.forEach(({ name, aliases, adapter = {} }, i) => {
     const named: [string, string][] = [
       [`models[${i}].name`, name],
       ...aliases.map((alias, j): [string, string] => [`models[${i}].aliases[${j}]`, alias]),
+      ...Object.keys(adapter).map((one): [string, string] => [`models[${i}].adapter`, one]),
     ];
     for (const [place, one] of named) {
       const other = places.get(one);

@@ -29,6 +29,8 @@ export interface RunRequest extends SamplingOptions {
   scored?: boolean;
   /** More than one freely sampled text. */
   extra?: ExtraRequest;
+  /** An adapter to run over the model, by its name (vLLM alone); none: the model itself. */
+  adapter?: string;
 }
 
 /** Requests beyond one freely sampled text; names and meanings are those of OpenAI and vLLM. */

@@ -117,7 +117,11 @@ export class Metrics {
   /** Tell of a model, which is served from now on. */
   watch(model: Watched): void {
     this.#watched.add(model);
-    const { name } = model;
+    this.begin(model.name);
+  }
+
+  /** What is counted under this name begins at 0. */
+  begin(name: string): void {
     if (this.#known.has(name)) return;
     this.#known.add(name);
     this.timings.begin(name);

@@ -59,7 +59,7 @@ import type { Traces } from './traces.ts';
 /** Options of a server with one model are that model's, too. */
 export interface ServerOptions
   extends Partial<Bounds>,
-    Pick<ModelParts, 'maxTokens' | 'maxSessions' | 'cacheBytes' | 'probe'> {
+    Pick<ModelParts, 'maxTokens' | 'maxSessions' | 'cacheBytes' | 'probe' | 'adapters'> {
   /** Name of the one model in requests and answers. */
   model?: string;
   /** Address to listen on. Default 127.0.0.1: this machine alone. */
@@ -110,7 +110,10 @@ export type ServerParts =
   | (Pick<ModelParts, 'engine' | 'tokenizer' | 'contract'> & { options?: ServerOptions })
   | {
       models: readonly (ModelParts & { aliases?: readonly string[] })[];
-      options?: Omit<ServerOptions, 'model' | 'maxTokens' | 'maxSessions' | 'cacheBytes' | 'probe'>;
+      options?: Omit<
+        ServerOptions,
+        'model' | 'maxTokens' | 'maxSessions' | 'cacheBytes' | 'probe' | 'adapters'
+      >;
     };
 
 export interface LockstepServer {
@@ -344,8 +347,8 @@ function listOf(parts: ServerParts, shared: SharedParts): Listed[] {
     }));
   }
   const { options = {}, ...one } = parts;
-  const { model: name = 'lockstep', maxTokens, maxSessions, cacheBytes, probe } = options;
-  const given = { maxTokens, maxSessions, cacheBytes, probe };
+  const { model: name = 'lockstep', maxTokens, maxSessions, cacheBytes, probe, adapters } = options;
+  const given = { maxTokens, maxSessions, cacheBytes, probe, adapters };
   const own = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   return [{ model: new ServedModel({ ...one, name, ...own }, shared), aliases: [] }];
 }

@@ -76,6 +76,10 @@ export function serveCommand(): Command {
     .option('--allow-host <name...>', 'more host names to accept on loopback')
     .option('--replicas <n>', 'vllm: number of processes', positive)
     .option('--upstream <url...>', 'vllm: use these running servers instead of starting one')
+    .option(
+      '--adapter <name=dir...>',
+      'vllm: LoRA adapters over the model; requests choose one by its name',
+    )
     .option('--upstream-key <variable>', 'vllm: environment variable that holds their key')
     .option('--no-probe', 'serve without checking the probe first')
     .option('--python <path>', 'torch, vllm: interpreter to use')

@@ -52,7 +52,7 @@ export async function openEntry(entry: ModelEntry, telling: Telling): Promise<Op
   const since = performance.now();
   const parts = { dir, source: files, tokenizer, model: name };
   const opened = await openChosen(parts, choice, flags, say, signal);
-  const { engine, maxTokens, maxSessions, probe, failed } = opened;
+  const { engine, maxTokens, maxSessions, probe, adapters, failed } = opened;
   const seconds = ((performance.now() - since) / 1000).toFixed(1);
   const { info } = engine;
   say(
@@ -73,6 +73,7 @@ export async function openEntry(entry: ModelEntry, telling: Telling): Promise<Op
       maxSessions,
       ...(cacheBytes === undefined ? {} : { cacheBytes }),
       ...(probe === null ? {} : { probe }),
+      ...(adapters === undefined ? {} : { adapters }),
     },
   };
 }
@@ -95,6 +96,7 @@ export async function stateOf({ name, dir, choice, flags }: ModelEntry): Promise
   const folders = [
     dir,
     ...(choice.engine === 'onnx' ? [path.join(dir, 'onnx', graphOf(choice))] : []),
+    ...(choice.adapter ?? []).map((one) => one.slice(one.indexOf('=') + 1)),
   ];
   const files: unknown[] = [];
   for (const folder of folders) {

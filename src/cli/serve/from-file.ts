@@ -18,6 +18,7 @@ const OF_MODELS = [
   ['replicas', 'replicas'],
   ['upstream', 'upstream'],
   ['upstreamKey', 'upstreamKey'],
+  ['adapter', 'adapter'],
   ['probe', 'probe'],
   ['python', 'python'],
 ] as const;
@@ -42,14 +43,19 @@ export async function entriesOf(
 }
 
 function entryOf(
-  { name, dir, aliases, flags, ...options }: ServeModel,
+  { name, dir, aliases, flags, adapter, ...options }: ServeModel,
   index: number,
   { shown }: ServeConfig,
   log: EngineChoice['log'],
 ): ModelEntry {
   // An option that is absent is absent on the command line, too.
   const given = Object.fromEntries(Object.entries(options).filter(([, v]) => v !== undefined));
-  const choice = { ...given, log } as EngineChoice;
+  const named = adapter && Object.entries(adapter).map(([name, dir]) => `${name}=${dir}`);
+  const choice = {
+    ...given,
+    ...(named === undefined ? {} : { adapter: named }),
+    log,
+  } as EngineChoice;
   return { name, dir, aliases, flags, choice, place: `${shown}: models[${index}]` };
 }
 

@@ -129,6 +129,25 @@ export class Relay implements Runner {
     }
   }
 
+  /** The same vLLMs with an adapter over the model. Closing it closes nothing: they are this relay's. */
+  adapter(name: string): Runner {
+    const relay = this;
+    return {
+      info: relay.info,
+      contract: relay.contract,
+      together: relay.together,
+      get sessions() {
+        return relay.sessions;
+      },
+      get maxTokens() {
+        return relay.maxTokens;
+      },
+      health: () => relay.health(),
+      run: (request, signal) => relay.run({ ...request, adapter: name }, signal),
+      close: async () => {},
+    };
+  }
+
   figures(): Promise<Figures> {
     return figuresOf(this.#parts.replicas);
   }
@@ -175,7 +194,7 @@ export class Relay implements Runner {
     cuts: readonly number[],
     signal: AbortSignal,
   ): Asking {
-    const keys = prefixKeys(request.prompt, cuts);
+    const keys = prefixKeys(request.prompt, cuts, request.adapter);
     const body = completionBody(request, this.contract.tokenizer.ends);
     const order = this.router.order(keys);
     // An idle connection may close just as it is used: one replica gets a second chance too.

@@ -30,6 +30,8 @@ export interface TokenChunk {
 export function completionBody(request: RunRequest, ends: readonly number[]): object {
   const { extra = {} } = request;
   return {
+    // Without a name vLLM runs its base.
+    ...(request.adapter === undefined ? {} : { model: request.adapter }),
     prompt: Array.from(request.prompt),
     // vLLM writes at least one token.
     max_tokens: Math.max(1, request.maxTokens),

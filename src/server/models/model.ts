@@ -37,6 +37,8 @@ export interface ModelParts {
   cacheBytes?: number;
   /** What became of the checkpoint's probe, for `/metrics`. */
   probe?: ProbeOutcome;
+  /** Adapters over it that requests may name; each runs in the model's engine. */
+  adapters?: readonly { name: string; runner: Runner }[];
 }
 
 /** What all models of a server share. */
@@ -59,6 +61,9 @@ export class ServedModel {
   readonly served: Served;
   readonly shop: Workshop;
   readonly probe: ProbeOutcome | undefined;
+  /** The model that this is an adapter over: places, tokenizer and template are that one's. */
+  readonly parent: ServedModel | null = null;
+  readonly adapters: readonly ServedModel[] = [];
   /** Seconds since 1970. */
   readonly created = Math.floor(Date.now() / 1000);
   readonly #shared: SharedParts;
@@ -68,7 +73,21 @@ export class ServedModel {
   #closed: Promise<void> | null = null;
 
   /** @throws LS_SERVE_DIGEST when engine and contract differ; LS_TEMPLATE_LIMIT */
-  constructor(parts: ModelParts, shared: SharedParts) {
+  constructor(
+    parts: ModelParts | { name: string; runner: Runner; parent: ServedModel },
+    shared: SharedParts,
+  ) {
+    if ('parent' in parts) {
+      const { name, runner, parent } = parts;
+      this.name = name;
+      this.parent = parent;
+      this.#shared = shared;
+      this.served = { ...parent.served, model: name };
+      this.#kit = parent.kit;
+      this.shop = { ...parent.shop, model: name, runner };
+      shared.metrics.begin(name);
+      return;
+    }
     const { name, engine, tokenizer, contract, maxTokens = 32_768, maxSessions = 8 } = parts;
     const { cacheBytes = CACHE_BYTES } = parts;
     const runner =
@@ -100,6 +119,8 @@ export class ServedModel {
     };
     this.shop.gate.onIdle = shared.onIdle;
     metrics.watch(this);
+    const { adapters = [] } = parts;
+    this.adapters = adapters.map((one) => new ServedModel({ ...one, parent: this }, shared));
   }
 
   get runner(): Runner {
@@ -137,6 +158,7 @@ export class ServedModel {
 
   /** A request uses it, until the returned function is called. More calls are harmless. */
   hold(): () => void {
+    if (this.parent !== null) return this.parent.hold();
     this.#requests += 1;
     let held = true;
     return () => {

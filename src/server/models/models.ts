@@ -50,7 +50,8 @@ export class Models {
   }
 
   /**
-   * The model that a request asks for by its name or an alias. Without a name it is the only one.
+   * The model, or the adapter over one, that a request asks for by its name or an alias. Without a name it is
+   * the only model.
    *
    * @throws HttpError 404 `model_not_found`; 400 where none is named and several are served
    */
@@ -63,7 +64,7 @@ export class Models {
     const found = this.#names.get(asked);
     if (found !== undefined) return found;
     const name = asked.length > 80 ? `${asked.slice(0, 80)}…` : asked;
-    const served = `${this.#named()} ${this.#list.length === 1 ? 'is' : 'are'}`;
+    const served = `${this.#named()} ${this.#names.size === 1 ? 'is' : 'are'}`;
     throw new HttpError(404, `The model \`${name}\` is not served here; ${served}.`, {
       param: 'model',
       code: 'model_not_found',
@@ -90,9 +91,10 @@ export class Models {
     const before = this.#list.map(({ model }) => model);
     this.#list = [...list];
     this.#names = new Map(
-      list.flatMap(({ model, aliases }) =>
-        [model.name, ...aliases].map((name): [string, ServedModel] => [name, model]),
-      ),
+      list.flatMap(({ model, aliases }) => [
+        ...[model.name, ...aliases].map((name): [string, ServedModel] => [name, model]),
+        ...model.adapters.map((one): [string, ServedModel] => [one.name, one]),
+      ]),
     );
     const left = before.filter((model) => !list.some((one) => one.model === model));
     return Promise.all(left.map((model) => this.#leave(model))).then(() => {});
@@ -119,7 +121,8 @@ export class Models {
   }
 
   #named(): string {
-    const names = this.#list.map(({ model }) => `\`${model.name}\``);
+    const all = this.#list.flatMap(({ model }) => [model, ...model.adapters]);
+    const names = all.map(({ name }) => `\`${name}\``);
     const more = names.length - SHOWN;
     return more > 0
       ? `${names.slice(0, SHOWN).join(', ')} and ${more} more`

@@ -1,10 +1,15 @@
 // `/v1/models`: what is served, under which names, and with which contract.
 import type { Request, Response } from 'express';
-import type { Listed, Models } from '../models/models.ts';
+import type { ServedModel } from '../models/model.ts';
+import type { Models } from '../models/models.ts';
 
 export function modelList(models: Models) {
   return (_request: Request, response: Response): void => {
-    response.json({ object: 'list', data: models.all.map(cardOf) });
+    const all = models.all.flatMap(({ model, aliases }) => [
+      cardOf(model, aliases),
+      ...model.adapters.map((one) => cardOf(one)),
+    ]);
+    response.json({ object: 'list', data: all });
   };
 }
 
@@ -12,17 +17,20 @@ export function modelCard(models: Models) {
   return (request: Request<{ model: string }>, response: Response): void => {
     const found = models.find(request.params.model);
     const listed = models.all.find(({ model }) => model === found);
-    if (listed !== undefined) response.json(cardOf(listed));
+    response.json(cardOf(found, listed?.aliases));
   };
 }
 
-function cardOf({ model, aliases }: Listed): object {
+function cardOf(model: ServedModel, aliases: readonly string[] = []): object {
   const { info, contract } = model.runner;
+  const { parent } = model;
   return {
     id: model.name,
     object: 'model',
     created: model.created,
     owned_by: 'lockstep',
+    // The model that an adapter runs over, as vLLM names it.
+    ...(parent === null ? {} : { parent: parent.name }),
     lockstep: { digest: contract.digest, engine: info.name, precision: info.precision, aliases },
   };
 }
