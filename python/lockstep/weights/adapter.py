@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..contract.checkpoint_names import check_inside
 from ..errors import LockstepError
@@ -96,7 +96,8 @@ def read(folder: str | Path) -> Adapter:
     for name, got in _sums(folder).items():
         if files[name] != got:
             raise _file(f"expected {name} with SHA-256 {files[name]}, got {got}", folder, name)
-    rank, alpha, modules = (config.get(name) for name in ("r", "lora_alpha", "target_modules"))
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    modules: Any = config.get("target_modules")
     known = _PLAIN.keys() | {"r", "lora_alpha", "target_modules"}
     odd = sorted(name for name in config if name not in known)
     odd += sorted(name for name, plain in _PLAIN.items() if config.get(name) != plain)
@@ -195,7 +196,7 @@ def _is_sha(value: Any) -> bool:
     return isinstance(value, str) and _SHA.fullmatch(value) is not None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return type(value) in (int, float) and 0 < value < float("inf")
 
 
