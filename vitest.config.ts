@@ -12,8 +12,9 @@ export default defineConfig({
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     // They need vLLM: npm run test:vllm.
     exclude: ['test/vllm/**'],
+    globalSetup: 'test/shared-folder.ts',
     testTimeout: 60_000,
-    hookTimeout: 120_000,
+    hookTimeout: 300_000,
     pool: 'forks',
     maxWorkers: 2,
     typecheck: { enabled: false },

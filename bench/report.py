@@ -96,6 +96,28 @@ def turns(raw: dict) -> str:
     return "\n\n".join(parts)
 
 
+def generate(raw: dict) -> str:
+    settings = raw["settings"]
+    rows = []
+    for row in raw["rows"]:
+        cells = [f"{row['tokens']:,}"]
+        for key, show in (
+            ("prefillSeconds", lambda x: f"{x:.2f} s"),
+            ("prefillCpuSeconds", lambda x: f"{x:.2f} s"),
+            ("decodeSeconds", lambda x: f"{1000 * x:.1f} ms"),
+            ("decodeCpuSeconds", lambda x: f"{1000 * x:.1f} ms"),
+        ):
+            both = f"{show(row['generate'][key])} / {show(row['load'][key])}"
+            cells.append(f"{both} = {row['ratio'][key]:.2f}")
+        rows.append(cells)
+    head = ["prompt", "prefill", "CPU time", "decode, ms/token", "CPU time"]
+    return (
+        f"{origin(raw)} {raw['threads']} thread(s); {settings['new']} new tokens; medians of "
+        f"{settings['rounds']} rounds on a machine with a load of {raw['load']:.1f}; the target is "
+        f"{settings['target']}. Each cell: `generate()` / `lockstep.load`.\n\n{table(head, rows)}"
+    )
+
+
 def planner(raw: dict) -> str:
     rows = [
         [
@@ -205,6 +227,7 @@ SECTIONS = {
     "quickstart": quickstart,
     "recall-1500": recall,
     "turns": turns,
+    "generate": generate,
     "planner": planner,
     "control": control,
     "positions": positions,
@@ -216,6 +239,9 @@ SECTIONS = {
 def main() -> None:
     text = RESULTS.read_text("utf-8")
     for name, render in SECTIONS.items():
+        if not (RAW / f"{name}.json").exists():
+            print(f"{name}: not measured yet", file=sys.stderr)
+            continue
         raw = json.loads((RAW / f"{name}.json").read_text("utf-8"))
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         parts = [render(raw), *([raw["note"]] if raw.get("note") else [])]

@@ -21,6 +21,7 @@ const suites = {
     [...tsx, 'bench/engines.ts', checkpoint, text, '--json', raw('engines')],
   ],
   turns: [process.execPath, [...tsx, 'bench/turns.ts', checkpoint, text, '--json', raw('turns')]],
+  generate: [venvPython, ['bench/transformers_generate.py']],
   control: [venvPython, ['bench/training/control.py', '--positions', '0']],
   positions: [
     venvPython,

@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from './errors.ts';
 import { checkInside, isPlainName } from './inside.ts';
+import { isObject, isObjectOrArray } from './json.ts';
 import { toolTemplateFile } from './template/source.ts';
 
 const settings = [
@@ -54,13 +55,13 @@ function parsed(text: string): unknown {
 
 function checkIndex(value: unknown, file: string): void {
   const map = isObject(value) ? value['weight_map'] : null;
-  if (!isObject(map)) return;
+  if (!isObjectOrArray(map)) return;
   for (const name of Object.values(map)) checkName(name, 'weight_map', file);
 }
 
 function checkSettings(value: unknown, file: string): void {
   // Not by recursion: a file may nest deeper than the stack is.
-  const open: object[] = isObject(value) ? [value] : [];
+  const open: object[] = isObjectOrArray(value) ? [value] : [];
   for (let part = open.pop(); part !== undefined; part = open.pop()) {
     for (const [name, inner] of Object.entries(part)) {
       if (code.includes(name) && inner !== null) throw coded(name, file);
@@ -69,9 +70,10 @@ function checkSettings(value: unknown, file: string): void {
       }
       if (name === 'chat_template' && Array.isArray(inner)) {
         // Libraries write each to a file of its name.
-        for (const one of inner) checkName(isObject(one) ? one['name'] : one, `${name}.name`, file);
+        for (const one of inner)
+          checkName(isObjectOrArray(one) ? one['name'] : one, `${name}.name`, file);
       }
-      if (isObject(inner)) open.push(inner);
+      if (isObjectOrArray(inner)) open.push(inner);
     }
   }
 }
@@ -94,8 +96,4 @@ function coded(field: string, file: string): LockstepError {
       field,
     },
   );
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null;
 }

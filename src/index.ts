@@ -13,7 +13,9 @@ export {
   type Config,
   type ConfigInput,
   defineConfig,
+  defineServe,
   loadConfig,
+  type ServeInput,
   type TrainingInput,
 } from './config/index.ts';
 export {

@@ -8,3 +8,13 @@ export type Json =
   | null
   | readonly Json[]
   | { readonly [key: string]: Json };
+
+/** Whether a JSON value is an object, by name. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return isObjectOrArray(value) && !Array.isArray(value);
+}
+
+/** Whether a JSON value holds others: an object, or an array as an object of its indices. */
+export function isObjectOrArray(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}

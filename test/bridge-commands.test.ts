@@ -8,6 +8,7 @@ import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.
 import { attach } from '../src/checkpoint/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { fixed } from '../src/policies/index.ts';
+import { tinyModel } from './tiny-model.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
@@ -26,10 +27,7 @@ function cli(...args: string[]): { stdout: string; stderr: string; status: numbe
 beforeAll(async () => {
   python = await findPython();
   folder = mkdtempSync(path.join(tmpdir(), 'lockstep-commands-'));
-  const model = path.join(folder, 'model');
-  const make = path.join(import.meta.dirname, 'python', 'make_tiny.py');
-  const env = { ...pythonEnvironment(), OMP_NUM_THREADS: '1' };
-  execFileSync(python.executable, [make, model], { env, stdio: 'ignore' });
+  const model = await tinyModel(path.join(folder, 'model'));
   dir = path.join(folder, 'checkpoint');
   await attach({
     config: {
@@ -76,7 +74,7 @@ describe('lockstep doctor', () => {
     }
   });
 
-  it('exits 1 and says how to mend it where Python is missing', () => {
+  it('exits 1 and says how to fix it when Python is missing', () => {
     const { stdout, status } = cli('doctor', '--python', '/nowhere/python');
     expect(status).toBe(1);
     expect(stdout).toMatch(/✗ Python .*\/nowhere\/python/);

@@ -103,7 +103,7 @@ describe('runJob', () => {
     expect(debug.cause).toContain('fault_jobs.py');
   });
 
-  it('knows a full disk and missing memory', async () => {
+  it('names a full disk and missing memory as the cause', async () => {
     expect(await failure(fault({ fault: 'full' }))).toMatchObject({ code: 'LS_DISK_FULL' });
     expect(await failure(fault({ fault: 'memory' }))).toMatchObject({ code: 'LS_PYTHON_MEMORY' });
   });
@@ -161,7 +161,7 @@ describe('runJob', () => {
     expect(await failure(before)).toMatchObject({ code: 'LS_JOB_CANCELLED' });
   });
 
-  it('ends although a grandchild keeps the pipes open', async () => {
+  it('ends even if a grandchild keeps the pipes open', async () => {
     let grandchild = 0;
     await fault(
       { fault: 'grandchild' },

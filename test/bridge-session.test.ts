@@ -30,7 +30,7 @@ afterEach(async () => {
 });
 afterAll(() => session.close());
 
-describe('what crosses', () => {
+describe('values passed to and from Python', () => {
   it('passes JSON both ways unchanged', async () => {
     const value = {
       text: 'é\u2028"\n\u0000😀',
@@ -54,7 +54,7 @@ describe('what crosses', () => {
     expect(readdirSync(session.folder)).toEqual(['python.log']);
   });
 
-  it('answers NaN and infinity with an error and goes on', async () => {
+  it('answers NaN and infinity with an error, and takes the next call', async () => {
     for (const method of ['not_a_number', 'infinite']) {
       expect(await failure(session.call(`fault_calls:${method}`))).toMatchObject({
         code: 'LS_PYTHON_NAN',
@@ -114,8 +114,8 @@ describe('what crosses', () => {
   });
 });
 
-describe('death', () => {
-  it('rejects the running and every waiting call at once, with the last words', async () => {
+describe('when the Python process dies', () => {
+  it('rejects the running and every waiting call at once, with the last lines of its output', async () => {
     const calls = [
       session.call('fault_calls:die'),
       session.call('fault_calls:echo', { value: 1 }),
@@ -142,7 +142,7 @@ describe('death', () => {
     });
   });
 
-  it('follows a call that runs into its time limit', async () => {
+  it('after a call that exceeds its time limit; time in the queue does not count', async () => {
     const late = failure(session.call('fault_calls:sleep', { seconds: 600 }, { timeoutMs: 200 }));
     const waiting = failure(session.call('fault_calls:echo', { value: 1 }));
     expect((await late).code).toBe('LS_PYTHON_TIMEOUT');
@@ -238,7 +238,7 @@ describe('start', () => {
     expect(stdout).toBe('closed\n');
   });
 
-  it('has the ws that pythonia asks for', () => {
+  it('the installed ws has the major version that pythonia asks for', () => {
     const require = createRequire(import.meta.url);
     const { version } = require('ws/package.json') as { version: string };
     expect(version.split('.')[0]).toBe('7');

@@ -137,7 +137,7 @@ describe('plan', () => {
     expect(errors).toContain('> 6 |');
   }, 120_000);
 
-  it('what does not fit together is refused', async () => {
+  it('options that exclude each other are refused', async () => {
     for (const args of [
       ['--trace', '--html', 'a'],
       ['--trace', '--runtime', 'python'],
@@ -155,7 +155,7 @@ describe('every command', () => {
     .map((entry) => entry.name.replace(/\.ts$/, ''))
     .filter((name) => name !== 'main' && name !== 'commands');
 
-  it('has help by either way, without values that mean nothing', async () => {
+  it('has the same help by `help NAME` and `NAME --help`, without empty default values', async () => {
     expect(names.length).toBeGreaterThan(15);
     const list = (await lockstep(['help'])).stdout;
     for (const name of names) expect(list).toContain(`  ${name} `);

@@ -107,7 +107,7 @@ describe('lockstep plan', () => {
     expect(whole).toBe(`${story}\n`);
   });
 
-  test('colours where they are wanted, none with --no-color or NO_COLOR', async () => {
+  test('colours on a terminal, none with --no-color or NO_COLOR', async () => {
     const file = text('short.txt', 'One.\n\nTwo and three.\n\n');
     const colored = await run(['plan', file], { FORCE_COLOR: '1', NO_COLOR: '' });
     expect(colored.stdout).toContain('\x1b[38;5;231;48;5;24m');
@@ -122,7 +122,7 @@ describe('lockstep plan', () => {
     for (const control of ['\x1b', '\x07', '\u009b']) expect(stdout).not.toContain(control);
   });
 
-  test('--html writes a page that stands alone, with the text escaped', async () => {
+  test('--html writes one self-contained page, with the text escaped', async () => {
     const { code, stdout } = await lockstep('plan', text('story.txt', story), '--html', 'map.html');
     expect(code).toBe(0);
     expect(stdout).toContain('map.html');
@@ -285,7 +285,7 @@ describe('bad input', () => {
     expect(stderr).toMatch(/^error LS_CONFIG_FAILED: throws\.config\.ts:3:\d+: /);
   });
 
-  test('a contract edited by hand plans nothing', async () => {
+  test('a contract edited by hand is refused', async () => {
     await lockstep('attach', 'model', '--out', 'edited', '--force');
     const file = path.join(root, 'edited', 'lockstep.json');
     writeFileSync(file, readFileSync(file, 'utf8').replace('"max": 32', '"max": 16'));

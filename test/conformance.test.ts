@@ -268,7 +268,7 @@ describe.each(rows.map(([name, policy], index) => ({ name, policy, index })))(
       compared += 49_500;
     });
 
-    it('is the policy that its author wrote', () => {
+    it('the bundle cuts as the policy object that its author wrote', () => {
       provePolicy(policy, job, [job.tokens.slice(0, 4000), job.tokens.slice(-4000)]);
     });
   },

@@ -74,7 +74,7 @@ print(digest_of(json.load(sys.stdin)))`,
     );
   });
 
-  test('text that spells an escape is not an unpaired surrogate', () => {
+  test('the text \\ud800, written out, is not taken for an unpaired surrogate', () => {
     expect(canonicalJson('\\ud800')).toBe('"\\\\ud800"');
   });
 });

@@ -94,7 +94,7 @@ describe('a training that is resumed by another Lockstep', () => {
     return { out, made: await attach({ config, modelDir: model, out }) };
   }
 
-  test("goes on under its own contract, where the policy is Lockstep's", async () => {
+  test("continues under its own contract if the policy is Lockstep's", async () => {
     const policy = anyOf(after(sentences(), 6), sentences());
     const old = await earlier('own', policy);
     const { out, made } = await staged('own-again', policy);
@@ -103,7 +103,7 @@ describe('a training that is resumed by another Lockstep', () => {
     expect((await readContract(out)).contract.digest).toBe(old.digest);
   });
 
-  test('is another one where a setting differs', async () => {
+  test('counts as another training if a setting differs', async () => {
     const old = await earlier('setting', sentences());
     const { out, made } = await staged('setting-again', sentences(), {
       segment: { min: 4, max: 64, align: 2 },
@@ -112,7 +112,7 @@ describe('a training that is resumed by another Lockstep', () => {
     expect((await readContract(out)).contract.digest).toBe(made.contract.digest);
   });
 
-  test("is another one where a user's policy has other bytes", async () => {
+  test("counts as another training if a user's policy has other bytes", async () => {
     const file = path.join(root, 'repeats.ts');
     cpSync(path.join(packageRoot, 'test/policies/repeats.ts'), file);
     const own = repeats();

@@ -77,8 +77,17 @@ function seriesOf(text: string) {
 function ofMemory(): Promise<string> {
   const memory = { bytes: 0, limit: 1, states: 0, hits: 0, misses: 0, evictions: 0 };
   const { contract } = servers.toy.files;
-  const runner = { info: { name: 'toy', precision: 'fp32' }, contract, sessions: 0, memory };
-  return new Metrics(runner as never, new Gate(1, 1), 'toy').registry.metrics();
+  const health = () => ({ ready: true, status: 'ready' });
+  const info = { name: 'toy', precision: 'fp32' };
+  const runner = { info, contract, sessions: 0, memory, health };
+  const metrics = new Metrics();
+  metrics.watch({
+    name: 'toy',
+    runner: runner as never,
+    probe: undefined,
+    shop: { gate: new Gate(1, 1) },
+  });
+  return metrics.registry.metrics();
 }
 
 describe('queries', () => {

@@ -57,7 +57,7 @@ test('weights are linked, the contract is left behind, the original settings com
   expect(card).toContain(contract.digest);
 });
 
-test('an existing folder stays as it is, and a folder without a contract is no segmented one', async () => {
+test('refuses an existing folder, and a checkpoint without a contract', async () => {
   const out = path.join(root, 'there');
   await detach(attached, out);
   const before = readdirSync(root);

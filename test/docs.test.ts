@@ -29,7 +29,7 @@ describe('docs/errors.md', () => {
   let errors: ErrorText[];
   beforeAll(async () => {
     errors = await allErrors(python);
-  }, 120_000);
+  });
 
   test('has every code that the code names', () => {
     const found = new Set(errors.map(({ code }) => code));

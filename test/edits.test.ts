@@ -9,9 +9,10 @@ import { attach } from '../src/checkpoint/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { sentences } from '../src/policies/index.ts';
 import { edits } from './edits/index.ts';
-import { atServe, inNode, inPython } from './edits/judges.ts';
+import { atServe, atServeEach, inNode, inPython } from './edits/judges.ts';
 import { type Row, storedTable, storeTable, tableOf } from './edits/table.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
+import { tinyModel } from './tiny-model.ts';
 
 const root = temporaryFolder('edits');
 const checkpoint = path.join(root, 'checkpoint');
@@ -21,9 +22,7 @@ let python: Python;
 beforeAll(async () => {
   python = await findPython();
   const env = { ...pythonEnvironment(), OMP_NUM_THREADS: '1' };
-  const script = path.join(import.meta.dirname, 'python', 'make_tiny.py');
-  const model = path.join(root, 'model');
-  execFileSync(python.executable, [script, model], { env, stdio: 'ignore' });
+  const model = await tinyModel(path.join(root, 'model'));
   await attach({
     config: {
       policy: sentences(),
@@ -41,13 +40,15 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-test('the checkpoint itself is accepted by all', async () => {
+test('the unedited checkpoint is accepted by Node, Python and serve', async () => {
   expect(await inNode(checkpoint)).toEqual(['accepted', null]);
   expect(inPython(python, [checkpoint])).toEqual([['accepted', null]]);
   expect(await atServe(checkpoint)).toBe('serves');
 });
 
-test('every edit is judged alike', { timeout: 600_000 }, async () => {
+test('Node, Python and serve accept and refuse the same edits, with the same codes', {
+  timeout: 600_000,
+}, async () => {
   expect(edits.length).toBeGreaterThanOrEqual(60);
   const dirs = edits.map((edit, at) => {
     const dir = path.join(root, String(at));
@@ -56,7 +57,7 @@ test('every edit is judged alike', { timeout: 600_000 }, async () => {
     return dir;
   });
   const inOther = inPython(python, dirs);
-  const served = await inTurns(dirs, 2, atServe);
+  const served = atServeEach(dirs);
   for (const [at, { file, name }] of edits.entries()) {
     const node = await inNode(dirs[at] as string);
     rows.push({
@@ -81,23 +82,17 @@ test('every edit is judged alike', { timeout: 600_000 }, async () => {
   expect(rows.filter(({ serve }) => serve === 'serves').length).toBeGreaterThan(3);
 });
 
+test('lockstep serve as a process of its own gives the same outcome, once for each code', {
+  timeout: 600_000,
+}, async () => {
+  const first = new Map(rows.map(({ serve }, at) => [serve, at] as const).toReversed());
+  expect(first.size).toBeGreaterThan(10);
+  for (const [outcome, at] of first)
+    expect(await atServe(path.join(root, String(at)))).toBe(outcome);
+});
+
 test('docs/contract.md has the table of these outcomes', () => {
   const table = tableOf(rows);
   if (process.env['LOCKSTEP_UPDATE_DOCS'] === '1') storeTable(table);
   expect(storedTable()).toBe(table);
 });
-
-/** The results in order, at most `width` at once. */
-async function inTurns<A, B>(
-  items: readonly A[],
-  width: number,
-  run: (item: A) => Promise<B>,
-): Promise<B[]> {
-  const results: B[] = [];
-  let next = 0;
-  const work = async (): Promise<void> => {
-    for (let at = next++; at < items.length; at = next++) results[at] = await run(items[at] as A);
-  };
-  await Promise.all(Array.from({ length: width }, work));
-  return results;
-}

@@ -13,6 +13,7 @@ import { packageRoot } from '../src/paths.ts';
 import { fixed } from '../src/policies/index.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import { temporaryFolder, tinyCheckpoint } from './tiny-checkpoint.ts';
+import { tinyModel } from './tiny-model.ts';
 
 const root = temporaryFolder('ends');
 let made = 0;
@@ -86,7 +87,6 @@ describe('the union', () => {
 describe('a model that ends with the token of tokenizer_config alone', () => {
   const plain = path.join(root, 'plain');
   const dir = path.join(root, 'ends');
-  let python: string;
   let prompt: Int32Array;
   const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
   const env = () => ({ ...pythonEnvironment(), OMP_NUM_THREADS: '1' });
@@ -115,10 +115,7 @@ describe('a model that ends with the token of tokenizer_config alone', () => {
   let ids: number[];
   let last: number;
   beforeAll(async () => {
-    python = (await findPython()).executable;
-    const script = path.join(import.meta.dirname, 'python', 'make_tiny.py');
-    const model = path.join(root, 'model');
-    execFileSync(python, [script, model], { env: env(), stdio: 'ignore' });
+    const model = await tinyModel(path.join(root, 'model'));
     await attach({ config, modelDir: model, out: plain });
     lockstep('export', plain);
     prompt = await (await loadTokenizer(plain)).encode('O Romeo, Romeo! wherefore art thou');
@@ -140,14 +137,14 @@ describe('a model that ends with the token of tokenizer_config alone', () => {
     lockstep('export', dir);
   }, 400_000);
 
-  test('the contract says so, and differs by it', async () => {
+  test('its contract names that token, and so has another digest', async () => {
     const [before, after] = [await readContract(plain), await readContract(dir)];
     expect(before.contract.tokenizer.ends).toEqual([0]);
     expect(after.contract.tokenizer.ends).toEqual([0, ids[last]]);
     expect(after.contract.digest).not.toBe(before.contract.digest);
   });
 
-  test('onnx and torch end alike', async () => {
+  test('onnx and torch end answers at the same token', async () => {
     const onnx = await answer(await openOnnxEngine(dir, { threads: 1 }), dir, 12);
     const torch = await answer(await openTorchEngine(dir, { threads: 1 }), dir, 12);
     expect(onnx).toEqual({ ids, reason: 'stop' });

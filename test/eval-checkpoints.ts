@@ -1,11 +1,10 @@
 // Checkpoints for tests of lockstep eval: a tiny model, and one that says it was trained from it.
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { findPython, pythonEnvironment } from '../src/bridge/index.ts';
 import { attach } from '../src/checkpoint/index.ts';
 import type { Contract } from '../src/contract/index.ts';
 import { fixed } from '../src/policies/index.ts';
+import { tinyModel } from './tiny-model.ts';
 
 export const segment = 32;
 
@@ -20,16 +19,8 @@ export interface EvalCheckpoints {
 
 /** Make them below a folder; `sequence` is the training context that the trained one states. */
 export async function evalCheckpoints(home: string, sequence: number): Promise<EvalCheckpoints> {
-  const python = await findPython();
-  const make = path.join(import.meta.dirname, 'python', 'make_tiny.py');
-  const env = { ...pythonEnvironment(), OMP_NUM_THREADS: '1' };
-  const script = `
-import runpy, sys
-write = runpy.run_path(sys.argv[1])["write"]
-write(sys.argv[2], seed=0), write(sys.argv[3], seed=1)`;
-  const base = path.join(home, 'base');
-  const other = path.join(home, 'other');
-  execFileSync(python.executable, ['-c', script, make, base, other], { env, stdio: 'ignore' });
+  const base = await tinyModel(path.join(home, 'base'));
+  const other = await tinyModel(path.join(home, 'other'), { seed: 1 });
   const config = {
     policy: fixed({ size: segment }),
     segment: { min: 1, max: segment, align: 1 },

@@ -135,7 +135,7 @@ describe('--suite ppl', () => {
     expect(refused.stderr).toMatch(/LS_TEXT_SHORT.*empty\.txt/);
   });
 
-  it('finds what keeps it from ending before it begins', () => {
+  it('refuses, before any work, what it could not finish', () => {
     const out = path.join(home, 'early');
     const onnx = ['--engine', 'onnx', '--lengths', '64', '--out', out];
     expect(cli('eval', made.untrained, ...onnx).stderr).toMatch(
@@ -158,7 +158,7 @@ describe('--suite ppl', () => {
     expect(device.stderr).toContain('LS_DEVICE');
   });
 
-  it('gives the same through the onnx engine', () => {
+  it('gives the same perplexity through the onnx engine', () => {
     const found = json<PplResult>(
       ...['eval', made.trained, '--engine', 'onnx', '--execution', 'segmented', '--no-base'],
       ...['--text', text, '--windows', '2'],
@@ -200,7 +200,7 @@ describe('--suite ruler', () => {
       .split('\n')
       .map((line) => JSON.parse(line) as { index: number; text: string });
 
-  it('answers greedily as transformers does with full attention, and goes on where it was ended', async () => {
+  it('answers greedily as transformers does with full attention, and resumes after a stop', async () => {
     const out = path.join(home, 'ruler');
     const first = json<TasksResult>('eval', made.trained, ...asked, '--out', out);
     expect(first.rows[0]?.scores).toMatchObject([

@@ -56,7 +56,7 @@ afterAll(() => {
   rmSync(home, { recursive: true, force: true });
 });
 
-it('goes from conversations to a served model', async () => {
+it('trains on conversations, verifies the checkpoint and serves it', async () => {
   const { train, verify, serve } = commands();
   const lockstep = async (args: string[] = []): Promise<Record<string, never>[]> => {
     const command = [cli, ...args, '--json'];

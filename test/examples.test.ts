@@ -41,7 +41,7 @@ describe('examples', () => {
     }
   });
 
-  test('a policy of one’s own cuts where speeches end, and its test passes', async () => {
+  test('the custom policy cuts at the ends of speeches, and its own test passes', async () => {
     const [plan, unit, ...others] = readmeCommands('custom-policy');
     expect(others).toEqual([]);
     const shown = await readmeRun(plan);

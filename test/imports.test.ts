@@ -1,5 +1,5 @@
 // Imports in src go one way (AGENTS.md): no circle of files, and no folder uses one above it.
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { packageRoot } from '../src/paths.ts';
@@ -58,12 +58,14 @@ test('all imports are found', () => {
   expect(imports.size).toBeGreaterThan(200);
   for (const [file, targets] of imports) {
     for (const target of targets) {
-      expect(imports.has(target), `${file} imports ${target}`).toBe(true);
+      // The command line shares the legend with the page, which is JavaScript.
+      const found = imports.has(target) || existsSync(path.join(src, target));
+      expect(found, `${file} imports ${target}`).toBe(true);
     }
   }
 });
 
-test('no circle', () => {
+test('no file imports itself through others', () => {
   expect(circle()).toBe(null);
 });
 

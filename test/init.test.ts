@@ -59,7 +59,7 @@ beforeAll(() => {
   chats = project({ 'data/chats.jsonl': `${conversations.join('\n')}\n` });
 });
 
-it('conversations: found, said, written, and trained by the next command', async () => {
+it('conversations: found and named, written into the config, and trained by the next command', async () => {
   const { code, stdout, stderr } = await lockstep(chats, 'init');
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   expect(stdout).toContain('data/chats.jsonl (messages)');
@@ -99,7 +99,7 @@ it('names peft where it is not installed: doctor and train', async () => {
   expect(JSON.parse(last ?? '')).toMatchObject({ ok: false, error: { code: 'LS_TRAIN_LORA' } });
 }, 300_000);
 
-it('refuses to write over a config, of whatever content', async () => {
+it('refuses to overwrite a config, whatever is in it', async () => {
   const file = path.join(chats, 'mine.config.ts');
   writeFileSync(file, 'mine');
   const { code, stderr } = await lockstep(chats, 'init', '--config', 'mine.config.ts');

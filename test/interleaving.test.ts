@@ -33,7 +33,8 @@ let engine: OnnxEngine;
 beforeAll(async () => {
   folder = temporaryFolder('interleaving');
   const made = await TinyCheckpoints.make(folder, [one]);
-  made.export([one]);
+  await made.export([one]);
+  made.finish();
   engine = await openOnnxEngine(made.dir(one), { threads: 1, maxSessions: 2 * together });
 });
 afterAll(async () => {

@@ -72,7 +72,8 @@ beforeAll(async () => {
     });
     files[name] = await readContract(dirs[name]);
   }
-  made.export((Object.keys(contracts) as Name[]).map((name) => ({ ...model, name })));
+  await made.export((Object.keys(contracts) as Name[]).map((name) => ({ ...model, name })));
+  made.finish();
   tokenizer = await loadTokenizer(dirs.short);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -178,7 +179,7 @@ describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
     await runner.close();
   });
 
-  it('stays right under forks, evictions, company and clients that leave', async () => {
+  it('gives the same numbers under forks, evictions, other requests and clients that leave', async () => {
     const limit = kind === 'onnx' ? 250_000 : 150_000;
     const [one, two] = [await open[kind]('short'), await open[kind]('short')];
     const plain = steppedRunner(one, tokenizer, files.short);

@@ -1,7 +1,10 @@
 // Tiny checkpoints of every architecture, attached and exported, with the trainer's numbers for them.
-import { execFileSync } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { createInterface, type Interface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.ts';
 import { attach, type ContractSettings } from '../src/checkpoint/index.ts';
 import type { Contract } from '../src/contract/index.ts';
@@ -30,18 +33,27 @@ export interface Reference {
   retrieved: Map<number, { layer: number; positions: number[][] }[]>;
 }
 
+/** Made in one Python process, which `finish` ends: it takes long to import PyTorch. */
 export class TinyCheckpoints {
   readonly folder: string;
   readonly python: Python;
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #answers: Interface;
 
   private constructor(folder: string, python: Python) {
     this.folder = folder;
     this.python = python;
+    const script = path.join(import.meta.dirname, 'python', 'onnx_reference.py');
+    this.#child = spawn(python.executable, [script], {
+      env: { ...pythonEnvironment(), OMP_NUM_THREADS: '1', HF_HUB_DISABLE_PROGRESS_BARS: '1' },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    this.#answers = createInterface({ input: this.#child.stdout });
   }
 
   static async make(folder: string, cases: readonly TinyCase[]): Promise<TinyCheckpoints> {
     const made = new TinyCheckpoints(folder, await findPython());
-    made.#run(
+    await made.#run(
       'make',
       cases.map(({ name, architecture, model }) => ({
         dir: path.join(folder, `${name}.model`),
@@ -65,20 +77,23 @@ export class TinyCheckpoints {
   }
 
   /** What `lockstep export` does, for many in one process. */
-  export(cases: readonly TinyCase[], precisions: readonly string[] = ['fp32']): void {
+  async export(
+    cases: readonly TinyCase[],
+    precisions: readonly string[] = ['fp32'],
+  ): Promise<void> {
     const jobs = cases.map((one) => ({ dir: this.dir(one), precisions, force: true }));
-    this.#run('export', jobs);
+    await this.#run('export', jobs);
   }
 
-  /** The trainer's numbers, from one Python process. */
-  references(cases: readonly TinyCase[]): Map<string, Reference> {
+  /** The trainer's numbers. */
+  async references(cases: readonly TinyCase[]): Promise<Map<string, Reference>> {
     const jobs = cases.map((one) => ({
       dir: this.dir(one),
       out: path.join(this.folder, `${one.name}.logp`),
       ids: one.tokens,
       boundaries: one.boundaries,
     }));
-    const printed = JSON.parse(this.#run('run', jobs)) as [
+    const printed = (await this.#run('run', jobs)) as [
       number,
       { layer: number; positions: number[][] }[],
     ][][];
@@ -92,16 +107,20 @@ export class TinyCheckpoints {
     );
   }
 
-  #run(command: string, cases: readonly object[]): string {
-    const script = path.join(import.meta.dirname, 'python', 'onnx_reference.py');
-    return String(
-      execFileSync(this.python.executable, [script, command], {
-        input: JSON.stringify(cases),
-        env: { ...pythonEnvironment(), OMP_NUM_THREADS: '1', HF_HUB_DISABLE_PROGRESS_BARS: '1' },
-        maxBuffer: 1 << 26,
-        stdio: ['pipe', 'pipe', 'inherit'],
-      }),
-    );
+  /** Nothing more is asked of Python. */
+  finish(): void {
+    this.#child.stdin.end();
+  }
+
+  async #run(command: string, cases: readonly object[]): Promise<unknown> {
+    const ended = once(this.#child, 'close').then(([code]) => {
+      throw new Error(
+        `expected an answer to ${command} of onnx_reference.py, got exit code ${code}`,
+      );
+    });
+    const answer = once(this.#answers, 'line').then(([line]) => JSON.parse(line as string));
+    this.#child.stdin.write(`${JSON.stringify({ command, cases })}\n`);
+    return await Promise.race([answer, ended]);
   }
 }
 

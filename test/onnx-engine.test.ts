@@ -54,7 +54,8 @@ const step = (session: EngineSession, tokens: number[], close = false) =>
 beforeAll(async () => {
   folder = temporaryFolder('onnx-engine');
   made = await TinyCheckpoints.make(folder, [one]);
-  made.export([one], ['fp32', 'int8', 'int4']);
+  await made.export([one], ['fp32', 'int8', 'int4']);
+  made.finish();
   dir = made.dir(one);
   engine = await openOnnxEngine(dir, {
     threads: 1,
@@ -138,7 +139,7 @@ describe('sessions', () => {
     await Promise.all([session.close(), fork.close(), again.close()]);
   });
 
-  it('continues from replaced positions, once', async () => {
+  it('takes replaced retrieval positions once, right after a boundary', async () => {
     const session = await engine.open();
     await step(session, tokensOf(1, S), true);
     const { boundary } = await step(session, tokensOf(2, S), true);
@@ -157,7 +158,7 @@ describe('sessions', () => {
     await Promise.all([session.close(), fork.close()]);
   });
 
-  it('holds bounded memory but for the pool', async () => {
+  it('holds bounded memory, except for the pool', async () => {
     const session = await engine.open();
     const rest: number[] = [];
     let pool = 0;
@@ -185,7 +186,7 @@ describe('limits', () => {
     await (await engine.open()).close();
   });
 
-  it('refuses more tokens than a session may hold, and goes on', async () => {
+  it('refuses more tokens than a session may hold, and the session stays usable', async () => {
     const session = await engine.open();
     for (let i = 0; i < 6; i++) await step(session, tokensOf(i, S), true);
     expect(await failure(step(session, [1, 2, 3, 4, 5]))).toMatchObject({
@@ -325,7 +326,7 @@ describe('faults', () => {
     expect(await code('broken')).toBe('LS_ENGINE_LOAD');
   });
 
-  it('refuses a graph that would read other files, and one that is none', async () => {
+  it('refuses a graph that would read other files, and a file that is no graph', async () => {
     replaceGraph(copy('none'), Buffer.from('no graph'));
     expect(await code('none')).toBe('LS_ENGINE_GRAPH');
     const own = readFileSync(path.join(dir, 'onnx/fp32/step.onnx'));
@@ -369,7 +370,7 @@ describe('faults', () => {
     await doomed.close();
   });
 
-  it('stops in the middle of work, and rejects it', async () => {
+  it('close in the middle of a step rejects that step', async () => {
     const closing = await openOnnxEngine(dir, { threads: 1, pieceTokens: 1 });
     const open = await closing.open();
     const dropped = failure(step(open, tokensOf(0, S)));
@@ -379,7 +380,7 @@ describe('faults', () => {
     await closing.close();
   });
 
-  it('lets a process leave in the middle of a run, and an idle engine does not hold it', () => {
+  it('neither a run nor an idle engine keeps the process alive', () => {
     const script = (end: string) => `
       import { openOnnxEngine } from ${JSON.stringify(builtModule('engines/onnx.js').href)};
       const engine = await openOnnxEngine(${JSON.stringify(dir)}, { threads: 1 });

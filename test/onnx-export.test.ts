@@ -30,7 +30,9 @@ function lockstep(...args: string[]): { code: number | null; out: string; error:
 
 beforeAll(async () => {
   folder = temporaryFolder('onnx-export');
-  dir = (await TinyCheckpoints.make(folder, [one])).dir(one);
+  const made = await TinyCheckpoints.make(folder, [one]);
+  made.finish();
+  dir = made.dir(one);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -138,8 +138,9 @@ let references: Map<string, Reference>;
 beforeAll(async () => {
   folder = temporaryFolder('onnx');
   made = await TinyCheckpoints.make(folder, cases);
-  made.export(cases);
-  references = made.references(cases);
+  await made.export(cases);
+  references = await made.references(cases);
+  made.finish();
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

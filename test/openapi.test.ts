@@ -1,5 +1,10 @@
 // docs/openapi.json says what the server does: its routes, its fields, its answers.
-import { describe, expect, test } from 'vitest';
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { batchRequest } from '../src/server/batches/request.ts';
+import { BatchStore } from '../src/server/index.ts';
 import {
   chatRequest,
   completionRequest,
@@ -9,6 +14,7 @@ import {
 } from '../src/server/requests/completions.ts';
 import { REFUSED } from '../src/server/requests/parse.ts';
 import { responseRequest } from '../src/server/requests/responses.ts';
+import { create, ended, line } from './batches-client.ts';
 import { problems, readOpenApi, type Sample } from './malformed/openapi.ts';
 import { type Any, eventsOf, PROMPT } from './server-client.ts';
 import { toyServers } from './server-fixture.ts';
@@ -16,6 +22,9 @@ import { toyServers } from './server-fixture.ts';
 const document = readOpenApi();
 const servers = toyServers();
 const { serve } = servers;
+
+const folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-openapi-'));
+afterAll(() => rm(folder, { recursive: true, force: true }));
 
 interface Layer {
   route?: { path: string; methods: Record<string, boolean> };
@@ -53,11 +62,12 @@ describe('docs/openapi.json', () => {
     ['TokenizeRequest', tokenizeRequest],
     ['DetokenizeRequest', detokenizeRequest],
     ['PlanRequest', planRequest],
+    ['BatchRequest', batchRequest],
   ])('%s has the fields that the server takes', (name, schema) => {
     const { properties = {}, required = [] } = document.components.schemas[name] as Any;
     const own = Object.keys(schema.shape);
     const neutral = Object.keys(REFUSED).filter((key) => !own.includes(key));
-    const generates = !/^(Tokenize|Detokenize|Plan)/.test(name);
+    const generates = !/^(Tokenize|Detokenize|Plan|Batch)/.test(name);
     const expected = generates ? [...own, ...neutral] : own;
     expect(Object.keys(properties).sort()).toEqual(expected.sort());
     for (const key of required) expect(own).toContain(key);
@@ -70,7 +80,8 @@ describe('docs/openapi.json', () => {
   });
 
   test('answers and errors fit its schemas', { timeout: 300_000 }, async () => {
-    const { url, post } = await serve();
+    const batches = await BatchStore.open(folder);
+    const { url, post, client } = await serve({}, { batches });
     const samples: Sample[] = [];
     const get = async (where: string, schema: string) => {
       const response = await fetch(`${url}${where}`);
@@ -136,6 +147,19 @@ describe('docs/openapi.json', () => {
     await ask('/tokenize', { text: PROMPT }, 'Tokens');
     await ask('/detokenize', { tokens: [72, 105] }, 'Text');
     await ask('/lockstep/plan', { text: PROMPT }, 'Plan');
+    const made = await create({ client }, [line('a'), line('b', { more: 1 })]);
+    const failed = await create({ client }, ['{']);
+    samples.push({ schema: 'Batch', value: made });
+    samples.push({ schema: 'Batch', value: await ended({ client }, failed.id) });
+    const batch = await ended({ client }, made.id);
+    await get(`/v1/batches/${batch.id}`, 'Batch');
+    await get('/v1/batches', 'BatchList');
+    await get('/v1/files', 'FileList');
+    await get(`/v1/files/${batch.error_file_id}`, 'File');
+    const deleted = await client.files.delete(batch.error_file_id);
+    samples.push({ schema: 'FileDeleted', value: deleted });
+    const gone = await fetch(`${url}/v1/files/${batch.error_file_id}/content`);
+    samples.push({ schema: 'Error', value: await gone.json() });
     for (const body of ['{', {}, { prompt: 'a', none: 1 }, { prompt: 'a', best_of: 2 }]) {
       const response = await post('/v1/completions', body);
       expect(response.status).toBe(400);

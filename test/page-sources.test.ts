@@ -2,81 +2,52 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { attach } from '../src/checkpoint/index.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
 import { packageRoot } from '../src/paths.ts';
 import { after, anyOf, sentences, turns } from '../src/policies/index.ts';
-import { createServer, type LockstepServer, type ServerParts } from '../src/server/index.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
-import { complaintsOf, launch } from './browser.ts';
-import { makeToy, type Toy, ToyEngine } from './server-toy.ts';
+import {
+  type Any,
+  complaints,
+  page,
+  probes,
+  say,
+  server,
+  set,
+  show,
+  showServer,
+  url,
+  usePages,
+} from './page-fixture.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
-// biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
-type Any = any;
+usePages();
 
-const probes: Any = await import(new URL('page-probes.js', import.meta.url).href);
-
-let toy: Toy;
-let browser: Browser;
-let server: LockstepServer | null = null;
-let page: Page;
-let complaints: string[];
 let asked: Any[];
-
-beforeAll(async () => {
-  [toy, browser] = await Promise.all([makeToy(), launch()]);
-});
 beforeEach(async () => {
-  page = await browser.newPage({ viewport: { width: 1400, height: 900 } });
+  await page.setViewportSize({ width: 1400, height: 900 });
   page.setDefaultTimeout(20_000);
   asked = [];
   page.on('request', (request) => {
     if (request.url().endsWith('completions')) asked.push(request.postDataJSON());
   });
 });
-afterEach(async () => {
-  await page.close();
-  await server?.close();
-  server = null;
-});
-afterAll(async () => {
-  await browser?.close();
-  await rm(toy.dir, { recursive: true, force: true });
-});
 
-async function show(parts: ServerParts): Promise<string> {
-  server = createServer(parts);
-  const { url } = await server.listen(0);
-  complaints = complaintsOf(page, url);
-  await page.goto(url);
+async function showToy(): Promise<void> {
+  await show();
   await page.waitForSelector('.chip');
-  return url;
-}
-
-function showToy(): Promise<string> {
-  const engine = new ToyEngine(toy);
-  const options = { model: 'toy', drainMs: 100 };
-  return show({ engine, tokenizer: toy.tokenizer, contract: toy.files, options });
-}
-
-async function set(fields: Record<string, string>): Promise<void> {
-  await page.click('.settings summary');
-  for (const [id, value] of Object.entries(fields)) await page.fill(`#${id}`, value);
-  await page.click('.settings summary');
 }
 
 async function ask(text: string): Promise<void> {
   const before = await page.locator('.reads').count();
-  await page.fill('#message', text);
-  await page.click('#send');
+  await say(text);
   await expect.poll(() => page.locator('.reads').count(), { timeout: 600_000 }).toBe(before + 1);
 }
 
 /** What the server says of the newest request, asked once more without a stream. */
-async function told(url: string): Promise<Any> {
+async function told(): Promise<Any> {
   const { stream: _, stream_options: __, ...body } = asked.at(-1);
   const response = await fetch(`${url}/v1/chat/completions`, {
     method: 'POST',
@@ -90,11 +61,11 @@ const chosen = (): Promise<string> => page.locator('mark.chosen').first().innerT
 const LONG =
   'Å🌊 It was a dark and stormy night. The rain fell in torrents, except at times. '.repeat(20);
 
-test('quotes under an answer are what the server told, part by part', async () => {
-  const url = await showToy();
+test('the quotes under an answer are the sources that the server reports, segment by segment', async () => {
+  await showToy();
   await set({ most: '90', temperature: '0' });
   await ask(LONG);
-  const sources = await told(url);
+  const sources = await told();
   const reads = page.locator('.reads');
   expect(await reads.locator('.part').count()).toBe(sources.length);
   expect(sources.length).toBeGreaterThan(2);
@@ -178,7 +149,7 @@ test('a question that fits its segment read nothing earlier', async () => {
   expect(await page.locator('.source').count()).toBe(0);
 });
 
-test('it fits a narrow screen, marked and all', async () => {
+test('the page with marks fits a narrow screen', async () => {
   await page.setViewportSize({ width: 390, height: 844 });
   await showToy();
   await set({ most: '60', temperature: '0' });
@@ -227,12 +198,13 @@ test.skipIf(![poem, path.join(model, 'model.safetensors')].every((file) => exist
     const contract = await attach({ config: config as Any, modelDir: model, out: dir });
     const engine = await openTorchEngine(dir, { threads: 2 });
     try {
-      await show({
+      await showServer({
         engine,
         tokenizer: await loadTokenizer(dir),
         contract,
         options: { model: 'recall', drainMs: 100 },
       });
+      await page.waitForSelector('.chip');
       await set({ most: '40', temperature: '0' });
       const text = needle();
       await ask(text);
@@ -251,7 +223,6 @@ test.skipIf(![poem, path.join(model, 'model.safetensors')].every((file) => exist
       if (shots) await page.screenshot({ path: `${shots}/sources.png`, fullPage: true });
     } finally {
       await server?.close();
-      server = null;
       await rm(folder, { recursive: true, force: true });
     }
   },

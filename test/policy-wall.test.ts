@@ -209,7 +209,7 @@ beforeAll(async () => {
   fromPython = await inPython();
 }, 120_000);
 
-describe('a hostile policy.js gets nowhere:', () => {
+describe('a hostile policy.js cannot leave its sandbox:', () => {
   it.each(Object.keys(probes))('%s', (name) => {
     for (const outcome of [
       inNode(probes[name] as string),

@@ -38,7 +38,8 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-probe-'));
   made = await TinyCheckpoints.make(folder, [one]);
   dir = made.dir(one);
-  made.export([one], ['fp32', 'int8', 'int4']);
+  await made.export([one], ['fp32', 'int8', 'int4']);
+  made.finish();
 }, 240_000);
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
@@ -166,14 +167,14 @@ describe('a file that is no probe of this checkpoint', () => {
     });
   });
 
-  test('none at all', async () => {
+  test('no probe', async () => {
     const other = await copy('none');
     await rm(path.join(other, 'probe.json'));
     expect(await readProbe(other, (await readContract(other)).contract)).toBeNull();
   });
 });
 
-describe('as a user meets it', () => {
+describe('in the commands', () => {
   const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
 
   /** Exit code and output of a command that ends by itself, or of a server once it is ready. */
@@ -197,7 +198,7 @@ describe('as a user meets it', () => {
   const serve = (where: string, ...args: string[]) =>
     lockstep('serve', where, '--port', '0', '--threads', '1', ...args);
 
-  test('serve tells what became of it', async () => {
+  test('serve prints the outcome of the probe', async () => {
     const { out } = await serve(dir, '--json');
     expect(JSON.parse(out).probe).toMatchObject({
       status: 'passed',
@@ -209,7 +210,7 @@ describe('as a user meets it', () => {
     expect(JSON.parse((await serve(other, '--json')).out).probe.status).toBe('absent');
   }, 120_000);
 
-  test('serve ends where it fails, unless told to leave it out', async () => {
+  test('serve exits if the probe fails, unless --no-probe is given', async () => {
     const other = await copy('serve edited');
     await edit(other, (probe) => (probe.rows[0].logp[0] += 0.01));
     const { code, err } = await serve(other);
@@ -219,7 +220,7 @@ describe('as a user meets it', () => {
     expect(JSON.parse((await serve(other, '--json', '--no-probe')).out).event).toBe('ready');
   }, 120_000);
 
-  test('an upstream was started by someone else', async () => {
+  test('--no-probe is refused with an upstream server, which others started', async () => {
     const at = ['--engine', 'vllm', '--upstream', 'http://127.0.0.1:9'];
     const { code, err } = await lockstep('serve', dir, ...at, '--no-probe');
     expect(code).toBe(2);

@@ -1,5 +1,5 @@
 // `lockstep profile` as a user runs it: real processes, a tiny model, real text.
-import { execFile, execFileSync, spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
@@ -13,13 +13,13 @@ import {
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { findPython } from '../src/bridge/index.ts';
 import { makeContract } from '../src/checkpoint/index.ts';
 import { type HeadsFile, headsText } from '../src/cli/profile/heads-file.ts';
 import { headsSvg } from '../src/cli/profile/heads-svg.ts';
 import { loadConfig } from '../src/config/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
+import { tinyModel } from './tiny-model.ts';
 
 const run = promisify(execFile);
 const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
@@ -42,11 +42,7 @@ const measure = [...counts, '--data', 'texts/*.txt'];
 
 beforeAll(async () => {
   home = temporaryFolder('profile');
-  const python = await findPython();
-  execFileSync(python.executable, [
-    path.join(packageRoot, 'test/python/make_tiny.py'),
-    path.join(home, 'model'),
-  ]);
+  await tinyModel(path.join(home, 'model'));
   mkdirSync(path.join(home, 'texts'));
   copyFileSync(path.join(packageRoot, 'LICENSE'), path.join(home, 'texts', 'license.txt'));
 });
@@ -98,7 +94,7 @@ describe('lockstep profile', () => {
     expect(contract.retrieval.layers).toEqual([1, 3]);
   });
 
-  test('gates: stopped by Ctrl-C, the same command goes on to the same file', async () => {
+  test('gates: stopped by Ctrl-C, the same command resumes and writes the same file', async () => {
     const args = [...measure, ...sizes, '--retrieval', '16', '--steps', '5'];
     const whole = await profile(...args, '--out', 'whole.json');
     expect(whole.code, whole.err).toBe(0);

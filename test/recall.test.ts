@@ -82,7 +82,7 @@ describe('lockstep recall', () => {
     const html = readFileSync(page, 'utf8');
     expect(html).not.toContain('<script');
     expect(await violationsOfFiles(page)).toEqual([]);
-    const svg = Buffer.from(/base64,([^"]+)/.exec(html)?.[1] ?? '', 'base64').toString();
+    const svg = Buffer.from(/src="[^"]*base64,([^"]+)/.exec(html)?.[1] ?? '', 'base64').toString();
     expect(svg).toContain('<title>640 tokens, depth 0.2: 0%</title>');
     expect(svg).toContain(shades[0]);
     const other = cli(...args, '--seed', '7');
@@ -105,24 +105,24 @@ describe('lockstep recall', () => {
     const run = cli(...of, '--recall', kept);
     expect(run.status, run.stderr).toBe(0);
     expect(readFileSync(report, 'utf8')).toMatch(
-      /## Recall\n[\s\S]*untrained, full attention \| 0\.00/,
+      /## Recall\n[\s\S]*untrained, full attention \| 0%/,
     );
-    expect(readFileSync(report.replace('.md', '-recall.svg'), 'utf8')).toContain('What is found');
+    expect(readFileSync(report.replace('.md', '-recall.svg'), 'utf8')).toContain('Facts recalled');
     writeFileSync(kept, JSON.stringify({ ...whole, digest: 'x' }));
     expect(cli(...of, '--recall', kept).stderr).toMatch(/LS_RECALL_FILE.*another contract/);
     rmSync(kept);
   });
 
-  it('colours the terminal', () => {
+  it('prints the grid in colours', () => {
     const run = spawnSync(process.execPath, [main, ...measured()], {
       encoding: 'utf8',
       env: { ...env, NO_COLOR: '', FORCE_COLOR: '1' },
     });
     expect(run.status, run.stderr).toBe(0);
-    expect(run.stdout).toContain('\x1b[38;5;231;48;2;139;26;26m');
+    expect(run.stdout).toContain('\x1b[38;5;231;48;2;157;47;22m');
   });
 
-  it('goes on where a cancelled call ended', async () => {
+  it('resumes where a cancelled call ended', async () => {
     const out = path.join(home, 'cancelled');
     const few = ['--lengths', '640', '--samples', '9', '--out', out];
     const args = ['recall', made.untrained, ...asking, ...few];

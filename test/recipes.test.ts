@@ -11,6 +11,7 @@ import { loadConfig } from '../src/config/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { readmeArguments, readmeCommands } from './helpers/readme.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
+import { tinyModel } from './tiny-model.ts';
 
 const run = promisify(execFile);
 const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
@@ -19,16 +20,6 @@ const recipe = (name: string): string =>
   path.join(packageRoot, 'examples', name, 'lockstep.config.ts');
 let home: string;
 let python: string;
-
-/** A random Llama with as many layers and KV heads as the recipe's own model, and almost no width. */
-function tinyModel(name: string, shape: Readonly<Record<string, number>>): void {
-  const options = Object.entries(shape).map(([key, value]) => `${key}=${value}`);
-  execFileSync(
-    python,
-    ['-c', `import make_tiny; make_tiny.write(${[JSON.stringify(name), ...options].join(', ')})`],
-    { cwd: home, env: { ...env, PYTHONPATH: path.join(packageRoot, 'test', 'python') } },
-  );
-}
 
 /** Train a recipe with everything it says but sizes; the last event. */
 async function train(
@@ -76,14 +67,21 @@ beforeAll(async () => {
   home = temporaryFolder('recipes');
   python = (await findPython()).executable;
   copyFileSync(path.join(packageRoot, 'LICENSE'), path.join(home, 'text.txt'));
-  tinyModel('smollm2', { layers: 30, kv_heads: 3, group: 3, head_dim: 4, hidden: 36 });
+  // As many layers and KV heads as the recipe's own model, and almost no width.
+  await tinyModel(path.join(home, 'smollm2'), {
+    layers: 30,
+    kv_heads: 3,
+    group: 3,
+    head_dim: 4,
+    hidden: 36,
+  });
 }, 120_000);
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
 const small = 'segment: { min: 8, max: 32 }, carry: { size: 8, sinks: 4 },';
 
 describe('recipes', () => {
-  it('all load as they are', async () => {
+  it('every config loads unchanged', async () => {
     for (const name of [
       'full-fine-tune',
       'lora',
@@ -142,7 +140,7 @@ describe('recipes', () => {
     expect(targets).toBeLessThan(40 * 63);
   }, 300_000);
 
-  it('two processes: the same steps as one', async () => {
+  it('two processes take the same steps as one', async () => {
     const sizes = `${small} retrieval: { ...recipe.retrieval, size: 8, block: 8 },`;
     const budget = 'sequence: 64, steps: 2';
     const losses = (result: { events: Record<string, unknown>[] }): number[] =>
@@ -181,7 +179,13 @@ describe('recipes', () => {
   }, 300_000);
 
   it('Llama-2-7B: its own layers and heads on a tiny width', async () => {
-    tinyModel('llama', { layers: 32, kv_heads: 32, group: 1, head_dim: 2, hidden: 64 });
+    await tinyModel(path.join(home, 'llama'), {
+      layers: 32,
+      kv_heads: 32,
+      group: 1,
+      head_dim: 2,
+      hidden: 64,
+    });
     const sizes =
       'policy: fixed({ size: 32 }), segment: { min: 32, max: 32, align: 16 }, bos: false, ' +
       'carry: { size: 16, sinks: 4 }, retrieval: { ...recipe.retrieval, size: 8 },';

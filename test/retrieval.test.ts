@@ -80,7 +80,7 @@ describe('retrieval', () => {
     }
   });
 
-  it('would notice ties that go to the higher position', () => {
+  it('fails if ties go to the higher position', () => {
     const ties = cases.filter(({ recipe }) => recipe === 'topk');
     const differing = ties.filter((one) => {
       const { heads, queries, keys, dim } = one.shape;

@@ -34,7 +34,7 @@ describe('waiting for a place', () => {
     expect(rest).toContain('data: [DONE]');
   });
 
-  test('who waits too long gets 503, in a stream an error event', async () => {
+  test('a request that waits too long gets 503, a stream an error event', async () => {
     const { post, engine } = await serve({ delayMs: 5 }, { maxSessions: 1, queueTimeoutMs: 60 });
     const leave = new AbortController();
     await post('/v1/completions', long, { signal: leave.signal });
@@ -59,11 +59,11 @@ describe('waiting for a place', () => {
     await post('/v1/completions', long, { signal: leave.signal });
     await until(() => engine.sessions === 1);
     const waiting = post('/v1/completions', short);
-    await until(async () => (await metric(url, 'lockstep_queue_waiting')) === 1);
+    await until(async () => (await metric(url, 'lockstep_queue_waiting{model="toy"}')) === 1);
     await sleep(150);
     leave.abort();
     await (await waiting).text();
-    const read = (name: string) => metric(url, `lockstep_${name}`);
+    const read = (name: string) => metric(url, `lockstep_${name}{model="toy"}`);
     const [queue, first, prefill] = await Promise.all([
       read('queue_seconds_sum'),
       read('time_to_first_token_seconds_sum'),
@@ -74,11 +74,11 @@ describe('waiting for a place', () => {
     // Of the two requests together: the sums differ by the queue (and by the little before it).
     expect(first - prefill).toBeGreaterThanOrEqual(queue - 0.001);
     expect(await read('decode_seconds_count')).toBe(2);
-    expect(await read('caller_tokens_total{caller="anonymous",kind="prompt"}')).toBe(
-      2 * PROMPT.length,
-    );
+    expect(
+      await metric(url, 'lockstep_caller_tokens_total{caller="anonymous",kind="prompt"}'),
+    ).toBe(2 * PROMPT.length);
     expect(await read('prompt_tokens_sum')).toBe(2 * PROMPT.length);
-    expect(await read('generation_bytes_count{part="open"}')).toBe(2);
+    expect(await metric(url, 'lockstep_generation_bytes_count{model="toy",part="open"}')).toBe(2);
     expect(await read('prompt_cached_tokens_count')).toBe(2);
   });
 
@@ -91,7 +91,7 @@ describe('waiting for a place', () => {
     expect(asked.headers.get('content-type')).toContain('application/openmetrics-text');
     const text = await asked.text();
     expect(text).toMatch(
-      /^lockstep_time_to_first_token_seconds_bucket\{le="[^"]+"\} 1 # \{request_id="mine-7"\} \S+ \S+$/m,
+      /^lockstep_time_to_first_token_seconds_bucket\{le="[^"]+",model="toy"\} 1 # \{request_id="mine-7"\} \S+ \S+$/m,
     );
     expect(text).toContain('# TYPE lockstep_caller_tokens counter');
     expect(text).toContain('lockstep_caller_tokens_total{caller="anonymous",kind="completion"} 3');
@@ -115,7 +115,7 @@ describe('how long an answer may take', () => {
     expect(whole.status).toBe(504);
     expect(((await whole.json()) as Any).error.code).toBe('deadline_exceeded');
     await until(() => engine.sessions === 0);
-    expect(await metric(url, 'lockstep_generations_total{outcome="timeout"}')).toBe(2);
+    expect(await metric(url, 'lockstep_generations_total{model="toy",outcome="timeout"}')).toBe(2);
   });
 
   test('a client may ask for less, not for more', async () => {

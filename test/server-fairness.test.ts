@@ -48,7 +48,7 @@ async function flood(served: Served, count: number) {
 }
 
 describe('places by key', () => {
-  test('one key leaves a place: another client is served at once', async () => {
+  test('one key cannot hold every place: another client is served at once', async () => {
     const served = await serve({ delayMs: 5 }, { maxSessions: 4, keys: await KeyRing.open(ring) });
     const leave = await flood(served, 6);
     await until(() => served.engine.sessions === 3);
@@ -61,7 +61,7 @@ describe('places by key', () => {
     await until(() => served.engine.sessions === 0);
   });
 
-  test('the next free place goes to who holds none, whoever came first', async () => {
+  test('the next free place goes to the key that holds none, whoever came first', async () => {
     const options = { maxSessions: 2, maxPerCaller: 2, keys: await KeyRing.open(ring) };
     const served = await serve({ delayMs: 5 }, options);
     const leave = await flood(served, 2);
@@ -80,7 +80,7 @@ describe('places by key', () => {
     await until(() => served.engine.sessions === 0);
   });
 
-  test('a full queue has room for who has less in it', async () => {
+  test('a full queue gives up the place of the key that has most in it', async () => {
     const options = { maxSessions: 1, maxQueue: 3, keys: await KeyRing.open(ring) };
     const served = await serve({ delayMs: 5 }, options);
     const leave = await flood(served, 1);
@@ -104,5 +104,5 @@ describe('places by key', () => {
 async function waiting({ url }: Served): Promise<number> {
   const headers = { authorization: `Bearer ${keys['watcher']}` };
   const text = await (await fetch(`${url}/metrics`, { headers })).text();
-  return Number(/^lockstep_queue_waiting (\d+)/m.exec(text)?.[1]);
+  return Number(/^lockstep_queue_waiting\{model="toy"\} (\d+)/m.exec(text)?.[1]);
 }

@@ -26,8 +26,8 @@ describe('clients that leave, engines that fail', () => {
     await sleep(60);
     expect(engine.steps).toBe(steps);
     const metrics = await (await fetch(`${url}/metrics`)).text();
-    expect(metrics).toContain('lockstep_generations_total{outcome="cancelled"} 1');
-    expect(metrics).toContain('lockstep_sessions 0');
+    expect(metrics).toContain('lockstep_generations_total{model="toy",outcome="cancelled"} 1');
+    expect(metrics).toContain('lockstep_sessions{model="toy"} 0');
   });
 
   test('leaving while the prompt runs, and while waiting for the whole answer', async () => {

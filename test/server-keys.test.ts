@@ -39,7 +39,7 @@ const as = (key: string | undefined) => ({
 const codeOf = async (response: Response) =>
   `${response.status} ${((await response.json()) as Any).error?.code ?? 'ok'}`;
 
-describe('the door', () => {
+describe('who gets in', () => {
   test('keys of the file get in; others, and beginnings of keys, do not', async () => {
     const { file, keys } = await keysFile({ alice: {}, bob: {} });
     const { url } = await serve({}, { keys: await KeyRing.open(file) });
@@ -256,7 +256,7 @@ describe('what a key may use', () => {
   });
 });
 
-describe('what is written down', () => {
+describe('logs', () => {
   test('the log and the audit log tell who, what, how much, and never a text or a key', async () => {
     const { file, keys } = await keysFile({ alice: {} });
     const lines: string[] = [];

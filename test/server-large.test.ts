@@ -50,7 +50,7 @@ describe('eight large requests at once beside a stream', () => {
     const short = text.slice(0, 60_000);
     const body = JSON.stringify({ text: short });
     const { tokenizer, files } = servers.toy;
-    const facts = { model: 'toy', tokens: options.maxTokens, vocabulary: 260, messages: 10 };
+    const facts = { tokens: options.maxTokens, vocabulary: 260 };
     const since = performance.now();
     const plan = (await answerTool(
       'plan',
@@ -87,7 +87,7 @@ describe('eight large requests at once beside a stream', () => {
     expect(ids.count).toBe(LENGTH);
     const back = (await (await post('/detokenize', { tokens: ids.tokens })).json()) as Any;
     expect(back.text).toBe(text);
-    expect(await done(url)).toEqual({ tokenize: 1, detokenize: 1 });
+    expect(await done(url)).toEqual({ body: 2, tokenize: 1, detokenize: 1 });
   });
 
   test('a chat of 120,000 messages is refused by its count, and a thread has counted', async () => {
@@ -113,7 +113,7 @@ describe('eight large requests at once beside a stream', () => {
   });
 });
 
-describe('what a thread reads is what is read here', () => {
+describe('requests read by a thread equal those read by the event loop', () => {
   test('a long chat gets the answer that its short form shows', async () => {
     const { post, url } = await chats.serve({}, options);
     // Longer by a field that changes nothing.
@@ -128,7 +128,7 @@ describe('what a thread reads is what is read here', () => {
     expect(await done(url)).toEqual({ body: 1 });
   });
 
-  test('a long prompt is tokenized there; past the limit only its beginning', async () => {
+  test('a long prompt is tokenized in a thread; beyond the limit only its beginning', async () => {
     const { post, url } = await servers.serve({}, { maxTokens: 20_000 });
     const fits = { prompt: text.slice(0, 18_000), max_tokens: 1 };
     const answer = (await (await post('/v1/completions', fits)).json()) as Any;
@@ -155,7 +155,7 @@ describe('what a thread reads is what is read here', () => {
     }
   });
 
-  test('faults are told in the same words', async () => {
+  test('errors are the same as without a thread', async () => {
     const { post } = await servers.serve();
     const pad = 'a'.repeat(20_000);
     for (const [path, body, status, code] of [
@@ -170,7 +170,7 @@ describe('what a thread reads is what is read here', () => {
     }
   });
 
-  test('more than may wait get 429', async () => {
+  test('requests beyond the queue of large ones get 429', async () => {
     const { post } = await servers.serve({}, { ...options, maxLarge: 1 });
     const body = JSON.stringify({ text });
     const answers = await Promise.all(

@@ -81,7 +81,7 @@ describe('clients', () => {
     expect(await ask(url, '198.51.100.1, 203.0.113.5')).toBe(429);
   });
 
-  test('anybody else may say what he likes', async () => {
+  test('forwarded addresses from anybody else are ignored', async () => {
     const { url } = await serve({}, { requestsPerMinute: 2, trustProxy: ['10.0.0.0/8'] });
     const statuses = [await ask(url, '203.0.113.5'), await ask(url, '203.0.113.6')];
     expect([...statuses, await ask(url, '203.0.113.7')]).toEqual([200, 200, 429]);
@@ -101,7 +101,7 @@ describe('clients', () => {
     });
   });
 
-  test('those who are refused at once are told different times', async () => {
+  test('clients refused at the same moment get different Retry-After times', async () => {
     const { post, engine } = await serve({ delayMs: 5 }, { maxSessions: 1, maxQueue: 0 });
     const leave = new AbortController();
     const body = { prompt: 'a', max_tokens: 9000, stream: true };
@@ -146,7 +146,7 @@ describe('TLS', () => {
       request.on('error', reject);
     });
 
-  test('it speaks TLS alone, and takes another certificate while it runs', async () => {
+  test('the server speaks TLS only, and takes a new certificate while it runs', async () => {
     const files = { cert: at('cert.pem'), key: at('key.pem') };
     const take = async (name: string) => {
       await copyFile(at(`${name}.pem`), files.cert);
@@ -163,7 +163,7 @@ describe('TLS', () => {
     expect(await get(url)).toEqual([200, 'two']);
   });
 
-  test('what does not belong together, is no PEM, or lies open is refused', async () => {
+  test('a certificate and key that do not match, are no PEM, or are readable by others are refused', async () => {
     const refused = (cert: string, key: string) =>
       expect(readTls({ cert: at(cert), key: at(key) })).rejects;
     await refused('one.pem', 'two.key').toMatchObject({ code: 'LS_SERVE_TLS' });

@@ -61,17 +61,19 @@ describe('keys, logs, metrics, the end', () => {
     for (const line of [
       'lockstep_http_requests_total{route="/v1/completions",method="POST",status="200"} 1',
       'lockstep_http_requests_total{route="/v1/completions",method="POST",status="400"} 1',
-      `lockstep_tokens_total{kind="prompt"} ${PROMPT.length * 2}`,
-      'lockstep_tokens_total{kind="completion"} 50',
-      'lockstep_time_to_first_token_seconds_count 1',
-      'lockstep_inter_token_seconds_count 49',
-      'lockstep_generations_total{outcome="length"} 1',
-      'lockstep_session_bytes{part="pool"} 0',
-      'lockstep_queue_waiting 0',
+      `lockstep_tokens_total{model="toy",kind="prompt"} ${PROMPT.length * 2}`,
+      'lockstep_tokens_total{model="toy",kind="completion"} 50',
+      'lockstep_time_to_first_token_seconds_count{model="toy"} 1',
+      'lockstep_inter_token_seconds_count{model="toy"} 49',
+      'lockstep_generations_total{model="toy",outcome="length"} 1',
+      'lockstep_session_bytes{model="toy",part="pool"} 0',
+      'lockstep_queue_waiting{model="toy"} 0',
     ]) {
       expect(metrics).toContain(line);
     }
-    expect(Number(/lockstep_segments_closed_total (\d+)/.exec(metrics)?.[1])).toBeGreaterThan(2);
+    expect(
+      Number(/lockstep_segments_closed_total\{model="toy"\} (\d+)/.exec(metrics)?.[1]),
+    ).toBeGreaterThan(2);
     expect(metrics).toContain(`digest="${servers.toy.files.contract.digest}"`);
   });
 
@@ -81,7 +83,11 @@ describe('keys, logs, metrics, the end', () => {
     await until(() => engine.steps > 6);
     const metrics = await (await fetch(`${url}/metrics`)).text();
     const bytes = (part: string) =>
-      Number(new RegExp(`lockstep_session_bytes\\{part="${part}"\\} (\\d+)`).exec(metrics)?.[1]);
+      Number(
+        new RegExp(`lockstep_session_bytes\\{model="toy",part="${part}"\\} (\\d+)`).exec(
+          metrics,
+        )?.[1],
+      );
     expect(bytes('pool')).toBeGreaterThan(0);
     expect(bytes('sinks')).toBeGreaterThan(0);
     await asked;
@@ -138,7 +144,7 @@ describe('keys, logs, metrics, the end', () => {
     expect(answer.headers.get('keep-alive')).toBe('timeout=75');
   });
 
-  test('a port in use is named with its mend', async () => {
+  test('a port in use is named, with a fix', async () => {
     const { port } = await serve();
     const engine = new ToyEngine(servers.toy);
     const second = createServer({

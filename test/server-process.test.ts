@@ -1,5 +1,5 @@
 // `lockstep serve` as its own process, in front of both real engines, on a tiny checkpoint.
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
@@ -10,12 +10,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { findPython, pythonEnvironment, runJob } from '../src/bridge/index.ts';
+import { findPython, runJob } from '../src/bridge/index.ts';
 import { attach } from '../src/checkpoint/index.ts';
 import { parseConfig } from '../src/config/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { delimiters } from '../src/policies/index.ts';
 import { descendants, environmentOf } from './processes.ts';
+import { tinyModel } from './tiny-model.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
 type Any = any;
@@ -32,13 +33,8 @@ const running: ChildProcess[] = [];
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-serve-'));
-  const model = path.join(folder, 'model');
+  const model = await tinyModel(path.join(folder, 'model'));
   dir = path.join(folder, 'tiny');
-  const { executable } = await findPython();
-  execFileSync(executable, [path.join(packageRoot, 'test/python/make_tiny.py'), model], {
-    env: { ...pythonEnvironment(), OMP_NUM_THREADS: '1' },
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
   const config = parseConfig(
     {
       model,
@@ -94,7 +90,7 @@ async function serve(...args: string[]): Promise<Started & { url: string; client
 
 async function sessions(url: string): Promise<number> {
   const metrics = await (await fetch(`${url}/metrics`)).text();
-  return Number(/^lockstep_sessions (\d+)/m.exec(metrics)?.[1]);
+  return Number(/^lockstep_sessions\{model="tiny"\} (\d+)/m.exec(metrics)?.[1]);
 }
 
 const PROMPT =
@@ -233,11 +229,13 @@ describe('both engines', () => {
       expect(cached[0]).toBe(0);
       const metrics = await (await fetch(`${url}/metrics`)).text();
       const value = (line: RegExp) => Number(line.exec(metrics)?.[1]);
-      expect(value(/^lockstep_tokens_total{kind="cached"} (\d+)/m)).toBe(cached[1] + cached[2]);
-      expect(value(/^lockstep_prefix_lookups_total{result="hit"} (\d+)/m)).toBe(2);
-      expect(value(/^lockstep_prefix_lookups_total{result="miss"} (\d+)/m)).toBe(1);
-      expect(value(/^lockstep_prefix_bytes (\d+)/m)).toBeGreaterThan(0);
-      expect(value(/^lockstep_prefix_bytes_limit (\d+)/m)).toBe(512 * 1024 * 1024);
+      expect(value(/^lockstep_tokens_total{model="tiny",kind="cached"} (\d+)/m)).toBe(
+        cached[1] + cached[2],
+      );
+      expect(value(/^lockstep_prefix_lookups_total{model="tiny",result="hit"} (\d+)/m)).toBe(2);
+      expect(value(/^lockstep_prefix_lookups_total{model="tiny",result="miss"} (\d+)/m)).toBe(1);
+      expect(value(/^lockstep_prefix_bytes\{model="tiny"\} (\d+)/m)).toBeGreaterThan(0);
+      expect(value(/^lockstep_prefix_bytes_limit\{model="tiny"\} (\d+)/m)).toBe(512 * 1024 * 1024);
       const { prefix } = (await (await fetch(`${url}/lockstep/engine`)).json()) as Any;
       expect(prefix).toMatchObject({ hits: 2, misses: 1, evictions: 0 });
     },
@@ -271,7 +269,7 @@ describe('both engines', () => {
     },
   );
 
-  test('they write the same tokens with the same probabilities', () => {
+  test('onnx and torch write the same tokens with the same probabilities', () => {
     const [onnx, torch] = [answers.get('onnx'), answers.get('torch')];
     expect(onnx.logprobs.tokens).toEqual(torch.logprobs.tokens);
     const gaps = onnx.logprobs.token_logprobs.map((value: number, i: number) =>

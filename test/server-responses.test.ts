@@ -91,7 +91,7 @@ describe('a response', () => {
   });
 });
 
-test('what is not done is refused by its name', async () => {
+test('fields that are not supported are refused by name', async () => {
   const { post } = await serve();
   const cases: [body: object, param: string, code: string][] = [
     [{}, 'input', 'missing_parameter'],

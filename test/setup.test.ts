@@ -1,4 +1,4 @@
-// Set-up's checks: what a machine lacks is named with the way to mend it, without a stack trace.
+// Set-up's checks: what a machine lacks is named with its fix, without a stack trace.
 import { execFile } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -53,7 +53,7 @@ describe('set-up', () => {
     expect(output).toContain('/nowhere/python: not found');
   });
 
-  test('a good one is taken', async () => {
+  test('an interpreter that fits is taken', async () => {
     const output = await check('console.log(JSON.stringify(checks.findSystemPython()));', {
       PYTHON_BIN: interpreter('good-python', 'echo 3.12.1'),
     });

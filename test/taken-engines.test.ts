@@ -43,7 +43,8 @@ let made: TinyCheckpoints;
 beforeAll(async () => {
   folder = temporaryFolder('taken');
   made = await TinyCheckpoints.make(folder, cases);
-  made.export(cases);
+  await made.export(cases);
+  made.finish();
 }, 300_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

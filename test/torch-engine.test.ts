@@ -9,6 +9,7 @@ import type { Engine, EngineSession, Retrieved } from '../src/engines/engine.ts'
 import { openTorchEngine } from '../src/engines/torch.ts';
 import type { LockstepError } from '../src/errors.ts';
 import { sentences } from '../src/policies/index.ts';
+import { tinyModel } from './tiny-model.ts';
 
 // An interpreter that imports torch takes its time on a busy machine.
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
@@ -71,15 +72,7 @@ function largest(a: Float32Array[], b: Float32Array[]): number {
 beforeAll(async () => {
   python = await findPython();
   folder = mkdtempSync(path.join(tmpdir(), 'lockstep-torch-'));
-  const model = path.join(folder, 'model');
-  execFileSync(
-    python.executable,
-    [path.join(import.meta.dirname, 'python', 'make_tiny.py'), model],
-    {
-      env: { ...pythonEnvironment(), OMP_NUM_THREADS: '1' },
-      stdio: 'ignore',
-    },
-  );
+  const model = await tinyModel(path.join(folder, 'model'));
   dir = path.join(folder, 'attached');
   await attach({
     config: {

@@ -13,6 +13,7 @@ import { toolTemplateFile } from '../src/template/source.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import { type TrainRun, trainIn } from './helpers/train.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
+import { tinyModel } from './tiny-model.ts';
 
 const env = { ...process.env, OMP_NUM_THREADS: '1', NO_COLOR: '1' };
 const smol = path.join(packageRoot, '.lockstep', 'models', 'smollm2-135m-instruct');
@@ -24,8 +25,7 @@ vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 beforeAll(async () => {
   home = temporaryFolder('train-chat');
   python = (await findPython()).executable;
-  const make = path.join(packageRoot, 'test/python/make_tiny.py');
-  execFileSync(python, [make, path.join(home, 'model')]);
+  await tinyModel(path.join(home, 'model'));
 });
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 

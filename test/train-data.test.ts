@@ -1,6 +1,5 @@
 // The data of `lockstep train`, through the config: rows, a held-out share, broken lines, a cache,
 // workers, and texts that changed before --resume.
-import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   existsSync,
@@ -11,10 +10,10 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { findPython } from '../src/bridge/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { type TrainRun, trainIn } from './helpers/train.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
+import { tinyModel } from './tiny-model.ts';
 
 let home: string;
 
@@ -32,9 +31,7 @@ export default defineConfig({
 
 beforeAll(async () => {
   home = temporaryFolder('train-data');
-  const python = await findPython();
-  const make = path.join(packageRoot, 'test/python/make_tiny.py');
-  execFileSync(python.executable, [make, path.join(home, 'model')]);
+  await tinyModel(path.join(home, 'model'));
   const paragraphs = readFileSync(path.join(packageRoot, 'LICENSE'), 'utf8').split('\n\n');
   const rows = [...paragraphs, '', 'x'].map((body) => JSON.stringify({ body }));
   writeFileSync(path.join(home, 'rows.jsonl'), `${rows.join('\n')}\n{"body": 7}\n`);

@@ -1,12 +1,10 @@
 // Preference training as users start it: rows of two answers, `training.dpo`.
-import { execFileSync } from 'node:child_process';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { findPython } from '../src/bridge/index.ts';
-import { packageRoot } from '../src/paths.ts';
 import { type TrainRun, trainIn } from './helpers/train.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
+import { tinyModel } from './tiny-model.ts';
 
 let home: string;
 
@@ -34,11 +32,7 @@ function train(data: string, training: string, ...args: string[]): Promise<Train
 
 beforeAll(async () => {
   home = temporaryFolder('train-preference');
-  const { executable } = await findPython();
-  execFileSync(executable, [
-    path.join(packageRoot, 'test/python/make_tiny.py'),
-    path.join(home, 'model'),
-  ]);
+  await tinyModel(path.join(home, 'model'));
   writeFileSync(path.join(home, 'rows.jsonl'), lines(Array.from({ length: 40 }, (_, n) => row(n))));
 });
 afterAll(() => rmSync(home, { recursive: true, force: true }));

@@ -1,5 +1,5 @@
 // `lockstep train` as a user runs it: real processes, a tiny model, real text.
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -11,11 +11,11 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { findPython } from '../src/bridge/index.ts';
 import { readContract } from '../src/checkpoint/index.ts';
 import type { StepEvent, TrainEvent, TrainResult } from '../src/cli/train/events.ts';
 import { packageRoot } from '../src/paths.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
+import { tinyModel } from './tiny-model.ts';
 
 const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
 const env = { ...process.env, OMP_NUM_THREADS: '1', NO_COLOR: '1' };
@@ -33,11 +33,7 @@ export default defineConfig({
 
 beforeAll(async () => {
   home = temporaryFolder('train');
-  const python = await findPython();
-  execFileSync(python.executable, [
-    path.join(packageRoot, 'test/python/make_tiny.py'),
-    path.join(home, 'model'),
-  ]);
+  await tinyModel(path.join(home, 'model'));
   mkdirSync(path.join(home, 'texts'));
   const text = readFileSync(path.join(packageRoot, 'LICENSE'), 'utf8');
   writeFileSync(path.join(home, 'texts', 'dos.txt'), text.replaceAll('\n', '\r\n'));
@@ -167,10 +163,10 @@ describe('lockstep train', () => {
     const bytes = readFileSync(file);
     bytes.writeUInt8((bytes.readUInt8(bytes.length >> 1) + 1) % 256, bytes.length >> 1);
     writeFileSync(file, bytes);
-    const mended = await train(['--resume', ...options]);
-    expect(mended.out).toContain('model.safetensors differs from its checksum');
-    expect(mended.out).toContain('after step 6');
-    expect(mended.code).toBe(0);
+    const repaired = await train(['--resume', ...options]);
+    expect(repaired.out).toContain('model.safetensors differs from its checksum');
+    expect(repaired.out).toContain('after step 6');
+    expect(repaired.code).toBe(0);
     expect(weights('kept').equals(weights('whole'))).toBe(true);
     expect(there()).toEqual(['kept', 'kept.damaged', 'kept.step-6']);
   });

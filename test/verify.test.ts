@@ -1,9 +1,9 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { findPython, type Python, pythonEnvironment } from '../src/bridge/index.ts';
+import { findPython, type Python } from '../src/bridge/index.ts';
 import { attach, type ContractSettings, readContract } from '../src/checkpoint/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
@@ -11,6 +11,7 @@ import { type EngineReport, type OpenEngine, verify } from '../src/engines/verif
 import type { LockstepError } from '../src/errors.ts';
 import { packageRoot } from '../src/paths.ts';
 import { sentences } from '../src/policies/index.ts';
+import { tinyModel } from './tiny-model.ts';
 
 // Every comparison starts several interpreters that import torch.
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 300_000 });
@@ -112,10 +113,7 @@ async function attached(
 beforeAll(async () => {
   python = await findPython();
   folder = mkdtempSync(path.join(tmpdir(), 'lockstep-verify-test-'));
-  const env = { ...pythonEnvironment(), OMP_NUM_THREADS: '1' };
-  const make = path.join(import.meta.dirname, 'python', 'make_tiny.py');
-  execFileSync(python.executable, [make, path.join(folder, 'model')], { env, stdio: 'ignore' });
-  dir = await attached('good', path.join(folder, 'model'));
+  dir = await attached('good', await tinyModel(path.join(folder, 'model')));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -183,7 +181,7 @@ describe('verify', () => {
     expect(carry.firstDivergence?.position).toBeGreaterThanOrEqual(await first);
     expect(size.unexplainedRetrievals).toBeGreaterThan(0);
     expect(edit.firstDivergence).toMatchObject({ kind: 'logp' });
-    // A wrong retrieval is named and mended: nothing after it differs.
+    // A wrong retrieval is named and replaced: nothing after it differs.
     expect(stray).toMatchObject({
       ok: false,
       retrievalMismatches: 1,

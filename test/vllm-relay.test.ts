@@ -204,8 +204,10 @@ describe('answers', () => {
     const { url } = await served();
     const metrics = await (await fetch(`${url}/metrics`)).text();
     expect(metrics).toContain('# TYPE vllm:num_preemptions_total counter');
-    expect(metrics).toContain('vllm:num_preemptions_total{replica="0",engine="0"} 3');
-    expect(metrics).toContain('lockstep_vllm_kv_blocks{replica="0",engine="0",group="local"} 7');
+    expect(metrics).toContain('vllm:num_preemptions_total{replica="0",engine="0",model="toy"} 3');
+    expect(metrics).toContain(
+      'lockstep_vllm_kv_blocks{replica="0",engine="0",group="local",model="toy"} 7',
+    );
     expect(metrics).toContain('lockstep_info{');
     expect(metrics).not.toContain('python_info');
     const engine = (await (await fetch(`${url}/lockstep/engine`)).json()) as Any;

@@ -124,9 +124,9 @@ def last_swap(calls: list[str]) -> int:
 
 
 def twice(trainings: Trainings, calls: list[str]) -> Iterator[tuple[Fault, Fault]]:
-    """Kills of a resumption that mends what a kill left, at each of its calls until it is done."""
+    """Kills of a resumption that repairs what a kill left, at each of its calls until the end."""
     swap = last_swap(calls)
-    # While filling, after the swap, in the middle of removing: all that a start finds to mend.
+    # While filling, after the swap, in the middle of removing: all that a start finds to repair.
     for at in sorted({swap - 3, swap + 1, swap + 2, (swap + len(calls)) // 2}):
         if at >= len(calls):
             continue

@@ -56,11 +56,15 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
 def _record_probe(out: Path, step: int) -> None:
     """What engines are compared with before they serve the checkpoint. Without one it is as good:
     whatever stands in the way is a warning."""
+    from lockstep.training import lora
     from lockstep.verification import probe
+    from lockstep.weights import adapter
 
     gc.collect()  # the training's own copies of the weights
     try:
         probe.record(out)
+        if (out / lora.FOLDER).is_dir():
+            probe.record_adapter(out, adapter.read(out / lora.FOLDER))
     except job.Cancelled:
         pass  # the training itself is done
     except Exception as error:

@@ -1,3 +1,4 @@
+// A plain checkpoint out of a segmented one, on purpose: the same weights, run with full attention.
 import { lstat, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { readModel } from '../contract/model.ts';

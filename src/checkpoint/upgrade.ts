@@ -1,3 +1,4 @@
+// A checkpoint of the version before, renewed: the same segments, proved, under this version's digest.
 import { mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { difference } from '../contract/difference.ts';

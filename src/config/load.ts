@@ -38,10 +38,25 @@ export async function loadConfig(file: string = defaultConfigFile): Promise<Conf
     });
   }
   const shown = path.relative(process.cwd(), absolute) || absolute;
-  const code = await bundle(absolute);
-  const values = parseConfig(evaluate(code, absolute, shown), shown);
+  const value = await loadDefault(absolute, shown, 'defineConfig({...})');
+  const values = parseConfig(value, shown);
   refuseOwnPolicy(values.policy, absolute);
   return resolvePaths(values, absolute);
+}
+
+/**
+ * What a config's module exports by default.
+ *
+ * @param shown the file, as errors name it
+ * @param call what the file is to export
+ * @throws LS_CONFIG_SYNTAX, LS_CONFIG_FAILED (it threw), LS_CONFIG_INVALID (it exports nothing)
+ */
+export async function loadDefault(file: string, shown: string, call: string): Promise<unknown> {
+  const value = evaluate(await bundle(file), file, shown);
+  if (value !== undefined) return value;
+  throw new LockstepError('LS_CONFIG_INVALID', `${shown}: expected a default export, got none`, {
+    mend: `Write \`export default ${call}\`.`,
+  });
 }
 
 /** Make a config's paths absolute and put `data` where the trainer looks for it. */
@@ -175,11 +190,6 @@ function evaluate(code: string, file: string, shown: string): unknown {
       mend: 'Correct the config so that it can be run.',
       cause: error,
       place,
-    });
-  }
-  if (module.exports.default === undefined) {
-    throw new LockstepError('LS_CONFIG_INVALID', `${shown}: expected a default export, got none`, {
-      mend: 'Write `export default defineConfig({...})`.',
     });
   }
   return module.exports.default;

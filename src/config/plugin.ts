@@ -10,6 +10,7 @@ const here = fileURLToPath(import.meta.url);
 const extension = path.extname(here);
 const policies = path.join(path.dirname(here), '..', 'policies', `index${extension}`);
 const define = path.join(path.dirname(here), `define${extension}`);
+const defineServe = path.join(path.dirname(here), `define-serve${extension}`);
 
 /**
  * Resolve `lockstep` and `lockstep/policies` to this package from wherever the importer lives, through
@@ -48,6 +49,7 @@ function shim(importer: string): string {
     `import { definePolicy as define } from ${from};`,
     `export * from ${from};`,
     `export { defineConfig } from ${JSON.stringify(define)};`,
+    `export { defineServe } from ${JSON.stringify(defineServe)};`,
     'export const definePolicy = (definition) =>',
     `  define({ module: ${JSON.stringify(pathToFileURL(importer).href)}, ...definition });`,
   ].join('\n');

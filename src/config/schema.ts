@@ -207,23 +207,25 @@ export interface ConfigProblem {
 
 /** LS_CONFIG_INVALID from its list of problems. */
 export function configError(source: string, problems: readonly ConfigProblem[]): LockstepError {
+  const [first] = problems;
+  return new LockstepError('LS_CONFIG_INVALID', problemText(source, problems), {
+    mend: 'Correct the named fields; docs/config.md lists them all.',
+    ...(first === undefined ? {} : { field: first.path }),
+  });
+}
+
+/** All problems of a config in words: one in a line, several as a list. */
+export function problemText(source: string, problems: readonly ConfigProblem[]): string {
   const lines = problems.map(
     ({ path, expected, received }) => `${path || 'the config'}: ${expected}, got ${received}`,
   );
-  const [first] = problems;
-  return new LockstepError(
-    'LS_CONFIG_INVALID',
-    lines.length === 1
-      ? `${source}: ${lines[0]}`
-      : `${source} has ${lines.length} problems:\n${lines.map((line) => `  ${line}`).join('\n')}`,
-    {
-      mend: 'Correct the named fields; docs/config.md lists them all.',
-      ...(first === undefined ? {} : { field: first.path }),
-    },
-  );
+  return lines.length === 1
+    ? `${source}: ${lines[0]}`
+    : `${source} has ${lines.length} problems:\n${lines.map((line) => `  ${line}`).join('\n')}`;
 }
 
-function problemsOf(issue: z.core.$ZodIssue, root: unknown): ConfigProblem[] {
+/** What zod found, in words. */
+export function problemsOf(issue: z.core.$ZodIssue, root: unknown): ConfigProblem[] {
   const path = pathText(issue.path);
   const received = describe(valueAt(root, issue.path));
   if (issue.code === 'unrecognized_keys') {

@@ -1,4 +1,5 @@
 // Where two JSON values part first.
+import { isObject } from '../json.ts';
 
 /** Name and both values of the first field that differs, or null. Objects are compared by name. */
 export function difference(
@@ -14,8 +15,4 @@ export function difference(
     return null;
   }
   return JSON.stringify(expected) === JSON.stringify(actual) ? null : [field, expected, actual];
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return value !== null && typeof value === 'object' && !Array.isArray(value);
 }

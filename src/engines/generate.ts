@@ -4,7 +4,7 @@ import { Adjuster, type Adjustments } from './adjust.ts';
 import { type Sampled, Sampler, type SamplingOptions, scored } from './sampling.ts';
 import type { RunOptions, Sequence, StepOutput } from './sequence.ts';
 import { StopStringBuffer, type TextDecoder } from './stop-strings.ts';
-import type { Turns } from './turns.ts';
+import type { TurnsOf } from './turns.ts';
 
 export type { TextDecoder };
 
@@ -24,7 +24,7 @@ export interface GenerateRequest
   scored?: boolean | undefined;
   signal?: AbortSignal | undefined;
   /** Says when steps run beside those of other sequences. */
-  turns?: Turns | undefined;
+  turns?: TurnsOf | undefined;
 }
 
 export type GenerateEvent =

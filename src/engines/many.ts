@@ -75,6 +75,6 @@ export async function runMany(
         fullAttention: sum.fullAttention + one.fullAttention,
       }));
     },
-    layout: () => null,
+    spans: () => null,
   };
 }

@@ -5,11 +5,11 @@ test.each([1, 2, 3, 7, 20])(
   'cuts come with the tokens before them, %i tokens at a time',
   (size) => {
     const cuts = [3, 4, 9, 14];
-    const cutter = new PlannedCuts(cuts);
+    const planned = new PlannedCuts(cuts);
     const seen: number[] = [];
     for (let at = 0; at < 15; at += size) {
       const end = Math.min(15, at + size);
-      const now = cutter.pushMany(new Int32Array(end - at));
+      const now = planned.pushMany(new Int32Array(end - at));
       expect(now).toEqual(cuts.filter((cut) => cut > at && cut <= end));
       seen.push(...now);
     }
@@ -18,6 +18,6 @@ test.each([1, 2, 3, 7, 20])(
 );
 
 test('token by token it says whether the text is cut behind it', () => {
-  const cutter = new PlannedCuts([2, 3]);
-  expect([0, 0, 0, 0].map((id) => cutter.push(id))).toEqual([false, true, true, false]);
+  const planned = new PlannedCuts([2, 3]);
+  expect([0, 0, 0, 0].map((id) => planned.push(id))).toEqual([false, true, true, false]);
 });

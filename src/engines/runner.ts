@@ -19,14 +19,18 @@ export interface RunRequest extends SamplingOptions {
   watched: boolean;
   /** The answer goes out token by token. */
   streamed: boolean;
-  /** The layout of segments is wanted at the end: `Run.layout`. */
-  layout?: boolean;
+  /** The spans of the segments are wanted at the end: `Run.spans`. */
+  spans?: boolean;
   /** A turn of a chat: the next one is likely to begin with this prompt and its answer. */
   followed?: boolean;
+  /** Nobody waits for it: its steps run only while no other run has any, where the engine is stepped from here. */
+  background?: boolean;
   /** How likely each token of the prompt was is wanted: `scores` of its events. */
   scored?: boolean;
   /** More than one freely sampled text. */
   extra?: ExtraRequest;
+  /** An adapter to run over the model, by its name (vLLM alone); none: the model itself. */
+  adapter?: string;
 }
 
 /** Requests beyond one freely sampled text; names and meanings are those of OpenAI and vLLM. */
@@ -72,7 +76,7 @@ export interface Run {
   /** Bytes held now; null: the engine does not tell. */
   memory(): Promise<SessionMemory | null>;
   /** Where the engine itself cut, once the events have ended; null: it does not tell. */
-  layout(): SegmentSpans | null;
+  spans(): SegmentSpans | null;
 }
 
 /** Segments of prompt and answer as half-open ranges of token positions. */

@@ -62,8 +62,8 @@ const count = (length: number, from = 0): number[] =>
 describe('Sequence', () => {
   it('closes segments where the policy cuts, and asks for the last logits alone', async () => {
     const session = new Counting();
-    const cutter = every(4);
-    const sequence = new Sequence(session, cutter);
+    const source = every(4);
+    const sequence = new Sequence(session, source);
     const boundaries: number[] = [];
     const logits = await sequence.feed(count(10), { onBoundary: ({ at }) => boundaries.push(at) });
     expect(boundaries).toEqual([4, 8]);
@@ -80,7 +80,7 @@ describe('Sequence', () => {
     expect(boundaries).toEqual([4, 8, 12]);
     expect(sequence.position).toBe(12);
     await sequence.close();
-    expect([session.closed, cutter.closed]).toEqual([1, true]);
+    expect([session.closed, source.closed]).toEqual([1, true]);
   });
 
   it('runs long segments in several steps, and gives every row on request', async () => {

@@ -36,13 +36,13 @@ export interface FeedOptions extends RunOptions {
 /** Runs tokens through a session, closing segments where the policy cuts. */
 export class Sequence {
   readonly session: EngineSession;
-  readonly #cutter: BoundarySource;
+  readonly #boundaries: BoundarySource;
   #position = 0;
 
   /** Takes over both: `close` frees them. They must stand at the same position. */
-  constructor(session: EngineSession, cutter: BoundarySource, position = 0) {
+  constructor(session: EngineSession, boundaries: BoundarySource, position = 0) {
     this.session = session;
-    this.#cutter = cutter;
+    this.#boundaries = boundaries;
     this.#position = position;
   }
 
@@ -70,7 +70,9 @@ export class Sequence {
       signal?.throwIfAborted();
       const whole = Math.min(ids.length, at + pieceTokens);
       if (asked < whole) {
-        cuts.push(...this.#cutter.pushMany(ids.subarray(asked, whole)).map((cut) => cut - start));
+        cuts.push(
+          ...this.#boundaries.pushMany(ids.subarray(asked, whole)).map((cut) => cut - start),
+        );
         asked = whole;
       }
       const cut = cuts[0];
@@ -100,7 +102,7 @@ export class Sequence {
 
   /** Free session and segmenter. Idempotent. */
   async close(): Promise<void> {
-    this.#cutter.close();
+    this.#boundaries.close();
     await this.session.close();
   }
 }
@@ -112,7 +114,7 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefine
     stop = () => reject(signal.reason);
     signal.addEventListener('abort', stop, { once: true });
   });
-  // Whichever loses the race may fail later, unheard.
+  // Whichever loses the race may fail later: ignore that.
   work.catch(() => {});
   aborted.catch(() => {});
   try {

@@ -1,4 +1,4 @@
-// Who has a session with an engine, how long it has become, and whether it can go on.
+// The open sessions of an engine: how many there are, how long each is, and whether it can still be used.
 import { LockstepError } from '../errors.ts';
 
 export interface RegistryOptions {
@@ -27,7 +27,7 @@ export class SessionRegistry {
   }
 
   /**
-   * Enter a session, then make it; it is struck out again where that fails.
+   * Register a session, then make it; it is released if that fails.
    *
    * @param length tokens that it holds already
    * @throws LS_ENGINE_SESSIONS; what `make` throws
@@ -57,22 +57,22 @@ export class SessionRegistry {
   }
 }
 
-/** One session as the book has it. */
+/** The registry's entry of one session. */
 export class SessionLease {
   #length: number;
   #broken: LockstepError | undefined;
-  #struck = false;
+  #released = false;
   readonly #limits: { maxTokens: number; vocabulary: number };
-  readonly #onStrike: () => void;
+  readonly #onRelease: () => void;
 
   constructor(
     length: number,
     limits: { maxTokens: number; vocabulary: number },
-    onStrike: () => void,
+    onRelease: () => void,
   ) {
     this.#length = length;
     this.#limits = limits;
-    this.#onStrike = onStrike;
+    this.#onRelease = onRelease;
   }
 
   /** Tokens given to it so far. */
@@ -83,7 +83,7 @@ export class SessionLease {
   /** @throws LS_ENGINE_SESSION for one that is closed or whose last step failed */
   check(): void {
     if (this.#broken !== undefined) throw this.#broken;
-    if (this.#struck) throw closedSession();
+    if (this.#released) throw closedSession();
   }
 
   /**
@@ -93,11 +93,11 @@ export class SessionLease {
    */
   async step<T>(tokens: ArrayLike<number>, run: (ids: Int32Array) => Promise<T>): Promise<T> {
     this.check();
-    const ids = this.#taken(tokens);
+    const ids = this.#validated(tokens);
     try {
       const result = await run(ids);
       // A close that came first wins, however fast the step was.
-      if (this.#struck) throw closedSession();
+      if (this.#released) throw closedSession();
       return result;
     } catch (cause) {
       this.#broken ??= new LockstepError(
@@ -109,13 +109,13 @@ export class SessionLease {
     }
   }
 
-  /** Take it out of the book. Idempotent. */
+  /** Take it out of the registry. Idempotent. */
   release(): void {
-    this.#struck = true;
-    this.#onStrike();
+    this.#released = true;
+    this.#onRelease();
   }
 
-  #taken(tokens: ArrayLike<number>): Int32Array {
+  #validated(tokens: ArrayLike<number>): Int32Array {
     const { maxTokens, vocabulary } = this.#limits;
     const length = this.#length + tokens.length;
     if (length > maxTokens) {

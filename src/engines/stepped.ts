@@ -97,7 +97,7 @@ class LocalRunner implements Runner {
   async run(request: RunRequest, signal: AbortSignal): Promise<Run> {
     const prompt = Int32Array.from(request.prompt);
     const form = this.#formOf(request);
-    await this.#reader?.makeWay(prompt, signal);
+    if (!request.background) await this.#reader?.makeWay(prompt, signal);
     // The last token runs in any case: its logits are wanted. Of scored prompts, those of all are.
     const most = request.scored ? 0 : prompt.length - 1;
     try {
@@ -113,7 +113,7 @@ class LocalRunner implements Runner {
         events: this.#events(remembered, segmenter, { ...request, prompt, form }, signal),
         memory: () => remembered.sequence.session.memory(),
         // Whoever reads the events has seen every cut.
-        layout: () => null,
+        spans: () => null,
       };
     } catch (error) {
       this.#notice(error);
@@ -135,7 +135,9 @@ class LocalRunner implements Runner {
   ): AsyncGenerator<RunEvent, void> {
     const { sequence } = remembered;
     const { prompt, keep, form, extra = {} } = request;
-    const asked = { ...askedOf(request, this.#source.contract), signal, turns: this.#turns };
+    const { background = false } = request;
+    const turns = background ? this.#turns.background : this.#turns;
+    const asked = { ...askedOf(request, this.#source.contract), signal, turns };
     const decoder = () => this.#tokenizer.decoder(keep === undefined ? {} : { keep });
     const open = new Set([sequence]);
     // Closing drops a step that waits or runs, so that the engine is free for others at once.
@@ -143,7 +145,8 @@ class LocalRunner implements Runner {
       for (const one of open) void one.session.close();
     };
     signal.addEventListener('abort', leave, { once: true });
-    this.#running += 1;
+    const leaveTurns = background ? () => {} : this.#turns.open();
+    if (!background) this.#running += 1;
     let written = () => {};
     /** The last choice, once it has ended. */
     let answer: number[] | null = null;
@@ -159,7 +162,7 @@ class LocalRunner implements Runner {
       }
       const logits = ran.value;
       const last = (extra.n ?? 1) - 1;
-      written = this.#turns.begin();
+      if (!background) written = this.#turns.begin();
       for (let choice = 0; choice <= last; choice++) {
         // The last one needs what the prompt left no longer.
         const mine = choice === last ? sequence : await forkOf(sequence, segmenter);
@@ -184,8 +187,9 @@ class LocalRunner implements Runner {
       signal.removeEventListener('abort', leave);
       written();
       await Promise.all([...open].map((one) => one.close()));
-      this.#running -= 1;
-      if (request.followed && answer !== null && this.#running === 0) {
+      leaveTurns();
+      if (!background) this.#running -= 1;
+      if (request.followed && !background && answer !== null && this.#running === 0) {
         const turn = new Int32Array(prompt.length + answer.length);
         turn.set(prompt);
         turn.set(answer, prompt.length);

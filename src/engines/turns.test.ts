@@ -159,3 +159,45 @@ describe('Turns', () => {
     end();
   });
 });
+
+describe('in the background', () => {
+  it('takes no step while another sequence is open, and one at a time', async () => {
+    const turns = new Turns();
+    const engine = new Serial();
+    const log: string[] = [];
+    const back = async (name: string) => {
+      for (let i = 0; i < 3; i++) {
+        await turns.background.answer(async () => {
+          log.push(`${name}${i}`);
+          await engine.step(TOKEN);
+        });
+      }
+    };
+    const both = Promise.all([back('a'), back('b')]);
+    // The first step runs when the answer comes: it is all that the answer waits for.
+    await vi.advanceTimersByTimeAsync(1);
+    expect(log).toEqual(['a0']);
+    const leave = turns.open();
+    const { tokens } = await finished(write(turns, engine, 5));
+    expect(log).toEqual(['a0']);
+    const [begun = 0, first = 0, ...rest] = tokens;
+    expect(first - begun).toBeLessThan(2 * TOKEN + BETWEEN + 1);
+    expect((rest.at(-1) ?? 0) - first).toBeLessThan(4 * (TOKEN + BETWEEN) + 1);
+    leave();
+    leave();
+    await finished(both);
+    expect(log.sort()).toEqual(['a0', 'a1', 'a2', 'b0', 'b1', 'b2']);
+  });
+
+  it('leaves the line when it is aborted, and lets the next one pass', async () => {
+    const turns = new Turns();
+    const leave = turns.open();
+    const gone = new AbortController();
+    const first = turns.background.prompt(async () => 'first', gone.signal);
+    const second = turns.background.prompt(async () => 'second');
+    gone.abort(new Error('gone'));
+    await expect(first).rejects.toThrow('gone');
+    leave();
+    expect(await second).toBe('second');
+  });
+});

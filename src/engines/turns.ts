@@ -1,5 +1,8 @@
 // Whose step is next where prompts run beside answers: answers get at least half of the engine's time.
 
+/** Turns for the steps of one sequence. */
+export type TurnsOf = Pick<Turns, 'prompt' | 'answer'>;
+
 /** Runs a step of the engine when its turn has come. */
 export type Turn = <T>(step: () => Promise<T>, signal?: AbortSignal) => Promise<T>;
 
@@ -19,6 +22,9 @@ const PAID_BACK = 1.2;
  * take on average at most twice the time that they take without it, and the longest pause between two
  * of them is one step of a prompt. Steps are not divided further: what runs in which step follows from
  * the tokens alone, so that the numbers are the same whoever else is served.
+ *
+ * Work in the background takes a step only while no other sequence is open, one step at a time: it holds up
+ * whoever comes by at most the one step that runs.
  */
 export class Turns {
   /** Milliseconds that prompts have taken and answers have not yet had. */
@@ -37,6 +43,29 @@ export class Turns {
   #line: Promise<void> = Promise.resolve();
   /** Called when a prompt that waits for answers may look again. */
   #wake: () => void = () => {};
+  /** Sequences that are not in the background. */
+  #open = 0;
+  /** The last step in the background that stands in line. */
+  #backgroundLine: Promise<void> = Promise.resolve();
+  /** Steps in the background that wait until no other sequence is open. */
+  readonly #patient = new Set<() => void>();
+  /** For sequences in the background. */
+  readonly background: TurnsOf = {
+    prompt: (step, signal) => this.#idle(step, signal),
+    answer: (step, signal) => this.#idle(step, signal),
+  };
+
+  /** A sequence that is not in the background begins; call what this gives once it has ended. */
+  open(): () => void {
+    this.#open += 1;
+    let open = true;
+    return () => {
+      if (!open) return;
+      open = false;
+      this.#open -= 1;
+      if (this.#open === 0) for (const wake of [...this.#patient]) wake();
+    };
+  }
 
   /** Write an answer, whose steps come by `answer`; call what this gives once it has ended. */
   begin(): () => void {
@@ -89,6 +118,34 @@ export class Turns {
       leave();
     }
   };
+
+  /** @throws the signal's reason where it aborts while the step waits */
+  async #idle<T>(step: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    const before = this.#backgroundLine;
+    let leave = (): void => {};
+    this.#backgroundLine = new Promise((resolve) => {
+      leave = resolve;
+    });
+    try {
+      await before;
+      signal?.throwIfAborted();
+      while (this.#open > 0) {
+        await new Promise<void>((resolve) => {
+          const wake = (): void => {
+            this.#patient.delete(wake);
+            signal?.removeEventListener('abort', wake);
+            resolve();
+          };
+          this.#patient.add(wake);
+          signal?.addEventListener('abort', wake, { once: true });
+        });
+        signal?.throwIfAborted();
+      }
+      return await step();
+    } finally {
+      leave();
+    }
+  }
 
   /** Until answers have had their time, or none of them goes on. */
   async #clear(signal: AbortSignal | undefined): Promise<void> {

@@ -4,15 +4,17 @@
 // but the engine's, and limits on time and memory that lie outside of it. What comes back is text and
 // integers, and is checked.
 
-import { placeOfPush, placeOfStack } from '../contract/policy-places.ts';
 import { LockstepError } from '../errors.ts';
-import { batches, type Part, type Push } from './batches.ts';
+import { batches, CELLS, HEADER, type Part, type Push, writeParts } from './batches.ts';
 import { EngineError, type Image, QuickJs, type Value } from './engine/quickjs.ts';
 import { placed } from './find-place.ts';
 import type { Outcome } from './gathered.ts';
+import { nowhere, type PolicyReport, policyError } from './policy-error.ts';
 import { currentRuntime, runtimeText } from './runtime/versions.ts';
+import { placeIn } from './snapshot.ts';
 import type { PolicySource } from './source.ts';
 import { TokenLog } from './token-log.ts';
+import { tokenTimer } from './token-timer.ts';
 import { type Traced, traced } from './traced.ts';
 
 export interface HostLimits {
@@ -22,20 +24,6 @@ export interface HostLimits {
   megabytes?: number;
 }
 
-/** A failure as the runtime reports it: `index` and `token` are -1 where no token was at work. */
-interface PolicyReport {
-  readonly code: string;
-  readonly message: string;
-  readonly index: number;
-  readonly token: number;
-  /** From the traced runtime alone. */
-  readonly stack?: string;
-}
-
-/** Cells before the tokens: status, handle, index and token at work. */
-const HEADER = 4;
-/** Tokens and their handles that cross in one call. */
-const CELLS = 1 << 14;
 /** A call over many tokens may take this many times what one token may. */
 const PATIENCE = 12;
 
@@ -121,7 +109,7 @@ export class PolicyHost {
    * @throws LS_PLAN_SNAPSHOT where the text is none
    */
   restore(snapshot: string): number {
-    const where = standing(snapshot, this.#segment.max);
+    const where = placeIn(snapshot, this.#segment.max);
     const handle = this.#integer(this.#call('restore', this.#engine.text(snapshot)));
     this.#sequences.set(handle, { ...where, log: new TokenLog(snapshot) });
     return handle;
@@ -195,18 +183,7 @@ export class PolicyHost {
 
   #exchange(parts: readonly Part[], cuts: number[][]): void {
     if (this.#stopped !== undefined) throw this.#stopped;
-    const cells = this.#cells();
-    let length = HEADER;
-    for (const { handle, tokens, from, to } of parts) {
-      cells[length++] = handle;
-      cells[length++] = to - from;
-      for (let i = from; i < to; i++) {
-        const token = tokens[i] as number;
-        // What does not fit a cell becomes an id that the planner refuses.
-        cells[length++] = (token | 0) === token ? token : -1;
-      }
-    }
-    cells[0] = length - HEADER;
+    writeParts(this.#cells(), parts);
     try {
       this.#placed(
         () => this.#call('push'),
@@ -284,26 +261,9 @@ export class PolicyHost {
     return this.#guard(() => this.#engine.evaluate(source, file, interrupt, milliseconds));
   }
 
-  /**
-   * Time is given token by token, and in total. A token's time is over once the clock and the processor
-   * both say so: on a busy machine a policy waits without computing.
-   */
   #timer(): { interrupt: () => boolean; milliseconds: number } {
     const { milliseconds } = this.#limits;
-    let since = performance.now();
-    let used = process.cpuUsage();
-    let index = -2;
-    const interrupt = (): boolean => {
-      const at = this.#cells()[2] as number;
-      if (at !== index) {
-        index = at;
-        since = performance.now();
-        used = process.cpuUsage();
-      }
-      if (performance.now() - since <= milliseconds) return false;
-      const { user, system } = process.cpuUsage(used);
-      return (user + system) / 1000 > milliseconds;
-    };
+    const interrupt = tokenTimer(milliseconds, () => this.#cells()[2] as number);
     return { interrupt, milliseconds: milliseconds * PATIENCE };
   }
 
@@ -357,17 +317,8 @@ export class PolicyHost {
     return this.#stopped;
   }
 
-  #error({ code, message, index, token, stack }: PolicyReport): LockstepError {
-    const at = index < 0 ? '' : ` at token ${index} (id ${token})`;
-    const { policySource } = this.#source;
-    const policy = this.#traced?.policy;
-    return new LockstepError(code as `LS_${string}`, `policy ${this.#name}${at}: ${message}`, {
-      mend: mends[code] ?? 'Correct the policy, and make the contract again.',
-      place:
-        stack === undefined || policy === undefined
-          ? undefined
-          : (placeOfStack(policySource, policy, stack) ?? placeOfPush(policySource, this.#name)),
-    });
+  #error(report: PolicyReport): LockstepError {
+    return policyError(report, this.#name, this.#source.policySource, this.#traced?.policy);
   }
 }
 
@@ -380,37 +331,3 @@ export function tracedHost(source: PolicySource, limits?: HostLimits): PolicyHos
   const forms = traced(runtime, source.policySource);
   return forms && new PolicyHost(source, limits, forms);
 }
-
-const nowhere = { index: -1, token: -1 };
-
-/** Where a snapshot stands. */
-function standing(snapshot: string, max: number): { position: number; start: number } {
-  try {
-    const { position, length } = JSON.parse(snapshot) as { position: number; length: number };
-    if (Number.isSafeInteger(position) && length >= 0 && length < max && length <= position) {
-      return { position, start: position - length };
-    }
-  } catch {
-    // Told below.
-  }
-  throw new LockstepError(
-    'LS_PLAN_SNAPSHOT',
-    `expected a snapshot of a segmenter of this contract, got ${snapshot.slice(0, 60)}`,
-    { mend: 'Give the text that snapshot() returned under the same contract.' },
-  );
-}
-
-const mends: Readonly<Record<string, string>> = {
-  LS_PLAN_TOKEN: "Give token ids of the contract's own tokenizer.",
-  LS_PLAN_CLOSED: 'Open another sequence, or restore one from a snapshot.',
-  LS_POLICY_FORBIDDEN: 'A policy may read token ids and its tables; compute the rest in prepare.',
-  LS_POLICY_BROKEN: 'Do not run this policy: it interferes with the planner.',
-  LS_POLICY_LIMIT:
-    'Make the policy do less for each token, keep less in its state, or end its loop.',
-  LS_POLICY_LOAD: 'Correct the policy, and make the contract again.',
-  LS_POLICY_MEMORY:
-    'Keep what push remembers in the state: all else is shared by all sequences, and frozen.',
-  LS_POLICY_RESULT: 'Return true to ask for a cut after the token, false otherwise.',
-  LS_POLICY_STATE: 'Keep numbers, strings, booleans, null, lists and plain objects in the state.',
-  LS_POLICY_THREW: 'Correct the policy, and make the contract again.',
-};

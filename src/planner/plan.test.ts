@@ -31,7 +31,7 @@ describe('plan', () => {
     expect(plan(source, new Int32Array(13))).toEqual([6, 12]);
   });
 
-  it('crosses what one call carries', () => {
+  it('plans texts longer than one call to the policy takes', () => {
     const tokens = new Int32Array(200_000);
     expect(plan(source, tokens)).toHaveLength(33_333);
   });
@@ -105,7 +105,7 @@ describe('planStream', () => {
 });
 
 describe('Segmenter', () => {
-  it('knows where it stands', () => {
+  it('knows its position and the length of the open segment, in forks and snapshots too', () => {
     const segmenter = new Segmenter(source);
     expect([0, 2, 0, 1].map((token) => segmenter.push(token))).toEqual([false, true, false, false]);
     expect([segmenter.position, segmenter.openLength]).toEqual([4, 2]);
@@ -133,7 +133,7 @@ describe('Segmenter', () => {
     expect(() => Segmenter.pushBatch([one, two], [[0]])).toThrow(/2 segmenters and 1 lists/);
   });
 
-  it('says so where its host was closed', () => {
+  it('refuses to push after its host was closed', () => {
     const host = new PolicyHost(source);
     const segmenter = new Segmenter(host);
     host.close();

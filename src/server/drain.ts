@@ -2,7 +2,14 @@
 import type { Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { Gate } from './limits/gate.ts';
+
+/** The places of all models. */
+export interface Places {
+  readonly active: number;
+  readonly waiting: number;
+  /** Turn away everyone who waits or comes. */
+  refuse(): void;
+}
 
 export interface DrainTimes {
   /** How long it listens on, all as ever but `/health/ready`. */
@@ -21,16 +28,16 @@ const LAST_WORDS_MS = 5_000;
  */
 export async function drain(
   http: Server,
-  gate: Gate,
+  places: Places,
   cut: AbortController,
   { preDrainMs, drainMs }: DrainTimes,
   log: Logger,
 ): Promise<void> {
   const since = performance.now();
   if (http.listening && preDrainMs > 0) await sleep(preDrainMs);
-  const running = gate.active;
-  const refused = gate.waiting;
-  gate.close();
+  const running = places.active;
+  const refused = places.waiting;
+  places.refuse();
   const ended = new Promise<void>((resolve) => {
     if (http.listening) http.close(() => resolve());
     else resolve();
@@ -39,7 +46,7 @@ export async function drain(
   const sweep = setInterval(() => http.closeIdleConnections(), 100);
   let lost = 0;
   const patience = setTimeout(() => {
-    lost = gate.active;
+    lost = places.active;
     cut.abort();
   }, drainMs);
   const force = setTimeout(() => http.closeAllConnections(), drainMs + LAST_WORDS_MS);

@@ -1,58 +1,49 @@
-// What operators watch: requests, tokens, latencies, segments, memory by part, the queue.
+// What operators watch: requests, tokens, latencies, segments, memory by part, the queue; all but the first by model.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { isTrained } from '../contract/index.ts';
 import type { SessionMemory } from '../engines/engine.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
 import type { MemoryFigures, Runner } from '../engines/runner.ts';
-import type { Gate } from './limits/gate.ts';
 import { MEMORY_PARTS, Timings } from './timings.ts';
 
 export type Outcome = 'stop' | 'length' | 'cancelled' | 'timeout' | 'error';
+
+/** A model as its metrics see it. */
+export interface Watched {
+  readonly name: string;
+  readonly runner: Runner;
+  readonly probe: ProbeOutcome | undefined;
+  readonly shop: { readonly gate: { readonly active: number; readonly waiting: number } };
+}
+
+interface Held {
+  model: string;
+  memory: SessionMemory;
+}
 
 /** The metrics of one server. Each has its own registry, so that two servers do not mix. */
 export class Metrics {
   readonly registry: Registry = new Registry();
   readonly requests: Counter<'route' | 'method' | 'status'>;
   readonly requestSeconds: Histogram<'route'>;
-  readonly tokens: Counter<'kind'>;
-  readonly generations: Counter<'outcome'>;
+  readonly tokens: Counter<'model' | 'kind'>;
+  readonly generations: Counter<'model' | 'outcome'>;
   readonly timings: Timings;
-  readonly interToken: Histogram;
+  readonly interToken: Histogram<'model'>;
   /** Work of large requests, which threads do. */
   readonly large: Histogram<'work'>;
-  readonly segments: Counter;
-  readonly segmentTokens: Histogram;
-  readonly #memories = new Map<object, SessionMemory>();
+  readonly segments: Counter<'model'>;
+  readonly segmentTokens: Histogram<'model'>;
+  readonly #held = new Map<object, Held>();
+  /** Models that run; two of one name where one replaces the other. */
+  readonly #watched = new Set<Watched>();
+  /** Names of models that were ever watched. */
+  readonly #known = new Set<string>();
 
-  constructor(runner: Runner, gate: Gate, model: string, probe?: ProbeOutcome) {
+  constructor() {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry });
-    const info = new Gauge({
-      name: 'lockstep_info',
-      help: 'The contract and the engine that serve, as labels.',
-      labelNames: ['model', 'engine', 'precision', 'policy', 'digest', 'trained'],
-      registers,
-    });
-    info.set(
-      {
-        model,
-        engine: runner.info.name,
-        precision: runner.info.precision,
-        policy: runner.contract.policy.name,
-        digest: runner.contract.digest,
-        trained: isTrained(runner.contract) ? 'yes' : 'no',
-      },
-      1,
-    );
-    if (probe !== undefined) {
-      const told = new Gauge({
-        name: 'lockstep_probe_milliseconds',
-        help: 'What the probe took before the server opened, by what became of it.',
-        labelNames: ['status'],
-        registers,
-      });
-      told.set({ status: probe.status }, probe.milliseconds);
-    }
+    this.#watchEngines();
     this.requests = new Counter({
       name: 'lockstep_http_requests_total',
       help: 'HTTP requests answered.',
@@ -69,19 +60,20 @@ export class Metrics {
     this.tokens = new Counter({
       name: 'lockstep_tokens_total',
       help: 'Tokens, by kind: prompt and completion were run, cached were remembered.',
-      labelNames: ['kind'],
+      labelNames: ['model', 'kind'],
       registers,
     });
     this.generations = new Counter({
       name: 'lockstep_generations_total',
       help: 'Generations ended, by outcome: stop, length, cancelled, timeout, error.',
-      labelNames: ['outcome'],
+      labelNames: ['model', 'outcome'],
       registers,
     });
     this.timings = new Timings(this.registry);
     this.interToken = new Histogram({
       name: 'lockstep_inter_token_seconds',
       help: 'Seconds between two generated tokens.',
+      labelNames: ['model'],
       buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
       registers,
     });
@@ -95,62 +87,52 @@ export class Metrics {
     this.segments = new Counter({
       name: 'lockstep_segments_closed_total',
       help: 'Segments closed at a boundary.',
+      labelNames: ['model'],
       registers,
     });
     this.segmentTokens = new Histogram({
       name: 'lockstep_segment_tokens',
       help: 'Length of closed segments, in tokens.',
+      labelNames: ['model'],
       buckets: [16, 32, 64, 128, 256, 512, 1024, 2048, 4096],
       registers,
     });
-    new Gauge({
-      name: 'lockstep_sessions',
-      help: 'Sequences open in the engine.',
-      registers,
-      collect() {
-        this.set(runner.sessions);
-      },
-    });
-    new Gauge({
-      name: 'lockstep_generations_active',
-      help: 'Generations that hold a slot.',
-      registers,
-      collect() {
-        this.set(gate.active);
-      },
-    });
-    new Gauge({
-      name: 'lockstep_queue_waiting',
-      help: 'Requests that wait for a slot.',
-      registers,
-      collect() {
-        this.set(gate.waiting);
-      },
-    });
-    if (runner.memory !== undefined) this.#watchMemory(runner.memory);
-    const memories = this.#memories;
-    const sum = (part: keyof SessionMemory) => {
-      let bytes = 0;
-      for (const memory of memories.values()) bytes += memory[part];
-      return bytes;
-    };
-    new Gauge({
-      name: 'lockstep_session_bytes',
-      help: 'Bytes that open sequences hold between steps, by part.',
-      labelNames: ['part'],
-      registers,
-      collect() {
-        for (const part of MEMORY_PARTS) this.set({ part }, sum(part));
-      },
-    });
-    new Gauge({
-      name: 'lockstep_full_attention_bytes',
-      help: 'Bytes that a full-attention cache of the same tokens would hold.',
-      registers,
-      collect() {
-        this.set(sum('fullAttention'));
-      },
-    });
+    const gauge = (name: string, help: string, value: (model: Watched) => number) =>
+      this.#gauge(name, help, () => [...this.#watched].map((one) => [one.name, value(one)]));
+    gauge('lockstep_sessions', 'Sequences open in the engine.', ({ runner }) => runner.sessions);
+    gauge(
+      'lockstep_generations_active',
+      'Generations that hold a slot.',
+      ({ shop }) => shop.gate.active,
+    );
+    gauge(
+      'lockstep_queue_waiting',
+      'Requests that wait for a slot.',
+      ({ shop }) => shop.gate.waiting,
+    );
+    this.#watchMemory();
+    this.#watchSessions();
+  }
+
+  /** Tell of a model, which is served from now on. */
+  watch(model: Watched): void {
+    this.#watched.add(model);
+    this.begin(model.name);
+  }
+
+  /** What is counted under this name begins at 0. */
+  begin(name: string): void {
+    if (this.#known.has(name)) return;
+    this.#known.add(name);
+    this.timings.begin(name);
+    this.interToken.zero({ model: name });
+    this.segments.inc({ model: name }, 0);
+    this.segmentTokens.zero({ model: name });
+  }
+
+  /** It runs no longer; what was counted of it stays. */
+  unwatch(model: Watched): void {
+    this.#watched.delete(model);
   }
 
   /** How many large requests wait for a thread. */
@@ -165,49 +147,145 @@ export class Metrics {
     });
   }
 
-  /** What the engine remembers of prompts. */
-  #watchMemory(memory: MemoryFigures): void {
+  /** Remember what a running generation holds; null when it has ended. */
+  hold(owner: object, model: string, memory: SessionMemory | null): void {
+    if (memory === null) this.#held.delete(owner);
+    else this.#held.set(owner, { model, memory });
+  }
+
+  /** A gauge by model; values of one model are added up. */
+  #gauge(name: string, help: string, values: () => Iterable<readonly [string, number]>): void {
+    new Gauge({
+      name,
+      help,
+      labelNames: ['model'],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        for (const [model, value] of values()) this.inc({ model }, value);
+      },
+    });
+  }
+
+  #watchEngines(): void {
+    const watched = this.#watched;
+    new Gauge({
+      name: 'lockstep_info',
+      help: 'The contracts and the engines that serve, as labels.',
+      labelNames: ['model', 'engine', 'precision', 'policy', 'digest', 'trained'],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        for (const { name, runner } of watched) {
+          const { info, contract } = runner;
+          const labels = {
+            model: name,
+            engine: info.name,
+            precision: info.precision,
+            policy: contract.policy.name,
+            digest: contract.digest,
+            trained: isTrained(contract) ? 'yes' : 'no',
+          };
+          this.set(labels, 1);
+        }
+      },
+    });
+    new Gauge({
+      name: 'lockstep_model_ready',
+      help: '1 for a model that takes requests, 0 for one whose engine does not.',
+      labelNames: ['model'],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        // Where one replaces another, the newer one is served.
+        for (const { name, runner } of watched) {
+          this.set({ model: name }, runner.health().ready ? 1 : 0);
+        }
+      },
+    });
+    new Gauge({
+      name: 'lockstep_probe_milliseconds',
+      help: 'What the probe took before a model was served, by what became of it.',
+      labelNames: ['model', 'status'],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        for (const { name, probe } of watched) {
+          if (probe !== undefined) {
+            this.set({ model: name, status: probe.status }, probe.milliseconds);
+          }
+        }
+      },
+    });
+  }
+
+  /** What running generations hold. */
+  #watchSessions(): void {
+    const held = this.#held;
+    const watched = this.#watched;
+    new Gauge({
+      name: 'lockstep_session_bytes',
+      help: 'Bytes that open sequences hold between steps, by part.',
+      labelNames: ['model', 'part'],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        for (const { name } of watched) {
+          for (const part of MEMORY_PARTS) this.inc({ model: name, part }, 0);
+        }
+        for (const { model, memory } of held.values()) {
+          for (const part of MEMORY_PARTS) this.inc({ model, part }, memory[part]);
+        }
+      },
+    });
+    this.#gauge(
+      'lockstep_full_attention_bytes',
+      'Bytes that a full-attention cache of the same tokens would hold.',
+      () => [
+        ...[...watched].map(({ name }) => [name, 0] as const),
+        ...[...held.values()].map(({ model, memory }) => [model, memory.fullAttention] as const),
+      ],
+    );
+  }
+
+  /** What engines remember of prompts. */
+  #watchMemory(): void {
     const registers = [this.registry];
-    const gauges: [name: string, help: string, value: () => number][] = [
-      ['lockstep_prefix_bytes', 'Bytes of remembered states of prompts.', () => memory.bytes],
-      ['lockstep_prefix_bytes_limit', 'Most bytes of them (--cache-bytes).', () => memory.limit],
-      ['lockstep_prefix_states', 'Remembered states of prompts.', () => memory.states],
+    const watched = this.#watched;
+    const remembering = (): [string, MemoryFigures][] =>
+      [...watched].flatMap(({ name, runner }) =>
+        runner.memory === undefined ? [] : [[name, runner.memory]],
+      );
+    const gauges: [name: string, help: string, value: (memory: MemoryFigures) => number][] = [
+      ['lockstep_prefix_bytes', 'Bytes of remembered states of prompts.', (one) => one.bytes],
+      ['lockstep_prefix_bytes_limit', 'Most bytes of them (--cache-bytes).', (one) => one.limit],
+      ['lockstep_prefix_states', 'Remembered states of prompts.', (one) => one.states],
     ];
     for (const [name, help, value] of gauges) {
-      new Gauge({
-        name,
-        help,
-        registers,
-        collect() {
-          this.set(value());
-        },
-      });
+      this.#gauge(name, help, () => remembering().map(([model, one]) => [model, value(one)]));
     }
     new Counter({
       name: 'lockstep_prefix_lookups_total',
       help: 'Prompts that began at a remembered state (hit) or at none (miss).',
-      labelNames: ['result'],
+      labelNames: ['model', 'result'],
       registers,
       collect() {
         this.reset();
-        this.inc({ result: 'hit' }, memory.hits);
-        this.inc({ result: 'miss' }, memory.misses);
+        for (const [model, memory] of remembering()) {
+          this.inc({ model, result: 'hit' }, memory.hits);
+          this.inc({ model, result: 'miss' }, memory.misses);
+        }
       },
     });
     new Counter({
       name: 'lockstep_prefix_evictions_total',
       help: 'Remembered states given up for room.',
+      labelNames: ['model'],
       registers,
       collect() {
         this.reset();
-        this.inc(memory.evictions);
+        for (const [model, memory] of remembering()) this.inc({ model }, memory.evictions);
       },
     });
-  }
-
-  /** Remember what a running generation holds; null when it has ended. */
-  hold(owner: object, memory: SessionMemory | null): void {
-    if (memory === null) this.#memories.delete(owner);
-    else this.#memories.set(owner, memory);
   }
 }

@@ -1,26 +1,21 @@
-// The HTTP server: an Express app in front of one engine, opened and closed as a whole.
+// The HTTP server: an Express app in front of one or several models, opened and closed as a whole.
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import path from 'node:path';
 import type { SecureContextOptions } from 'node:tls';
-import express from 'express';
+import express, { type Express } from 'express';
 import { type Logger, pino } from 'pino';
-import type { Engine } from '../engines/engine.ts';
-import type { ProbeOutcome } from '../engines/probe.ts';
-import type { Runner } from '../engines/runner.ts';
-import { steppedRunner } from '../engines/stepped.ts';
-import type { PlannerSource } from '../planner/index.ts';
 import type { TemplateLimits } from '../template/template.ts';
-import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { Workshop } from './answers/answer.ts';
-import { type Summary, summarize } from './answers/contract.ts';
+import type { Summary } from './answers/contract.ts';
 import { type AuditLog, audit } from './audit.ts';
+import type { Batches } from './batches/batches.ts';
+import { openBatches } from './batches/open.ts';
+import { mountBatches } from './batches/routes.ts';
+import type { BatchStore } from './batches/store.ts';
 import { drain } from './drain.ts';
 import { authenticate, operatorsOnly } from './keys/door.ts';
 import type { KeyRing } from './keys/ring.ts';
 import { WorkPool } from './large/pool.ts';
-import { withPool } from './large/tokenizer.ts';
 import type { SchemaName } from './large/work.ts';
 import { Accounts } from './limits/accounts.ts';
 import { type Bounds, boundsOf } from './limits/bounds.ts';
@@ -31,7 +26,6 @@ import {
   HEADER_BYTES,
   limitConnections,
 } from './limits/connections.ts';
-import { Gate } from './limits/gate.ts';
 import { closeOnlyIdle } from './limits/idle.ts';
 import {
   answerErrors,
@@ -48,30 +42,29 @@ import { trustProxies } from './limits/proxies.ts';
 import { limitRate } from './limits/rate.ts';
 import { listen } from './listen.ts';
 import { Metrics } from './metrics.ts';
-import { chatTemplate } from './prompt/chat.ts';
+import { type ModelParts, ServedModel, type SharedParts } from './models/model.ts';
+import { type Listed, Models } from './models/models.ts';
 import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
+import { asked } from './routes/asked.ts';
 import { chatCompletions, completions } from './routes/completions.ts';
+import { engineRoute, metricsRoute } from './routes/figures.ts';
 import { healthRoutes } from './routes/health.ts';
-import { limitOf, type Served } from './routes/job.ts';
+import { modelCard, modelList } from './routes/models.ts';
 import { openapi } from './routes/openapi.ts';
 import { page } from './routes/page.ts';
 import { tool } from './routes/plan.ts';
 import { responses } from './routes/responses.ts';
-import { openMetrics } from './timings.ts';
 import type { Traces } from './traces.ts';
 
-export interface ServerOptions extends Partial<Bounds> {
-  /** Name of the model in requests and answers. */
+/** Options of a server with one model are that model's, too. */
+export interface ServerOptions
+  extends Partial<Bounds>,
+    Pick<ModelParts, 'maxTokens' | 'maxSessions' | 'cacheBytes' | 'probe' | 'adapters'> {
+  /** Name of the one model in requests and answers. */
   model?: string;
   /** Address to listen on. Default 127.0.0.1: this machine alone. */
   host?: string;
-  /** Most tokens of a sequence, prompt and completion together. */
-  maxTokens?: number;
-  /** Most generations at once. Each holds a session of the engine. */
-  maxSessions?: number;
-  /** Most bytes of what a stepped engine remembers of prompts; 0 remembers nothing. */
-  cacheBytes?: number;
-  /** Most requests that wait for a place; the next one gets 429. */
+  /** Most requests that wait for a place of one model; the next one gets 429. */
   maxQueue?: number;
   /** Most bytes of a request body. */
   maxBodyBytes?: number;
@@ -99,31 +92,49 @@ export interface ServerOptions extends Partial<Bounds> {
   audit?: AuditLog | null;
   /** Where spans of each request go; null traces nothing. */
   traces?: Traces | null;
+  /** Files and batches on the disk; null keeps none. The server closes it. */
+  batches?: BatchStore | null;
+  /** Most requests of batches at once (default: all places but one; 1 where the engine runs one step at a time). */
+  batchPlaces?: number | undefined;
   /** How slowly a request may come. */
   connections?: Partial<ConnectionLimits>;
-  /** Told of a chat template that cannot be read (LockstepError): its chats are refused. */
-  warn?: (error: unknown) => void;
+  /** Told of a model whose chat template cannot be read (LockstepError): its chats are refused. */
+  warn?: (error: unknown, model: string) => void;
   /** Limits of the chat template's process, where others than `templateLimits` are wanted. */
   template?: Partial<TemplateLimits>;
-  /** What became of the checkpoint's probe, for `/metrics`. */
-  probe?: ProbeOutcome;
   log?: Logger;
 }
 
-export interface ServerParts {
-  /** An engine, which is then stepped from here, or what runs by itself. */
-  engine: Engine | Runner;
-  tokenizer: Tokenizer;
-  /** A checkpoint's contract and policy.js, as `readContract` believed them. */
-  contract: PlannerSource;
-  options?: ServerOptions;
-}
+/** One model, or several by their names. */
+export type ServerParts =
+  | (Pick<ModelParts, 'engine' | 'tokenizer' | 'contract'> & { options?: ServerOptions })
+  | {
+      models: readonly (ModelParts & { aliases?: readonly string[] })[];
+      options?: Omit<
+        ServerOptions,
+        'model' | 'maxTokens' | 'maxSessions' | 'cacheBytes' | 'probe' | 'adapters'
+      >;
+    };
 
 export interface LockstepServer {
   /** Answers requests; for `http.createServer` too. */
   readonly app: RequestListener;
-  /** What `/lockstep/contract` answers. */
+  /** What `/lockstep/contract` answers for the first model. */
   readonly summary: Summary;
+  /** Models that are served now, in the order in which they are listed. */
+  readonly models: readonly Listed[];
+  /**
+   * Make another model ready, which `serve` may then list.
+   *
+   * @throws LS_SERVE_DIGEST when engine and contract differ; LS_TEMPLATE_LIMIT. The engine stays open then.
+   */
+  prepare(parts: ModelParts): Promise<ServedModel>;
+  /**
+   * Serve these models from now on, and no others: one that is left out finishes what it runs and is closed.
+   *
+   * @returns settles when all that were left out are closed
+   */
+  serve(models: readonly Listed[]): Promise<void>;
   /** Open the port (0: any free one). Gives the address. */
   listen(port: number): Promise<{ host: string; port: number; url: string }>;
   /** Use another certificate from now on; open connections keep theirs. Nothing without TLS. */
@@ -135,29 +146,15 @@ export interface LockstepServer {
 /** Unless told otherwise: how long running answers may take to finish. */
 export const DRAIN_MS = 30_000;
 
-/** Unless told otherwise: some 30 states of a model of 135 million parameters, with S = 512. */
-export const CACHE_BYTES = 512 * 1024 * 1024;
-
 const LOOPBACK = ['localhost', '127.0.0.1', '::1'];
 
 /**
  * @throws LS_SERVE_DIGEST when engine and contract differ; LS_TEMPLATE_LIMIT
  */
-export function createServer({
-  engine,
-  tokenizer,
-  contract,
-  options = {},
-}: ServerParts): LockstepServer {
-  const ours = contract.contract;
-  const { cacheBytes = CACHE_BYTES } = options;
-  const runner =
-    'run' in engine ? engine : steppedRunner(engine, tokenizer, contract, { cacheBytes });
+export function createServer(parts: ServerParts): LockstepServer {
+  const options: ServerOptions = parts.options ?? {};
   const {
-    model = 'lockstep',
     host = '127.0.0.1',
-    maxTokens = 32_768,
-    maxSessions = 8,
     maxQueue = 64,
     maxBodyBytes = 4 * 1024 * 1024,
     apiKey = null,
@@ -175,63 +172,48 @@ export function createServer({
     log = pino({ level: 'silent' }),
   } = options;
 
-  const bounds = boundsOf(options, maxSessions);
-  const gate = new Gate(maxSessions, maxQueue, bounds.maxPerCaller);
-  const metrics = new Metrics(runner, gate, model, options.probe);
+  const bounds = boundsOf(options, 1);
+  const metrics = new Metrics();
   const closing = new AbortController();
   let ending = false;
-  const pool = new WorkPool(
-    {
-      dir: path.resolve(tokenizer.dir),
-      tokenizer: tokenizer.sha256,
-      source: { contract: ours, policySource: contract.policySource },
-    },
-    {
-      threads: bounds.largeThreads,
-      waiting: bounds.maxLarge,
-      onEnd: (kind, seconds) => metrics.large.observe({ work: kind }, seconds),
-    },
-  );
+  let batches: Batches | null = null;
+  const pool = new WorkPool({
+    threads: bounds.largeThreads,
+    waiting: bounds.maxLarge,
+    onEnd: (kind, seconds) => metrics.large.observe({ work: kind }, seconds),
+  });
   metrics.watchPool(pool);
-  const shop: Workshop = {
-    runner,
-    tokenizer: withPool(tokenizer, pool),
-    source: contract,
-    gate,
+  const shared: SharedParts = {
+    pool,
     accounts: new Accounts(metrics.registry),
     metrics,
     log,
     closing: closing.signal,
     stream: { keepAliveMs, stallMs },
     patience: { queueMs: bounds.queueTimeoutMs, requestMs: bounds.requestTimeoutMs },
+    maxQueue,
+    maxBodyBytes,
+    bounds: options,
+    template: options.template ?? {},
+    onIdle: () => batches?.wake(),
   };
-  const template = chatTemplate(tokenizer, options.template);
+  const models = new Models();
+  void models.serve(listOf(parts, shared));
   const reading: Reading = {
     pool,
-    patience: shop.patience,
-    facts: () => ({
-      model,
-      tokens: limitOf(served, shop),
-      vocabulary: runner.info.vocabulary,
+    patience: shared.patience,
+    counts: () => ({
+      tokens: Math.max(...models.all.map(({ model }) => model.maxTokens)),
       messages: bounds.maxMessages,
     }),
   };
-  const served: Served = { model, template, maxTokens, maxCompletion: bounds.maxCompletion };
-  const summary = () =>
-    summarize(
-      model,
-      ours,
-      runner.info,
-      {
-        // Known only once the engine has told.
-        tokens: Math.min(maxTokens, runner.maxTokens ?? maxTokens),
-        sessions: maxSessions,
-        bodyBytes: maxBodyBytes,
-      },
-      template !== null,
-    );
+  /** The first chat finds the renderer started. Completions need no template: one that cannot be read is told. */
+  const readTemplate = async ({ name, served }: ServedModel) => {
+    await served.template?.check().catch((cause: unknown) => {
+      if (!closing.signal.aborted && !ending) options.warn?.(cause, name);
+    });
+  };
 
-  const since = Math.floor(Date.now() / 1000);
   const app = express();
   app.disable('x-powered-by');
   app.set('query parser', 'simple');
@@ -240,7 +222,7 @@ export function createServer({
   app.use(requestId(), observe(log, metrics), headers());
   app.use(knownHosts(LOOPBACK.includes(host) ? [...LOOPBACK, ...hostNames] : null));
 
-  app.use(healthRoutes(runner, ours, model, () => ending));
+  app.use(healthRoutes(models, () => ending));
   const { index, files } = page();
   app.get('/', index);
   app.use('/page', files);
@@ -250,61 +232,35 @@ export function createServer({
   if (auditLog !== null) app.use(audit(auditLog));
   app.use(authenticate(keys ?? apiKey));
   // Before the limit of requests: whoever watches the server must not lose sight of it.
-  app.get('/metrics', operatorsOnly(), async (request, response) => {
-    // vLLM's own figures come in Prometheus' older text, which cannot stand beside the newer one.
-    if (runner.figures === undefined && request.get('accept')?.includes('openmetrics')) {
-      const { type, text } = await openMetrics(metrics.registry);
-      response.type(type).send(text);
-      return;
-    }
-    const [own, engines] = await Promise.all([
-      metrics.registry.metrics(),
-      runner.figures?.().then(({ prometheus }) => prometheus),
-    ]);
-    response.type(metrics.registry.contentType).send(own + (engines ?? ''));
-  });
-  app.get('/lockstep/engine', operatorsOnly(), async (_request, response) => {
-    const { name, precision } = runner.info;
-    const summary = (await runner.figures?.())?.summary;
-    const { memory } = runner;
-    const prefix = memory && {
-      bytes: memory.bytes,
-      limit: memory.limit,
-      states: memory.states,
-      hits: memory.hits,
-      misses: memory.misses,
-      evictions: memory.evictions,
-    };
-    response.json({
-      name,
-      precision,
-      sessions: runner.sessions,
-      ...(prefix === undefined ? {} : { prefix }),
-      ...summary,
-    });
-  });
+  app.get('/metrics', operatorsOnly(), metricsRoute(metrics, models));
+  app.get('/lockstep/engine', operatorsOnly(), engineRoute(models));
   app.use(limitRate(requestsPerMinute));
-  const card = { id: model, object: 'model', created: since, owned_by: 'lockstep' };
-  app.get('/v1/models', (_request, response) => {
-    response.json({ object: 'list', data: [card] });
-  });
-  app.get('/v1/models/:model', (request, response, next) => {
-    if (request.params.model === model) response.json(card);
-    else next();
-  });
-  app.get('/lockstep/contract', (_request, response) => {
-    response.json(summary());
+  app.get('/v1/models', modelList(models));
+  app.get('/v1/models/:model', modelCard(models));
+  app.get('/lockstep/contract', (request, response) => {
+    response.json(asked(request, models).summary());
   });
 
   const bytes = [jsonOnly(), smallBody(maxBodyBytes), bytesOf(maxBodyBytes)];
-  const body = (name: SchemaName) => [...bytes, bodyOf(name, reading)];
-  app.post('/v1/completions', body('completion'), completions(served, shop));
-  app.post('/v1/chat/completions', body('chat'), chatCompletions(served, shop));
-  app.post('/v1/responses', body('response'), responses(served, shop));
-  const kit = { tokenizer, source: contract };
-  app.post('/tokenize', bytes, tool('tokenize', kit, reading));
-  app.post('/detokenize', bytes, tool('detokenize', kit, reading));
-  app.post('/lockstep/plan', bytes, tool('plan', kit, reading));
+  /** The routes that answer. */
+  const mountAnswers = (to: Express): void => {
+    const body = (name: SchemaName) => [...bytes, bodyOf(name, reading)];
+    to.post('/v1/completions', body('completion'), completions(models));
+    to.post('/v1/chat/completions', body('chat'), chatCompletions(models));
+    to.post('/v1/responses', body('response'), responses(models));
+  };
+  mountAnswers(app);
+  batches = openBatches(options.batches ?? null, {
+    places: options.batchPlaces,
+    keys: keys ?? apiKey,
+    audit: auditLog,
+    registry: metrics.registry,
+    ...{ mount: mountAnswers, models, maxBodyBytes, traces, log },
+  });
+  mountBatches(app, batches, bytes);
+  app.post('/tokenize', bytes, tool('tokenize', models, reading));
+  app.post('/detokenize', bytes, tool('detokenize', models, reading));
+  app.post('/lockstep/plan', bytes, tool('plan', models, reading));
   const posts = [
     '/v1/completions',
     '/v1/chat/completions',
@@ -341,15 +297,21 @@ export function createServer({
   return {
     app,
     get summary() {
-      return summary();
+      return models.first.summary();
     },
+    get models() {
+      return models.all;
+    },
+    async prepare(one) {
+      const model = new ServedModel(one, shared);
+      await readTemplate(model);
+      return model;
+    },
+    serve: (list) => models.serve(list),
     async listen(port) {
-      // The first chat finds the renderer started. Completions need no template: one that cannot be read is
-      // told, and its chats are refused.
-      await template?.check().catch((cause: unknown) => {
-        if (!closing.signal.aborted && !ending) options.warn?.(cause);
-      });
+      await Promise.all(models.all.map(({ model }) => readTemplate(model)));
       await listen(http, port, host);
+      batches?.start();
       const address = http.address() as AddressInfo;
       const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
       return {
@@ -364,13 +326,29 @@ export function createServer({
     close() {
       closed ??= (async () => {
         ending = true;
-        await drain(http, gate, closing, { preDrainMs, drainMs }, log);
-        template?.close();
+        batches?.stop();
+        const drained = drain(http, models, closing, { preDrainMs, drainMs }, log);
+        await Promise.all([drained, batches?.close(drainMs)]);
         await traces?.close();
         await pool.close();
-        await runner.close();
+        await models.close();
       })();
       return closed;
     },
   };
+}
+
+/** The models that a server begins with. */
+function listOf(parts: ServerParts, shared: SharedParts): Listed[] {
+  if ('models' in parts) {
+    return parts.models.map(({ aliases = [], ...one }) => ({
+      model: new ServedModel(one, shared),
+      aliases,
+    }));
+  }
+  const { options = {}, ...one } = parts;
+  const { model: name = 'lockstep', maxTokens, maxSessions, cacheBytes, probe, adapters } = options;
+  const given = { maxTokens, maxSessions, cacheBytes, probe, adapters };
+  const own = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  return [{ model: new ServedModel({ ...one, name, ...own }, shared), aliases: [] }];
 }

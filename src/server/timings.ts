@@ -8,9 +8,10 @@ const SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300];
 const TOKENS = [0, 16, 64, 256, 1024, 4096, 8192, 16_384, 32_768, 131_072];
 const BYTES = [10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32].map((power) => 2 ** power);
 
-/** Whose request it is. */
+/** Which request it is, and for which model. */
 export interface Tag {
   requestId: string;
+  model: string;
 }
 
 /** What a generation that had a place came to. */
@@ -25,26 +26,30 @@ export interface Told {
   memory: SessionMemory | null;
 }
 
+/** `request_id` is an exemplar's label, no series has it. */
+type OfModel<T extends string = never> = Histogram<'model' | 'request_id' | T>;
+
 export class Timings {
-  readonly #queue: Histogram;
-  readonly #first: Histogram;
-  readonly #prefill: Histogram;
-  readonly #decode: Histogram;
-  readonly #prompt: Histogram;
-  readonly #completion: Histogram;
-  readonly #cached: Histogram;
-  readonly #bytes: Histogram<'part' | 'request_id'>;
+  readonly #queue: OfModel;
+  readonly #first: OfModel;
+  readonly #prefill: OfModel;
+  readonly #decode: OfModel;
+  readonly #prompt: OfModel;
+  readonly #completion: OfModel;
+  readonly #cached: OfModel;
+  readonly #bytes: OfModel<'part'>;
 
   constructor(registry: Registry) {
     const histogram = <T extends string = never>(
       name: string,
       help: string,
       buckets: number[],
-      labelNames: T[] = [],
-    ): Histogram<T> => {
+      more: T[] = [],
+    ): OfModel<T> => {
+      const labelNames: ('model' | T)[] = ['model', ...more];
       // Entered by hand: prom-client takes exemplars for registries of OpenMetrics alone.
       const options = { name, help, buckets, labelNames, enableExemplars: true, registers: [] };
-      const made = new Histogram<T>(options);
+      const made = new Histogram<'model' | 'request_id' | T>(options);
       registry.registerMetric(made);
       return made;
     };
@@ -87,6 +92,12 @@ export class Timings {
     );
   }
 
+  /** A model is served: its histograms are there before its first request. */
+  begin(model: string): void {
+    const all = [this.#queue, this.#first, this.#prefill, this.#decode];
+    for (const one of [...all, this.#prompt, this.#completion, this.#cached]) one.zero({ model });
+  }
+
   /** It has waited so long for a place: until it got one, or until it left without one. */
   waited(tag: Tag, seconds: number): void {
     this.#queue.observe(seen(tag, seconds));
@@ -106,14 +117,15 @@ export class Timings {
     if (decode !== null) this.#decode.observe(seen(tag, decode));
     if (memory === null) return;
     for (const part of MEMORY_PARTS) {
-      this.#bytes.observe({ ...seen(tag, memory[part]), labels: { part } });
+      const labels = { model: tag.model, part };
+      this.#bytes.observe({ ...seen(tag, memory[part]), labels });
     }
   }
 }
 
 /** OpenMetrics takes at most 128 characters of an exemplar's labels. */
-function seen({ requestId }: Tag, value: number) {
-  return { value, exemplarLabels: { request_id: requestId.slice(0, 100) } };
+function seen({ requestId, model }: Tag, value: number) {
+  return { value, labels: { model }, exemplarLabels: { request_id: requestId.slice(0, 100) } };
 }
 
 /** The registry in OpenMetrics' text, which alone has exemplars. */

@@ -34,7 +34,7 @@ export class Traces {
    * @param endpoint where spans go, as `http://127.0.0.1:4318/v1/traces` (OTLP over HTTP)
    * @param log told when they cannot be sent; requests are served all the same
    */
-  constructor(endpoint: string, model: string, log: Logger) {
+  constructor(endpoint: string, log: Logger) {
     this.#failed = (message) => {
       log.error({ reason: message.slice(0, 300) }, 'traces cannot be sent');
     };
@@ -49,10 +49,7 @@ export class Traces {
     diag.setLogger(logger, { logLevel: DiagLogLevel.ERROR, suppressOverrideMessage: true });
     const exporter = new OTLPTraceExporter({ url: endpoint, timeoutMillis: FLUSH_MS });
     this.#provider = new BasicTracerProvider({
-      resource: resourceFromAttributes({
-        'service.name': 'lockstep',
-        'gen_ai.request.model': model,
-      }),
+      resource: resourceFromAttributes({ 'service.name': 'lockstep' }),
       spanProcessors: [new BatchSpanProcessor(exporter)],
     });
     this.#tracer = this.#provider.getTracer('lockstep');
@@ -119,6 +116,8 @@ function told(request: Request, response: Response, route: string | undefined): 
   };
   if (route !== undefined) attributes['http.route'] = route;
   if (code) attributes['error.type'] = code;
+  const model = response.locals['model'] as string | undefined;
+  if (model !== undefined) attributes['gen_ai.request.model'] = model;
   const caller = callerOf(response);
   if (caller !== null) attributes['lockstep.caller'] = caller.name;
   if (used !== undefined) {

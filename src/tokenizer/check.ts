@@ -1,6 +1,7 @@
 // What of a tokenizer.json is handed to native code. The tokenizers package ends the whole process when
 // it panics, and a checkpoint that was downloaded brings its own tokenizer.json.
 import { LockstepError } from '../errors.ts';
+import { isObject, isObjectOrArray } from '../json.ts';
 import type { TokenizerJson } from './bytes.ts';
 import { patternName, patternProblem, rules } from './pattern.ts';
 
@@ -18,7 +19,7 @@ export function checkTokenizer(json: TokenizerJson, file: string): void {
     walk(parts[slot], slot, slot, file);
   }
   const model = parts['model'];
-  if (!isObject(model) || !isObject(model['vocab'])) {
+  if (!isObject(model) || !isObjectOrArray(model['vocab'])) {
     throw unsupported(`expected a model with a vocabulary in ${file}, got none`, 'model');
   }
   if (Number(model['dropout'] ?? 0) !== 0) {
@@ -51,7 +52,7 @@ function walk(part: unknown, slot: string, field: string, file: string): void {
   if (slot === 'normalizer') refuseEmpty(part, field, file);
   for (const [name, value] of Object.entries(part)) {
     // The vocabulary and merges hold no parts, and millions of entries.
-    if (slot === 'model' || !isObject(value)) continue;
+    if (slot === 'model' || !isObjectOrArray(value)) continue;
     const at = `${field}.${name}`;
     if (typeof value['Regex'] === 'string') checkPattern(value['Regex'], at, file);
     if (!Array.isArray(value)) continue;
@@ -139,8 +140,4 @@ function unsupported(message: string, field: string): LockstepError {
     mend: 'Use a Llama, Qwen or Mistral checkpoint with its own tokenizer.json.',
     field,
   });
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null;
 }

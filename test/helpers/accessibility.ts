@@ -9,6 +9,9 @@ import { launch } from '../browser.ts';
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const TAGS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
 
+/** Rules that each page gives something to judge; under an open dialog the page itself is not judged. */
+const ALWAYS = ['document-title', 'html-has-lang', 'color-contrast'];
+
 interface Found {
   violations: { id: string; nodes: { html: string; failureSummary: string }[] }[];
   passes: { id: string }[];
@@ -19,12 +22,12 @@ interface Found {
  *
  * @throws Error where the rules found nothing to look at: a page without a thing to judge proves nothing
  */
-export async function violationsOf(page: Page): Promise<string[]> {
+export async function violationsOf(page: Page, judged = ALWAYS): Promise<string[]> {
   await page.evaluate(axe);
   // Text, because the page's names are unknown to this program.
   const options = JSON.stringify({ runOnly: { type: 'tag', values: TAGS } });
   const { violations, passes }: Found = await page.evaluate(`axe.run(document, ${options})`);
-  for (const rule of ['document-title', 'html-has-lang', 'color-contrast']) {
+  for (const rule of judged) {
     if (![...passes, ...violations].some(({ id }) => id === rule)) {
       throw new Error(`expected axe to judge ${rule}, got ${passes.map(({ id }) => id).join()}`);
     }
@@ -34,18 +37,21 @@ export async function violationsOf(page: Page): Promise<string[]> {
   );
 }
 
-/** The same in both colour schemes and on a wide and a narrow screen. */
-export async function violationsEverywhere(page: Page): Promise<string[]> {
+/** The same in both colour schemes, on a wide and a narrow screen, without motion and with it. */
+export async function violationsEverywhere(page: Page, judged = ALWAYS): Promise<string[]> {
   const all: string[] = [];
   for (const colorScheme of ['light', 'dark'] as const) {
     for (const [width, height] of [
       [1400, 900],
       [390, 844],
     ] as const) {
-      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
       await page.setViewportSize({ width, height });
-      const found = await violationsOf(page);
-      all.push(...found.map((one) => `${colorScheme}, ${width} x ${height}: ${one}`));
+      for (const reducedMotion of ['reduce', 'no-preference'] as const) {
+        await page.emulateMedia({ colorScheme, reducedMotion });
+        const found = await violationsOf(page, judged);
+        const where = `${colorScheme}, ${width} x ${height}, motion ${reducedMotion}`;
+        all.push(...found.map((one) => `${where}: ${one}`));
+      }
     }
   }
   return all;

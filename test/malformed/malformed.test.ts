@@ -2,10 +2,13 @@
 // with a documented code, nothing of another request in any answer. 300 in `npm test`, 10,000 in
 // `npm run test:slow` (LOCKSTEP_REQUESTS=COUNT; LOCKSTEP_REQUESTS_SEED=N begins elsewhere).
 import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { packageRoot } from '../../src/paths.ts';
+import { BatchStore } from '../../src/server/index.ts';
 import { tell } from '../helpers/tell.ts';
 import { type Any, type TestClient, until } from '../server-client.ts';
 import { toyServers } from '../server-fixture.ts';
@@ -77,9 +80,12 @@ function judge(answer: RawAnswer, codes: Set<string>, samples: Sample[]): string
 }
 
 test(`${count} malformed requests`, { timeout: 120_000 + 600 * count }, async () => {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-malformed-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const batches = await BatchStore.open(folder);
   const client = await serve(
     {},
-    { maxBodyBytes: 65_536, maxTokens: 256, maxSessions: 16, maxQueue: 200 },
+    { maxBodyBytes: 65_536, maxTokens: 256, maxSessions: 16, maxQueue: 200, batches },
   );
   const codes = documentedCodes();
   expect(codes.has('invalid_json')).toBe(true);

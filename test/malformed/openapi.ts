@@ -35,7 +35,7 @@ interface Operation {
 
 export interface OpenApi {
   openapi: string;
-  paths: Record<string, Partial<Record<'get' | 'post', Operation>>>;
+  paths: Record<string, Partial<Record<'get' | 'post' | 'delete', Operation>>>;
   components: { schemas: Record<string, Schema> };
 }
 

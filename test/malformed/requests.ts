@@ -215,6 +215,8 @@ const HEADERS: Record<string, (parts: Parts, random: Random) => void> = {
       '/v1/models/%',
       '/v1/models/%ff%fe',
       '/v1/models/..%2f..%2fetc',
+      '/v1/files/..%2f..%2fetc/content',
+      '/v1/batches/%2e%2e%2fbatches?limit=-1&after=__proto__',
       '/page/../../package.json',
       '/page/%2e%2e/%2e%2e/package.json',
       '/page/%00',
@@ -228,7 +230,7 @@ const HEADERS: Record<string, (parts: Parts, random: Random) => void> = {
       '/\u0001',
       'v1/completions',
       '',
-    ][random(16)] as string;
+    ][random(18)] as string;
   },
   version: (parts, random) => {
     parts.version = ['HTTP/1.0', 'HTTP/2.0', 'HTTP/0.9', 'HTTP/1.2', 'XTTP/1.1', ''][
@@ -244,26 +246,62 @@ const HEADERS: Record<string, (parts: Parts, random: Random) => void> = {
 
 /** @param seed decides all of them; the same seed gives the same requests */
 export function malformedRequests(document: OpenApi, seed: number, count: number): RawRequest[] {
-  const posts = Object.entries(document.paths).flatMap(([route, { post }]) => {
-    const schema = post?.requestBody?.content['application/json']?.schema;
-    return schema === undefined ? [] : [{ route, schema }];
-  });
-  const gets = Object.keys(document.paths).filter((route) => document.paths[route]?.get);
   const { schemas } = document.components;
+  const { posts, others } = operationsOf(document);
   const one = fc.oneof(
-    ...posts.map(({ route, schema }) => requestOf(route, valuesOf(schema as Schema, schemas))),
-    fc.constantFrom(...gets).chain((route) => requestOf(route, fc.constant(undefined))),
+    ...posts.map(({ schema, ...to }) => requestOf(to, valuesOf(schema, schemas))),
+    fc.constantFrom(...others).chain((to) => requestOf(to, fc.constant(undefined))),
   );
   return fc.sample(one, { seed, numRuns: count });
 }
 
-function requestOf(route: string, value: fc.Arbitrary<unknown>): fc.Arbitrary<RawRequest> {
-  return fc
-    .tuple(value, fc.integer({ min: 1, max: 0x7fffffff }))
-    .map(([body, own]) => spoiled(route, body, randomIntegers(own)));
+/** Where a request goes, and how its body is written. */
+interface To {
+  method: string;
+  route: string;
+  form: boolean;
 }
 
-function spoiled(route: string, body: unknown, random: Random): RawRequest {
+/** Operations with a body, and those without. */
+function operationsOf({ paths }: OpenApi): { posts: (To & { schema: Schema })[]; others: To[] } {
+  const posts: (To & { schema: Schema })[] = [];
+  const others: To[] = [];
+  for (const [route, operations] of Object.entries(paths)) {
+    for (const [name, operation] of Object.entries(operations)) {
+      const method = name.toUpperCase();
+      const [type, content] = Object.entries(operation.requestBody?.content ?? {})[0] ?? [];
+      if (content === undefined) others.push({ method, route, form: false });
+      else posts.push({ method, route, form: type !== 'application/json', schema: content.schema });
+    }
+  }
+  return { posts, others };
+}
+
+function requestOf(to: To, value: fc.Arbitrary<unknown>): fc.Arbitrary<RawRequest> {
+  return fc
+    .tuple(value, fc.integer({ min: 1, max: 0x7fffffff }))
+    .map(([body, own]) => spoiled(to, body, randomIntegers(own)));
+}
+
+/** The ids of nobody's file and batch. */
+const IDS: Record<string, string> = {
+  model: 'toy',
+  file_id: `file-${'0'.repeat(24)}`,
+  batch_id: `batch_${'0'.repeat(24)}`,
+};
+
+/** A form of these fields; `file` is a file. */
+function formOf(value: unknown): string {
+  const fields = typeof value === 'object' && value !== null ? Object.entries(value) : [];
+  const parts = fields.map(([name, field]) => {
+    const filename = name === 'file' ? '; filename="a.jsonl"' : '';
+    const text = typeof field === 'string' ? field : JSON.stringify(field);
+    return `--X\r\ncontent-disposition: form-data; name="${name}"${filename}\r\n\r\n${text}\r\n`;
+  });
+  return `${parts.join('')}--X--\r\n`;
+}
+
+function spoiled({ method, route, form }: To, body: unknown, random: Random): RawRequest {
   const how: string[] = [];
   let value = body;
   const times = random(3);
@@ -272,17 +310,18 @@ function spoiled(route: string, body: unknown, random: Random): RawRequest {
     value = spoilValue(value, random);
   }
   const parts: Parts = {
-    method: body === undefined ? 'GET' : 'POST',
-    target: route.replace('{model}', 'toy'),
+    method,
+    target: route.replace(/\{(\w+)\}/, (_, name: string) => IDS[name] ?? ''),
     version: 'HTTP/1.1',
     headers: [
       ['host', 'localhost'],
       ['connection', 'close'],
     ],
-    body: value === undefined ? Buffer.alloc(0) : Buffer.from(JSON.stringify(value) ?? ''),
+    body: Buffer.from(value === undefined ? '' : form ? formOf(value) : JSON.stringify(value)),
     tail: Buffer.alloc(0),
   };
-  if (body !== undefined) parts.headers.push(['content-type', 'application/json']);
+  const type = form ? 'multipart/form-data; boundary=X' : 'application/json';
+  if (body !== undefined) parts.headers.push(['content-type', type]);
   if (body !== undefined && random(3) === 0) {
     const name = key(BODY, random);
     how.push(name);

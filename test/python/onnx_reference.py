@@ -1,9 +1,9 @@
-"""What test/onnx.test.ts needs of Python: tiny checkpoints, and the trainer's numbers for them.
+"""What test/onnx-checkpoints.ts needs of Python: tiny checkpoints, and the trainer's numbers.
 
-``make`` reads ``[{"dir", "architecture", ...options of tiny.tiny}]`` from stdin and writes Hugging
-Face directories. ``export`` reads export jobs. ``run`` reads
-``[{"dir", "out", "ids", "boundaries"}]``, writes log-probabilities [T, V] as raw float32 to ``out``
-and prints what each boundary retrieved.
+Reads ``{"command", "cases"}`` from stdin, one a line, and answers each with a line of JSON.
+``make`` takes ``[{"dir", "architecture", ...options of tiny.tiny}]`` and writes Hugging Face
+directories. ``export`` takes export jobs. ``run`` takes ``[{"dir", "out", "ids", "boundaries"}]``,
+writes log-probabilities [T, V] as raw float32 to ``out`` and answers what each boundary retrieved.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def make(cases: list[dict]) -> None:
         fast.save_pretrained(case["dir"])
 
 
-def run(cases: list[dict]) -> None:
+def run(cases: list[dict]) -> list:
     import lockstep
     from lockstep import retrieval
 
@@ -61,7 +61,7 @@ def run(cases: list[dict]) -> None:
                 for b in trace.boundaries
             ]
         )
-    print(json.dumps(out))
+    return out
 
 
 def export(cases: list[dict]) -> None:
@@ -73,4 +73,8 @@ def export(cases: list[dict]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"make": make, "export": export, "run": run}[sys.argv[1]](json.load(sys.stdin))
+    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
+    for line in sys.stdin:
+        request = json.loads(line)
+        done = {"make": make, "export": export, "run": run}[request["command"]](request["cases"])
+        print(json.dumps(done), file=answers, flush=True)

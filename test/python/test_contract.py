@@ -4,35 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import make_tiny
 import pytest
 from lockstep import contract
 from lockstep.errors import LockstepError
 
 ROOT = Path(__file__).parents[2]
-CONFIG = """
-import { defineConfig, sentences } from 'lockstep';
-export default defineConfig({
-  model: 'model', out: 'out', policy: sentences(),
-  segment: { min: 4, max: 48 }, carry: { size: 8 },
-  retrieval: { size: 8, layers: [1, 2] }, heads: { long: [1] },
-});
-"""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("contract")
-    make_tiny.write(folder / "model")
-    (folder / "lockstep.config.ts").write_text(CONFIG)
-    cli = [shutil.which("node") or "node", str(ROOT / "dist" / "cli" / "main.js")]
-    subprocess.run([*cli, "attach", "model", "--out", "attached"], cwd=folder, check=True)
-    return folder / "attached"
 
 
 @pytest.fixture

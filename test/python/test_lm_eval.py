@@ -17,7 +17,6 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 from lockstep import LockstepError
 from lockstep.lm_eval import SegmentedLM, main
-from test_contract import made as made
 
 torch.set_num_threads(1)
 

@@ -15,7 +15,6 @@ import lockstep
 import make_tiny
 import torch
 from lockstep.contract.model_type import PLAIN, plain_config, plain_type, segmented_type
-from test_contract import made as made
 
 ROOT = Path(__file__).parents[2]
 #: In a process of its own: importing lockstep.transformers cannot be undone.

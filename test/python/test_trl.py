@@ -15,7 +15,6 @@ from datasets import Dataset
 from lockstep import LockstepError, tbptt
 from lockstep.trl import DPOTrainer, Segmented, SFTTrainer
 from peft import LoraConfig
-from test_contract import made as made
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 torch.set_num_threads(1)

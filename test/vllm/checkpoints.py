@@ -107,3 +107,22 @@ export default defineConfig({{
     if probe:
         record(folder / "checkpoint")
     return folder / "checkpoint"
+
+
+def trained(home: Path, name: str, probe: bool = False, **lora: object) -> Path:
+    """A checkpoint ``home/name`` with an adapter of a few steps merged in, beside it the adapter.
+
+    home: a folder with the base under its contract (`start`, `base`) and `text.txt`. probe: record
+    those of both, as the end of `lockstep train` does.
+    """
+    from lockstep.training.lora import FOLDER
+    from lockstep.verification.probe import record_adapter
+    from lockstep.weights import adapter
+    from test_training_loop import Run
+
+    out = home / name
+    Run(home, out, lora=lora, trainable=[], steps=6, learningRate=3e-2)
+    if probe:
+        record(out)
+        record_adapter(out, adapter.read(out / FOLDER))
+    return out

@@ -1,26 +1,18 @@
 // `lockstep serve --engine vllm` as a child process, with the real vLLM, for a test file.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { afterAll, beforeAll } from 'vitest';
 import { findPython, type Python, pythonEnvironment } from '../../src/bridge/index.ts';
 import { vllmModules } from '../../src/engines/vllm/index.ts';
 import { packageRoot } from '../../src/paths.ts';
-import { ended } from '../processes.ts';
-import { type Any, clientOf, type TestClient } from '../server-client.ts';
+import { ServeProcesses, type Serving } from '../serve-processes.ts';
+
+export type { Serving };
 
 export const TEXT =
   'The rain fell in torrents. It was a dark and stormy night! And then? Then the wind came. ';
-
-export interface Serving extends TestClient {
-  child: ChildProcess;
-  stderr(): string;
-  /** What `/lockstep/engine` tells. */
-  engine(): Promise<Any>;
-}
 
 export interface Servers {
   /** A tiny random Llama under `sentences`. */
@@ -35,18 +27,14 @@ export function servers(): Servers {
   let folder: string;
   let dir: string;
   let python: Python;
-  const started: ChildProcess[] = [];
+  const processes = new ServeProcesses();
   beforeAll(async () => {
     python = await findPython({ modules: vllmModules });
     folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-serve-vllm-'));
     dir = makeCheckpoint(python, folder);
   });
   afterAll(async () => {
-    for (const child of started) {
-      if (child.exitCode !== null || child.signalCode !== null) continue;
-      child.kill('SIGTERM');
-      await ended(child.pid as number);
-    }
+    await processes.close();
     await rm(folder, { recursive: true, force: true });
   });
   return {
@@ -56,35 +44,13 @@ export function servers(): Servers {
     get python() {
       return python;
     },
-    async start(vllm = [], options = []) {
-      const child = spawn(
-        process.execPath,
-        [
-          ...[path.join(packageRoot, 'dist/cli/main.js'), 'serve', dir, '--engine', 'vllm'],
-          ...['--model', 'tiny', '--port', '0', '--json', '--max-tokens', '1024'],
-          ...['--python', python.executable, ...options],
-          ...['--', '--enforce-eager', '--max-num-seqs', '64', ...vllm],
-        ],
-        {
-          env: { ...process.env, OMP_NUM_THREADS: '1', VLLM_CPU_KVCACHE_SPACE: '1' },
-          stdio: ['ignore', 'pipe', 'pipe'],
-        },
-      );
-      started.push(child);
-      let stderr = '';
-      child.stderr?.on('data', (text) => {
-        stderr += text;
-      });
-      const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
-      const ready = once(lines, 'line').then(([line]) => JSON.parse(line) as { url: string });
-      const died = once(child, 'close').then(() => {
-        throw new Error(`it ended: ${stderr}`);
-      });
-      died.catch(() => {});
-      const { url } = await Promise.race([ready, died]);
-      const engine = async (): Promise<Any> => (await fetch(`${url}/lockstep/engine`)).json();
-      return { child, stderr: () => stderr, engine, ...clientOf(url, Number(new URL(url).port)) };
-    },
+    start: (vllm = [], options = []) =>
+      processes.start(
+        dir,
+        ...['--engine', 'vllm', '--model', 'tiny', '--max-tokens', '1024'],
+        ...['--python', python.executable, ...options],
+        ...['--', '--enforce-eager', '--max-num-seqs', '64', ...vllm],
+      ),
   };
 }
 

@@ -167,7 +167,8 @@ OPTIONS: dict[str, Document] = {
     "async_scheduling": {"async_scheduling": True},
     "scheduler_cls": {"scheduler_cls": "vllm.v1.core.sched.async_scheduler.AsyncScheduler"},
     "disable_hybrid_kv_cache_manager": {"disable_hybrid_kv_cache_manager": True},
-    "lora_config": {"enable_lora": True},
+    "fully_sharded_loras": {"enable_lora": True, "fully_sharded_loras": True},
+    "lora_dtype": {"enable_lora": True, "lora_dtype": "bfloat16"},
     "quantization": {"quantization": "fp8"},
     "kv_cache_dtype": {"kv_cache_dtype": "fp8"},
     "dtype": {"dtype": "float16"},
@@ -196,6 +197,12 @@ def test_the_model_runner_that_was_not_run(made: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
     error = refused(made)
     assert (error.code, error.field) == ("LS_VLLM_FEATURE", "model_runner")
+
+
+def test_adapters_that_come_and_go(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(refusals.RUNTIME_ADAPTERS, "1")
+    error = refused(made, enable_lora=True)
+    assert (error.code, error.field) == ("LS_VLLM_FEATURE", "lora_modules")
 
 
 def test_another_version_of_vllm(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +255,7 @@ def test_what_a_cpu_cannot_be_configured_for(made: Path) -> None:
 
 def test_every_rule_has_its_test() -> None:
     tested = {*OPTIONS, "data_parallel_size", "cudagraph_mode", "ec_transfer_config"}
-    tested.add("model_runner")
+    tested |= {"model_runner", "lora_modules"}
     assert {rule.field for rule in refusals.REFUSALS} == tested
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.contract.model_type import segmented_type
-from lockstep.training import card, history, manifest, progress, sidecar_files
+from lockstep.training import card, history, lora, manifest, progress, sidecar_files
 from lockstep.training.atomic import replace_directory
 from lockstep.training.progress import Progress
 from lockstep.training.settings import Job
@@ -37,7 +37,6 @@ def save(
 
     def fill(directory: Path) -> None:
         model.module.save_pretrained(directory, state_dict=model.weights)
-        _readable(directory)
         for name, content in files.items():
             if contract is not None or name != sidecar_files.POLICY:
                 (directory / name).parent.mkdir(exist_ok=True)
@@ -47,6 +46,12 @@ def save(
         if contract is not None:
             trained = {**state.trained(), "weights": weights.identity_of(sums)}
             seal(directory, {**contract, "trained": trained})
+            if job.training.lora is not None and model.trained is not None:
+                digest, base = contract["digest"], identity["weights"]
+                lora.export(
+                    directory, model.trained, job.training.lora, digest, base, state.trained()
+                )
+        _readable(directory)
         text = card.card(job, contract, state, texts)
         (directory / "README.md").write_text(text, encoding="utf-8")
         settings = job.training.as_dict()
@@ -66,7 +71,7 @@ def _readable(directory: Path) -> None:
     """Weights come from a temporary file and so for the owner alone: give them the usual mode."""
     mask = os.umask(0)
     os.umask(mask)
-    for path in directory.glob("*.safetensors"):
+    for path in directory.rglob("*.safetensors"):
         path.chmod(0o666 & ~mask)
 
 

@@ -4,25 +4,31 @@ The adapters live in the stock module: `model.layers.0.self_attn.q_proj` becomes
 that holds the frozen projection as `base_layer`. No dropout is applied, as nowhere in a training:
 what is trained is what is served. A checkpoint holds W + BA for every adapted W, under the stock
 names, so it is an ordinary Hugging Face directory; B and A themselves are kept beside the
-optimizer's state for `--resume`, because W + BA cannot be taken apart again without rounding.
+optimizer's state for `--resume`, because W + BA cannot be taken apart again without rounding, and
+in `adapter/` for servers that share the base between adapters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lockstep.errors import LockstepError
 from lockstep.install import install
 from lockstep.training.settings import Lora
+from lockstep.weights import adapter
 
 NAME = "default"  # peft's name of the adapter
 BASE = ".base_layer"
+FOLDER = "adapter"  # of a checkpoint
 
 
 def attach(module: Any, lora: Lora, seed: int) -> None:
@@ -96,6 +102,39 @@ def merged(module: nn.Module) -> dict[str, Tensor]:
         delta = deltas.get(stock)
         out[stock] = weight if delta is None else weight + delta.to(weight.dtype)
     return out
+
+
+def export(
+    directory: Path,
+    trained: Mapping[str, Tensor],
+    lora: Lora,
+    contract: str,
+    base: str,
+    counts: Mapping[str, int],
+) -> bool:
+    """Write `adapter/` below a checkpoint: A and B in PEFT's layout, and whose they are.
+
+    contract: the digest. base: SHA-256 of the weights that the training began from. counts: steps
+    and tokens. Returns False, and writes nothing, where more than A and B was trained: the base
+    with the adapter would be another model than the checkpoint.
+    """
+    ends = {f".lora_{part}.{NAME}.weight": f".lora_{part}.weight" for part in "AB"}
+    tensors, modules = {}, set()
+    for name, value in trained.items():
+        end = next((end for end in ends if name.endswith(end)), None)
+        if end is None:
+            return False
+        module = name.removesuffix(end)
+        modules.add(module)
+        tensors[f"base_model.model.{module}{ends[end]}"] = value.float()
+    folder = directory / FOLDER
+    folder.mkdir()
+    config = adapter.config_of(lora.rank, lora.alpha, list(modules))
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (folder / adapter.CONFIG).write_text(text, encoding="utf-8")
+    save_file(tensors, folder / adapter.TENSORS, metadata={"format": "pt"})
+    adapter.seal(folder, contract, base, counts)
+    return True
 
 
 @contextmanager

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# The token --segment of src/server/page/tokens.css, light; test/look.test.ts holds the two equal.
+COLOR = "#0f8a7e"
+
 
 def smooth(values: list[float], width: int) -> list[float]:
     """Mean of the last ``width`` values at each place (fewer at the start)."""
@@ -25,13 +28,13 @@ def write_png(path: Path, curve: list[list[float]], title: str) -> None:
     steps = [row[0] for row in curve]
     losses = [row[3] for row in curve]
     figure, axes = pyplot.subplots(figsize=(8, 4.5), dpi=144, layout="constrained")
-    axes.plot(steps, losses, color="#9db7d5", linewidth=1, label="each step")
+    axes.plot(steps, losses, color=COLOR, alpha=0.45, linewidth=1, label="each step")
     width = max(1, len(losses) // 20)
     if width > 1:
         axes.plot(
             steps,
             smooth(losses, width),
-            color="#1f5fa8",
+            color=COLOR,
             linewidth=2,
             label=f"mean of {width} steps",
         )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..operator.model import Model
+    from ..weights.adapter import Adapter
 
 PROBE_FILE = "probe.json"
 FORMAT = 1
@@ -74,9 +75,10 @@ class Distance:
     got: float
 
 
-def load(folder: str | Path, contract: Contract) -> Probe | None:
+def load(folder: str | Path, contract: Contract, weights: str | None = None) -> Probe | None:
     """The probe beside a contract; None where there is none.
 
+    weights: whose it has to be, where not the contract's own: an adapter's (`Adapter.sha256`).
     Raises ``LS_PROBE_FILE`` for a file that is no probe, ``LS_PROBE_STALE`` for one of another
     contract or of other weights.
     """
@@ -93,7 +95,7 @@ def load(folder: str | Path, contract: Contract) -> Probe | None:
         ) from error
     for what, ours, theirs in (
         ("contract", contract.digest, probe.digest),
-        ("weights", weights_of(contract), probe.weights),
+        ("weights", weights or weights_of(contract), probe.weights),
     ):
         if ours != theirs:
             raise LockstepError(
@@ -188,6 +190,12 @@ def record(folder: str | Path, model: Model | None = None) -> dict[str, Any]:
         "positions": len(rows),
         "milliseconds": round(1000 * (time.monotonic() - started)),
     }
+
+
+def record_adapter(folder: str | Path, adapter: Adapter) -> None:
+    """Write the probe of an adapter: that of the checkpoint ``folder``, which has it merged in."""
+    document = json.loads((Path(folder) / PROBE_FILE).read_bytes())
+    _write(adapter.folder / PROBE_FILE, {**document, "weights": adapter.sha256})
 
 
 def current(folder: str | Path, contract: Contract) -> bool:

@@ -13,12 +13,17 @@ from torch import Tensor, nn
 from ..operator.batch_invariant import TILE
 
 
-def exact_rows(projection: nn.Module) -> None:
-    """Let each row of the product be independent of how many others come with it."""
-    plain = projection.forward
+def exact_rows(projection: Any) -> None:
+    """Let each row of the product be independent of how many others come with it.
 
-    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        out, bias = plain(F.pad(x, (0, 0, 0, -x.shape[0] % TILE)), *args, **kwargs)
-        return out[: x.shape[0]], bias
+    The product itself is padded, not the layer's `forward`: vLLM's layer for adapters calls the
+    former alone.
+    """
+    method = projection.quant_method
+    plain = method.apply
 
-    projection.forward = forward
+    def apply(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        out: Tensor = plain(layer, F.pad(x, (0, 0, 0, -x.shape[0] % TILE)), bias)
+        return out[: x.shape[0]]
+
+    method.apply = apply

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..contract.reader import read
 from ..errors import LockstepError
+from ..weights import adapter
 from . import probe
 from .versions import runner_of
 from .versions import version as vllm_version
@@ -32,6 +33,7 @@ class Endpoints:
     def __init__(self) -> None:
         self._engine: Any = None
         self._probe = probe.Outcome("absent")
+        self._adapters: list[dict[str, Any]] = []
 
     def attach_router(self, app: Any) -> None:
         from fastapi.responses import JSONResponse
@@ -50,8 +52,16 @@ class Endpoints:
         config = None if engine_client is None else engine_client.vllm_config.model_config
         if config is None or not config.architecture.startswith("Segmented"):
             return
-        self._probe = await probe.run(engine_client, read(config.model))
+        contract = read(config.model)
+        self._probe = await probe.run(engine_client, contract)
         _tell(self._probe)
+        # vLLM has loaded those of --lora-modules by now; none can come later (refusals.py).
+        for lora in state.openai_serving_models.lora_requests.values():
+            own = adapter.read(lora.lora_path)
+            outcome = await probe.run(engine_client, contract, lora, own.sha256)
+            _tell(outcome, lora.lora_name)
+            told = {"name": lora.lora_name, "sha256": own.sha256, "probe": outcome.as_dict()}
+            self._adapters.append(told)
 
     async def _identity(self) -> dict[str, Any]:
         try:
@@ -73,6 +83,7 @@ class Endpoints:
             "vllm": vllm_version(),
             "runner": runner_of(self._engine.vllm_config),
             "probe": self._probe.as_dict(),
+            "adapters": self._adapters,
             "engines": engines,
         }
 
@@ -95,21 +106,22 @@ class WorkerExtension:
         """Keep what the model says at these positions of the next request."""
         self.get_model().segments.observer = probe.Rows(positions)  # type: ignore[attr-defined]
 
-    def lockstep_probed(self, length: int) -> dict[str, Any] | None:
+    def lockstep_probed(
+        self, length: int, folder: str, weights: str | None
+    ) -> dict[str, Any] | None:
         """How far that was off, for a probe of which ``length`` tokens ran."""
         model = self.get_model()  # type: ignore[attr-defined]
-        folder = self.vllm_config.model_config.model  # type: ignore[attr-defined]
-        return probe.measured(model, folder, length)
+        return probe.measured(model, folder, length, weights)
 
 
 _SAID = {
     "skipped": "not run: --no-probe",
-    "absent": "there is none: lockstep probe DIR records it",
+    "absent": "there is none: lockstep probe DIR (of an adapter: lockstep train) records it",
     "short": "not run: --max-model-len is shorter than it",
 }
 
 
-def _tell(outcome: probe.Outcome) -> None:
+def _tell(outcome: probe.Outcome, adapter: str | None = None) -> None:
     from vllm.logger import init_logger
 
     from .metrics import set_probe
@@ -119,8 +131,9 @@ def _tell(outcome: probe.Outcome) -> None:
         f"positions, off by {outcome.off:.2g} nats ({outcome.kind}, bound {outcome.bound:g}), "
         f"{outcome.milliseconds:.0f} ms"
     )
-    init_logger("vllm.lockstep").info("Lockstep's probe: %s", said)
-    if outcome.status == "passed":
+    whose = "probe" if adapter is None else f"probe of the adapter {adapter}"
+    init_logger("vllm.lockstep").info("Lockstep's %s: %s", whose, said)
+    if outcome.status == "passed" and adapter is None:
         set_probe(outcome.milliseconds)
 
 

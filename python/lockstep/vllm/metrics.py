@@ -1,7 +1,8 @@
 """What segmented execution reports: from the scheduler's process to Prometheus in the server's.
 
 vLLM's SchedulerStats crosses between the two once a step. Its one free map of names to integers is
-the one for LoRA adapters, which segmented models refuse; the report travels there.
+the one of LoRA adapters with running requests, which vLLM fills in the server's process alone. The
+report travels there, and is taken out before vLLM's own loggers see it.
 """
 
 from __future__ import annotations
@@ -76,9 +77,9 @@ class SegmentStats(StatLoggerBase):
     ) -> None:
         if scheduler_stats is None:
             return
-        for key, value in scheduler_stats.running_lora_adapters.items():
-            if not key.startswith(_MARK):
-                continue
+        told = scheduler_stats.running_lora_adapters
+        for key in [key for key in told if key.startswith(_MARK)]:
+            value = told.pop(key)
             name, _, label = key.removeprefix(_MARK).partition(":")
             gauge, labelled = self._gauges[name]
             gauge.labels(*([label] if labelled else []), str(engine_idx)).set(value)

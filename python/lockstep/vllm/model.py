@@ -6,7 +6,7 @@ import importlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +37,24 @@ def segmented(base: type[nn.Module]) -> type[nn.Module]:
     """``base`` as a class that runs a checkpoint under its contract, or refuses to be made."""
 
     class Segmented(base):  # type: ignore[valid-type, misc]
+        # Adapters of projections alone: neither the embedding nor the output head has one.
+        embedding_modules: ClassVar[dict[str, str]] = {}
+
         def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any):
             contract: Contract = check(vllm_config)
             with _default_rotation(vllm_config.model_config.hf_config):
                 super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
             self.contract = contract
             self.segments = _install(self, contract, vllm_config)
-            self._ranks = get_tensor_model_parallel_world_size()
-            self._shape = vllm_config.model_config.hf_config
+            shape = vllm_config.model_config.hf_config
+            ranks = get_tensor_model_parallel_world_size()
+            self._orders = [
+                head_order(heads, shape.num_key_value_heads, ranks)
+                for heads in self.segments.spec.long_heads
+            ]
+            self._group = shape.num_attention_heads // shape.num_key_value_heads
+            if vllm_config.lora_config is not None:
+                importlib.import_module("lockstep.vllm.adapters").install()
 
         def forward(self, input_ids: Tensor | None, *args: Any, **kwargs: Any) -> Any:
             self.segments.begin(input_ids)
@@ -53,17 +63,15 @@ def segmented(base: type[nn.Module]) -> type[nn.Module]:
             return hidden
 
         def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
-            spec, config = self.segments.spec, self._shape
-            orders = [
-                head_order(heads, config.num_key_value_heads, self._ranks)
-                for heads in spec.long_heads
-            ]
-            group = config.num_attention_heads // config.num_key_value_heads
-            ours = ((name, permuted(name, weight, orders, group)) for name, weight in weights)
+            ours = ((name, self.permuted(name, weight)) for name, weight in weights)
             with Accounting(self) as account:
                 loaded = super().load_weights(account.handed(ours))
             account.check()
             return loaded
+
+        def permuted(self, name: str, weight: Tensor) -> Tensor:
+            """A weight of the checkpoint with its heads in the order they are stored in."""
+            return permuted(name, weight, self._orders, self._group)
 
     Segmented.__name__ = Segmented.__qualname__ = f"Segmented{base.__name__}"
     Segmented.__module__ = __name__
@@ -133,6 +141,7 @@ def _install(model: nn.Module, contract: Contract, config: VllmConfig) -> Segmen
         owner.rotary_emb = Raw()
         if layer == 0 and owner.attn.pooled:
             exact_rows(owner.qkv_proj)
+            state.exact = f"{stock.layer_name.rpartition('.')[0]}.qkv_proj"
     for kind, cache in caches.items():
         layers[name_of(kind)] = cache
     return state

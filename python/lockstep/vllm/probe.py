@@ -86,10 +86,13 @@ class Rows:
         return torch.stack([self._hidden[at] for at in sorted(self._wanted)])
 
 
-def measured(model: Any, folder: str, length: int) -> dict[str, Any] | None:
+def measured(
+    model: Any, folder: str, length: int, weights: str | None = None
+) -> dict[str, Any] | None:
     """On a worker, once the probe ran: how far its log-probabilities are off.
 
-    None on a rank that gets no logits: its share of them is in rank 0's.
+    folder, weights: where the probe is, and whose it has to be (`verification.probe.load`). None
+    on a rank that gets no logits: its share of them is in rank 0's.
     """
     import torch
 
@@ -99,15 +102,18 @@ def measured(model: Any, folder: str, length: int) -> dict[str, Any] | None:
         logits_PV = model.compute_logits(rows.hidden())
     if logits_PV is None:
         return None
-    stored = probe.load(folder, model.contract)
+    stored = probe.load(folder, model.contract, weights)
     assert stored is not None
     logp_PV = logits_PV.double().log_softmax(-1).cpu()
     return asdict(probe.distance(stored.upto(length), logp_PV))
 
 
-async def run(engine: Any, contract: Contract) -> Outcome:
+async def run(
+    engine: Any, contract: Contract, lora: Any = None, weights: str | None = None
+) -> Outcome:
     """Run the checkpoint's probe through an engine that nobody else uses yet.
 
+    lora, weights: an adapter's request (`LoRARequest`) and identity, whose probe it then is.
     Raises ``LS_PROBE_MISMATCH`` where the numbers are not the trainer's, ``LS_PROBE_FILE`` and
     ``LS_PROBE_STALE`` for a probe that is none of this checkpoint's.
     """
@@ -116,7 +122,8 @@ async def run(engine: Any, contract: Contract) -> Outcome:
     if os.environ.get(SWITCH) == "0":
         return Outcome("skipped")
     config = engine.vllm_config.model_config
-    stored = probe.load(config.model, contract)
+    folder = config.model if lora is None else lora.lora_path
+    stored = probe.load(folder, contract, weights)
     if stored is None:
         return Outcome("absent")
     # One token more is sampled.
@@ -128,15 +135,16 @@ async def run(engine: Any, contract: Contract) -> Outcome:
     await engine.collective_rpc("lockstep_probe", args=([row.position for row in fitting.rows],))
     sampling = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True, detokenize=False)
     prompt = {"prompt_token_ids": list(fitting.tokens)}
-    async for _ in engine.generate(prompt, sampling, "lockstep-probe"):
+    async for _ in engine.generate(prompt, sampling, "lockstep-probe", lora_request=lora):
         pass
-    told = await engine.collective_rpc("lockstep_probed", args=(length,))
+    told = await engine.collective_rpc("lockstep_probed", args=(length, folder, weights))
     # A client's first prompt finds the cache as it would without the probe.
     await engine.reset_prefix_cache()
     found = [probe.Distance(**one) for one in told if one is not None]
     dtype = str(config.dtype).removeprefix("torch.")
     kind, bound = BOUNDS[dtype]
-    off = judge(found, kind, bound, f"vllm {dtype}")
+    name = "" if lora is None else f", adapter {lora.lora_name}"
+    off = judge(found, kind, bound, f"vllm {dtype}{name}")
     return Outcome(
         "passed",
         length,

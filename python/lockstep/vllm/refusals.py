@@ -5,6 +5,7 @@ What stands here changes what is computed, or was not shown to leave it alone.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from .versions import runner_of
 SCHEDULER = "lockstep.vllm.scheduler.SegmentScheduler"
 #: Compared with the trainer's operator in the same precision: test/vllm/test_parity.py.
 _DTYPES = ("torch.float32", "torch.bfloat16")
+#: vLLM's switch for routes that load and unload adapters.
+RUNTIME_ADAPTERS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,14 @@ def _dtype(config: Any) -> Any:
 def _cache_dtype(config: Any) -> Any:
     own = str(config.model_config.dtype).removeprefix("torch.")
     return _unless(config.cache_config.cache_dtype, "auto", own)
+
+
+def _lora_dtype(config: Any) -> Any:
+    if config.lora_config is None:
+        return None
+    chosen = str(config.lora_config.lora_dtype)
+    own = str(config.model_config.dtype)
+    return _unless(chosen, "None", "auto", own, own.removeprefix("torch."))
 
 
 def _full_graphs(config: Any) -> Any:
@@ -139,7 +150,25 @@ REFUSALS = (
         lambda c: c.scheduler_config.disable_hybrid_kv_cache_manager or None,
     ),
     Refusal(
-        "lora_config", "no LoRA", "merge the adapter into the weights", lambda c: c.lora_config
+        "fully_sharded_loras",
+        "adapters whose A is whole on every rank",
+        _WITHOUT,
+        lambda c: (c.lora_config and c.lora_config.fully_sharded_loras) or None,
+    ),
+    Refusal(
+        "lora_dtype",
+        "the model's own dtype",
+        f"{_WITHOUT}: an adapter computes in what its base computes in",
+        _lora_dtype,
+    ),
+    Refusal(
+        "lora_modules",
+        "the adapters that it was started with",
+        f"start vLLM without {RUNTIME_ADAPTERS}: another adapter in the folder of an earlier one "
+        "would find the earlier one's keys and values in the prefix cache",
+        lambda c: (
+            (c.lora_config and os.environ.get(RUNTIME_ADAPTERS, "0") not in ("", "0")) or None
+        ),
     ),
     Refusal(
         "quantization",

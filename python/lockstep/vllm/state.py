@@ -41,6 +41,8 @@ class SegmentedState:
         self.contract, self.spec, self.rope, self.caches = contract, spec, rope, caches
         self.step: SegmentMetadata | None = None
         self.observer: StepObserver | None = None
+        #: Name of the projection whose rows must not depend on how many there are (`exact_rows`).
+        self.exact: str | None = None
         self._tracker: Tracker | None = None
 
     def begin(self, input_ids: Tensor | None) -> None:

@@ -117,10 +117,11 @@ async function planOnce(file: string, name: string, options: PlanOptions): Promi
   if (options.json) await printJson(tokens, boundaries, contract.digest);
   if (collector === null) return;
   const map = collector.end();
-  const heading = headingOf(name, files);
-  if (options.html !== undefined)
-    await writePage(options.html, map, heading, options.json === true);
-  else printSegmentMap(map, heading, process.stdout);
+  const heading = headingOf(name, source);
+  if (options.html !== undefined) {
+    const page = segmentMapHtml(map, heading, contract);
+    await writePage(options.html, map, page, options.json === true);
+  } else printSegmentMap(map, heading, process.stdout);
 }
 
 function cutsOf(
@@ -154,10 +155,11 @@ function newCollector(
   return new SegmentCollector({ max: contract.segment.max, decoder, ...rows });
 }
 
-function headingOf(file: string, { contract }: ContractFiles): MapHeading {
-  const { policy, segment, digest } = contract;
+function headingOf(file: string, { files, tokenizer }: Source): MapHeading {
+  const { policy, segment, digest } = files.contract;
   return {
     title: path.basename(file),
+    model: path.basename(tokenizer.dir),
     policy: policy.name,
     params: shortParams(policy.params),
     ...segment,
@@ -196,10 +198,10 @@ function missing(file: string, got: string, cause?: unknown): LockstepError {
 async function writePage(
   out: string,
   map: SegmentMap,
-  heading: MapHeading,
+  page: string,
   quiet: boolean,
 ): Promise<void> {
-  await writeFile(out, segmentMapHtml(map, heading)).catch((cause: NodeJS.ErrnoException) => {
+  await writeFile(out, page).catch((cause: NodeJS.ErrnoException) => {
     throw new LockstepError('LS_PLAN_WRITE', `expected to write ${out}, got ${cause.code}`, {
       mend: 'Name a file in a folder that exists and that you may write, with --html.',
       cause,

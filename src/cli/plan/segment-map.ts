@@ -193,6 +193,8 @@ export class SegmentCollector {
 export interface MapHeading {
   /** Name of the text. */
   title: string;
+  /** Name of the model whose tokenizer cuts it. */
+  model: string;
   policy: string;
   params: string;
   min: number;

@@ -1,13 +1,14 @@
 // Scores of all KV heads as a standalone SVG: layers from left to right, heads from top to bottom.
 import { escapeXml } from '../drawing/escape-xml.ts';
+import { breakLines, heading, textLines, wide } from '../drawing/text-lines.ts';
+import { pictureCss, standaloneStyle } from '../drawing/tokens.ts';
 import type { HeadsFile, Method } from './heads-file.ts';
 
-const LEFT = 72;
-const TOP = 92;
-const LEAST_WIDTH = 560;
+const SIDE = 20;
+const LEFT = 64;
 
 const says: Readonly<Record<Method, string>> = {
-  gates: 'gate: 0 local, 1 long',
+  gates: 'gate (0 local, 1 long)',
   recall: 'copy mass: attention of answers to the needle',
   mixed: 'rank by recall or gates, whichever is higher (1: first)',
   mass: 'attention mass beyond the window',
@@ -15,17 +16,12 @@ const says: Readonly<Record<Method, string>> = {
   even: 'no scores: layers evenly spaced',
 };
 
-const style = `
-  svg { background: #fff; color: #1d2733; font: 13px system-ui, sans-serif; }
-  .title { font-size: 18px; font-weight: 600; }
-  text { fill: currentColor; } text.muted { fill: #5c6b7a; }
-  .cell { fill: #1f5fa8; } .bed { fill: #eef2f6; }
-  .long { fill: none; stroke: #d9480f; stroke-width: 2.5; }
-  @media (prefers-color-scheme: dark) {
-    svg { background: #12181f; color: #e6edf3; }
-    text.muted { fill: #9aa7b4; } .cell { fill: #6fb1ff; } .bed { fill: #1d2630; }
-    .long { stroke: #ff922b; }
-  }`;
+const style = standaloneStyle(`${pictureCss}
+.bed { fill: var(--inset); stroke: var(--line); stroke-width: 0.5; }
+.cell { fill: var(--local); }
+.long { fill: none; stroke: var(--long); stroke-width: 2.5; }
+.cell.chosen { fill: var(--long); }
+`);
 
 /**
  * Draw what was measured and what was chosen.
@@ -39,25 +35,35 @@ export function headsSvg(file: HeadsFile): string {
   const layers = long.length;
   const heads = scores?.[0]?.length ?? Math.max(...long.flat(), 0) + 1;
   const cell = Math.max(12, Math.min(26, Math.floor(1100 / layers)));
-  const width = Math.max(LEAST_WIDTH, LEFT + layers * cell + 24);
-  const bottom = TOP + heads * cell;
-  const height = bottom + 88;
+  const width = Math.max(wide, LEFT + layers * cell + SIDE);
+  const count = long.flat().length;
+  const { name } = file.model;
+  const subtitle = `${name} · method ${file.method} · ${count} long heads in ${file.retrieval.layers.length} layers`;
+  const head = heading('Long heads', subtitle, { x: SIDE, width: width - 2 * SIDE });
   const highest = scores === null ? 1 : Math.max(...scores.flat());
   // A gate has its own scale; a share of attention is shown against the largest.
   const full = file.method === 'gates' || file.method === 'mixed' ? 1 : highest || 1;
+  const keys = legend(
+    scores === null ? null : full,
+    says[file.method],
+    highest,
+    head.bottom + 4,
+    width,
+  );
+  const top = keys.bottom + 34;
+  const bottom = top + heads * cell;
+  const height = bottom + 60;
   const x = (layer: number): number => LEFT + layer * cell;
-  const y = (head: number): number => TOP + head * cell;
-  const count = long.flat().length;
-  const subtitle = `${file.model.name} · method ${file.method} · ${count} long heads in ${file.retrieval.layers.length} layers`;
+  const y = (head: number): number => top + head * cell;
   const square = (layer: number, head: number): string => {
-    const at = `x="${x(layer) + 1}" y="${y(head) + 1}" width="${cell - 2}" height="${cell - 2}"`;
+    const at = `x="${x(layer) + 1}" y="${y(head) + 1}" width="${cell - 2}" height="${cell - 2}" rx="2"`;
     const score = scores?.[layer]?.[head];
     const shade = score === undefined ? 0 : Math.max(0, score / full);
     const framed = long[layer]?.includes(head) === true;
     const title = `layer ${layer}, head ${head}${score === undefined ? '' : `: ${Number(score.toPrecision(3))}`}${framed ? ', long' : ''}`;
     return (
       `<g><title>${title}</title><rect class="bed" ${at}/>` +
-      `<rect class="cell" fill-opacity="${shade.toFixed(3)}" ${at}/>` +
+      `<rect class="cell${framed ? ' chosen' : ''}" fill-opacity="${shade.toFixed(3)}" ${at}/>` +
       `${framed ? `<rect class="long" ${at}/>` : ''}</g>`
     );
   };
@@ -75,31 +81,45 @@ export function headsSvg(file: HeadsFile): string {
     .map((head) => label(LEFT - 8, y(head) + cell / 2 + 4, 'end', head));
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="${escapeXml(`Long heads: ${subtitle}`)}">
 <style>${style}</style>
-<text class="title" x="${LEFT}" y="30">Which heads look back</text>
-<text class="muted" x="${LEFT}" y="52">${escapeXml(subtitle)}</text>
-${legend(scores === null ? null : full, says[file.method], highest)}
+${head.svg}
+${keys.svg}
+${textLines(['KV head'], { x: SIDE, y: top - 8 })}
 ${cells.join('\n')}
 ${[...layerLabels, ...headLabels].join('\n')}
-<text x="${LEFT + (layers * cell) / 2}" y="${bottom + 42}" text-anchor="middle">layer</text>
-<text transform="translate(24 ${(TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">KV head</text>
-<g transform="translate(${LEFT} ${bottom + 62})"><rect class="bed" width="14" height="14"/><rect class="long" width="14" height="14"/><text class="muted" x="24" y="12">long: retrieves</text></g>
+${textLines(['layer'], { x: LEFT + (layers * cell) / 2, y: bottom + 42, anchor: 'middle' })}
 </svg>
 `;
 }
 
-function label(x: number, y: number, anchor: string, value: number): string {
-  return `<text class="muted" x="${x}" y="${y}" text-anchor="${anchor}">${value}</text>`;
+function label(x: number, y: number, anchor: 'middle' | 'end', value: number): string {
+  return textLines([String(value)], { x, y, anchor, name: 'muted' });
 }
 
-/** What the strength of a cell means: a ramp from 0 to the darkest. */
-function legend(full: number | null, meaning: string, highest: number): string {
-  if (full === null) return `<text class="muted" x="${LEFT}" y="76">${meaning}</text>`;
-  const number = (value: number): number => Number(value.toPrecision(3));
-  const range = full === highest ? '' : ` · highest ${number(highest)}`;
-  const steps = [0, 0.25, 0.5, 0.75, 1].map(
-    (share, i) =>
-      `<rect class="bed" x="${LEFT + 18 * i}" y="64" width="16" height="14"/>` +
-      `<rect class="cell" fill-opacity="${share}" x="${LEFT + 18 * i}" y="64" width="16" height="14"/>`,
-  );
-  return `${steps.join('')}<text class="muted" x="${LEFT + 98}" y="76">0 to ${number(full)} · ${meaning}${range}</text>`;
+/** What a frame means, and the strength of a cell: a ramp from 0 to the darkest. */
+function legend(
+  full: number | null,
+  meaning: string,
+  highest: number,
+  y: number,
+  width: number,
+): { svg: string; bottom: number } {
+  const key =
+    `<rect class="bed" x="${SIDE}" y="${y}" width="16" height="14" rx="2"/><rect class="long" x="${SIDE}" y="${y}" width="16" height="14" rx="2"/>` +
+    textLines(['long head: retrieves'], { x: SIDE + 26, y: y + 12, name: 'muted' });
+  const number = (value: number): string => String(Number(value.toPrecision(3)));
+  const range = full === null || full === highest ? '' : ` · highest ${number(highest)}`;
+  const words = full === null ? meaning : `0 to ${number(full)}: ${meaning}${range}`;
+  const steps =
+    full === null
+      ? []
+      : [0, 0.25, 0.5, 0.75, 1].map((share, i) => {
+          const at = `x="${SIDE + 18 * i}" y="${y + 24}" width="16" height="14" rx="2"`;
+          return `<rect class="bed" ${at}/><rect class="cell" fill-opacity="${share}" ${at}/>`;
+        });
+  const left = SIDE + (steps.length === 0 ? 0 : 98);
+  const lines = breakLines(words, width - SIDE - left);
+  return {
+    svg: `${key}${steps.join('')}${textLines(lines, { x: left, y: y + 36, name: 'muted' })}`,
+    bottom: y + 24 + lines.length * 18,
+  };
 }

@@ -131,7 +131,8 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
     const result = { ...about, ...measured };
     bar.stop();
     if (options.html !== undefined) {
-      const [file, page] = [path.resolve(options.html), recallHtml(path.basename(where), result)];
+      const file = path.resolve(options.html);
+      const page = recallHtml(path.basename(where), result, contract);
       await replaceFile(file, page).catch((cause) => {
         throw notWritten(file, cause, 'Name a file that you may write with --html.');
       });

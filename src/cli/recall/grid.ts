@@ -1,20 +1,9 @@
 // A grid of recall as rows of lengths and columns of depths, and what its colours stand for.
+import { light } from '../drawing/tokens.ts';
 import type { RecallFigures, RecallResult } from './run.ts';
 
-/** One colour a tenth: from none recalled (dark red) to all (dark green); text on it is white. */
-export const shades: readonly string[] = [
-  '#8b1a1a', // 0
-  '#9c3217',
-  '#a84a16',
-  '#a86214',
-  '#9a7412',
-  '#857f14',
-  '#6b7f1a',
-  '#4f7d24',
-  '#367a2e',
-  '#1e7537',
-  '#0b6e3d', // 1
-];
+/** One colour a tenth, from none recalled to all, the same in both schemes; text on it is white. */
+export const shades: readonly string[] = Array.from({ length: 11 }, (_, i) => light(`share-${i}`));
 
 export function shadeOf(share: number): string {
   return shades[Math.round(10 * Math.min(1, Math.max(0, share)))] as string;

@@ -1,10 +1,9 @@
 // What a report says of recall: a grid, a table, the heads that held facts.
-import { bounded } from '../eval/table.ts';
 import { thousands } from '../plan/segment-map.ts';
-import type { Section } from '../report/section.ts';
+import { figureOf, type Section } from '../report/section.ts';
 import { documentsText, keenest, labelOf, shownRows } from './grid.ts';
 import { gridSvg } from './picture.ts';
-import type { RecallResult } from './run.ts';
+import type { RecallFigures, RecallResult } from './run.ts';
 
 export function recallSection(result: RecallResult): Section {
   const { asked, text } = result;
@@ -20,37 +19,40 @@ export function recallSection(result: RecallResult): Section {
       `Facts (numbers, names, code identifiers, sentences) were hidden in a text, one at each depth, and asked for at its end: ${documentsText(asked.samples)} per length. A fact is recalled if each token of its answer is the most probable one after those before it.${repeated}`,
     ],
     figures: [
-      {
-        name: 'recall',
-        alt: `Share of facts recalled by length and depth: ${rows.map(labelOf).join('; ')}`,
-        svg: gridSvg(result),
-      },
+      figureOf(
+        'recall',
+        `Share of facts recalled by length and depth: ${rows.map(labelOf).join('; ')}`,
+        (width) => gridSvg(result, width),
+      ),
     ],
     tables: [
       {
-        caption:
-          'Share recalled over all depths, with 95% intervals over documents, and mean log p of an answer’s token',
-        head: ['', ...asked.lengths.map(thousands)],
+        caption: 'Share of facts recalled over all depths, with 95% intervals over documents',
+        head: ['tokens of the text', ...asked.lengths.map(thousands)],
         rows: rows.map((row) => [
           labelOf(row),
-          ...asked.lengths.map((length) => {
-            const found = row.lengths.find((one) => one.length === length);
-            return found === undefined
-              ? ''
-              : `${bounded(found.recalled, found)} (${found.logp.toFixed(2)})`;
-          }),
+          ...asked.lengths.map((length) => shareOf(row, length)),
+        ]),
+      },
+      {
+        caption: 'Mean log p of a token of the answer, in nats',
+        head: ['tokens of the text', ...asked.lengths.map(thousands)],
+        rows: rows.map((row) => [
+          labelOf(row),
+          ...asked.lengths.map((length) => lengthOf(row, length)?.logp.toFixed(2) ?? ''),
         ]),
       },
       ...(heads.length === 0
         ? []
         : [
             {
-              caption: 'Long heads that held facts most often (layer.head: share of the facts)',
+              caption: 'Long heads that held facts most often (layer.head and share of the facts)',
               head: ['', 'heads'],
+              words: true as const,
               rows: heads.map((row) => [
                 labelOf(row),
                 keenest(row, 12)
-                  .map(({ layer, head, held }) => `${layer}.${head}: ${held.toFixed(2)}`)
+                  .map(({ layer, head, held }) => `${layer}.${head} ${percent(held)}`)
                   .join(', '),
               ]),
             },
@@ -58,3 +60,21 @@ export function recallSection(result: RecallResult): Section {
     ],
   };
 }
+
+function lengthOf(
+  { lengths }: RecallFigures,
+  length: number,
+): RecallFigures['lengths'][number] | undefined {
+  return lengths.find((one) => one.length === length);
+}
+
+function shareOf(row: RecallFigures, length: number): string {
+  const found = lengthOf(row, length);
+  if (found === undefined) return '';
+  const { recalled, low, high } = found;
+  return low === null || high === null
+    ? percent(recalled)
+    : `${percent(recalled)} [${Math.round(100 * low)},\u00a0${Math.round(100 * high)}]`;
+}
+
+const percent = (share: number): string => `${Math.round(100 * share)}%`;

@@ -56,6 +56,15 @@ const result: RecallResult & { digest: string } = {
   ],
 };
 
+const contract = {
+  digest: 'd',
+  policy: { name: 'sentences' },
+  segment: { min: 8, max: 64 },
+  carry: { size: 16, sinks: 4 },
+  retrieval: { size: 8, layers: [1] },
+  heads: { long: [[], [0]] },
+};
+
 it('rows stand in the order in which they are read', () => {
   expect(shownRows(result).map(labelOf)).toEqual([
     'untrained, full attention',
@@ -81,18 +90,18 @@ it('the terminal shows shares, intervals, heads, and a text that stands several 
   expect(text).not.toContain('\x1b');
 });
 
-it('cells are coloured from red to green, in the terminal and on the page', () => {
+it('cells are coloured from rust to teal, in the terminal and on the page', () => {
   const before = process.env['FORCE_COLOR'];
   process.env['FORCE_COLOR'] = '1';
   const text = recallTable(result, { write: () => true });
   if (before === undefined) delete process.env['FORCE_COLOR'];
   else process.env['FORCE_COLOR'] = before;
-  expect(text).toContain('\x1b[38;5;231;48;2;139;26;26m    0%\x1b[0m');
-  expect(text).toContain('\x1b[38;5;231;48;2;11;110;61m  100%\x1b[0m');
-  const page = recallHtml('a<b', result);
+  expect(text).toContain('\x1b[38;5;231;48;2;157;47;22m    0%\x1b[0m');
+  expect(text).toContain('\x1b[38;5;231;48;2;11;119;108m  100%\x1b[0m');
+  const page = recallHtml('a<b', result, contract);
   expect(page).toContain('Recall of a&lt;b');
   expect(page).not.toContain('<script');
-  const svg = Buffer.from(/base64,([^"]+)/.exec(page)?.[1] ?? '', 'base64').toString();
+  const svg = Buffer.from(/src="[^"]*base64,([^"]+)/.exec(page)?.[1] ?? '', 'base64').toString();
   expect(svg).toContain('<title>1,024 tokens, depth 0: 50%</title>');
   for (const shade of [shades[0], shades[5], shades[10]]) expect(svg).toContain(`fill="${shade}"`);
 });

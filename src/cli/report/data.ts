@@ -45,7 +45,7 @@ export interface ReportData {
     digest: string;
     policy: { name: string; params: unknown };
     segment: { min: number; max: number; align: number };
-    carry: { size: number; sinks: number };
+    carry: { size: number; sinks: number; heads?: string };
     retrieval: { size: number; recipe: string; layers: number[] };
     heads: { long: number[][] };
     training: { truncation: number } | null;
@@ -66,9 +66,14 @@ export interface ReportData {
   base: string | null;
 }
 
+/** Whether a trained model was measured beside the untrained one. */
+export function wasTrained({ ways }: ReportData): boolean {
+  return ways.trainedSegmented !== undefined || ways.trainedFull !== undefined;
+}
+
 /** What each way is called in pictures and tables. */
 function wayLabel(name: WayName, data: ReportData): string {
-  const trained = data.ways.trainedSegmented !== undefined || data.ways.trainedFull !== undefined;
+  const trained = wasTrained(data);
   const labels: Record<WayName, string> = {
     baseFull: trained ? 'full attention, untrained' : 'full attention',
     baseSegmented: trained ? 'segmented, untrained' : 'segmented',

@@ -1,41 +1,50 @@
 // Where retrieved rows came from: one panel a layer, boundaries downwards, the text from left to right.
 import { escapeXml } from '../drawing/escape-xml.ts';
-import { chartStyle } from './chart.ts';
+import { breakLines, heading, textLines, wide } from '../drawing/text-lines.ts';
+import { pictureCss, standaloneStyle } from '../drawing/tokens.ts';
 import type { HitMap, ReportData } from './data.ts';
 
-const WIDTH = 800;
 const GAP = 28;
-const SIDE = 24;
-const TOP = 96;
 const LEVELS = 8;
 const MOST_ROWS = 40;
+/** Panels are not narrower than this. */
+const LEAST = 170;
 
-const style = `${chartStyle}
-  .seen { fill: #eef1f4; } .hit { fill: #1f5fa8; } .frame { fill: none; stroke: #8593a1; stroke-width: .5; }
-  @media (prefers-color-scheme: dark) {
-    .seen { fill: #1c242d; } .hit { fill: #6fb1ff; } .frame { stroke: #5c6b7a; }
-  }`;
+const style = standaloneStyle(`${pictureCss}
+.seen { fill: var(--faint); }
+.hit { fill: var(--retrieved); }
+.frame { fill: none; stroke: var(--strong-line); stroke-width: 0.5; }
+`);
 
-/** The maps of all layers as one SVG document. */
-export function hitMapsSvg(hits: NonNullable<ReportData['hits']>): string {
-  const columns = Math.min(3, hits.maps.length);
-  const width = (WIDTH - 2 * SIDE - (columns - 1) * GAP) / columns;
+/** The maps of all layers as one SVG document, so many pixels wide. */
+export function hitMapsSvg(hits: NonNullable<ReportData['hits']>, across: number = wide): string {
+  const side = across < 480 ? 12 : 20;
+  const room = across - 2 * side;
+  const most = Math.floor((room + GAP) / (LEAST + GAP));
+  // As many in each row, not three and one.
+  const columns = Math.ceil(hits.maps.length / Math.ceil(hits.maps.length / most));
+  const width = (room - (columns - 1) * GAP) / columns;
   const rows = Math.min(MOST_ROWS, hits.boundaries.length);
   const height = Math.min(200, Math.max(60, rows * 9));
-  const pitch = height + 52;
-  const bottom = TOP + Math.ceil(hits.maps.length / columns) * pitch;
+  const pitch = height + 84;
+  const title = 'Where retrieved rows come from';
+  const head = heading(
+    title,
+    `Left to right: the text. Downwards: boundaries, as they come. A cell: how much of ${hits.bin} tokens was retrieved.`,
+    { x: side, width: room },
+  );
+  const top = head.bottom + 72;
+  const bottom = top + Math.ceil(hits.maps.length / columns) * pitch - 48;
   const panels = hits.maps.map((map, i) => {
-    const left = SIDE + (i % columns) * (width + GAP);
-    const top = TOP + Math.floor(i / columns) * pitch;
-    return `<g transform="translate(${left.toFixed(1)} ${top})">${panel(map, hits, width, height)}</g>`;
+    const left = side + (i % columns) * (width + GAP);
+    const y = top + Math.floor(i / columns) * pitch;
+    return `<g transform="translate(${left.toFixed(1)} ${y})">${panel(map, hits, width, height)}</g>`;
   });
   const layers = hits.maps.map(({ layer }) => layer).join(', ');
-  const title = 'Where retrieved rows come from';
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${bottom}" width="${WIDTH}" height="${bottom}" role="img" aria-label="${escapeXml(`${title}, layers ${layers}`)}">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${across} ${bottom}" width="${across}" height="${bottom}" role="img" aria-label="${escapeXml(`${title}, layers ${layers}`)}">
 <style>${style}</style>
-<text class="title" x="${SIDE}" y="32">${title}</text>
-<text class="muted" x="${SIDE}" y="56">Left to right: the text. Downwards: boundaries, as they come. Each cell: how much of ${hits.bin} tokens was retrieved.</text>
-${scale()}
+${head.svg}
+${scale(side, head.bottom + 8)}
 ${panels.join('\n')}
 </svg>
 `;
@@ -64,10 +73,13 @@ function panel(
         ? `<path class="seen" d="${path}"/>`
         : `<path class="seen" d="${path}"/><path class="hit" opacity="${opacity(level)}" d="${path}"/>`,
   );
-  const back = map.back === null ? '' : `, median ${Math.round(map.back)} tokens back`;
+  const back =
+    map.back === null
+      ? []
+      : breakLines(`median ${Math.round(map.back)} tokens back`, width + GAP - 4).slice(0, 1);
   const end = hits.bin * Math.max(0, ...map.rows.map((row) => row.length));
   return (
-    `<text x="0" y="-8">Layer ${map.layer}${back}</text>${drawn.join('')}` +
+    `${textLines([`Layer ${map.layer}`], { x: 0, y: -26 })}${textLines(back, { x: 0, y: -8, name: 'muted' })}${drawn.join('')}` +
     `<rect class="frame" width="${width.toFixed(1)}" height="${height}"/>` +
     `<text class="muted" x="0" y="${height + 16}">0</text>` +
     `<text class="muted" x="${width.toFixed(1)}" y="${height + 16}" text-anchor="end">${end.toLocaleString('en-US')} tokens</text>`
@@ -98,11 +110,13 @@ function opacity(level: number): string {
   return (0.12 + (0.88 * level) / LEVELS).toFixed(2);
 }
 
-function scale(): string {
+/** What the strength of a cell means. */
+function scale(x: number, y: number): string {
   const cells = Array.from(
     { length: LEVELS },
     (_, i) =>
-      `<rect class="hit" opacity="${opacity(i + 1)}" x="${i * 16}" width="16" height="10"/>`,
+      `<rect class="seen" x="${(i + 1) * 18}" width="16" height="12"/>` +
+      `<rect class="hit" opacity="${opacity(i + 1)}" x="${(i + 1) * 18}" width="16" height="12"/>`,
   ).join('');
-  return `<g transform="translate(${WIDTH - SIDE - 200} 22)"><text class="muted" x="-8" y="9" text-anchor="end">none</text>${cells}<text class="muted" x="${LEVELS * 16 + 8}" y="9">all of it</text></g>`;
+  return `<g transform="translate(${x + 42} ${y})"><text class="muted" x="-42" y="11">none</text><rect class="seen" width="16" height="12"/>${cells}<text class="muted" x="${(LEVELS + 1) * 18 + 6}" y="11">all of it</text></g>`;
 }

@@ -6,46 +6,50 @@ import type { ReportData } from './data.ts';
 import type { Figure, Section, Table } from './section.ts';
 
 export function reportHtml(data: ReportData, sections: readonly Section[]): string {
-  const title = `Report of ${data.name}`;
-  return htmlFile(
-    title,
-    pageStyle,
-    `<header>
-<h1>${escapeXml(title)}</h1>
-<p>${escapeXml(subtitle(data))}</p>
-<nav aria-label="Sections"><ul>${sections.map(({ title: name }) => `<li><a href="#${slug(name)}">${escapeXml(name)}</a></li>`).join('')}</ul></nav>
-</header>
-<main>
-${sections.map(sectionHtml).join('\n')}
-</main>`,
-  );
+  const { contract } = data;
+  return htmlFile({
+    title: `Report of ${data.name}`,
+    subtitle: `Measured on ${thousands(data.text.tokens)} tokens of ${data.text.file}`,
+    model: data.name,
+    digest: contract.digest,
+    notes: [trainedText(data)],
+    contract,
+    style: sectionStyle,
+    body: `<nav aria-label="Sections"><ul>${sections.map(({ title: name }) => `<li><a href="#${slug(name)}">${escapeXml(name)}</a></li>`).join('')}</ul></nav>
+${sections.map(sectionHtml).join('\n')}`,
+  });
+}
+
+function trainedText({ contract: { trained } }: ReportData): string {
+  return trained.steps === 0
+    ? 'untrained under its contract'
+    : `trained for ${thousands(trained.steps)} steps (${thousands(trained.tokens)} tokens)`;
 }
 
 /** One line on what was measured. */
 export function subtitle(data: ReportData): string {
-  const { trained, digest } = data.contract;
-  const how =
-    trained.steps === 0
-      ? 'untrained under its contract'
-      : `trained for ${thousands(trained.steps)} steps (${thousands(trained.tokens)} tokens)`;
-  return `${how}; contract ${digest.slice(0, 16)}…; measured on ${thousands(data.text.tokens)} tokens of ${data.text.file}`;
+  return `${trainedText(data)}; contract ${data.contract.digest.slice(0, 16)}…; measured on ${thousands(data.text.tokens)} tokens of ${data.text.file}`;
 }
 
 export function sectionHtml({ title, paragraphs, figures, tables }: Section): string {
-  return `<section id="${slug(title)}">
+  return `<section class="card" id="${slug(title)}" aria-label="${escapeXml(title)}">
 <h2>${escapeXml(title)}</h2>
 ${paragraphs.map((text) => `<p>${escapeXml(text)}</p>`).join('\n')}
-${figures.length === 0 ? '' : `<div class="figures">${figures.map(figure).join('\n')}</div>`}
-${tables.map(table).join('\n')}
+<div class="parts">${figures.map(figure).join('\n')}
+<div class="tables">${tables.map(table).join('\n')}</div></div>
 </section>`;
 }
 
-function figure({ alt, svg }: Figure): string {
-  const data = Buffer.from(svg, 'utf8').toString('base64');
-  return `<figure><img alt="${escapeXml(alt)}" src="data:image/svg+xml;base64,${data}"></figure>`;
+/** One picture for wide screens and one for phones, whose text would be too small otherwise. */
+function figure({ alt, svg, narrow }: Figure): string {
+  return `<figure><picture><source media="(max-width: 480px)" srcset="${dataUrl(narrow)}"><img alt="${escapeXml(alt)}" src="${dataUrl(svg)}"></picture></figure>`;
 }
 
-function table({ caption, head, rows }: Table): string {
+function dataUrl(svg: string): string {
+  return `data:image/svg+xml;base64,${Buffer.from(svg, 'utf8').toString('base64')}`;
+}
+
+function table({ caption, head, rows, words }: Table): string {
   const cells = (row: readonly string[]): string =>
     row
       .map((cell, i) =>
@@ -55,41 +59,41 @@ function table({ caption, head, rows }: Table): string {
   const header = head.every((cell) => cell === '')
     ? ''
     : `<thead><tr>${head.map((cell) => (cell === '' ? '<td></td>' : `<th scope="col">${escapeXml(cell)}</th>`)).join('')}</tr></thead>`;
-  return `<div class="scroll" tabindex="0" role="region" aria-label="${escapeXml(caption)}"><table>
-<caption>${escapeXml(caption)}</caption>${header}
+  // A caption of the table would be as wide as the table, and scroll with it.
+  return `<figure><figcaption>${escapeXml(caption)}</figcaption>
+<div class="scroll" tabindex="0" role="region" aria-label="${escapeXml(caption)}"><table${words ? ' class="words"' : ''}>${header}
 <tbody>${rows.map((row) => `<tr>${cells(row)}</tr>`).join('')}</tbody>
-</table></div>`;
+</table></div></figure>`;
 }
 
 function slug(title: string): string {
   return title.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
 }
 
-export const pageStyle = `
-:root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1d2733;--soft:#51606f;--line:#d8dee5;--link:#1f5fa8}
-@media (prefers-color-scheme:dark){:root{--page:#0c1116;--card:#12181f;--ink:#e6edf3;--soft:#9aa7b4;--line:#26303a;--link:#6fb1ff}}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:76rem;padding:2rem 1.25rem 4rem;background:var(--page);color:var(--ink);
-font:1rem/1.6 system-ui,-apple-system,"Segoe UI",sans-serif}
-h1{margin:0;font-size:1.75rem;line-height:1.2;overflow-wrap:anywhere}
-h2{margin:0 0 .5rem;font-size:1.25rem}
-header p{margin:.35rem 0 1rem;color:var(--soft);overflow-wrap:anywhere}
-nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;list-style:none;margin:0;padding:0}
-a{color:var(--link)}
-a:focus-visible,.scroll:focus-visible{outline:3px solid var(--link);outline-offset:2px}
-section{margin-top:2rem;padding:1.5rem;background:var(--card);border:1px solid var(--line);border-radius:.75rem}
-section p{max-width:70ch;margin:0 0 1rem}
-.figures{display:grid;grid-template-columns:minmax(0,56rem);gap:1rem}
-figure{margin:0}
-img{display:block;width:100%;height:auto;border:1px solid var(--line);border-radius:.5rem}
-.scroll{overflow-x:auto;margin-top:1rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-caption{text-align:left;color:var(--soft);padding-bottom:.35rem}
-th,td{padding:.35rem .75rem;border-top:1px solid var(--line);text-align:right;white-space:nowrap}
-thead td{border-top:0}
-thead th{border-top:0;color:var(--soft);font-weight:600}
-tbody th{text-align:left;font-weight:500}
-#training th,#training td,#contract td{text-align:left}
-#training td,#contract td{white-space:normal;overflow-wrap:anywhere}
-@media print{section{break-inside:avoid}}
+export const sectionStyle = `
+nav ul{display:flex;flex-wrap:wrap;gap:var(--space-1) var(--space-5);padding:var(--space-1) 0}
+nav a{display:inline-block;padding:2px 0}
+section h2{font-size:var(--text-l);letter-spacing:-.01em;margin-bottom:var(--space-2)}
+section{scroll-margin-top:var(--space-4)}
+section > p{max-width:76ch;margin-bottom:var(--space-3)}
+.parts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,560px),1fr));gap:var(--space-4) var(--space-5);align-items:start}
+img{display:block;width:100%;max-width:640px;height:auto;border:1px solid var(--line);border-radius:var(--radius-m)}
+.tables{display:grid;grid-template-columns:minmax(0,1fr);gap:var(--space-5)}
+.tables:empty{display:none}
+.tables:only-child{grid-column:1/-1}
+.scroll{overflow-x:auto;min-width:0;
+background:linear-gradient(to right,var(--card) 30%,transparent) left/40px 100% no-repeat local,linear-gradient(to left,var(--card) 30%,transparent) right/40px 100% no-repeat local,
+linear-gradient(to right,var(--faint),transparent) left/12px 100% no-repeat,linear-gradient(to left,var(--faint),transparent) right/12px 100% no-repeat}
+table{border-collapse:collapse;width:100%;font-size:14px}
+figcaption{color:var(--soft);font-size:var(--text-s);padding-bottom:var(--space-1)}
+th,td{padding:var(--space-2) 0 var(--space-2) var(--space-4);border-top:1px solid var(--line);text-align:right;white-space:nowrap}
+th:first-child,td:first-child{padding-left:0;text-align:left}
+thead th,thead td{border-top:0;color:var(--soft);font-weight:600}
+tbody th{font-weight:500;white-space:normal;min-width:150px}
+.words tbody th{white-space:nowrap;min-width:0}
+@media (max-width:480px){tbody th{min-width:84px}thead th:first-child,td{white-space:normal}th,td{padding-left:var(--space-2)}.words tbody th{white-space:normal}}
+.words{width:auto}
+.words th,.words td{text-align:left;vertical-align:top}
+.words td{white-space:normal;overflow-wrap:anywhere}
+.words tbody th{color:var(--soft)}
 `;

@@ -1,20 +1,18 @@
 // What a report says, in no format yet: sections of sentences, pictures and tables.
-
+import { lineChart, type Series } from '../drawing/line-chart.ts';
 import { lossSvg } from '../drawing/loss-svg.ts';
 import { bytes, clock, short } from '../drawing/scale.ts';
 import { thousands } from '../plan/segment-map.ts';
 import { recallSection } from '../recall/section.ts';
-import { lineChart, type Series } from './chart.ts';
-import { type CostPoint, measuredWays, type ReportData, type WayName } from './data.ts';
+import { type CostPoint, measuredWays, type ReportData, type WayName, wasTrained } from './data.ts';
 import { hitMapsSvg } from './hit-maps.ts';
-import type { Figure, Section } from './section.ts';
+import { type Figure, figureOf, type Section } from './section.ts';
 
-const looks: Record<WayName, Pick<Series, 'color' | 'dashed'>> = {
-  baseFull: { color: 0 },
-  baseSegmented: { color: 1 },
-  trainedSegmented: { color: 2 },
-  trainedFull: { color: 3, dashed: true },
-};
+/** A role has one colour; dashed is how things were before training. */
+function lookOf(name: WayName, data: ReportData): Pick<Series, 'role' | 'look'> {
+  const role = name === 'baseFull' || name === 'trainedFull' ? 'full' : 'segment';
+  return wasTrained(data) && name.startsWith('base') ? { role, look: 'dashed' } : { role };
+}
 
 /** Every section for which something was measured. */
 export function sections(data: ReportData): Section[] {
@@ -28,7 +26,7 @@ function perplexity(data: ReportData): Section {
   const ways = measuredWays(data);
   const series = ways.map(({ name, label, way }) => ({
     label,
-    ...looks[name],
+    ...lookOf(name, data),
     points: way.bins.map(
       (loss, i) => [(i + 0.5) * data.bin, Math.exp(Math.min(loss, 700))] as const,
     ),
@@ -38,26 +36,27 @@ function perplexity(data: ReportData): Section {
     title: 'Perplexity by position',
     paragraphs: [gap(data), held(data)].filter((text) => text !== ''),
     figures: [
-      {
-        name: 'perplexity',
-        alt: `Perplexity by position over ${thousands(data.text.tokens)} tokens: ${series.map(({ label }) => label).join(', ')}`,
-        svg: lineChart({
-          title: 'Perplexity by position in the text',
-          xLabel: `position (tokens; each point is the mean of ${data.bin})`,
-          yLabel: 'perplexity',
-          series,
-          xText: short,
-          yText: decimal,
-          ...(typeof sequence === 'number' && sequence < data.text.tokens
-            ? { mark: { x: sequence, label: 'training sequence' } }
-            : {}),
-        }),
-      },
+      figureOf(
+        'perplexity',
+        `Perplexity by position over ${thousands(data.text.tokens)} tokens: ${series.map(({ label }) => label).join(', ')}`,
+        (width) =>
+          lineChart({
+            title: 'Perplexity by position in the text',
+            xLabel: `position (tokens; each point is the mean of ${data.bin})`,
+            yLabel: 'perplexity',
+            ...{ series, width },
+            xText: short,
+            yText: decimal,
+            ...(typeof sequence === 'number' && sequence < data.text.tokens
+              ? { mark: { x: sequence, label: 'training sequence' } }
+              : {}),
+          }),
+      ),
     ],
     tables: [
       {
         caption: 'Perplexity of the first n tokens',
-        head: ['', ...data.lengths.map(thousands)],
+        head: ['n', ...data.lengths.map(thousands)],
         rows: ways.map(({ label, way }) => [
           label,
           ...data.lengths.map((n) => way.perplexity[n]?.toFixed(2) ?? ''),
@@ -103,22 +102,19 @@ function costs(data: ReportData): Section | null {
     yLabel: string,
     value: (point: CostPoint) => number,
     yText: (value: number) => string,
-  ): Figure => ({
-    name,
-    alt: `${title}, segmented against full attention`,
-    svg: lineChart({
-      title,
-      xLabel: 'length (tokens)',
-      yLabel,
-      zero: true,
-      series: [
-        { label: 'full attention', ...looks.baseFull, points: line(full.points, value) },
-        { label: 'segmented', ...looks.trainedSegmented, points: line(segmented.points, value) },
-      ],
-      xText: short,
-      yText,
-    }),
-  });
+  ): Figure =>
+    figureOf(name, `${title}, segmented against full attention`, (width) =>
+      lineChart({
+        ...{ title, yLabel, yText, width },
+        xLabel: 'length (tokens)',
+        zero: true,
+        series: [
+          { label: 'full attention', role: 'full', points: line(full.points, value) },
+          { label: 'segmented', role: 'segment', points: line(segmented.points, value) },
+        ],
+        xText: short,
+      }),
+    );
   const at = (points: CostPoint[], n: number): CostPoint | undefined =>
     points.findLast((point) => point.tokens <= n);
   const rows = data.lengths.map((n) => {
@@ -159,17 +155,18 @@ function line(points: CostPoint[], value: (point: CostPoint) => number): [number
 function hits(data: ReportData): Section | null {
   if (data.hits === null) return null;
   const { size, recipe } = data.contract.retrieval;
+  const found = data.hits;
   return {
     title: 'Retrieval hits',
     paragraphs: [
-      `At every boundary each long head of a retrieving layer takes ${thousands(size)} rows out of its pool (recipe ${recipe}). While the pool has no more rows than that, all are retrieved. A dark cell is a stretch of the text that was retrieved completely.`,
+      `At every boundary each long head of a retrieving layer takes ${thousands(size)} rows out of its pool (recipe ${recipe}). While the pool has no more rows than that, all are retrieved. The stronger a cell, the more of its stretch of the text was retrieved.`,
     ],
     figures: [
-      {
-        name: 'hits',
-        alt: `Retrieval hit maps of layers ${data.hits.maps.map(({ layer }) => layer).join(', ')}`,
-        svg: hitMapsSvg(data.hits),
-      },
+      figureOf(
+        'hits',
+        `Retrieval hit maps of layers ${data.hits.maps.map(({ layer }) => layer).join(', ')}`,
+        (width) => hitMapsSvg(found, width),
+      ),
     ],
     tables: [],
   };
@@ -184,19 +181,17 @@ function training(data: ReportData): Section | null {
   const settings = Object.entries(state.settings)
     .filter(([, value]) => value !== null)
     .map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)]);
-  const chart = (name: string, title: string, yLabel: string, column: number): Figure => ({
-    name,
-    alt: `${title} over ${thousands(steps)} steps`,
-    svg: lineChart({
-      title,
-      xLabel: 'optimizer step',
-      yLabel,
-      zero: true,
-      series: [{ label: yLabel, ...looks.trainedSegmented, points: curve(column) }],
-      xText: short,
-      yText: decimal,
-    }),
-  });
+  const chart = (name: string, title: string, yLabel: string, column: number): Figure =>
+    figureOf(name, `${title} over ${thousands(steps)} steps`, (width) =>
+      lineChart({
+        ...{ title, yLabel, width },
+        xLabel: 'optimizer step',
+        zero: true,
+        series: [{ label: 'each step', role: 'segment', points: curve(column) }],
+        xText: short,
+        yText: decimal,
+      }),
+    );
   const scores = Object.entries(state.scores).map(
     ([when, loss]) => `${when} ${Math.exp(loss).toFixed(2)}`,
   );
@@ -206,19 +201,17 @@ function training(data: ReportData): Section | null {
       `${thousands(steps)} steps, ${thousands(tokens)} tokens, ${clock(seconds)} of training.${scores.length > 0 ? ` Perplexity of the held-out text of the training: ${scores.join(', ')}.` : ''}`,
     ],
     figures: [
-      {
-        name: 'loss',
-        alt: `Training loss over ${thousands(steps)} steps`,
-        svg: lossSvg(
+      figureOf('loss', `Training loss over ${thousands(steps)} steps`, (width) =>
+        lossSvg(
           state.curve.map((row) => ({ step: row[0] ?? 0, loss: row[3] ?? Number.NaN })),
-          { title: `Training of ${data.name}` },
+          { title: 'Loss', width },
         ),
-      },
+      ),
       ...validation(state.validations),
       chart('rate', 'Learning rate', 'learning rate', 4),
       chart('norm', 'Norm of the gradient', 'norm before clipping', 5),
     ],
-    tables: [{ caption: 'Settings', head: ['setting', 'value'], rows: settings }],
+    tables: [{ caption: 'Settings', head: ['setting', 'value'], rows: settings, words: true }],
   };
 }
 
@@ -228,21 +221,23 @@ function validation(rows: readonly number[][]): Figure[] {
   const points = (column: number): [number, number][] =>
     rows.map((row) => [row[0] ?? 0, Math.exp(row[column] ?? Number.NaN)]);
   return [
-    {
-      name: 'validation',
-      alt: `Perplexity of held-out text during the training, ${rows.length} times`,
-      svg: lineChart({
-        title: 'Held-out text during the training',
-        xLabel: 'optimizer step',
-        yLabel: 'perplexity',
-        series: [
-          { label: 'run segmented', ...looks.trainedSegmented, points: points(1) },
-          { label: 'run with full attention', ...looks.trainedFull, points: points(2) },
-        ],
-        xText: short,
-        yText: decimal,
-      }),
-    },
+    figureOf(
+      'validation',
+      `Perplexity of held-out text during the training, ${rows.length} times`,
+      (width) =>
+        lineChart({
+          title: 'Held-out text during the training',
+          xLabel: 'optimizer step',
+          yLabel: 'perplexity',
+          series: [
+            { label: 'run segmented', role: 'segment', points: points(1) },
+            { label: 'run with full attention', role: 'full', points: points(2) },
+          ],
+          xText: short,
+          yText: decimal,
+          width,
+        }),
+    ),
   ];
 }
 
@@ -253,7 +248,10 @@ function contract(data: ReportData): Section {
   const rows = [
     ['digest', digest],
     ['policy', `${policy.name} ${JSON.stringify(policy.params)}`],
-    ['segment', `${segment.min} to ${segment.max} tokens, multiples of ${segment.align}`],
+    [
+      'segment',
+      `${segment.min} to ${segment.max} tokens${segment.align > 1 ? `, multiples of ${segment.align}` : ''}`,
+    ],
     ['carry', `last ${carry.size} tokens, and the first ${carry.sinks} (sinks)`],
     [
       'retrieval',
@@ -281,7 +279,9 @@ function contract(data: ReportData): Section {
     title: 'Contract',
     paragraphs: [],
     figures: [],
-    tables: [{ caption: 'What the model is trained and served under', head: ['', ''], rows }],
+    tables: [
+      { caption: 'What the model is trained and served under', head: ['', ''], rows, words: true },
+    ],
   };
 }
 

@@ -1,24 +1,26 @@
-// lockstep serve: serves a checkpoint through OpenAI's HTTP API, with a web page.
+// lockstep serve: serves one checkpoint, or several, through OpenAI's HTTP API, with a web page.
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';
-import { readContract } from '../../checkpoint/index.ts';
-import { isTrained } from '../../contract/index.ts';
-import type { ProbeOutcome } from '../../engines/probe.ts';
+import type { ServeConfig } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
-import { CACHE_BYTES, createServer, type LockstepServer, probePort } from '../../server/index.ts';
-import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
+import { CACHE_BYTES, createServer, probePort } from '../../server/index.ts';
 import { natural, port, positive } from '../shared/option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
+import { addBatchOptions, type BatchOptions, openBatchStore } from './batches.ts';
 import { addBoundOptions, type BoundOptions, boundsFrom } from './bounds.ts';
 import { addDoorOptions, type DoorOptions, openDoors } from './doors.ts';
-import { checkChoice, type EngineChoice, openChosen } from './engine.ts';
+import { checkChoice, type EngineChoice } from './engine.ts';
+import type { ModelEntry, OpenedModel } from './entry.ts';
+import { type Change, Fleet } from './fleet.ts';
+import { changedServer, entriesOf, mergeServer } from './from-file.ts';
 
-interface ServeOptions extends EngineChoice, DoorOptions, BoundOptions {
+interface ServeOptions extends EngineChoice, DoorOptions, BoundOptions, BatchOptions {
   host: string;
   port: number;
   model?: string;
+  config?: string;
   maxQueue: number;
   allowHost?: string[];
   otlpTracesEndpoint?: string;
@@ -28,10 +30,14 @@ interface ServeOptions extends EngineChoice, DoorOptions, BoundOptions {
 export function serveCommand(): Command {
   const command = new Command('serve')
     .description('serve a checkpoint through OpenAI’s HTTP API, with a web page')
-    .argument('<dir>', 'checkpoint with a contract (lockstep attach, lockstep train)')
+    .argument('[dir]', 'checkpoint with a contract (lockstep attach, lockstep train)')
     .argument(
       '[flags...]',
       'vllm: its own flags, after --: lockstep serve DIR -- --max-num-seqs 64',
+    )
+    .option(
+      '--config <file>',
+      'serve.config.ts: several models, and options of the server; SIGHUP reads it again',
     )
     .addOption(
       new Option('--engine <name>', 'what runs the model')
@@ -66,10 +72,14 @@ export function serveCommand(): Command {
       natural,
     )
     .option('--max-queue <n>', 'maximum requests in the queue', natural, 64);
-  return addBoundOptions(addDoorOptions(command))
+  return addBatchOptions(addBoundOptions(addDoorOptions(command)))
     .option('--allow-host <name...>', 'more host names to accept on loopback')
     .option('--replicas <n>', 'vllm: number of processes', positive)
     .option('--upstream <url...>', 'vllm: use these running servers instead of starting one')
+    .option(
+      '--adapter <name=dir...>',
+      'vllm: LoRA adapters over the model; requests choose one by its name',
+    )
     .option('--upstream-key <variable>', 'vllm: environment variable that holds their key')
     .option('--no-probe', 'serve without checking the probe first')
     .option('--python <path>', 'torch, vllm: interpreter to use')
@@ -88,98 +98,141 @@ export function serveCommand(): Command {
 }
 
 async function runServe(
-  dir: string,
+  dir: string | undefined,
   flags: readonly string[],
   options: ServeOptions,
+  command: Command,
 ): Promise<void> {
   const stop = stopSignal();
   const colors = paint(process.stderr);
   const say = (line: string): void => {
     if (options.json !== true) process.stderr.write(`${line}\n`);
   };
-  await checkChoice(options, flags);
+  const file = await fileOf(dir, options, command);
+  const entries =
+    file === null ? [await entryOf(dir ?? '', flags, options)] : await entriesOf(file, options.log);
   const traces = tracesUrl(options.otlpTracesEndpoint);
-  const doors = await openDoors(options, say);
+  const doors = await openDoors(options, say, file !== null);
   await probePort(options.port, options.host);
-  const files = await readContract(dir);
-  const { contract } = files;
-  const model = options.model ?? path.basename(path.resolve(dir));
-  say(
-    `${colors.bold(model)}  ${contract.policy.name}, S ${contract.segment.max}, M ${contract.carry.size}, A ${contract.carry.sinks}, R ${contract.retrieval.size}  ${colors.dim(contract.digest)}`,
-  );
-  if (!isTrained(contract)) {
-    const why =
-      contract.carry.sinks > 0
-        ? `its ${contract.carry.sinks} sinks make it usable; training brings it closer to full attention`
-        : 'it has no sinks either and will write badly; set carry.sinks, or train it';
-    say(`${colors.yellow('untrained')} under this contract: ${why}`);
-  }
-  const tokenizer = await loadTokenizer(dir);
-  say(`opening the ${options.engine} engine …`);
-  const since = performance.now();
-  const parts = { dir, source: files, tokenizer, model };
-  const opened = await openChosen(parts, options, flags, say, stop.signal);
-  const { engine } = opened;
-  const seconds = ((performance.now() - since) / 1000).toFixed(1);
-  const { name, precision, layers } = engine.info;
-  say(
-    options.upstream === undefined
-      ? `${name} ${precision}, ${layers} layers, ready after ${seconds} s`
-      : `asking ${options.upstream.join(', ')} every few seconds; /health/ready says when it serves`,
-  );
-  let server: LockstepServer | undefined;
-  const log = logger(options.log);
+  const batches = await openBatchStore(options);
+  const fleet = new Fleet({ say, colors, signal: stop.signal });
+  let begun = false;
   try {
-    server = createServer({
-      engine,
-      tokenizer,
-      contract: files,
+    await fleet.open(entries);
+    const log = logger(options.log);
+    const server = createServer({
+      models: fleet.parts,
       options: {
-        model,
         host: options.host,
-        maxTokens: opened.maxTokens,
-        maxSessions: opened.maxSessions,
-        ...(options.cacheBytes === undefined ? {} : { cacheBytes: options.cacheBytes }),
         maxQueue: options.maxQueue,
         ...doors.server,
         ...boundsFrom(options),
+        ...batches,
         hostNames: options.allowHost ?? [],
         log,
         // Loaded when asked for: a server without traces does not wait for the packages.
-        ...(traces === null ? {} : { traces: await openTraces(traces, model, log) }),
-        warn: (error) => {
+        ...(traces === null ? {} : { traces: await openTraces(traces, log) }),
+        warn: (error, model) => {
           const { code, message } = asLockstepError(error);
-          printWarning({ code, message: `${message}; chats are refused, completions are served` });
+          const words = 'chats are refused, completions are served';
+          printWarning({ code, message: `${model}: ${message}; ${words}` });
         },
-        ...(opened.probe === null ? {} : { probe: opened.probe }),
       },
     });
+    begun = true;
+    fleet.follow(server);
     if (stop.asked) return;
     const { url } = await server.listen(options.port);
-    doors.follow(server);
-    announce(url, model, contract.digest, opened.probe, options, doors.locked, say, colors);
-    const lost = await Promise.race([stop.promise, opened.failed]);
+    doors.follow(server, file && (() => readAgain(file, fleet, options, say)));
+    announce(url, fleet.opened, options, doors.locked, say, colors);
+    const lost = await Promise.race([stop.promise, fleet.lost]);
     if (lost !== undefined) throw lost;
     say('stopping: running answers may finish; Ctrl-C again ends at once');
   } finally {
-    await (server ?? engine).close();
+    await fleet.close();
+    if (!begun) await batches.batches?.close();
     doors.close();
     stop.off();
   }
 }
 
+/** The file of `--config`, its server's options put into `options`; null without it. @throws LS_USAGE */
+async function fileOf(
+  dir: string | undefined,
+  options: ServeOptions,
+  command: Command,
+): Promise<ServeConfig | null> {
+  if ((dir === undefined) === (options.config === undefined)) {
+    const got = dir === undefined ? 'neither' : 'both';
+    throw new LockstepError('LS_USAGE', `expected a checkpoint or --config, got ${got}`, {
+      mend: 'lockstep serve DIR serves one model, lockstep serve --config serve.config.ts several.',
+      field: 'config',
+    });
+  }
+  if (options.config === undefined) return null;
+  const file = await load(options.config);
+  mergeServer(command, options, file);
+  return file;
+}
+
+/** The bundler is loaded when it is needed: one model starts without it. */
+async function load(file: string): Promise<ServeConfig> {
+  const { loadServe } = await import('../../config/serve.ts');
+  return loadServe(file);
+}
+
+/** The one model of the command line. */
+async function entryOf(
+  dir: string,
+  flags: readonly string[],
+  options: ServeOptions,
+): Promise<ModelEntry> {
+  await checkChoice(options, flags);
+  const name = options.model ?? path.basename(path.resolve(dir));
+  return { name, dir, aliases: [], choice: options, flags, place: null };
+}
+
+/** Serve what the file says now. @returns what the audit log is to say */
+async function readAgain(
+  before: ServeConfig,
+  fleet: Fleet,
+  options: ServeOptions,
+  say: (line: string) => void,
+): Promise<Change> {
+  const file = await load(options.config ?? '');
+  const entries = await entriesOf(file, options.log);
+  const changed = changedServer(before.server, file.server);
+  if (changed.length > 0) {
+    const message = `${file.shown}: ${changed.join(', ')}: expected what it was at the start, got another value; it holds from the next start on`;
+    printWarning({ code: 'LS_SERVE_RESTART', message });
+  }
+  const change = await fleet.replace(entries, say);
+  const { models, added, replaced, removed } = change;
+  say(
+    `models: ${models.length} (${added.length} added, ${replaced.length} replaced, ${removed.length} removed)`,
+  );
+  if (options.json) {
+    const told = { event: 'models', ...change, models: fleet.opened.map(modelEvent) };
+    process.stdout.write(`${JSON.stringify(told)}\n`);
+  }
+  return change;
+}
+
+function modelEvent({ parts, digest }: OpenedModel): object {
+  return { model: parts.name, digest, probe: parts.probe ?? null };
+}
+
 function announce(
   url: string,
-  model: string,
-  digest: string,
-  probe: ProbeOutcome | null,
+  opened: readonly OpenedModel[],
   options: ServeOptions,
   locked: boolean,
   say: (line: string) => void,
   colors: Paint,
 ): void {
   if (options.json) {
-    process.stdout.write(`${JSON.stringify({ event: 'ready', url, model, digest, probe })}\n`);
+    const models = opened.map(modelEvent);
+    process.stdout.write(`${JSON.stringify({ event: 'ready', url, ...models[0], models })}\n`);
   }
   if (!locked && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
     say(
@@ -189,12 +242,18 @@ function announce(
   say(
     `${colors.green('serving')}  page ${colors.bold(`${url}/`)}   API ${url}/v1   metrics ${url}/metrics`,
   );
-  say(colors.dim('Ctrl-C stops it'));
+  say(
+    colors.dim(
+      options.config === undefined
+        ? 'Ctrl-C stops it'
+        : 'SIGHUP reads the file again; Ctrl-C stops it',
+    ),
+  );
 }
 
-async function openTraces(endpoint: string, model: string, log: Logger) {
+async function openTraces(endpoint: string, log: Logger) {
   const { Traces } = await import('../../server/traces.ts');
-  return new Traces(endpoint, model, log);
+  return new Traces(endpoint, log);
 }
 
 /** @throws LS_USAGE for anything but an address of the web */

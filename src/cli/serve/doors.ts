@@ -29,8 +29,12 @@ export interface Doors {
   /** Whether a client needs a key. */
   locked: boolean;
   server: ServerOptions;
-  /** Read keys and certificate again on SIGHUP, and open the audit log again. */
-  follow(server: LockstepServer): void;
+  /**
+   * Read keys and certificate again on SIGHUP, and open the audit log again.
+   *
+   * @param models reads the models again, too, and gives what the audit log is to say
+   */
+  follow(server: LockstepServer, models: (() => Promise<object>) | null): void;
   close(): void;
 }
 
@@ -85,9 +89,14 @@ function rate(text: string): number | null {
 /**
  * Read what the options name.
  *
+ * @param always whether SIGHUP has something to read in any case
  * @throws LS_USAGE, LS_SERVE_KEY, LS_KEYS_FILE, LS_KEYS_MODE, LS_KEYS_FORMAT, LS_SERVE_TLS, LS_AUDIT_FILE
  */
-export async function openDoors(options: DoorOptions, say: (line: string) => void): Promise<Doors> {
+export async function openDoors(
+  options: DoorOptions,
+  say: (line: string) => void,
+  always: boolean,
+): Promise<Doors> {
   const apiKey = keyFrom(options.apiKey);
   if (apiKey !== null && options.keys !== undefined) {
     throw usage('keys', 'expected --api-key or --keys, got both', 'Add the key to the file.');
@@ -110,15 +119,17 @@ export async function openDoors(options: DoorOptions, say: (line: string) => voi
   audit?.write('start', { keys: keys?.size ?? null });
   let turn = Promise.resolve();
   let followed: LockstepServer | null = null;
+  let readModels: (() => void) | null = null;
   /** SIGHUP came before the server was there. */
   let early = false;
   const hangUp = () => {
     const server = followed;
     if (server === null) early = true;
     else turn = turn.then(() => readAgain(server, options, keys, audit, say));
+    readModels?.();
   };
   // Where nothing can be read again, a terminal that hangs up ends the server as it ends any program.
-  if (keys !== null || tls !== null || audit !== null) process.on('SIGHUP', hangUp);
+  if (always || keys !== null || tls !== null || audit !== null) process.on('SIGHUP', hangUp);
   return {
     locked: apiKey !== null || keys !== null,
     server: {
@@ -131,8 +142,9 @@ export async function openDoors(options: DoorOptions, say: (line: string) => voi
       preDrainMs: options.preDrain * 1000,
       drainMs: options.drain * 1000,
     },
-    follow(server) {
+    follow(server, models) {
       followed = server;
+      readModels = models && oneAtATime(() => modelsAgain(models, audit));
       if (early) hangUp();
     },
     close() {
@@ -140,6 +152,38 @@ export async function openDoors(options: DoorOptions, say: (line: string) => voi
       audit?.write('stop', {});
       audit?.close();
     },
+  };
+}
+
+/** Models take their time to start; keys do not wait for them. */
+async function modelsAgain(models: () => Promise<object>, audit: AuditLog | null): Promise<void> {
+  try {
+    const change = await models();
+    audit?.write('models', change);
+  } catch (error) {
+    const { code, message } = asLockstepError(error);
+    // The server ends.
+    if (code === 'LS_CANCELLED') return;
+    printWarning({ code, message: `${message}; the models of before stay in use` });
+    audit?.write('models', { code });
+  }
+}
+
+/** While a call runs, all further ones are one call after it. */
+function oneAtATime(act: () => Promise<void>): () => void {
+  let running = false;
+  let again = false;
+  const run = async (): Promise<void> => {
+    running = true;
+    do {
+      again = false;
+      await act();
+    } while (again);
+    running = false;
+  };
+  return () => {
+    if (running) again = true;
+    else void run();
   };
 }
 

@@ -5,7 +5,7 @@ import type { Engine } from '../../engines/engine.ts';
 import { notRun, type ProbeOutcome, probeLine, readProbe, runProbe } from '../../engines/probe.ts';
 import type { Runner } from '../../engines/runner.ts';
 import { precisions } from '../../engines/vllm/flags.ts';
-import type { VllmParts } from '../../engines/vllm/index.ts';
+import type { Relay, VllmParts } from '../../engines/vllm/index.ts';
 import { LockstepError } from '../../errors.ts';
 
 export interface EngineChoice {
@@ -20,6 +20,8 @@ export interface EngineChoice {
   replicas?: number;
   upstream?: string[];
   upstreamKey?: string;
+  /** `NAME=DIR` of each adapter. */
+  adapter?: string[];
   /** false: `--no-probe`. */
   probe: boolean;
   log: 'silent' | 'error' | 'info';
@@ -31,6 +33,8 @@ export interface Opened {
   maxSessions: number;
   /** What became of the checkpoint's probe; null where that is not known yet. */
   probe: ProbeOutcome | null;
+  /** Adapters over the model, by the names in requests. */
+  adapters?: { name: string; runner: Runner }[];
   /** Settles with the reason when nothing can be served any more. */
   failed: Promise<LockstepError>;
 }
@@ -65,6 +69,7 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
       ['replicas', choice.replicas],
       ['upstream', upstream],
       ['upstream-key', choice.upstreamKey],
+      ['adapter', choice.adapter],
     ] as const) {
       if (value !== undefined) throw onlyVllm(`--${name}`, name);
     }
@@ -166,9 +171,11 @@ async function openVllm(
   say: (line: string) => void,
   signal: AbortSignal,
 ): Promise<Opened> {
-  const { identityLine, superviseVllm, useVllm, vllmModules, progressOf } = await import(
-    '../../engines/vllm/index.ts'
-  );
+  const { identityLine, openAdapters, superviseVllm, useVllm, vllmModules, progressOf } =
+    await import('../../engines/vllm/index.ts');
+  const named = await openAdapters(choice.adapter ?? [], files.model, files.source.contract);
+  const parts = { ...files, adapters: named };
+  const over = (relay: Relay) => named.map(({ name }) => ({ name, runner: relay.adapter(name) }));
   const { upstream, replicas = 1 } = choice;
   const count = upstream?.length ?? replicas;
   const limits = {
@@ -178,21 +185,20 @@ async function openVllm(
   };
   if (upstream !== undefined) {
     const variable = choice.upstreamKey;
-    const key = variable === undefined ? null : (process.env[variable] ?? '');
-    if (variable !== undefined) delete process.env[variable];
+    const key = variable === undefined ? null : secretOf(variable);
     if (key === '') {
       throw usage('upstream-key', `expected a key in $${variable}, got none`, 'Set the variable.');
     }
-    const { relay, failed } = await useVllm(files, upstream, {
+    const { relay, failed } = await useVllm(parts, upstream, {
       key,
       onReady: ({ name, identity }) => say(`vLLM at ${name}: ${identityLine(identity)}`),
     });
-    return { engine: relay, failed, probe: null, ...limits };
+    return { engine: relay, failed, probe: null, adapters: over(relay), ...limits };
   }
   await checkWeights(files.dir, files.source.contract.trained, true);
   const python = await findPython({ python: choice.python, modules: vllmModules });
   let probe: ProbeOutcome | null = null;
-  const { relay, failed } = await superviseVllm(files, {
+  const { relay, failed } = await superviseVllm(parts, {
     python,
     probe: choice.probe,
     onReady: ({ name, identity }) => {
@@ -213,7 +219,17 @@ async function openVllm(
       }
     },
   });
-  return { engine: relay, failed, probe, ...limits };
+  return { engine: relay, failed, probe, adapters: over(relay), ...limits };
+}
+
+const secrets = new Map<string, string>();
+
+/** What an environment variable holds; from now on nothing that is started from here may find it there. */
+function secretOf(variable: string): string {
+  const value = process.env[variable];
+  delete process.env[variable];
+  if (value !== undefined) secrets.set(variable, value);
+  return secrets.get(variable) ?? '';
 }
 
 function onlyVllm(what: string, field: string): LockstepError {

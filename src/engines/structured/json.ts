@@ -31,7 +31,7 @@ const character = choice(
   sequence(
     literal('\\'),
     choice(
-      choice(...['"', '\\', '/', 'b', 'f', 'n', 'r', 't'].map(literal)),
+      ...['"', '\\', '/', 'b', 'f', 'n', 'r', 't'].map(literal),
       sequence(literal('u'), unit()),
     ),
   ),
@@ -84,10 +84,15 @@ export const space = choice(
   sequence(literal('\n'), repeat(literal(' '), 0, INDENT)),
 );
 
-/** Items between brackets, parted by commas. */
+/** Brackets with nothing between them. */
+export function empty(open: string, close: string): Node {
+  return sequence(literal(open), space, literal(close));
+}
+
+/** Items between brackets, separated by commas. */
 export function list(open: string, close: string, item: Node, min: number, max: number): Node {
+  if (max === 0) return empty(open, close);
   const end = sequence(space, literal(close));
-  if (max === 0) return sequence(literal(open), end);
   const items = sequence(
     space,
     item,
@@ -100,6 +105,11 @@ export function list(open: string, close: string, item: Node, min: number, max: 
 /** A key and its value. */
 export function member(key: Node, value: Node): Node {
   return sequence(key, space, literal(':'), space, value);
+}
+
+/** A member whose key is known. */
+export function property(name: string, value: Node): Node {
+  return member(literal(JSON.stringify(name)), value);
 }
 
 export const anyArray: Node = list(

@@ -1,5 +1,6 @@
 // A JSON Schema as a form. A part of the language, stated in docs/http-api.md: what is not in it is refused by
 // name, for a text that silently breaks a rule is worse than none.
+import { isObject } from '../../json.ts';
 import { endlessNodes } from './endless.ts';
 import { choice, literal, MOST_ALTERNATIVES, type Node, reference, sequence } from './grammar.ts';
 import { between } from './integers.ts';
@@ -210,29 +211,25 @@ export class SchemaReader {
     const members = Object.entries(properties).flatMap(([name, one]): Member[] => {
       if (one === false && !needed.has(name)) return [];
       const value = this.read(one, at(at(path, 'properties'), name));
-      return [
-        { node: json.member(literal(JSON.stringify(name)), value), needed: needed.has(name) },
-      ];
+      return [{ node: json.property(name, value), needed: needed.has(name) }];
     });
+    const unnamed = (): Node =>
+      more === undefined ? json.anyValue : this.read(more, at(path, 'additionalProperties'));
     for (const name of needed) {
       if (Object.hasOwn(properties, name)) continue;
       if (more === false) throw refused(at(path, 'required'), `a property ${JSON.stringify(name)}`);
-      const value =
-        more === undefined ? json.anyValue : this.read(more, at(path, 'additionalProperties'));
-      members.push({ node: json.member(literal(JSON.stringify(name)), value), needed: true });
+      members.push({ node: json.property(name, unnamed()), needed: true });
     }
     if (members.length > 0) return membersOf(members);
-    if (more === false) return json.list('{', '}', literal('x'), 0, 0);
-    const value =
-      more === undefined ? json.anyValue : this.read(more, at(path, 'additionalProperties'));
-    return json.list('{', '}', json.member(json.anyString, value), 0, Infinity);
+    if (more === false) return json.empty('{', '}');
+    return json.list('{', '}', json.member(json.anyString, unnamed()), 0, Infinity);
   }
 
   #array(schema: Schema, path: string): Node {
     const [min, max] = bounds(schema, 'minItems', 'maxItems', path);
     const { items, prefixItems } = schema;
     if (prefixItems === undefined) {
-      if (items === false) return json.list('[', ']', literal('x'), 0, 0);
+      if (items === false) return json.empty('[', ']');
       const item = items === undefined ? json.anyValue : this.read(items, at(path, 'items'));
       return json.list('[', ']', item, min, max);
     }
@@ -266,7 +263,7 @@ function constant(value: unknown): Node {
   }
   if (!isObject(value)) return literal(JSON.stringify(value));
   const members = Object.entries(value).map(([name, one]) => ({
-    node: json.member(literal(JSON.stringify(name)), constant(one)),
+    node: json.property(name, constant(one)),
     needed: true,
   }));
   return membersOf(members);
@@ -331,8 +328,4 @@ function isOf(value: unknown, type: string): boolean {
   if (type === 'object') return isObject(value);
   if (type === 'integer') return Number.isInteger(value);
   return typeof value === type;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -29,7 +29,7 @@ export class StreamCount {
    * Take an event into the count.
    *
    * @param tokens how many it brings
-   * @returns what is wrong with it, in words that go on from "got"; null where nothing is
+   * @returns what is wrong with it, as words to follow "got"; null where nothing is
    */
   take({ id, usage, choices }: Counted, tokens: number): string | null {
     const prompt = choices?.[0]?.prompt_token_ids ?? null;

@@ -6,14 +6,14 @@ import { LockstepError } from '../../errors.ts';
 const SHOWN = 15;
 
 /**
- * An error of Lockstep's own plugin by its code and mend (python/lockstep/errors.py adds both to the
+ * An error of Lockstep's own plugin by its code and fix (python/lockstep/errors.py adds both to the
  * traceback); else LS_VLLM_START with the last error printed, or the last lines.
  */
 export function startFailure({ code, signal, lines }: ServiceExit): LockstepError {
   const printed = lines.map(withoutPrefix).filter((line) => line.trim() !== '');
   const at = printed.findLastIndex((line) => /LockstepError: ./.test(line));
   const [, message] = /LockstepError: (?:\[LS_[A-Z0-9_]+\] )?(.*)$/.exec(printed[at] ?? '') ?? [];
-  // The code and the mend stand on the line itself or, as the exception's note, on the next.
+  // The code and the fix are on the line itself or, as the exception's note, on the next.
   const [, own, mend] = /\[(LS_[A-Z0-9_]+)\] ?(.*)$/.exec(printed[at + 1] ?? '') ?? [];
   const named = own ?? /\[(LS_[A-Z0-9_]+)\]/.exec(printed[at] ?? '')?.[1];
   if (message !== undefined && named !== undefined) {

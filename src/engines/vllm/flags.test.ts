@@ -19,6 +19,8 @@ describe('flags', () => {
     ['-dp=2'],
     ['--dtype', 'half'],
     ['--no-enable-lora'],
+    ['--lora-modules', 'a=b'],
+    ['--fully-sharded-loras'],
     // No error of vLLM's, but nothing that reaches a client either.
     ['--tool-call-parser', 'mistral'],
     ['--enable-auto-tool-choice'],
@@ -52,6 +54,23 @@ describe('flags', () => {
     expect(command).toContain('--uds /s/vllm.sock --dtype float32');
     expect(command.endsWith(`--max-model-len 9 ${flags.join(' ')}`)).toBe(true);
   });
+});
+
+test('adapters are vLLM’s own flags, before the user’s, which may change how many a batch has', () => {
+  const named = (name: string, rank: number) => ({
+    ...{ name, rank, dir: `/a/${name}`, contract: '', base: '', sha256: '' },
+  });
+  const launch = { dir: '/d', model: 'm', at: '/s', dtype: 'float32', maxTokens: null };
+  const command = (ranks: number[], flags: string[] = []) =>
+    vllmCommand({ ...launch, flags, adapters: ranks.map((rank, i) => named(`n${i}`, rank)) });
+  expect(command([4, 17], ['--max-loras', '1']).slice(-12)).toEqual([
+    ...['--enable-lora', '--max-loras', '2', '--max-cpu-loras', '2', '--max-lora-rank', '32'],
+    ...['--lora-modules', '{"name":"n0","path":"/a/n0"}', '{"name":"n1","path":"/a/n1"}'],
+    ...['--max-loras', '1'],
+  ]);
+  expect(command([512])).toContain('512');
+  expect(command(Array(20).fill(1)).join(' ')).toContain('--max-loras 16 --max-cpu-loras 20');
+  expect(command([]).join(' ')).not.toContain('lora');
 });
 
 describe('why it did not start', () => {

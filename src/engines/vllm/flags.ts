@@ -1,5 +1,7 @@
 // vLLM's command line: what Lockstep sets, what a user may add, and what is refused by name.
+import path from 'node:path';
 import { LockstepError } from '../../errors.ts';
+import { type Adapter, mostRank } from '../../weights/adapter.ts';
 
 const HIDDEN = 'vLLM is reached by lockstep serve alone.';
 const CHAT = 'lockstep serve renders chats and finds calls of tools itself.';
@@ -78,8 +80,12 @@ const REFUSED: Readonly<Record<string, string>> = {
   '--api-server-count': 'use lockstep serve --replicas.',
   '--headless': 'vLLM is reached over HTTP.',
   '--enable-dbo': 'segments are not implemented for dual-batch overlap.',
-  '--enable-lora': 'the contract names one set of weights.',
-  '--lora-modules': 'the contract names one set of weights.',
+  '--enable-lora': 'use lockstep serve --adapter.',
+  '--lora-modules': 'use lockstep serve --adapter.',
+  '--max-lora-rank': 'it follows from the adapters.',
+  '--lora-dtype': 'an adapter computes in what its base computes in.',
+  '--lora-target-modules': 'all matrices of an adapter are used.',
+  '--fully-sharded-loras': 'it was not shown to compute what training computed.',
   '--tokens-only': 'structured output needs the tokenizer.',
 };
 
@@ -150,11 +156,38 @@ export interface Launch {
   dtype: string;
   /** Most tokens of a sequence; null leaves vLLM's own choice. */
   maxTokens: number | null;
+  adapters?: readonly NamedAdapter[];
   flags: readonly string[];
 }
 
+/** An adapter as requests name it. */
+export interface NamedAdapter extends Adapter {
+  readonly name: string;
+}
+
+/** Ranks that vLLM makes room for. */
+const ranks = [1, 8, 16, 32, 64, 128, 256, 320, mostRank];
+
+/** Adapters that one batch of vLLM computes with, unless `-- --max-loras N` says otherwise. */
+const TOGETHER = 16;
+
+/** vLLM loads these at its start, and keeps them all. */
+function adapterFlags(adapters: readonly NamedAdapter[]): string[] {
+  if (adapters.length === 0) return [];
+  const largest = Math.max(...adapters.map(({ rank }) => rank));
+  const count = adapters.length;
+  return [
+    '--enable-lora',
+    ...['--max-loras', String(Math.min(count, TOGETHER)), '--max-cpu-loras', String(count)],
+    ...['--max-lora-rank', String(ranks.find((rank) => rank >= largest))],
+    '--lora-modules',
+    ...adapters.map(({ name, dir }) => JSON.stringify({ name, path: path.resolve(dir) })),
+  ];
+}
+
 /** Arguments of the interpreter that start vLLM. (Its `vllm` command fails with the CPU build.) */
-export function vllmCommand({ dir, model, at, dtype, maxTokens, flags }: Launch): string[] {
+export function vllmCommand(launch: Launch): string[] {
+  const { dir, model, at, dtype, maxTokens, adapters = [], flags } = launch;
   return [
     '-m',
     'vllm.entrypoints.openai.api_server',
@@ -164,6 +197,7 @@ export function vllmCommand({ dir, model, at, dtype, maxTokens, flags }: Launch)
     ...['--dtype', dtype],
     ...['--generation-config', 'vllm', '--disable-uvicorn-access-log', '--disable-fastapi-docs'],
     ...(maxTokens === null ? [] : ['--max-model-len', String(maxTokens)]),
+    ...adapterFlags(adapters),
     ...flags,
   ];
 }

@@ -8,6 +8,17 @@ import { probeLine } from '../probe.ts';
 export const IDENTITY_PATH = '/lockstep';
 export const PLUGIN_ENVIRONMENT = { VLLM_PLUGINS: 'lockstep' } as const;
 
+const probe = z.object({
+  status: z.enum(['passed', 'skipped', 'absent', 'short']),
+  tokens: z.number(),
+  boundaries: z.number(),
+  positions: z.number(),
+  off: z.number().nullable(),
+  bound: z.number().nullable(),
+  kind: z.enum(['largest', 'mean']).nullable(),
+  milliseconds: z.number(),
+});
+
 const identity = z.object({
   digest: z.string().nullable(),
   version: z.string().nullable(),
@@ -18,18 +29,9 @@ const identity = z.object({
   vllm: z.string().nullish(),
   /** Its model runner: V1 or V2. */
   runner: z.string().nullish(),
-  probe: z
-    .object({
-      status: z.enum(['passed', 'skipped', 'absent', 'short']),
-      tokens: z.number(),
-      boundaries: z.number(),
-      positions: z.number(),
-      off: z.number().nullable(),
-      bound: z.number().nullable(),
-      kind: z.enum(['largest', 'mean']).nullable(),
-      milliseconds: z.number(),
-    })
-    .nullish(),
+  probe: probe.nullish(),
+  /** Adapters that may be asked for: the SHA-256 of each one's files, what became of its probe. */
+  adapters: z.array(z.object({ name: z.string(), sha256: z.string(), probe })).default([]),
 });
 export type Identity = z.infer<typeof identity>;
 
@@ -49,11 +51,17 @@ export interface Upstream {
 /**
  * Ask a vLLM what it serves. Nothing but the contract's digest from every engine process will do.
  *
+ * @param adapters SHA-256 of each adapter that is to be served, by its name
  * @throws LS_VLLM_PLUGIN the plugin is not there; LS_VLLM_STOCK a stock architecture;
- *   LS_VLLM_DIGEST another contract; LS_VLLM_IDENTITY an engine process that does not answer;
+ *   LS_VLLM_DIGEST another contract; LS_VLLM_ADAPTER an adapter that is missing, or another one;
+ *   LS_VLLM_IDENTITY an engine process that does not answer;
  *   LS_VLLM_PROTOCOL an answer that is none
  */
-export async function identify(get: Get, digest: string): Promise<Upstream> {
+export async function identify(
+  get: Get,
+  digest: string,
+  adapters: ReadonlyMap<string, string> = new Map(),
+): Promise<Upstream> {
   const answer = await get(IDENTITY_PATH);
   if (answer.status === 404 || answer.status === 401) {
     throw new LockstepError(
@@ -90,6 +98,18 @@ export async function identify(get: Get, digest: string): Promise<Upstream> {
       { mend: 'Serve both from the same checkpoint folder.' },
     );
   }
+  for (const [name, sha256] of adapters) {
+    const found = told.adapters.find((one) => one.name === name);
+    if (found?.sha256 === sha256) continue;
+    throw new LockstepError(
+      'LS_VLLM_ADAPTER',
+      `expected the adapter ${name} with SHA-256 ${sha256} in vLLM, got ${found?.sha256 ?? 'none'}`,
+      {
+        mend: `Start vLLM with --enable-lora --lora-modules ${name}=DIR, DIR being the folder named here.`,
+        field: 'adapter',
+      },
+    );
+  }
   const listed = await get('/v1/models');
   if (listed.status !== 200) {
     throw new LockstepError(
@@ -106,7 +126,8 @@ export async function identify(get: Get, digest: string): Promise<Upstream> {
 export function identityLine(told: Identity | null): string {
   const probe =
     told?.probe == null ? 'it does not say what became of a probe' : probeLine(told.probe);
-  return `version ${told?.vllm ?? 'unknown'}, model runner ${told?.runner ?? 'unknown'}; ${probe}`;
+  const adapters = (told?.adapters ?? []).map((one) => `; ${one.name}: ${probeLine(one.probe)}`);
+  return `version ${told?.vllm ?? 'unknown'}, model runner ${told?.runner ?? 'unknown'}; ${probe}${adapters.join('')}`;
 }
 
 function parse<T>(schema: z.ZodType<T>, text: string, path: string): T {

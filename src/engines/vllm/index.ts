@@ -1,5 +1,6 @@
 // The vLLM engine: supervision, the relay in front of it, what it reports.
-export { checkFlags, vllmCommand } from './flags.ts';
+export { openAdapters } from './adapters.ts';
+export { checkFlags, type NamedAdapter, vllmCommand } from './flags.ts';
 export { identityLine } from './identity.ts';
 export {
   type SupervisedOptions,
@@ -11,3 +12,4 @@ export {
   vllmModules,
 } from './open.ts';
 export { progressOf } from './progress.ts';
+export type { Relay } from './relay.ts';

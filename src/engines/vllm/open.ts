@@ -14,7 +14,7 @@ import { LockstepError } from '../../errors.ts';
 import type { PlannerSource } from '../../planner/index.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
-import { checkFlags, checkPrecision, vllmCommand } from './flags.ts';
+import { checkFlags, checkPrecision, type NamedAdapter, vllmCommand } from './flags.ts';
 import { PLUGIN_ENVIRONMENT } from './identity.ts';
 import { roomForKv } from './kv-cache-space.ts';
 import { Relay } from './relay.ts';
@@ -36,6 +36,8 @@ export interface VllmParts {
   tokenizer: Tokenizer;
   /** The model's name in requests. */
   model: string;
+  /** Adapters over it (`openAdapters`). */
+  adapters?: readonly NamedAdapter[];
 }
 
 export interface SupervisedOptions
@@ -116,6 +118,7 @@ export async function superviseVllm(
       const launch = {
         dir: path.resolve(parts.dir),
         model: parts.model,
+        adapters: parts.adapters ?? [],
         at: socket,
         maxTokens,
         flags,
@@ -237,10 +240,11 @@ function newSocket(): string {
 function replicaOf(
   url: string,
   key: string | null,
-  { source }: VllmParts,
+  { source, adapters = [] }: VllmParts,
   { stallMs = STALL_MS }: { stallMs?: number },
 ): Replica {
-  return new Replica({ url, key, digest: source.contract.digest, stallMs });
+  const sums = new Map(adapters.map(({ name, sha256 }) => [name, sha256]));
+  return new Replica({ url, key, digest: source.contract.digest, adapters: sums, stallMs });
 }
 
 function interpreter({ python, env }: SupervisedOptions): Promise<Python> | Python {

@@ -54,7 +54,7 @@ interface Asking {
   open(): Promise<Opened>;
   chunks(first: Opened): AsyncGenerator<TokenChunk>;
   /** Known once the chunks have begun. */
-  layout(): SegmentSpans | null;
+  spans(): SegmentSpans | null;
   scores(): readonly (Sampled | null)[] | null;
 }
 
@@ -120,13 +120,32 @@ export class Relay implements Runner {
       return {
         events: this.#events(asked, segmenter, told, asking, opened, leave),
         memory: async () => null,
-        layout: asking.layout,
+        spans: asking.spans,
       };
     } catch (error) {
       leave.abort();
       segmenter.close();
       throw error;
     }
+  }
+
+  /** The same vLLMs with an adapter over the model. Closing it closes nothing: they are this relay's. */
+  adapter(name: string): Runner {
+    const relay = this;
+    return {
+      info: relay.info,
+      contract: relay.contract,
+      together: relay.together,
+      get sessions() {
+        return relay.sessions;
+      },
+      get maxTokens() {
+        return relay.maxTokens;
+      },
+      health: () => relay.health(),
+      run: (request, signal) => relay.run({ ...request, adapter: name }, signal),
+      close: async () => {},
+    };
   }
 
   figures(): Promise<Figures> {
@@ -175,13 +194,13 @@ export class Relay implements Runner {
     cuts: readonly number[],
     signal: AbortSignal,
   ): Asking {
-    const keys = prefixKeys(request.prompt, cuts);
+    const keys = prefixKeys(request.prompt, cuts, request.adapter);
     const body = completionBody(request, this.contract.tokenizer.ends);
     const order = this.router.order(keys);
     // An idle connection may close just as it is used: one replica gets a second chance too.
     const left = order.length === 1 ? [...order, ...order] : order;
     let last: unknown = this.health().error ?? noReplica();
-    /** Throws what no other replica can mend. */
+    /** Throws what no other replica can fix. */
     const settle = (error: unknown, replica: Replica, begun = false): void => {
       last = error;
       if (signal.aborted || !isBroken(error)) throw error;
@@ -230,7 +249,7 @@ export class Relay implements Runner {
     return {
       open,
       chunks,
-      layout: () => whole?.layout ?? null,
+      spans: () => whole?.spans ?? null,
       scores: () => whole?.scores ?? null,
     };
   }

@@ -12,6 +12,8 @@ export interface ReplicaOptions {
   key: string | null;
   /** Digest that every engine process must report. */
   digest: string;
+  /** SHA-256 of each adapter that it must have, by name. */
+  adapters?: ReadonlyMap<string, string>;
   /** An answer from which nothing comes for this long is given up. */
   stallMs: number;
 }
@@ -81,7 +83,8 @@ export class Replica {
   /** Ask for its identity; ready only when every engine process reports the digest. */
   async check(signal?: AbortSignal): Promise<boolean> {
     try {
-      this.#upstream = await identify((path) => this.get(path, signal), this.#options.digest);
+      const { digest, adapters } = this.#options;
+      this.#upstream = await identify((path) => this.get(path, signal), digest, adapters);
     } catch (error) {
       this.lost(error instanceof LockstepError ? error : unreachable(this.name, error));
     }

@@ -23,9 +23,10 @@ export interface Routed {
  * none does. Two prompts share a hash where they share the tokens of that many segments.
  *
  * @param cuts decided boundaries, ascending
+ * @param adapter what runs over the model: no two share what they computed
  */
-export function prefixKeys(prompt: Int32Array, cuts: readonly number[]): string[] {
-  const hash = createHash('sha256');
+export function prefixKeys(prompt: Int32Array, cuts: readonly number[], adapter = ''): string[] {
+  const hash = createHash('sha256').update(`${adapter}\0`);
   const keys: string[] = [];
   let from = 0;
   for (const cut of cuts.length === 0 ? [prompt.length] : cuts) {

@@ -34,7 +34,7 @@ export interface SupervisorOptions {
   stableMs?: number;
 }
 
-/** Findings that no waiting mends. */
+/** Findings that waiting does not fix. */
 const FINAL = new Set(['LS_VLLM_PLUGIN', 'LS_VLLM_STOCK', 'LS_VLLM_DIGEST']);
 
 /** Between two looks at a vLLM that starts. */

@@ -30,6 +30,8 @@ export interface TokenChunk {
 export function completionBody(request: RunRequest, ends: readonly number[]): object {
   const { extra = {} } = request;
   return {
+    // Without a name vLLM runs its base.
+    ...(request.adapter === undefined ? {} : { model: request.adapter }),
     prompt: Array.from(request.prompt),
     // vLLM writes at least one token.
     max_tokens: Math.max(1, request.maxTokens),
@@ -56,14 +58,14 @@ export function completionBody(request: RunRequest, ends: readonly number[]): ob
       ? {}
       : { stream_options: { include_usage: true, continuous_usage_stats: true } }),
     ...(request.scored ? { prompt_logprobs: request.logprobs ?? 0 } : {}),
-    ...(request.layout ? { vllm_xargs: { lockstep_segments: 1 } } : {}),
+    ...(request.spans ? { vllm_xargs: { lockstep_segments: 1 } } : {}),
     ...(request.streamed || request.watched ? {} : { stream_interval: GATHERED }),
   };
 }
 
 /** Whether vLLM is to answer at once. */
 export function isWhole(request: RunRequest): boolean {
-  return request.layout === true || request.scored === true;
+  return request.spans === true || request.scored === true;
 }
 
 /**
@@ -107,14 +109,14 @@ export async function* readTokens(
 }
 
 const span = z.tuple([z.int().min(0), z.int().min(0)]);
-const layout = z.object({ segments: z.array(span), open: span.nullish() });
+const segmentSpans = z.object({ segments: z.array(span), open: span.nullish() });
 const score = z.record(z.string().regex(/^\d+$/), z.object({ logprob: z.number() }));
 const scores = z.array(score.nullable());
 
 export interface WholeAnswer {
   chunks: TokenChunk[];
   /** Where it was asked for. */
-  layout: SegmentSpans | null;
+  spans: SegmentSpans | null;
   /** Of each token of the prompt, where they were asked for; null for the first. */
   scores: (Sampled | null)[] | null;
 }
@@ -144,13 +146,13 @@ export async function readWhole(
   if (chunks.length !== choices || unfinished > 0) throw early('a part of it');
   return {
     chunks,
-    layout: request.layout ? layoutIn(answer) : null,
+    spans: request.spans ? spansIn(answer) : null,
     scores: request.scored ? scoresIn(answer, request) : null,
   };
 }
 
-function layoutIn(answer: WireChunk): SegmentSpans {
-  const told = layout.safeParse(answer.kv_transfer_params?.lockstep);
+function spansIn(answer: WireChunk): SegmentSpans {
+  const told = segmentSpans.safeParse(answer.kv_transfer_params?.lockstep);
   if (!told.success) throw malformed('an answer without its segments');
   const { segments, open } = told.data;
   return { segments, open: open ?? null };

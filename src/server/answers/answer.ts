@@ -6,7 +6,7 @@ import type { Health, Run, RunEvent, SegmentSpans } from '../../engines/runner.t
 import { isEngineLost } from '../../engines/stepped.ts';
 import { HttpError, toHttpError } from '../errors.ts';
 import { Deadline } from '../limits/deadline.ts';
-import { ticketOf } from '../limits/ticket.ts';
+import { backgroundOf, patienceOf, ticketOf } from '../limits/ticket.ts';
 import { TokenShow } from '../prompt/tokens.ts';
 import { Echoes } from './echo.ts';
 import { type Job, promptTokens, type Workshop } from './job.ts';
@@ -40,7 +40,7 @@ export async function answer(
   if (!health.ready) throw notReady(health);
   const account = await shop.accounts.enter(response, promptTokens(job));
   const count = new Tally(job, shop, response, account);
-  const deadline = new Deadline(request, response, shop.patience);
+  const deadline = new Deadline(request, response, patienceOf(response, shop.patience));
   const signal = AbortSignal.any([gone.signal, shop.closing, deadline.total]);
   let stream: EventStream | null = null;
   let release: (() => void) | null = null;
@@ -55,7 +55,9 @@ export async function answer(
     release = await shop.gate.acquire(waiting, { ...ticketOf(response), onWait });
     count.placed();
     signal.throwIfAborted();
-    const running = await runMany(shop.runner, job.runs, signal);
+    const background = backgroundOf(response) !== undefined;
+    const runs = background ? job.runs.map((run) => ({ ...run, background })) : job.runs;
+    const running = await runMany(shop.runner, runs, signal);
     count.memory = running.memory;
     if (job.stream) {
       if ('begin' in job.reply) await told(begin(), running, job.reply, count);
@@ -136,7 +138,7 @@ async function whole(
   count.end(choices[0]?.reason ?? 'length');
   const answer = job.reply.whole(choices, count.usage);
   const lockstep = {
-    ...(first.layout ? (running.layout() ?? seen.layout) : {}),
+    ...(first.spans ? (running.spans() ?? seen.spans) : {}),
     ...(sources === null ? {} : { sources: sources.all }),
   };
   response.json({ ...answer, ...(Object.keys(lockstep).length === 0 ? {} : { lockstep }) });
@@ -230,7 +232,7 @@ async function told(
   stream.end();
 }
 
-/** The layout of segments as the steps of an engine showed it. */
+/** The segment spans that the steps of an engine showed. */
 class SeenSpans {
   readonly #segments: [number, number][] = [];
   #start = 0;
@@ -244,7 +246,7 @@ class SeenSpans {
     this.#start = event.boundary.at;
   }
 
-  get layout(): SegmentSpans {
+  get spans(): SegmentSpans {
     const open: SegmentSpans['open'] =
       this.#position > this.#start ? [this.#start, this.#position] : null;
     return { segments: this.#segments, open };

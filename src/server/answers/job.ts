@@ -11,8 +11,10 @@ import type { Reply, Script } from './reply.ts';
 import type { SourcesAsked } from './sources.ts';
 import type { EventStreamOptions } from './sse.ts';
 
-/** What generations share. */
+/** What the generations of one model share. */
 export interface Workshop {
+  /** The model's name. */
+  model: string;
   runner: Runner;
   tokenizer: Tokenizer;
   source: PlannerSource;

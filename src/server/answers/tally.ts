@@ -4,6 +4,7 @@ import type { SessionMemory } from '../../engines/engine.ts';
 import type { Run, RunEvent } from '../../engines/runner.ts';
 import type { Account } from '../limits/accounts.ts';
 import { headOf } from '../limits/deadline.ts';
+import { backgroundOf } from '../limits/ticket.ts';
 import type { Outcome } from '../metrics.ts';
 import { enterStages, type Stages } from '../stages.ts';
 import { MEMORY_PARTS, type Tag } from '../timings.ts';
@@ -19,6 +20,8 @@ export class Tally {
   readonly #shop: Workshop;
   readonly #account: Account;
   readonly #tag: Tag;
+  /** Somebody waits: what takes how long is measured. */
+  readonly #timed: boolean;
   readonly #stages: Stages;
   /** `performance.now()` of the request's head. */
   readonly #arrived: number;
@@ -43,7 +46,8 @@ export class Tally {
     this.#account = account;
     this.#arrived = headOf(response);
     const { requestId = '' } = response.locals as { requestId?: string };
-    this.#tag = { requestId };
+    this.#tag = { requestId, model: shop.model };
+    this.#timed = backgroundOf(response) === undefined;
     this.#stages = enterStages(response, promptTokens(job));
   }
 
@@ -56,6 +60,7 @@ export class Tally {
 
   /** How long it stood in line, whether or not it got a place. */
   #waited(): void {
+    if (!this.#timed) return;
     const seconds = (performance.now() - this.#stages.entered) / 1000;
     this.#shop.metrics.timings.waited(this.#tag, seconds);
   }
@@ -74,27 +79,28 @@ export class Tally {
 
   /** Count an event; gives the session's memory where it was worth asking. */
   async see(event: RunEvent, always = false): Promise<Trace['memory']> {
-    const { metrics } = this.#shop;
+    const { metrics, model } = this.#shop;
     if (event.type === 'token') {
       const now = performance.now();
       const last = this.#last[event.choice];
-      if (last !== undefined) metrics.interToken.observe((now - last) / 1000);
-      else if (this.#stages.first === undefined) this.#began(now);
+      if (last !== undefined && this.#timed)
+        metrics.interToken.observe({ model }, (now - last) / 1000);
+      if (last === undefined && this.#stages.first === undefined) this.#began(now);
       this.#last[event.choice] = now;
       this.#stages.completion += 1;
-      metrics.tokens.inc({ kind: 'completion' });
+      metrics.tokens.inc({ model, kind: 'completion' });
       this.#account.wrote(1);
     }
     if (event.type !== 'ran') return null;
     const kind = event.cached ? 'cached' : 'prompt';
-    if (event.prompt) metrics.tokens.inc({ kind }, event.tokens.length);
+    if (event.prompt) metrics.tokens.inc({ model, kind }, event.tokens.length);
     if (event.cached) this.#cached += event.tokens.length;
     if (event.boundary !== null) {
       const prompt = Math.floor(event.choice / (this.#job.runs[0].extra?.n ?? 1));
       const start = this.#segmentStart[event.choice] ?? this.#promptEnd[prompt] ?? 0;
       if (!event.cached) {
-        metrics.segments.inc();
-        metrics.segmentTokens.observe(event.boundary.at - start);
+        metrics.segments.inc({ model });
+        metrics.segmentTokens.observe({ model }, event.boundary.at - start);
       }
       this.#segmentStart[event.choice] = event.boundary.at;
       if (event.prompt) this.#promptEnd[prompt] = event.boundary.at;
@@ -103,13 +109,14 @@ export class Tally {
     if (!always && event.boundary === null && this.#memoryIn > 0) return null;
     this.#memoryIn = MEMORY_EVERY;
     const memory = (await this.memory?.()) ?? null;
-    metrics.hold(this, memory);
+    metrics.hold(this, model, memory);
     if (memory !== null) this.#most = larger(this.#most, memory);
     return memory;
   }
 
   #began(now: number): void {
     this.#stages.first = now;
+    if (!this.#timed) return;
     const placed = this.#stages.placed ?? this.#arrived;
     const { timings } = this.#shop.metrics;
     timings.began(this.#tag, (now - this.#arrived) / 1000, (now - placed) / 1000);
@@ -121,11 +128,13 @@ export class Tally {
     this.#outcome = outcome;
     const { prompt, completion, placed, first } = this.#stages;
     if (placed === undefined) this.#waited();
-    this.#shop.metrics.hold(this, null);
+    const { metrics, model } = this.#shop;
+    metrics.hold(this, model, null);
     if (placed === undefined) return;
-    this.#shop.metrics.generations.inc({ outcome });
+    metrics.generations.inc({ model, outcome });
     this.#stages.outcome = outcome;
-    this.#shop.metrics.timings.ended(this.#tag, {
+    if (!this.#timed) return;
+    metrics.timings.ended(this.#tag, {
       decode: first === undefined ? null : (performance.now() - first) / 1000,
       prompt,
       completion,

@@ -58,6 +58,11 @@ export class KeyRing {
     return { keys: after.size, added: names(after, before), removed: names(before, after) };
   }
 
+  /** Whose the key with this id is; null where the file has it no longer. */
+  callerOf(id: string): Caller | null {
+    return this.#held.get(id)?.caller ?? null;
+  }
+
   /** Whether scrypt must run to judge this key. */
   isCostly(key: string): boolean {
     const held = this.#held.get(idOf(key) ?? '');

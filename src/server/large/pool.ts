@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { builtModule } from '../../paths.ts';
 import { HttpError } from '../errors.ts';
 import { Gate, type Ticket } from '../limits/gate.ts';
-import type { Failure, FromWorker, Results, Work, WorkSetup } from './protocol.ts';
+import type { Failure, FromWorker, KitSetup, Results, ToWorker, Work } from './protocol.ts';
 
 export interface PoolOptions {
   /** Threads; each works at one request at a time. */
@@ -25,17 +25,17 @@ interface Running {
 export const LARGE_BYTES = 16_384;
 
 export class WorkPool {
-  readonly #setup: WorkSetup;
   readonly #gate: Gate;
   readonly #milliseconds: number;
   readonly #onEnd: (kind: string, seconds: number) => void;
   readonly #idle: Worker[] = [];
   readonly #all = new Set<Worker>();
+  readonly #kits = new Map<number, KitSetup>();
+  #lastKit = 0;
   #calls = 0;
 
-  constructor(setup: WorkSetup, options: PoolOptions = {}) {
+  constructor(options: PoolOptions = {}) {
     const { threads = 1, waiting = 16, milliseconds = 60_000, onEnd = () => {} } = options;
-    this.#setup = setup;
     this.#gate = new Gate(threads, waiting, threads, 'large requests');
     this.#milliseconds = milliseconds;
     this.#onEnd = onEnd;
@@ -44,6 +44,20 @@ export class WorkPool {
   /** Requests that wait for a thread. */
   get waiting(): number {
     return this.#gate.waiting;
+  }
+
+  /** Work may name this kit from now on. */
+  add(setup: KitSetup): number {
+    this.#lastKit += 1;
+    this.#kits.set(this.#lastKit, setup);
+    for (const worker of this.#all) tell(worker, this.#lastKit, setup);
+    return this.#lastKit;
+  }
+
+  /** No work names this kit any more. */
+  remove(kit: number): void {
+    this.#kits.delete(kit);
+    for (const worker of this.#all) tell(worker, kit, null);
   }
 
   /**
@@ -75,13 +89,13 @@ export class WorkPool {
 
   #start(): Worker {
     const worker = new Worker(builtModule('server/large/worker.js'), {
-      workerData: this.#setup,
       // Options of the parent (--input-type, --import) are not meant for it.
       execArgv: [],
     });
     // Between requests it does not keep this process alive.
     worker.unref();
     this.#all.add(worker);
+    for (const [kit, setup] of this.#kits) tell(worker, kit, setup);
     worker.on('error', () => {});
     worker.once('exit', () => {
       this.#all.delete(worker);
@@ -122,9 +136,13 @@ export class WorkPool {
       worker.on('message', onMessage);
       worker.on('error', onEnd);
       worker.on('exit', onEnd);
-      worker.postMessage({ call, ...work });
+      worker.postMessage({ call, ...work } satisfies ToWorker);
     });
   }
+}
+
+function tell(worker: Worker, kit: number, setup: KitSetup | null): void {
+  worker.postMessage({ kit, setup } satisfies ToWorker);
 }
 
 function errorOf({ status, message, stack, retryAfter, ...more }: Failure): HttpError {

@@ -4,13 +4,14 @@ import { LARGE_BYTES, type WorkPool } from './pool.ts';
 
 const never = () => new AbortController().signal;
 
-export function withPool(tokenizer: Tokenizer, pool: WorkPool): Tokenizer {
+/** @param kit the tokenizer's own in the threads */
+export function withPool(tokenizer: Tokenizer, pool: WorkPool, kit: number): Tokenizer {
   return {
     ...tokenizer,
     encode(text, options = {}) {
       if (text.length < LARGE_BYTES) return tokenizer.encode(text, options);
       const { bos = false, most = null } = options;
-      return pool.run({ kind: 'encode', text, bos, most }, never());
+      return pool.run({ kind: 'encode', kit, text, bos, most }, never());
     },
     encodeFile: (file, options) => tokenizer.encodeFile(file, options),
     decode: (ids, options) => tokenizer.decode(ids, options),

@@ -28,15 +28,19 @@ export type SchemaName = keyof typeof schemas;
 /** Requests that are answered without the model. */
 export type ToolName = 'tokenize' | 'detokenize' | 'plan';
 
-/** What of the server the work looks at. */
+/** How much of something a body may have, whatever model it is for. */
+export interface Counts {
+  /** Most tokens of a sequence, of the model that takes most. */
+  tokens: number;
+  /** Most messages of a conversation. */
+  messages: number;
+}
+
+/** What of a model the work looks at. */
 export interface Facts {
-  /** The served model's name. */
-  model: string;
   /** Most tokens of a sequence. */
   tokens: number;
   vocabulary: number;
-  /** Most messages of a conversation. */
-  messages: number;
 }
 
 export interface Kit {
@@ -72,43 +76,33 @@ export function readJson(body: Uint8Array): unknown {
  *
  * @throws HttpError 400
  */
-export function checkCounts(name: SchemaName, body: unknown, facts: Facts): void {
+export function checkCounts(name: SchemaName, body: unknown, counts: Counts): void {
   if (typeof body !== 'object' || body === null) return;
   const given = body as Record<string, unknown>;
   const field = name === 'chat' ? 'messages' : name === 'response' ? 'input' : null;
   const list = field === null ? null : given[field];
-  if (field !== null && Array.isArray(list) && list.length > facts.messages) {
-    const words = `\`${field}\`: expected at most ${facts.messages}, got ${kind(list)}.`;
+  if (field !== null && Array.isArray(list) && list.length > counts.messages) {
+    const words = `\`${field}\`: expected at most ${counts.messages}, got ${kind(list)}.`;
     throw invalid(field, words, 'too_many_messages');
   }
   if (name !== 'completion' || !Array.isArray(given['prompt'])) return;
   const prompts = given['prompt'] as unknown[];
   const one = typeof prompts[0] === 'number' ? [prompts] : prompts;
   one.forEach((ids, i) => {
-    if (!Array.isArray(ids) || ids.length < facts.tokens) return;
+    if (!Array.isArray(ids) || ids.length < counts.tokens) return;
     const where = one.length === 1 && one[0] === prompts ? 'prompt' : `prompt[${i}]`;
-    throw tooLong(where, facts.tokens, String(ids.length));
+    throw tooLong(where, counts.tokens, String(ids.length));
   });
 }
 
 /** A body that has been read, counted and checked against its schema. */
-export function readBody(name: SchemaName, body: Uint8Array, facts: Facts): object {
+export function readBody(name: SchemaName, body: Uint8Array, counts: Counts): object {
   const value = readJson(body);
-  checkCounts(name, value, facts);
+  checkCounts(name, value, counts);
   return parseBody(schemas[name] as never, value) as object;
 }
 
-/** @throws HttpError 404 for any other model than the served one */
-export function checkModel(asked: string | undefined, model: string): void {
-  if (asked === undefined || asked === model) return;
-  const name = asked.length > 80 ? `${asked.slice(0, 80)}…` : asked;
-  throw new HttpError(404, `The model \`${name}\` is not served here; \`${model}\` is.`, {
-    param: 'model',
-    code: 'model_not_found',
-  });
-}
-
-/** Answer a request that needs no model; the answer is a JSON object. */
+/** Answer a request that runs no model; the answer is a JSON object. */
 export function answerTool(name: ToolName, body: unknown, kit: Kit, facts: Facts): Promise<object> {
   if (name === 'tokenize') return tokenized(body, kit, facts);
   return name === 'detokenize' ? detokenized(body, kit, facts) : planned(body, kit, facts);
@@ -116,15 +110,13 @@ export function answerTool(name: ToolName, body: unknown, kit: Kit, facts: Facts
 
 /** Ids of a text, as the model would be given them. */
 async function tokenized(body: unknown, kit: Kit, facts: Facts): Promise<object> {
-  const { model, text } = parseBody(tokenizeRequest, body);
-  checkModel(model, facts.model);
+  const { text } = parseBody(tokenizeRequest, body);
   const tokens = await encodePrompt(text, kit.tokenizer, kit.source.contract);
   return { tokens: Array.from(tokens), count: tokens.length, max_model_len: facts.tokens };
 }
 
 async function detokenized(body: unknown, kit: Kit, facts: Facts): Promise<object> {
-  const { model, tokens } = parseBody(detokenizeRequest, body);
-  checkModel(model, facts.model);
+  const { tokens } = parseBody(detokenizeRequest, body);
   const ids = checkIds(tokens, 'tokens', facts.vocabulary);
   return { text: kit.tokenizer.decode(ids, { skipSpecial: false }) };
 }

@@ -1,15 +1,17 @@
-// The worker thread for large requests: it has a tokenizer and a planner of its own.
-import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+// The worker thread for large requests: it has a tokenizer and a planner of its own for each model.
+import { type MessagePort, parentPort } from 'node:worker_threads';
 import { LockstepError } from '../../errors.ts';
 import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
 import { toHttpError } from '../errors.ts';
-import type { Failure, FromWorker, Results, ToWorker, Work, WorkSetup } from './protocol.ts';
+import type { Failure, FromWorker, KitSetup, Results, ToWorker, Work } from './protocol.ts';
 import { answerTool, type Kit, readBody, readJson } from './work.ts';
 
-const setup = workerData as WorkSetup;
 const port = parentPort as MessagePort;
 
-async function load(): Promise<Kit> {
+/** Kits by their numbers: what they are made of, and what was made, once some work has needed it. */
+const kits = new Map<number, { setup: KitSetup; kit?: Promise<Kit> }>();
+
+async function load(setup: KitSetup): Promise<Kit> {
   const tokenizer = await loadTokenizer(setup.dir);
   if (tokenizer.sha256 === setup.tokenizer) return { tokenizer, source: setup.source };
   throw new LockstepError(
@@ -18,16 +20,24 @@ async function load(): Promise<Kit> {
     { mend: 'The checkpoint has changed: start the server again.' },
   );
 }
-let kit: Promise<Kit> | undefined;
 
-async function run(work: Work): Promise<Results[Work['kind']]> {
-  if (work.kind === 'body') return readBody(work.schema, work.body, work.facts);
-  // Only some work needs them; another try after a failure.
-  kit ??= load().catch((error) => {
-    kit = undefined;
+function kitOf(number: number): Promise<Kit> {
+  const found = kits.get(number);
+  if (found === undefined) throw new Error(`no kit ${number}`);
+  // Another try after a failure.
+  found.kit ??= load(found.setup).catch((error) => {
+    delete found.kit;
     throw error;
   });
-  const tools = await kit;
+  return found.kit;
+}
+
+async function run(work: Work): Promise<Results[Work['kind']]> {
+  if (work.kind === 'body') {
+    const body = readBody(work.schema, work.body, work.counts);
+    return work.only === undefined ? body : { [work.only]: (body as { model?: string }).model };
+  }
+  const tools = await kitOf(work.kit);
   if (work.kind === 'encode') {
     const { bos, most } = work;
     return tools.tokenizer.encode(work.text, { bos, ...(most === null ? {} : { most }) });
@@ -42,7 +52,13 @@ function failureOf(error: unknown): Failure {
   return { status, message, type, param, code, retryAfter, stack };
 }
 
-port.on('message', async ({ call, ...work }: ToWorker) => {
+port.on('message', async (asked: ToWorker) => {
+  if ('setup' in asked) {
+    if (asked.setup === null) kits.delete(asked.kit);
+    else kits.set(asked.kit, { setup: asked.setup });
+    return;
+  }
+  const { call, ...work } = asked;
   let message: FromWorker;
   const moved: ArrayBuffer[] = [];
   try {

@@ -4,6 +4,7 @@ import { Counter, Gauge, type Registry } from 'prom-client';
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
 import { busy, HttpError } from '../errors.ts';
 import { type Caller, callerOf } from '../keys/caller.ts';
+import { backgroundOf } from './ticket.ts';
 
 /** One generation on a caller's account. */
 export interface Account {
@@ -70,21 +71,21 @@ export class Accounts {
     const caller = callerOf(response);
     if (caller === null) throw new Error('a generation without a caller');
     const { name, limits } = caller;
+    // Work in the background has places of its own, which take none of the caller's.
+    const counted = backgroundOf(response) === undefined;
     const open = this.#sessions.get(name) ?? 0;
-    if (limits.sessions !== undefined && open >= limits.sessions) {
+    if (counted && limits.sessions !== undefined && open >= limits.sessions) {
       this.#refused.inc({ caller: name, limit: 'sessions' });
       const words = `Expected at most ${limits.sessions} generations at once with the key ${name}.`;
       throw busy(words, 1, 'too_many_sessions');
     }
-    this.#sessions.set(name, open + 1);
+    if (counted) this.#sessions.set(name, open + 1);
     let begun = false;
     let left = false;
     const leave = (): void => {
       if (left) return;
       left = true;
-      const count = (this.#sessions.get(name) ?? 1) - 1;
-      if (count === 0) this.#sessions.delete(name);
-      else this.#sessions.set(name, count);
+      if (counted) this.#leave(name);
       if (!begun) this.#spend(caller, -prompt);
     };
     response.once('close', leave);
@@ -107,6 +108,12 @@ export class Accounts {
         this.#spend(caller, tokens);
       },
     };
+  }
+
+  #leave(name: string): void {
+    const count = (this.#sessions.get(name) ?? 1) - 1;
+    if (count === 0) this.#sessions.delete(name);
+    else this.#sessions.set(name, count);
   }
 
   /** Take a prompt's tokens from every window that limits the caller, or from none. */

@@ -72,11 +72,8 @@ describe('Gate', () => {
     const { log, ask, end } = watched(new Gate(1, 16));
     await ask('x', 'x');
     let count = 0;
-    const names = new Map<string, string>();
     const next = (caller: string, weight: number) => {
-      const name = `${caller}${count++}`;
-      names.set(caller, name);
-      void ask(caller, name, { weight });
+      void ask(caller, `${caller}${count++}`, { weight });
     };
     next('a', 3);
     next('b', 1);

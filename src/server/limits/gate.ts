@@ -11,6 +11,14 @@ export interface Ticket {
   most?: number;
   /** Called when no place is free at once. */
   onWait?: () => void;
+  /** It asks for idle capacity: a place that nobody else wants, given back when somebody does. */
+  background?: Background;
+}
+
+/** What holds an idle place. */
+export interface Background {
+  /** Somebody waits for the place: give it back now. */
+  giveWay(): void;
 }
 
 interface Waiter {
@@ -24,8 +32,12 @@ interface Waiter {
  * how long holders have lately held their slot.
  *
  * A free slot goes to the waiting caller who holds the fewest for their weight; among equals they take
- * turns, as many as their weight says (stride scheduling), and one caller's requests stay in their order. When the queue is full, a newcomer takes the place
- * of the youngest request of the caller who has most in it, if that is more than the newcomer has.
+ * turns, as many as their weight says (stride scheduling), and one caller's requests stay in their
+ * order. When the queue is full, a newcomer takes the place of the youngest request of the caller who
+ * has most in it, if that is more than the newcomer has.
+ *
+ * Work in the background gets a slot only while one is free and nobody waits. It does not wait itself. When others
+ * wait and no slot is free, the youngest of it is told to give way, and the slot goes to those who wait.
  */
 export class Gate {
   readonly slots: number;
@@ -43,6 +55,12 @@ export class Gate {
   /** Turns of whoever was last let in from the queue, before that turn. */
   #time = 0;
   #closed = false;
+  /** Holders in the background, the oldest first; who was told to give way is no longer among them. */
+  readonly #background = new Set<Background>();
+  /** Holders that were told to give way and still hold a slot. */
+  #givingWay = 0;
+  /** Called when a slot is free and nobody waits for it. */
+  onIdle: () => void = () => {};
   /** Moving average of the seconds a slot is held. */
   #holdSeconds = 2;
 
@@ -62,7 +80,12 @@ export class Gate {
     return this.#waiting;
   }
 
-  /** Slots that this caller holds. */
+  /** Whether work in the background would get a slot. */
+  get idle(): boolean {
+    return !this.#closed && this.#active < this.slots && this.#waiting === 0;
+  }
+
+  /** Slots that this caller holds, those in the background apart. */
   heldBy(caller: string): number {
     return this.#held.get(caller) ?? 0;
   }
@@ -76,7 +99,7 @@ export class Gate {
    * Wait for a slot. The returned function gives it back; call it exactly once (more is harmless).
    *
    * @throws HttpError 429 when the queue is full, 503 when the server is closing, 499 when `signal`
-   *   aborts while waiting, or its reason where that is an HttpError
+   *   aborts while waiting, or its reason where that is an HttpError; in the background 429 where none is idle
    */
   async acquire(
     signal: AbortSignal,
@@ -84,6 +107,7 @@ export class Gate {
   ): Promise<() => void> {
     if (this.#closed) throw closing();
     if (signal.aborted) throw left(signal);
+    if (ticket.background !== undefined) return this.#takeIdle(ticket.background);
     if (this.#active < this.slots && this.#mayHold(ticket)) this.#take(ticket);
     else await this.#wait(signal, ticket);
     const since = performance.now();
@@ -99,6 +123,38 @@ export class Gate {
     };
   }
 
+  #takeIdle(holder: Background): () => void {
+    if (!this.idle) throw busy('Expected an idle place; all are taken.', 1, 'no_idle_place');
+    this.#active += 1;
+    this.#background.add(holder);
+    let held = true;
+    return () => {
+      if (!held) return;
+      held = false;
+      if (!this.#background.delete(holder)) this.#givingWay -= 1;
+      this.#active -= 1;
+      this.#fill();
+    };
+  }
+
+  /** Tell as many holders in the background to give way as there are others who could use their slots. */
+  #clearBackground(): void {
+    if (this.#background.size === 0) return;
+    let wanted = 0;
+    for (const queue of this.#queues.values()) {
+      const [first] = queue;
+      if (first === undefined) continue;
+      const { caller, most = this.share } = first.ticket;
+      wanted += Math.min(queue.length, Math.min(most, this.slots) - this.heldBy(caller));
+    }
+    const youngest = [...this.#background].reverse();
+    for (const holder of youngest.slice(0, Math.max(0, wanted - this.#givingWay))) {
+      this.#background.delete(holder);
+      this.#givingWay += 1;
+      holder.giveWay();
+    }
+  }
+
   /** Turn away everyone who waits or comes. Holders keep their slots. */
   close(): void {
     this.#closed = true;
@@ -109,11 +165,14 @@ export class Gate {
   }
 
   async #wait(signal: AbortSignal, ticket: Ticket): Promise<void> {
-    if (this.#waiting >= this.depth) this.#makeRoom(ticket);
+    // Slots that are held in the background are as good as free.
+    const lent = this.#background.size + this.#givingWay;
+    if (this.#waiting >= this.depth + lent) this.#makeRoom(ticket);
     await new Promise<void>((resolve, reject) => {
       const leave = () => {
         this.#remove(waiter);
         reject(left(signal));
+        if (this.idle) this.onIdle();
       };
       const waiter: Waiter = {
         ticket,
@@ -132,6 +191,7 @@ export class Gate {
       else queue.push(waiter);
       this.#waiting += 1;
       ticket.onWait?.();
+      this.#clearBackground();
     });
   }
 
@@ -169,7 +229,7 @@ export class Gate {
   #fill(): void {
     while (this.#active < this.slots) {
       const next = this.#next();
-      if (next === null) return;
+      if (next === null) break;
       const { ticket } = next;
       this.#remove(next);
       // The caller's next turn comes after everyone else's.
@@ -182,6 +242,9 @@ export class Gate {
       this.#take(ticket);
       next.admit();
     }
+    // A slot may have come to somebody who still leaves others waiting.
+    this.#clearBackground();
+    if (this.idle) this.onIdle();
   }
 
   #turnsOf(caller: string): number {

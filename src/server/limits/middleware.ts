@@ -22,8 +22,12 @@ export function requestId(): RequestHandler {
   };
 }
 
-/** Log and count each answer. Neither texts nor headers are logged: they may be secret. */
-export function observe(log: Logger, metrics: Metrics): RequestHandler {
+/**
+ * Log and count each answer. Neither texts nor headers are logged: they may be secret.
+ *
+ * @param metrics null counts nothing: nobody waits for these answers
+ */
+export function observe(log: Logger, metrics: Metrics | null): RequestHandler {
   return (request, response, next) => {
     const since = performance.now();
     response.locals['since'] = since;
@@ -33,16 +37,18 @@ export function observe(log: Logger, metrics: Metrics): RequestHandler {
       const path = (request.route as { path?: string } | undefined)?.path;
       const route = path ?? (request.originalUrl.startsWith('/page/') ? '/page' : 'other');
       const status = response.writableFinished ? String(response.statusCode) : 'aborted';
-      metrics.requests.inc({ route, method: request.method, status });
-      metrics.requestSeconds.observe({ route }, seconds);
+      metrics?.requests.inc({ route, method: request.method, status });
+      metrics?.requestSeconds.observe({ route }, seconds);
       log.info(
         {
           requestId: response.locals['requestId'],
           caller: callerOf(response)?.name,
           key: callerOf(response)?.id,
+          batch: response.locals['batch'],
           method: request.method,
           route,
           status,
+          model: response.locals['model'],
           code: response.locals['code'],
           ms: Math.round(seconds * 1000),
           ...usedBy(response),

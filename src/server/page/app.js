@@ -32,7 +32,7 @@ const alerts = {
     if (before !== null) before.before(alert);
     else byId('main').prepend(alert);
     alert.title = lost ? error.message : '';
-    alert.replaceChildren(h('span', {}, words), close);
+    alert.replaceChildren(h('span', {}, ...commands(words)), close);
     alert.hidden = false;
     alert.scrollIntoView({ block: 'nearest' });
   },
@@ -41,6 +41,11 @@ const alerts = {
     byId('alert').replaceChildren();
   },
 };
+
+/** What stands between backquotes is a command. */
+function commands(words) {
+  return words.split('`').map((part, i) => (i % 2 === 1 ? h('code', {}, part) : part));
+}
 
 /** The chips say what is served; that is nothing now. */
 function engineEnded() {

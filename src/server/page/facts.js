@@ -1,42 +1,17 @@
 // The contract in words and as a map of heads.
 import { byId, h, svg } from './dom.js';
+import { legendOf } from './legend.js';
 import { headGroups, number } from './model.js';
-
-const ROLES = [
-  [
-    'own',
-    'Own segment',
-    (c) =>
-      `Everything since the last cut: at most ${number(c.segment.max)} tokens, cut by \u201c${c.policy.name}\u201d.`,
-  ],
-  [
-    'sinks',
-    'Sinks',
-    (c) =>
-      c.carry.sinks === 0
-        ? 'None in this contract.'
-        : `The first ${number(c.carry.sinks)} tokens of the sequence, kept for every head.`,
-  ],
-  [
-    'carry',
-    'Carry',
-    (c) =>
-      c.carry.size === 0
-        ? 'None in this contract.'
-        : `The last ${number(c.carry.size)} tokens before the cut, for ${c.carry.heads === 'all' ? 'every head' : 'local heads'}.`,
-  ],
-  ['retrieved', 'Retrieved', (c) => retrievedWords(c)],
-];
 
 /** Long lists of words, say of abbreviations, would hide the rest. */
 function short(text) {
   return text.length <= 90 ? text : `${text.slice(0, 80)}…`;
 }
 
-function retrievedWords(contract) {
-  const count = headGroups(contract).long.length;
-  if (count === 0 || contract.retrieval.size === 0) return 'None in this contract.';
-  return `${number(contract.retrieval.size)} earlier tokens for ${count === 1 ? 'one long head' : `each of ${count} long heads`}, chosen at the cut.`;
+/** Short to look at; whole on hover, in the focus and in what is copied. */
+function digestOf({ digest }) {
+  const [shown, rest] = [digest.slice(0, 10), digest.slice(10)];
+  return h('code', { class: 'digest', title: digest, tabindex: 0 }, shown, h('i', {}, rest));
 }
 
 export function showFacts(contract) {
@@ -44,19 +19,14 @@ export function showFacts(contract) {
   byId('chips').append(
     h('li', { class: 'chip' }, h('b', {}, contract.name)),
     h('li', { class: 'chip' }, `${contract.engine.name} ${contract.engine.precision}`),
-    h(
-      'li',
-      { class: 'chip', title: contract.digest },
-      'digest ',
-      h('b', {}, contract.digest.slice(0, 10)),
-    ),
+    h('li', { class: 'chip' }, 'digest ', digestOf(contract)),
     trained.steps === 0
       ? h('li', { class: 'chip warn' }, 'not trained under this contract')
       : h('li', { class: 'chip good' }, `trained: ${number(trained.steps)} steps`),
   );
   byId('keys').append(
-    ...ROLES.map(([role, name, words]) =>
-      h('li', { class: `role-${role}` }, h('b', {}, name), h('span', {}, words(contract))),
+    ...legendOf(contract).map(({ role, name, words }) =>
+      h('li', { class: `role-${role}` }, h('b', {}, name), h('span', {}, words)),
     ),
   );
   const { segment, carry, retrieval, policy, model } = contract;
@@ -101,10 +71,14 @@ export function showFacts(contract) {
 function showHeads(contract) {
   const { layers, kvHeads } = contract.model;
   const pooled = new Set(contract.retrieval.layers);
-  const cell = 10;
+  const pitch = Math.min(28, Math.max(16, Math.floor(448 / layers)));
+  const cell = pitch - 2;
   let numbered = -2;
+  const [width, height] = [layers * pitch + 8, kvHeads * pitch + 16];
   const picture = svg('svg', {
-    viewBox: `-4 0 ${layers * (cell + 2) + 4} ${kvHeads * (cell + 2) + 14}`,
+    viewBox: `-4 -1 ${width} ${height}`,
+    width,
+    height,
     role: 'img',
     'aria-label': `KV heads by layer: ${describeHeads(contract)}`,
   });
@@ -116,8 +90,8 @@ function showHeads(contract) {
         svg(
           'rect',
           {
-            x: layer * (cell + 2),
-            y: head * (cell + 2),
+            x: layer * pitch,
+            y: head * pitch,
             width: cell,
             height: cell,
             rx: 2,
@@ -138,8 +112,8 @@ function showHeads(contract) {
         svg(
           'text',
           {
-            x: layer * (cell + 2) + cell / 2,
-            y: kvHeads * (cell + 2) + 9,
+            x: layer * pitch + cell / 2,
+            y: kvHeads * pitch + 11,
             'text-anchor': 'middle',
           },
           String(layer),
@@ -149,14 +123,15 @@ function showHeads(contract) {
   }
   byId('heads').append(picture);
   byId('heads-note').append(
-    'KV heads, a column a layer. ',
-    h('span', { class: 'dot role-carry' }),
-    'local ',
-    h('span', { class: 'dot role-retrieved' }),
-    'long with a pool ',
-    h('span', { class: 'dot role-full' }),
-    'long without',
+    h('span', {}, 'KV heads; each column is a layer.'),
+    ...key('role-local', 'local'),
+    ...key('role-long', 'long, retrieves'),
+    ...(headGroups(contract).window > 0 ? key('role-long hollow', 'long, without a pool') : []),
   );
+}
+
+function key(name, words) {
+  return [h('span', {}, h('span', { class: `dot ${name}` }), words)];
 }
 
 function describeHeads(contract) {

@@ -53,7 +53,7 @@ export function makeMask(stage) {
     const share = workShare(sequence.segments, sequence.contract);
     const cut = sequence.boundaries.length;
     const percent = `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`;
-    figure.textContent = cut === 0 ? '' : `${percent} of full attention's work`;
+    figure.textContent = cut === 0 ? '' : `${percent} of full attention`;
     picture.setAttribute(
       'aria-label',
       n === 0

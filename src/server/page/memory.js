@@ -110,6 +110,7 @@ export function makeMemory(stage) {
     const path = (column) =>
       `M0 ${y(0)}${points.map((p) => `L${x(p[0]).toFixed(1)} ${y(p[column]).toFixed(1)}`).join('')}`;
     chart.replaceChildren(
+      h('div', { class: 'label most' }, h('span', {}, bytes(top))),
       svg(
         'svg',
         {
@@ -128,7 +129,7 @@ export function makeMemory(stage) {
         { class: 'label' },
         h('span', {}, h('span', { class: 'dot role-own' }), 'segmented'),
         h('span', {}, h('span', { class: 'dot role-full' }), 'full attention'),
-        h('span', {}, `${number(last)} tokens`),
+        h('span', {}, `after ${number(last)} tokens`),
       ),
     );
   }

@@ -3,16 +3,16 @@ import type { Request, RequestHandler, Response } from 'express';
 import express from 'express';
 import { HttpError } from '../errors.ts';
 import { LARGE_BYTES, type WorkPool } from '../large/pool.ts';
-import { checkCounts, type Facts, readJson, type SchemaName, schemas } from '../large/work.ts';
+import { type Counts, checkCounts, readJson, type SchemaName, schemas } from '../large/work.ts';
 import { Deadline, type Patience } from '../limits/deadline.ts';
-import { ticketOf } from '../limits/ticket.ts';
+import { patienceOf, ticketOf } from '../limits/ticket.ts';
 import { keepBody } from './body-text.ts';
 import { markChecked } from './parse.ts';
 
 /** What reading a body needs of the server. */
 export interface Reading {
   pool: WorkPool;
-  facts(): Facts;
+  counts(): Counts;
   patience: Patience;
 }
 
@@ -28,11 +28,11 @@ export function bodyOf(name: SchemaName, reading: Reading): RequestHandler {
     keepBody(request, bytes);
     if (bytes.length < LARGE_BYTES) {
       request.body = readJson(bytes);
-      checkCounts(name, request.body, reading.facts());
+      checkCounts(name, request.body, reading.counts());
     } else {
-      const facts = reading.facts();
+      const counts = reading.counts();
       request.body = await inPool(request, response, reading, (signal, ticket) =>
-        reading.pool.run({ kind: 'body', schema: name, body: bytes, facts }, signal, ticket),
+        reading.pool.run({ kind: 'body', schema: name, body: bytes, counts }, signal, ticket),
       );
       markChecked(schemas[name], request.body as object);
     }
@@ -50,7 +50,7 @@ export async function inPool<T>(
   const gone = new AbortController();
   const leave = () => gone.abort();
   response.once('close', leave);
-  const deadline = new Deadline(request, response, patience);
+  const deadline = new Deadline(request, response, patienceOf(response, patience));
   try {
     const waiting = AbortSignal.any([gone.signal, deadline.total, deadline.queue()]);
     return await work(waiting, ticketOf(response));

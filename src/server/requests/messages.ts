@@ -1,6 +1,7 @@
 // The messages of a chat request, as clients send them: their own, and answers that come back.
 import { z } from 'zod';
 import { kind } from './parse.ts';
+import { parsedByClient, withoutNulls } from './sent-back.ts';
 import { text } from './text-field.ts';
 
 /** A message as chat templates take it. */
@@ -35,15 +36,29 @@ const content = z.unknown().transform((value, context): string => {
   return z.NEVER;
 });
 
+const calledFunction = z
+  .strictObject({ name: z.string(), arguments: z.string(), parsed_arguments: parsedByClient })
+  .transform(({ parsed_arguments: _, ...called }) => called);
 const toolCall = z
   .strictObject({
     id: z.string(),
     type: z.literal('function'),
-    function: z.strictObject({ name: z.string(), arguments: z.string() }),
+    function: z
+      .unknown()
+      .transform((one) => withoutNulls(one))
+      .pipe(calledFunction),
     /** A call's place in a stream. */
     index: z.int().nullish(),
   })
   .transform(({ index: _, ...call }) => call);
+const toolCalls = z
+  .array(
+    z
+      .unknown()
+      .transform((one) => withoutNulls(one))
+      .pipe(toolCall),
+  )
+  .min(1);
 
 const common = { name: z.string().nullish(), cache_control: cacheControl };
 
@@ -62,12 +77,13 @@ const answered = {
   audio: z.null().optional(),
   function_call: z.null().optional(),
   reasoning_content: z.string().nullish(),
+  parsed: parsedByClient,
 };
 const said = z.strictObject({ ...answered, content, tool_calls: z.array(z.never()).nullish() });
 const called = z.strictObject({
   ...answered,
   content: content.nullish(),
-  tool_calls: z.array(toolCall).min(1),
+  tool_calls: toolCalls,
 });
 
 const result = z.strictObject({
@@ -98,7 +114,9 @@ function judge(value: { role?: unknown; tool_calls?: unknown } | null) {
 }
 
 export const message = z.unknown().transform((value, context): ChatMessage => {
-  const parsed = judge(value as Parameters<typeof judge>[0]).safeParse(value);
+  const given =
+    (value as { role?: unknown } | null)?.role === 'assistant' ? withoutNulls(value, true) : value;
+  const parsed = judge(given as Parameters<typeof judge>[0]).safeParse(given);
   if (!parsed.success) {
     for (const issue of parsed.error.issues) {
       context.addIssue(issue as Parameters<typeof context.addIssue>[0]);

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { type ChatRequest, chatRequest } from './completions.ts';
 import type { ChatMessage } from './messages.ts';
 import { isWellFormed, kind, parseBody } from './parse.ts';
+import { parsedByClient, withoutNulls } from './sent-back.ts';
 import { text } from './text-field.ts';
 
 const MOST_TOOLS = 128;
@@ -52,6 +53,7 @@ const call = z.strictObject({
   call_id: z.string(),
   name: z.string(),
   arguments: z.string(),
+  parsed_arguments: parsedByClient,
 });
 const output = z.strictObject({
   ...back,
@@ -72,7 +74,8 @@ function judge(value: { type?: unknown; role?: unknown } | null) {
 }
 
 const item = z.unknown().transform((value, context): Item => {
-  const parsed = judge(value as Parameters<typeof judge>[0]).safeParse(value);
+  const given = withoutNulls(value);
+  const parsed = judge(given as Parameters<typeof judge>[0]).safeParse(given);
   if (parsed.success) return parsed.data as Item;
   for (const issue of parsed.error.issues) {
     context.addIssue(issue as Parameters<typeof context.addIssue>[0]);

@@ -1,22 +1,22 @@
 // `/v1/completions` and `/v1/chat/completions`: from a checked body to a job.
 import type { Request, Response } from 'express';
 import type { RunRequest } from '../../engines/runner.ts';
-import { answer, type Workshop } from '../answers/answer.ts';
+import { answer } from '../answers/answer.ts';
 import { chatReply, completionReply } from '../answers/reply.ts';
 import { ToolText } from '../answers/tool-calls.ts';
-import { checkModel } from '../large/work.ts';
+import type { Models } from '../models/models.ts';
 import { placesOf } from '../prompt/places.ts';
 import { checkIds, encodePrompt } from '../prompt/tokens.ts';
 import { chatRequest, completionRequest } from '../requests/completions.ts';
 import { parseBody } from '../requests/parse.ts';
 import { chatPrompt } from './chat-prompt.ts';
-import { checkedExtra, common, head, limitOf, room, type Served } from './job.ts';
+import { checkedExtra, common, head, limitOf, room } from './job.ts';
 
-export function completions(served: Served, shop: Workshop) {
+export function completions(models: Models) {
   return async (request: Request, response: Response): Promise<void> => {
-    const { tokenizer, source, runner } = shop;
     const body = parseBody(completionRequest, request.body);
-    checkModel(body.model, served.model);
+    const { served, shop } = models.take(body.model, response);
+    const { tokenizer, source, runner } = shop;
     const several = body.prompt.length > 1;
     const logprobs = body.logprobs ?? null;
     const reply = completionReply(head('cmpl', served, shop), tokenizer, logprobs);
@@ -48,10 +48,10 @@ export function completions(served: Served, shop: Workshop) {
   };
 }
 
-export function chatCompletions(served: Served, shop: Workshop) {
+export function chatCompletions(models: Models) {
   return async (request: Request, response: Response): Promise<void> => {
     const body = parseBody(chatRequest, request.body);
-    checkModel(body.model, served.model);
+    const { served, shop } = models.take(body.model, response);
     const fields = {
       messages: 'messages',
       maxTokens: body.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens',

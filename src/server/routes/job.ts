@@ -8,7 +8,7 @@ import type { ChatTemplate } from '../prompt/chat.ts';
 import { type ChatRequest, type CompletionRequest, extraOf } from '../requests/completions.ts';
 
 export interface Served {
-  /** The one model's name. */
+  /** The model's name. */
   model: string;
   template: ChatTemplate | null;
   /** Most tokens of a sequence, prompt and completion together. */
@@ -51,8 +51,8 @@ export function common(
   if (trace && !body.stream) {
     throw invalid('lockstep.trace', '`lockstep.trace`: expected `stream: true` with it.');
   }
-  const layout = body.lockstep?.segments ?? false;
-  if (layout && body.stream) {
+  const spans = body.lockstep?.segments ?? false;
+  if (spans && body.stream) {
     const words = '`lockstep.segments`: expected `stream: false`; a stream has `lockstep.trace`.';
     throw invalid('lockstep.segments', words);
   }
@@ -70,7 +70,7 @@ export function common(
       logprobs,
       watched: trace,
       streamed: body.stream,
-      layout,
+      spans,
       extra,
     },
     stream: body.stream,

@@ -1,20 +1,20 @@
 // `/v1/responses`, without anything stored: the conversation comes whole with each request.
 import type { Request, Response } from 'express';
-import { answer, type Workshop } from '../answers/answer.ts';
+import { answer } from '../answers/answer.ts';
 import { responseReply } from '../answers/responses.ts';
 import { ToolText } from '../answers/tool-calls.ts';
-import { checkModel } from '../large/work.ts';
+import type { Models } from '../models/models.ts';
 import { parseBody } from '../requests/parse.ts';
 import { chatOf, responseRequest } from '../requests/responses.ts';
 import { chatPrompt } from './chat-prompt.ts';
-import { common, head, type Served } from './job.ts';
+import { common, head } from './job.ts';
 
 const fields = { messages: 'input', maxTokens: 'max_output_tokens' };
 
-export function responses(served: Served, shop: Workshop) {
+export function responses(models: Models) {
   return async (request: Request, response: Response): Promise<void> => {
     const body = parseBody(responseRequest, request.body);
-    checkModel(body.model, served.model);
+    const { served, shop } = models.take(body.model, response);
     const chat = chatOf(body);
     const made = await chatPrompt(request, chat, body.max_output_tokens, fields, { served, shop });
     const { mode } = made.tools;

@@ -40,6 +40,7 @@ class State:
         self.engines: int = options.engines
         self.max_len: int = options.max_len
         self.delay: float = options.delay
+        self.adapters: list[dict[str, Any]] = json.loads(options.adapters)
         self.fault: dict[str, Any] = {}
         self.begun = self.running = self.completed = self.aborted = 0
         self.paths: dict[str, int] = {}
@@ -90,9 +91,8 @@ class Handler(BaseHTTPRequestHandler):
                 "pid": 1,
             }
             engines = [{"rank": i, **engine} for i in range(state.engines)]
-            return self.answer(
-                200, {"digest": state.digest, "version": "0.1.0", "engines": engines}
-            )
+            told = {"digest": state.digest, "version": "0.1.0", "engines": engines}
+            return self.answer(200, {**told, "adapters": state.adapters})
         if self.path == "/v1/models":
             return self.answer(200, {"data": [{"id": "fake", "max_model_len": state.max_len}]})
         if self.path == "/metrics":
@@ -210,6 +210,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def whole(self, body: dict[str, Any]) -> None:
         """Every token at once, and a layout that no policy made."""
+        time.sleep(self.state.delay * body["max_tokens"])
         last, position, tokens = body["prompt"][-1], len(body["prompt"]), []
         for _ in range(body["max_tokens"]):
             last = next_token(last, position)
@@ -334,6 +335,7 @@ def main() -> None:
     parser.add_argument("--engines", type=int, default=1)
     parser.add_argument("--max-len", type=int, default=4096)
     parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--adapters", default="[]", help="what it says of its adapters, in JSON")
     parser.add_argument("--engine-process", action="store_true", help="start a stubborn child")
     parser.add_argument("--crash-at-start", help="print this and exit with 1")
     parser.add_argument("--crash-unless", help="exit with 1 while this file does not exist")

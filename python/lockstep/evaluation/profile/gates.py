@@ -174,7 +174,7 @@ class GateTraining:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         like = self.theta_LH
         tensor = lambda rows: torch.tensor(rows, dtype=like.dtype, device=like.device)  # noqa: E731
         self.curve = state["curve"]

@@ -182,7 +182,7 @@ class Build:
         self.open_tokens, self.open_hash = 0, b""
 
     def _look_on(self, rest: Iterator[Item], done: int, tick: Callable[[int], None]) -> None:
-        """Count further broken rows, so that they can be mended all at once."""
+        """Count further broken rows, so that they can be fixed all at once."""
         for one in rest:
             if isinstance(one, Broken):
                 self._broken(one.line, one.reason)

@@ -1,0 +1,21 @@
+import { describe, expect, it } from 'vitest';
+import { rawField } from './raw-field.ts';
+
+describe('rawField', () => {
+  it.each([
+    [
+      '{"body": {"a": 4.0, "b": [1e2, {"body": 2}]} , "x": 1}',
+      '{"a": 4.0, "b": [1e2, {"body": 2}]}',
+    ],
+    ['{"x":{"body":{}},"body":{"y":"},\\"body\\":[1"}}', '{"y":"},\\"body\\":[1"}'],
+    ['{"b\\u006fdy":{"a":1}}', '{"a":1}'],
+    ['{"body":{"a":1},"body":{"a":2}}', '{"a":2}'],
+    ['{"body":12345678901234567890}', '12345678901234567890'],
+    ['{"custom":"body","url":":body"}', null],
+  ])('%s', (text, expected) => {
+    expect(rawField(text, 'body')).toBe(expected);
+    // The value is that which a reader of JSON finds.
+    const { body } = JSON.parse(text);
+    expect(expected === null ? undefined : JSON.parse(expected)).toEqual(body);
+  });
+});
