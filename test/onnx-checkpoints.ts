@@ -118,7 +118,16 @@ export class TinyCheckpoints {
         `expected an answer to ${command} of onnx_reference.py, got exit code ${code}`,
       );
     });
-    const answer = once(this.#answers, 'line').then(([line]) => JSON.parse(line as string));
+    // An export tells of its progress on the same stream.
+    const answer = new Promise((resolve) => {
+      const look = (line: string): void => {
+        const told = JSON.parse(line) as { answer?: unknown };
+        if (!('answer' in told)) return;
+        this.#answers.off('line', look);
+        resolve(told.answer);
+      };
+      this.#answers.on('line', look);
+    });
     this.#child.stdin.write(`${JSON.stringify({ command, cases })}\n`);
     return await Promise.race([answer, ended]);
   }

@@ -16,7 +16,7 @@ const many = (count: number, body: object) =>
 
 const metric = async (url: string, name: string): Promise<number> => {
   const text = await (await fetch(`${url}/metrics`)).text();
-  return Number(new RegExp(`^${name} (.*)$`, 'm').exec(text)?.[1] ?? 0);
+  return Number(new RegExp(`^${name}(?:\\{.*\\})? (.*)$`, 'm').exec(text)?.[1] ?? 0);
 };
 
 /** Every step from now on: whose it is, and of how many tokens. */
@@ -77,7 +77,7 @@ describe('idle capacity', () => {
     expect(await metric(served.url, 'lockstep_queue_seconds_count')).toBe(0);
     const text = await (await fetch(`${served.url}/metrics`)).text();
     expect(text).not.toContain('route="/v1/completions"');
-    expect(text).toContain('lockstep_generations_total{outcome="length"} 3');
+    expect(text).toContain('lockstep_generations_total{model="toy",outcome="length"} 3');
   });
 });
 

@@ -1,6 +1,6 @@
 """What test/onnx-checkpoints.ts needs of Python: tiny checkpoints, and the trainer's numbers.
 
-Reads ``{"command", "cases"}`` from stdin, one a line, and answers each with a line of JSON.
+Reads ``{"command", "cases"}`` from stdin, one a line, and answers each with a line ``{"answer"}``.
 ``make`` takes ``[{"dir", "architecture", ...options of tiny.tiny}]`` and writes Hugging Face
 directories. ``export`` takes export jobs. ``run`` takes ``[{"dir", "out", "ids", "boundaries"}]``,
 writes log-probabilities [T, V] as raw float32 to ``out`` and answers what each boundary retrieved.
@@ -77,4 +77,4 @@ if __name__ == "__main__":
     for line in sys.stdin:
         request = json.loads(line)
         done = {"make": make, "export": export, "run": run}[request["command"]](request["cases"])
-        print(json.dumps(done), file=answers, flush=True)
+        print(json.dumps({"answer": done}), file=answers, flush=True)
