@@ -33,8 +33,8 @@ export const table: Readonly<Record<string, readonly Shown[]>> = {
   ],
   'ends that the files name differently': [
     ...engines('an end of tokenizer_config alone', 'the end of config and generation_config'),
-    ['ends.test.ts', 'the contract says so, and differs by it'],
-    ['ends.test.ts', 'onnx and torch end alike'],
+    ['ends.test.ts', 'its contract names that token, and so has another digest'],
+    ['ends.test.ts', 'onnx and torch end answers at the same token'],
     ['vllm/test_scheduler.py', 'test_an_answer_ends_where_the_contract_says'],
   ],
   'tied weights with another head': [
@@ -54,7 +54,7 @@ export const table: Readonly<Record<string, readonly Shown[]>> = {
   ],
   'Mistral without the key sliding_window': [
     ['python/test_sliding.py', 'test_a_mistral_that_does_not_say'],
-    ['contract.test.ts', 'a Mistral that does not say'],
+    ['attach.test.ts', 'a Mistral that does not say'],
   ],
   // Chat templates
   'gen-min': rendered('gen-min'),
