@@ -9,6 +9,15 @@ export type Json =
   | readonly Json[]
   | { readonly [key: string]: Json };
 
+/** The value of a JSON text; undefined where the text is no JSON. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Whether a JSON value is an object, by name. */
 export function isObject(value: unknown): value is Record<string, unknown> {
   return isObjectOrArray(value) && !Array.isArray(value);

@@ -1,5 +1,5 @@
 // Batches of `lockstep serve` with both real engines on a tiny checkpoint, by OpenAI's clients for Python and JavaScript.
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
@@ -7,12 +7,10 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { findPython, pythonEnvironment, runJob } from '../src/bridge/index.ts';
-import { attach } from '../src/checkpoint/index.ts';
-import { parseConfig } from '../src/config/index.ts';
+import { findPython, pythonEnvironment } from '../src/bridge/index.ts';
 import { packageRoot } from '../src/paths.ts';
-import { delimiters } from '../src/policies/index.ts';
 import { answers, create, ended, jsonl, line } from './batches-client.ts';
+import { servedCheckpoint } from './served-checkpoint.ts';
 import { type Any, clientOf, PROMPT, type TestClient, until } from './server-client.ts';
 
 const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
@@ -24,29 +22,8 @@ const running: ChildProcess[] = [];
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(os.tmpdir(), 'ls-batch-'));
-  const model = path.join(folder, 'model');
-  dir = path.join(folder, 'tiny');
-  const { executable } = await findPython();
-  execFileSync(executable, [path.join(packageRoot, 'test/python/make_tiny.py'), model], {
-    env: { ...pythonEnvironment(), OMP_NUM_THREADS: '1' },
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
   const chat = `{% for m in messages %}{{ m['content'] }}{% endfor %}`;
-  await writeFile(path.join(model, 'chat_template.jinja'), chat);
-  const config = parseConfig(
-    {
-      model,
-      out: dir,
-      policy: delimiters({ strings: ['.', '?', '!'] }),
-      segment: { min: 8, max: 32 },
-      carry: { size: 12, sinks: 4 },
-      retrieval: { size: 8, layers: [1, 2] },
-      heads: { long: [1] },
-    },
-    'the test config',
-  );
-  await attach({ config, modelDir: model, out: dir });
-  await runJob({ module: 'lockstep.export.job', job: { dir, precisions: ['fp32'], force: true } });
+  dir = await servedCheckpoint(folder, chat);
 }, 240_000);
 
 afterEach(() => {

@@ -1,18 +1,15 @@
 // Each surface in a real browser: both schemes, wide and at 390 pixels, printed, by keyboard, without motion.
 // LOCKSTEP_SCREENSHOTS=FOLDER keeps a picture of each.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { tokens } from '../src/cli/drawing/tokens.ts';
-import { createServer, type LockstepServer, type ServerOptions } from '../src/server/index.ts';
 import { legendOf } from '../src/server/page/legend.js';
-import { complaintsOf, launch } from './browser.ts';
+import { complaintsOf } from './browser.ts';
 import { violationsEverywhere } from './helpers/accessibility.ts';
 import { digest, htmlFiles, pictures } from './helpers/surfaces.ts';
-import { makeToy, type Toy, ToyEngine, type ToyFaults } from './server-toy.ts';
+import { complaints, page, show, toy, usePages } from './page-fixture.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: it runs inside the browser, in JavaScript
@@ -25,50 +22,21 @@ const screens = [
 ] as const;
 const schemes = ['light', 'dark'] as const;
 
-let toy: Toy;
 let home: string;
-let browser: Browser;
-let page: Page;
-let server: LockstepServer | null = null;
+
+usePages(30_000);
 
 beforeAll(async () => {
   home = temporaryFolder('look');
-  [toy, browser] = await Promise.all([makeToy(), launch()]);
   if (shots) mkdirSync(shots, { recursive: true });
 });
-beforeEach(async () => {
-  page = await browser.newPage();
-  page.setDefaultTimeout(30_000);
-});
-afterEach(async () => {
-  await page.close();
-  await server?.close();
-  server = null;
-});
-afterAll(async () => {
-  await browser?.close();
-  rmSync(home, { recursive: true, force: true });
-  await rm(toy.dir, { recursive: true, force: true });
-});
+afterAll(() => rmSync(home, { recursive: true, force: true }));
 
 async function openFile(name: string, text: string): Promise<string[]> {
   const file = path.join(home, name);
   writeFileSync(file, text);
   const complaints = complaintsOf(page, 'file:');
   await page.goto(pathToFileURL(file).href);
-  return complaints;
-}
-
-async function openPage(faults: ToyFaults = {}, options: ServerOptions = {}): Promise<string[]> {
-  server = createServer({
-    engine: new ToyEngine(toy, faults),
-    tokenizer: toy.tokenizer,
-    contract: toy.files,
-    options: { model: 'toy', drainMs: 100, ...options },
-  });
-  const { url } = await server.listen(0);
-  const complaints = complaintsOf(page, url);
-  await page.goto(url);
   return complaints;
 }
 
@@ -198,7 +166,7 @@ describe('pictures', () => {
 
 describe('the page', () => {
   test('fits in each state', { timeout: 300_000 }, async () => {
-    const complaints = await openPage();
+    await show();
     await page.waitForSelector('.chip');
     await look('page-empty');
     await page.click('.sample >> nth=1');
@@ -214,7 +182,7 @@ describe('the page', () => {
   });
 
   test('fits when its engine has stopped', { timeout: 120_000 }, async () => {
-    await openPage({ failAt: 40, failCode: 'LS_ENGINE_CRASHED' });
+    await show({ failAt: 40, failCode: 'LS_ENGINE_CRASHED' });
     await page.fill('#message', 'A question that is long enough to fail.');
     await page.click('#send');
     await page.waitForSelector('#alert:not([hidden])');
@@ -223,14 +191,14 @@ describe('the page', () => {
   });
 
   test('the key dialog fits and meets WCAG 2.2 AA', { timeout: 120_000 }, async () => {
-    await openPage({}, { apiKey: 'open sesame' });
+    await show({}, { apiKey: 'open sesame' });
     await page.waitForSelector('#key-dialog[open]');
     await look('page-key');
     expect(await violationsEverywhere(page, ['label', 'color-contrast'])).toEqual([]);
   });
 
   test('has the legend that files have, and the digest whole where it is looked at', async () => {
-    await openPage();
+    await show();
     await page.waitForSelector('.chip');
     const { contract } = toy.files;
     expect(await page.evaluate(probes.legendWords)).toEqual(
@@ -245,7 +213,7 @@ describe('the page', () => {
 
   test('moves unless the user asks it not to', async () => {
     await page.emulateMedia({ reducedMotion: 'no-preference' });
-    await openPage();
+    await show();
     await page.waitForSelector('.chip');
     expect(await page.evaluate(probes.longestMotion)).toBeGreaterThan(0);
     await page.emulateMedia({ reducedMotion: 'reduce' });
@@ -253,7 +221,7 @@ describe('the page', () => {
   });
 
   test('prints the conversation whole, in the light, without what cannot be pressed', async () => {
-    await openPage();
+    await show();
     await page.click('.sample >> nth=1');
     await page.waitForSelector('.reads');
     await page.evaluate('document.documentElement.dataset.theme = "dark"');

@@ -26,15 +26,19 @@ export let url: string;
 /** Errors, warnings and requests to foreign places. */
 export let complaints: string[];
 
-/** Call once in a test file. */
-export function usePages(): void {
+/**
+ * Call once in a test file.
+ *
+ * @param patience milliseconds that the page has for what it is asked
+ */
+export function usePages(patience = 15_000): void {
   let browser: Browser;
   beforeAll(async () => {
     [toy, browser] = await Promise.all([makeToy(), launch()]);
   });
   beforeEach(async () => {
     page = await browser.newPage({ viewport: { width: 1360, height: 900 } });
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(patience);
   });
   afterEach(async () => {
     await page.close();

@@ -10,13 +10,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { findPython, runJob } from '../src/bridge/index.ts';
-import { attach } from '../src/checkpoint/index.ts';
-import { parseConfig } from '../src/config/index.ts';
+import { findPython } from '../src/bridge/index.ts';
 import { packageRoot } from '../src/paths.ts';
-import { delimiters } from '../src/policies/index.ts';
 import { descendants, environmentOf } from './processes.ts';
-import { tinyModel } from './tiny-model.ts';
+import { servedCheckpoint } from './served-checkpoint.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
 type Any = any;
@@ -33,22 +30,7 @@ const running: ChildProcess[] = [];
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-serve-'));
-  const model = await tinyModel(path.join(folder, 'model'));
-  dir = path.join(folder, 'tiny');
-  const config = parseConfig(
-    {
-      model,
-      out: dir,
-      policy: delimiters({ strings: ['.', '?', '!'] }),
-      segment: { min: 8, max: 32 },
-      carry: { size: 12, sinks: 4 },
-      retrieval: { size: 8, layers: [1, 2] },
-      heads: { long: [1] },
-    },
-    'the test config',
-  );
-  await attach({ config, modelDir: model, out: dir });
-  await runJob({ module: 'lockstep.export.job', job: { dir, precisions: ['fp32'], force: true } });
+  dir = await servedCheckpoint(folder);
 }, 240_000);
 
 afterEach(() => {

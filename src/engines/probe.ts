@@ -1,11 +1,13 @@
 // The probe of a checkpoint: before anything is served, an engine must come to the trainer's numbers
 // on a short stored sequence (python/lockstep/verification/probe.py records it; vLLM's plugin checks it itself).
+
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { probeFile } from '../checkpoint/write.ts';
 import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
+import { parseJson } from '../json.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Engine } from './engine.ts';
 import { logSoftmax } from './sampling.ts';
@@ -81,13 +83,7 @@ export async function readProbe(dir: string, contract: Contract): Promise<Probe 
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw unreadable(file, (cause as Error).message, dir);
   }
-  let value: unknown = null;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    // Told below, with everything else that is no probe.
-  }
-  const parsed = probeSchema.safeParse(value);
+  const parsed = probeSchema.safeParse(parseJson(text) ?? null);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     throw unreadable(file, `${issue?.path.join('.') || 'its root'}: ${issue?.message}`, dir);

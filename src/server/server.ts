@@ -254,8 +254,12 @@ export function createServer(parts: ServerParts): LockstepServer {
     places: options.batchPlaces,
     keys: keys ?? apiKey,
     audit: auditLog,
+    mount: mountAnswers,
+    models,
+    maxBodyBytes,
+    traces,
+    log,
     registry: metrics.registry,
-    ...{ mount: mountAnswers, models, maxBodyBytes, traces, log },
   });
   mountBatches(app, batches, bytes);
   app.post('/tokenize', bytes, tool('tokenize', models, reading));

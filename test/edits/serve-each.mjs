@@ -19,8 +19,6 @@ for (const dir of dirs) {
   said = '';
   serves = false;
   const code = await run(['serve', dir, '--engine', 'onnx', '--port', '0']);
-  // One that is refused leaves its handlers, which a process of its own would take along.
-  for (const signal of ['SIGINT', 'SIGTERM']) process.removeAllListeners(signal);
   outcomes.push({ said, serves, code });
 }
 process.stdout.write(JSON.stringify(outcomes));

@@ -58,22 +58,30 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def engine(folder: Path, **more: Any) -> LLM:
+    """An engine that takes adapters, in float32."""
+    return LLM(
+        str(folder),
+        dtype="float32",
+        enforce_eager=True,
+        num_gpu_blocks_override=400,
+        disable_log_stats=True,
+        enable_lora=True,
+        max_lora_rank=8,
+        **more,
+    )
+
+
 @pytest.fixture(scope="module")
 def llm(home: Path) -> Iterator[LLM]:
     """Two slots, both taken by the adapters: what a token without one must not get."""
-    yield LLM(
-        str(home / "start"),
-        dtype="float32",
+    yield engine(
+        home / "start",
         max_model_len=2048,
-        enforce_eager=True,
         max_num_batched_tokens=320,
         max_num_seqs=16,
-        num_gpu_blocks_override=400,
-        disable_log_stats=True,
         enable_prefix_caching=True,
-        enable_lora=True,
         max_loras=2,
-        max_lora_rank=8,
     )
     from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 

@@ -12,9 +12,8 @@ os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 import checkpoints
 import lockstep
-from test_adapters import BOUND, off, scored, served
+from test_adapters import BOUND, engine, off, scored, served
 from test_training_loop import ROOT
-from vllm import LLM
 
 
 def test_repeated_tokens_tie_to_the_lower_position(tmp_path: Path) -> None:
@@ -24,17 +23,11 @@ def test_repeated_tokens_tie_to_the_lower_position(tmp_path: Path) -> None:
     attached = checkpoints.attach(tmp_path, model, layers=(0,), recipe="topk")
     attached.rename(tmp_path / "start")
     checkpoints.trained(tmp_path, "a", rank=4, alpha=8, modules=["q_proj", "k_proj"])
-    llm = LLM(
-        str(tmp_path / "start"),
-        dtype="float32",
+    llm = engine(
+        tmp_path / "start",
         max_model_len=1024,
-        enforce_eager=True,
         max_num_batched_tokens=70,
-        num_gpu_blocks_override=400,
-        disable_log_stats=True,
         enable_prefix_caching=False,
-        enable_lora=True,
-        max_lora_rank=8,
     )
     generator = random.Random(1)
     asked = [[generator.choice((5, 90, 200)) for _ in range(n)] for n in (500, 333)]

@@ -104,6 +104,20 @@ async function runServe(
   command: Command,
 ): Promise<void> {
   const stop = stopSignal();
+  try {
+    await serveUntil(stop, dir, flags, options, command);
+  } finally {
+    stop.off();
+  }
+}
+
+async function serveUntil(
+  stop: StopSignal,
+  dir: string | undefined,
+  flags: readonly string[],
+  options: ServeOptions,
+  command: Command,
+): Promise<void> {
   const colors = paint(process.stderr);
   const say = (line: string): void => {
     if (options.json !== true) process.stderr.write(`${line}\n`);
@@ -152,7 +166,6 @@ async function runServe(
     await fleet.close();
     if (!begun) await batches.batches?.close();
     doors.close();
-    stop.off();
   }
 }
 
@@ -270,13 +283,15 @@ function logger(level: ServeOptions['log']): Logger {
   return pino({ level, base: null }, pino.destination(2));
 }
 
-/** The first SIGINT or SIGTERM asks to stop, the second ends the process at once. */
-function stopSignal(): {
+interface StopSignal {
   readonly asked: boolean;
   signal: AbortSignal;
   promise: Promise<void>;
-  off: () => void;
-} {
+  off(): void;
+}
+
+/** The first SIGINT or SIGTERM asks to stop, the second ends the process at once. */
+function stopSignal(): StopSignal {
   const stopping = new AbortController();
   const { signal } = stopping;
   const promise = new Promise<void>((resolve) => {

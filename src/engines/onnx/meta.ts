@@ -1,4 +1,5 @@
 // What `lockstep export` wrote beside a graph, and the checks before it is believed.
+
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -6,6 +7,7 @@ import path from 'node:path';
 import type { Contract } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { checkInside } from '../../inside.ts';
+import { parseJson } from '../../json.ts';
 import { checkGraphFile } from './graph-file.ts';
 import { otherModel, sealOf } from './meta-check.ts';
 import { type Meta, metaSchema, type Precision } from './meta-schema.ts';
@@ -94,13 +96,7 @@ async function readMeta(file: string, precision: Precision, mend: string): Promi
       { mend, cause },
     );
   });
-  let value: unknown = null;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    // Told below, with everything else that is no meta.json.
-  }
-  const result = metaSchema.safeParse(value);
+  const result = metaSchema.safeParse(parseJson(text) ?? null);
   if (result.success && result.data.precision === precision) return result.data;
   const issue = result.error?.issues[0];
   throw new LockstepError(

@@ -1,6 +1,8 @@
 // Whether a vLLM may be trusted with a contract: every engine process of it has to say so.
+
 import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
+import { parseJson } from '../../json.ts';
 import { setUpCommand } from '../../paths.ts';
 import { probeLine } from '../probe.ts';
 
@@ -131,13 +133,7 @@ export function identityLine(told: Identity | null): string {
 }
 
 function parse<T>(schema: z.ZodType<T>, text: string, path: string): T {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    value = undefined;
-  }
-  const parsed = schema.safeParse(value);
+  const parsed = schema.safeParse(parseJson(text));
   if (parsed.success) return parsed.data;
   throw new LockstepError(
     'LS_VLLM_PROTOCOL',

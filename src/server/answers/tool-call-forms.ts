@@ -1,4 +1,5 @@
 // The forms that models write calls of tools in.
+import { parseJson } from '../../json.ts';
 
 /** A tool's name, and its arguments as JSON text. */
 export interface Call {
@@ -26,7 +27,7 @@ export const CALL_TOKENS: readonly string[] = [
  * `{"name", "parameters"}`. Null where it stands for none.
  */
 export function callsIn(text: string): Call[] | null {
-  const value = parsed(text);
+  const value = parseJson(text);
   const list = Array.isArray(value) ? value : [value];
   const calls = list.flatMap((one: unknown) => {
     const { name, arguments: own, parameters } = (one ?? {}) as Record<string, unknown>;
@@ -50,13 +51,5 @@ export function mistralCalls(text: string): Call[] | null {
 }
 
 export function isJson(text: string): boolean {
-  return parsed(text) !== undefined;
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+  return parseJson(text) !== undefined;
 }

@@ -12,6 +12,7 @@ import {
 import path from 'node:path';
 import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
+import { parseJson } from '../../json.ts';
 import { HttpError } from '../errors.ts';
 import { storageError, syncFolder, writeDurably } from './durable.ts';
 import { isFileId, newFileId, seconds, unknown } from './ids.ts';
@@ -246,13 +247,7 @@ export class Upload {
  * @throws LS_BATCH_FOLDER for any other text
  */
 export function readRecord<T>(schema: z.ZodType<T>, text: string, file: string): T {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    value = undefined;
-  }
-  const parsed = schema.safeParse(value);
+  const parsed = schema.safeParse(parseJson(text));
   if (parsed.success) return parsed.data;
   throw new LockstepError(
     'LS_BATCH_FOLDER',

@@ -1,5 +1,4 @@
 // The batches of a server, with the routes that their lines pass: those of every request, on idle capacity.
-
 import express, { type Express, type RequestHandler } from 'express';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';

@@ -87,14 +87,11 @@ export class Scheduler {
   }
 
   #fill(): void {
-    let free = this.#parts.places() - this.#lines.size;
+    const { places, idle } = this.#parts;
     // A line has its place a moment after it was begun.
-    let begun = 0;
-    while (!this.#stopped && free > 0 && this.#parts.idle() > begun) {
-      const next = this.#next();
+    for (let begun = 0; this.#lines.size < places() && begun < idle(); begun += 1) {
+      const next = this.#stopped ? null : this.#next();
       if (next === null) return;
-      free -= 1;
-      begun += 1;
       const line = this.#run(...next).finally(() => {
         this.#lines.delete(line);
         this.wake();
