@@ -1,7 +1,8 @@
 """What training adds to recall: the same tokens in segments and with full attention.
 
     PYTHONPATH=python .venv/bin/python bench/recall/training/adds.py \\
-        [--seeds 0,1,2] [--steps 40] [--arms segmented,full] [--lengths 1024,2048] [--documents 8]
+        [--seeds 0,1,2] [--steps 20] [--arms untrained,segmented,full] [--lengths 2048] \\
+        [--documents 8]
 
 Every arm and seed trains through the CLI under ``lockstep.config.ts`` (half of the tokens are
 recall documents of the split `train`), the same sequences in the same order. Then facts of the
@@ -62,24 +63,27 @@ def train(arm: str, seed: int, steps: int) -> Path:
 def main() -> None:
     take = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     take.add_argument("--seeds", default="0,1,2")
-    take.add_argument("--steps", type=int, default=40)
-    take.add_argument("--arms", default="segmented,full", help=f"of {', '.join(ARMS)}")
-    take.add_argument("--lengths", default="1024,2048")
+    take.add_argument("--steps", type=int, default=20)
+    arms = ", ".join([UNTRAINED, *ARMS])
+    take.add_argument("--arms", default="untrained,segmented,full", help=f"of {arms}")
+    take.add_argument("--lengths", default="2048")
     take.add_argument("--documents", type=int, default=8)
     asked = take.parse_args()
     torch.set_num_threads(1)
-    wanted = [(UNTRAINED, 0)]
     for seed in map(int, asked.seeds.split(",")):
         for arm in asked.arms.split(","):
-            print("training", arm, seed, flush=True)
-            train(arm, seed, asked.steps)
-            wanted.append((arm, seed))
+            if arm == UNTRAINED and seed:
+                continue
+            if arm != UNTRAINED:
+                print("training", arm, seed, flush=True)
+                train(arm, seed, asked.steps)
             for length in map(int, asked.lengths.split(",")):
-                evaluate(asked, wanted, length)
+                evaluate(asked, arm, seed, length)
 
 
-def evaluate(asked: argparse.Namespace, wanted: list[tuple[str, int]], length: int) -> None:
-    """Ask every trained model for the same facts; what stands in the file is not asked again."""
+def evaluate(asked: argparse.Namespace, arm: str, seed: int, length: int) -> None:
+    """Ask one model for the facts of every document; answers in the file are not repeated."""
+    steps = 0 if arm == UNTRAINED else asked.steps
     out = HERE.parent / "raw" / f"adds-{length}.jsonl"
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     have = {(one["arm"], one["seed"], one["steps"], one["document"]) for one in lines}
@@ -90,24 +94,21 @@ def evaluate(asked: argparse.Namespace, wanted: list[tuple[str, int]], length: i
     wrap = wrap_of(RUNS / PLAIN, base.contract.document["tokenizer"]["bos"])
     maker = Maker(tokenizer, ids, "eval", wrap)
     facts = header(f"python bench/recall/training/{Path(__file__).name}")
-    for arm, seed in wanted:
-        steps = 0 if arm == UNTRAINED else asked.steps
-        missing = [i for i in range(asked.documents) if (arm, seed, steps, i) not in have]
-        if not missing:
+    module = base.module if arm == UNTRAINED else load_module(train(arm, seed, asked.steps))
+    model = Model(module, base.spec, base.contract)
+    runs = {"full": ask.full_attention, "segmented": ask.segmented}
+    for index in range(asked.documents):
+        if (arm, seed, steps, index) in have:
             continue
-        module = base.module if arm == UNTRAINED else load_module(train(arm, seed, asked.steps))
-        model = Model(module, base.spec, base.contract)
-        for index in missing:
-            document = maker.make(f"42/{length}/{index}", length, DEPTHS)
-            runs = {"full": ask.full_attention, "segmented": ask.segmented}
-            answers: dict[str, Any] = {}
-            for name, run in runs.items():
-                found = run(model, document)
-                answers[name] = [{"recalled": o.recalled, "logp": o.logp} for o in found]
-            line = {"arm": arm, "seed": seed, "steps": steps, "document": index}
-            with out.open("a") as file:
-                file.write(json.dumps(line | {"answers": answers} | facts) + "\n")
-        print(length, arm, seed, "asked", flush=True)
+        document = maker.make(f"42/{length}/{index}", length, DEPTHS)
+        answers: dict[str, Any] = {}
+        for name, run in runs.items():
+            found = run(model, document)
+            answers[name] = [{"recalled": one.recalled, "logp": one.logp} for one in found]
+        line = {"arm": arm, "seed": seed, "steps": steps, "document": index}
+        with out.open("a") as file:
+            file.write(json.dumps(line | {"answers": answers} | facts) + "\n")
+    print(length, arm, seed, "asked", flush=True)
 
 
 if __name__ == "__main__":

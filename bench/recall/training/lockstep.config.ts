@@ -20,9 +20,8 @@ export default defineConfig({
     recall: { share: 0.5, facts: 5 },
   },
   training: {
-    steps: 40,
+    steps: 20,
     sequence: 2048,
-    accumulate: 2,
     truncation,
     learningRate: 3e-4,
     warmup: 0.1,
