@@ -1,4 +1,4 @@
-// The header's chips: which model is shown, and the choice of another where the server has several.
+// Which model is shown: the choice where the server has several, and the header's chips.
 import { byId, h } from './dom.js';
 import { number } from './model.js';
 
@@ -16,9 +16,7 @@ function digestOf({ digest }) {
 /** @param {(name: string) => void} onChoose */
 export function makeChips(onChoose) {
   const root = byId('chips');
-  const select = h('select', { id: 'model' });
-  // It stays the same element, so that it keeps the focus.
-  const choice = h('li', { class: 'chip choice' }, h('label', {}, 'Model ', select));
+  const select = byId('model');
   select.addEventListener('change', () => onChoose(select.value));
   let listed = '';
   let ended = false;
@@ -37,7 +35,6 @@ export function makeChips(onChoose) {
     }
     select.value = name;
     select.title = name;
-    if (!choice.isConnected) root.prepend(choice);
   }
 
   function state({ trained }, status) {
@@ -50,13 +47,12 @@ export function makeChips(onChoose) {
       : h('li', { class: 'chip good' }, `trained: ${number(trained.steps)} steps`);
   }
 
-  /** One model has no choice: its name is what it always was, a chip. */
+  /** One model has no choice: its name is a chip. */
   function show(contract, models) {
     const { name, engine } = contract;
     const several = models.length > 1;
+    byId('choice').hidden = !several;
     if (several) fillChoice(models, name);
-    else choice.remove();
-    for (const chip of root.querySelectorAll('.chip:not(.choice)')) chip.remove();
     const status = models.find((one) => one.name === name)?.status ?? 'ready';
     const chips = [
       several ? null : h('li', { class: 'chip' }, h('b', {}, name)),
@@ -65,7 +61,7 @@ export function makeChips(onChoose) {
     ].filter((chip) => chip !== null);
     // What has stopped is said first.
     const said = state(contract, status);
-    root.append(...(said.id === 'ended' ? [said, ...chips] : [...chips, said]));
+    root.replaceChildren(...(said.id === 'ended' ? [said, ...chips] : [...chips, said]));
   }
 
   return {
