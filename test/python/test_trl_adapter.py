@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,23 @@ def check_sealed(out: Path, made: Path, steps: int, model: Any) -> None:
     assert float((again - before).abs().max()) > 1e-4
 
 
+def check_by_node(out: Path) -> None:
+    """`lockstep serve` reads it before vLLM does."""
+    read = Path(__file__).parents[2] / "dist" / "weights" / "adapter.js"
+    code = f"const m = await import({json.dumps(read.as_uri())}); console.log((await m.readAdapter(process.argv[1])).rank)"  # noqa: E501
+    told = subprocess.run(
+        ["node", "--input-type=module", "-e", code, str(out)],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert told.stdout.strip() == "4"
+
+
 def test_our_trainer_saves_an_adapter_that_is_sealed(made: Path, tmp_path: Path) -> None:
     trainer = sft(made, tmp_path / "sft", {"max_steps": 2}, peft_config=LoraConfig(**PLAIN))
     trainer.train()
     trainer.save_adapter(tmp_path / "law")
     check_sealed(tmp_path / "law", made, 2, trainer.model)
+    check_by_node(tmp_path / "law")
 
 
 def test_trls_own_trainer_and_what_peft_saved_there(made: Path, tmp_path: Path) -> None:
