@@ -91,6 +91,12 @@ describe('the choice', () => {
     expect(await page.locator('#model').evaluate(probes.focused)).toBe(true);
     expect(await page.getAttribute('#most', 'max')).toBe('500');
     expect(await page.innerText('#facts')).toContain('500 tokens');
+    expect(await page.isVisible('.on-paper')).toBe(false);
+    await page.emulateMedia({ media: 'print' });
+    expect(await page.textContent('.on-paper')).toBe('two');
+    expect(await page.isVisible('.on-paper')).toBe(true);
+    expect(await page.isVisible('#choice')).toBe(false);
+    await page.emulateMedia({ media: 'screen' });
     await page.click('#tab-cut');
     await page.fill('#text', `${TEXT} <|more|>`);
     await expect

@@ -55,10 +55,11 @@ export function makeChips(onChoose) {
     if (several) fillChoice(models, name);
     const status = models.find((one) => one.name === name)?.status ?? 'ready';
     const chips = [
-      several ? null : h('li', { class: 'chip' }, h('b', {}, name)),
+      // Where there is a choice, it has the name; paper has no choice.
+      h('li', { class: several ? 'chip on-paper' : 'chip' }, h('b', {}, name)),
       h('li', { class: 'chip' }, `${engine.name} ${engine.precision}`),
       h('li', { class: 'chip' }, 'digest ', digestOf(contract)),
-    ].filter((chip) => chip !== null);
+    ];
     // What has stopped is said first.
     const said = state(contract, status);
     root.replaceChildren(...(said.id === 'ended' ? [said, ...chips] : [...chips, said]));

@@ -155,6 +155,8 @@ export function makeChoice(page) {
     }
     if (chat === gone) {
       await choose(models[0].name);
+      // Where that failed, its message stays.
+      if (chat === gone) return;
       said.push(`\`${chat.contract.name}\` is chosen now.`);
     }
     const action = gone.empty
