@@ -1,6 +1,6 @@
 // Several models behind one page: the choice, a chat for each, and models that come, go and change meanwhile.
 import { rm } from 'node:fs/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { violationsEverywhere } from './helpers/accessibility.ts';
 import {
   type Any,
@@ -21,6 +21,8 @@ import {
 import { makeToy, type Toy, ToyEngine, type ToyFaults } from './server-toy.ts';
 
 usePages();
+// axe-core judges eight views in some tests.
+vi.setConfig({ testTimeout: 240_000 });
 
 /** Of another token, so of another contract. */
 let other: Toy;
