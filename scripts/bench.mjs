@@ -55,7 +55,13 @@ const named = {
   gpu: ['bash', ['bench/gpu/run.sh', '--out', path.join(work, 'gpu', 'out')]],
 };
 const all = { ...suites, ...named };
-const reports = ['bench/report.py', 'bench/vllm/report.py', 'bench/training/results.py'];
+const reports = [
+  ...['bench/report.py', 'bench/vllm/report.py', 'bench/training/results.py'].map((file) => [
+    venvPython,
+    [file],
+  ]),
+  [process.execPath, [...tsx, 'bench/serving/report.ts']],
+];
 
 try {
   const wanted = process.argv.slice(2);
@@ -78,7 +84,6 @@ try {
     );
   }
   mkdirSync(path.join(root, 'bench', 'raw'), { recursive: true });
-  mkdirSync(path.dirname(beside), { recursive: true });
   for (const name of wanted.length > 0 ? wanted : Object.keys(suites)) {
     say(`── ${name}`);
     const [command, args] = all[name];
@@ -87,8 +92,8 @@ try {
     });
     if (code !== 0) process.exit(code);
   }
-  for (const file of reports) {
-    const code = await attached(venvPython, [file]);
+  for (const [command, args] of reports) {
+    const code = await attached(command, args);
     if (code !== 0) process.exit(code);
   }
 } catch (error) {

@@ -43,7 +43,7 @@ test('Send waits for the contract, and what was written meanwhile stays', async 
   const held = new Promise<void>((resolve) => {
     release = resolve;
   });
-  await page.route('**/lockstep/contract', async (route) => {
+  await page.route('**/lockstep/contract*', async (route) => {
     await held;
     await route.continue();
   });

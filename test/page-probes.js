@@ -141,8 +141,8 @@ export function direction(element) {
 
 /** Say that the kept conversation was had under another contract. */
 export function otherContract() {
-  const kept = JSON.parse(sessionStorage.getItem('lockstep.chat'));
-  sessionStorage.setItem('lockstep.chat', JSON.stringify({ ...kept, digest: '0'.repeat(64) }));
+  const kept = JSON.parse(sessionStorage.getItem('lockstep.chat.toy'));
+  sessionStorage.setItem('lockstep.chat.toy', JSON.stringify({ ...kept, digest: '0'.repeat(64) }));
 }
 
 /** As somebody who draws a field's corner down. */

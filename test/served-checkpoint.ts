@@ -7,9 +7,18 @@ import { parseConfig } from '../src/config/index.ts';
 import { delimiters } from '../src/policies/index.ts';
 import { tinyModel } from './tiny-model.ts';
 
-/** Make `tiny` in this folder; its path. It has a chat template where one is given. */
-export async function servedCheckpoint(folder: string, chatTemplate?: string): Promise<string> {
-  const model = await tinyModel(path.join(folder, 'model'));
+/**
+ * Make `tiny` in this folder; its path. It has a chat template where one is given.
+ *
+ * @param other weights and longest segment of another model; without `onnx` only torch serves it
+ */
+export async function servedCheckpoint(
+  folder: string,
+  chatTemplate?: string,
+  other: { seed?: number; max?: number; onnx?: boolean } = {},
+): Promise<string> {
+  const { seed, max = 32, onnx = true } = other;
+  const model = await tinyModel(path.join(folder, 'model'), seed === undefined ? {} : { seed });
   if (chatTemplate !== undefined) {
     await writeFile(path.join(model, 'chat_template.jinja'), chatTemplate);
   }
@@ -19,7 +28,7 @@ export async function servedCheckpoint(folder: string, chatTemplate?: string): P
       model,
       out: dir,
       policy: delimiters({ strings: ['.', '?', '!'] }),
-      segment: { min: 8, max: 32 },
+      segment: { min: 8, max },
       carry: { size: 12, sinks: 4 },
       retrieval: { size: 8, layers: [1, 2] },
       heads: { long: [1] },
@@ -27,6 +36,7 @@ export async function servedCheckpoint(folder: string, chatTemplate?: string): P
     'the test config',
   );
   await attach({ config, modelDir: model, out: dir });
-  await runJob({ module: 'lockstep.export.job', job: { dir, precisions: ['fp32'], force: true } });
+  const job = { dir, precisions: ['fp32'], force: true };
+  if (onnx) await runJob({ module: 'lockstep.export.job', job });
   return dir;
 }

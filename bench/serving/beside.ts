@@ -7,7 +7,7 @@
 // streams write. After `--tokens` tokens of each, another client sends a prompt of `--prompt` tokens of
 // TEXT; what counts are the tokens that come until it has its first one, against as many before it. One
 // JSON object; only ratios within one run mean anything, and only on a machine that does nothing else.
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import os from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -18,6 +18,7 @@ import { openOnnxEngine, type Precision } from '../../src/engines/onnx.ts';
 import { openTorchEngine, type TorchDtype } from '../../src/engines/torch.ts';
 import { createServer } from '../../src/server/index.ts';
 import { loadTokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { record } from './record.ts';
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
@@ -36,7 +37,8 @@ const [promptTokens, tokens, threads] = [values.prompt, values.tokens, values.th
   Number,
 ) as [number, number, number];
 
-interface Row {
+/** What `report.ts` writes into a table. */
+export interface Row {
   engine: string;
   answers: number;
   /** Mean milliseconds from one token to the next of the same answer. */
@@ -156,15 +158,6 @@ for (const engine of values.engines.split(',')) {
   }
   await server.close();
 }
-const machine = `${os.cpus()[0]?.model ?? 'unknown'}, ${os.cpus().length} cores`;
-const result = {
-  suite: 'beside',
-  date: new Date().toISOString().slice(0, 10),
-  machine,
-  load: os.loadavg()[0],
-  threads,
-  promptTokens,
-  rows,
-};
+const result = { load: os.loadavg()[0], threads, promptTokens, rows };
 process.stdout.write(`${JSON.stringify(result)}\n`);
-if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(result, null, 1)}\n`);
+if (values.json !== undefined) record('beside', result, values.json);

@@ -14,10 +14,11 @@ export interface Recorded {
   machine: { cpu: string; cores: number; node: string };
 }
 
-/** Write `raw/<name>.json`. */
-export function record(name: string, result: object): void {
+/** Write `raw/<name>.json`, or another file. */
+export function record(name: string, result: object, file = path.join(raw, `${name}.json`)): void {
   const header: Recorded = {
-    command: `npx tsx bench/serving/${name}.ts ${process.argv.slice(2).join(' ')}`.trim(),
+    command:
+      `npx tsx bench/serving/${name}.ts ${process.argv.slice(2).map(shown).join(' ')}`.trim(),
     date: new Date().toISOString().slice(0, 10),
     commit: commit(),
     machine: {
@@ -26,11 +27,13 @@ export function record(name: string, result: object): void {
       node: process.version,
     },
   };
-  mkdirSync(raw, { recursive: true });
-  writeFileSync(
-    path.join(raw, `${name}.json`),
-    `${JSON.stringify({ ...header, ...result }, null, 1)}\n`,
-  );
+  mkdirSync(path.dirname(file), { recursive: true });
+  writeFileSync(file, `${JSON.stringify({ ...header, ...result }, null, 1)}\n`);
+}
+
+/** Results are published: their paths begin at the repository. */
+function shown(argument: string): string {
+  return path.isAbsolute(argument) ? path.relative(packageRoot, argument) : argument;
 }
 
 function commit(): string {

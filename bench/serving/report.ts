@@ -4,6 +4,7 @@ import path from 'node:path';
 import { packageRoot } from '../../src/paths.ts';
 import type { SeenTally } from '../../test/streams/client.ts';
 import type { Tally } from '../../test/streams/judge.ts';
+import type { Row as BesideRow } from './beside.ts';
 import { type Recorded, raw } from './record.ts';
 
 interface Streams extends Recorded {
@@ -42,6 +43,13 @@ interface Searches extends Recorded {
     } | null;
     seconds: number;
   }[];
+}
+
+interface Beside extends Recorded {
+  load: number;
+  threads: number;
+  promptTokens: number;
+  rows: BesideRow[];
 }
 
 function read<T>(name: string): T | null {
@@ -182,16 +190,53 @@ function searches(result: Searches): string {
   ].join('\n');
 }
 
-const [ofStreams, ofLoad, ofSearches] = [
+function beside(result: Beside): string {
+  const { promptTokens, threads, load: busy, rows } = result;
+  const ms = (value: number) => value.toFixed(1);
+  return [
+    '## Answers beside a long prompt',
+    '',
+    `${origin(result)} Prompt: ${promptTokens.toLocaleString('en')} tokens; ${threads} ${threads === 1 ? 'thread' : 'threads'}; load average at the end: ${busy.toFixed(1)}. [The bound](../../docs/server.md#answers-beside-a-long-prompt): a token takes on average at most twice as long beside the prompt as before it.`,
+    '',
+    table(
+      [
+        'engine',
+        'answers at once',
+        'ms a token, before',
+        'ms a token, beside',
+        'ratio',
+        'longest pause before (ms)',
+        'longest pause beside (ms)',
+        'first token of the prompt, alone (s)',
+        'beside the answers (s)',
+      ],
+      rows.map((row) => [
+        row.engine,
+        row.answers,
+        ms(row.aloneMs),
+        ms(row.besideMs),
+        `**${row.ratio.toFixed(2)}**`,
+        ms(row.longestAloneMs),
+        ms(row.longestBesideMs),
+        row.promptAloneSeconds.toFixed(1),
+        row.promptBesideSeconds.toFixed(1),
+      ]),
+    ),
+  ].join('\n');
+}
+
+const [ofStreams, ofLoad, ofSearches, ofBeside] = [
   read<Streams>('streams'),
   read<Load>('load'),
   read<Searches>('searches'),
+  read<Beside>('beside'),
 ];
 const parts = [
   '# Serving under faults and load',
   'Made by `npx tsx bench/serving/report.ts` from `raw/`. Times and rates of one machine say nothing about another.',
   ...(ofStreams === null ? [] : [streams(ofStreams)]),
   ...(ofSearches === null ? [] : [searches(ofSearches)]),
+  ...(ofBeside === null ? [] : [beside(ofBeside)]),
   ...(ofLoad === null ? [] : [load(ofLoad)]),
 ];
 writeFileSync(path.join(packageRoot, 'bench', 'serving', 'RESULTS.md'), `${parts.join('\n\n')}\n`);

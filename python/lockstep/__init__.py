@@ -21,6 +21,7 @@ _FROM = {
     "Trace": ".operator.model",
     "Spec": ".contract.spec",
     "load": ".loader",
+    "save_adapter": ".transformers.adapters",
     "State": ".operator.state",
 }
 _MODULES = {

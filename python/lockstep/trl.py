@@ -16,6 +16,7 @@ import lockstep.transformers  # noqa: F401  (registers the checkpoints' classes)
 
 from .errors import LockstepError
 from .install import install
+from .transformers.adapters import save_adapter
 from .transformers.saving import save_merged, seal
 from .transformers.segments import Segments
 
@@ -62,6 +63,11 @@ class Segmented:
             save_merged(bare, directory)
         else:
             bare.save_pretrained(directory)
+
+    def save_adapter(self, directory: Any) -> None:
+        """Write the adapter alone, sealed to its base: ``lockstep serve --adapter NAME=DIR``."""
+        self._count()
+        save_adapter(self._bare(), directory)
 
     def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
         me: Any = self

@@ -111,7 +111,7 @@ async function present(dir: string, name: string): Promise<void> {
   await checkInside(dir, file);
   if ((await stat(file).catch(() => null))?.isFile()) return;
   throw new LockstepError('LS_ADAPTER_FILE', `expected ${name} in ${dir}, got no such file`, {
-    mend: 'Name the folder adapter/ of a checkpoint that was trained with training.lora and nothing else; other adapters carry no contract.',
+    mend: 'Name the folder adapter/ of a checkpoint that was trained with training.lora and nothing else, or one that lockstep.save_adapter wrote; other adapters carry no contract.',
     field: name,
   });
 }

@@ -29,6 +29,7 @@ from lockstep.weights import adapter
 NAME = "default"  # peft's name of the adapter
 BASE = ".base_layer"
 FOLDER = "adapter"  # of a checkpoint
+_ENDS = tuple(f".lora_{part}.{NAME}.weight" for part in "AB")
 
 
 def attach(module: Any, lora: Lora, seed: int) -> None:
@@ -118,23 +119,34 @@ def export(
     and tokens. Returns False, and writes nothing, where more than A and B was trained: the base
     with the adapter would be another model than the checkpoint.
     """
-    ends = {f".lora_{part}.{NAME}.weight": f".lora_{part}.weight" for part in "AB"}
-    tensors, modules = {}, set()
-    for name, value in trained.items():
-        end = next((end for end in ends if name.endswith(end)), None)
-        if end is None:
-            return False
-        module = name.removesuffix(end)
-        modules.add(module)
-        tensors[f"base_model.model.{module}{ends[end]}"] = value.float()
+    if not all(name.endswith(_ENDS) for name in trained):
+        return False
     folder = directory / FOLDER
     folder.mkdir()
-    config = adapter.config_of(lora.rank, lora.alpha, list(modules))
+    write(folder, trained, lora.rank, lora.alpha, contract, base, counts)
+    return True
+
+
+def write(
+    folder: Path,
+    trained: Mapping[str, Tensor],
+    rank: int,
+    alpha: float,
+    contract: str,
+    base: str,
+    counts: Mapping[str, int],
+) -> None:
+    """A and B in PEFT's layout, and whose they are. trained: A and B by the names of `adapters`."""
+    tensors, modules = {}, set()
+    for name, value in trained.items():
+        module, _, part = name.removesuffix(f".{NAME}.weight").rpartition(".")
+        modules.add(module)
+        tensors[f"base_model.model.{module}.{part}.weight"] = value.float().contiguous()
+    config = adapter.config_of(rank, alpha, list(modules))
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     (folder / adapter.CONFIG).write_text(text, encoding="utf-8")
     save_file(tensors, folder / adapter.TENSORS, metadata={"format": "pt"})
     adapter.seal(folder, contract, base, counts)
-    return True
 
 
 @contextmanager

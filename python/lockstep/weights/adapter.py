@@ -210,6 +210,7 @@ def _file(message: str, folder: Path | None, field: str | None = None) -> Lockst
     if field == SEAL and folder is None:
         mend = (
             "name the folder adapter/ of a checkpoint that was trained with training.lora and "
-            "nothing else; other adapters carry no contract"
+            "nothing else, or one that lockstep.save_adapter wrote; other adapters carry no "
+            "contract"
         )
     return LockstepError("LS_ADAPTER_FILE", message + where, mend, field)

@@ -20,7 +20,7 @@ export class ApiError extends Error {
   }
 }
 
-async function ask(path, body, signal) {
+async function ask(path, { body, signal, taken = [] } = {}) {
   const headers = {};
   if (key !== null) headers.authorization = `Bearer ${key}`;
   if (body !== undefined) headers['content-type'] = 'application/json';
@@ -36,7 +36,7 @@ async function ask(path, body, signal) {
     if (error.name === 'AbortError') throw error;
     throw new ApiError('The server cannot be reached. Is `lockstep serve` still running?');
   }
-  if (response.ok) return response;
+  if (response.ok || taken.includes(response.status)) return response;
   const answer = await response.json().catch(() => null);
   const told = answer?.error;
   throw new ApiError(told?.message ?? `The server answered ${response.status}.`, {
@@ -47,17 +47,27 @@ async function ask(path, body, signal) {
   });
 }
 
-export async function getJson(path, signal) {
-  return (await ask(path, undefined, signal)).json();
+export async function getJson(path) {
+  return (await ask(path)).json();
+}
+
+/** What `/health/ready` tells, which it does with 503, too. */
+export async function getReady() {
+  return (await ask('health/ready', { taken: [503] })).json();
+}
+
+/** A path that is asked about one of the models. */
+export function aboutModel(path, name) {
+  return `${path}?model=${encodeURIComponent(name)}`;
 }
 
 export async function postJson(path, body, signal) {
-  return (await ask(path, body, signal)).json();
+  return (await ask(path, { body, signal })).json();
 }
 
 /** The events of a streamed answer, parsed. Throws ApiError when the server reports one midway. */
 export async function* streamEvents(path, body, signal) {
-  const response = await ask(path, body, signal);
+  const response = await ask(path, { body, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   let finished = false;

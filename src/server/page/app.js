@@ -1,58 +1,18 @@
-// Brings the page up: the contract first, then everything that is drawn from it.
-import { getJson, postJson, setKey } from './api.js';
-import { makeChat } from './chat.js';
+// Brings the page up: the models and the contract first, then everything that is drawn from it.
+import { alerts } from './alerts.js';
+import { aboutModel, getJson, setKey } from './api.js';
+import { makeChoice } from './choice.js';
 import { makeCut } from './cut.js';
-import { byId, h, oncePerFrame } from './dom.js';
-import { makeEngine } from './engine.js';
-import { showFacts } from './facts.js';
+import { byId, oncePerFrame } from './dom.js';
 import { makeMask } from './mask.js';
 import { makeMemory } from './memory.js';
-import { samples } from './samples.js';
+import { listModels } from './models.js';
 import { Sequence } from './state.js';
-import { lensesOf, makeStrip } from './strip.js';
+import { makeStrip } from './strip.js';
 import { makeText } from './text.js';
 
-const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
-
-const alerts = {
-  /** @param before where the eye is: what the message is put in front of */
-  show(error, before = null) {
-    const close = h(
-      'button',
-      { type: 'button', class: 'quiet', onclick: () => alerts.clear() },
-      'Dismiss',
-    );
-    const wait = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : '';
-    const lost = LOST.includes(error.code);
-    if (lost) engineEnded();
-    const words = lost
-      ? 'The engine has stopped, and this server cannot answer any more. Start `lockstep serve` again and reload this page: the conversation is kept.'
-      : `${error.message}${wait}`;
-    const alert = byId('alert');
-    if (before !== null) before.before(alert);
-    else byId('main').prepend(alert);
-    alert.title = lost ? error.message : '';
-    alert.replaceChildren(h('span', {}, ...commands(words)), close);
-    alert.hidden = false;
-    alert.scrollIntoView({ block: 'nearest' });
-  },
-  clear() {
-    byId('alert').hidden = true;
-    byId('alert').replaceChildren();
-  },
-};
-
-/** What stands between backquotes is a command. */
-function commands(words) {
-  return words.split('`').map((part, i) => (i % 2 === 1 ? h('code', {}, part) : part));
-}
-
-/** The chips say what is served; that is nothing now. */
-function engineEnded() {
-  if (byId('ended') !== null) return;
-  byId('chips').querySelector('.warn, .good')?.remove();
-  byId('chips').prepend(h('li', { class: 'chip bad', id: 'ended' }, 'engine stopped'));
-}
+/** Where this tab remembers its model. */
+const CHOSEN = 'lockstep.model';
 
 function theme() {
   const root = document.documentElement;
@@ -88,10 +48,11 @@ function tabs(onChoose) {
   });
 }
 
-async function contractOrKey() {
+/** Ask for a key as long as the server wants another one. */
+async function withKey(read) {
   for (;;) {
     try {
-      return await getJson('lockstep/contract');
+      return await read();
     } catch (error) {
       if (error.status !== 401) throw error;
       const dialog = byId('key-dialog');
@@ -102,17 +63,17 @@ async function contractOrKey() {
   }
 }
 
+const contractOf = (name) => getJson(aboutModel('lockstep/contract', name));
+
 async function start() {
   theme();
-  const contract = await contractOrKey();
-  document.title = `Lockstep: ${contract.name}`;
-  showFacts(contract);
-  makeEngine(contract);
+  const models = await withKey(listModels);
+  const wished = sessionStorage.getItem(CHOSEN);
+  const first = models.find(({ name }) => name === wished) ?? models[0];
+  const contract = await contractOf(first.name);
   // Each tab looks at a sequence of its own; the instruments show the chosen one.
-  const { lens } = lensesOf(contract)[0];
-  const chat = new Sequence(contract, lens);
-  const draft = new Sequence(contract, lens);
-  const stage = { sequence: chat };
+  const draft = new Sequence(contract);
+  const stage = { sequence: draft };
   const draws = [makeStrip(stage), makeMask(stage), makeMemory(stage)];
   const text = makeText(stage);
   const drawAll = oncePerFrame(() => {
@@ -124,26 +85,38 @@ async function start() {
     draws[0]();
     draws[1]();
   });
-  for (const sequence of [chat, draft]) {
+  /** Draw it whenever it changes while it is looked at. */
+  const watched = (sequence) => {
     sequence.addEventListener('change', () => sequence === stage.sequence && drawAll());
     sequence.addEventListener('look', () => sequence === stage.sequence && drawLook());
-  }
-  new ResizeObserver(drawLook).observe(byId('strip'));
-  const talk = makeChat(chat, contract, alerts);
-  const cut = makeCut(draft, alerts);
-  tabs((id) => {
-    const next = id === 'tab-chat' ? chat : draft;
-    next.lens = stage.sequence.lens;
-    stage.sequence = next;
-    if (id === 'tab-cut' && draft.length === 0) cut.cutNow();
+    return sequence;
+  };
+  const look = (sequence) => {
+    sequence.setLens(stage.sequence.lens);
+    stage.sequence = sequence;
     drawAll();
+  };
+  watched(draft);
+  new ResizeObserver(drawLook).observe(byId('strip'));
+  const cut = makeCut(draft, alerts);
+  const cutting = () => byId('tab-cut').getAttribute('aria-selected') === 'true';
+  const choice = makeChoice({
+    models,
+    watched,
+    cutting,
+    show(chat) {
+      sessionStorage.setItem(CHOSEN, chat.contract.name);
+      document.title = `Lockstep: ${chat.contract.name}`;
+      if (draft.contract !== chat.contract) draft.reset(chat.contract);
+      look(cutting() ? draft : chat.sequence);
+      if (cutting()) cut.cutNow();
+    },
   });
-  drawAll();
-  // Something to look at before the first message; what the user does meanwhile comes first.
-  // A token is at least one character of these texts, so this many characters are never too many tokens.
-  const shown = samples.at(-1).text.slice(0, contract.limits.tokens - 1);
-  const example = await postJson('lockstep/plan', { text: shown });
-  if (chat.length === 0 && !talk.running()) chat.plan(example, 'An example, only cut: ');
+  choice.open(contract);
+  tabs((id) => {
+    look(id === 'tab-chat' ? choice.chat.sequence : draft);
+    if (id === 'tab-cut' && draft.length === 0) cut.cutNow();
+  });
 }
 
 start().catch((error) => {

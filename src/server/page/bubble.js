@@ -54,6 +54,11 @@ export function paint(bubble, entry, ranges = []) {
   }
   if (at < text.length) out.push(...until(text.length));
   bubble.replaceChildren(...out);
+  makeReachable(bubble);
+}
+
+/** The keyboard reaches what scrolls; known once the bubble is on the screen. */
+export function makeReachable(bubble) {
   if (bubble.scrollHeight > bubble.clientHeight + 1) bubble.tabIndex = 0;
 }
 

@@ -1,9 +1,10 @@
-// Chat: the conversation on the left, what its tokens make the model hold and see on the right.
+// The conversation with one model, and what its tokens make that model hold and see.
 import { ApiError, streamEvents } from './api.js';
-import { append, cutMark, makeBubble, paint } from './bubble.js';
-import { byId, h } from './dom.js';
+import { append, cutMark, makeBubble, makeReachable, paint } from './bubble.js';
+import { h } from './dom.js';
 import { forget, keep, kept } from './keep.js';
 import { makeReads } from './reads.js';
+import { requestOf } from './request.js';
 import { prompts } from './samples.js';
 
 /**
@@ -12,20 +13,33 @@ import { prompts } from './samples.js';
  * @typedef {import('./bubble.js').Entry & {sent: boolean, meta?: string, slots?: number[], sources?: object[] | null}} Turn
  */
 
+/**
+ * What the composer sees of a chat.
+ * @typedef {object} Chat
+ * @property {object} contract  of its model
+ * @property {HTMLElement} log
+ * @property {string} draft  what is written and not yet sent
+ * @property {string} system  the system message for the next turn
+ * @property {string} status
+ * @property {boolean} running
+ */
+
 const EMPTY = '(an empty answer)';
 
-export function makeChat(sequence, contract, alerts) {
-  const log = byId('log');
-  const form = byId('composer');
-  const input = byId('message');
-  const send = byId('send');
-  const status = byId('status');
-  const system = byId('system');
+/**
+ * @param {import('./state.js').Sequence} sequence what is drawn of its last answer
+ * @param {{changed: (chat: Chat) => void, failed: (error: ApiError, chat: Chat) => void, sent: () => void}} tell
+ */
+export function makeChat(sequence, tell) {
+  let { contract } = sequence;
+  const log = h('div', { class: 'log', role: 'log', 'aria-label': 'Conversation' });
   /** @type {Turn[]} */
   let entries = [];
   const bubbles = new Map();
   let reads = [];
   let running = null;
+  /** Told when the turn that is running has ended. */
+  const waiting = [];
   /** @type {{asked: Turn, answer: Turn} | null} the turn that is running */
   let unfinished = null;
 
@@ -65,7 +79,7 @@ export function makeChat(sequence, contract, alerts) {
 
   /** The system's message comes first and may be changed between two turns. */
   function settle() {
-    const text = contract.chat ? system.value.toWellFormed().trim() : '';
+    const text = contract.chat ? chat.system.toWellFormed().trim() : '';
     const first = entries[0]?.role === 'system' ? entries[0] : null;
     if (first !== null && first.text === text) return;
     // What earlier answers read of the old one can no longer be shown in it.
@@ -79,31 +93,10 @@ export function makeChat(sequence, contract, alerts) {
     paint(bubble, entry);
   }
 
-  function request(messages, text) {
-    const most = Number(byId('most').value);
-    const seed = byId('seed').value;
-    const common = {
-      model: contract.name,
-      temperature: Number(byId('temperature').value),
-      top_p: Number(byId('top-p').value),
-      stream: true,
-      stream_options: { include_usage: true },
-      lockstep: { trace: true, sources: true },
-      ...(seed === '' ? {} : { seed: Number(seed) }),
-      ...(most > 0 ? { max_tokens: most } : {}),
-    };
-    return contract.chat
-      ? [
-          'v1/chat/completions',
-          { ...common, messages: messages.map(({ role, text: content }) => ({ role, content })) },
-        ]
-      : ['v1/completions', { ...common, prompt: text }];
-  }
-
   async function submit(raw) {
     const text = raw.toWellFormed();
     if (running !== null || text.trim() === '') return;
-    alerts.clear();
+    tell.sent();
     for (const one of reads) one.unmark?.();
     log.querySelector('.empty')?.remove();
     settle();
@@ -112,17 +105,17 @@ export function makeChat(sequence, contract, alerts) {
     const messages = contract.chat ? [...entries.filter(({ sent }) => sent), asked] : [asked];
     const answer = { role: 'assistant', text: '', cuts: [], sent: false, slots: messages };
     const bubble = add(answer);
-    log.scrollTop = log.scrollHeight;
-    input.value = '';
+    scrollDown();
+    chat.draft = '';
     const mine = new AbortController();
     running = mine;
     unfinished = { asked, answer };
     busy(true);
-    sequence.reset();
+    sequence.reset(contract);
     const began = performance.now();
     const seen = { first: null, usage: null, finish: null };
     try {
-      for await (const event of streamEvents(...request(messages, text), mine.signal)) {
+      for await (const event of streamEvents(...requestOf(contract, messages), mine.signal)) {
         const following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
         take(event, answer, bubble, seen);
         if (following) log.scrollTop = log.scrollHeight;
@@ -149,8 +142,9 @@ export function makeChat(sequence, contract, alerts) {
       running = null;
       unfinished = null;
       busy(false);
-      log.scrollTop = log.scrollHeight;
+      scrollDown();
       if (entries.length > 0) save();
+      for (const resolve of waiting.splice(0)) resolve();
     }
   }
 
@@ -163,7 +157,7 @@ export function makeChat(sequence, contract, alerts) {
         answer.cuts.push(answer.text.length);
         bubble.append(cutMark());
       }
-      if (seen.first === null) status.textContent = `Reading: ${sequence.length} tokens`;
+      if (seen.first === null) say(`Reading: ${sequence.length} tokens`);
     }
     const { sources } = event.lockstep ?? {};
     if (sources === null) answer.sources = null;
@@ -176,7 +170,7 @@ export function makeChat(sequence, contract, alerts) {
       seen.first ??= performance.now();
       answer.text += piece;
       append(bubble, piece);
-      status.textContent = 'Writing…';
+      say('Writing…');
     }
     seen.finish = choice?.finish_reason ?? seen.finish;
     seen.usage = event.usage ?? seen.usage;
@@ -230,7 +224,7 @@ export function makeChat(sequence, contract, alerts) {
 
   function fail(error, asked, answer) {
     const known = error instanceof ApiError;
-    alerts.show(known ? error : new ApiError('The page failed; reload it.'), form);
+    tell.failed(known ? error : new ApiError('The page failed; reload it.'), chat);
     if (!known) console.error(error);
     if (answer.text !== '') {
       answer.sources = undefined;
@@ -239,7 +233,7 @@ export function makeChat(sequence, contract, alerts) {
     }
     remove(answer);
     remove(asked);
-    input.value = asked.text;
+    chat.draft = withDraft(asked);
     if (entries.every(({ role }) => role === 'system')) {
       entries = [];
       welcome();
@@ -249,17 +243,22 @@ export function makeChat(sequence, contract, alerts) {
   /** What a reload shows: an answer that is being written ends here; a question without one is a draft again. */
   function settled() {
     if (unfinished === null || !bubbles.has(unfinished.answer)) {
-      return { list: entries, draft: input.value };
+      return { list: entries, draft: chat.draft };
     }
     const { asked, answer } = unfinished;
     if (answer.text !== '') {
       const broken = { ...answer, meta: 'Broken off.', sources: undefined };
       const list = entries.map((entry) => (entry === answer ? broken : entry));
-      return { list, draft: input.value };
+      return { list, draft: chat.draft };
     }
     const list = entries.filter((entry) => entry !== asked && entry !== answer);
-    const draft = input.value === '' ? asked.text : `${asked.text}\n${input.value}`;
+    const draft = withDraft(asked);
     return { list: list.every(({ role }) => role === 'system') ? [] : list, draft };
+  }
+
+  /** A question without an answer, before what was written since. */
+  function withDraft(asked) {
+    return chat.draft === '' ? asked.text : `${asked.text}\n${chat.draft}`;
   }
 
   function save() {
@@ -269,8 +268,8 @@ export function makeChat(sequence, contract, alerts) {
       ...entry,
       slots: entry.slots?.map((slot) => number.get(slot) ?? -1),
     }));
-    if (!keep(contract, { system: system.value, draft, entries: plain })) {
-      status.textContent = 'This conversation is too long to outlive a reload.';
+    if (!keep(contract, { system: chat.system, draft, entries: plain })) {
+      say('This conversation is too long to outlive a reload.');
     }
   }
 
@@ -283,7 +282,7 @@ export function makeChat(sequence, contract, alerts) {
     } catch (error) {
       // Of an older page, say: it is given up rather than shown in part.
       console.error(error);
-      forget();
+      forget(contract);
       entries = [];
       bubbles.clear();
       log.replaceChildren();
@@ -292,8 +291,8 @@ export function makeChat(sequence, contract, alerts) {
   }
 
   function showKept({ system: first, draft, entries: list }) {
-    system.value = first;
-    input.value = draft ?? '';
+    chat.system = first;
+    chat.draft = draft ?? '';
     for (const entry of list) {
       const at = entry.slots;
       add(entry);
@@ -304,46 +303,69 @@ export function makeChat(sequence, contract, alerts) {
       entry.slots = at.map((i) => list[i] ?? null);
       showEnd(entry);
     }
-    log.scrollTop = log.scrollHeight;
+    scrollDown();
     return list.length > 0;
   }
 
-  function busy(on) {
-    send.textContent = on ? 'Stop' : 'Send';
-    send.classList.toggle('stop', on);
-    log.setAttribute('aria-busy', String(on));
-    if (on) status.textContent = 'Waiting for a place…';
-    else status.textContent = '';
+  function say(words) {
+    chat.status = words;
+    tell.changed(chat);
   }
 
-  form.addEventListener('submit', (event) => {
-    event.preventDefault();
-    if (running !== null) running.abort();
-    else submit(input.value);
-  });
-  // Until now the browser itself would have sent the form: a reload, and the message lost.
-  send.disabled = false;
-  input.addEventListener('keydown', (event) => {
-    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    if (running === null) submit(input.value);
-  });
-  byId('clear').addEventListener('click', () => {
-    running?.abort();
-    entries = [];
-    bubbles.clear();
-    reads = [];
-    forget();
-    sequence.reset();
-    alerts.clear();
-    welcome();
-    input.focus();
-  });
-  byId('most').max = String(contract.limits.tokens);
-  byId('system-row').hidden = !contract.chat;
+  function busy(on) {
+    log.setAttribute('aria-busy', String(on));
+    say(on ? 'Waiting for a place…' : '');
+  }
+
+  function scrollDown() {
+    log.scrollTop = log.scrollHeight;
+  }
+
+  const chat = {
+    sequence,
+    log,
+    draft: '',
+    system: '',
+    status: '',
+    get contract() {
+      return contract;
+    },
+    get running() {
+      return running !== null;
+    },
+    get empty() {
+      return entries.length === 0;
+    },
+    submit,
+    save,
+    /** Its log is on the screen now. */
+    shown() {
+      for (const bubble of bubbles.values()) makeReachable(bubble);
+      scrollDown();
+    },
+    stop: () => running?.abort(),
+    /** Settles when no answer runs. */
+    async ended() {
+      if (running !== null) await new Promise((resolve) => waiting.push(resolve));
+    },
+    clear() {
+      running?.abort();
+      entries = [];
+      bubbles.clear();
+      reads = [];
+      forget(contract);
+      sequence.reset(contract);
+      welcome();
+    },
+    /** The model was loaded again: the conversation goes on, the next answer runs under this contract. */
+    renew(next) {
+      contract = next;
+      if (entries.length === 0) welcome();
+    },
+  };
   if (!restore()) welcome();
   addEventListener('pagehide', save);
-  return { running: () => running !== null };
+  return chat;
 }
 
 function summary(usage, finish, began, first) {

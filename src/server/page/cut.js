@@ -1,5 +1,5 @@
 // Typing or pasting a text and seeing where the policy cuts it.
-import { postJson } from './api.js';
+import { aboutModel, postJson } from './api.js';
 import { byId, h } from './dom.js';
 import { number } from './model.js';
 import { samples } from './samples.js';
@@ -41,7 +41,7 @@ export function makeCut(sequence, alerts) {
     try {
       // Half a surrogate pair, left by an edit in the middle of an emoji, has no UTF-8 form.
       const plan = await postJson(
-        'lockstep/plan',
+        aboutModel('lockstep/plan', sequence.contract.name),
         { text: text.value.toWellFormed() },
         mine.signal,
       );

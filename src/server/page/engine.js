@@ -1,5 +1,5 @@
 // What vLLM runs and holds now, asked every other second while the page is looked at.
-import { getJson } from './api.js';
+import { aboutModel, getJson } from './api.js';
 import { byId, h } from './dom.js';
 import { bytes, number } from './model.js';
 
@@ -12,16 +12,19 @@ const WORDS = {
   queries: 'queries to retrieve with',
 };
 
-/** Shows the card for an engine that reports more than its name. */
-export function makeEngine(contract) {
-  if (contract.engine.name !== 'vllm') return;
+/** Shows the card for an engine that reports more than its name, until another model is shown. */
+export function makeEngine() {
   const card = byId('engine');
-  card.hidden = false;
-  const look = async () => {
+  /** @type {{name: string} | null} */
+  let turn = null;
+  const look = async (mine) => {
     if (document.visibilityState === 'visible') {
       try {
-        draw(await getJson('lockstep/engine'));
+        const told = await getJson(aboutModel('lockstep/engine', mine.name));
+        if (turn !== mine) return;
+        draw(told);
       } catch (error) {
+        if (turn !== mine) return;
         // Only some keys may see what all clients do together.
         if (error.code === 'key_without_metrics') {
           card.hidden = true;
@@ -30,9 +33,17 @@ export function makeEngine(contract) {
         byId('engine-note').textContent = 'not answering';
       }
     }
-    setTimeout(look, EVERY_MS);
+    setTimeout(() => turn === mine && look(mine), EVERY_MS);
   };
-  look();
+  return {
+    show({ name, engine }) {
+      const next = engine.name === 'vllm' ? name : null;
+      if (next === (turn?.name ?? null)) return;
+      card.hidden = next === null;
+      turn = next === null ? null : { name };
+      if (turn !== null) look(turn);
+    },
+  };
 }
 
 /** A figure that the engine may not have told. */

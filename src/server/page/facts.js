@@ -8,23 +8,9 @@ function short(text) {
   return text.length <= 90 ? text : `${text.slice(0, 80)}…`;
 }
 
-/** Short to look at; whole on hover, in the focus and in what is copied. */
-function digestOf({ digest }) {
-  const [shown, rest] = [digest.slice(0, 10), digest.slice(10)];
-  return h('code', { class: 'digest', title: digest, tabindex: 0 }, shown, h('i', {}, rest));
-}
-
 export function showFacts(contract) {
   const trained = contract.trained;
-  byId('chips').append(
-    h('li', { class: 'chip' }, h('b', {}, contract.name)),
-    h('li', { class: 'chip' }, `${contract.engine.name} ${contract.engine.precision}`),
-    h('li', { class: 'chip' }, 'digest ', digestOf(contract)),
-    trained.steps === 0
-      ? h('li', { class: 'chip warn' }, 'not trained under this contract')
-      : h('li', { class: 'chip good' }, `trained: ${number(trained.steps)} steps`),
-  );
-  byId('keys').append(
+  byId('keys').replaceChildren(
     ...legendOf(contract).map(({ role, name, words }) =>
       h('li', { class: `role-${role}` }, h('b', {}, name), h('span', {}, words)),
     ),
@@ -64,7 +50,9 @@ export function showFacts(contract) {
     ['Policy file', h('code', {}, policy.sha256)],
     ['Digest', h('code', {}, contract.digest)],
   ];
-  byId('facts').append(...rows.flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]));
+  byId('facts').replaceChildren(
+    ...rows.flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]),
+  );
   showHeads(contract);
 }
 
@@ -121,8 +109,8 @@ function showHeads(contract) {
       );
     }
   }
-  byId('heads').append(picture);
-  byId('heads-note').append(
+  byId('heads').replaceChildren(picture);
+  byId('heads-note').replaceChildren(
     h('span', {}, 'KV heads; each column is a layer.'),
     ...key('role-local', 'local'),
     ...key('role-long', 'long, retrieves'),

@@ -1,12 +1,12 @@
-// The conversation outlives a reload: it is kept in this tab, for the model and contract it was had with.
+// A conversation outlives a reload: it is kept in this tab, for the model and contract it was had with.
 
-const KEY = 'lockstep.chat';
+const keyOf = ({ name }) => `lockstep.chat.${name}`;
 
 /** @returns what was kept for this contract, or null */
 export function kept(contract) {
   try {
-    const saved = JSON.parse(sessionStorage.getItem(KEY) ?? 'null');
-    return saved?.digest === contract.digest && saved.name === contract.name ? saved : null;
+    const saved = JSON.parse(sessionStorage.getItem(keyOf(contract)) ?? 'null');
+    return saved?.digest === contract.digest ? saved : null;
   } catch {
     return null;
   }
@@ -17,16 +17,16 @@ export function kept(contract) {
  * @returns {boolean} whether there was room for it
  */
 export function keep(contract, chat) {
-  const saved = { digest: contract.digest, name: contract.name, ...chat };
+  const saved = { digest: contract.digest, ...chat };
   try {
-    sessionStorage.setItem(KEY, JSON.stringify(saved));
+    sessionStorage.setItem(keyOf(contract), JSON.stringify(saved));
     return true;
   } catch {
-    sessionStorage.removeItem(KEY);
+    forget(contract);
     return false;
   }
 }
 
-export function forget() {
-  sessionStorage.removeItem(KEY);
+export function forget(contract) {
+  sessionStorage.removeItem(keyOf(contract));
 }

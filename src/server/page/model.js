@@ -73,6 +73,32 @@ export function headGroups(contract) {
   return { local: layers * kvHeads - long.length - window, long, window };
 }
 
+/** Rows of the strip, from the contract: a label and a lens each. */
+export function lensesOf(contract) {
+  const groups = headGroups(contract);
+  const lenses = [];
+  if (groups.local > 0) lenses.push({ label: 'Local heads', lens: { kind: 'local' } });
+  for (const { layer, head } of groups.long) {
+    lenses.push({ label: `Layer ${layer}, head ${head}`, lens: { kind: 'long', layer, head } });
+  }
+  if (groups.window > 0) {
+    lenses.push({ label: 'Long heads, no pool', lens: { kind: 'window' } });
+  }
+  return lenses;
+}
+
+/** @param {Lens} a @param {Lens} b */
+export function sameLens(a, b) {
+  return a.kind === b.kind && a.layer === b.layer && a.head === b.head;
+}
+
+/** The lens where the contract has it, else the contract's first. */
+export function fittingLens(contract, lens) {
+  const lenses = lensesOf(contract);
+  const found = lens && lenses.find((one) => sameLens(one.lens, lens));
+  return (found ?? lenses[0]).lens;
+}
+
 /** Query-key pairs computed so far, per head group, against full attention's. */
 export function pairsOf(segments, contract) {
   const { size, sinks } = contract.carry;

@@ -1,20 +1,21 @@
 // The sequence that the page looks at, and the token it looks from.
-import { segmentAt, segmentsOf, viewOf } from './model.js';
+import { fittingLens, segmentAt, segmentsOf, viewOf } from './model.js';
 
 const key = (segment, layer, head) => `${segment}:${layer}:${head}`;
 
 /** Emits `change` when tokens, cuts or memory change and `look` when the query or the lens does. */
 export class Sequence extends EventTarget {
-  constructor(contract, lens) {
+  constructor(contract) {
     super();
-    this.contract = contract;
     /** Counts resets, so that a view knows when to start over instead of appending. */
     this.epoch = 0;
-    this.lens = lens;
-    this.reset();
+    this.reset(contract);
   }
 
-  reset() {
+  /** Start over, under this contract from now on. */
+  reset(contract = this.contract) {
+    this.contract = contract;
+    this.lens = fittingLens(contract, this.lens);
     this.epoch += 1;
     /** @type {{text: string, special: boolean}[]} */
     this.tokens = [];
@@ -87,8 +88,9 @@ export class Sequence extends EventTarget {
     this.dispatchEvent(new Event('look'));
   }
 
+  /** The first lens takes the place of one that this contract does not have. */
   setLens(lens) {
-    this.lens = lens;
+    this.lens = fittingLens(this.contract, lens);
     this.dispatchEvent(new Event('look'));
   }
 

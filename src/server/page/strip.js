@@ -1,6 +1,6 @@
 // The strip: the whole sequence on one line, and what each kind of head sees of it.
 import { byId, h, svg } from './dom.js';
-import { headGroups, number, sizeOf } from './model.js';
+import { lensesOf, number, sameLens, sizeOf } from './model.js';
 
 const TRACK = 15;
 const GAP = 9;
@@ -8,31 +8,13 @@ const MAX_LONG_ROWS = 6;
 /** Narrower segments would be hidden by the lines between them. */
 const LEAST_BETWEEN_LINES = 6;
 
-/** Rows of the strip, from the contract: a label, a short name and a lens each. */
-export function lensesOf(contract) {
-  const groups = headGroups(contract);
-  const lenses = [];
-  if (groups.local > 0) lenses.push({ label: 'Local heads', lens: { kind: 'local' } });
-  for (const { layer, head } of groups.long) {
-    lenses.push({ label: `Layer ${layer}, head ${head}`, lens: { kind: 'long', layer, head } });
-  }
-  if (groups.window > 0) {
-    lenses.push({ label: 'Long heads, no pool', lens: { kind: 'window' } });
-  }
-  return lenses;
-}
-
-const same = (a, b) => a.kind === b.kind && a.layer === b.layer && a.head === b.head;
-
 /** @param {{sequence: import('./state.js').Sequence}} stage what is shown now */
 export function makeStrip(stage) {
   const root = byId('strip');
   const slider = byId('query');
   const select = byId('lens');
-  const lenses = lensesOf(stage.sequence.contract);
-  lenses.forEach(({ label }, i) => {
-    select.append(h('option', { value: i }, label));
-  });
+  let contract = null;
+  let lenses = [];
   select.addEventListener('change', () =>
     stage.sequence.setLens(lenses[Number(select.value)].lens),
   );
@@ -57,15 +39,26 @@ export function makeStrip(stage) {
     if (position !== null) stage.sequence.pin(position);
   });
 
+  /** The choice of heads is of the contract that is drawn. */
+  function follow(sequence) {
+    if (sequence.contract !== contract) {
+      contract = sequence.contract;
+      lenses = lensesOf(contract);
+      select.replaceChildren(...lenses.map(({ label }, i) => h('option', { value: i }, label)));
+    }
+    select.value = String(lenses.findIndex(({ lens }) => sameLens(lens, sequence.lens)));
+  }
+
   function rows(sequence) {
     if (lenses.length <= MAX_LONG_ROWS + 2) return lenses;
-    const chosen = lenses.findIndex(({ lens }) => same(lens, sequence.lens));
+    const chosen = lenses.findIndex(({ lens }) => sameLens(lens, sequence.lens));
     const first = lenses.slice(0, MAX_LONG_ROWS + 1);
     return chosen < first.length ? first : [...first.slice(0, -1), lenses[chosen]];
   }
 
   function draw() {
     const { sequence } = stage;
+    follow(sequence);
     const width = root.clientWidth;
     const left = width > 520 ? 126 : 0;
     const head = left === 0 ? 14 : 0;
@@ -142,7 +135,7 @@ export function makeStrip(stage) {
     const query = sequence.query;
     for (const { label: text, lens } of list) {
       y += step;
-      label(y, text, same(lens, sequence.lens));
+      label(y, text, sameLens(lens, sequence.lens));
       track(y);
       if (query === null) continue;
       const view = sequence.view(query, lens);

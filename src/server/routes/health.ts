@@ -40,12 +40,13 @@ export function healthRoutes(models: Models, ending: () => boolean): RequestHand
   return router;
 }
 
-function stateOf({ name, runner, shop }: ServedModel, { status, error }: Health): object {
+function stateOf({ name, created, runner, shop }: ServedModel, { status, error }: Health): object {
   const { contract } = shop.source;
   return {
     status,
     ...(error === undefined ? {} : { error: toHttpError(error).body().error }),
     model: name,
+    created,
     engine: runner.info.name,
     precision: runner.info.precision,
     digest: contract.digest,
