@@ -331,14 +331,14 @@ def _compiled() -> tuple[Engine, Module]:
         raise LockstepError(
             "LS_POLICY_ENGINE",
             f"expected the policy engine at {ENGINE_FILE.name}, got {type(error).__name__}",
-            "in a clone: npm run build; elsewhere install Lockstep again",
+            "In a clone: npm run build; elsewhere install Lockstep again",
         ) from error
     actual = hashlib.sha256(data).hexdigest()
     if actual != ENGINE_SHA256:
         raise LockstepError(
             "LS_POLICY_ENGINE",
             f"expected {ENGINE_FILE.name} with SHA-256 {ENGINE_SHA256}, got {actual}",
-            "in a clone: npm run build; elsewhere install Lockstep again",
+            "In a clone: npm run build; elsewhere install Lockstep again",
         )
     config = Config()
     config.epoch_interruption = True

@@ -58,7 +58,7 @@ def contract_of(vllm_config: Any) -> Contract:
             "LS_CONTRACT_DIGEST",
             f"expected digest {agreed}, got {contract.digest} ({CONTRACT_FILE} changed while the "
             "engine started)",
-            "start the engine again",
+            "Start the engine again.",
             "digest",
         )
     return contract
@@ -74,7 +74,7 @@ def _check_heads(contract: Contract, vllm_config: Any) -> None:
                 "LS_VLLM_HEADS",
                 f"expected long and local KV heads that {ranks} ranks can share, got {len(long)} "
                 f"long of {kv_heads} in layer {layer}",
-                "choose another tensor_parallel_size, or heads.long in the contract",
+                "Choose another tensor_parallel_size, or heads.long in the contract.",
                 "tensor_parallel_size",
             )
 
@@ -150,7 +150,7 @@ def refuse_stock(model_config: Any) -> None:
             "LS_CONTRACT_ARCHITECTURE",
             f"expected architectures ['Segmented{model_config.architecture}'] with "
             f"{CONTRACT_FILE}, got {model_config.architectures}",
-            "the checkpoint was trained segmented: restore config.json, or attach again; to serve "
-            f"it with full attention on purpose, remove {CONTRACT_FILE} from a copy",
+            "The checkpoint was trained segmented: restore config.json, or attach again; to serve "
+            f"it with full attention on purpose, remove {CONTRACT_FILE} from a copy.",
             "architectures",
         )

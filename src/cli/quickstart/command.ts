@@ -56,7 +56,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   const heldOut = path.join(packageRoot, HELD_OUT);
   if (!existsSync(heldOut)) {
     throw new LockstepError('LS_QUICKSTART_INPUTS', `expected the text ${HELD_OUT}, got no file.`, {
-      mend: 'the quickstart is part of a clone: run npm run setup there.',
+      mend: 'The quickstart is part of a clone: run npm run setup there.',
     });
   }
   const config = await loadConfig(options.config);
@@ -139,7 +139,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
         'LS_VERIFY_FAILED',
         'expected every engine to agree, got the table above.',
         {
-          mend: `run lockstep verify ${trained} to see where they differ.`,
+          mend: `Run lockstep verify ${trained} to see where they differ.`,
         },
       );
     }

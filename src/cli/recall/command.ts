@@ -54,7 +54,7 @@ export function recallCommand(): Command {
       [0, 0.25, 0.5, 0.75, 1],
     )
     .option('--samples <n>', 'documents per length, each with a fact at every depth', positive, 8)
-    .option('--seed <n>', 'other documents', natural, 42)
+    .option('--seed <n>', 'seed of the documents', natural, 42)
     .addOption(
       new Option('--text <file>', 'UTF-8 text to hide facts in').default(
         sampleFile,
@@ -64,13 +64,13 @@ export function recallCommand(): Command {
     .option('--skip <characters>', 'skip this many characters at the start of the text', natural, 0)
     .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
     .option('--no-base', 'skip the untrained model')
-    .option('--beside <dir...>', 'other checkpoints, under contracts of their own')
+    .option('--beside <dir...>', 'more checkpoints to measure, each under its own contract')
     .addOption(
       new Option('--engine <name>', 'what runs the segments')
         .choices(['torch', 'onnx'])
         .default('torch'),
     )
-    .option('--precision <name>', 'of that engine; see lockstep serve --help')
+    .option('--precision <name>', 'precision of that engine; see lockstep serve --help')
     .option('--no-chat', 'ask in plain text, not as a user of the chat template')
     .option('--html <file>', 'write the grid as an HTML page')
     .option('--card', 'keep the grid in the checkpoint: recall.json, a table in its README.md')

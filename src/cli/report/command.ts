@@ -6,6 +6,7 @@ import { readContract } from '../../checkpoint/index.ts';
 import { replaceFile } from '../../checkpoint/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
+import { systemProblem } from '../../system-error.ts';
 import { readRecall } from '../recall/keep.ts';
 import { natural, positive, whole } from '../shared/option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from '../shared/output.ts';
@@ -147,10 +148,13 @@ async function write(file: string, text: string): Promise<void> {
 }
 
 function notWritten(file: string, cause: unknown): LockstepError {
-  const { code, message } = cause as Partial<NodeJS.ErrnoException>;
-  return new LockstepError('LS_REPORT_WRITE', `expected to write ${file}, got ${code ?? message}`, {
-    mend: 'Name a file in a folder that you may write with --out.',
-    field: 'out',
-    cause,
-  });
+  return new LockstepError(
+    'LS_REPORT_WRITE',
+    `expected to write ${file}, got ${systemProblem(cause)}`,
+    {
+      mend: 'Name a file in a folder that you may write with --out.',
+      field: 'out',
+      cause,
+    },
+  );
 }

@@ -33,7 +33,7 @@ export function addBoundOptions(command: Command): Command {
     )
     .option(
       '--request-timeout <s>',
-      'seconds after which a request is broken off (default: no limit)',
+      'seconds after which a request is stopped (default: no limit)',
       above0,
     )
     .option('--readers <n>', 'threads that read large requests (default: 1)', positive)

@@ -65,7 +65,7 @@ export function addDoorOptions(command: Command): Command {
     .option('--tls-key <file>', 'its private key in PEM')
     .option(
       '--pre-drain <seconds>',
-      'at the end: listen so long while /health/ready says 503 already',
+      'at shutdown: keep listening for so long while /health/ready answers 503',
       atLeast0,
       0,
     )
