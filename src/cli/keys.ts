@@ -39,7 +39,10 @@ export function keysCommand(): Command {
     .option('--budget <n>', 'maximum tokens in 24 hours', positive)
     .option('--sessions <n>', 'maximum generations at once', positive)
     .option('--weight <n>', 'turns in the queue for each turn of a key of weight 1', positive)
-    .option('--metrics', 'may read /metrics and /lockstep/engine, which tell about all clients')
+    .option(
+      '--metrics',
+      'may read /metrics and /lockstep/engine, which show figures of all clients',
+    )
     .option('--json', 'print one JSON object')
     .action(add);
   keys

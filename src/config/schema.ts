@@ -97,7 +97,7 @@ const configSchema = z
             facts: z.int().min(1).max(5).default(4),
           })
           .optional(),
-        /** Go on after rows that cannot be used, instead of stopping at the first file with one. */
+        /** Continue after rows that cannot be used, instead of stopping at the first file with one. */
         skipBroken: z.boolean().default(false),
         /** Folder of tokenized texts, relative to this file; `.lockstep/cache` beside it by default. */
         cache: z.string().min(1).optional(),

@@ -90,7 +90,7 @@ class PolicyRuntime:
         """Push tokens of many sequences; per push the cuts decided.
 
         Raises ``LS_POLICY_*`` and ``LS_PLAN_TOKEN`` naming the policy, the token's index in its
-        sequence and its id; none of the sequences pushed can go on then.
+        sequence and its id; none of the sequences pushed can continue then.
         """
         cuts: list[list[int]] = [[] for _ in pushes]
         for parts in _batches(pushes):
@@ -110,7 +110,7 @@ class PolicyRuntime:
         return int(position), int(length)
 
     def snapshot(self, handle: int) -> str:
-        """JSON from which ``restore`` goes on exactly, here or in Node."""
+        """JSON from which ``restore`` continues exactly, here or in Node."""
         with self._ready():
             return self._call("snapshot", str(handle))
 

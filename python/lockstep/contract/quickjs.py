@@ -51,7 +51,7 @@ Kind = Literal["threw", "interrupted", "trapped"]
 
 
 class EngineError(Exception):
-    """A failure of the engine: ``threw`` (the code threw the text; the engine goes on), or its end:
+    """A failure of the engine: ``threw`` (the code threw the text; the engine stays usable), or its end:
     ``interrupted`` by the time limit, ``trapped`` (its stack is used up)."""
 
     def __init__(self, kind: Kind, text: str):
@@ -65,7 +65,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Image:
-    """The memory of an engine at rest. Another engine that starts from it goes on where that one
+    """The memory of an engine at rest. Another engine that starts from it continues where that one
     was: all of an engine's state is in its memory, for its one global is the stack pointer, which
     is back at its first value whenever no code runs, and its table never changes."""
 

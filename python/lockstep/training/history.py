@@ -25,7 +25,7 @@ IGNORED = frozenset({*sidecar_files.NAMES, "README.md"})
 
 
 def prepare(job: Job, emit: Callable[..., None]) -> Job:
-    """Bring the place of ``job.out`` into order before a training begins or goes on.
+    """Bring the place of ``job.out`` into order before a training begins or continues.
 
     What a crash left of a save is finished or removed. On resumption `out` is then a whole
     checkpoint: where it is damaged or missing, the newest good older one takes its place, and the

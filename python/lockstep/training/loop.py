@@ -226,8 +226,8 @@ class Training:
             "LS_TRAIN_NAN",
             f"expected finite numbers at step {self.progress.step + 1}, got {what}; {self._kept()}",
             "Lower training.learningRate or raise training.warmup, and start a new training with "
-            "another `out`, from the start or with `model` naming that checkpoint: --resume goes "
-            "on with the same settings.",
+            "another `out`, from the start or with `model` naming that checkpoint: --resume "
+            "continues with the same settings.",
         )
 
     def _kept(self) -> str:
