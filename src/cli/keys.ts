@@ -10,7 +10,7 @@ import {
   readKeys,
 } from '../server/index.ts';
 import { shellWord } from '../shell-word.ts';
-import { positive } from './shared/option-values.ts';
+import { parsePositiveInt } from './shared/option-values.ts';
 import { paint } from './shared/output.ts';
 
 interface AddOptions {
@@ -34,11 +34,19 @@ export function keysCommand(): Command {
     .description('make a key and show it once; the file keeps only a hash of it')
     .argument('<file>', 'keys file; it is created if it does not exist')
     .argument('<name>', 'who gets the key; the name in logs and metrics')
-    .option('--requests <n>', 'maximum requests per minute', positive)
-    .option('--tokens <n>', 'maximum tokens per minute, prompts and answers together', positive)
-    .option('--budget <n>', 'maximum tokens in 24 hours', positive)
-    .option('--sessions <n>', 'maximum generations at once', positive)
-    .option('--weight <n>', 'turns in the queue for each turn of a key of weight 1', positive)
+    .option('--requests <n>', 'maximum requests per minute', parsePositiveInt)
+    .option(
+      '--tokens <n>',
+      'maximum tokens per minute, prompts and answers together',
+      parsePositiveInt,
+    )
+    .option('--budget <n>', 'maximum tokens in 24 hours', parsePositiveInt)
+    .option('--sessions <n>', 'maximum generations at once', parsePositiveInt)
+    .option(
+      '--weight <n>',
+      'turns in the queue for each turn of a key of weight 1',
+      parsePositiveInt,
+    )
     .option(
       '--metrics',
       'may read /metrics and /lockstep/engine, which show figures of all clients',

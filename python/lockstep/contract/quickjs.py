@@ -51,7 +51,7 @@ Kind = Literal["threw", "interrupted", "trapped"]
 
 
 class EngineError(Exception):
-    """A failure of the engine: ``threw`` (the code threw the text; the engine stays usable), or its end:
+    """A failure of the engine: ``threw`` (the code threw the text; it stays usable), or its end:
     ``interrupted`` by the time limit, ``trapped`` (its stack is used up)."""
 
     def __init__(self, kind: Kind, text: str):

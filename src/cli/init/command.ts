@@ -10,7 +10,7 @@ import { LockstepError } from '../../errors.ts';
 import { shellWord } from '../../shell-word.ts';
 import { systemProblem } from '../../system-error.ts';
 import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
-import { above0 } from '../shared/option-values.ts';
+import { parsePositiveNumber } from '../shared/option-values.ts';
 import { paint } from '../shared/output.ts';
 import { ask } from './ask.ts';
 import { configText, policyFor } from './config-text.ts';
@@ -39,7 +39,7 @@ export function initCommand(): Command {
     .option('--model <dir>', 'folder of the Hugging Face checkpoint (default: the one found here)')
     .option('--data <files...>', 'files or patterns to train on (default: those found here)')
     .option('--out <dir>', 'folder for the trained checkpoint (default: runs/NAME of the model)')
-    .option('--minutes <x>', 'how long to train', above0, 10)
+    .option('--minutes <x>', 'how long to train', parsePositiveNumber, 10)
     .option('--yes', 'ask nothing: take what is found')
     .option('--json', 'ask nothing, and print one JSON object')
     .action(runInit);

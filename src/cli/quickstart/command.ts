@@ -7,7 +7,7 @@ import { LockstepError } from '../../errors.ts';
 import { packageRoot } from '../../paths.ts';
 import type { RecallResult } from '../recall/run.ts';
 import { recallTable } from '../recall/table.ts';
-import { above0, port } from '../shared/option-values.ts';
+import { parsePositiveNumber, port } from '../shared/option-values.ts';
 import { complete, startServer } from './serving.ts';
 import { runStage, type StageEvent } from './stage.ts';
 import { perplexityTable, type QuickstartPerplexity, verifyTable } from './tables.ts';
@@ -47,7 +47,7 @@ export function quickstartCommand(): Command {
     )
     .option('--exit', 'make one completion over HTTP, then exit')
     .option('--json', 'print one JSON object as the last line')
-    .option('--minutes <n>', "train this long instead of the config's time", above0)
+    .option('--minutes <n>', "train this long instead of the config's time", parsePositiveNumber)
     .option('--port <n>', 'port of the server', port, 8080)
     .action((options: QuickstartOptions) => quickstart(options));
 }

@@ -17,8 +17,8 @@ test.each([
     '--engine is an option of lockstep eval, serve. lockstep verify --help lists its arguments and options.',
   ],
   [
-    "error: option '--steps <n>' argument 'five' is invalid. expected a whole number from 1 on.",
-    '--steps: expected a whole number from 1 on, got five',
+    "error: option '--steps <n>' argument 'five' is invalid. expected a whole number of at least 1.",
+    '--steps: expected a whole number of at least 1, got five',
   ],
   [
     "error: option '--precision <names>' argument 'x' is invalid. expected fp32 or all, got x.",
