@@ -15,7 +15,7 @@ from ..errors import LockstepError
 from ..operator.model import check_architecture
 from ..operator.rope import check_scaling
 from . import BASES
-from .refusals import REFUSALS, SCHEDULER
+from .unsupported import SCHEDULER, UNSUPPORTED
 from .versions import check_version
 
 EXTENSION = "lockstep.vllm.http.WorkerExtension"
@@ -33,7 +33,7 @@ def check(vllm_config: Any) -> Contract:
     model = vllm_config.model_config
     check_architecture(model.hf_config)
     check_scaling(model.hf_config)
-    for rule in REFUSALS:
+    for rule in UNSUPPORTED:
         wrong = rule.wrong(vllm_config)
         if wrong is not None:
             raise LockstepError(

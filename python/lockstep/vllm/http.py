@@ -55,7 +55,7 @@ class Endpoints:
         contract = read(config.model)
         self._probe = await probe.run(engine_client, contract)
         _tell(self._probe)
-        # vLLM has loaded those of --lora-modules by now; none can come later (refusals.py).
+        # vLLM has loaded those of --lora-modules by now; none can come later (unsupported.py).
         for lora in state.openai_serving_models.lora_requests.values():
             own = adapter.read(lora.lora_path)
             outcome = await probe.run(engine_client, contract, lora, own.sha256)

@@ -21,7 +21,7 @@ from ...tokenizer.encoding import token_ids_of_all
 from ..atomic import sync
 from .chunks import Broken, Chat, Item, Place, TextChunk
 from .counts import Counts, broken_error
-from .identity import replace
+from .fingerprint import replace
 from .rows import Shape, read
 
 BATCH = 1 << 21  # characters tokenized in one call, on all cores
