@@ -42,7 +42,7 @@ test('a path with spaces that is not in quotes', () => {
     'plan',
     owners,
   );
-  expect(error.message).toBe('expected 1 argument, got 2');
+  expect(error.message).toBe('too many arguments: expected 1, got 2');
   expect(error.mend).toMatch(/^Put a path with spaces in quotes\./);
 });
 

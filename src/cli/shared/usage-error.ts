@@ -19,8 +19,7 @@ const sentences: readonly [pattern: RegExp, said: (...groups: string[]) => strin
   ],
   [
     /^too many arguments.*\. Expected (\d+) arguments? but got (\d+)\.$/,
-    (expected, got) =>
-      `expected ${expected} ${expected === '1' ? 'argument' : 'arguments'}, got ${got}`,
+    (expected, got) => `too many arguments: expected ${expected}, got ${got}`,
   ],
 ];
 
