@@ -59,7 +59,7 @@ export function completionBody(request: RunRequest, ends: readonly number[]): ob
       : { stream_options: { include_usage: true, continuous_usage_stats: true } }),
     ...(request.scored ? { prompt_logprobs: request.logprobs ?? 0 } : {}),
     ...(request.spans ? { vllm_xargs: { lockstep_segments: 1 } } : {}),
-    ...(request.streamed || request.watched ? {} : { stream_interval: STREAM_INTERVAL }),
+    ...(request.streamed || request.traced ? {} : { stream_interval: STREAM_INTERVAL }),
   };
 }
 

@@ -68,7 +68,7 @@ export function common(
       seed: body.seed ?? null,
       stop: body.stop ?? [],
       logprobs,
-      watched: trace,
+      traced: trace,
       streamed: body.stream,
       spans,
       extra,
