@@ -98,7 +98,7 @@ describe('a model that ends with the token of tokenizer_config alone', () => {
     const [tokenizer, source] = [await loadTokenizer(at), await readContract(at)];
     const runner = steppedRunner(engine, tokenizer, source);
     try {
-      const ask = { prompt, maxTokens, temperature: 0, stop: [], watched: false };
+      const ask = { prompt, maxTokens, temperature: 0, stop: [], traced: false };
       const run = await runner.run(ask as never, new AbortController().signal);
       const ids: number[] = [];
       let reason = '';

@@ -100,7 +100,7 @@ function request(prompt: readonly number[], more: Partial<RunRequest> = {}): Run
     seed: 11,
     stop: [],
     logprobs: 20,
-    watched: false,
+    traced: false,
     streamed: false,
     followed: true,
     extra: { ignore_eos: true },

@@ -164,7 +164,7 @@ describe('lockstep recall', () => {
     [['--depths', '0.5,2'], 2, 'from 0 to 1'],
     [['--lengths', '100'], 1, 'LS_RECALL_LENGTH'],
     [['--engine', 'onnx', '--threads', '0'], 2, 'whole number'],
-    [['--html', '.'], 1, 'LS_RECALL_WRITE: expected to write ., got EISDIR'],
+    [['--html', '.'], 1, 'LS_RECALL_WRITE: expected to write ., got a folder'],
   ])('refuses %j', (args, status, message) => {
     const run = cli('recall', made.untrained, ...asking, ...args);
     expect(run.stderr).toContain(message);

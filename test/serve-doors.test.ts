@@ -230,7 +230,7 @@ describe('lockstep serve', () => {
 
   test.each([
     [['--tls-cert', 'a.pem'], 'expected --tls-cert and --tls-key'],
-    [['--rate', '0'], 'expected a whole number from 1 on, or off'],
+    [['--rate', '0'], 'expected a whole number of at least 1, or off'],
     [['--drain', 'soon'], 'expected a number of at least 0'],
     [['--trust-proxy', 'proxy.example'], 'LS_SERVE_PROXY'],
     [['--audit', '/'], 'LS_AUDIT_FILE'],

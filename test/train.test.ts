@@ -137,7 +137,7 @@ describe('lockstep train', () => {
     expect(done).toBeLessThan(8);
     const resumed = await train(['--resume']);
     expect(resumed.code).toBe(0);
-    expect(resumed.out).toContain(`going on after step ${done}`);
+    expect(resumed.out).toContain(`continuing after step ${done}`);
     expect(resumed.out).toContain('trained 8 steps');
     expect(weights('out').equals(weights('whole'))).toBe(true);
   });

@@ -258,7 +258,7 @@ def _option(expected: str, got: str) -> LockstepError:
     return LockstepError(
         "LS_LM_EVAL_OPTION",
         f"expected {expected}, got {got}",
-        "give pretrained=DIR, and of dtype, device, batch_size, max_gen_toks what you need",
+        "Give pretrained=DIR, and of dtype, device, batch_size, max_gen_toks what you need.",
         "model_args",
     )
 

@@ -59,7 +59,7 @@ def check_device(device: str) -> None:
         raise LockstepError(
             "LS_DEVICE",
             f"expected a device that PyTorch {torch.__version__} can use, got {device!r}: {why}",
-            "use --device cpu, or install a PyTorch that is built for this device",
+            "Use --device cpu, or install a PyTorch that is built for this device.",
             field="device",
         ) from error
 
@@ -76,7 +76,7 @@ def load_module(
         raise LockstepError(
             "LS_MODEL_DTYPE",
             f"expected dtype {', '.join(DTYPES)}, got {dtype!r}",
-            "pass one of these names as dtype",
+            "Pass one of these names as dtype.",
             field="dtype",
         )
     check_device(device)
@@ -85,7 +85,7 @@ def load_module(
         raise LockstepError(
             "LS_MODEL_MISSING",
             f"expected a model directory with config.json, got {folder}",
-            "give the path of a Hugging Face checkpoint directory",
+            "Give the path of a Hugging Face checkpoint directory.",
         )
     check_names(folder)
     # What transformers would pass over, or read otherwise than other runtimes do.
@@ -113,7 +113,7 @@ def load_module(
         raise LockstepError(
             "LS_MODEL_LOAD",
             f"expected weights in safetensors files in {folder}, got: {error}",
-            "convert the checkpoint with save_pretrained(..., safe_serialization=True)",
+            "Convert the checkpoint with save_pretrained(..., safe_serialization=True).",
         ) from error
     module, info = loaded
     # transformers would go on with random values in place of some, and without the others.
@@ -123,7 +123,7 @@ def load_module(
             raise LockstepError(
                 "LS_MODEL_WEIGHTS_TENSORS",
                 f"expected the weights of {type(module).__name__}, got {kind} {found[0]}",
-                "weights and config.json belong to different models: copy both again",
+                "Weights and config.json belong to different models: copy both again.",
                 found[0],
             )
     _forget_ids(module, folder)

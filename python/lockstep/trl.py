@@ -105,7 +105,7 @@ def _segments(model: Any) -> Segments:
     raise LockstepError(
         "LS_TRL_MODEL",
         f"expected a segmented checkpoint, got {type(base).__name__}, which has no contract",
-        "put a contract on it: lockstep attach MODEL --config F --out DIR",
+        "Put a contract on it: lockstep attach MODEL --config F --out DIR",
         "model",
     )
 
@@ -119,6 +119,6 @@ def _check_arguments(value: Any) -> None:
             raise LockstepError(
                 "LS_TRL_OPTION",
                 f"expected {name} to be off, got {given!r}: it {why}",
-                f"leave {name} out",
+                f"Leave {name} out.",
                 name,
             )

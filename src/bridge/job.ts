@@ -117,7 +117,7 @@ function receive(stream: Readable, onEvent: ((event: JobEvent) => void) | undefi
       inbox.thrown ??= new LockstepError(
         'LS_JOB_PROTOCOL',
         `expected one JSON event a line on the job's event channel, got ${JSON.stringify(line.slice(0, 80))}`,
-        { cause, mend: 'report through lockstep.job.emit and write nothing else to fd 3' },
+        { cause, mend: 'Report through lockstep.job.emit and write nothing else to fd 3.' },
       );
       return;
     }
@@ -201,7 +201,7 @@ function exited(child: ChildProcess, python: Python): Promise<Exit> {
         new LockstepError(
           'LS_PYTHON_NOT_FOUND',
           `expected an interpreter at ${python.executable}, got: ${cause.message}`,
-          { cause, mend: `run \`${setUpCommand()}\` or name an interpreter with --python` },
+          { cause, mend: `Run \`${setUpCommand()}\`, or name an interpreter with --python.` },
         ),
       ),
     );

@@ -107,9 +107,9 @@ export async function findPython(options: FindPythonOptions = {}): Promise<Pytho
   );
 }
 
-const mendSetup = `run \`${setUpCommand()}\`, which ${
+const mendSetup = `Run \`${setUpCommand()}\`, which ${
   isClone ? 'makes .venv with pinned requirements' : 'installs the Python half in .venv'
-}, or name an interpreter with --python`;
+}, or name an interpreter with --python.`;
 
 function* candidates(
   options: FindPythonOptions,
@@ -171,7 +171,7 @@ async function examine(
       'LS_PYTHON_VERSION',
       `expected Python ${minimumPython.join('.')} or newer, got ${version} at ${probed.executable} (${source})`,
       {
-        mend: `install Python ${minimumPython.join('.')} or newer, then run \`${setUpCommand()}\``,
+        mend: `Install Python ${minimumPython.join('.')} or newer, then run \`${setUpCommand()}\`.`,
       },
     );
   }

@@ -102,7 +102,7 @@ function started(child: ChildProcess, python: Python): Promise<void> {
     child.once('spawn', resolve);
     child.once('error', (cause) => {
       const got = `expected an interpreter at ${python.executable}, got: ${cause.message}`;
-      const mend = `run \`${setUpCommand()}\` or name an interpreter with --python`;
+      const mend = `Run \`${setUpCommand()}\`, or name an interpreter with --python.`;
       reject(new LockstepError('LS_PYTHON_NOT_FOUND', got, { cause, mend }));
     });
   });

@@ -172,7 +172,7 @@ export class PythonSession {
         throw new LockstepError(
           'LS_PYTHON_PACKAGES',
           `expected ${this.python.executable} to import lockstep.bridge.rpc, got: ${lastLine(cause)}`,
-          { mend: `run \`${setUpCommand()}\``, cause },
+          { mend: `Run \`${setUpCommand()}\`.`, cause },
         );
       },
     );
@@ -230,7 +230,7 @@ export class PythonSession {
               const error = new LockstepError(
                 'LS_PYTHON_TIMEOUT',
                 `expected Python to answer ${what} within ${timeoutMs} ms, got nothing; its process was ended`,
-                { mend: 'allow more time, or set LOCKSTEP_DEBUG=1 to see what it does' },
+                { mend: 'Allow more time, or set LOCKSTEP_DEBUG=1 to see what it does.' },
               );
               reject(error);
               this.#finish(this.#died(`the end of ${what} after ${timeoutMs} ms`));
@@ -272,7 +272,7 @@ export class PythonSession {
     return new LockstepError(
       'LS_PYTHON_DIED',
       `expected the Python process to answer, got its death (${how}).${printed}`,
-      { mend: 'open the session or engine again; if it was killed, memory may have run out' },
+      { mend: 'Open the session or engine again; if it was killed, memory may have run out.' },
     );
   }
 

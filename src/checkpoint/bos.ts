@@ -25,7 +25,7 @@ export async function bosWarning(
   if (contract.tokenizer.bos !== null || bos === null) return null;
   if (!(await chatBegins(tokenizer, bos))) return null;
   const text = tokenizer.vocabulary.text(bos);
-  const message = `chats begin with ${text} (id ${bos}), which the chat template writes, and texts, in training and in completions, do not: the first tokens of a sequence, its sinks, differ. Set \`bos: true\` in the config, so that both begin with it`;
+  const message = `the chat template begins with ${text} (id ${bos}), and plain texts do not, so chats and texts have different sinks. To begin texts with it too, set \`bos: true\` in the config`;
   return { code: 'LS_BOS_DIFFERS', message };
 }
 

@@ -10,6 +10,7 @@ import { segmentedType } from '../contract/model-type.ts';
 import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { plan, plansByDetours } from '../planner/index.ts';
+import { systemProblem } from '../system-error.ts';
 import { readEnds } from '../tokenizer/ends.ts';
 import { checkWeights } from '../weights/read.ts';
 import type { ContractFiles } from './make.ts';
@@ -51,7 +52,7 @@ export async function readContract(dir: string, options: ReadOptions = {}): Prom
 async function readPolicy(dir: string, contract: Contract): Promise<string> {
   const file = path.join(dir, contract.policy.file);
   const source = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new LockstepError('LS_CONTRACT_POLICY', `expected ${file}, got ${cause.code}`, {
+    throw new LockstepError('LS_CONTRACT_POLICY', `expected ${file}, got ${systemProblem(cause)}`, {
       mend: remake,
       field: 'policy.file',
       cause,
@@ -69,7 +70,7 @@ async function checkTokenizer(dir: string, contract: Contract): Promise<void> {
     (cause: NodeJS.ErrnoException) => {
       throw new LockstepError(
         'LS_CONTRACT_TOKENIZER',
-        `expected tokenizer.json in ${dir}, got ${cause.code}`,
+        `expected tokenizer.json in ${dir}, got ${systemProblem(cause)}`,
         {
           mend: remake,
           field: 'tokenizer.sha256',

@@ -5,6 +5,7 @@ import { attach, upgrade } from '../checkpoint/index.ts';
 import { defaultConfigFile, loadConfig } from '../config/index.ts';
 import type { Contract } from '../contract/index.ts';
 import type { LockstepError } from '../errors.ts';
+import { shellWord } from '../shell-word.ts';
 import { asLockstepError, cancellation, paint, printWarning } from './shared/output.ts';
 import { type Recorded, recordedLine, recordProbe } from './shared/record-probe.ts';
 
@@ -22,7 +23,7 @@ interface AttachCommandOptions {
 
 export function attachCommand(): Command {
   return new Command('attach')
-    .description('put a contract on a Llama, Qwen or Mistral checkpoint, without training it')
+    .description('add a contract to a Llama, Qwen or Mistral checkpoint, without training it')
     .argument('<model>', 'folder of the Hugging Face checkpoint')
     .option('--config <file>', 'config with the segments', defaultConfigFile)
     .option('--out <dir>', 'folder to create; weights are linked, not copied')
@@ -69,12 +70,12 @@ async function runAttach(
   const { bold, dim, yellow } = paint(process.stdout);
   const advice =
     carry.sinks > 0
-      ? `usable at once thanks to its ${carry.sinks} sinks; training brings it closer to full attention`
+      ? `it works thanks to its ${carry.sinks} sinks; training brings it closer to full attention`
       : 'without sinks it loses much: set carry.sinks, or train it';
   process.stdout.write(
     `${bold(out)}  ${policy.name}  ${dim(digest)}\n` +
       `${yellow('untrained')} under this contract: ${advice}\n` +
-      `${probeNote(probe, out)}\nnext: lockstep verify ${out}\n`,
+      `${probeNote(probe, out)}\n${next(out)}`,
   );
 }
 
@@ -98,13 +99,18 @@ async function runUpgrade(
   const again =
     exports.length === 0
       ? ''
-      : `exports were left out (${exports.join(', ')}): make them again with lockstep export ${out}\n`;
+      : `exports were left out (${exports.join(', ')}): export again: lockstep export ${shellWord(out)}\n`;
   process.stdout.write(
     `${bold(out)}  ${contract.policy.name}\n` +
       `digest ${dim(before)}\n    -> ${dim(contract.digest)}\n` +
       `the same tables, and the same cuts of ${proved} stored sequences\n` +
-      `${again}${probeNote(probe, out)}\nnext: lockstep verify ${out}\n`,
+      `${again}${probeNote(probe, out)}\n${next(out)}`,
   );
+}
+
+function next(out: string): string {
+  const dir = shellWord(out);
+  return `next: lockstep export ${dir}; lockstep verify ${dir}; lockstep serve ${dir}\n`;
 }
 
 function facts({ digest, trained }: Contract): object {
@@ -120,6 +126,12 @@ type Probed = Recorded | { error: LockstepError } | null;
 /** The probe, where Python is there to record it; a checkpoint without one can be served too. */
 async function probeOf(out: string, options: AttachCommandOptions): Promise<Probed> {
   if (!options.probe) return null;
+  // Only where somebody waits for it.
+  if (process.stderr.isTTY) {
+    process.stderr.write(
+      'recording the probe: the model runs once, for up to some minutes (--no-probe skips it)\n',
+    );
+  }
   const cancel = cancellation();
   try {
     return await recordProbe(out, { python: options.python, signal: cancel.signal });
@@ -134,5 +146,5 @@ async function probeOf(out: string, options: AttachCommandOptions): Promise<Prob
 function probeNote(probe: Probed, out: string): string {
   if (probe === null) return 'no probe: --no-probe';
   if ('path' in probe) return recordedLine(probe);
-  return `no probe: ${probe.error.message}\n  lockstep probe ${out} records it later`;
+  return `no probe: ${probe.error.message}\n  lockstep probe ${shellWord(out)} records it later`;
 }

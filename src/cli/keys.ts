@@ -9,7 +9,8 @@ import {
   newKey,
   readKeys,
 } from '../server/index.ts';
-import { positive } from './shared/option-values.ts';
+import { shellWord } from '../shell-word.ts';
+import { parsePositiveInt } from './shared/option-values.ts';
 import { paint } from './shared/output.ts';
 
 interface AddOptions {
@@ -22,7 +23,7 @@ interface AddOptions {
   json?: true;
 }
 
-const RELOAD = 'A running server takes the change when it gets SIGHUP: kill -HUP PID';
+const RELOAD = 'A running server reads the file again on SIGHUP: kill -HUP PID';
 
 export function keysCommand(): Command {
   const keys = new Command('keys').description(
@@ -31,19 +32,30 @@ export function keysCommand(): Command {
   keys
     .command('add')
     .description('make a key and show it once; the file keeps only a hash of it')
-    .argument('<file>', 'keys file; it is made where it is not there')
-    .argument('<name>', 'who gets the key: logs and metrics call the client so')
-    .option('--requests <n>', 'maximum requests per minute', positive)
-    .option('--tokens <n>', 'maximum tokens per minute, prompts and answers together', positive)
-    .option('--budget <n>', 'maximum tokens in 24 hours', positive)
-    .option('--sessions <n>', 'maximum generations at once', positive)
-    .option('--weight <n>', 'places for each one of a key of weight 1, while both wait', positive)
-    .option('--metrics', 'may read /metrics and /lockstep/engine, which tell about all clients')
+    .argument('<file>', 'keys file; it is created if it does not exist')
+    .argument('<name>', 'who gets the key; the name in logs and metrics')
+    .option('--requests <n>', 'maximum requests per minute', parsePositiveInt)
+    .option(
+      '--tokens <n>',
+      'maximum tokens per minute, prompts and answers together',
+      parsePositiveInt,
+    )
+    .option('--budget <n>', 'maximum tokens in 24 hours', parsePositiveInt)
+    .option('--sessions <n>', 'maximum generations at once', parsePositiveInt)
+    .option(
+      '--weight <n>',
+      'turns in the queue for each turn of a key of weight 1',
+      parsePositiveInt,
+    )
+    .option(
+      '--metrics',
+      'may read /metrics and /lockstep/engine, which show figures of all clients',
+    )
     .option('--json', 'print one JSON object')
     .action(add);
   keys
     .command('list')
-    .description('list names, ids and limits; keys themselves are not kept')
+    .description('list names, ids and limits; the file does not hold the keys')
     .argument('<file>', 'keys file')
     .option('--json', 'print one JSON object')
     .action(list);
@@ -88,8 +100,7 @@ async function add(file: string, name: string, options: AddOptions): Promise<voi
         },
       );
     }
-    const why = issue?.message ?? 'another name';
-    throw badName(`expected a name for the key, got ${JSON.stringify(name)}: ${why}`);
+    throw badName(`expected a name for the key, got ${JSON.stringify(name)}`);
   }
   await changeKeys(file, (entries) => {
     if (entries.some((other) => other.name === name)) {
@@ -100,7 +111,7 @@ async function add(file: string, name: string, options: AddOptions): Promise<voi
   if (options.json) return printJson({ name, id, key, limits, metrics: entry.metrics });
   const { bold, dim, yellow } = paint(process.stdout);
   process.stdout.write(
-    `${bold(key)}\n${yellow('keep it')}: it is shown this once, and only its hash is in ${file}\n${dim(RELOAD)}\n`,
+    `${bold(key)}\n${yellow('Keep it')}: it is shown only once. ${file} holds only its hash.\n${dim(RELOAD)}\n`,
   );
 }
 
@@ -123,7 +134,7 @@ async function revoke(file: string, name: string, options: { json?: true }): Pro
     const left = entries.filter((entry) => entry.name !== name);
     if (left.length < entries.length) return left;
     throw new LockstepError('LS_KEYS_NAME', `expected the name of a key in ${file}, got ${name}`, {
-      mend: `lockstep keys list ${file}`,
+      mend: `List the names: lockstep keys list ${shellWord(file)}`,
       field: 'name',
     });
   });
@@ -145,7 +156,7 @@ function limitsLine(limits: KeyLimits): string[] {
 
 function badName(message: string): LockstepError {
   return new LockstepError('LS_KEYS_NAME', message, {
-    mend: 'Use 1 to 64 letters, digits, dots, - or _; revoke the old key first to give its name again.',
+    mend: 'Use 1 to 64 letters, digits, dots, - or _. To use the name of an old key again, revoke that key first.',
     field: 'name',
   });
 }

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { Command, Option } from 'commander';
 import { runJob } from '../bridge/index.ts';
 import { sampleFile } from '../engines/verify/sample.ts';
-import { lengths, namesOf, natural, positive } from './shared/option-values.ts';
+import { lengths, namesOf, parseNonNegativeInt, parsePositiveInt } from './shared/option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from './shared/output.ts';
 import { noWeightsCheck } from './shared/weights-option.ts';
 
@@ -33,7 +33,12 @@ export function perplexityCommand(): Command {
         'a sample of Lockstep',
       ),
     )
-    .option('--skip <characters>', 'skip this many characters at the start of the text', natural, 0)
+    .option(
+      '--skip <characters>',
+      'skip this many characters at the start of the text',
+      parseNonNegativeInt,
+      0,
+    )
     .option('--tokens <n,…>', 'lengths: the first n tokens of the text, for each n', lengths, [512])
     .option(
       '--mode <names>',
@@ -41,7 +46,7 @@ export function perplexityCommand(): Command {
       namesOf(Object.keys(modes)),
       Object.keys(modes),
     )
-    .option('--threads <n>', 'threads of the computation', positive)
+    .option('--threads <n>', 'threads of the computation', parsePositiveInt)
     .option('--python <path>', 'Python interpreter')
     .addOption(noWeightsCheck())
     .option('--json', 'print one JSON object')

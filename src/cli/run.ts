@@ -2,11 +2,21 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError } from 'commander';
-import { LockstepError } from '../errors.ts';
 import { packageRoot } from '../paths.ts';
-import { commands } from './commands.ts';
+import { commands, groupOf } from './commands.ts';
 import { exitCodes, printError, printJsonError } from './shared/output.ts';
+import { ownersOf, usageError } from './shared/usage-error.ts';
 import { applyWeightsOption } from './shared/weights-option.ts';
+
+const examples = `
+From a model to a server:
+  lockstep init                 writes lockstep.config.ts
+  lockstep train                trains the model in segments, into runs/NAME
+  lockstep export runs/NAME     writes the graph that ONNX Runtime runs
+  lockstep verify runs/NAME     compares the engines with the trainer
+  lockstep serve runs/NAME      serves it on http://127.0.0.1:8080
+
+lockstep COMMAND --help shows the options of a command.`;
 
 /** Build the program with the named subcommand; with all of them for help and for misspellings. */
 async function makeProgram(args: readonly string[]): Promise<Command> {
@@ -14,9 +24,12 @@ async function makeProgram(args: readonly string[]): Promise<Command> {
     .description('Train the way you serve: one definition of segment boundaries for every runtime.')
     .version(version(), '-v, --version', 'print the version')
     .option('--no-color', 'print without colours')
+    .commandsGroup('Set up:')
     .helpCommand('help [command]', 'show the help of a command')
     .showSuggestionAfterError(true)
-    .showHelpAfterError('(lockstep --help lists commands and options)')
+    // What is wrong is printed as every other error (usage-error.ts).
+    .configureOutput({ outputError: () => {} })
+    .addHelpText('after', examples)
     .exitOverride()
     .hook('preAction', (command, action) => {
       if (command.opts()['color'] === false) process.env['NO_COLOR'] = '1';
@@ -26,9 +39,26 @@ async function makeProgram(args: readonly string[]): Promise<Command> {
   const wanted = named === undefined ? Object.values(commands) : [commands[named]];
   for (const load of wanted) {
     const command = await load?.();
-    if (command !== undefined) program.addCommand(command.copyInheritedSettings(program));
+    if (command !== undefined) program.addCommand(prepared(command, program));
   }
   return program;
+}
+
+/** The program's settings for a command and the commands below it; defaults as a user would type them. */
+function prepared(command: Command, program: Command): Command {
+  command.copyInheritedSettings(program);
+  const group = groupOf(command.name());
+  if (group !== undefined) command.helpGroup(group);
+  for (const option of command.options) {
+    const value: unknown = option.defaultValue;
+    if (option.defaultValueDescription !== undefined) continue;
+    if (Array.isArray(value)) option.defaultValueDescription = value.join(',');
+    else if (typeof value === 'string' && value.startsWith(packageRoot + path.sep)) {
+      option.defaultValueDescription = `${path.relative(packageRoot, value)} of Lockstep`;
+    }
+  }
+  for (const below of command.commands) prepared(below, program);
+  return command;
 }
 
 function version(): string {
@@ -55,9 +85,20 @@ export async function run(args: readonly string[]): Promise<number> {
     }
     // Help and version are answers; everything else commander refuses is a usage error.
     if (error.exitCode === 0) return exitCodes.ok;
-    if (json) printJsonError(new LockstepError('LS_USAGE', error.message.replace(/^error: /, '')));
-    return exitCodes.usage;
+    if (error.code === 'commander.help') return exitCodes.usage;
+    const all = await Promise.all(Object.values(commands).map((load) => load()));
+    const refused = usageError(error, wordsOf(args, all), (option) => ownersOf(all, option));
+    if (json) printJsonError(refused);
+    return printError(refused);
   }
+}
+
+/** The command that a line names, with the one below it: `keys add`. */
+function wordsOf(args: readonly string[], all: readonly Command[]): string {
+  const named = args.find((arg) => Object.hasOwn(commands, arg));
+  const command = all.find((one) => one.name() === named);
+  const below = command?.commands.find((one) => args.includes(one.name()));
+  return [command, below].flatMap((one) => (one === undefined ? [] : [one.name()])).join(' ');
 }
 
 /** Whether stdout belongs to a program; behind `--` stand the flags of vLLM. */

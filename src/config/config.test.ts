@@ -242,8 +242,12 @@ describe('parseConfig', () => {
       { segment: { max: 65, align: 16 } },
       'expected a multiple of align (16), got 65',
     ],
-    ['segment.mni', { segment: { mni: 3, max: 64 } }, 'expected no such option, got 3'],
-    ['carry', { carry: undefined }, 'expected an object, got nothing'],
+    [
+      'segment.mni',
+      { segment: { mni: 3, max: 64 } },
+      'expected no such option (did you mean min?), got 3',
+    ],
+    ['carry', { carry: undefined }, 'expected an object such as { size: 128 }, got nothing'],
     ['carry.sinks', { carry: { size: 3, sinks: -1 } }, 'expected a number of at least 0, got -1'],
     ['retrieval.layers', { retrieval: { size: 8, layers: [] } }, 'as size is 8, got []'],
     ['retrieval.size', { retrieval: { size: 0, layers: [1] } }, 'as layers are given, got 0'],
@@ -263,7 +267,7 @@ describe('parseConfig', () => {
       'as `data` names no `validation` texts, got 5',
     ],
     ['verify.tolerance', { verify: { tolerance: 0 } }, 'expected a number above 0, got 0'],
-    ['modle', { modle: 'm' }, 'expected no such option, got "m"'],
+    ['modle', { modle: 'm' }, 'expected no such option (did you mean model?), got "m"'],
   ])('%s: %j', (field, change, message) => {
     const run = () => parseConfig({ ...good, ...change }, 'lockstep.config.ts');
     expect(run).toThrow(

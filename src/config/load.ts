@@ -1,12 +1,13 @@
 // lockstep.config.ts to a validated config: bundled by esbuild, run once, checked against the schema.
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import vm from 'node:vm';
 import { type BuildFailure, build, type Message } from 'esbuild';
+import { placeIn } from '../code-frame.ts';
 import { userCodeLimit, withinTime } from '../contract/time-limit.ts';
-import { LockstepError } from '../errors.ts';
+import { LockstepError, type SourcePlace } from '../errors.ts';
 import { originOf, type Policy } from '../policies/policy.ts';
 import { isOwn, placeInConfig, rememberConfig, rememberInputs } from '../user-places.ts';
 import { configPlugin } from './plugin.ts';
@@ -34,7 +35,7 @@ export async function loadConfig(file: string = defaultConfigFile): Promise<Conf
   const absolute = path.resolve(file);
   if (!existsSync(absolute)) {
     throw new LockstepError('LS_CONFIG_MISSING', `expected a config file, got none at ${file}`, {
-      mend: `Create ${defaultConfigFile} (see docs/config.md) or name one with --config.`,
+      mend: `Create it with lockstep init, or name another one with --config.`,
     });
   }
   const shown = path.relative(process.cwd(), absolute) || absolute;
@@ -144,18 +145,26 @@ async function bundle(file: string): Promise<string> {
     const failure = error as BuildFailure;
     const [first] = failure.errors ?? [];
     if (first === undefined) throw error;
-    throw new LockstepError('LS_CONFIG_SYNTAX', `${place(first, file)}: ${first.text}`, {
-      mend: 'Correct the config file; `npx tsc --noEmit` shows it in context.',
+    const at = syntaxPlace(first, file);
+    const shown = at === undefined ? path.relative(process.cwd(), file) : placeText(at);
+    throw new LockstepError('LS_CONFIG_SYNTAX', `${shown}: ${first.text}`, {
+      mend: 'Correct the syntax of that file; an editor for TypeScript shows it, too.',
       cause: error,
+      place: at,
     });
   }
 }
 
-function place(message: Message, file: string): string {
-  const { location } = message;
-  if (location === null) return path.relative(process.cwd(), file);
+function syntaxPlace({ location }: Message, file: string): SourcePlace | undefined {
+  if (location === null) return undefined;
   const at = path.resolve(path.dirname(file), location.file);
-  return `${path.relative(process.cwd(), at)}:${location.line}:${location.column + 1}`;
+  const { line, column } = location;
+  if (!existsSync(at)) return { file: path.relative(process.cwd(), at), line, column: column + 1 };
+  return placeIn(at, readFileSync(at, 'utf8'), line, column + 1);
+}
+
+function placeText({ file, line, column }: SourcePlace): string {
+  return `${file}:${line}:${column}`;
 }
 
 /** Run the bundle in this process (a config is the user's own code) and take its default export. */
@@ -177,7 +186,7 @@ function evaluate(code: string, file: string, shown: string): unknown {
     // A LockstepError of the bundle's own copy of the package: policies check their parameters.
     const { name, code: stable, message, mend } = error as LockstepError;
     const place = placeInConfig(error);
-    const at = place === undefined ? shown : `${place.file}:${place.line}:${place.column}`;
+    const at = place === undefined ? shown : placeText(place);
     if (name === 'LockstepError' && stable?.startsWith('LS_')) {
       throw new LockstepError(stable as `LS_${string}`, `${at}: ${message}`, {
         ...(mend === undefined ? {} : { mend }),
@@ -187,7 +196,7 @@ function evaluate(code: string, file: string, shown: string): unknown {
     }
     const what = error instanceof Error ? `${name}: ${message}` : JSON.stringify(error);
     throw new LockstepError('LS_CONFIG_FAILED', `${at}: the config threw ${what}`, {
-      mend: 'Correct the config so that it can be run.',
+      mend: 'Correct the line that the message names.',
       cause: error,
       place,
     });

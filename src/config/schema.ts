@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { count, positive } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import type { Policy } from '../policies/policy.ts';
+import { nearestOption } from './nearest-option.ts';
 import { carrySchema, indices, retrievalSchema } from './retrieval.ts';
 import { trainingSchema } from './training.ts';
 
@@ -96,7 +97,7 @@ const configSchema = z
             facts: z.int().min(1).max(5).default(4),
           })
           .optional(),
-        /** Go on after rows that cannot be used, instead of stopping at the first file with one. */
+        /** Continue after rows that cannot be used, instead of stopping at the first file with one. */
         skipBroken: z.boolean().default(false),
         /** Folder of tokenized texts, relative to this file; `.lockstep/cache` beside it by default. */
         cache: z.string().min(1).optional(),
@@ -194,7 +195,7 @@ export type ConfigValues = z.output<typeof configSchema>;
 export function parseConfig(value: unknown, source: string): ConfigValues {
   const result = configSchema.safeParse(value);
   if (result.success) return result.data;
-  const problems = result.error.issues.flatMap((issue) => problemsOf(issue, value));
+  const problems = result.error.issues.flatMap((issue) => problemsOf(issue, value, configSchema));
   throw configError(source, problems);
 }
 
@@ -225,18 +226,34 @@ export function problemText(source: string, problems: readonly ConfigProblem[]):
 }
 
 /** What zod found, in words. */
-export function problemsOf(issue: z.core.$ZodIssue, root: unknown): ConfigProblem[] {
+export function problemsOf(
+  issue: z.core.$ZodIssue,
+  root: unknown,
+  schema: z.ZodType,
+): ConfigProblem[] {
   const path = pathText(issue.path);
   const received = describe(valueAt(root, issue.path));
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => ({
       path: pathText([...issue.path, key]),
-      expected: 'expected no such option',
+      expected: `expected no such option${nearestOption(schema, issue.path, key)}`,
       received: describe(valueAt(root, [...issue.path, key])),
     }));
   }
-  return [{ path, expected: expectedText(issue), received }];
+  const sample = received === 'nothing' ? samples[path] : undefined;
+  return [{ path, expected: sample ? `expected ${sample}` : expectedText(issue), received }];
 }
+
+/** What a config that leaves out a required option could say. */
+const samples: Readonly<Record<string, string>> = {
+  model: "a folder such as 'models/my-model'",
+  out: "a folder such as 'runs/mine'",
+  policy: 'a policy such as sentences() or fixed({ size: 512 })',
+  segment: 'an object such as { max: 512 }',
+  'segment.max': 'an integer such as 512',
+  carry: 'an object such as { size: 128 }',
+  'carry.size': 'an integer such as 128',
+};
 
 const typeNames: Readonly<Record<string, string>> = {
   int: 'an integer',

@@ -127,7 +127,7 @@ export async function loadServe(file: string): Promise<ServeConfig> {
   const shown = path.relative(process.cwd(), absolute) || absolute;
   if (!existsSync(absolute)) {
     throw new LockstepError('LS_CONFIG_MISSING', `expected a config file, got none at ${file}`, {
-      mend: 'Name a file that is there: lockstep serve --config serve.config.ts',
+      mend: 'Name an existing file: lockstep serve --config serve.config.ts',
     });
   }
   const value = absolute.endsWith('.json')
@@ -152,7 +152,7 @@ export async function loadServe(file: string): Promise<ServeConfig> {
 export function checkServe(value: unknown, shown: string): z.output<typeof serveSchema> {
   const result = serveSchema.safeParse(value);
   if (!result.success) {
-    const problems = result.error.issues.flatMap((issue) => problemsOf(issue, value));
+    const problems = result.error.issues.flatMap((issue) => problemsOf(issue, value, serveSchema));
     throw invalid(shown, problems);
   }
   checkNames(result.data.models, shown);
@@ -195,7 +195,7 @@ async function readJson(file: string, shown: string): Promise<unknown> {
     return JSON.parse(await readFile(file, 'utf8'));
   } catch (cause) {
     throw new LockstepError('LS_CONFIG_SYNTAX', `${shown}: ${(cause as Error).message}`, {
-      mend: 'Correct the config file.',
+      mend: 'Correct the JSON of that file.',
       cause,
     });
   }

@@ -1,9 +1,11 @@
 // Reads lockstep.json of any version and checks it against that version's schema.
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { z } from 'zod';
 import { LockstepError } from '../errors.ts';
 import { jsonText } from '../json-text.ts';
+import { systemProblem } from '../system-error.ts';
 import { type Contract, contractSchema } from './schema.ts';
 import { type ContractV1, contractV1Schema } from './schema-v1.ts';
 
@@ -55,12 +57,28 @@ export async function readAnyDocument(dir: string): Promise<Contract | ContractV
   return fitting(contractSchema, value, file) as Contract;
 }
 
-async function readJson(file: string): Promise<unknown> {
-  const data = await readFile(file).catch((cause: NodeJS.ErrnoException) => {
-    throw new LockstepError('LS_CONTRACT_MISSING', `expected ${file}, got ${cause.code}`, {
+/** A folder without a contract needs one; a folder that does not exist has another name. */
+function missing(dir: string, cause: NodeJS.ErrnoException): LockstepError {
+  if (cause.code === 'ENOENT' && !existsSync(dir)) {
+    return new LockstepError(
+      'LS_CONTRACT_MISSING',
+      `expected the folder of a checkpoint, got no such folder: ${dir}`,
+      { mend: 'Name a folder that lockstep attach or lockstep train made.', cause },
+    );
+  }
+  return new LockstepError(
+    'LS_CONTRACT_MISSING',
+    `expected a contract (lockstep.json) in ${dir}, got ${cause.code === 'ENOENT' ? 'none' : systemProblem(cause)}`,
+    {
       mend: 'Put a contract on the checkpoint: lockstep attach MODEL --config lockstep.config.ts --out DIR',
       cause,
-    });
+    },
+  );
+}
+
+async function readJson(file: string): Promise<unknown> {
+  const data = await readFile(file).catch((cause: NodeJS.ErrnoException) => {
+    throw missing(path.dirname(file), cause);
   });
   try {
     return JSON.parse(jsonText(data));

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { checkNames } from '../checkpoint-names.ts';
 import { LockstepError } from '../errors.ts';
 import { jsonText, show, withLiterals } from '../json-text.ts';
+import { systemProblem } from '../system-error.ts';
 import { families, plainType } from './model-type.ts';
 import type { ModelShape } from './schema-model.ts';
 import { type Family, shapeOf } from './shape.ts';
@@ -40,7 +41,7 @@ export async function readModel(dir: string): Promise<ModelInfo> {
   const data = await readFile(file).catch((cause: NodeJS.ErrnoException) => {
     throw new LockstepError(
       'LS_MODEL_MISSING',
-      `expected a checkpoint at ${dir}, got ${cause.code} for config.json`,
+      `expected the folder of a checkpoint at ${dir}, got ${systemProblem(cause)} for config.json`,
       {
         mend: 'Name the folder of a Hugging Face checkpoint (config.json, tokenizer.json, *.safetensors).',
         field: 'model',

@@ -12,11 +12,11 @@ export interface RunRequest extends SamplingOptions {
   /** A text ends before the first of these strings; they may span tokens. */
   stop: readonly string[];
   /** Special tokens, by their texts, that belong to the text; others are left out of it. */
-  keep?: readonly string[];
+  keepSpecialTokens?: readonly string[];
   /** Alternatives to report a token; null reports none. */
   logprobs: number | null;
-  /** Someone looks at every step. */
-  watched: boolean;
+  /** The client asked for traces, so every step is reported. */
+  traced: boolean;
   /** The answer goes out token by token. */
   streamed: boolean;
   /** The spans of the segments are wanted at the end: `Run.spans`. */

@@ -54,7 +54,7 @@ export class Sequence {
   /**
    * Run the next tokens; gives what ran, piece by piece.
    *
-   * @throws LS_POLICY_*, LS_PLAN_TOKEN, LS_ENGINE_*; the signal's reason. The sequence cannot go on.
+   * @throws LS_POLICY_*, LS_PLAN_TOKEN, LS_ENGINE_*; the signal's reason. The sequence cannot continue.
    */
   async *run(
     tokens: ArrayLike<number>,

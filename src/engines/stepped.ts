@@ -134,7 +134,7 @@ class LocalRunner implements Runner {
     signal: AbortSignal,
   ): AsyncGenerator<RunEvent, void> {
     const { sequence } = remembered;
-    const { prompt, keep, form, extra = {} } = request;
+    const { prompt, keepSpecialTokens: keep, form, extra = {} } = request;
     const { background = false } = request;
     const turns = background ? this.#turns.background : this.#turns;
     const asked = { ...askedOf(request, this.#source.contract), signal, turns };
@@ -215,7 +215,7 @@ class LocalRunner implements Runner {
 }
 
 /** A run's request as generation takes it. */
-function askedOf({ keep: _, extra = {}, ...request }: RunRequest, contract: Contract) {
+function askedOf({ keepSpecialTokens: _, extra = {}, ...request }: RunRequest, contract: Contract) {
   return {
     ...request,
     pieceTokens: STEP_TOKENS,

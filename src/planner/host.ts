@@ -98,7 +98,7 @@ export class PolicyHost {
     return handle;
   }
 
-  /** JSON from which `restore` goes on exactly. @throws LS_POLICY_STATE where the state is no JSON */
+  /** JSON from which `restore` continues exactly. @throws LS_POLICY_STATE where the state is no JSON */
   snapshot(handle: number): string {
     return this.#call('snapshot', this.#engine.text(String(handle)));
   }
@@ -129,7 +129,7 @@ export class PolicyHost {
    * Push tokens of many sequences in one call.
    *
    * @returns per push the cuts decided: numbers of tokens before each cut. After an error none of the
-   *   sequences pushed can go on.
+   *   sequences pushed can continue.
    * @throws LS_POLICY_*, LS_PLAN_TOKEN naming the policy, the token's index in its sequence and its id
    */
   push(pushes: readonly Push[]): number[][] {

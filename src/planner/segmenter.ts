@@ -84,7 +84,7 @@ export class Segmenter {
    * Take tokens; returns the cuts decided: numbers of tokens of the sequence before each (e_i).
    *
    * @throws LS_POLICY_*, LS_PLAN_TOKEN naming the policy, the token's index and id; the segmenter
-   *   cannot go on then
+   *   cannot continue then
    */
   pushMany(tokens: ArrayLike<number>): number[] {
     const [cuts] = Segmenter.pushBatch([this], [tokens]);
@@ -120,7 +120,7 @@ export class Segmenter {
     return pushes.map((push) => outcomes[open.indexOf(push)] ?? { error: closed() });
   }
 
-  /** JSON from which `restore` goes on exactly. */
+  /** JSON from which `restore` continues exactly. */
   snapshot(): string {
     return this.#host.snapshot(this.#opened);
   }

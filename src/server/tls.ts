@@ -3,6 +3,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import { LockstepError } from '../errors.ts';
+import { systemProblem } from '../system-error.ts';
 import { checkClosed } from './closed-file.ts';
 
 export interface TlsFiles {
@@ -50,8 +51,7 @@ async function read(file: string, secret: boolean): Promise<Buffer> {
 }
 
 function broken(expected: string, cause?: unknown): LockstepError {
-  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
-  const got = cause === undefined ? '' : `, got ${code ?? (cause as Error).message}`;
+  const got = cause === undefined ? '' : `, got ${systemProblem(cause)}`;
   return new LockstepError('LS_SERVE_TLS', `expected ${expected}${got}`, {
     mend: 'Give --tls-cert the certificate chain and --tls-key its private key, both in PEM.',
     field: 'tls-cert',

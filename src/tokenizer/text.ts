@@ -2,6 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import { createReadStream } from 'node:fs';
 import { LockstepError } from '../errors.ts';
+import { systemProblem } from '../system-error.ts';
 
 /** A stretch of text and the number of bytes of the file read so far. */
 export interface TextPiece {
@@ -36,10 +37,9 @@ export async function* readText(file: string, pieceBytes = 1 << 18): AsyncGenera
     }
   } catch (error) {
     if (error instanceof LockstepError) throw error;
-    const reason = (error as NodeJS.ErrnoException).code ?? String(error);
     throw new LockstepError(
       'LS_TEXT_MISSING',
-      `expected a readable text file, got ${reason} for ${file}`,
+      `expected a readable text file, got ${systemProblem(error)}: ${file}`,
       {
         mend: 'Give the path of an existing UTF-8 text file.',
         cause: error,

@@ -6,6 +6,7 @@ import { Tokenizer as NativeTokenizer } from 'tokenizers';
 import { checkNames } from '../checkpoint-names.ts';
 import { LockstepError } from '../errors.ts';
 import type { Vocabulary } from '../policies/policy.ts';
+import { systemProblem } from '../system-error.ts';
 import { readTemplates, specialTexts, type TemplateSource } from '../template/source.ts';
 import { type TokenBytes, type TokenizerJson, tokenBytes, tokenizerSize } from './bytes.ts';
 import { checkTokenizer } from './check.ts';
@@ -67,10 +68,14 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   await checkNames(dir);
   const file = path.join(dir, 'tokenizer.json');
   const raw = await readFile(file).catch((cause: NodeJS.ErrnoException) => {
-    throw new LockstepError('LS_TOKENIZER_MISSING', `expected ${file}, got ${cause.code}`, {
-      mend: 'Save the checkpoint with its fast tokenizer (tokenizer.json).',
-      cause,
-    });
+    throw new LockstepError(
+      'LS_TOKENIZER_MISSING',
+      `expected ${file}, got ${systemProblem(cause)}`,
+      {
+        mend: 'Save the checkpoint with its fast tokenizer (tokenizer.json).',
+        cause,
+      },
+    );
   });
   const { native, json } = parse(raw, file);
   const [config, generation, settings] = await Promise.all([

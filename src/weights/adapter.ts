@@ -117,7 +117,8 @@ async function present(dir: string, name: string): Promise<void> {
 }
 
 function bad(message: string, field?: string): LockstepError {
-  const mend = 'Copy the folder again from the training’s checkpoint (adapter/), whole.';
+  const mend =
+    'Copy the folder again from the training’s checkpoint (adapter/), with all its files.';
   return new LockstepError('LS_ADAPTER_FILE', message, {
     mend,
     ...(field === undefined ? {} : { field }),

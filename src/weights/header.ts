@@ -2,6 +2,7 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.ts';
+import { systemProblem } from '../system-error.ts';
 
 /** Where a tensor lies: bytes [begin, end) of its file. */
 export interface Stored {
@@ -49,7 +50,7 @@ export async function readHeader(dir: string, file: string): Promise<Map<string,
     throw files(`expected ${file} in ${dir} to be a regular file, got something else`);
   }
   const handle = await open(whole).catch((cause: NodeJS.ErrnoException) => {
-    throw files(`expected to read ${file} in ${dir}, got ${cause.code}`);
+    throw files(`expected to read ${file} in ${dir}, got ${systemProblem(cause)}`);
   });
   try {
     return await parse(handle, file, found.size);

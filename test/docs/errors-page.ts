@@ -36,14 +36,14 @@ expected and what came, and a fix. The command line prints them like this:
 
 \`\`\`
 error LS_CONFIG_MISSING: expected a config file, got none at lockstep.config.ts
-fix: Create lockstep.config.ts (see docs/config.md) or name one with --config.
+fix: Create it with lockstep init, or name another one with --config.
 \`\`\`
 
 In TypeScript and Python both are a \`LockstepError\` with \`code\`, \`message\`, \`mend\` (the fix) and, where one field
 is to blame, \`field\`. \`LOCKSTEP_DEBUG=1\` also prints the stack trace.
 
-This page lists every code. \`…\` stands for a value. It is made from the code: \`LOCKSTEP_UPDATE_DOCS=1\` before
-\`npx vitest run test/docs.test.ts\` writes it again.
+This page lists every code: search it for yours. \`…\` stands for a value. The page is made from the source:
+\`LOCKSTEP_UPDATE_DOCS=1\` before \`npx vitest run test/docs.test.ts\` writes it again.
 `;
 
 /** What every place in both languages can say. */

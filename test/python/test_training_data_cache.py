@@ -22,7 +22,7 @@ from lockstep.training import data
 from lockstep.training.data import build, store
 from lockstep.training.data import cache as module
 from lockstep.training.data import rows as module_rows
-from lockstep.training.data.identity import sha256
+from lockstep.training.data.fingerprint import sha256
 from lockstep.training.data.readers import read_text
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from faults import disk_calls, trainings
 from faults.disk_calls import Fault
 from faults.trainings import Case, Trainings, hashes, survive, survive_event
 from lockstep.errors import LockstepError
-from lockstep.training import atomic, history, loop, manifest
+from lockstep.training import atomic, checkpoint_rotation, loop, manifest
 from lockstep.training.lock import exclusive
 from test_training_loop import SETTINGS
 
@@ -218,7 +218,9 @@ def prepared(home: Path, out: Path, case: Case = KEEP_2, **options: Any) -> list
     """What a start of a training says before it loads the model."""
     events: list[dict[str, Any]] = []
     job = case.job(home, out, SETTINGS, **options)
-    history.prepare(job, lambda event, **fields: events.append({"event": event, **fields}))
+    checkpoint_rotation.recover(
+        job, lambda event, **fields: events.append({"event": event, **fields})
+    )
     return events
 
 
@@ -295,14 +297,14 @@ def test_what_nothing_depends_on_may_be_edited(home: Path, tmp_path: Path) -> No
 def test_keep_counts_the_checkpoints_and_stays_on_resumption(home: Path, tmp_path: Path) -> None:
     made = of(home, tmp_path, Case("keep 3", keep=3, steps=4))
     made.finish()
-    assert [step for step, _ in history.older(made.out)] == [3, 2]
+    assert [step for step, _ in checkpoint_rotation.older(made.out)] == [3, 2]
     unsaid = Case("unsaid", keep=None, steps=5)
     (made.out / "training/state.json").write_text("{")
     [event] = prepared(home, made.out, unsaid, resume=True)
-    assert event["step"] == 3 and [step for step, _ in history.older(made.out)] == [2]
+    assert event["step"] == 3 and [step for step, _ in checkpoint_rotation.older(made.out)] == [2]
     shutil.rmtree(event["aside"])
     Trainings(home, made.folder, unsaid, SETTINGS).finish()
-    assert [step for step, _ in history.older(made.out)] == [4, 3]
+    assert [step for step, _ in checkpoint_rotation.older(made.out)] == [4, 3]
     Trainings(home, made.folder, Case("keep 1", keep=1, steps=6), SETTINGS).finish()
     assert os.listdir(made.folder) == ["out"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from lockstep.errors import LockstepError
-from lockstep.vllm import refusals, versions
+from lockstep.vllm import unsupported, versions
 from lockstep.vllm.ending import end_with_error
 
 
@@ -68,7 +68,7 @@ def test_the_runner_that_was_tested_is_asked_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_other_runner_is_refused() -> None:
-    (rule,) = [rule for rule in refusals.REFUSALS if rule.field == "model_runner"]
+    (rule,) = [rule for rule in unsupported.UNSUPPORTED if rule.field == "model_runner"]
     assert rule.wrong(SimpleNamespace(use_v2_model_runner=True)) == "V2"
     assert rule.wrong(SimpleNamespace(use_v2_model_runner=False)) is None
     assert rule.wrong(SimpleNamespace()) is None

@@ -1,5 +1,5 @@
 // What a reader of vLLM's streams made of a faulty one.
-import { readTokens } from '../../src/engines/vllm/wire.ts';
+import { readTokens } from '../../src/engines/vllm/completions-stream.ts';
 import { LockstepError } from '../../src/errors.ts';
 import { type FaultyStream, faultyStream } from './faults.ts';
 

@@ -12,7 +12,7 @@ import checkpoints
 import pytest
 from lockstep.contract.reader import digest_of
 from lockstep.errors import LockstepError
-from lockstep.vllm import BASES, checks, refusals, register
+from lockstep.vllm import BASES, checks, register, unsupported
 from servers import serving
 from vllm import LLM
 from vllm.config import CUDAGraphMode
@@ -200,7 +200,7 @@ def test_the_model_runner_that_was_not_run(made: Path, monkeypatch: pytest.Monke
 
 
 def test_adapters_that_come_and_go(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(refusals.RUNTIME_ADAPTERS, "1")
+    monkeypatch.setenv(unsupported.RUNTIME_ADAPTERS, "1")
     error = refused(made, enable_lora=True)
     assert (error.code, error.field) == ("LS_VLLM_FEATURE", "lora_modules")
 
@@ -256,7 +256,7 @@ def test_what_a_cpu_cannot_be_configured_for(made: Path) -> None:
 def test_every_rule_has_its_test() -> None:
     tested = {*OPTIONS, "data_parallel_size", "cudagraph_mode", "ec_transfer_config"}
     tested |= {"model_runner", "lora_modules"}
-    assert {rule.field for rule in refusals.REFUSALS} == tested
+    assert {rule.field for rule in unsupported.UNSUPPORTED} == tested
 
 
 def test_prefix_caching_needs_a_pool(made: Path, tmp_path: Path) -> None:

@@ -87,13 +87,13 @@ def as_error(error: BaseException) -> dict[str, str]:
         out = LockstepError(
             "LS_PYTHON_MEMORY",
             f"expected enough memory, got none left ({error})",
-            "use a smaller model, segment or batch",
+            "Use a smaller model, segment or batch.",
         ).as_dict()
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         out = LockstepError(
             "LS_DISK_FULL",
             f"expected room on disk, got none left while writing {error.filename or 'a file'}",
-            "free space or write to another disk",
+            "Free space or write to another disk.",
         ).as_dict()
     else:
         out = {"code": "LS_PYTHON_FAILED", "message": f"{type(error).__name__}: {error}"}
@@ -143,7 +143,7 @@ def _read_description() -> dict[str, Any]:
         raise LockstepError(
             "LS_JOB_DESCRIPTION",
             f"expected one line of JSON on stdin, got {line[:80]!r}",
-            "start jobs through runJob of src/bridge/job.ts",
+            "Start jobs through runJob of src/bridge/job.ts.",
         ) from error
     if not isinstance(description, dict):
         raise LockstepError(

@@ -43,7 +43,7 @@ def handle(request: str) -> str:
             raise LockstepError(
                 "LS_PYTHON_NAN",
                 f"expected finite numbers from {call['method']}, got NaN or infinity",
-                "check the checkpoint's weights for NaN",
+                "Check the checkpoint's weights for NaN.",
             ) from error
         if len(text) > call["inline"]:
             return json.dumps({"file": _spill(text)})
@@ -71,7 +71,7 @@ def _function(method: str) -> Any:
         raise LockstepError(
             "LS_RPC_METHOD",
             f"expected {method} to be a Python function, got {error}",
-            f"{install('train')}: both halves of Lockstep must have one version",
+            f"{install('train')}: both halves of Lockstep must have one version.",
         ) from error
 
 

@@ -72,7 +72,7 @@ def check_inside(folder: Path, file: Path) -> None:
     raise LockstepError(
         "LS_CHECKPOINT_LINK",
         f"expected {file} to be inside {folder}, got a link out of it",
-        "put a copy of the file in its place, if you know what it is",
+        "Put a copy of the file in its place, if you know what it is.",
     )
 
 
@@ -98,7 +98,7 @@ def _check_settings(value: Any, file: Path) -> None:
                     "LS_CHECKPOINT_CODE",
                     f"expected a checkpoint without code of its own, got {name} in {file}",
                     f"Lockstep runs no such code; if the model needs none, take {name} out of "
-                    "the file",
+                    "the file.",
                     name,
                 )
             named = re.search(r"_(file|path|dir|folder)$", name) and name not in NOTES

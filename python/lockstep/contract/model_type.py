@@ -57,6 +57,6 @@ def plain_config(folder: Path) -> Any:
         raise LockstepError(
             "LS_MODEL_LOAD",
             f"expected the configuration of a model in {file}, got: {error}",
-            "copy config.json again from the original checkpoint",
+            "Copy config.json again from the original checkpoint.",
             "config.json",
         ) from error

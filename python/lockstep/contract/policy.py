@@ -26,12 +26,12 @@ _CELLS = 1 << 14  # tokens and their handles that cross in one call
 _PATIENCE = 12  # a call over many tokens may take this many times what one token may
 
 _MENDS = {
-    "LS_PLAN_TOKEN": "give token ids of the contract's own tokenizer",
-    "LS_PLAN_CLOSED": "open another sequence, or restore one from a snapshot",
-    "LS_POLICY_FORBIDDEN": "a policy may read tokens and its tables; compute the rest in prepare",
-    "LS_POLICY_MEMORY": "keep what push remembers in the state: all else is shared, and frozen",
-    "LS_POLICY_RESULT": "return true to ask for a cut after the token, false otherwise",
-    "LS_POLICY_STATE": "keep numbers, strings, booleans, null, lists and plain objects in it",
+    "LS_PLAN_TOKEN": "Give token ids of the contract's own tokenizer.",
+    "LS_PLAN_CLOSED": "Open another sequence, or restore one from a snapshot.",
+    "LS_POLICY_FORBIDDEN": "A policy may read tokens and its tables; compute the rest in prepare.",
+    "LS_POLICY_MEMORY": "Keep what push remembers in the state: all else is shared, and frozen.",
+    "LS_POLICY_RESULT": "Return true to ask for a cut after the token, false otherwise.",
+    "LS_POLICY_STATE": "Keep numbers, strings, booleans, null, lists and plain objects in it.",
 }
 
 
@@ -90,7 +90,7 @@ class PolicyRuntime:
         """Push tokens of many sequences; per push the cuts decided.
 
         Raises ``LS_POLICY_*`` and ``LS_PLAN_TOKEN`` naming the policy, the token's index in its
-        sequence and its id; none of the sequences pushed can go on then.
+        sequence and its id; none of the sequences pushed can continue then.
         """
         cuts: list[list[int]] = [[] for _ in pushes]
         for parts in _batches(pushes):
@@ -110,7 +110,7 @@ class PolicyRuntime:
         return int(position), int(length)
 
     def snapshot(self, handle: int) -> str:
-        """JSON from which ``restore`` goes on exactly, here or in Node."""
+        """JSON from which ``restore`` continues exactly, here or in Node."""
         with self._ready():
             return self._call("snapshot", str(handle))
 
@@ -279,7 +279,7 @@ class PolicyRuntime:
 
     def _error(self, code: str, message: str, index: int = -1, token: int = -1) -> LockstepError:
         at = f" at token {index} (id {token})" if index >= 0 else ""
-        mend = _MENDS.get(code, "correct the policy, and make the contract again")
+        mend = _MENDS.get(code, "Correct the policy, and make the contract again.")
         return LockstepError(code, f"policy {self._name}{at}: {message}", mend)
 
 
@@ -315,5 +315,5 @@ def _standing(snapshot: str, most: int) -> tuple[int, int]:
     raise LockstepError(
         "LS_PLAN_SNAPSHOT",
         f"expected a snapshot of a segmenter of this contract, got {str(snapshot)[:60]}",
-        "give the text that snapshot() returned under the same contract",
+        "Give the text that snapshot() returned under the same contract.",
     )

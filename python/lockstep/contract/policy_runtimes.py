@@ -29,7 +29,7 @@ def runtime_text(identity: Mapping[str, Any] | None) -> str:
         raise LockstepError(
             "LS_POLICY_RUNTIME",
             f"expected a contract for policy runtime {known}, got {version} ({sha256[:12]}…)",
-            "update Lockstep to the version that made the contract, or make the contract again: "
+            "Update Lockstep to the version that made the contract, or make the contract again: "
             "lockstep attach MODEL --config F --out DIR",
             "policy.runtime",
         )
@@ -45,13 +45,13 @@ def _read(version: int) -> str:
         raise LockstepError(
             "LS_POLICY_RUNTIME",
             f"expected {file.name}, got {type(error).__name__}",
-            "in a clone: npm run build; elsewhere install Lockstep again",
+            "In a clone: npm run build; elsewhere install Lockstep again",
         ) from error
     actual = hashlib.sha256(data).hexdigest()
     if actual != RUNTIMES[version]:
         raise LockstepError(
             "LS_POLICY_RUNTIME",
             f"expected {file.name} with SHA-256 {RUNTIMES[version]}, got {actual}",
-            "in a clone: npm run build; elsewhere install Lockstep again",
+            "In a clone: npm run build; elsewhere install Lockstep again",
         )
     return data.decode("utf-8")

@@ -51,7 +51,7 @@ Kind = Literal["threw", "interrupted", "trapped"]
 
 
 class EngineError(Exception):
-    """A failure of the engine: ``threw`` (the code threw the text; the engine goes on), or its end:
+    """A failure of the engine: ``threw`` (the code threw the text; it stays usable), or its end:
     ``interrupted`` by the time limit, ``trapped`` (its stack is used up)."""
 
     def __init__(self, kind: Kind, text: str):
@@ -65,7 +65,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Image:
-    """The memory of an engine at rest. Another engine that starts from it goes on where that one
+    """The memory of an engine at rest. Another engine that starts from it continues where that one
     was: all of an engine's state is in its memory, for its one global is the stack pointer, which
     is back at its first value whenever no code runs, and its table never changes."""
 
@@ -331,14 +331,14 @@ def _compiled() -> tuple[Engine, Module]:
         raise LockstepError(
             "LS_POLICY_ENGINE",
             f"expected the policy engine at {ENGINE_FILE.name}, got {type(error).__name__}",
-            "in a clone: npm run build; elsewhere install Lockstep again",
+            "In a clone: npm run build; elsewhere install Lockstep again",
         ) from error
     actual = hashlib.sha256(data).hexdigest()
     if actual != ENGINE_SHA256:
         raise LockstepError(
             "LS_POLICY_ENGINE",
             f"expected {ENGINE_FILE.name} with SHA-256 {ENGINE_SHA256}, got {actual}",
-            "in a clone: npm run build; elsewhere install Lockstep again",
+            "In a clone: npm run build; elsewhere install Lockstep again",
         )
     config = Config()
     config.epoch_interruption = True

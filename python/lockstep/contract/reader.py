@@ -25,7 +25,7 @@ CONTRACT_FILE = "lockstep.json"
 #: The version that this Lockstep reads.
 VERSION = 2
 _UNDIGESTED = ("digest", "training", "trained")
-_REMAKE = "make the contract again from the config: lockstep attach MODEL --config F --out DIR"
+_REMAKE = "Make the contract again from the config: lockstep attach MODEL --config F --out DIR"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def canonical_json(value: Any) -> bytes:
         raise LockstepError(
             "LS_CONTRACT_JSON",
             f"expected JSON for the digest, got: {error}",
-            "let parameters and tables hold integers, booleans, Unicode strings, lists and objects",
+            "Let parameters and tables hold integers, booleans, Unicode strings, lists, objects.",
         ) from error
 
 
@@ -112,7 +112,7 @@ def _read_document(folder: Path) -> dict[str, Any]:
         raise LockstepError(
             "LS_CONTRACT_MISSING",
             f"expected {file}, got {type(error).__name__}",
-            "put a contract on it: lockstep attach MODEL --config lockstep.config.ts --out DIR",
+            "Put a contract on it: lockstep attach MODEL --config lockstep.config.ts --out DIR",
         ) from error
     try:
         document = loads(data)
@@ -122,10 +122,10 @@ def _read_document(folder: Path) -> dict[str, Any]:
         ) from error
     version = document.get("lockstep") if isinstance(document, dict) else None
     if type(version) is int and version > VERSION:
-        raise _version(file, version, "it was made by a later Lockstep: update this one")
+        raise _version(file, version, "It was made by a later Lockstep: update this one.")
     if type(version) is int and version == 1:
         _fit("contract-v1", document, file)
-        mend = f"it was made by an earlier Lockstep: lockstep attach --upgrade {folder}"
+        mend = f"It was made by an earlier Lockstep: lockstep attach --upgrade {folder}"
         raise _version(file, version, mend)
     _fit("contract", document, file)
     return dict(document)

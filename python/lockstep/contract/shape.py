@@ -64,13 +64,13 @@ def family_of(fields: Fields) -> str:
     if not isinstance(family, str) or family not in FAMILIES:
         raise unsupported(
             f"expected model_type {', '.join(FAMILIES)}, got {show(family)}",
-            "use a Llama, Qwen2, Qwen3 or Mistral checkpoint",
+            "Use a Llama, Qwen2, Qwen3 or Mistral checkpoint.",
             "model_type",
         )
     if fields.config.get("quantization_config") is not None:
         raise unsupported(
             "expected unquantized weights, got a quantization_config",
-            "use the original checkpoint; `lockstep export` quantizes for serving",
+            "Use the original checkpoint; `lockstep export` quantizes for serving.",
             "quantization_config",
         )
     return family
@@ -137,7 +137,7 @@ def _activation(config: Mapping[str, Any]) -> str:
         return _ACTIVATIONS[given]
     raise unsupported(
         f"expected hidden_act among {', '.join(_ACTIVATIONS)}, got {show(given)}",
-        "use a checkpoint with one of these activations",
+        "Use a checkpoint with one of these activations.",
         "hidden_act",
     )
 
@@ -156,7 +156,7 @@ def _refuse_switches(config: Mapping[str, Any], family: str) -> None:
             continue
         raise unsupported(
             f"expected a {family} checkpoint without {field}, got {show(config[field])}",
-            "runtimes do not agree about this field: use a checkpoint without it",
+            "Runtimes do not agree about this field: use a checkpoint without it.",
             field,
         )
 
@@ -198,6 +198,6 @@ def _refuse_sliding_window(fields: Fields, family: str) -> None:
         return
     raise refuse(
         f"use_sliding_window from layer {first} on",
-        "set use_sliding_window to false if the model has full attention, or use another one",
+        "Set use_sliding_window to false if the model has full attention, or use another one.",
         "use_sliding_window",
     )

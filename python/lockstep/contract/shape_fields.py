@@ -44,7 +44,7 @@ class Fields:
         return LockstepError(
             "LS_MODEL_CONFIG",
             f"expected {expected} in {self.file}, got {got}",
-            "copy config.json again from the original checkpoint",
+            "Copy config.json again from the original checkpoint.",
             field,
         )
 
@@ -61,7 +61,7 @@ def read_fields(folder: Path) -> Fields:
         raise LockstepError(
             "LS_MODEL_MISSING",
             f"expected a checkpoint at {folder}, got {type(error).__name__} for config.json",
-            "name the folder of a Hugging Face checkpoint",
+            "Name the folder of a Hugging Face checkpoint.",
             "model",
         ) from error
     except ValueError as error:

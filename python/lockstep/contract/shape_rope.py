@@ -118,7 +118,7 @@ def _refuse_parts(given: Mapping[str, Any], name: str) -> None:
         raise unsupported(
             "expected one rotation of whole heads in every layer, "
             f"got {show(value)} for {name}.{field}",
-            "use a checkpoint with the same RoPE settings in all layers",
+            "Use a checkpoint with the same RoPE settings in all layers.",
             f"{name}.{field}",
         )
 

@@ -48,14 +48,14 @@ class Spec:
                 raise LockstepError(
                     "LS_SPEC_VALUE",
                     f"expected {name} to be an integer >= {least}, got {value!r}",
-                    "correct it in lockstep.config.ts and make the contract again",
+                    "Correct it in lockstep.config.ts and make the contract again.",
                     name,
                 )
         if self.recipe not in ("anchors", "topk", "blocks"):
             raise LockstepError(
                 "LS_SPEC_RECIPE",
                 f"expected recipe 'anchors', 'topk' or 'blocks', got {self.recipe!r}",
-                "correct retrieval.recipe in lockstep.config.ts",
+                "Correct retrieval.recipe in lockstep.config.ts.",
                 "recipe",
             )
         if self.recipe == "blocks":
@@ -65,7 +65,7 @@ class Spec:
                 "LS_SPEC_CARRY",
                 f"expected heads 'local', or 'all' with a carry of at least 1 token, "
                 f"got {self.carry_heads!r} with {self.carry}",
-                "correct carry.heads in lockstep.config.ts",
+                "Correct carry.heads in lockstep.config.ts.",
                 "carry_heads",
             )
 
@@ -75,14 +75,14 @@ class Spec:
                 "LS_SPEC_BLOCK",
                 f"expected a retrieval size that is a multiple of the block ({self.block} rows), "
                 f"got {self.retrieval_size}",
-                "correct retrieval.size in lockstep.config.ts",
+                "Correct retrieval.size in lockstep.config.ts.",
                 "retrieval_size",
             )
         if self.window > LARGEST_WINDOW:
             raise LockstepError(
                 "LS_SPEC_VALUE",
                 f"expected window to be at most {LARGEST_WINDOW}, got {self.window}",
-                "correct it in lockstep.config.ts and make the contract again",
+                "Correct it in lockstep.config.ts and make the contract again.",
                 "window",
             )
 
@@ -127,7 +127,7 @@ class Spec:
             raise LockstepError(
                 "LS_SPEC_HEADS",
                 f"expected long heads for {layers} layers, got {len(self.long_heads)} lists",
-                "give heads.long one list per layer",
+                "Give heads.long one list per layer.",
                 "heads.long",
             )
         for layer, heads in enumerate(self.long_heads):
@@ -136,7 +136,7 @@ class Spec:
                     raise LockstepError(
                         "LS_SPEC_HEADS",
                         f"expected KV heads in 0..{kv_heads - 1}, got {head} in layer {layer}",
-                        "name KV heads that the model has",
+                        "Name KV heads that the model has.",
                         f"heads.long[{layer}]",
                     )
         for layer in self.retrieval_layers:
@@ -144,7 +144,7 @@ class Spec:
                 raise LockstepError(
                     "LS_SPEC_LAYERS",
                     f"expected retrieval layers in 0..{layers - 1}, got {layer}",
-                    "name layers that the model has",
+                    "Name layers that the model has.",
                     "retrieval.layers",
                 )
 

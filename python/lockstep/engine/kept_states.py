@@ -30,7 +30,7 @@ class KeptStates:
         return number
 
     def fork(self, number: int) -> State:
-        """A state to go on with."""
+        """A state to continue with."""
         return self._states[number].fork()
 
     def drop(self, number: int) -> None:

@@ -139,7 +139,7 @@ class Engine:
             raise LockstepError(
                 "LS_ENGINE_SESSION",
                 f"expected an open session, got {handle}: closed, or its last step failed",
-                "open a new session",
+                "Open a new session.",
             )
         return self.states[handle]
 
@@ -216,7 +216,7 @@ def free(handle: int) -> int:
 
 def _loaded() -> Engine:
     if _engine is None:
-        raise LockstepError("LS_ENGINE_CLOSED", "expected a loaded engine, got none", "call load")
+        raise LockstepError("LS_ENGINE_CLOSED", "expected a loaded engine, got none", "Call load.")
     return _engine
 
 

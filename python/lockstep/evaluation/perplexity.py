@@ -23,13 +23,13 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
             raise LockstepError(
                 "LS_PERPLEXITY_MODE",
                 f"expected modes of {', '.join(WAYS)}, got {mode!r}",
-                "correct --mode",
+                "Correct --mode.",
             )
     if not lengths or min(lengths) < 2:
         raise LockstepError(
             "LS_PERPLEXITY_TOKENS",
             f"expected lengths of at least 2 tokens, got {lengths}",
-            "give larger lengths with --tokens",
+            "Give larger lengths with --tokens.",
         )
     import torch
 

@@ -39,7 +39,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
             raise LockstepError(
                 "LS_EVAL_ANSWERS",
                 f"expected an answer of {name} to every sample, got none to {missing[0]}",
-                "run the evaluation again with the same --out",
+                "Run the evaluation again with the same --out.",
             )
         scores = {
             key: _score(description["suite"], found[key], one) for key, one in samples.items()

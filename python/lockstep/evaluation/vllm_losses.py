@@ -65,7 +65,7 @@ def _losses(output: Any, ids: list[int]) -> np.ndarray[Any, np.dtype[np.float64]
             f"expected log-probabilities of {len(ids) - 1} tokens from vLLM, got "
             f"{0 if told is None else len(told.token_ids)} (it ended with "
             f"{output.outputs[0].finish_reason})",
-            "VLLM_LOGGING_LEVEL=INFO shows what vLLM does",
+            "VLLM_LOGGING_LEVEL=INFO shows what vLLM does.",
         )
     return -np.asarray(told.logprobs, np.float64)
 

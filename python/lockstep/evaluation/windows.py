@@ -30,7 +30,7 @@ def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
         raise LockstepError(
             "LS_EVAL_LENGTHS",
             f"expected texts and lengths of at least 2 tokens, got {lengths}",
-            "name a text with --text, and lengths of 2 or more with --lengths",
+            "Name a text with --text, and lengths of 2 or more with --lengths.",
         )
     front = [] if description["bos"] is None else [description["bos"]]
     wanted = lengths[-1] * description["windows"]
@@ -41,7 +41,7 @@ def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
             raise LockstepError(
                 "LS_TEXT_SHORT",
                 f"expected text in {text}{behind}, got none",
-                "leave it out",
+                "Leave it out.",
                 "text",
             )
     longest = len(front) + max(len(ids) for ids in found.values())
@@ -51,7 +51,7 @@ def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
             "LS_TEXT_SHORT",
             f"expected a text of at least {lengths[-1] if description['exact'] else lengths[0]} "
             f"tokens, got {longest} in the longest of {len(texts)}",
-            "give a longer text with --text, or shorter --lengths",
+            "Give a longer text with --text, or shorter --lengths.",
             "text",
         )
     windows = _windows(found, fitting[-1] - len(front), description["windows"], front)

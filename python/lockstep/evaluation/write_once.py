@@ -19,7 +19,7 @@ def keep(path: Path, text: str) -> None:
         raise LockstepError(
             "LS_EVAL_RESUME",
             f"expected the texts that {path} was made from, got others",
-            "name another folder with --out, or remove this one",
+            "Name another folder with --out, or remove this one.",
             "out",
         )
     part = path.with_name(f"{path.name}.part")

@@ -128,7 +128,7 @@ class Exporter:
                 "LS_EXPORT_SIZE",
                 f"expected {build.precision} weights below {SHRINK_TO[build.precision]:.0%} of "
                 f"fp32's, got {share:.0%}",
-                "export this checkpoint as fp32 or int8",
+                "Export this checkpoint as fp32 or int8.",
             )
         assert build.perplexity is not None and reference.perplexity is not None
         build.ratio = build.perplexity / reference.perplexity
@@ -140,7 +140,7 @@ class Exporter:
                 "LS_EXPORT_PERPLEXITY",
                 f"expected {build.precision} to keep perplexity within {limit:g} times fp32's "
                 f"{reference.perplexity:.2f}, got {build.perplexity:.2f} ({build.ratio:.3f} times)",
-                "use a higher precision, allow more with --max-loss, or keep it with --force",
+                "Use a higher precision, allow more with --max-loss, or keep it with --force.",
             )
         build.forced = True
 
@@ -188,7 +188,7 @@ class Exporter:
             raise LockstepError(
                 "LS_EXPORT_TEXT",
                 f"expected UTF-8 text in {file}, got: {error}",
-                "give another file with --text",
+                "Give another file with --text.",
             ) from error
         tokenizer = load_tokenizer(self.directory)
         ids = token_ids(tokenizer, text[: 16 * JUDGED_TOKENS])
@@ -199,7 +199,7 @@ class Exporter:
             raise LockstepError(
                 "LS_EXPORT_TEXT",
                 f"expected at least 2 tokens in {file}, got {len(ids)}",
-                "give a longer text with --text",
+                "Give a longer text with --text.",
             )
         return ids
 
@@ -281,7 +281,7 @@ def _precisions(names: list[str]) -> list[str]:
         raise LockstepError(
             "LS_EXPORT_PRECISION",
             f"expected precisions among {', '.join(PRECISIONS)}, got {unknown[0]!r}",
-            "choose one of them, or all",
+            "Choose one of them, or all.",
             "precision",
         )
     return [name for name in PRECISIONS if name in names]

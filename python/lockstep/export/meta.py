@@ -162,6 +162,6 @@ def _refuse(kind: str, what: str, field: str | None = None) -> LockstepError:
     return LockstepError(
         f"LS_ENGINE_{kind}",
         f"expected {what}",
-        "export it again: lockstep export DIR",
+        "Export it again: lockstep export DIR",
         field,
     )

@@ -126,5 +126,5 @@ def _rotation(kind: str, config: Any) -> tuple[np.ndarray, float]:
 
 def _refuse(message: str) -> LockstepError:
     return LockstepError(
-        "LS_EXPORT_MODEL", message, "serve this checkpoint with the torch engine instead"
+        "LS_EXPORT_MODEL", message, "Serve this checkpoint with the torch engine instead."
     )

@@ -87,7 +87,7 @@ class Maker:
                 "LS_RECALL_LENGTH",
                 f"expected a text of {max(room, 8 * len(facts))} tokens between the needles of a "
                 f"document of {length}, got {len(self._text) if room > 0 else 'no room'}",
-                "give a longer text with --text or --data, or other lengths",
+                "Give a longer text with --text or --data, or other lengths.",
                 "lengths",
             )
         start = rng.randrange(len(self._text) - room + 1)
@@ -176,6 +176,6 @@ def check_depths(depths: Sequence[float]) -> None:
     raise LockstepError(
         "LS_RECALL_DEPTHS",
         f"expected depths from 0 (the text's beginning) to 1 (its end), ascending, got {depths}",
-        "give --depths 0,0.25,0.5,0.75,1",
+        "Give --depths 0,0.25,0.5,0.75,1.",
         "depths",
     )

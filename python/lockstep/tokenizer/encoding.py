@@ -57,5 +57,5 @@ def _unsplittable(expected: str, got: str) -> LockstepError:
     return LockstepError(
         "LS_TEXT_UNSPLITTABLE",
         f"expected {expected}, got {got}",
-        "remove the long run of white space, or break it into several texts",
+        "Remove the long run of white space, or break it into several texts.",
     )

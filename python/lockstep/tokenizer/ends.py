@@ -93,6 +93,6 @@ def _bad(expected: str, got: str, field: str | None = None) -> LockstepError:
     return LockstepError(
         "LS_MODEL_CONFIG",
         f"expected {expected}, got {got}",
-        "copy the file again from the original checkpoint",
+        "Copy the file again from the original checkpoint.",
         field,
     )

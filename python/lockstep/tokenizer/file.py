@@ -43,7 +43,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise LockstepError(
             "LS_TOKENIZER_MISSING",
             f"expected a tokenizer in {file}, got: {error}",
-            "copy tokenizer.json again from the original checkpoint",
+            "Copy tokenizer.json again from the original checkpoint.",
         ) from error
 
 
@@ -125,7 +125,7 @@ def _check_pattern(pattern: str, field: str, file: str | Path) -> None:
         "LS_TOKENIZER_PATTERN",
         f"expected a pattern whose work grows with the text alone at {field} of {file}, "
         f"got {shown}: {problem}",
-        "such a pattern can stop the whole process on a short text; if you trust its source "
+        "Such a pattern can stop the whole process on a short text; if you trust its source "
         f"and accept that: {TRUSTING}={name}",
         field,
     )
@@ -159,7 +159,7 @@ def _size(expected: str, got: Any, field: str, file: str | Path) -> LockstepErro
     return LockstepError(
         "LS_TOKENIZER_SIZE",
         f"expected {expected} in {file}, got {got}",
-        "copy tokenizer.json again from the original checkpoint",
+        "Copy tokenizer.json again from the original checkpoint.",
         field,
     )
 
@@ -168,6 +168,6 @@ def _unsupported(message: str, field: str) -> LockstepError:
     return LockstepError(
         "LS_TOKENIZER_UNSUPPORTED",
         message,
-        "use a Llama, Qwen or Mistral checkpoint with its own tokenizer.json",
+        "Use a Llama, Qwen or Mistral checkpoint with its own tokenizer.json.",
         field,
     )

@@ -37,7 +37,7 @@ def first_tokens(
                 f"expected at least {count} tokens in {file}"
                 + (f" after {skip} characters" if skip else "")
                 + f", got {len(front) + len(ids)}",
-                "give a longer text, or ask for fewer tokens",
+                "Give a longer text, or ask for fewer tokens.",
             )
         size *= 2
 
@@ -55,11 +55,11 @@ def read_part(file: Path, skip: int, size: int) -> tuple[str, bool]:
         raise LockstepError(
             "LS_TEXT_MISSING",
             f"expected a readable text file, got {error.strerror or error} for {file}",
-            "give the path of an existing UTF-8 text file",
+            "Give the path of an existing UTF-8 text file.",
         ) from error
     except UnicodeDecodeError as error:
         raise LockstepError(
             "LS_TEXT_ENCODING",
             f"expected UTF-8 text, got byte 0x{error.object[error.start]:02x} in {file}",
-            "convert it to UTF-8",
+            "Convert it to UTF-8.",
         ) from error

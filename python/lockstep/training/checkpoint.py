@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.contract.model_type import segmented_type
-from lockstep.training import card, history, lora, manifest, progress, sidecar_files
+from lockstep.training import card, checkpoint_rotation, lora, manifest, progress, sidecar_files
 from lockstep.training.atomic import replace_directory
 from lockstep.training.progress import Progress
 from lockstep.training.settings import Job
@@ -60,9 +60,9 @@ def save(
 
     def retire(old: Path) -> None:
         if first:
-            history.forget(old, job.out)
+            checkpoint_rotation.delete(old, job.out)
         else:
-            history.retire(old, job.out, job.training.keep or 1)
+            checkpoint_rotation.archive(old, job.out, job.training.keep or 1)
 
     replace_directory(job.out, fill, retire)
 

@@ -45,7 +45,7 @@ class Log(Protocol):
 
 
 def opened(folder: Path | None, step: int) -> list[Log]:
-    """The logs in ``folder``, to go on after ``step`` (0: a new training; what is there goes).
+    """The logs in ``folder``, to continue after ``step`` (0: a new training; what is there goes).
 
     Raises LS_TRAIN_LOG where it cannot be written.
     """

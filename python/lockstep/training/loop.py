@@ -11,7 +11,15 @@ from typing import Any
 
 from lockstep.contract import reader as contract
 from lockstep.errors import LockstepError
-from lockstep.training import checkpoint, history, logs, memory, plot, progress, sidecar_files
+from lockstep.training import (
+    checkpoint,
+    checkpoint_rotation,
+    logs,
+    memory,
+    plot,
+    progress,
+    sidecar_files,
+)
 from lockstep.training.data import Corpus, Pairs, Sequences, answers
 from lockstep.training.distributed import Ranks
 from lockstep.training.divergence import WINDOW, LossMonitor
@@ -39,7 +47,7 @@ class Training:
 
     def __init__(self, job: Job, emit: Emit, cancelled: Callable[[], bool], ranks: Ranks = ALONE):
         if ranks.first:
-            job = history.prepare(job, emit)
+            job = checkpoint_rotation.recover(job, emit)
         ranks.share([0.0])  # nobody looks at the checkpoint before it is in order
         self.job, self.ranks, self._emit, self.cancelled = job, ranks, emit, cancelled
         self.read = contract.read(job.model)
@@ -47,7 +55,9 @@ class Training:
         self.identity = identity(job, self.contract)
         resumed = resumable(job, self.contract) if job.resume else None
         if resumed is not None and ranks.first:
-            history.prune(job.out, job.training.keep or 1)  # what a kill after a save left
+            checkpoint_rotation.prune(
+                job.out, job.training.keep or 1
+            )  # what a kill after a save left
         self.first_save = resumed is None
         self.carried = sidecar_files.read(job.model)
         check_model(job.model)
@@ -226,8 +236,8 @@ class Training:
             "LS_TRAIN_NAN",
             f"expected finite numbers at step {self.progress.step + 1}, got {what}; {self._kept()}",
             "Lower training.learningRate or raise training.warmup, and start a new training with "
-            "another `out`, from the start or with `model` naming that checkpoint: --resume goes "
-            "on with the same settings.",
+            "another `out`, from the start or with `model` naming that checkpoint: --resume "
+            "continues with the same settings.",
         )
 
     def _kept(self) -> str:

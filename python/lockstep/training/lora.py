@@ -61,7 +61,7 @@ def attach(module: Any, lora: Lora, seed: int) -> None:
                 "LS_TRAIN_TRAINABLE",
                 f"expected training.lora.modules to name projections, got {pattern!r} which "
                 f"matches none of {len(targets)} (such as {targets[0]}; the output head has none)",
-                "correct the pattern, or leave it out",
+                "Correct the pattern, or leave it out.",
                 field="training.lora.modules",
             )
         chosen.update(found)

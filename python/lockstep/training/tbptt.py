@@ -90,7 +90,7 @@ def backward(
         raise LockstepError(
             "LS_TRAINING_TRUNCATION",
             f"expected truncation >= 0, got {truncation!r}",
-            "correct training.truncation in lockstep.config.ts",
+            "Correct training.truncation in lockstep.config.ts.",
             "training.truncation",
         )
     sequences = [model._sequence(ids, cuts) for ids, cuts in docs]

@@ -42,7 +42,7 @@ class Snapshot:
 
 
 class TrainState:
-    """Loads the model that ``job`` starts from, or goes on with when ``resumed``, and trains it.
+    """Loads the model that ``job`` starts from, or continues with when ``resumed``, and trains it.
 
     read: its `lockstep.contract.Contract`. dtype: of weights, gradients and moments.
     """

@@ -28,7 +28,7 @@ def select(module: nn.Module, trainable: str | tuple[str, ...]) -> dict[str, nn.
                 "LS_TRAIN_TRAINABLE",
                 f"expected training.trainable to match parameters, got {pattern!r} which matches "
                 f"none of {len(named)} (such as {next(iter(named))})",
-                "correct the pattern, or leave it out",
+                "Correct the pattern, or leave it out.",
             )
     chosen = {n for n in named if any(fnmatchcase(n, x) for x in patterns)} | low_rank.keys()
     for name, parameter in module.named_parameters():

@@ -22,7 +22,7 @@ def _refuse(model: Any) -> LockstepError:
         f"expected a checkpoint for full attention, got {model}, which runs in segments under its "
         "contract: AutoModelForCausalLM.from_pretrained and lockstep.load run it, lockstep detach "
         "makes a plain copy",
-        "call AutoModelForCausalLM.from_pretrained(DIR) or lockstep.load(DIR); or, for full "
+        "Call AutoModelForCausalLM.from_pretrained(DIR) or lockstep.load(DIR); or, for full "
         "attention on purpose: lockstep detach DIR --out PLAIN",
         "model_type",
     )

@@ -55,7 +55,7 @@ class SegmentedCache(Cache):
             raise LockstepError(
                 "LS_TRANSFORMERS_CACHE",
                 f"expected {len(self.rows)} rows, as the cache holds, got {batch}",
-                "continue with as many rows, or without past_key_values",
+                "Continue with as many rows, or without past_key_values.",
                 "past_key_values",
             )
         return [row.state.position for row in self.rows]
@@ -160,7 +160,7 @@ class SegmentedCache(Cache):
             "LS_TRANSFORMERS_CACHE",
             f"expected a cache that only grows, got a call of {name}: state from before "
             "a boundary cannot be restored",
-            "generate without an assistant model or prompt lookup; fork() keeps a point to return "
-            "to",
+            "Generate without an assistant model or prompt lookup; fork() keeps a point to return "
+            "to.",
             "past_key_values",
         )

@@ -97,7 +97,7 @@ def _mask(expected: str, got: str) -> LockstepError:
     return LockstepError(
         "LS_TRANSFORMERS_MASK",
         f"expected {expected}, got {got}",
-        "pass the attention_mask that the tokenizer makes with padding=True",
+        "Pass the attention_mask that the tokenizer makes with padding=True.",
         "attention_mask",
     )
 
@@ -106,7 +106,7 @@ def _positions(expected: str, got: str) -> LockstepError:
     return LockstepError(
         "LS_TRANSFORMERS_POSITIONS",
         f"expected {expected}, got {got}: a segment's positions follow from its contract",
-        "leave position_ids out; in a packed batch they count from 0 in every sequence, and "
-        "use_cache is False",
+        "Leave position_ids out; in a packed batch they count from 0 in every sequence, and "
+        "use_cache is False.",
         "position_ids",
     )

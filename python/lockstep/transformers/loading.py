@@ -82,7 +82,7 @@ def _dtype(old: Any, new: Any, config: Any) -> str:
         raise LockstepError(
             "LS_MODEL_DTYPE",
             f"expected dtype {', '.join(DTYPES)}, got {name}",
-            "pass dtype=torch.float32",
+            "Pass dtype=torch.float32.",
             "dtype",
         )
     return name
@@ -110,7 +110,7 @@ def _check(options: dict[str, Any], args: tuple[Any, ...]) -> None:
         raise LockstepError(
             "LS_TRANSFORMERS_OPTION",
             f"expected a checkpoint, got the adapter {adapter}",
-            "load it with peft: AutoPeftModelForCausalLM.from_pretrained(ADAPTER)",
+            "Load it with peft: AutoPeftModelForCausalLM.from_pretrained(ADAPTER).",
         )
     if options.get("attn_implementation") in _ATTENTION:
         options.pop("attn_implementation", None)
@@ -131,7 +131,7 @@ def _compare(given: Any, own: Any) -> None:
         raise LockstepError(
             "LS_TRANSFORMERS_OPTION",
             f"expected {name} to be {mine!r}, as in config.json, got {other!r}",
-            "leave it out: what the contract fixes is not changed when a model is loaded",
+            "Leave it out: what the contract fixes is not changed when a model is loaded.",
             name,
         )
 
@@ -146,5 +146,5 @@ def _truncation(asked: Any, contract: Contract) -> int:
 
 def _option(expected: str, got: str) -> LockstepError:
     return LockstepError(
-        "LS_TRANSFORMERS_OPTION", f"expected {expected}, got {got}", "leave it out"
+        "LS_TRANSFORMERS_OPTION", f"expected {expected}, got {got}", "Leave it out."
     )

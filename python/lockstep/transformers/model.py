@@ -117,7 +117,7 @@ class SegmentedBody:
                 "LS_TRANSFORMERS_CACHE",
                 f"expected a SegmentedCache, got {type(past).__name__}, which cannot hold what "
                 "crosses a boundary",
-                "leave past_key_values out, or pass what an earlier call returned",
+                "Leave past_key_values out, or pass what an earlier call returned.",
                 "past_key_values",
             )
         model = self.segments.operator(self)
@@ -266,5 +266,5 @@ def _unsupported(expected: str, got: str) -> LockstepError:
     return LockstepError(
         "LS_TRANSFORMERS_OPTION",
         f"expected {expected}, got {got}",
-        "leave it out; or, for full attention: lockstep detach DIR --out PLAIN",
+        "Leave it out; or, for full attention: lockstep detach DIR --out PLAIN",
     )

@@ -36,7 +36,7 @@ def save_merged(model: Any, directory: Any) -> None:
         raise LockstepError(
             "LS_TRANSFORMERS_ADAPTER",
             f"expected one LoRA adapter named {lora.NAME}, got {', '.join(active)}",
-            "merge it yourself: model.merge_and_unload().save_pretrained(DIR)",
+            "Merge it yourself: model.merge_and_unload().save_pretrained(DIR).",
         )
     base.save_pretrained(directory, state_dict=lora.merged(base))
 

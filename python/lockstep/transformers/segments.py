@@ -67,6 +67,6 @@ def check_dropout(body: nn.Module) -> None:
             raise LockstepError(
                 "LS_TRANSFORMERS_DROPOUT",
                 f"expected no dropout, got {part.p} in {name}: what is trained is what is served",
-                "set dropout to 0 (lora_dropout=0.0 in a LoraConfig)",
+                "Set dropout to 0 (lora_dropout=0.0 in a LoraConfig).",
                 name,
             )

@@ -34,7 +34,7 @@ BEYOND = 32  # tokens after the second boundary
 #: A text on which rounding decides what is retrieved is no probe: with the embeddings of its tokens
 #: changed by this share (some ten times the step of float32) no log-probability may move by more.
 SHARE, STEADY = 1e-6, 5e-4
-REMAKE = "record it again: lockstep probe DIR"
+REMAKE = "Record it again: lockstep probe DIR"
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _write(path: Path, document: dict[str, Any]) -> None:
         raise LockstepError(
             "LS_PROBE_WRITE",
             f"expected to write {path}, got {error.strerror or type(error).__name__}",
-            "make the folder writable, or record the probe before you move the checkpoint",
+            "Make the folder writable, or record the probe before you move the checkpoint.",
         ) from error
 
 
@@ -258,7 +258,7 @@ def _steady(model: Model) -> tuple[list[int], list[int], torch.Tensor]:
             raise LockstepError(
                 "LS_PROBE_NUMBERS",
                 "expected log-probabilities from the training forward, got NaN",
-                "the weights are damaged, or a training diverged: take an earlier checkpoint",
+                "The weights are damaged, or a training diverged: take an earlier checkpoint.",
             )
         with _Shaken(model, ids):
             other_PV, chosen = _forward(model, ids, cuts)
@@ -272,7 +272,7 @@ def _steady(model: Model) -> tuple[list[int], list[int], torch.Tensor]:
         "LS_PROBE_UNSTEADY",
         f"expected log-probabilities that rounding moves by at most {STEADY:g} nats, got "
         f"{least:.2g} on the steadiest of the contract's golden sequences",
-        "serve without a probe (lockstep verify says more), or choose another retrieval.size",
+        "Serve without a probe (lockstep verify says more), or choose another retrieval.size.",
     )
 
 

@@ -97,13 +97,13 @@ def _same_tokens(folder: str, text: str, ids: list[int], contract: Any) -> None:
                 "LS_VERIFY_TOKENS",
                 f"expected Node and Python to tokenize alike, got {theirs} and {ours} "
                 f"at {position}",
-                "report the text with this message: the two tokenizer libraries differ",
+                "Report the text with this message: the two tokenizer libraries differ.",
             )
     if len(own) < len(ids):
         raise LockstepError(
             "LS_VERIFY_TOKENS",
             f"expected at least {len(ids)} tokens in Python, got {len(own)}",
-            "report the text with this message: the two tokenizer libraries differ",
+            "Report the text with this message: the two tokenizer libraries differ.",
         )
 
 

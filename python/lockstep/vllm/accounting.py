@@ -101,7 +101,7 @@ class Accounting(TorchDispatchMode):
                 "LS_VLLM_WEIGHTS",
                 f"expected {_name(self._model)} to use every tensor of the checkpoint, got no use "
                 f"for {_listed(unused)}: vLLM would compute without it",
-                "serve it with another engine (lockstep serve DIR --engine onnx or torch); "
+                "Serve it with another engine (lockstep serve DIR --engine onnx or torch); "
                 "lockstep verify DIR compares them",
                 unused[0],
             )
@@ -112,7 +112,7 @@ class Accounting(TorchDispatchMode):
                     "LS_VLLM_WEIGHTS",
                     f"expected the checkpoint to fill {name} of {_name(self._model)}, got "
                     f"{count} of {wanted} numbers",
-                    "the checkpoint is incomplete: copy or train it again",
+                    "The checkpoint is incomplete: copy or train it again.",
                     name,
                 )
         self._kept.clear()

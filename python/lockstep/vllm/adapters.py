@@ -55,7 +55,7 @@ class AdapterManager(LRUCacheWorkerLoRAManager):
                 "LS_ADAPTER_TENSORS",
                 f"expected vLLM to use every matrix of the adapter {found.folder}, got no use for "
                 f"those of {unused[0] if unused else 'some modules'}",
-                "start vLLM without --lora-target-modules",
+                "Start vLLM without --lora-target-modules.",
             )
         for name, layer in lora.loras.items():
             layer.lora_a, layer.lora_b = adapted(

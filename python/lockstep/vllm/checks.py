@@ -15,7 +15,7 @@ from ..errors import LockstepError
 from ..operator.model import check_architecture
 from ..operator.rope import check_scaling
 from . import BASES
-from .refusals import REFUSALS, SCHEDULER
+from .unsupported import SCHEDULER, UNSUPPORTED
 from .versions import check_version
 
 EXTENSION = "lockstep.vllm.http.WorkerExtension"
@@ -33,7 +33,7 @@ def check(vllm_config: Any) -> Contract:
     model = vllm_config.model_config
     check_architecture(model.hf_config)
     check_scaling(model.hf_config)
-    for rule in REFUSALS:
+    for rule in UNSUPPORTED:
         wrong = rule.wrong(vllm_config)
         if wrong is not None:
             raise LockstepError(
@@ -58,7 +58,7 @@ def contract_of(vllm_config: Any) -> Contract:
             "LS_CONTRACT_DIGEST",
             f"expected digest {agreed}, got {contract.digest} ({CONTRACT_FILE} changed while the "
             "engine started)",
-            "start the engine again",
+            "Start the engine again.",
             "digest",
         )
     return contract
@@ -74,7 +74,7 @@ def _check_heads(contract: Contract, vllm_config: Any) -> None:
                 "LS_VLLM_HEADS",
                 f"expected long and local KV heads that {ranks} ranks can share, got {len(long)} "
                 f"long of {kv_heads} in layer {layer}",
-                "choose another tensor_parallel_size, or heads.long in the contract",
+                "Choose another tensor_parallel_size, or heads.long in the contract.",
                 "tensor_parallel_size",
             )
 
@@ -150,7 +150,7 @@ def refuse_stock(model_config: Any) -> None:
             "LS_CONTRACT_ARCHITECTURE",
             f"expected architectures ['Segmented{model_config.architecture}'] with "
             f"{CONTRACT_FILE}, got {model_config.architectures}",
-            "the checkpoint was trained segmented: restore config.json, or attach again; to serve "
-            f"it with full attention on purpose, remove {CONTRACT_FILE} from a copy",
+            "The checkpoint was trained segmented: restore config.json, or attach again; to serve "
+            f"it with full attention on purpose, remove {CONTRACT_FILE} from a copy.",
             "architectures",
         )

@@ -55,7 +55,7 @@ class Endpoints:
         contract = read(config.model)
         self._probe = await probe.run(engine_client, contract)
         _tell(self._probe)
-        # vLLM has loaded those of --lora-modules by now; none can come later (refusals.py).
+        # vLLM has loaded those of --lora-modules by now; none can come later (unsupported.py).
         for lora in state.openai_serving_models.lora_requests.values():
             own = adapter.read(lora.lora_path)
             outcome = await probe.run(engine_client, contract, lora, own.sha256)
@@ -73,7 +73,7 @@ class Endpoints:
                 "LS_VLLM_IDENTITY",
                 "expected every engine process to report its contract, got "
                 f"{type(error).__name__}: {str(error) or 'no answer'}",
-                "wait until the engine is up; if it stays so, read vLLM's output",
+                "Wait until the engine is up; if it stays so, read vLLM's output.",
             ) from error
         digests = {engine["digest"] for engine in engines}
         return {

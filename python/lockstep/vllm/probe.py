@@ -81,7 +81,7 @@ class Rows:
             raise LockstepError(
                 "LS_PROBE_MISMATCH",
                 f"expected every token of the probe to run, got none at position {absent[0]}",
-                "report this with the settings of vLLM",
+                "Report this with the settings of vLLM.",
             )
         return torch.stack([self._hidden[at] for at in sorted(self._wanted)])
 
@@ -164,7 +164,7 @@ def judge(found: Sequence[probe.Distance], kind: str, bound: float, engine: str)
         raise LockstepError(
             "LS_PROBE_MISMATCH",
             "expected an engine process to measure the probe, got no logits from any",
-            "report this with the settings of vLLM",
+            "Report this with the settings of vLLM.",
         )
     worst = max(found, key=lambda one: getattr(one, kind))
     off = float(getattr(worst, kind))
@@ -175,7 +175,7 @@ def judge(found: Sequence[probe.Distance], kind: str, bound: float, engine: str)
             f"expected the trainer's log-probabilities within {bound:g} nats ({kind}, {engine}), "
             f"got {mean}{worst.got:.6g} instead of {worst.expected:.6g} for token {worst.token} "
             f"after position {worst.position} of {probe.PROBE_FILE}",
-            "the weights are not those that the probe was recorded with, or this vLLM computes "
+            "The weights are not those that the probe was recorded with, or this vLLM computes "
             "something else: lockstep verify DIR --against vllm says where; after a change of "
             "weights on purpose, lockstep probe DIR",
         )

@@ -55,13 +55,13 @@ class SegmentedState:
             raise LockstepError(
                 "LS_VLLM_UNSUPPORTED",
                 "expected one batch a step, got microbatches",
-                "start vLLM without dual-batch overlap",
+                "Start vLLM without dual-batch overlap.",
             )
         if input_ids is None:
             raise LockstepError(
                 "LS_VLLM_UNSUPPORTED",
                 "expected token ids, got embeddings: a boundary policy reads tokens",
-                "start vLLM without --enable-prompt-embeds",
+                "Start vLLM without --enable-prompt-embeds.",
             )
         metadata: dict[str, CacheMetadata] = {k: found[name_of(k)] for k in self.caches}
         tables = {k: m.block_table.cpu().numpy() for k, m in metadata.items()}

@@ -125,7 +125,7 @@ class Tracker:
     def _replay(self, blocks_N: Array, position: int) -> Array:
         if not self._complete:
             raise LockstepError(
-                "LS_VLLM_STATE", _LOST, "start vLLM with --no-enable-prefix-caching"
+                "LS_VLLM_STATE", _LOST, "Start vLLM with --no-enable-prefix-caching."
             )
         return self._token_of[self._slots(blocks_N, 0, position)]
 

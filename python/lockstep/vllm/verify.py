@@ -134,7 +134,7 @@ def _serve(llm: Any, prompt: list[int], tail: list[int]) -> tuple[list[Any], lis
         raise LockstepError(
             "LS_VLLM_FORCED",
             f"expected the {len(tail)} tokens that were forced, got other ones",
-            "report this, with the settings of vLLM and the output of LOCKSTEP_DEBUG=1",
+            "Report this, with the settings of vLLM and the output of LOCKSTEP_DEBUG=1.",
         )
     rows = [*output.prompt_logprobs[1:], *output.outputs[0].logprobs]
     told = (output.kv_transfer_params or {}).get("lockstep", {}).get("segments", [])

@@ -51,7 +51,7 @@ def runner_of(vllm_config: Any) -> str:
 def choose_runner() -> None:
     """Ask vLLM for the model runner that was tested, where nobody asked for one.
 
-    On a GPU 0.32 would take V2 by itself. refusals.py refuses it where somebody did ask for it.
+    On a GPU 0.32 would take V2 by itself. unsupported.py refuses it where somebody did ask for it.
     """
     os.environ.setdefault(RUNNER_SWITCH, "0")
 

@@ -41,7 +41,7 @@ _PLAIN: dict[str, Any] = {
     "init_lora_weights": True,
     "lora_dropout": 0.0,
 }
-_AGAIN = "copy the folder again from the training's checkpoint (adapter/), whole"
+_AGAIN = "Copy the folder again from the training's checkpoint (adapter/), with all its files."
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def check(adapter: Adapter, contract: Mapping[str, Any]) -> None:
             "LS_ADAPTER_CONTRACT",
             f"expected an adapter trained under the contract {contract['digest']}, got "
             f"{adapter.contract} in {where}",
-            "serve it with the checkpoint that its training began from, or train it again under "
-            "this contract",
+            "Serve it with the checkpoint that its training began from, or train it again under "
+            "this contract.",
             "contract",
         )
     base = contract["trained"]["weights"]["sha256"]
@@ -143,7 +143,7 @@ def check(adapter: Adapter, contract: Mapping[str, Any]) -> None:
         raise LockstepError(
             "LS_ADAPTER_BASE",
             f"expected an adapter of the weights {base}, got one of {adapter.base} in {where}",
-            "serve it with the checkpoint that its training began from: "
+            "Serve it with the checkpoint that its training began from: "
             "lockstep attach MODEL --config F --out DIR",
             "base",
         )
@@ -151,7 +151,7 @@ def check(adapter: Adapter, contract: Mapping[str, Any]) -> None:
         raise LockstepError(
             "LS_ADAPTER_RANK",
             f"expected a rank of at most {MOST_RANK}, got {adapter.rank} in {where}",
-            "serve the checkpoint that has it merged in (the folder above adapter/)",
+            "Serve the checkpoint that has it merged in (the folder above adapter/).",
             "r",
         )
     sides = expected_tensors(contract["model"])
@@ -209,8 +209,8 @@ def _file(message: str, folder: Path | None, field: str | None = None) -> Lockst
     mend = _AGAIN
     if field == SEAL and folder is None:
         mend = (
-            "name the folder adapter/ of a checkpoint that was trained with training.lora and "
+            "Name the folder adapter/ of a checkpoint that was trained with training.lora and "
             "nothing else, or one that lockstep.save_adapter wrote; other adapters carry no "
-            "contract"
+            "contract."
         )
     return LockstepError("LS_ADAPTER_FILE", message + where, mend, field)

@@ -9,13 +9,13 @@ type Commands = Readonly<Record<string, () => Promise<Command>>>;
 
 export function completionCommand(commands: Commands): Command {
   return new Command('completion')
-    .description('print a script that completes commands and options in your shell')
+    .description('print a completion script for your shell')
     .addArgument(new Argument('<shell>', 'your shell').choices(Object.keys(shells)))
     .addHelpText(
       'after',
       `
 bash: eval "$(lockstep completion bash)" in ~/.bashrc
-zsh:  eval "$(lockstep completion zsh)" in ~/.zshrc, behind compinit
+zsh:  eval "$(lockstep completion zsh)" in ~/.zshrc, after compinit
 fish: lockstep completion fish > ~/.config/fish/completions/lockstep.fish`,
     )
     .action(async (shell: keyof typeof shells) => {

@@ -70,7 +70,7 @@ function node(): Check {
     name: 'Node',
     status: ok ? 'ok' : 'missing',
     detail: ok ? version : `expected 20 or newer, got ${version}`,
-    ...(ok ? {} : { mend: 'install Node 20 or newer' }),
+    ...(ok ? {} : { mend: 'Install Node 20 or newer' }),
   };
 }
 
@@ -240,7 +240,7 @@ async function vllm(python: Python, versions: Record<string, string>): Promise<C
   }
   if (found.runner === 'V2') {
     const asked = `expected ${detail} with Model Runner V1, got VLLM_USE_V2_MODEL_RUNNER`;
-    return { name, status: 'warning', detail: asked, mend: 'unset it: V2 is refused' };
+    return { name, status: 'warning', detail: asked, mend: 'Unset it: V2 is refused' };
   }
   return {
     name,
@@ -300,5 +300,5 @@ function memory(): Check {
   const total = os.totalmem() / gigabyte;
   const detail = `${total.toFixed(1)} GB, ${os.availableParallelism()} processors`;
   if (total >= 3.5) return { name: 'memory', status: 'ok', detail };
-  return { name: 'memory', status: 'warning', detail, mend: 'training SmolLM2 takes about 3 GB' };
+  return { name: 'memory', status: 'warning', detail, mend: 'Training SmolLM2 takes about 3 GB' };
 }

@@ -28,12 +28,12 @@ function show(diagnosis: Diagnosis, screen: Screen): string {
   });
   const passed = diagnosis.python?.tried.filter((attempt) => attempt.problem !== null) ?? [];
   for (const { source, problem } of passed)
-    lines.push(colors.dim(`  passed over ${source}: ${problem}`));
+    lines.push(colors.dim(`  not used, ${source}: ${problem}`));
   const missing = diagnosis.checks.filter((check) => check.status === 'missing');
   lines.push(
     '',
     missing.length === 0
-      ? colors.green('all that is needed is here')
+      ? colors.green('everything that is needed is installed')
       : `${colors.red(`missing: ${missing.map((check) => check.name).join(', ')}`)}`,
   );
   return `${lines.join('\n')}\n`;

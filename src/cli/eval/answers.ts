@@ -71,7 +71,7 @@ async function generate(
 ): Promise<string> {
   const prompt = await encodePrompt(text, tokenizer, contract);
   const request = {
-    ...{ prompt, maxTokens, stop: [], logprobs: null, watched: false, streamed: false },
+    ...{ prompt, maxTokens, stop: [], logprobs: null, traced: false, streamed: false },
     temperature: 0,
   };
   const run = await runner.run(request, signal);

@@ -1,7 +1,7 @@
 // lockstep eval: what a checkpoint can do, beside the untrained model and beside full attention.
 import path from 'node:path';
 import { Command, Option } from 'commander';
-import { lengths, names, natural, positive } from '../shared/option-values.ts';
+import { lengths, names, parseNonNegativeInt, parsePositiveInt } from '../shared/option-values.ts';
 import { asLockstepError, cancellation } from '../shared/output.ts';
 import { stageBar } from '../shared/stage-bar.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
@@ -49,23 +49,27 @@ export function evalCommand(): Command {
     .option(
       '--skip <characters>',
       'ppl: skip this many characters at the start of each text',
-      natural,
+      parseNonNegativeInt,
     )
-    .option('--windows <n>', 'ppl: maximum number of windows of text (default: 4)', positive)
-    .option('--bins <n>', 'ppl: number of ranges of positions (default: 16)', positive)
+    .option(
+      '--windows <n>',
+      'ppl: maximum number of windows of text (default: 4)',
+      parsePositiveInt,
+    )
+    .option('--bins <n>', 'ppl: number of ranges of positions (default: 16)', parsePositiveInt)
     .option('--tasks <name,…>', `some of ${rulerTasks.join(', ')}; or of LongBench’s`, names)
     .option(
       '--samples <n>',
       'ruler, longbench: samples of each task and length (default: 20)',
-      positive,
+      parsePositiveInt,
     )
-    .option('--seed <n>', 'ruler: seed of the samples (default: 42)', natural)
+    .option('--seed <n>', 'ruler: seed of the samples (default: 42)', parseNonNegativeInt)
     .option('--haystack <file>', 'ruler: UTF-8 text to hide needles in (default: a sample)')
     .option('--chat', 'ruler, longbench: ask through the checkpoint’s chat template')
     .option('--data <dir>', 'longbench: a copy of its data; see docs/eval.md')
     .option('--out <dir>', 'save results here; the same command resumes from them')
     .option('--device <name>', 'ppl: where torch computes: cpu, cuda (default: cpu)')
-    .option('--threads <n>', 'threads of the computation (torch, onnx)', positive)
+    .option('--threads <n>', 'threads of the computation (torch, onnx)', parsePositiveInt)
     .option('--python <path>', 'Python interpreter')
     .addOption(noWeightsCheck())
     .option('--json', 'print one JSON object')

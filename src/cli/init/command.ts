@@ -7,8 +7,10 @@ import { makeContract } from '../../checkpoint/index.ts';
 import { defaultConfigFile, loadConfig } from '../../config/index.ts';
 import { readModel } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
+import { shellWord } from '../../shell-word.ts';
+import { systemProblem } from '../../system-error.ts';
 import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
-import { above0 } from '../shared/option-values.ts';
+import { parsePositiveNumber } from '../shared/option-values.ts';
 import { paint } from '../shared/output.ts';
 import { ask } from './ask.ts';
 import { configText, policyFor } from './config-text.ts';
@@ -28,7 +30,7 @@ interface InitOptions {
 
 export function initCommand(): Command {
   return new Command('init')
-    .description('write a lockstep.config.ts from the model and the data that are here')
+    .description('write lockstep.config.ts from the model and the data in this folder')
     .option(
       '--config <file>',
       'file to write; one that exists is never replaced',
@@ -37,7 +39,7 @@ export function initCommand(): Command {
     .option('--model <dir>', 'folder of the Hugging Face checkpoint (default: the one found here)')
     .option('--data <files...>', 'files or patterns to train on (default: those found here)')
     .option('--out <dir>', 'folder for the trained checkpoint (default: runs/NAME of the model)')
-    .option('--minutes <x>', 'how long to train', above0, 10)
+    .option('--minutes <x>', 'how long to train', parsePositiveNumber, 10)
     .option('--yes', 'ask nothing: take what is found')
     .option('--json', 'ask nothing, and print one JSON object')
     .action(runInit);
@@ -167,16 +169,20 @@ async function writeNew(file: string, name: string, text: string): Promise<void>
   await mkdir(path.dirname(file), { recursive: true });
   await writeFile(file, text, { flag: 'wx' }).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === 'EEXIST') throw exists(name);
-    throw new LockstepError('LS_INIT_WRITE', `expected to write ${name}, got ${cause.code}`, {
-      mend: 'Name a file in a folder that you may write, with --config.',
-      cause,
-    });
+    throw new LockstepError(
+      'LS_INIT_WRITE',
+      `expected to write ${name}, got ${systemProblem(cause)}`,
+      {
+        mend: 'Name a file in a folder that you may write, with --config.',
+        cause,
+      },
+    );
   });
 }
 
 function exists(name: string): LockstepError {
   return new LockstepError('LS_INIT_EXISTS', `expected no file at ${name}, got one`, {
-    mend: 'Change it by hand, or write another one: lockstep init --config other.config.ts',
+    mend: 'Edit it, or write another one: lockstep init --config other.config.ts',
     field: 'config',
   });
 }
@@ -190,12 +196,14 @@ interface Written {
 }
 
 function report(options: InitOptions, { model, train, format, policy, out }: Written): void {
-  const named = options.config === defaultConfigFile ? '' : ` --config ${options.config}`;
+  const named =
+    options.config === defaultConfigFile ? '' : ` --config ${shellWord(options.config)}`;
+  const dir = shellWord(shown(out));
   const next = [
     `lockstep train${named}`,
-    `lockstep export ${shown(out)}`,
-    `lockstep verify ${shown(out)}`,
-    `lockstep serve ${shown(out)}`,
+    `lockstep export ${dir}`,
+    `lockstep verify ${dir}`,
+    `lockstep serve ${dir}`,
   ];
   if (options.json) {
     const result = {

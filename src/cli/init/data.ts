@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import path from 'node:path';
 import { createGunzip } from 'node:zlib';
 import { LockstepError } from '../../errors.ts';
+import { systemProblem } from '../../system-error.ts';
 import type { Folder } from './folders.ts';
 
 /** What rows hold; `unknown` of files that the trainer alone can read. */
@@ -137,10 +138,9 @@ async function beginning(file: string): Promise<string> {
     })();
     await Promise.race([read, failed]);
   } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
     throw new LockstepError(
       'LS_INIT_DATA',
-      `expected a readable file, got ${code ?? message} for ${file}`,
+      `expected a readable file, got ${systemProblem(cause)}: ${file}`,
       {
         mend: 'Name files that exist with --data.',
         field: 'data',

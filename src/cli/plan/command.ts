@@ -4,7 +4,9 @@ import path from 'node:path';
 import { Command, Option } from 'commander';
 import { type ContractFiles, makeContract, readContract } from '../../checkpoint/index.ts';
 import { defaultConfigFile, filesOfConfig, loadConfig } from '../../config/index.ts';
+import { readModel } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
+import { systemProblem } from '../../system-error.ts';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { cancellation, paint, progress } from '../shared/output.ts';
 import { type CutStream, nodeCuts, type PythonCutsOptions, pythonCuts } from './cuts.ts';
@@ -142,6 +144,7 @@ async function findSource(options: PlanOptions): Promise<Source> {
     return { files, tokenizer: await loadTokenizer(options.checkpoint) };
   }
   const config = await loadConfig(options.config ?? defaultConfigFile);
+  await readModel(config.model);
   const tokenizer = await loadTokenizer(config.model);
   return { files: await makeContract({ config, modelDir: config.model, tokenizer }), tokenizer };
 }
@@ -178,7 +181,7 @@ function shortParams(params: unknown): string {
 
 async function fileSize(file: string): Promise<number> {
   const found = await stat(file).catch((cause: NodeJS.ErrnoException) => {
-    throw missing(file, cause.code ?? 'nothing', cause);
+    throw missing(file, systemProblem(cause), cause);
   });
   if (!found.isDirectory()) return found.size;
   throw missing(file, 'a folder');
@@ -187,7 +190,7 @@ async function fileSize(file: string): Promise<number> {
 function missing(file: string, got: string, cause?: unknown): LockstepError {
   return new LockstepError(
     'LS_TEXT_MISSING',
-    `expected a readable text file, got ${got} for ${file}`,
+    `expected a readable text file, got ${got}: ${file}`,
     {
       mend: 'Give the path of an existing UTF-8 text file.',
       cause,
@@ -202,10 +205,14 @@ async function writePage(
   quiet: boolean,
 ): Promise<void> {
   await writeFile(out, page).catch((cause: NodeJS.ErrnoException) => {
-    throw new LockstepError('LS_PLAN_WRITE', `expected to write ${out}, got ${cause.code}`, {
-      mend: 'Name a file in a folder that exists and that you may write, with --html.',
-      cause,
-    });
+    throw new LockstepError(
+      'LS_PLAN_WRITE',
+      `expected to write ${out}, got ${systemProblem(cause)}`,
+      {
+        mend: 'Name a file in a folder that exists and that you may write, with --html.',
+        cause,
+      },
+    );
   });
   if (quiet) return;
   const { bold } = paint(process.stdout);

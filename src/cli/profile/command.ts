@@ -5,7 +5,11 @@ import { Command, Option } from 'commander';
 import { type JobEvent, runJob } from '../../bridge/index.ts';
 import { readModel } from '../../contract/model.ts';
 import { LockstepError } from '../../errors.ts';
-import { atLeast0, natural, positive } from '../shared/option-values.ts';
+import {
+  parseNonNegativeInt,
+  parseNonNegativeNumber,
+  parsePositiveInt,
+} from '../shared/option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from '../shared/output.ts';
 import { checkOut, type HeadsFile, headsText, methods, writeWhole } from './heads-file.ts';
 import { headsSvg } from './heads-svg.ts';
@@ -25,14 +29,22 @@ export function profileCommand(): Command {
         .choices(methods)
         .default('gates'),
     )
-    .requiredOption('--heads <n>', 'how many KV heads become long, all layers together', positive)
-    .option('--layers <n>', 'in how many layers (default: those of the best heads)', positive)
+    .requiredOption(
+      '--heads <n>',
+      'how many KV heads become long, all layers together',
+      parsePositiveInt,
+    )
+    .option(
+      '--layers <n>',
+      'in how many layers (default: those of the best heads)',
+      parsePositiveInt,
+    )
     .option('--data <patterns...>', 'texts: files and globs (default: data.train of the config)')
     .option('--config <file>', 'config with the segments (its heads are ignored)')
-    .option('--segment <n>', 'without a config: S, a cut every n tokens', positive, 512)
-    .option('--carry <n>', 'without a config: M', natural, 128)
-    .option('--sinks <n>', 'without a config: A', natural, 4)
-    .option('--retrieval <n>', 'R, rows that a long head retrieves', positive, 512)
+    .option('--segment <n>', 'without a config: S, a cut every n tokens', parsePositiveInt, 512)
+    .option('--carry <n>', 'without a config: M', parseNonNegativeInt, 128)
+    .option('--sinks <n>', 'without a config: A', parseNonNegativeInt, 4)
+    .option('--retrieval <n>', 'R, rows that a long head retrieves', parsePositiveInt, 512)
     .addOption(
       new Option('--recipe <name>', 'without a config: how rows are chosen')
         .choices(['anchors', 'topk'])
@@ -41,17 +53,27 @@ export function profileCommand(): Command {
     .option(
       '--length <n>',
       'tokens of a sequence (default: four segments; recall: 1,024)',
-      positive,
+      parsePositiveInt,
     )
-    .option('--sequences <n>', 'mass: number of sequences', positive, 16)
-    .option('--needles <n>', 'recall, mixed: number of facts to ask for', positive, 24)
-    .option('--steps <n>', 'gates, mixed: optimizer steps, one sequence each', positive, 100)
-    .option('--penalty <x>', 'gates, mixed: weight of the mean gate in the loss', atLeast0, 0.05)
-    .option('--seed <n>', 'seed of the sequences', natural, 0)
+    .option('--sequences <n>', 'mass: number of sequences', parsePositiveInt, 16)
+    .option('--needles <n>', 'recall, mixed: number of facts to ask for', parsePositiveInt, 24)
+    .option(
+      '--steps <n>',
+      'gates, mixed: optimizer steps, one sequence each',
+      parsePositiveInt,
+      100,
+    )
+    .option(
+      '--penalty <x>',
+      'gates, mixed: weight of the mean gate in the loss',
+      parseNonNegativeNumber,
+      0.05,
+    )
+    .option('--seed <n>', 'seed of the sequences', parseNonNegativeInt, 0)
     .option('--out <file>', 'file to write', 'heads.json')
     .option('--plot <file>', 'picture of it, .svg (default: next to --out)')
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
-    .option('--threads <n>', 'threads of the computation', positive)
+    .option('--threads <n>', 'threads of the computation', parsePositiveInt)
     .option('--python <path>', 'Python interpreter')
     .option('--json', 'print events, then the file, one JSON object per line')
     .action(runProfile);

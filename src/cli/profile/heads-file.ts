@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { replaceFile } from '../../checkpoint/write.ts';
 import { LockstepError } from '../../errors.ts';
+import { systemProblem } from '../../system-error.ts';
 import { makeFolder } from '../shared/make-folder.ts';
 
 export const methods = ['gates', 'recall', 'mixed', 'mass', 'first', 'even'] as const;
@@ -101,7 +102,7 @@ export async function writeWhole(file: string, content: string): Promise<void> {
   } catch (cause) {
     throw new LockstepError(
       'LS_PROFILE_WRITE',
-      `expected to write ${file}, got ${(cause as NodeJS.ErrnoException).code ?? cause}`,
+      `expected to write ${file}, got ${systemProblem(cause)}`,
       { mend: 'Name a file you may write with --out.', cause },
     );
   }

@@ -7,7 +7,7 @@ import { LockstepError } from '../../errors.ts';
 import { packageRoot } from '../../paths.ts';
 import type { RecallResult } from '../recall/run.ts';
 import { recallTable } from '../recall/table.ts';
-import { above0, port, positive } from '../shared/option-values.ts';
+import { parsePositiveInt, parsePositiveNumber, port } from '../shared/option-values.ts';
 import { complete, startServer } from './serving.ts';
 import { runStage, type StageEvent } from './stage.ts';
 import { perplexityTable, type QuickstartPerplexity, verifyTable } from './tables.ts';
@@ -48,10 +48,10 @@ export function quickstartCommand(): Command {
     )
     .option('--exit', 'make one completion over HTTP, then exit')
     .option('--json', 'print one JSON object as the last line')
-    .option('--minutes <n>', "train this long instead of the config's time", above0)
+    .option('--minutes <n>', "train this long instead of the config's time", parsePositiveNumber)
     .addOption(
       new Option('--steps <n>', 'train this many optimizer steps instead')
-        .argParser(positive)
+        .argParser(parsePositiveInt)
         .conflicts('minutes'),
     )
     .option('--port <n>', 'port of the server', port, 8080)
@@ -68,7 +68,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   const heldOut = path.join(packageRoot, HELD_OUT);
   if (!existsSync(heldOut)) {
     throw new LockstepError('LS_QUICKSTART_INPUTS', `expected the text ${HELD_OUT}, got no file.`, {
-      mend: 'the quickstart is part of a clone: run npm run setup there.',
+      mend: 'The quickstart is part of a clone: run npm run setup there.',
     });
   }
   const config = await loadConfig(options.config);
@@ -150,7 +150,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
         'LS_VERIFY_FAILED',
         'expected every engine to agree, got the table above.',
         {
-          mend: `run lockstep verify ${trained} to see where they differ.`,
+          mend: `Run lockstep verify ${trained} to see where they differ.`,
         },
       );
     }

@@ -9,7 +9,7 @@ import { type EvalFolder, openFolder, weightsOf } from '../eval/folder.ts';
 import { rowsOf } from '../eval/rows.ts';
 import { type EvaluatedCheckpoints, openWithBase, openWithoutBase } from '../eval/subjects.ts';
 import { chatWrapOrPlain, plainWrap } from '../shared/chat-wrap.ts';
-import { lengths, names, natural, positive } from '../shared/option-values.ts';
+import { lengths, names, parseNonNegativeInt, parsePositiveInt } from '../shared/option-values.ts';
 import { asLockstepError, cancellation } from '../shared/output.ts';
 import { stageBar } from '../shared/stage-bar.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
@@ -53,30 +53,40 @@ export function recallCommand(): Command {
       depths,
       [0, 0.25, 0.5, 0.75, 1],
     )
-    .option('--samples <n>', 'documents per length, each with a fact at every depth', positive, 8)
-    .option('--seed <n>', 'other documents', natural, 42)
+    .option(
+      '--samples <n>',
+      'documents per length, each with a fact at every depth',
+      parsePositiveInt,
+      8,
+    )
+    .option('--seed <n>', 'seed of the documents', parseNonNegativeInt, 42)
     .addOption(
       new Option('--text <file>', 'UTF-8 text to hide facts in').default(
         sampleFile,
         'a sample of Lockstep',
       ),
     )
-    .option('--skip <characters>', 'skip this many characters at the start of the text', natural, 0)
+    .option(
+      '--skip <characters>',
+      'skip this many characters at the start of the text',
+      parseNonNegativeInt,
+      0,
+    )
     .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
     .option('--no-base', 'skip the untrained model')
-    .option('--beside <dir...>', 'other checkpoints, under contracts of their own')
+    .option('--beside <dir...>', 'more checkpoints to measure, each under its own contract')
     .addOption(
       new Option('--engine <name>', 'what runs the segments')
         .choices(['torch', 'onnx'])
         .default('torch'),
     )
-    .option('--precision <name>', 'of that engine; see lockstep serve --help')
+    .option('--precision <name>', 'precision of that engine; see lockstep serve --help')
     .option('--no-chat', 'ask in plain text, not as a user of the chat template')
     .option('--html <file>', 'write the grid as an HTML page')
     .option('--card', 'keep the grid in the checkpoint: recall.json, a table in its README.md')
     .option('--out <dir>', 'save answers here; the same command resumes from them')
     .option('--device <name>', 'where torch computes: cpu, cuda', 'cpu')
-    .option('--threads <n>', 'threads of the computation', positive)
+    .option('--threads <n>', 'threads of the computation', parsePositiveInt)
     .option('--python <path>', 'Python interpreter')
     .addOption(noWeightsCheck())
     .option('--json', 'print one JSON object')

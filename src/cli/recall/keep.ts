@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { replaceFile } from '../../checkpoint/write.ts';
 import { LockstepError } from '../../errors.ts';
+import { systemProblem } from '../../system-error.ts';
 import { documentsText, labelOf, shownRows } from './grid.ts';
 import type { RecallResult } from './run.ts';
 
@@ -25,11 +26,14 @@ export async function keepRecall(dir: string, result: KeptRecall): Promise<void>
 }
 
 export function notWritten(file: string, cause: unknown, mend: string): LockstepError {
-  const { code, message } = cause as Partial<NodeJS.ErrnoException>;
-  return new LockstepError('LS_RECALL_WRITE', `expected to write ${file}, got ${code ?? message}`, {
-    mend,
-    cause,
-  });
+  return new LockstepError(
+    'LS_RECALL_WRITE',
+    `expected to write ${file}, got ${systemProblem(cause)}`,
+    {
+      mend,
+      cause,
+    },
+  );
 }
 
 /**
@@ -50,7 +54,7 @@ export async function readRecall(
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT' && file === undefined) return null;
-    throw problem(from, `${code ?? cause}`);
+    throw problem(from, systemProblem(cause));
   }
   let kept: KeptRecall;
   try {

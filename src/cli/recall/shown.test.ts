@@ -122,7 +122,7 @@ it('the card has one table, and what was kept is read again under its contract a
   await expect(readRecall(dir, 'd')).rejects.toMatchObject({ code: 'LS_RECALL_FILE' });
   rmSync(path.join(dir, 'recall.json'));
   expect(await readRecall(dir, 'd')).toBeNull();
-  await expect(readRecall(dir, 'd', path.join(dir, 'no.json'))).rejects.toThrow('ENOENT');
+  await expect(readRecall(dir, 'd', path.join(dir, 'no.json'))).rejects.toThrow('no such file');
   await expect(keepRecall(path.join(dir, 'none'), result)).rejects.toMatchObject({
     code: 'LS_RECALL_WRITE',
   });

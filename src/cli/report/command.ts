@@ -6,8 +6,9 @@ import { readContract } from '../../checkpoint/index.ts';
 import { replaceFile } from '../../checkpoint/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
+import { systemProblem } from '../../system-error.ts';
 import { readRecall } from '../recall/keep.ts';
-import { natural, positive, whole } from '../shared/option-values.ts';
+import { parseIntegerIn, parseNonNegativeInt, parsePositiveInt } from '../shared/option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
 import { checkWritable } from '../shared/writable.ts';
@@ -42,14 +43,19 @@ export function reportCommand(): Command {
         'a sample of Lockstep',
       ),
     )
-    .option('--skip <characters>', 'skip this many characters at the start of the text', natural, 0)
+    .option(
+      '--skip <characters>',
+      'skip this many characters at the start of the text',
+      parseNonNegativeInt,
+      0,
+    )
     .option(
       '--tokens <n>',
       'maximum length (default: 8 training sequences, at most 8,192 or one sequence)',
-      whole(16),
+      parseIntegerIn(16),
     )
     .option('--recall <file>', 'what lockstep recall --json printed (default: what --card kept)')
-    .option('--threads <n>', 'threads of the computation', positive)
+    .option('--threads <n>', 'threads of the computation', parsePositiveInt)
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--python <path>', 'Python interpreter')
     .addOption(noWeightsCheck())
@@ -147,10 +153,13 @@ async function write(file: string, text: string): Promise<void> {
 }
 
 function notWritten(file: string, cause: unknown): LockstepError {
-  const { code, message } = cause as Partial<NodeJS.ErrnoException>;
-  return new LockstepError('LS_REPORT_WRITE', `expected to write ${file}, got ${code ?? message}`, {
-    mend: 'Name a file in a folder that you may write with --out.',
-    field: 'out',
-    cause,
-  });
+  return new LockstepError(
+    'LS_REPORT_WRITE',
+    `expected to write ${file}, got ${systemProblem(cause)}`,
+    {
+      mend: 'Name a file in a folder that you may write with --out.',
+      field: 'out',
+      cause,
+    },
+  );
 }

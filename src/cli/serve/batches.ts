@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { LockstepError } from '../../errors.ts';
 import { BATCH_BYTES, BatchStore, type ServerOptions } from '../../server/index.ts';
-import { positive } from '../shared/option-values.ts';
+import { parsePositiveInt } from '../shared/option-values.ts';
 
 export interface BatchOptions {
   batches?: string;
@@ -19,12 +19,12 @@ export function addBatchOptions(command: Command): Command {
     .option(
       '--batch-bytes <n>',
       `maximum bytes of files of batches (default: ${BATCH_BYTES})`,
-      positive,
+      parsePositiveInt,
     )
     .option(
       '--batch-places <n>',
       'maximum requests of batches at once (default: 1; vllm: all places but one)',
-      positive,
+      parsePositiveInt,
     );
 }
 

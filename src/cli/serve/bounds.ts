@@ -1,7 +1,11 @@
 // The options of `lockstep serve` that say how much one request or one client may take.
 import type { Command } from 'commander';
 import type { ServerOptions } from '../../server/index.ts';
-import { above0, natural, positive } from '../shared/option-values.ts';
+import {
+  parseNonNegativeInt,
+  parsePositiveInt,
+  parsePositiveNumber,
+} from '../shared/option-values.ts';
 
 export interface BoundOptions {
   maxPerKey?: number;
@@ -18,26 +22,34 @@ export function addBoundOptions(command: Command): Command {
     .option(
       '--max-per-key <n>',
       'maximum generations at once of one key of --keys (default: all places but one)',
-      positive,
+      parsePositiveInt,
     )
     .option(
       '--max-completion <n>',
       'maximum tokens of an answer (default: no limit; a chat that asks for no number gets 4096)',
-      positive,
+      parsePositiveInt,
     )
-    .option('--max-messages <n>', 'maximum messages of a conversation (default: 4096)', positive)
+    .option(
+      '--max-messages <n>',
+      'maximum messages of a conversation (default: 4096)',
+      parsePositiveInt,
+    )
     .option(
       '--queue-timeout <s>',
       'seconds in the queue after which a request gets 503 (default: no limit)',
-      above0,
+      parsePositiveNumber,
     )
     .option(
       '--request-timeout <s>',
-      'seconds after which a request is broken off (default: no limit)',
-      above0,
+      'seconds after which a request is stopped (default: no limit)',
+      parsePositiveNumber,
     )
-    .option('--readers <n>', 'threads that read large requests (default: 1)', positive)
-    .option('--max-large <n>', 'maximum large requests that wait for one (default: 16)', natural);
+    .option('--readers <n>', 'threads that read large requests (default: 1)', parsePositiveInt)
+    .option(
+      '--max-large <n>',
+      'maximum large requests that wait for one (default: 16)',
+      parseNonNegativeInt,
+    );
 }
 
 /** The server's options of the same meaning: those that were given. */

@@ -5,7 +5,7 @@ import { type Logger, pino } from 'pino';
 import type { ServeConfig } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { CACHE_BYTES, createServer, probePort } from '../../server/index.ts';
-import { natural, port, positive } from '../shared/option-values.ts';
+import { parseNonNegativeInt, parsePositiveInt, port } from '../shared/option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
 import { addBatchOptions, type BatchOptions, openBatchStore } from './batches.ts';
@@ -55,26 +55,26 @@ export function serveCommand(): Command {
       '--precision <name>',
       'onnx: fp32, int8, int4; torch: float32, float64, bfloat16; vllm: float32, bfloat16',
     )
-    .option('--threads <n>', 'threads of one step', positive)
+    .option('--threads <n>', 'threads of one step', parsePositiveInt)
     .option(
       '--max-tokens <n>',
       "maximum tokens of a sequence, prompt and completion together (default: 32768; vllm: the model's)",
-      positive,
+      parsePositiveInt,
     )
     .option(
       '--max-sessions <n>',
       'maximum generations at once (default: 8; vllm: 256 for each replica)',
-      positive,
+      parsePositiveInt,
     )
     .option(
       '--cache-bytes <n>',
       `onnx, torch: maximum bytes of remembered prompts, so that the next turn of a chat does not run the earlier ones again; 0 turns it off (default: ${CACHE_BYTES})`,
-      natural,
+      parseNonNegativeInt,
     )
-    .option('--max-queue <n>', 'maximum requests in the queue', natural, 64);
+    .option('--max-queue <n>', 'maximum requests in the queue', parseNonNegativeInt, 64);
   return addBatchOptions(addBoundOptions(addDoorOptions(command)))
     .option('--allow-host <name...>', 'more host names to accept on loopback')
-    .option('--replicas <n>', 'vllm: number of processes', positive)
+    .option('--replicas <n>', 'vllm: number of processes', parsePositiveInt)
     .option('--upstream <url...>', 'vllm: use these running servers instead of starting one')
     .option(
       '--adapter <name=dir...>',

@@ -10,7 +10,7 @@ import {
   readTls,
   type ServerOptions,
 } from '../../server/index.ts';
-import { atLeast0, positive } from '../shared/option-values.ts';
+import { parseNonNegativeNumber, parsePositiveInt } from '../shared/option-values.ts';
 import { asLockstepError, printWarning } from '../shared/output.ts';
 
 export interface DoorOptions {
@@ -65,14 +65,14 @@ export function addDoorOptions(command: Command): Command {
     .option('--tls-key <file>', 'its private key in PEM')
     .option(
       '--pre-drain <seconds>',
-      'at the end: listen so long while /health/ready says 503 already',
-      atLeast0,
+      'at shutdown: keep listening for so long while /health/ready answers 503',
+      parseNonNegativeNumber,
       0,
     )
     .option(
       '--drain <seconds>',
       'then: how long running answers may take to finish',
-      atLeast0,
+      parseNonNegativeNumber,
       DRAIN_MS / 1000,
     );
 }
@@ -80,9 +80,9 @@ export function addDoorOptions(command: Command): Command {
 function rate(text: string): number | null {
   if (text === 'off') return null;
   try {
-    return positive(text);
+    return parsePositiveInt(text);
   } catch {
-    throw new InvalidArgumentError('expected a whole number from 1 on, or off.');
+    throw new InvalidArgumentError('expected a whole number of at least 1, or off.');
   }
 }
 

@@ -4,36 +4,40 @@ import { InvalidArgumentError } from 'commander';
 type Parser<T> = (text: string) => T;
 
 /** A whole number from `least` to `most`, both included. @throws commander's InvalidArgumentError */
-export function whole(least: number, most: number = Number.MAX_SAFE_INTEGER): Parser<number> {
-  const range = most === Number.MAX_SAFE_INTEGER ? `${least} on` : `${least} to ${most}`;
+export function parseIntegerIn(
+  least: number,
+  most: number = Number.MAX_SAFE_INTEGER,
+): Parser<number> {
+  const range =
+    most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
   return (text) => {
     const value = numberOf(text);
     if (Number.isSafeInteger(value) && value >= least && value <= most) return value;
-    throw new InvalidArgumentError(`expected a whole number from ${range}.`);
+    throw new InvalidArgumentError(`expected a whole number ${range}.`);
   };
 }
 
 /** 0, 1, 2, … */
-export const natural = whole(0);
+export const parseNonNegativeInt = parseIntegerIn(0);
 
 /** 1, 2, 3, … */
-export const positive = whole(1);
+export const parsePositiveInt = parseIntegerIn(1);
 
 /** What PyTorch's generators and Python's take alike. */
-export const seed = whole(0, 2 ** 31 - 1);
+export const seed = parseIntegerIn(0, 2 ** 31 - 1);
 
 /** A TCP port; 0 takes any free one. */
-export const port = whole(0, 65_535);
+export const port = parseIntegerIn(0, 65_535);
 
 /** A finite number above 0. */
-export function above0(text: string): number {
+export function parsePositiveNumber(text: string): number {
   const value = numberOf(text);
   if (Number.isFinite(value) && value > 0) return value;
   throw new InvalidArgumentError('expected a number above 0.');
 }
 
 /** A finite number of at least 0. */
-export function atLeast0(text: string): number {
+export function parseNonNegativeNumber(text: string): number {
   const value = numberOf(text);
   if (Number.isFinite(value) && value >= 0) return value;
   throw new InvalidArgumentError('expected a number of at least 0.');
@@ -59,7 +63,7 @@ export function namesOf(known: readonly string[]): Parser<string[]> {
 export function lengths(text: string): number[] {
   const list = names(text).map(numberOf);
   if (list.every((n) => Number.isSafeInteger(n) && n >= 2)) return list.sort((a, b) => a - b);
-  throw new InvalidArgumentError('expected whole numbers from 2 on, comma-separated.');
+  throw new InvalidArgumentError('expected whole numbers of at least 2, comma-separated.');
 }
 
 /** NaN for an empty text, which Number() takes for 0. */

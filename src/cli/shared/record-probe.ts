@@ -26,5 +26,5 @@ export async function recordProbe(
 }
 
 export function recordedLine({ tokens, boundaries, positions, milliseconds }: Recorded): string {
-  return `probe recorded: ${tokens} tokens, ${boundaries} boundaries, ${positions} positions, ${milliseconds} ms`;
+  return `probe recorded: ${tokens} tokens, ${boundaries} boundaries, ${positions} positions, ${(milliseconds / 1000).toFixed(1)} s`;
 }

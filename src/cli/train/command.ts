@@ -12,7 +12,7 @@ import {
 } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { pythonRoot } from '../../paths.ts';
-import { above0, positive, seed } from '../shared/option-values.ts';
+import { parsePositiveInt, parsePositiveNumber, seed } from '../shared/option-values.ts';
 import { cancellation, exitCodes, printWarning } from '../shared/output.ts';
 import type { TrainEvent, TrainResult } from './events.ts';
 import { lossPlot } from './plot.ts';
@@ -47,18 +47,18 @@ export function trainCommand(): Command {
     .option('--out <dir>', 'checkpoint to write (default: `out` of the config)')
     .addOption(
       new Option('--steps <n>', 'train this many optimizer steps')
-        .argParser(positive)
+        .argParser(parsePositiveInt)
         .conflicts('minutes'),
     )
-    .option('--minutes <x>', 'train this long', above0)
+    .option('--minutes <x>', 'train this long', parsePositiveNumber)
     .option('--seed <n>', 'seed of the sequences and their order', seed)
-    .option('--save-every <n>', 'write a checkpoint every n steps', positive)
-    .option('--keep <n>', 'how many checkpoints to keep, the newest included', positive)
+    .option('--save-every <n>', 'write a checkpoint every n steps', parsePositiveInt)
+    .option('--keep <n>', 'how many checkpoints to keep, the newest included', parsePositiveInt)
     .option('--resume', 'resume from the checkpoint in `out`')
     .option('--overwrite', 'replace an existing checkpoint and start over')
     .option('--plot <file>', 'keep a loss plot up to date: .svg or .png')
     .option('--logs <dir>', 'also log to this folder: train.jsonl and TensorBoard event files')
-    .option('--nproc <n>', 'train in this many processes of this machine', positive)
+    .option('--nproc <n>', 'train in this many processes of this machine', parsePositiveInt)
     .option('--shard', 'shard weights, gradients and optimizer state over the processes (FSDP)')
     .addOption(
       new Option(

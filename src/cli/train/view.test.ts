@@ -149,7 +149,7 @@ describe('trainView', () => {
     expect(drawn.text()).toContain('40 steps, 2 processes');
     expect(drawn.text()).toContain('after step 50: segmented perplexity 20.00, 2.996 nats/token');
     expect(drawn.text()).toContain('full attention perplexity 18.00');
-    expect(drawn.text()).toContain('warning: loss 9 at 51');
+    expect(drawn.text()).toContain('warning LS_TRAIN_SPIKE: loss 9 at 51');
   });
 
   it('says how far recall documents are written', () => {

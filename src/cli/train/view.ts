@@ -138,7 +138,7 @@ function sentence(event: Exclude<TrainEvent, StepEvent>): string {
         .join('');
       const how = event.mode === 'full' ? ' with full attention (control)' : '';
       const many = event.processes > 1 ? `, ${event.processes} processes` : '';
-      const from = event.step > 0 ? `, going on after step ${event.step}` : '';
+      const from = event.step > 0 ? `, continuing after step ${event.step}` : '';
       return (
         `training ${event.model}${how}: ${short(event.trainable)} of ${short(event.parameters)} ` +
         `parameters, ${short(event.tokens)} tokens in ${event.documents} documents, ${budget}${many}${from}\n${readSentence(event.read)}${skipped}`
@@ -149,7 +149,7 @@ function sentence(event: Exclude<TrainEvent, StepEvent>): string {
     case 'score':
       return scoreSentence(event);
     case 'warning':
-      return `warning: ${event.message}`;
+      return `warning ${event.code}: ${event.message}`;
     case 'saved':
       return `saved ${event.path} after step ${event.step}`;
     case 'fallback': {

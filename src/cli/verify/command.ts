@@ -8,7 +8,12 @@ import {
   verify,
   type WholeEngine,
 } from '../../engines/verify/index.ts';
-import { above0, names, positive, whole } from '../shared/option-values.ts';
+import {
+  names,
+  parseIntegerIn,
+  parsePositiveInt,
+  parsePositiveNumber,
+} from '../shared/option-values.ts';
 import { cancellation, exitCodes } from '../shared/output.ts';
 import { stageBar } from '../shared/stage-bar.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
@@ -30,7 +35,7 @@ export function verifyCommand(): Command {
     .description('compare each serving engine with the training forward, token by token')
     .argument('<dir>', 'checkpoint folder with a contract')
     .option('--text <file>', 'UTF-8 text to run over (default: a sample of Lockstep)')
-    .option('--tokens <n>', 'number of tokens (default: 512)', whole(2))
+    .option('--tokens <n>', 'number of tokens (default: 512)', parseIntegerIn(2))
     .option(
       '--against <engines>',
       'engines, comma-separated: onnx (or onnx:int8, …), torch (or torch:bfloat16, …), vllm',
@@ -41,9 +46,9 @@ export function verifyCommand(): Command {
     .option(
       '--tolerance <nats>',
       'largest difference of log-probabilities that passes, in nats (default: the engine’s own)',
-      above0,
+      parsePositiveNumber,
     )
-    .option('--threads <n>', 'threads of the trainer and of the torch engine', positive)
+    .option('--threads <n>', 'threads of the trainer and of the torch engine', parsePositiveInt)
     .option('--python <path>', 'Python interpreter')
     .addOption(noWeightsCheck())
     .option('--json', 'print one JSON object')

@@ -1,6 +1,7 @@
 // Refuses what engines compute differently, in the very script that will run.
 import type { AnyNode, Node, Program } from 'acorn';
 import { fullAncestor } from 'acorn-walk';
+import { isReference, memberName, resolver } from './free-identifiers.ts';
 import {
   allowedGlobals,
   exactMath,
@@ -9,7 +10,6 @@ import {
   unicodeMethods,
 } from './globals.ts';
 import { runTimeCode } from './reach.ts';
-import { isReference, memberName, resolver } from './scope.ts';
 
 /** One thing a policy may not do, at an offset of the script. */
 export interface Finding {

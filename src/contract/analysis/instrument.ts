@@ -4,8 +4,8 @@
 // ends the sequence.
 import type { AnyNode, Program } from 'acorn';
 import { fullAncestor } from 'acorn-walk';
+import { bound, isFunction, isReference, type Resolve, resolver } from './free-identifiers.ts';
 import { Insertions, type Instrumented } from './insertions.ts';
-import { bound, isFunction, isReference, type Resolve, resolver } from './scope.ts';
 
 /** Shows a place of the bundle in the author's file: `speeches.ts:12`. */
 export type Place = (line: number, column: number) => string;

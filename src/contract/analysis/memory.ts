@@ -5,8 +5,8 @@
 import type { AnyNode, Pattern, Program } from 'acorn';
 import { fullAncestor } from 'acorn-walk';
 import type { Finding } from './determinism.ts';
+import { isFunction, memberName, resolver } from './free-identifiers.ts';
 import { runTimeCode, topLevel } from './reach.ts';
-import { isFunction, memberName, resolver } from './scope.ts';
 
 const mend =
   'Keep it in the state: what outlives a call is shared by all sequences, and a snapshot does not hold it.';

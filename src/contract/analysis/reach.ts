@@ -1,7 +1,7 @@
 // Which code of a bundle runs when tokens are pushed, and not only when the contract is made.
 import type { AnyNode, Program } from 'acorn';
 import { fullAncestor } from 'acorn-walk';
-import { bound, isReference, type Resolve } from './scope.ts';
+import { bound, isReference, type Resolve } from './free-identifiers.ts';
 
 /** Whether the node at the end of `ancestors` belongs to code that runs when tokens are pushed. */
 export type AtRunTime = (ancestors: readonly AnyNode[]) => boolean;

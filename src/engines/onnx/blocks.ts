@@ -3,9 +3,9 @@
 import path from 'node:path';
 import * as ort from 'onnxruntime-node';
 import type { Found, GroupState, PartialMass, SequenceState } from '../../state/index.ts';
+import { nativeRun } from './native-run.ts';
 import type { WorkerSetup } from './protocol.ts';
 import { loadGraph } from './session.ts';
-import { uninterrupted } from './uninterrupted.ts';
 
 export class BlocksGraph {
   readonly #session: ort.InferenceSession;
@@ -36,7 +36,7 @@ export class BlocksGraph {
         const block = Math.min(asked.block, chunk.rows);
         const shape = BigInt64Array.of(BigInt(rows), BigInt(chunk.rows / block), BigInt(block));
         const data = chunk.data.subarray(0, chunk.rows * this.#dim) as Float32Array;
-        const out = await uninterrupted(this.#flags, () =>
+        const out = await nativeRun(this.#flags, () =>
           this.#session.run({
             queries,
             keys: new ort.Tensor('float32', data, [chunk.rows, this.#dim]),

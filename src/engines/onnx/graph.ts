@@ -1,9 +1,9 @@
 // One run of the step graph: tokens of an open segment in, logits out, state rows appended in place.
 import * as ort from 'onnxruntime-node';
 import type { HeadGroup, SequenceState } from '../../state/index.ts';
+import { nativeRun } from './native-run.ts';
 import type { WorkerSetup } from './protocol.ts';
 import { loadGraph } from './session.ts';
-import { uninterrupted } from './uninterrupted.ts';
 
 type Feeds = Record<string, ort.Tensor>;
 
@@ -58,7 +58,7 @@ export class StepGraph {
       fetches[`${rawName(group)}.raw_queries`] = null;
       fetches[`${rawName(group)}.raw_keys`] = null;
     }
-    const out = await uninterrupted(this.#flags, () => this.#session.run(feeds, fetches));
+    const out = await nativeRun(this.#flags, () => this.#session.run(feeds, fetches));
     const floats = (name: string): Float32Array => (out[name] as ort.Tensor).data as Float32Array;
     state.advance(count, (group) => ({
       queries: floats(`${rawName(group)}.raw_queries`),

@@ -8,6 +8,7 @@ import type { Contract } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { checkInside } from '../../inside.ts';
 import { parseJson } from '../../json.ts';
+import { systemProblem } from '../../system-error.ts';
 import { checkGraphFile } from './graph-file.ts';
 import { otherModel, sealOf } from './meta-check.ts';
 import { type Meta, metaSchema, type Precision } from './meta-schema.ts';
@@ -92,8 +93,8 @@ async function readMeta(file: string, precision: Precision, mend: string): Promi
   const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     throw new LockstepError(
       'LS_ENGINE_EXPORT',
-      `expected an exported ${precision} graph, got ${cause.code} for ${file}`,
-      { mend, cause },
+      `expected an exported ${precision} graph, got ${systemProblem(cause)}: ${file}`,
+      { mend: mend.replace('Export it again', 'Export it first'), cause },
     );
   });
   const result = metaSchema.safeParse(parseJson(text) ?? null);

@@ -10,9 +10,9 @@ import {
   queryVectors,
   type SequenceState,
 } from '../../state/index.ts';
+import { nativeRun } from './native-run.ts';
 import type { WorkerSetup } from './protocol.ts';
 import { loadGraph } from './session.ts';
-import { uninterrupted } from './uninterrupted.ts';
 
 /** Pages of a pool from which on this is quicker. */
 const fewestPages = 3;
@@ -53,7 +53,7 @@ export class ProductsGraph {
       const products: Products[] = [];
       for (const page of pages) {
         const keys = new ort.Tensor('float32', page, [pool.heads, pageRows, pool.dim]);
-        const out = await uninterrupted(this.#flags, () =>
+        const out = await nativeRun(this.#flags, () =>
           this.#session.run({ queries: vectors, keys }),
         );
         products.push(out['products']?.data as Products);

@@ -64,7 +64,7 @@ export async function runTrainer(options: TrainerOptions): Promise<TrainerRun> {
     throw new LockstepError(
       'LS_CONTRACT_DIGEST',
       `expected Python to read the contract ${contract.digest}, got ${result['digest']}`,
-      { mend: 'the checkpoint changed while it was verified: verify it again' },
+      { mend: 'The checkpoint changed while it was verified: verify it again.' },
     );
   }
   return {

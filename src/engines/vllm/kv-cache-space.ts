@@ -11,7 +11,7 @@ const SIZES = ['--gpu-memory-utilization', '--kv-cache-memory-bytes'];
  * The variable, in whole GiB, where neither it nor a flag says otherwise: half of the free memory,
  * shared by the replicas; the other half is for weights and work. vLLM on a GPU does not read it.
  */
-export function roomForKv(
+export function defaultKvCacheSpace(
   env: NodeJS.ProcessEnv,
   flags: readonly string[],
   replicas: number,

@@ -16,7 +16,7 @@ import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
 import { checkFlags, checkPrecision, type NamedAdapter, vllmCommand } from './flags.ts';
 import { PLUGIN_ENVIRONMENT } from './identity.ts';
-import { roomForKv } from './kv-cache-space.ts';
+import { defaultKvCacheSpace } from './kv-cache-space.ts';
 import { Relay } from './relay.ts';
 import { Replica } from './replica.ts';
 import { Supervisor, type SupervisorOptions } from './supervisor.ts';
@@ -97,7 +97,7 @@ export async function superviseVllm(
   const childEnv: NodeJS.ProcessEnv = {
     ...env,
     ...PLUGIN_ENVIRONMENT,
-    ...roomForKv(env, flags, replicas),
+    ...defaultKvCacheSpace(env, flags, replicas),
     VLLM_API_KEY: key,
     // Routes that change a running engine; nobody needs them here.
     VLLM_SERVER_DEV_MODE: '0',

@@ -16,10 +16,6 @@ import type {
   SegmentSpans,
 } from '../runner.ts';
 import type { Sampled } from '../sampling.ts';
-import { figuresOf } from './figures.ts';
-import type { Replica } from './replica.ts';
-import { prefixKeys, Router } from './route.ts';
-import { ChoiceText } from './text.ts';
 import {
   completionBody,
   isWhole,
@@ -27,7 +23,11 @@ import {
   readWhole,
   type TokenChunk,
   type WholeAnswer,
-} from './wire.ts';
+} from './completions-stream.ts';
+import { figuresOf } from './figures.ts';
+import type { Replica } from './replica.ts';
+import { prefixKeys, Router } from './route.ts';
+import { ChoiceText } from './text.ts';
 
 export interface RelayParts {
   info: EngineInfo;
@@ -85,7 +85,7 @@ export class Relay implements Runner {
     const { replicas } = this.#parts;
     if (replicas.some((replica) => replica.ready)) return { ready: true, status: 'ready' };
     const failed = this.#parts.failed();
-    const error = failed ?? replicas[0]?.why;
+    const error = failed ?? replicas[0]?.notReadyReason;
     const said = this.#parts.status();
     // Its connections broke, and whoever supervises it has not seen it end yet.
     const status = said === 'ready' ? 'engine unreachable' : said;
@@ -204,7 +204,8 @@ export class Relay implements Runner {
     const settle = (error: unknown, replica: Replica, begun = false): void => {
       last = error;
       if (signal.aborted || !isBroken(error)) throw error;
-      if (error.code === 'LS_VLLM_UNREACHABLE' && !left.includes(replica)) replica.doubt(error);
+      if (error.code === 'LS_VLLM_UNREACHABLE' && !left.includes(replica))
+        replica.markSuspect(error);
       if (begun) throw error;
     };
     const open = async (): Promise<Opened> => {

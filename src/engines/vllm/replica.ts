@@ -40,7 +40,7 @@ export class Replica {
   readonly #options: ReplicaOptions;
   readonly #pool: Pool;
   #upstream: Upstream | null = null;
-  #why: LockstepError;
+  #notReadyReason: LockstepError;
   #closed = false;
 
   constructor(options: ReplicaOptions) {
@@ -58,7 +58,7 @@ export class Replica {
       keepAliveTimeout: 2_000,
       keepAliveMaxTimeout: 2_000,
     });
-    this.#why = notReady(options.url, 'it has not been asked yet');
+    this.#notReadyReason = notReady(options.url, 'it has not been asked yet');
   }
 
   get ready(): boolean {
@@ -66,8 +66,8 @@ export class Replica {
   }
 
   /** Why it is not ready. */
-  get why(): LockstepError {
-    return this.#why;
+  get notReadyReason(): LockstepError {
+    return this.#notReadyReason;
   }
 
   /** What it said it is; null while it is not ready. */
@@ -86,21 +86,21 @@ export class Replica {
       const { digest, adapters } = this.#options;
       this.#upstream = await identify((path) => this.get(path, signal), digest, adapters);
     } catch (error) {
-      this.lost(error instanceof LockstepError ? error : unreachable(this.name, error));
+      this.markNotReady(error instanceof LockstepError ? error : unreachable(this.name, error));
     }
     return this.ready;
   }
 
   /** Not ready any more, until the next `check` finds otherwise. */
-  lost(why: LockstepError): void {
+  markNotReady(why: LockstepError): void {
     this.#upstream = null;
-    this.#why = why;
+    this.#notReadyReason = why;
   }
 
   /** A connection broke: believe nothing until it has answered again. */
-  doubt(why: LockstepError): void {
+  markSuspect(why: LockstepError): void {
     if (!this.ready) return;
-    this.lost(why);
+    this.markNotReady(why);
     void (async () => {
       for (let pause = 100; !this.#closed && !(await this.check()); pause *= 2) {
         await sleep(Math.min(2_000, pause), undefined, { ref: false });

@@ -62,7 +62,9 @@ export class Supervisor {
     this.#life = this.#live(settle.resolve).catch((error: unknown) => {
       if (!this.#stopping.signal.aborted) this.#failed = error as LockstepError;
       this.#status = this.#stopping.signal.aborted ? 'stopped' : 'failed';
-      options.replica.lost(this.#failed ?? notReady(options.replica.name, 'it was stopped'));
+      options.replica.markNotReady(
+        this.#failed ?? notReady(options.replica.name, 'it was stopped'),
+      );
       settle.reject(error);
     });
   }
@@ -105,7 +107,7 @@ export class Supervisor {
       });
       this.#stopping.signal.throwIfAborted();
       const how = exit.signal ?? `exit code ${exit.code}`;
-      replica.lost(notReady(replica.name, `it ended (${how}) and is being restarted`));
+      replica.markNotReady(notReady(replica.name, `it ended (${how}) and is being restarted`));
       if (!everReady) throw startFailure(exit);
       row = exit.readyMs > stableMs ? 1 : row + 1;
       if (row > crashes) throw crashLoop(row, exit);
@@ -167,7 +169,8 @@ export class Supervisor {
       if (up) {
         answering = Math.min(answering, now);
         if (await replica.check(signal)) return;
-        if (FINAL.has(replica.why.code) || now - answering > IDENTITY_MS) throw replica.why;
+        if (FINAL.has(replica.notReadyReason.code) || now - answering > IDENTITY_MS)
+          throw replica.notReadyReason;
       }
       if (now > deadline) {
         throw new LockstepError(

@@ -28,7 +28,7 @@ export class ChoiceText {
   ) {
     this.#choice = choice;
     this.#segmenter = segmenter;
-    const { keep, stop } = request;
+    const { keepSpecialTokens: keep, stop } = request;
     this.#text = new StopStringBuffer(tokenizer.decoder(keep === undefined ? {} : { keep }), stop);
     this.#ends = new Set(request.extra?.ignore_eos ? [] : source.contract.tokenizer.ends);
     this.#alternatives = request.logprobs ?? 0;

@@ -100,7 +100,7 @@ export function loadEngine(): object {
 /**
  * A failure of the engine itself.
  *
- * `threw`: the code threw what `message` says; the engine goes on. All others end it: `interrupted` by
+ * `threw`: the code threw what `message` says; the engine continues. All others end it: `interrupted` by
  * the time limit, `trapped` (its stack is used up, or it aborted), `load` before any code ran.
  */
 export class EngineError extends Error {
@@ -118,7 +118,7 @@ export type Interrupt = () => boolean;
 export type Value = number & { readonly value: unique symbol };
 
 /**
- * The memory of an engine at rest. Another engine that starts from it goes on where that one was: all of
+ * The memory of an engine at rest. Another engine that starts from it continues where that one was: all of
  * an engine's state is in its memory, for its one global is the stack pointer, which is back at its first
  * value whenever no code runs, and its table never changes.
  */

@@ -30,7 +30,7 @@ type At =
 export interface State {
   /**
    * What is open; one level, as prose seldom nests. A bracket opened within a sentence is an aside:
-   * the sentence goes on after it. First, so that it orders the states.
+   * the sentence continues after it. First, so that it orders the states.
    */
   open: 'none' | 'quote' | 'bracket' | 'aside';
   at: At;
@@ -154,7 +154,7 @@ export function sentenceMachine(abbreviations: readonly string[]): TextMachine<S
         if (open === 'aside') return { open: 'none', at: word };
         return { open: open === 'bracket' ? 'none' : open, at: closed(at) };
       case 'apostrophe':
-        // Inside a word ("don't") the word goes on; after a sentence end it closes.
+        // Inside a word ("don't") the word continues; after a sentence end it closes.
         if (at.kind === 'word') return { open, at: word };
         return { open, at: opens(at) ? gap : closed(at) };
       case 'dash':

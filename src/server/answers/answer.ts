@@ -9,11 +9,11 @@ import { Deadline } from '../limits/deadline.ts';
 import { backgroundOf, patienceOf, ticketOf } from '../limits/ticket.ts';
 import { TokenShow } from '../prompt/tokens.ts';
 import { Echoes } from './echo.ts';
+import { GenerationStats } from './generation-stats.ts';
 import { type Job, promptTokens, type Workshop } from './job.ts';
-import type { Reply, SampledToken, Script, WholeChoice } from './reply.ts';
+import type { EventFormat, ResponseFormat, SampledToken, WholeChoice } from './response-format.ts';
 import { Sources } from './sources.ts';
 import { EventStream } from './sse.ts';
-import { Tally } from './tally.ts';
 import { spansOf, type Trace } from './trace.ts';
 
 export type { Job, Workshop } from './job.ts';
@@ -39,7 +39,7 @@ export async function answer(
   // What was asked for is known to fail: say so at once instead of after a wait in the queue.
   if (!health.ready) throw notReady(health);
   const account = await shop.accounts.enter(response, promptTokens(job));
-  const count = new Tally(job, shop, response, account);
+  const stats = new GenerationStats(job, shop, response, account);
   const deadline = new Deadline(request, response, patienceOf(response, shop.patience));
   const signal = AbortSignal.any([gone.signal, shop.closing, deadline.total]);
   let stream: EventStream | null = null;
@@ -53,26 +53,26 @@ export async function answer(
     // A stream that has to wait says so: proxies give up on a connection without a byte.
     const onWait = () => job.stream && begin().comment('waiting for a place');
     release = await shop.gate.acquire(waiting, { ...ticketOf(response), onWait });
-    count.placed();
+    stats.placed();
     signal.throwIfAborted();
     const background = backgroundOf(response) !== undefined;
     const runs = background ? job.runs.map((run) => ({ ...run, background })) : job.runs;
     const running = await runMany(shop.runner, runs, signal);
-    count.memory = running.memory;
+    stats.memory = running.memory;
     if (job.stream) {
-      if ('begin' in job.reply) await told(begin(), running, job.reply, count);
-      else await streamed(begin(), running, { ...job, reply: job.reply }, shop, count);
+      if ('begin' in job.format) await told(begin(), running, job.format, stats);
+      else await streamed(begin(), running, { ...job, format: job.format }, shop, stats);
     } else {
-      await whole(response, running, job, shop, count);
+      await whole(response, running, job, shop, stats);
     }
   } catch (error) {
     if (gone.signal.aborted) {
-      count.end('cancelled');
+      stats.end('cancelled');
       response.destroy();
       return;
     }
     const late = deadline.total.aborted;
-    count.end(late ? 'timeout' : 'error');
+    stats.end(late ? 'timeout' : 'error');
     const known = late
       ? (deadline.total.reason as HttpError)
       : shop.closing.aborted
@@ -84,10 +84,10 @@ export async function answer(
     if (known.status >= 500 && known.retryAfter === undefined && !late && !shop.closing.aborted) {
       shop.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');
     }
-    await open.send('failed' in job.reply ? job.reply.failed(known) : known.body());
+    await open.send('failed' in job.format ? job.format.failed(known) : known.body());
     open.end();
   } finally {
-    count.end('error');
+    stats.end('error');
     deadline.clear();
     release?.();
   }
@@ -107,7 +107,7 @@ async function whole(
   running: Run,
   job: Job,
   shop: Workshop,
-  count: Tally,
+  stats: GenerationStats,
 ): Promise<void> {
   type Growing = { parts: string[]; tokens: SampledToken[]; reason: WholeChoice['reason'] };
   const growing = Array.from(
@@ -119,7 +119,7 @@ async function whole(
   const seen = new SeenSpans();
   const sources = sourcesOf(job, shop);
   for await (const event of running.events) {
-    await count.see(event);
+    await stats.record(event);
     seen.see(event);
     sources?.see(event);
     echoes?.see(event);
@@ -135,8 +135,8 @@ async function whole(
     else mine.reason = event.reason;
   }
   const choices = growing.map(({ parts, ...rest }) => ({ text: parts.join(''), ...rest }));
-  count.end(choices[0]?.reason ?? 'length');
-  const answer = job.reply.whole(choices, count.usage);
+  stats.end(choices[0]?.reason ?? 'length');
+  const answer = job.format.fullResponse(choices, stats.usage);
   const lockstep = {
     ...(first.spans ? (running.spans() ?? seen.spans) : {}),
     ...(sources === null ? {} : { sources: sources.all }),
@@ -151,21 +151,21 @@ function sourcesOf({ sources }: Job, { tokenizer, source }: Workshop): Sources |
 async function streamed(
   stream: EventStream,
   { events }: Run,
-  job: Job & { reply: Reply },
+  job: Job & { format: ResponseFormat },
   shop: Workshop,
-  count: Tally,
+  stats: GenerationStats,
 ): Promise<void> {
-  const { reply } = job;
+  const { format } = job;
   const send = (choices: readonly object[], more: object = {}) =>
     stream.send({
-      ...reply.chunk(choices),
+      ...format.chunk(choices),
       ...(job.includeUsage ? { usage: null } : {}),
       ...more,
     });
   const choices = choicesOf(job);
   const echoes = echoesOf(job, shop);
   for (let choice = 0; choice < choices; choice++) {
-    const opening = reply.opening(choice);
+    const opening = format.firstChoice(choice);
     if (opening !== null) await send([opening]);
   }
   const tracer = job.trace ? new Tracer(shop) : null;
@@ -177,14 +177,14 @@ async function streamed(
   };
   let open = choices;
   for await (const event of events) {
-    const memory = await count.see(event, tracer !== null);
+    const memory = await stats.record(event, tracer !== null);
     const { choice } = event;
     sources?.see(event);
     echoes?.see(event);
     const echoed =
       event.type === 'ran' ? null : echoes?.take(choice, job.runs[0].logprobs !== null);
     if (echoed) {
-      const delta = reply.delta(choice, echoed.text, echoed.tokens);
+      const delta = format.textChoice(choice, echoed.text, echoed.tokens);
       if (delta !== null) await send([delta]);
     }
     if (event.type === 'ran') {
@@ -192,20 +192,20 @@ async function streamed(
       // A long prompt is told of as it runs; afterwards every token's own chunk tells.
       if (tracer !== null && event.prompt) await send([], shown());
     } else if (event.type === 'token') {
-      const delta = reply.delta(choice, event.text, [event]);
+      const delta = format.textChoice(choice, event.text, [event]);
       const more = shown();
       if (delta !== null || more.lockstep !== undefined) {
         await send(delta === null ? [] : [delta], more);
       }
     } else {
-      const delta = event.text === '' ? null : reply.delta(choice, event.text, []);
+      const delta = event.text === '' ? null : format.textChoice(choice, event.text, []);
       if (delta !== null) await send([delta]);
       open -= 1;
-      if (open === 0) count.end(event.reason);
-      await send([reply.closing(choice, event.reason)], shown());
+      if (open === 0) stats.end(event.reason);
+      await send([format.finalChoice(choice, event.reason)], shown());
     }
   }
-  if (job.includeUsage) await stream.send({ ...reply.chunk([]), usage: count.usage });
+  if (job.includeUsage) await stream.send({ ...format.chunk([]), usage: stats.usage });
   await stream.send('[DONE]');
   stream.end();
 }
@@ -214,20 +214,20 @@ async function streamed(
 async function told(
   stream: EventStream,
   { events }: Run,
-  script: Script,
-  count: Tally,
+  format: EventFormat,
+  stats: GenerationStats,
 ): Promise<void> {
   const send = async (list: Iterable<object>) => {
     for (const event of list) await stream.send(event);
   };
-  await send(script.begin());
+  await send(format.begin());
   for await (const event of events) {
-    await count.see(event);
-    if (event.type === 'token') await send(script.text(event.text));
+    await stats.record(event);
+    if (event.type === 'token') await send(format.text(event.text));
     if (event.type !== 'end') continue;
-    await send(script.end(event.text, event.reason));
-    count.end(event.reason);
-    await stream.send(script.done(event.reason, count.usage));
+    await send(format.end(event.text, event.reason));
+    stats.end(event.reason);
+    await stream.send(format.done(event.reason, stats.usage));
   }
   stream.end();
 }

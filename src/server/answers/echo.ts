@@ -2,7 +2,7 @@
 import type { RunEvent } from '../../engines/runner.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { TokenShow } from '../prompt/tokens.ts';
-import type { SampledToken } from './reply.ts';
+import type { SampledToken } from './response-format.ts';
 
 export interface Echoed {
   text: string;

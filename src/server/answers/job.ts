@@ -7,7 +7,7 @@ import type { Accounts } from '../limits/accounts.ts';
 import type { Patience } from '../limits/deadline.ts';
 import type { Gate } from '../limits/gate.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Reply, Script } from './reply.ts';
+import type { EventFormat, ResponseFormat } from './response-format.ts';
 import type { SourcesAsked } from './sources.ts';
 import type { EventStreamOptions } from './sse.ts';
 
@@ -34,7 +34,7 @@ export interface Job {
   runs: readonly [RunRequest, ...RunRequest[]];
   /** Texts of the prompts, where the answer begins with them; null for token ids. */
   echo: readonly (string | null)[] | null;
-  reply: Reply | Script;
+  format: ResponseFormat | EventFormat;
   stream: boolean;
   includeUsage: boolean;
   trace: boolean;

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { HttpError } from '../errors.ts';
 import type { ResponseRequest } from '../requests/responses.ts';
-import type { Script, Usage, WholeChoice } from './reply.ts';
+import type { EventFormat, Usage, WholeChoice } from './response-format.ts';
 import type { ToolCall, ToolText } from './tool-calls.ts';
 
 export interface ResponseHead {
@@ -23,11 +23,11 @@ interface TextItem {
 type Item = TextItem | ReturnType<typeof callItem>;
 
 /** @param tools finds calls of tools in the text; null where none may be called */
-export function responseReply(
+export function responseFormat(
   head: ResponseHead,
   body: ResponseRequest,
   tools: ToolText | null,
-): Script {
+): EventFormat {
   const id = `resp_${bare()}`;
   const output: Item[] = [];
   let numbers = 0;
@@ -159,7 +159,7 @@ export function responseReply(
       return event(`response.${status}`, { response: response(status, usage) });
     },
     failed: ({ message, code, param }: HttpError) => event('error', { code, message, param }),
-    whole([choice], usage) {
+    fullResponse([choice], usage) {
       const { text, reason } = choice as WholeChoice;
       for (const _ of take(text, true));
       for (const _ of end(reason));

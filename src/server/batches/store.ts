@@ -2,6 +2,7 @@
 import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../../errors.ts';
+import { systemProblem } from '../../system-error.ts';
 import { FileStore, readRecord } from './files.ts';
 import { isBatchId } from './ids.ts';
 import { lockFolder } from './lock.ts';
@@ -50,10 +51,9 @@ export class BatchStore {
     } catch (error) {
       await unlock?.();
       if (error instanceof LockstepError) throw error;
-      const { code = 'an error' } = error as NodeJS.ErrnoException;
       throw new LockstepError(
         'LS_BATCH_FOLDER',
-        `expected a folder for batches that can be written at ${folder}, got ${code}`,
+        `expected a folder for batches that can be written at ${folder}, got ${systemProblem(error)}`,
         {
           mend: 'Give --batches a folder that belongs to this user.',
           field: 'batches',

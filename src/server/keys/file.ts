@@ -2,6 +2,7 @@
 import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockstepError } from '../../errors.ts';
+import { systemProblem } from '../../system-error.ts';
 import { checkClosed } from '../closed-file.ts';
 import { type KeyEntry, keysText, parseKeys } from './format.ts';
 
@@ -108,7 +109,7 @@ async function opened(file: string, flags: 'r' | 'wx'): Promise<FileHandle> {
     }
     const expected =
       flags === 'r' ? 'a keys file that can be read' : 'a folder that can be written';
-    throw failed(file, expected, code ?? 'an error', cause);
+    throw failed(file, expected, systemProblem(cause), cause);
   }
 }
 

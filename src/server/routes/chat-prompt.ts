@@ -19,7 +19,7 @@ export interface ChatPrompt {
   /** The request as it came, from which the template reads numbers exactly. */
   body: string | undefined;
   extra: ExtraRequest;
-  run: Pick<RunRequest, 'prompt' | 'maxTokens' | 'keep' | 'followed'>;
+  run: Pick<RunRequest, 'prompt' | 'maxTokens' | 'keepSpecialTokens' | 'followed'>;
 }
 
 /** What the request calls its fields. */
@@ -57,7 +57,7 @@ export async function chatPrompt(
   );
   const extra = checkedExtra(chat, runner);
   if (tools.format) extra.response_format = tools.format;
-  const keep = tools.mode?.kind === 'free' ? { keep: CALL_TOKENS } : {};
+  const keep = tools.mode?.kind === 'free' ? { keepSpecialTokens: CALL_TOKENS } : {};
   return {
     template,
     tools,

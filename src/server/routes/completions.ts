@@ -2,7 +2,7 @@
 import type { Request, Response } from 'express';
 import type { RunRequest } from '../../engines/runner.ts';
 import { answer } from '../answers/answer.ts';
-import { chatReply, completionReply } from '../answers/reply.ts';
+import { chatFormat, completionFormat } from '../answers/response-format.ts';
 import { ToolText } from '../answers/tool-calls.ts';
 import type { Models } from '../models/models.ts';
 import { placesOf } from '../prompt/places.ts';
@@ -19,7 +19,7 @@ export function completions(models: Models) {
     const { tokenizer, source, runner } = shop;
     const several = body.prompt.length > 1;
     const logprobs = body.logprobs ?? null;
-    const reply = completionReply(head('cmpl', served, shop), tokenizer, logprobs);
+    const format = completionFormat(head('cmpl', served, shop), tokenizer, logprobs);
     const job = common(body, checkedExtra(body, runner), logprobs, body.prompt.length);
     const runs = await Promise.all(
       body.prompt.map(async (given, i): Promise<RunRequest> => {
@@ -44,7 +44,12 @@ export function completions(models: Models) {
     const texts = body.prompt.map((one) => (typeof one === 'string' ? one : null));
     const echo = body.echo ? texts : null;
     const sources = body.lockstep?.sources ? { text: texts[0] ?? null, places: [] } : null;
-    await answer(request, response, { ...job, sources, reply, echo, runs: atLeastOne(runs) }, shop);
+    await answer(
+      request,
+      response,
+      { ...job, sources, format, echo, runs: atLeastOne(runs) },
+      shop,
+    );
   };
 }
 
@@ -60,7 +65,7 @@ export function chatCompletions(models: Models) {
     const made = await chatPrompt(request, body, most, fields, { served, shop });
     const { mode, shown } = made.tools;
     const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
-    const reply = chatReply(
+    const format = chatFormat(
       head('chatcmpl', served, shop),
       shop.tokenizer,
       body.logprobs,
@@ -73,7 +78,7 @@ export function chatCompletions(models: Models) {
     const sources = body.lockstep?.sources
       ? { text, places: await placesOf(template, body.messages, shown, text, more, made.body) }
       : null;
-    await answer(request, response, { ...job, sources, reply, echo: null, runs: [run] }, shop);
+    await answer(request, response, { ...job, sources, format, echo: null, runs: [run] }, shop);
   };
 }
 

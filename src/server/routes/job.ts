@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ExtraRequest, Runner, RunRequest } from '../../engines/runner.ts';
 import type { Job, Workshop } from '../answers/answer.ts';
-import type { ReplyHead } from '../answers/reply.ts';
+import type { ResponseHead } from '../answers/response-format.ts';
 import { invalid } from '../errors.ts';
 import type { ChatTemplate } from '../prompt/chat.ts';
 import { type ChatRequest, type CompletionRequest, extraOf } from '../requests/completions.ts';
@@ -41,7 +41,7 @@ export function common(
   extra: ExtraRequest,
   logprobs: number | null,
   prompts: number,
-): Omit<Job, 'reply' | 'sources' | 'runs' | 'echo'> & {
+): Omit<Job, 'format' | 'sources' | 'runs' | 'echo'> & {
   run: Omit<RunRequest, 'prompt' | 'maxTokens'>;
 } {
   if (body.stream_options !== undefined && !body.stream) {
@@ -68,7 +68,7 @@ export function common(
       seed: body.seed ?? null,
       stop: body.stop ?? [],
       logprobs,
-      watched: trace,
+      traced: trace,
       streamed: body.stream,
       spans,
       extra,
@@ -114,7 +114,7 @@ export function room(
   return asked ?? Math.min(limit - prompt, most ?? USUAL_COMPLETION);
 }
 
-export function head(prefix: string, served: Served, shop: Workshop): ReplyHead {
+export function head(prefix: string, served: Served, shop: Workshop): ResponseHead {
   return {
     id: `${prefix}-${randomUUID()}`,
     created: Math.floor(Date.now() / 1000),

@@ -1,7 +1,7 @@
 // `/v1/responses`, without anything stored: the conversation comes whole with each request.
 import type { Request, Response } from 'express';
 import { answer } from '../answers/answer.ts';
-import { responseReply } from '../answers/responses.ts';
+import { responseFormat } from '../answers/responses.ts';
 import { ToolText } from '../answers/tool-calls.ts';
 import type { Models } from '../models/models.ts';
 import { parseBody } from '../requests/parse.ts';
@@ -19,10 +19,14 @@ export function responses(models: Models) {
     const made = await chatPrompt(request, chat, body.max_output_tokens, fields, { served, shop });
     const { mode } = made.tools;
     const { model, created, system_fingerprint: fingerprint } = head('resp', served, shop);
-    const reply = responseReply({ model, created, fingerprint }, body, mode && new ToolText(mode));
+    const format = responseFormat(
+      { model, created, fingerprint },
+      body,
+      mode && new ToolText(mode),
+    );
     const job = common(chat, made.extra, null, 1);
     const run = { ...job.run, ...made.run };
     const none = { echo: null, sources: null };
-    await answer(request, response, { ...job, ...none, reply, runs: [run] }, shop);
+    await answer(request, response, { ...job, ...none, format, runs: [run] }, shop);
   };
 }

@@ -38,7 +38,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
             raise LockstepError(
                 "LS_EVAL_DATA",
                 f"expected {', '.join(absent)} in {name} of {data}, got no such entry",
-                f"copy {name} and the data from the same version",
+                f"Copy {name} and the data from the same version.",
             )
     count = counter(description["dir"], description["bos"])
     lines: list[str] = []
@@ -54,7 +54,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
                     "LS_EVAL_LENGTH",
                     f"expected room for an answer of {task} ({budgets[task]} tokens), got a length "
                     f"of {length}",
-                    "give longer --lengths, or leave the task out with --tasks",
+                    "Give longer --lengths, or leave the task out with --tasks.",
                     "lengths",
                 )
             for index, one in enumerate(_records(file, description["samples"])):
@@ -90,7 +90,7 @@ def _files(data: Path, tasks: list[str] | None) -> dict[str, Path]:
             raise LockstepError(
                 "LS_EVAL_TASK",
                 f"expected tasks of {', '.join(MEASURES)}, got {task!r}",
-                "leave it out of --tasks: its published measure is not here",
+                "Leave it out of --tasks: its published measure is not here.",
                 "tasks",
             )
     found = {}
@@ -136,7 +136,7 @@ def _records(file: Path, count: int) -> Iterator[dict[str, Any]]:
 
 
 def _broken(file: Path, expected: str) -> LockstepError:
-    return LockstepError("LS_EVAL_DATA", f"expected in {file} {expected}", "copy the file again")
+    return LockstepError("LS_EVAL_DATA", f"expected in {file} {expected}", "Copy the file again.")
 
 
 def _filled(prompt: str, one: dict[str, Any], file: Path) -> str:
@@ -146,7 +146,7 @@ def _filled(prompt: str, one: dict[str, Any], file: Path) -> str:
         raise LockstepError(
             "LS_EVAL_DATA",
             f"expected the fields that {PROMPTS} names in {file}, got none called {error}",
-            f"copy {PROMPTS} and the data from the same version",
+            f"Copy {PROMPTS} and the data from the same version.",
         ) from error
 
 
@@ -154,7 +154,7 @@ def _missing(data: Path, name: str) -> LockstepError:
     return LockstepError(
         "LS_EVAL_LONGBENCH",
         f"expected {name} in {data}, got none",
-        "give with --data a folder that holds LongBench's data as TASK.jsonl and, from its "
+        "Give with --data a folder that holds LongBench's data as TASK.jsonl and, from its "
         f"repository's config folder, {PROMPTS} and {BUDGETS}",
         "data",
     )

@@ -70,7 +70,7 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
         raise LockstepError(
             "LS_PROFILE_RETRIEVAL",
             "expected retrieval of at least one row for gates to choose, got retrieval.size 0",
-            "give --retrieval N, or retrieval.size in the config",
+            "Give --retrieval N, or retrieval.size in the config.",
             "retrieval.size",
         )
     draws = WindowSampler(
@@ -136,7 +136,7 @@ def _mass(
         raise LockstepError(
             "LS_PROFILE_LENGTH",
             "expected queries with keys beyond their window, got none in these texts",
-            "give a larger --length",
+            "Give a larger --length.",
             "length",
         )
     return (total_LH / queries).tolist(), {}

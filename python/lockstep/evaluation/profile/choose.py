@@ -24,7 +24,7 @@ def check(layers: int, kv_heads: int, want_heads: int, want_layers: int | None) 
             raise LockstepError(
                 "LS_PROFILE_HEADS",
                 f"expected 1 to {most} heads (layer 0 never retrieves), got {want_heads}",
-                "give another --heads",
+                "Give another --heads.",
                 "heads",
             )
         return
@@ -32,7 +32,7 @@ def check(layers: int, kv_heads: int, want_heads: int, want_layers: int | None) 
         raise LockstepError(
             "LS_PROFILE_LAYERS",
             f"expected 1 to {layers - FIRST} layers (layer 0 never retrieves), got {want_layers}",
-            "give another --layers",
+            "Give another --layers.",
             "layers",
         )
     if not want_layers <= want_heads <= want_layers * kv_heads:
@@ -40,7 +40,7 @@ def check(layers: int, kv_heads: int, want_heads: int, want_layers: int | None) 
             "LS_PROFILE_HEADS",
             f"expected {want_layers} to {want_layers * kv_heads} heads, one at least in each of "
             f"{want_layers} layers of {kv_heads} KV heads, got {want_heads}",
-            "give another --heads or --layers",
+            "Give another --heads or --layers.",
             "heads",
         )
 

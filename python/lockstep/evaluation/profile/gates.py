@@ -164,7 +164,7 @@ class GateTraining:
         return [[0.0] * self.theta_LH.shape[1]] * FIRST + gates
 
     def state(self) -> dict[str, Any]:
-        """JSON from which `load` goes on to the very same gates."""
+        """JSON from which `load` continues to the very same gates."""
         moments = self.optimizer.state[self.theta_LH]
         return {
             "curve": self.curve,

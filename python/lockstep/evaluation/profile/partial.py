@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...training.data.identity import replace
+from ...training.data.fingerprint import replace
 
 
 class Partial:

@@ -144,6 +144,6 @@ def _error(length: int, count: int, shorter: str, mend: str) -> LockstepError:
         "LS_PROFILE_RECALL",
         f"expected a model that recalls needles with full attention at {length} tokens, got 0 of "
         f"{count} recalled; {shorter}",
-        f"give {mend}: heads that copy show only if something is copied",
+        f"Give {mend}: heads that copy show only if something is copied.",
         "length",
     )

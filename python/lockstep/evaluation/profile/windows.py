@@ -32,7 +32,7 @@ def check_length(model: Model, length: int, beyond: bool = True) -> None:
         f"expected --length from {least} "
         + ("(a segment, the sinks, the carry and one token more) " if beyond else "")
         + f"to {most} (the model's context), got {length}",
-        "give another --length, or smaller segments",
+        "Give another --length, or smaller segments.",
         "length",
     )
 
@@ -97,6 +97,6 @@ class WindowSampler:
                     raise LockstepError(
                         "LS_PROFILE_DATA",
                         f"expected texts of at least {self.length} tokens, got none",
-                        "give longer texts with --data, or a smaller --length",
+                        "Give longer texts with --data, or a smaller --length.",
                         "data",
                     )

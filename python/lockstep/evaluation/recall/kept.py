@@ -52,7 +52,7 @@ def answers(folder: Path, row: str) -> list[dict[str, Any]]:
         raise LockstepError(
             "LS_EVAL_ANSWERS",
             f"expected lines of JSON in {path}, got others",
-            "remove that file; the other rows are kept",
+            "Remove that file; the other rows are kept.",
         ) from error
 
 

@@ -51,7 +51,7 @@ def _found(
         raise LockstepError(
             "LS_EVAL_ANSWERS",
             f"expected answers of {row} to every document, got none to {missing[0]}",
-            "run the same command again with the same --out",
+            "Run the same command again with the same --out.",
         )
     return {
         key: [

@@ -95,7 +95,7 @@ def _way(run: Pass, lengths: list[int], width: int) -> dict[str, Any]:
         raise LockstepError(
             "LS_REPORT_NAN",
             f"expected finite losses, got {nll[at]} after token {at}",
-            "the weights are broken: use an earlier checkpoint, or a lower learning rate",
+            "The weights are broken: use an earlier checkpoint, or a lower learning rate.",
         )
     bins = [nll[at : at + width] for at in range(0, len(nll), width)]
     return {
@@ -116,7 +116,7 @@ def _training(folder: Path) -> dict[str, Any] | None:
         raise LockstepError(
             "LS_REPORT_STATE",
             f"expected the state of a training in {folder / STATE}, got: {error}",
-            "delete the folder training/ to report without the training's curves",
+            "Delete the folder training/ to report without the training's curves.",
         ) from error
     return {
         "settings": state["settings"],
@@ -138,7 +138,7 @@ def _base(
         raise LockstepError(
             "LS_REPORT_BASE",
             f"expected no --base for {folder.name}, which was never trained, got {given}",
-            "leave it out: the checkpoint itself is the untrained model",
+            "Leave it out: the checkpoint itself is the untrained model.",
             field="base",
         )
     recorded = None if training is None or not training["base"] else folder / training["base"]
@@ -149,7 +149,7 @@ def _base(
         raise LockstepError(
             "LS_REPORT_BASE",
             f"expected the model that {folder.name} was trained from, got none at {base}",
-            "name its folder with --base",
+            "Name its folder with --base.",
             field="base",
         )
     try:
@@ -167,7 +167,7 @@ def _base(
             raise LockstepError(
                 "LS_REPORT_BASE",
                 f"expected a base model with {what} {wanted}, got {got} in {base}",
-                "name the model that the training began from",
+                "Name the model that the training began from.",
                 field="base",
             )
     return base
@@ -194,7 +194,7 @@ def _tokens(
         raise LockstepError(
             "LS_TEXT_SHORT",
             f"expected at least 16 tokens in {description['text']}, got {len(ids)}",
-            "name a longer text with --text",
+            "Name a longer text with --text.",
         )
     return ids
 

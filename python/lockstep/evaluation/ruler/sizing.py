@@ -112,6 +112,6 @@ def _too_short(task: Task, length: int, tokens: int) -> LockstepError:
         "LS_EVAL_LENGTH",
         f"expected room for the smallest sample of {name} ({tokens} tokens), got a length of "
         f"{length}",
-        "give longer --lengths, or leave the task out with --tasks",
+        "Give longer --lengths, or leave the task out with --tasks.",
         "lengths",
     )

@@ -21,7 +21,7 @@ from ...tokenizer.encoding import token_ids_of_all
 from ..atomic import sync
 from .chunks import Broken, Chat, Item, Place, TextChunk
 from .counts import Counts, broken_error
-from .identity import replace
+from .fingerprint import replace
 from .rows import Shape, read
 
 BATCH = 1 << 21  # characters tokenized in one call, on all cores
@@ -32,7 +32,7 @@ ROW = 24  # bytes of a row of documents.bin
 
 
 class Build:
-    """An entry in the making, in ``part``. A second one goes on where a killed one stopped.
+    """An entry in the making, in ``part``. A second one continues where a killed one stopped.
 
     end: the id that ends a text, or None; a text that ends with it, or with one of ``ends``, has it
     already. encoder: for conversations; the entry then says of each token whether it counts.
@@ -119,7 +119,7 @@ class Build:
                 self._take_chat(one, next(found))
                 continue
             self._write(np.asarray(next(encoded), dtype=np.int64))
-            # Chained, so that a document's hash can go on after a crash in the middle of it.
+            # Chained, so that a document's hash can continue after a crash in the middle of it.
             self.open_hash = hashlib.blake2b(
                 self.open_hash + one.text.encode(), digest_size=8
             ).digest()

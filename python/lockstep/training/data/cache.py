@@ -37,7 +37,7 @@ from lockstep.training.atomic import is_full
 from .build import ROW, Build
 from .counts import Counts, broken_error
 from .files import compression_of
-from .identity import sha256
+from .fingerprint import sha256
 from .rows import Shape, shape_of
 
 VERSION = 2

@@ -16,7 +16,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Place:
-    """Where reading a file goes on: a byte of a text or JSONL file, else a row; the line."""
+    """Where reading a file continues: a byte of a text or JSONL file, else a row; the line."""
 
     at: int = 0
     line: int = 0
@@ -24,7 +24,7 @@ class Place:
 
 @dataclass(frozen=True)
 class TextChunk:
-    """A part of a document; ``last``: its end. place: where reading goes on after it, None where
+    """A part of a document; ``last``: its end. place: where reading continues after it, None where
     it cannot. done: bytes of the file read so far, for progress."""
 
     text: str

@@ -22,7 +22,7 @@ from lockstep.facts.documents import Maker, Needle
 
 from .cache import ReadOptions, Ticker
 from .corpus import Corpus
-from .identity import replacing
+from .fingerprint import replacing
 
 VERSION = 1  # of what is written: another one is another file
 MARGIN = 24  # tokens that a chat template may take for a question and its answer

@@ -51,7 +51,7 @@ def slots(drawn: Sequence[TrainSequence]) -> list[list[TrainSequence]]:
 
 @dataclass
 class Cursor:
-    """Where the next sequence comes from; all that a resumption needs to go on with the data.
+    """Where the next sequence comes from; all that a resumption needs to continue with the data.
 
     data: digest of the corpus that it stands in, and how it is packed; empty before the first
     sequence.

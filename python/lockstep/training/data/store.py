@@ -10,7 +10,7 @@ from typing import overload
 
 import numpy as np
 
-from .identity import replacing
+from .fingerprint import replacing
 
 OPEN = 64  # memory maps open at once: each holds a file descriptor
 

@@ -68,7 +68,7 @@ def _scheduler(config: Any) -> Any:
 
 _WITHOUT = "start vLLM without it"
 
-REFUSALS = (
+UNSUPPORTED = (
     Refusal(
         "speculative_config",
         "no speculative decoding",

@@ -2,7 +2,7 @@
 import { flags } from './protocol.ts';
 
 /** Run `work` while the flags say so; refused once the engine stops. See `flags`. */
-export async function uninterrupted<T>(shared: Int32Array, work: () => Promise<T>): Promise<T> {
+export async function nativeRun<T>(shared: Int32Array, work: () => Promise<T>): Promise<T> {
   Atomics.store(shared, flags.running, 1);
   try {
     if (Atomics.load(shared, flags.stopping) === 1) throw new Error('the engine stops');

@@ -31,7 +31,7 @@ export interface Usage {
   prompt_tokens_details?: { cached_tokens: number };
 }
 
-export interface ReplyHead {
+export interface ResponseHead {
   id: string;
   created: number;
   model: string;
@@ -40,21 +40,21 @@ export interface ReplyHead {
 }
 
 /** How one endpoint words its answers. Choices are counted from 0. */
-export interface Reply {
+export interface ResponseFormat {
   /** What opens a choice in a stream, before any text. */
-  opening(choice: number): object | null;
+  firstChoice(choice: number): object | null;
   /** A choice that carries text, and logprobs where they were asked for; null: nothing to say yet. */
-  delta(choice: number, text: string, tokens: readonly SampledToken[]): object | null;
-  /** The choice that ends a text in a stream, after `delta` of all its text. */
-  closing(choice: number, reason: 'stop' | 'length'): object;
+  textChoice(choice: number, text: string, tokens: readonly SampledToken[]): object | null;
+  /** The choice that ends a text in a stream, after `textChoice` of all its text. */
+  finalChoice(choice: number, reason: 'stop' | 'length'): object;
   /** A chunk of a stream around its choices. */
   chunk(choices: readonly object[]): object;
   /** The whole answer. */
-  whole(choices: readonly WholeChoice[], usage: Usage): object;
+  fullResponse(choices: readonly WholeChoice[], usage: Usage): object;
 }
 
 /** An answer of one text whose stream is events that name their `type`. */
-export interface Script extends Pick<Reply, 'whole'> {
+export interface EventFormat extends Pick<ResponseFormat, 'fullResponse'> {
   begin(): Iterable<object>;
   /** Text that is now sure. */
   text(text: string): Iterable<object>;
@@ -67,11 +67,11 @@ export interface Script extends Pick<Reply, 'whole'> {
 }
 
 /** `/v1/completions`. `logprobs`: how many alternatives a token, or null for none at all. */
-export function completionReply(
-  head: ReplyHead,
+export function completionFormat(
+  head: ResponseHead,
   tokenizer: Tokenizer,
   logprobs: number | null,
-): Reply {
+): ResponseFormat {
   const offsets: number[] = [];
   const choice = (
     index: number,
@@ -115,12 +115,12 @@ export function completionReply(
     choices,
   });
   return {
-    opening: () => null,
-    delta: (index, text, tokens) =>
+    firstChoice: () => null,
+    textChoice: (index, text, tokens) =>
       text === '' && logprobs === null ? null : choice(index, text, tokens, null),
-    closing: (index, reason) => choice(index, '', [], reason),
+    finalChoice: (index, reason) => choice(index, '', [], reason),
     chunk: around,
-    whole: (choices, usage) => ({
+    fullResponse: (choices, usage) => ({
       ...around(choices.map((one, i) => choice(i, one.text, one.tokens, one.reason))),
       usage,
     }),
@@ -133,12 +133,12 @@ export function completionReply(
  * @param logprobs whether to report any
  * @param tools finds calls of tools in one choice's text; null where none may be called
  */
-export function chatReply(
-  head: ReplyHead,
+export function chatFormat(
+  head: ResponseHead,
   tokenizer: Tokenizer,
   logprobs: boolean,
   tools: (() => ToolText) | null = null,
-): Reply {
+): ResponseFormat {
   const one = (id: number, logprob: number | null) => ({
     token: tokenName(tokenizer, id),
     logprob,
@@ -163,13 +163,13 @@ export function chatReply(
   const finish = (index: number, reason: 'stop' | 'length'): FinishReason =>
     reason === 'stop' && (parsers[index]?.called ?? false) ? 'tool_calls' : reason;
   return {
-    opening: (index) => ({
+    firstChoice: (index) => ({
       index,
       delta: { role: 'assistant', content: '', refusal: null },
       logprobs: null,
       finish_reason: null,
     }),
-    delta: (index, text, tokens) => {
+    textChoice: (index, text, tokens) => {
       const said = parserOf(index)?.push(text) ?? { content: text, calls: [] };
       const silent = said.content === '' && said.calls.length === 0;
       if (silent && !logprobs) return null;
@@ -183,7 +183,7 @@ export function chatReply(
         finish_reason: null,
       };
     },
-    closing: (index, reason) => {
+    finalChoice: (index, reason) => {
       const rest = parserOf(index)?.end() ?? { content: '', calls: [] };
       return {
         index,
@@ -196,7 +196,7 @@ export function chatReply(
       };
     },
     chunk: (choices) => ({ ...head, object: 'chat.completion.chunk', choices }),
-    whole: (choices, usage) => ({
+    fullResponse: (choices, usage) => ({
       ...head,
       object: 'chat.completion',
       choices: choices.map(({ text, tokens, reason }, index) => ({

@@ -24,8 +24,8 @@ from lockstep.training.settings import SAVING, Job
 IGNORED = frozenset({*sidecar_files.NAMES, "README.md"})
 
 
-def prepare(job: Job, emit: Callable[..., None]) -> Job:
-    """Bring the place of ``job.out`` into order before a training begins or goes on.
+def recover(job: Job, emit: Callable[..., None]) -> Job:
+    """Bring the place of ``job.out`` into order before a training begins or continues.
 
     What a crash left of a save is finished or removed. On resumption `out` is then a whole
     checkpoint: where it is damaged or missing, the newest good older one takes its place, and the
@@ -38,7 +38,7 @@ def prepare(job: Job, emit: Callable[..., None]) -> Job:
     out = job.out.resolve()  # behind a link, so that names are swapped on the disk that holds them
     try:
         _take_back(out)
-        _recover(out, _keep(job, out))
+        _finish_save(out, _keep(job, out))
         if job.resume:
             _choose(out, emit)
         else:
@@ -59,7 +59,7 @@ def older(out: Path) -> list[tuple[int, Path]]:
     return sorted(((k, p) for k, p in found if (p / progress.STATE).is_file()), reverse=True)
 
 
-def retire(old: Path, out: Path, keep: int) -> None:
+def archive(old: Path, out: Path, keep: int) -> None:
     """Keep ``old``, which ``out`` has just replaced, as an older checkpoint; remove the surplus."""
     step, newest = _step(old), _step(out)
     if keep > 1 and step is not None and newest is not None and step < newest:
@@ -83,7 +83,7 @@ def prune(out: Path, keep: int) -> None:
             _remove(path, out)
 
 
-def forget(old: Path, out: Path) -> None:
+def delete(old: Path, out: Path) -> None:
     """Remove all that an earlier training left, of which ``old`` was the newest checkpoint."""
     discard(old)
     for _, path in older(out):
@@ -97,7 +97,7 @@ def _take_back(out: Path) -> None:
         os.rename(old, out)
 
 
-def _recover(out: Path, keep: int) -> None:
+def _finish_save(out: Path, keep: int) -> None:
     discard(beside(out, "gone"))
     for left in (beside(out, "old"), beside(out, "new")):
         if not left.is_dir():
@@ -108,7 +108,7 @@ def _recover(out: Path, keep: int) -> None:
             os.rename(left, out.parent / f"{out.name}.step-{_step(left)}")
         # After the swap, and only then, it is the previous checkpoint of the same training.
         elif whole and keep > 1 and _same_training(left, out):
-            retire(left, out, keep)
+            archive(left, out, keep)
         else:
             discard(left)
 

@@ -7,13 +7,13 @@ import type { Alternative, Sampled } from '../sampling.ts';
 import { type Counted, StreamCount } from './count.ts';
 
 /** Characters of one event: tokens with 20 alternatives each, gathered, are far below it. */
-const MOST_EVENT = 8 * 1024 * 1024;
+const MAX_EVENT_CHARS = 8 * 1024 * 1024;
 
 /** A whole answer may be this large. */
 const MOST_ANSWER_BYTES = 256 * 1024 * 1024;
 
 /** Tokens a chunk of an answer that nobody watches may gather: fewer events to frame and to parse. */
-const GATHERED = 32;
+const STREAM_INTERVAL = 32;
 
 /** Some tokens of one choice, as vLLM told of them. */
 export interface TokenChunk {
@@ -59,7 +59,7 @@ export function completionBody(request: RunRequest, ends: readonly number[]): ob
       : { stream_options: { include_usage: true, continuous_usage_stats: true } }),
     ...(request.scored ? { prompt_logprobs: request.logprobs ?? 0 } : {}),
     ...(request.spans ? { vllm_xargs: { lockstep_segments: 1 } } : {}),
-    ...(request.streamed || request.watched ? {} : { stream_interval: GATHERED }),
+    ...(request.streamed || request.traced ? {} : { stream_interval: STREAM_INTERVAL }),
   };
 }
 
@@ -185,11 +185,11 @@ async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<stri
     onError: ({ type, line }) => {
       bad ??= malformed(
         type === 'max-buffer-size-exceeded'
-          ? `an event of more than ${MOST_EVENT} characters`
+          ? `an event of more than ${MAX_EVENT_CHARS} characters`
           : quote(line ?? type),
       );
     },
-    maxBufferSize: MOST_EVENT,
+    maxBufferSize: MAX_EVENT_CHARS,
   });
   for await (const bytes of body) {
     let text: string;

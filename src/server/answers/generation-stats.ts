@@ -9,13 +9,13 @@ import type { Outcome } from '../metrics.ts';
 import { enterStages, type Stages } from '../stages.ts';
 import { MEMORY_PARTS, type Tag } from '../timings.ts';
 import { type Job, promptTokens, type Workshop } from './job.ts';
-import type { Usage } from './reply.ts';
+import type { Usage } from './response-format.ts';
 import type { Trace } from './trace.ts';
 
 /** Between two looks at a session's memory, tokens. */
 const MEMORY_EVERY = 32;
 
-export class Tally {
+export class GenerationStats {
   readonly #job: Job;
   readonly #shop: Workshop;
   readonly #account: Account;
@@ -78,7 +78,7 @@ export class Tally {
   }
 
   /** Count an event; gives the session's memory where it was worth asking. */
-  async see(event: RunEvent, always = false): Promise<Trace['memory']> {
+  async record(event: RunEvent, always = false): Promise<Trace['memory']> {
     const { metrics, model } = this.#shop;
     if (event.type === 'token') {
       const now = performance.now();
