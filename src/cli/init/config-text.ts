@@ -53,6 +53,12 @@ export function configText(facts: ConfigFacts): string {
           `    // This share of the documents is scored and never trained on.`,
           `    validation: ${share},`,
         ]),
+    ...(format === 'text'
+      ? [
+          '    // Practise to find facts that were read segments ago (docs/data.md, "Recall documents"):',
+          '    // recall: { share: 0.2 },',
+        ]
+      : []),
     '  },',
     '  training: {',
     `    minutes: ${minutes},`,
