@@ -102,8 +102,69 @@ def grid() -> list[str]:
     return [*out, ""]
 
 
+def adds() -> list[str]:
+    """Tables of ``training/adds.py``, a length each: what training adds, over its seeds."""
+    out = []
+    for path in sorted(HERE.glob("raw/adds-*.jsonl"), key=_length):
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        one = lines[-1]
+        by_arm: dict[str, dict[tuple[int, int], dict[str, Any]]] = defaultdict(dict)
+        for line in lines:
+            by_arm[line["arm"]][line["seed"], line["document"]] = line
+        seeds = {name: len({seed for seed, _ in of}) for name, of in by_arm.items()}
+        steps = max(line["steps"] for line in lines)
+        out += [
+            f"## What training adds, {_length(path):,} tokens",
+            "",
+            f"{steps} steps of 2,048 tokens of Shakespeare, half of them recall documents of the"
+            " split `train` (`training/lockstep.config.ts`): the same sequences in the same order.",
+            "",
+            f"`{one['command']}`, {one['machine']}, {one['date']}.",
+            "",
+            "| trained | seeds | facts | run in segments | log p | run in full | log p |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        for name, of in by_arm.items():
+            cells = [name, "" if name == "untrained" else str(seeds[name])]
+            cells.append(str(sum(len(line["answers"]["full"]) for line in of.values())))
+            for run in ("segmented", "full"):
+                cells += _shares(of, run)
+            out.append(f"| {' | '.join(cells)} |")
+        out += ["", *_difference(by_arm), ""]
+    return out
+
+
+def _shares(of: dict[tuple[int, int], dict[str, Any]], run: str) -> list[str]:
+    """Share recalled and mean log p; the interval is over documents, each the mean of its seeds."""
+    mean = intervals.mean(list(_by_document(of, run).values()))
+    every = [fact["logp"] for line in of.values() for fact in line["answers"][run]]
+    return [_bounded(mean), f"{sum(every) / len(every):.2f}"]
+
+
+def _by_document(of: dict[tuple[int, int], dict[str, Any]], run: str) -> dict[int, float]:
+    shares: dict[int, list[float]] = defaultdict(list)
+    for (_, document), line in of.items():
+        answers = line["answers"][run]
+        shares[document].append(sum(fact["recalled"] for fact in answers) / len(answers))
+    return {document: sum(of) / len(of) for document, of in shares.items()}
+
+
+def _difference(by_arm: dict[str, dict[tuple[int, int], dict[str, Any]]]) -> list[str]:
+    """Segment-trained less full-trained, both run in segments, paired by seed and document."""
+    ours, control = by_arm.get("segmented", {}), by_arm.get("full", {})
+    pairs = sorted(set(ours) & set(control))
+    if not pairs:
+        return []
+    first = _by_document({key: ours[key] for key in pairs}, "segmented")
+    second = _by_document({key: control[key] for key in pairs}, "segmented")
+    mean = intervals.mean([first[document] - second[document] for document in first])
+    return [
+        f"Trained in segments less trained with full attention, run in segments: {_bounded(mean)}."
+    ]
+
+
 def main() -> None:
-    text = "\n".join([HEAD, *grid(), *windows()]).rstrip() + "\n"
+    text = "\n".join([HEAD, *grid(), *adds(), *windows()]).rstrip() + "\n"
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
 
 

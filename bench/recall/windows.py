@@ -41,8 +41,9 @@ DEPTHS = [0, 0.25, 0.5, 0.75, 1]
 SKIPPED, CHARACTERS = 60_000, 400_000
 RUNS = ROOT / ".lockstep" / "runs"
 OLD = "the quickstart's until 2026-11-28"
-#: What of `contract.config.ts` is another. heads: so many by copy mass. run: which checkpoint.
-#: trial: a change of the operator (`trials.py`).
+#: What differs from `contract.config.ts`. heads: how many, the first by `scores` (a file here;
+#: `profile.json`, copy mass, by default). run: the checkpoint. trial: a change of the operator
+#: (`trials.py`).
 SETTINGS: dict[str, dict[str, Any]] = {
     "27 heads": {},
     "27 heads, M = 128": {"carry": 128},
@@ -60,6 +61,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "27 heads, true distances, means of the rest": {"trial": "means"},
     "90 heads, true distances": {"heads": 90, "trial": "true distances"},
     "90 heads, true distances, means of the rest": {"heads": 90, "trial": "means"},
+    "27 heads by gates": {"heads": 27, "scores": "gates.json"},
+    "27 heads by gates, R = all": {
+        "heads": 27,
+        "scores": "gates.json",
+        "retrieval_size": 1 << 14,
+    },
+    "27 heads by gates, true distances, means of the rest": {
+        "heads": 27,
+        "scores": "gates.json",
+        "trial": "means",
+    },
     "27 heads, a cut each 8 tokens of the answer": {"run": "recall-8"},
     "27 heads, turns({ again: 64 })": {"run": "recall-64"},
     OLD: {"run": "recall-old"},
@@ -70,9 +82,11 @@ PLAIN = "recall-0"
 
 def changes(setting: dict[str, Any]) -> dict[str, Any]:
     """Fields of the spec that a setting has of its own."""
-    out = {name: value for name, value in setting.items() if name not in ("heads", "run", "trial")}
+    ours = ("heads", "scores", "run", "trial")
+    out = {name: value for name, value in setting.items() if name not in ours}
     if count := setting.get("heads"):
-        scores = json.loads((HERE / "profile.json").read_text())["scores"]
+        file = HERE / setting.get("scores", "profile.json")
+        scores = json.loads(file.read_text())["scores"]
         order = sorted(((s, layer, h) for layer, of in enumerate(scores) for h, s in enumerate(of)))
         of = order[-count:]
         long = [tuple(sorted(h for _, at, h in of if at == layer)) for layer in range(len(scores))]

@@ -15,7 +15,11 @@ export default defineConfig({
   carry: { size: 256, sinks: 4, heads: 'all' },
   retrieval: { size: 512, recipe: 'blocks', window: 16, ...heads.retrieval },
   heads: heads.heads,
-  data: { train: ['../../.lockstep/texts/shakespeare/*.txt'] },
+  data: {
+    train: ['../../.lockstep/texts/shakespeare/*.txt'],
+    // Half of the tokens ask for facts that were read segments ago, in wordings that no measurement uses.
+    recall: { share: 0.5, facts: 5 },
+  },
   training: {
     minutes: 4,
     sequence: 1024,

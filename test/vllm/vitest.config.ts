@@ -6,6 +6,7 @@ export default defineConfig({
   root: path.resolve(import.meta.dirname, '../..'),
   test: {
     include: ['test/vllm/**/*.test.ts'],
+    globalSetup: 'test/shared-folder.ts',
     // A start takes a minute, on a busy machine several.
     testTimeout: 1_500_000,
     hookTimeout: 1_500_000,

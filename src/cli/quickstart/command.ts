@@ -1,13 +1,13 @@
 // lockstep quickstart: the whole way through on real text, each stage the command a user would run.
 import { existsSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { loadConfig } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { packageRoot } from '../../paths.ts';
 import type { RecallResult } from '../recall/run.ts';
 import { recallTable } from '../recall/table.ts';
-import { parsePositiveNumber, port } from '../shared/option-values.ts';
+import { parsePositiveInt, parsePositiveNumber, port } from '../shared/option-values.ts';
 import { complete, startServer } from './serving.ts';
 import { runStage, type StageEvent } from './stage.ts';
 import { perplexityTable, type QuickstartPerplexity, verifyTable } from './tables.ts';
@@ -18,6 +18,7 @@ interface QuickstartOptions {
   json?: true;
   minutes?: number;
   port: number;
+  steps?: number;
 }
 
 /** Shares of facts recalled at one length. */
@@ -48,8 +49,19 @@ export function quickstartCommand(): Command {
     .option('--exit', 'make one completion over HTTP, then exit')
     .option('--json', 'print one JSON object as the last line')
     .option('--minutes <n>', "train this long instead of the config's time", parsePositiveNumber)
+    .addOption(
+      new Option('--steps <n>', 'train this many optimizer steps instead')
+        .argParser(parsePositiveInt)
+        .conflicts('minutes'),
+    )
     .option('--port <n>', 'port of the server', port, 8080)
     .action((options: QuickstartOptions) => quickstart(options));
+}
+
+/** The budget of the training, where it is not the config's. */
+function budget({ minutes, steps }: QuickstartOptions): string[] {
+  if (steps !== undefined) return ['--steps', `${steps}`];
+  return minutes === undefined ? [] : ['--minutes', `${minutes}`];
 }
 
 async function quickstart(options: QuickstartOptions): Promise<void> {
@@ -92,8 +104,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     '--mode',
     'full,noSinks,segmented',
   ]);
-  const minutes = options.minutes === undefined ? [] : ['--minutes', `${options.minutes}`];
-  await stage('train', ['train', '--config', options.config, ...minutes]);
+  await stage('train', ['train', '--config', options.config, ...budget(options)]);
   const after = await stage('perplexity after', [
     'perplexity',
     trained,
