@@ -11,6 +11,7 @@ import { LockstepError } from '../errors.ts';
 import { plan } from '../planner/index.ts';
 import type { Policy } from '../policies/policy.ts';
 import { rebuild } from '../policies/rebuild.ts';
+import { shellWord } from '../shell-word.ts';
 import { checkTarget, exchange, linkFile } from './attach.ts';
 import { buildBeside } from './build-beside.ts';
 import { type ContractFiles, makeContract } from './make.ts';
@@ -114,7 +115,7 @@ function samePolicy(policy: Policy | null, old: ContractV1, dir: string): Policy
       'LS_UPGRADE_POLICY',
       `expected a policy of Lockstep's own, got ${name}`,
       {
-        mend: `Name the config that it was made from: lockstep attach --upgrade ${dir} --config lockstep.config.ts`,
+        mend: `Name the config that it was made from: lockstep attach --upgrade ${shellWord(dir)} --config lockstep.config.ts`,
         field: 'policy',
       },
     );

@@ -5,6 +5,7 @@ import path from 'node:path';
 import type { z } from 'zod';
 import { LockstepError } from '../errors.ts';
 import { jsonText } from '../json-text.ts';
+import { shellWord } from '../shell-word.ts';
 import { systemProblem } from '../system-error.ts';
 import { type Contract, contractSchema } from './schema.ts';
 import { type ContractV1, contractV1Schema } from './schema-v1.ts';
@@ -31,7 +32,7 @@ export async function readDocument(dir: string): Promise<Contract> {
     'LS_CONTRACT_VERSION',
     `expected version ${contractVersion} of the contract, got 1 (${path.join(dir, contractFile)})`,
     {
-      mend: `It was made by an earlier Lockstep: lockstep attach --upgrade ${dir}`,
+      mend: `It was made by an earlier Lockstep: lockstep attach --upgrade ${shellWord(dir)}`,
       field: 'lockstep',
     },
   );

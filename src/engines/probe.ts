@@ -9,6 +9,7 @@ import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { parseJson } from '../json.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
+import { shellWord } from '../shell-word.ts';
 import type { Engine } from './engine.ts';
 import { logSoftmax } from './sampling.ts';
 import { Sequence } from './sequence.ts';
@@ -233,5 +234,5 @@ function unreadable(file: string, why: string, dir: string): LockstepError {
 }
 
 function remake(dir: string): string {
-  return `Record it again: lockstep probe ${dir}`;
+  return `Record it again: lockstep probe ${shellWord(dir)}`;
 }

@@ -24,11 +24,15 @@ const notData =
 
 /** Data in folders that hold no checkpoint: one entry for each folder and ending. */
 export function dataIn(folders: readonly Folder[], skipped: readonly string[]): DataFiles[] {
+  // A checkpoint with what a training keeps below it, and the cache of tokenized texts.
+  const made = folders.flatMap(({ path: one, files }) =>
+    files.includes('lockstep.json') || one.endsWith(path.join('.lockstep', 'cache')) ? [one] : [],
+  );
   return folders.flatMap((folder) => {
-    const inside = skipped.some(
+    const inside = [...skipped, ...made].some(
       (one) => folder.path === one || folder.path.startsWith(one + path.sep),
     );
-    if (inside || folder.files.includes('lockstep.json')) return [];
+    if (inside) return [];
     const byEnding = new Map<string, string[]>();
     for (const name of folder.files) {
       const match = notData.test(name) ? null : ending.exec(name);

@@ -8,6 +8,7 @@ import type { Contract } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { checkInside } from '../../inside.ts';
 import { parseJson } from '../../json.ts';
+import { shellWord } from '../../shell-word.ts';
 import { systemProblem } from '../../system-error.ts';
 import { checkGraphFile } from './graph-file.ts';
 import { otherModel, sealOf } from './meta-check.ts';
@@ -31,7 +32,7 @@ export async function readGraph(
   contract: Contract,
 ): Promise<Meta> {
   const folder = graphFolder(dir, precision);
-  const mend = `Export it again: lockstep export ${dir} --precision ${precision}`;
+  const mend = `Export it again: lockstep export ${shellWord(dir)} --precision ${precision}`;
   const meta = await readMeta(path.join(folder, 'meta.json'), precision, mend);
   if (meta.digest !== contract.digest) {
     throw new LockstepError(
