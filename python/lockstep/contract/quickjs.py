@@ -34,6 +34,7 @@ from wasmtime import (
 )
 
 from ..errors import LockstepError
+from . import compiled
 
 ENGINE_SHA256 = "b56fe5094b8751c47b8c32fb5ed4d75afe2dbb43412d3d983ac5d1156af456da"
 ENGINE_NAME = "quickjs-ng 0.12.1"
@@ -345,7 +346,7 @@ def _compiled() -> tuple[Engine, Module]:
     config.wasm_threads = False
     config.max_wasm_stack = 3 << 19  # bytes; the interpreter's own limit comes first
     engine = Engine(config)
-    return engine, Module(engine, data)
+    return engine, compiled.module(engine, data)
 
 
 # The clock from outside: a thread that counts epochs while code runs.
