@@ -7,7 +7,14 @@ import { setup } from './setup/index.mjs';
 
 const filter = process.argv.slice(2);
 const local = (name) => path.join(root, 'node_modules', name);
-const env = { ...process.env, INIT_CWD: root, PYTHON_BIN: venvPython, OMP_WAIT_POLICY: 'PASSIVE' };
+const env = {
+  ...process.env,
+  INIT_CWD: root,
+  PYTHON_BIN: venvPython,
+  OMP_WAIT_POLICY: 'PASSIVE',
+  // Hundreds of processes start: each takes the bytecode and the policy engine's machine code of the first.
+  PYTHONDONTWRITEBYTECODE: '',
+};
 
 const checks = [
   ['types', process.execPath, [local('typescript/bin/tsc'), '--noEmit']],

@@ -37,7 +37,26 @@ const failure = async (work: Promise<unknown>): Promise<LockstepError> =>
     (error) => error as LockstepError,
   );
 
-const torch: OpenEngine = (at) => openTorchEngine(at, { python, threads: 1 });
+const opened = new Map<string, Promise<Engine>>();
+
+/** The torch engine of a checkpoint, which the tests share: each is a process that imports PyTorch. */
+const torch: OpenEngine = async (at) => {
+  let made = opened.get(at);
+  if (made === undefined) {
+    made = openTorchEngine(at, { python, threads: 1 });
+    opened.set(at, made);
+  }
+  const engine = await made;
+  return {
+    info: engine.info,
+    contract: engine.contract,
+    get sessions() {
+      return engine.sessions;
+    },
+    open: () => engine.open(),
+    close: async () => {},
+  };
+};
 
 /** An engine on another checkpoint that claims to serve this one: what a faulty export would be. */
 function posing(other: string): OpenEngine {
@@ -115,7 +134,10 @@ beforeAll(async () => {
   folder = mkdtempSync(path.join(tmpdir(), 'lockstep-verify-test-'));
   dir = await attached('good', await tinyModel(path.join(folder, 'model')));
 });
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterAll(async () => {
+  for (const engine of opened.values()) await (await engine).close();
+  rmSync(folder, { recursive: true, force: true });
+});
 
 describe('verify', () => {
   it('passes the torch engine and fails every engine that computes something else', async () => {

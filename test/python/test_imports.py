@@ -12,7 +12,7 @@ PACKAGE = Path(lockstep.__file__).parent
 
 #: From the bottom up; what stands in one line may use each other.
 ORDER = [
-    {"collector", "errors", "json_text", "install"},
+    {"collector", "deferred", "errors", "json_text", "install"},
     {"bridge"},
     {"contract", "tokenizer", "weights"},
     {"operator", "retrieval"},

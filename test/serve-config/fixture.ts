@@ -1,16 +1,17 @@
 // `lockstep serve` as a process in front of several tiny checkpoints, and what it prints.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { findPython, pythonEnvironment, runJob } from '../../src/bridge/index.ts';
+import { runJob } from '../../src/bridge/index.ts';
 import { attach } from '../../src/checkpoint/index.ts';
 import { parseConfig, type ServeInput } from '../../src/config/index.ts';
 import { packageRoot } from '../../src/paths.ts';
 import { delimiters } from '../../src/policies/index.ts';
 import { type Any, clientOf, eventsOf, until } from '../server-client.ts';
+import { tinyModel } from '../tiny-model.ts';
 
 const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
 
@@ -24,13 +25,7 @@ export async function tiny(
   onnx: boolean,
 ): Promise<string> {
   const [model, dir] = [path.join(folder, `model-${seed}`), path.join(folder, `tiny-${seed}`)];
-  const { executable } = await findPython();
-  const make = `import make_tiny, sys; make_tiny.write(sys.argv[1], seed=${seed})`;
-  execFileSync(executable, ['-c', make, model], {
-    cwd: path.join(packageRoot, 'test/python'),
-    env: { ...pythonEnvironment(), OMP_NUM_THREADS: '1' },
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  await tinyModel(model, { seed });
   const config = parseConfig(
     {
       model,

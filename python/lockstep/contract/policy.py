@@ -220,11 +220,13 @@ class PolicyRuntime:
         if self._stopped is not None:
             raise self._stopped
         engine = self._engine
-        values = [engine.text(operation)]
+        interrupt, seconds = self._timer()
+        values = [engine.name(operation)]
         if given is not None:
             values.append(engine.text(given) if isinstance(given, str) else given)
-        interrupt, seconds = self._timer()
         text = self._guard(lambda: engine.call(self._invoke, values, interrupt, seconds))
+        if given is not None:
+            engine.free(values[1])
         if not text.startswith('{"error":'):
             return text
         error = json.loads(text)["error"]

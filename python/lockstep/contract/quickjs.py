@@ -34,6 +34,7 @@ from wasmtime import (
 )
 
 from ..errors import LockstepError
+from . import compiled
 
 ENGINE_SHA256 = "b56fe5094b8751c47b8c32fb5ed4d75afe2dbb43412d3d983ac5d1156af456da"
 ENGINE_NAME = "quickjs-ng 0.12.1"
@@ -45,6 +46,7 @@ _INTRINSICS = 1 | 4 | 16 | 32 | 64 | 256 | 512
 _STACK = 128 << 10  # bytes of the interpreted code's stack; WebAssembly has 5 MiB
 _PAGE = 1 << 16
 _OWN_MEMORY = 16 << 20  # bytes that the module asks for at the least
+_ARGUMENTS = 2  # of a call at the most
 _TICK = 0.05  # seconds between two looks at the clock from outside
 
 Kind = Literal["threw", "interrupted", "trapped"]
@@ -105,6 +107,8 @@ class QuickJs:
             for page, content in image.filled.items():
                 self.write(content, page * _PAGE)
         self._undefined = self._do("undefined")
+        self._arguments = self._do("malloc", 4 * _ARGUMENTS)
+        self._names: dict[str, int] = {}
 
     def _begin(self, megabytes: int) -> int:
         self._do("constructors")
@@ -160,12 +164,22 @@ class QuickJs:
         self._do("free", name)
         return value
 
+    def name(self, text: str) -> int:
+        """A string as a value that the engine keeps: for names that many calls give."""
+        known = self._names.get(text)
+        if known is None:
+            known = self._names[text] = self.text(text)
+        return known
+
+    def free(self, value: int) -> None:
+        self._do("free_value", self._context, value)
+
     def call(
         self, function: int, given: Sequence[int], interrupt: Callable[[], bool], seconds: float
     ) -> str:
-        """Call a function; its value as text. The arguments are freed. Raises ``EngineError``."""
-        values = self._do("malloc", max(4, 4 * len(given)))
-        self.write(b"".join(value.to_bytes(4, "little") for value in given), values)
+        """Call a function; its value as text. Raises ``EngineError``."""
+        assert len(given) <= _ARGUMENTS
+        self.write(b"".join(value.to_bytes(4, "little") for value in given), self._arguments)
         result = self._guarded(
             interrupt,
             seconds,
@@ -174,11 +188,8 @@ class QuickJs:
             function,
             self._undefined,
             len(given),
-            values,
+            self._arguments,
         )
-        for value in given:
-            self._do("free_value", self._context, value)
-        self._do("free", values)
         return self._read(result)
 
     def _do(self, name: str, *given: int) -> int:
@@ -345,7 +356,7 @@ def _compiled() -> tuple[Engine, Module]:
     config.wasm_threads = False
     config.max_wasm_stack = 3 << 19  # bytes; the interpreter's own limit comes first
     engine = Engine(config)
-    return engine, Module(engine, data)
+    return engine, compiled.module(engine, data)
 
 
 # The clock from outside: a thread that counts epochs while code runs.

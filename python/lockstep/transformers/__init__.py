@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM
-from transformers.models.auto import tokenization_auto
+from lockstep.deferred import deferred
+
+with deferred():
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers.models.auto import tokenization_auto
 
 from lockstep.contract.model_type import PLAIN, segmented_type
 from lockstep.errors import LockstepError
