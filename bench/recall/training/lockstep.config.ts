@@ -5,7 +5,9 @@ import heads from '../profile.json' with { type: 'json' };
 
 const truncation = Number(process.env['RECALL_TRUNCATION'] ?? 1);
 const policy =
-  process.env['RECALL_CUTS'] === 'fixed' ? fixed({ size: 512 }) : anyOf(after(sentences(), 384), turns());
+  process.env['RECALL_CUTS'] === 'fixed'
+    ? fixed({ size: 512 })
+    : anyOf(after(sentences(), 384), turns());
 
 export default defineConfig({
   model: '../../../.lockstep/models/smollm2-135m-instruct',
