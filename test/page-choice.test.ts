@@ -108,7 +108,7 @@ describe('the choice', () => {
     // The text is cut again, by the other model's tokenizer and policy.
     const { segments } = await planOf(`${TEXT} <|more|>`);
     await expect.poll(() => page.locator('#sequence .seg').count()).toBe(segments.length);
-    expect(await page.locator('#sequence .t.special').count()).toBe(0);
+    await expect.poll(() => page.locator('#sequence .t.special').count()).toBe(0);
     expect(complaints).toEqual([]);
   });
 
