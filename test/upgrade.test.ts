@@ -261,7 +261,7 @@ describe('lockstep attach --upgrade', () => {
     expect(lockstep('attach', '--upgrade', dir, '--force').code).toBe(2);
     expect(lockstep('attach', dir)).toMatchObject({
       code: 2,
-      error: expect.stringContaining("'--out <dir>' not specified"),
+      error: expect.stringContaining('missing required option --out <dir>'),
     });
   });
 });
