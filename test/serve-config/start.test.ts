@@ -63,7 +63,12 @@ describe('the file', () => {
     [{ models: [{ ...model, threads: 0 }] }, 'LS_SERVE_CONFIG', 'models[0].threads', 'got 0'],
     [{ models: [{ ...model, engine: 'ggml' }] }, 'LS_SERVE_CONFIG', 'models[0].engine', '"torch"'],
     [{ models: [{ ...model, tred: 1 }] }, 'LS_SERVE_CONFIG', 'models[0].tred', 'no such option'],
-    [{ models: [model], ports: 1 }, 'LS_SERVE_CONFIG', 'ports', 'no such option (did you mean port?), got 1'],
+    [
+      { models: [model], ports: 1 },
+      'LS_SERVE_CONFIG',
+      'ports',
+      'no such option (did you mean port?), got 1',
+    ],
     [{ models: [model], rate: 0 }, 'LS_SERVE_CONFIG', 'rate', 'got 0'],
     [{ models: [model, model] }, 'LS_SERVE_NAMES', 'models[1].name', 'as models[0].name has'],
     [
