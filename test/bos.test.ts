@@ -74,8 +74,10 @@ describe('a warning', () => {
     const { bos, warnings } = await attached({});
     expect(bos).toBeNull();
     expect(warnings).toHaveLength(1);
-    expect(warnings[0]).toMatch(/^LS_BOS_DIFFERS: chats begin with <\|im_start\|> \(id 1\)/);
-    expect(warnings[0]).toContain('Set `bos: true`');
+    expect(warnings[0]).toMatch(
+      /^LS_BOS_DIFFERS: the chat template begins with <\|im_start\|> \(id 1\)/,
+    );
+    expect(warnings[0]).toContain('set `bos: true`');
   });
 
   test('where a config puts off what the tokenizer adds', async () => {
