@@ -39,7 +39,7 @@ UNTRAINED = "untrained"
 ARMS: dict[str, tuple[list[str], dict[str, str]]] = {
     "segmented": ([], {}),
     "full": (["--mode", "full"], {}),
-    "segmented, K = 0": ([], {"RECALL_TRUNCATION": "0"}),
+    "segmented K=0": ([], {"RECALL_TRUNCATION": "0"}),
     "another policy": ([], {"RECALL_CUTS": "fixed"}),
 }
 
