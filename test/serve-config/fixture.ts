@@ -5,46 +5,13 @@ import { mkdtemp, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { runJob } from '../../src/bridge/index.ts';
-import { attach } from '../../src/checkpoint/index.ts';
-import { parseConfig, type ServeInput } from '../../src/config/index.ts';
+import type { ServeInput } from '../../src/config/index.ts';
 import { packageRoot } from '../../src/paths.ts';
-import { delimiters } from '../../src/policies/index.ts';
 import { type Any, clientOf, eventsOf, until } from '../server-client.ts';
-import { tinyModel } from '../tiny-model.ts';
 
 const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
 
 export const temporary = () => mkdtemp(path.join(os.tmpdir(), 'lockstep-serve-config-'));
-
-/** A checkpoint of four layers with random weights and a contract of its own; without `onnx`, without a graph. */
-export async function tiny(
-  folder: string,
-  seed: number,
-  max: number,
-  onnx: boolean,
-): Promise<string> {
-  const [model, dir] = [path.join(folder, `model-${seed}`), path.join(folder, `tiny-${seed}`)];
-  await tinyModel(model, { seed });
-  const config = parseConfig(
-    {
-      model,
-      out: dir,
-      policy: delimiters({ strings: ['.', '?', '!'] }),
-      segment: { min: 8, max },
-      carry: { size: 12, sinks: 4 },
-      retrieval: { size: 8, layers: [1, 2] },
-      heads: { long: [1] },
-    },
-    'the test config',
-  );
-  await attach({ config, modelDir: model, out: dir });
-  if (onnx) {
-    const job = { dir, precisions: ['fp32'], force: true };
-    await runJob({ module: 'lockstep.export.job', job });
-  }
-  return dir;
-}
 
 export interface Serving extends ReturnType<typeof clientOf> {
   child: ChildProcess;

@@ -1,10 +1,12 @@
 // SIGHUP to a real `lockstep serve --config`: models come, go and change; no stream is cut, no answer is another's.
 import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { randomIntegers } from '../helpers/random.ts';
 import { descendants, isRunning } from '../processes.ts';
+import { servedCheckpoint } from '../served-checkpoint.ts';
 import { type Any, eventsOf, PROMPT, until } from '../server-client.ts';
 import {
   type Answer,
@@ -14,7 +16,6 @@ import {
   type Serving,
   serve,
   temporary,
-  tiny,
 } from './fixture.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
@@ -27,10 +28,12 @@ let config: ReturnType<typeof configFile>;
 beforeAll(async () => {
   folder = await temporary();
   config = configFile(folder);
+  const checkpoint = (name: string, other: Parameters<typeof servedCheckpoint>[2]) =>
+    servedCheckpoint(path.join(folder, name), undefined, other);
   dirs = {
-    one: await tiny(folder, 1, 32, true),
-    two: await tiny(folder, 2, 24, true),
-    three: await tiny(folder, 3, 40, false),
+    one: await checkpoint('one', { seed: 1 }),
+    two: await checkpoint('two', { seed: 2, max: 24 }),
+    three: await checkpoint('three', { seed: 3, max: 40, onnx: false }),
   };
 });
 afterEach(() => {

@@ -55,9 +55,8 @@ class Training:
         self.identity = identity(job, self.contract)
         resumed = resumable(job, self.contract) if job.resume else None
         if resumed is not None and ranks.first:
-            checkpoint_rotation.prune(
-                job.out, job.training.keep or 1
-            )  # what a kill after a save left
+            # What a kill after a save left.
+            checkpoint_rotation.prune(job.out, job.training.keep or 1)
         self.first_save = resumed is None
         self.carried = sidecar_files.read(job.model)
         check_model(job.model)
