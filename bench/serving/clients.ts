@@ -27,6 +27,8 @@ export class Refused extends Error {}
 export interface Target {
   url: string;
   headers: Record<string, string>;
+  /** The model to ask, where the server has several. */
+  model?: string;
   /** Codes that the documentation lists. */
   codes: ReadonlySet<string>;
   /** The text that a request gets. */
@@ -86,7 +88,7 @@ export async function vanishing(
 /** Reads a stream with a pause behind each packet. */
 export async function slow(target: Target, question: Question): Promise<Outcome> {
   const { prompt, most } = question;
-  const body = JSON.stringify({ prompt, max_tokens: most, temperature: 0, stream: true });
+  const body = bodyOf(target, { prompt, max_tokens: most, temperature: 0, stream: true });
   const { hostname, port } = new URL(target.url);
   const socket = net.connect(Number(port), hostname);
   const head = [
@@ -152,8 +154,13 @@ export async function malformed(target: Target, request: RawRequest): Promise<Ou
   return answers.length === 0 ? { came: 'left' } : { came: 'error', detail: 'malformed' };
 }
 
-async function post(
-  target: Target,
+/** A request as JSON. */
+function bodyOf({ model }: Omit<Target, 'expected'>, request: object): string {
+  return JSON.stringify({ ...request, ...(model === undefined ? {} : { model }) });
+}
+
+export async function post(
+  target: Omit<Target, 'expected'>,
   path: string,
   body: object,
   signal?: AbortSignal,
@@ -161,7 +168,7 @@ async function post(
   return await fetch(`${target.url}${path}`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...target.headers },
-    body: JSON.stringify(body),
+    body: bodyOf(target, body),
     ...(signal === undefined ? {} : { signal }),
   }).catch((cause: unknown) => {
     throw new Refused(String(cause), { cause });

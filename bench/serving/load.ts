@@ -1,13 +1,14 @@
-// Mixed load on two servers for a while: clients that vanish, read slowly, send megabytes or nonsense, while
-// engines and servers are killed, stopped and started again, and keys are changed.
+// Mixed load on three servers for a while: clients that vanish, read slowly, send megabytes or nonsense, while
+// engines and servers are killed, stopped and started again, and keys and models are changed.
 //
 // usage: npx tsx bench/serving/load.ts [--minutes 60] [--clients 12] [--seed 1] [--no-keys]
 //
 // `onnx` is a tiny model with real numbers; its answers are compared with what the same server said before
 // the load began. `relay` stands in front of two fake vLLMs, whose answers can be foreseen; one of them is
-// killed every 20 seconds. Writes raw/load.json; `npx tsx bench/serving/report.ts` writes RESULTS.md.
+// killed every 20 seconds. `models` has two models (`serve --config`); the second comes and goes by SIGHUP.
+// Writes raw/load.json; `npx tsx bench/serving/report.ts` writes RESULTS.md.
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
@@ -40,7 +41,7 @@ const total = minutes * 60_000;
 /** Prompts that the onnx server is asked, and lengths of its answers. */
 const [QUESTIONS, LENGTHS] = [40, [8, 24, 60]];
 
-type Server = { front: Front; target: clients.Target };
+type Server = { front: Front; targets: clients.Target[] };
 
 interface Row {
   minute: number;
@@ -111,30 +112,31 @@ async function main(): Promise<void> {
       door.push('--keys', keys);
     }
     const codes = documentedCodes();
-    const tiny = await makeTiny(folder);
-    const known = new Map<string, string>();
+    const tiny = await makeTiny(path.join(folder, 'one'));
+    const other = await makeTiny(path.join(folder, 'two'), 2, 24);
+    const config = new ModelsFile(folder, tiny, other);
     const onnx = new Front('onnx', await freePort(), [tiny, '--threads', '1', ...door]);
+    const models = new Front('models', await freePort(), ['--config', config.path, ...door]);
     const upstreams = fakes.map(({ url }) => url);
     const relay = new Front('relay', await freePort(), [
       ...[toy.dir, '--engine', 'vllm', '--max-sessions', '32', ...door],
       ...['--upstream', ...upstreams],
     ]);
-    await Promise.all([onnx.start(), relay.start()]);
+    await Promise.all([onnx.start(), relay.start(), models.start()]);
+    const request = { headers, codes };
     servers.push(
+      { front: onnx, targets: [await learn({ ...request, url: onnx.url })] },
+      { front: relay, targets: [{ ...request, url: relay.url, expected: foreseen }] },
       {
-        front: onnx,
-        target: {
-          url: onnx.url,
-          headers,
-          codes,
-          expected: (prompt, most) => known.get(`${most} ${prompt}`) as string,
-        },
+        front: models,
+        targets: [
+          await learn({ ...request, url: models.url, model: 'stays' }),
+          await learn({ ...request, url: models.url, model: 'comes and goes' }),
+        ],
       },
-      { front: relay, target: { url: relay.url, headers, codes, expected: foreseen } },
     );
-    await learn(onnx.url, headers, known);
     process.stderr.write(`load for ${minutes} minutes\n`);
-    await load(servers, fakes, door.length > 0 ? keys : null);
+    await load(servers, fakes, config, door.length > 0 ? keys : null);
     for (const { front } of servers) {
       const code = await front.stop('SIGTERM');
       if (code !== 0) problems.push(`${front.name}: exit code ${code} after SIGTERM`);
@@ -152,22 +154,50 @@ async function main(): Promise<void> {
   if (problems.length > 0) process.exitCode = 1;
 }
 
-/** What the quiet server answers. */
-async function learn(url: string, headers: Record<string, string>, known: Map<string, string>) {
+/** The file of the server with two models. */
+class ModelsFile {
+  readonly path: string;
+  readonly #dirs: [stays: string, comesAndGoes: string];
+  #both = false;
+
+  constructor(folder: string, ...dirs: [string, string]) {
+    this.path = path.join(folder, 'serve.config.json');
+    this.#dirs = dirs;
+    this.change();
+  }
+
+  /** Take the second model out, or put it in. */
+  change(): void {
+    this.#both = !this.#both;
+    const names = this.#both ? ['stays', 'comes and goes'] : ['stays'];
+    const models = names.map((name, i) => ({ name, dir: this.#dirs[i], threads: 1 }));
+    writeFileSync(this.path, JSON.stringify({ models }));
+  }
+}
+
+/** The target with what its quiet server answers. */
+async function learn(target: Omit<clients.Target, 'expected'>): Promise<clients.Target> {
+  const known = new Map<string, string>();
   for (const prompt of prompts) {
     for (const most of LENGTHS) {
-      const response = await fetch(`${url}/v1/completions`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json', ...headers },
-        body: JSON.stringify({ prompt, max_tokens: most, temperature: 0 }),
+      const response = await clients.post(target, '/v1/completions', {
+        prompt,
+        max_tokens: most,
+        temperature: 0,
       });
       const answer = (await response.json()) as { choices: { text: string }[] };
       known.set(`${most} ${prompt}`, answer.choices[0]?.text as string);
     }
   }
+  return { ...target, expected: (prompt, most) => known.get(`${most} ${prompt}`) as string };
 }
 
-async function load(servers: Server[], fakes: Fake[], keys: string | null): Promise<void> {
+async function load(
+  servers: Server[],
+  fakes: Fake[],
+  config: ModelsFile,
+  keys: string | null,
+): Promise<void> {
   const since = performance.now();
   const over = () => performance.now() - since >= total;
   const happened = (name: string) => {
@@ -181,7 +211,7 @@ async function load(servers: Server[], fakes: Fake[], keys: string | null): Prom
       await act(turn);
     }
   };
-  const [onnx, relay] = servers as [Server, Server];
+  const [onnx, relay, models] = servers as [Server, Server, Server];
   await Promise.all([
     ...Array.from({ length: Number(values.clients) }, (_, i) => client(i, servers, over)),
     every(20, async (turn) => {
@@ -205,6 +235,11 @@ async function load(servers: Server[], fakes: Fake[], keys: string | null): Prom
       else lockstep('keys', 'revoke', keys, 'guest', '--json');
       for (const { front } of servers) front.signal('SIGHUP');
     }),
+    every(7, () => {
+      happened('a model added or removed');
+      config.change();
+      models.front.signal('SIGHUP');
+    }),
     every(Math.min(60, total / 8000), () => {
       rows.push({
         minute: Math.round((performance.now() - since) / 600) / 100,
@@ -223,7 +258,8 @@ async function client(who: number, servers: Server[], over: () => boolean): Prom
   const random = randomIntegers(Math.imul(seed + 1, 2654435761));
   const nonsense = malformedRequests(readOpenApi(), seed, 200);
   for (let turn = 0; !over(); turn++) {
-    const { front, target } = servers[random(2)] as Server;
+    const { front, targets } = servers[random(servers.length)] as Server;
+    const target = targets[random(targets.length)] as clients.Target;
     const prompt = prompts[random(QUESTIONS)] as string;
     const question = { prompt, most: LENGTHS[random(LENGTHS.length)] as number };
     const kind = random(20);
