@@ -139,6 +139,9 @@ describe('lockstep train', () => {
     expect(resumed.code).toBe(0);
     expect(resumed.out).toContain(`continuing after step ${done}`);
     expect(resumed.out).toContain('trained 8 steps');
+    expect(resumed.out).toContain(
+      'next: lockstep export out; lockstep verify out; lockstep serve out\n',
+    );
     expect(weights('out').equals(weights('whole'))).toBe(true);
   });
 

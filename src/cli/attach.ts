@@ -6,6 +6,7 @@ import { defaultConfigFile, loadConfig } from '../config/index.ts';
 import type { Contract } from '../contract/index.ts';
 import type { LockstepError } from '../errors.ts';
 import { shellWord } from '../shell-word.ts';
+import { nextSteps } from './shared/next-steps.ts';
 import { asLockstepError, cancellation, paint, printWarning } from './shared/output.ts';
 import { type Recorded, recordedLine, recordProbe } from './shared/record-probe.ts';
 
@@ -75,7 +76,7 @@ async function runAttach(
   process.stdout.write(
     `${bold(out)}  ${policy.name}  ${dim(digest)}\n` +
       `${yellow('untrained')} under this contract: ${advice}\n` +
-      `${probeNote(probe, out)}\n${next(out)}`,
+      `${probeNote(probe, out)}\n${nextSteps(out)}`,
   );
 }
 
@@ -104,13 +105,8 @@ async function runUpgrade(
     `${bold(out)}  ${contract.policy.name}\n` +
       `digest ${dim(before)}\n    -> ${dim(contract.digest)}\n` +
       `the same tables, and the same cuts of ${proved} stored sequences\n` +
-      `${again}${probeNote(probe, out)}\n${next(out)}`,
+      `${again}${probeNote(probe, out)}\n${nextSteps(out)}`,
   );
-}
-
-function next(out: string): string {
-  const dir = shellWord(out);
-  return `next: lockstep export ${dir}; lockstep verify ${dir}; lockstep serve ${dir}\n`;
 }
 
 function facts({ digest, trained }: Contract): object {

@@ -12,6 +12,7 @@ import {
 } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { pythonRoot } from '../../paths.ts';
+import { nextSteps } from '../shared/next-steps.ts';
 import { parsePositiveInt, parsePositiveNumber, seed } from '../shared/option-values.ts';
 import { cancellation, exitCodes, printWarning } from '../shared/output.ts';
 import type { TrainEvent, TrainResult } from './events.ts';
@@ -122,6 +123,7 @@ async function runTrain(options: TrainOptions): Promise<void> {
     await rm(staged, { recursive: true, force: true });
   }
   if (result.stopped) process.exitCode = exitCodes.cancelled;
+  else if (!options.json && options.mode === 'segmented') process.stdout.write(nextSteps(out));
 }
 
 /** What is missing or damaged in `out` is Python's to judge: an older checkpoint may take its place. */
