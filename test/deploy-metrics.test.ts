@@ -5,7 +5,7 @@ import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { findPython } from '../src/bridge/index.ts';
 import { packageRoot } from '../src/paths.ts';
-import { Gate } from '../src/server/limits/gate.ts';
+import { AdmissionQueue } from '../src/server/limits/admission-queue.ts';
 import { Metrics } from '../src/server/metrics.ts';
 import { type Any, PROMPT } from './server-client.ts';
 import { toyServers } from './server-fixture.ts';
@@ -85,7 +85,7 @@ function ofMemory(): Promise<string> {
     name: 'toy',
     runner: runner as never,
     probe: undefined,
-    shop: { gate: new Gate(1, 1) },
+    context: { queue: new AdmissionQueue(1, 1) },
   });
   return metrics.registry.metrics();
 }

@@ -13,7 +13,7 @@ export interface Watched {
   readonly name: string;
   readonly runner: Runner;
   readonly probe: ProbeOutcome | undefined;
-  readonly shop: { readonly gate: { readonly active: number; readonly waiting: number } };
+  readonly context: { readonly queue: { readonly active: number; readonly waiting: number } };
 }
 
 interface Held {
@@ -103,12 +103,12 @@ export class Metrics {
     gauge(
       'lockstep_generations_active',
       'Generations that hold a slot.',
-      ({ shop }) => shop.gate.active,
+      ({ context }) => context.queue.active,
     );
     gauge(
       'lockstep_queue_waiting',
       'Requests that wait for a slot.',
-      ({ shop }) => shop.gate.waiting,
+      ({ context }) => context.queue.waiting,
     );
     this.#watchMemory();
     this.#watchSessions();

@@ -10,13 +10,13 @@ import { backgroundOf, patienceOf, ticketOf } from '../limits/ticket.ts';
 import { TokenShow } from '../prompt/tokens.ts';
 import { Echoes } from './echo.ts';
 import { GenerationStats } from './generation-stats.ts';
-import { type Job, promptTokens, type Workshop } from './job.ts';
+import { type Job, type ModelContext, promptTokens } from './job.ts';
 import type { EventFormat, ResponseFormat, SampledToken, WholeChoice } from './response-format.ts';
 import { Sources } from './sources.ts';
 import { EventStream } from './sse.ts';
 import { spansOf, type Trace } from './trace.ts';
 
-export type { Job, Workshop } from './job.ts';
+export type { Job, ModelContext } from './job.ts';
 
 /**
  * Generate and answer. When the client goes away the generation stops and its session is freed. A
@@ -27,7 +27,7 @@ export async function answer(
   request: Request,
   response: Response,
   job: Job,
-  shop: Workshop,
+  context: ModelContext,
 ): Promise<void> {
   const gone = new AbortController();
   response.once('close', () => {
@@ -35,35 +35,35 @@ export async function answer(
   });
   // The socket may have closed while the body was being tokenized.
   if (request.socket.destroyed) gone.abort();
-  const health = shop.runner.health();
+  const health = context.runner.health();
   // What was asked for is known to fail: say so at once instead of after a wait in the queue.
   if (!health.ready) throw notReady(health);
-  const account = await shop.accounts.enter(response, promptTokens(job));
-  const stats = new GenerationStats(job, shop, response, account);
-  const deadline = new Deadline(request, response, patienceOf(response, shop.patience));
-  const signal = AbortSignal.any([gone.signal, shop.closing, deadline.total]);
+  const account = await context.accounts.enter(response, promptTokens(job));
+  const stats = new GenerationStats(job, context, response, account);
+  const deadline = new Deadline(request, response, patienceOf(response, context.patience));
+  const signal = AbortSignal.any([gone.signal, context.closing, deadline.total]);
   let stream: EventStream | null = null;
   let release: (() => void) | null = null;
   const begin = () => {
-    stream ??= new EventStream(response, shop.stream);
+    stream ??= new EventStream(response, context.stream);
     return stream;
   };
   try {
     const waiting = AbortSignal.any([gone.signal, deadline.total, deadline.queue()]);
     // A stream that has to wait says so: proxies give up on a connection without a byte.
     const onWait = () => job.stream && begin().comment('waiting for a place');
-    release = await shop.gate.acquire(waiting, { ...ticketOf(response), onWait });
+    release = await context.queue.acquire(waiting, { ...ticketOf(response), onWait });
     stats.placed();
     signal.throwIfAborted();
     const background = backgroundOf(response) !== undefined;
     const runs = background ? job.runs.map((run) => ({ ...run, background })) : job.runs;
-    const running = await runMany(shop.runner, runs, signal);
+    const running = await runMany(context.runner, runs, signal);
     stats.memory = running.memory;
     if (job.stream) {
       if ('begin' in job.format) await told(begin(), running, job.format, stats);
-      else await streamed(begin(), running, { ...job, format: job.format }, shop, stats);
+      else await streamed(begin(), running, { ...job, format: job.format }, context, stats);
     } else {
-      await whole(response, running, job, shop, stats);
+      await whole(response, running, job, context, stats);
     }
   } catch (error) {
     if (gone.signal.aborted) {
@@ -75,14 +75,19 @@ export async function answer(
     stats.end(late ? 'timeout' : 'error');
     const known = late
       ? (deadline.total.reason as HttpError)
-      : shop.closing.aborted
+      : context.closing.aborted
         ? shutDown()
         : toHttpError(error);
     if (stream === null) throw known;
     response.locals['code'] = known.code;
     const open = stream as EventStream;
-    if (known.status >= 500 && known.retryAfter === undefined && !late && !shop.closing.aborted) {
-      shop.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');
+    if (
+      known.status >= 500 &&
+      known.retryAfter === undefined &&
+      !late &&
+      !context.closing.aborted
+    ) {
+      context.log.error({ requestId: response.locals['requestId'], err: error }, 'stream failed');
     }
     await open.send('failed' in job.format ? job.format.failed(known) : known.body());
     open.end();
@@ -98,7 +103,7 @@ function choicesOf({ runs }: Job): number {
   return runs.length * (runs[0].extra?.n ?? 1);
 }
 
-function echoesOf({ echo, runs }: Job, { tokenizer }: Workshop): Echoes | null {
+function echoesOf({ echo, runs }: Job, { tokenizer }: ModelContext): Echoes | null {
   return echo && new Echoes(echo, runs[0].extra?.n ?? 1, tokenizer);
 }
 
@@ -106,7 +111,7 @@ async function whole(
   response: Response,
   running: Run,
   job: Job,
-  shop: Workshop,
+  context: ModelContext,
   stats: GenerationStats,
 ): Promise<void> {
   type Growing = { parts: string[]; tokens: SampledToken[]; reason: WholeChoice['reason'] };
@@ -115,9 +120,9 @@ async function whole(
     (): Growing => ({ parts: [], tokens: [], reason: 'length' }),
   );
   const [first] = job.runs;
-  const echoes = echoesOf(job, shop);
+  const echoes = echoesOf(job, context);
   const seen = new SeenSpans();
-  const sources = sourcesOf(job, shop);
+  const sources = sourcesOf(job, context);
   for await (const event of running.events) {
     await stats.record(event);
     seen.see(event);
@@ -144,7 +149,7 @@ async function whole(
   response.json({ ...answer, ...(Object.keys(lockstep).length === 0 ? {} : { lockstep }) });
 }
 
-function sourcesOf({ sources }: Job, { tokenizer, source }: Workshop): Sources | null {
+function sourcesOf({ sources }: Job, { tokenizer, source }: ModelContext): Sources | null {
   return sources && new Sources(sources, tokenizer, source.contract);
 }
 
@@ -152,7 +157,7 @@ async function streamed(
   stream: EventStream,
   { events }: Run,
   job: Job & { format: ResponseFormat },
-  shop: Workshop,
+  context: ModelContext,
   stats: GenerationStats,
 ): Promise<void> {
   const { format } = job;
@@ -163,13 +168,13 @@ async function streamed(
       ...more,
     });
   const choices = choicesOf(job);
-  const echoes = echoesOf(job, shop);
+  const echoes = echoesOf(job, context);
   for (let choice = 0; choice < choices; choice++) {
     const opening = format.firstChoice(choice);
     if (opening !== null) await send([opening]);
   }
-  const tracer = job.trace ? new Tracer(shop) : null;
-  const sources = sourcesOf(job, shop);
+  const tracer = job.trace ? new Tracer(context) : null;
+  const sources = sourcesOf(job, context);
   /** The `lockstep` field of a chunk, where it has one. */
   const shown = (): { lockstep?: object } => {
     const lockstep = { ...tracer?.take(), ...sources?.take() };
@@ -259,9 +264,9 @@ class Tracer {
   readonly #show: TokenShow;
   #trace: Trace;
 
-  constructor(shop: Workshop) {
-    this.#contract = shop.source.contract;
-    this.#show = new TokenShow(shop.tokenizer);
+  constructor(context: ModelContext) {
+    this.#contract = context.source.contract;
+    this.#show = new TokenShow(context.tokenizer);
     this.#trace = {
       position: 0,
       tokens: [],

@@ -8,7 +8,7 @@ import { backgroundOf } from '../limits/ticket.ts';
 import type { Outcome } from '../metrics.ts';
 import { enterStages, type Stages } from '../stages.ts';
 import { MEMORY_PARTS, type Tag } from '../timings.ts';
-import { type Job, promptTokens, type Workshop } from './job.ts';
+import { type Job, type ModelContext, promptTokens } from './job.ts';
 import type { Usage } from './response-format.ts';
 import type { Trace } from './trace.ts';
 
@@ -17,7 +17,7 @@ const MEMORY_EVERY = 32;
 
 export class GenerationStats {
   readonly #job: Job;
-  readonly #shop: Workshop;
+  readonly #context: ModelContext;
   readonly #account: Account;
   readonly #tag: Tag;
   /** Somebody waits: what takes how long is measured. */
@@ -40,13 +40,13 @@ export class GenerationStats {
   memory: Run['memory'] | null = null;
 
   /** From now on it stands in line for a place. */
-  constructor(job: Job, shop: Workshop, response: Response, account: Account) {
+  constructor(job: Job, context: ModelContext, response: Response, account: Account) {
     this.#job = job;
-    this.#shop = shop;
+    this.#context = context;
     this.#account = account;
     this.#arrived = headOf(response);
     const { requestId = '' } = response.locals as { requestId?: string };
-    this.#tag = { requestId, model: shop.model };
+    this.#tag = { requestId, model: context.model };
     this.#timed = backgroundOf(response) === undefined;
     this.#stages = enterStages(response, promptTokens(job));
   }
@@ -62,7 +62,7 @@ export class GenerationStats {
   #waited(): void {
     if (!this.#timed) return;
     const seconds = (performance.now() - this.#stages.entered) / 1000;
-    this.#shop.metrics.timings.waited(this.#tag, seconds);
+    this.#context.metrics.timings.waited(this.#tag, seconds);
   }
 
   get usage(): Usage {
@@ -71,7 +71,7 @@ export class GenerationStats {
       prompt_tokens: prompt,
       completion_tokens: completion,
       total_tokens: prompt + completion,
-      ...(this.#shop.runner.memory === undefined
+      ...(this.#context.runner.memory === undefined
         ? {}
         : { prompt_tokens_details: { cached_tokens: this.#cached } }),
     };
@@ -79,7 +79,7 @@ export class GenerationStats {
 
   /** Count an event; gives the session's memory where it was worth asking. */
   async record(event: RunEvent, always = false): Promise<Trace['memory']> {
-    const { metrics, model } = this.#shop;
+    const { metrics, model } = this.#context;
     if (event.type === 'token') {
       const now = performance.now();
       const last = this.#last[event.choice];
@@ -118,7 +118,7 @@ export class GenerationStats {
     this.#stages.first = now;
     if (!this.#timed) return;
     const placed = this.#stages.placed ?? this.#arrived;
-    const { timings } = this.#shop.metrics;
+    const { timings } = this.#context.metrics;
     timings.began(this.#tag, (now - this.#arrived) / 1000, (now - placed) / 1000);
   }
 
@@ -128,7 +128,7 @@ export class GenerationStats {
     this.#outcome = outcome;
     const { prompt, completion, placed, first } = this.#stages;
     if (placed === undefined) this.#waited();
-    const { metrics, model } = this.#shop;
+    const { metrics, model } = this.#context;
     metrics.hold(this, model, null);
     if (placed === undefined) return;
     metrics.generations.inc({ model, outcome });

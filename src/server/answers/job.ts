@@ -4,21 +4,21 @@ import type { Runner, RunRequest } from '../../engines/runner.ts';
 import type { PlannerSource } from '../../planner/index.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { Accounts } from '../limits/accounts.ts';
+import type { AdmissionQueue } from '../limits/admission-queue.ts';
 import type { Patience } from '../limits/deadline.ts';
-import type { Gate } from '../limits/gate.ts';
 import type { Metrics } from '../metrics.ts';
 import type { EventFormat, ResponseFormat } from './response-format.ts';
 import type { SourcesAsked } from './sources.ts';
 import type { EventStreamOptions } from './sse.ts';
 
 /** What the generations of one model share. */
-export interface Workshop {
+export interface ModelContext {
   /** The model's name. */
   model: string;
   runner: Runner;
   tokenizer: Tokenizer;
   source: PlannerSource;
-  gate: Gate;
+  queue: AdmissionQueue;
   /** What callers have used, and what they may use. */
   accounts: Accounts;
   metrics: Metrics;

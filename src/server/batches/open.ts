@@ -61,13 +61,13 @@ export function openBatches(store: BatchStore | null, setup: BatchesSetup): Batc
 }
 
 /** Lines of one model at once, unless told otherwise: a place stays for requests where steps run together. */
-function usualPlaces({ runner, shop }: ServedModel): number {
-  return runner.together === 1 ? 1 : Math.max(1, shop.gate.slots - 1);
+function usualPlaces({ runner, context }: ServedModel): number {
+  return runner.together === 1 ? 1 : Math.max(1, context.queue.slots - 1);
 }
 
 function idlePlaces(model: ServedModel): number {
-  const { gate } = model.shop;
-  return gate.idle && model.health().ready ? gate.slots - gate.active : 0;
+  const { queue } = model.context;
+  return queue.idle && model.health().ready ? queue.slots - queue.active : 0;
 }
 
 function sum(numbers: readonly number[]): number {

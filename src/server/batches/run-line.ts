@@ -1,6 +1,6 @@
 // One line of a batch: the request that it holds, sent through the routes of the server, and what comes of it.
 import type { Caller } from '../keys/caller.ts';
-import type { Background } from '../limits/gate.ts';
+import type { Background } from '../limits/admission-queue.ts';
 import type { Batch } from './batch.ts';
 import { seconds } from './ids.ts';
 import type { Inside, InsideAnswer } from './inside.ts';

@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import { builtModule } from '../../paths.ts';
 import { HttpError } from '../errors.ts';
-import { Gate, type Ticket } from '../limits/gate.ts';
+import { AdmissionQueue, type Ticket } from '../limits/admission-queue.ts';
 import type { Failure, FromWorker, KitSetup, Results, ToWorker, Work } from './protocol.ts';
 
 export interface PoolOptions {
@@ -25,7 +25,7 @@ interface Running {
 export const LARGE_BYTES = 16_384;
 
 export class WorkPool {
-  readonly #gate: Gate;
+  readonly #queue: AdmissionQueue;
   readonly #milliseconds: number;
   readonly #onEnd: (kind: string, seconds: number) => void;
   readonly #idle: Worker[] = [];
@@ -36,14 +36,14 @@ export class WorkPool {
 
   constructor(options: PoolOptions = {}) {
     const { threads = 1, waiting = 16, milliseconds = 60_000, onEnd = () => {} } = options;
-    this.#gate = new Gate(threads, waiting, threads, 'large requests');
+    this.#queue = new AdmissionQueue(threads, waiting, threads, 'large requests');
     this.#milliseconds = milliseconds;
     this.#onEnd = onEnd;
   }
 
   /** Requests that wait for a thread. */
   get waiting(): number {
-    return this.#gate.waiting;
+    return this.#queue.waiting;
   }
 
   /** Work may name this kit from now on. */
@@ -71,7 +71,7 @@ export class WorkPool {
     signal: AbortSignal,
     ticket: Ticket = { caller: 'anonymous' },
   ): Promise<Results[W['kind']]> {
-    const release = await this.#gate.acquire(signal, ticket);
+    const release = await this.#queue.acquire(signal, ticket);
     const since = performance.now();
     try {
       return (await this.#ask(this.#idle.pop() ?? this.#start(), work)) as Results[W['kind']];
@@ -83,7 +83,7 @@ export class WorkPool {
 
   /** End the threads; what waits is refused. Idempotent. */
   async close(): Promise<void> {
-    this.#gate.close();
+    this.#queue.close();
     await Promise.all([...this.#all].map((worker) => worker.terminate()));
   }
 

@@ -1,8 +1,8 @@
 // Who a request is from, as the queue sees it.
 import type { Response } from 'express';
 import { callerOf } from '../keys/caller.ts';
+import type { Background, Ticket } from './admission-queue.ts';
 import type { Patience } from './deadline.ts';
-import type { Background, Ticket } from './gate.ts';
 
 /** Write down that nobody waits for the answer: it runs on idle capacity. */
 export function setBackground(response: Response, background: Background): void {

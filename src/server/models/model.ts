@@ -7,13 +7,13 @@ import { steppedRunner } from '../../engines/stepped.ts';
 import type { PlannerSource } from '../../planner/index.ts';
 import type { TemplateLimits } from '../../template/template.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
-import type { Workshop } from '../answers/answer.ts';
+import type { ModelContext } from '../answers/answer.ts';
 import { type Summary, summarize } from '../answers/contract.ts';
 import type { WorkPool } from '../large/pool.ts';
 import { withPool } from '../large/tokenizer.ts';
+import { AdmissionQueue } from '../limits/admission-queue.ts';
 import type { Bounds } from '../limits/bounds.ts';
 import { boundsOf } from '../limits/bounds.ts';
-import { Gate } from '../limits/gate.ts';
 import type { Metrics } from '../metrics.ts';
 import { chatTemplate } from '../prompt/chat.ts';
 import { limitOf, type Served } from '../routes/job.ts';
@@ -43,7 +43,7 @@ export interface ModelParts {
 
 /** What all models of a server share. */
 export interface SharedParts
-  extends Pick<Workshop, 'accounts' | 'metrics' | 'log' | 'closing' | 'stream' | 'patience'> {
+  extends Pick<ModelContext, 'accounts' | 'metrics' | 'log' | 'closing' | 'stream' | 'patience'> {
   metrics: Metrics;
   pool: WorkPool;
   /** Most requests that wait for a place of one model. */
@@ -59,7 +59,7 @@ export interface SharedParts
 export class ServedModel {
   readonly name: string;
   readonly served: Served;
-  readonly shop: Workshop;
+  readonly context: ModelContext;
   readonly probe: ProbeOutcome | undefined;
   /** The model that this is an adapter over: places, tokenizer and template are that one's. */
   readonly parent: ServedModel | null = null;
@@ -84,7 +84,7 @@ export class ServedModel {
       this.#shared = shared;
       this.served = { ...parent.served, model: name };
       this.#kit = parent.kit;
-      this.shop = { ...parent.shop, model: name, runner };
+      this.context = { ...parent.context, model: name, runner };
       shared.metrics.begin(name);
       return;
     }
@@ -104,12 +104,12 @@ export class ServedModel {
       tokenizer: tokenizer.sha256,
       source: { contract: contract.contract, policySource: contract.policySource },
     });
-    this.shop = {
+    this.context = {
       model: name,
       runner,
       tokenizer: withPool(tokenizer, pool, this.#kit),
       source: contract,
-      gate: new Gate(maxSessions, shared.maxQueue, bounds.maxPerCaller),
+      queue: new AdmissionQueue(maxSessions, shared.maxQueue, bounds.maxPerCaller),
       accounts,
       metrics,
       log,
@@ -117,14 +117,14 @@ export class ServedModel {
       stream,
       patience,
     };
-    this.shop.gate.onIdle = shared.onIdle;
+    this.context.queue.onIdle = shared.onIdle;
     metrics.watch(this);
     const { adapters = [] } = parts;
     this.adapters = adapters.map((one) => new ServedModel({ ...one, parent: this }, shared));
   }
 
   get runner(): Runner {
-    return this.shop.runner;
+    return this.context.runner;
   }
 
   /** Its tokenizer and planner in the threads for large requests. */
@@ -138,18 +138,18 @@ export class ServedModel {
 
   /** Most tokens of a sequence: known in full only once the engine has told. */
   get maxTokens(): number {
-    return limitOf(this.served, this.shop);
+    return limitOf(this.served, this.context);
   }
 
   /** What `/lockstep/contract` answers. */
   summary(): Summary {
     return summarize(
       this.name,
-      this.shop.source.contract,
+      this.context.source.contract,
       this.runner.info,
       {
         tokens: this.maxTokens,
-        sessions: this.shop.gate.slots,
+        sessions: this.context.queue.slots,
         bodyBytes: this.#shared.maxBodyBytes,
       },
       this.served.template !== null,
@@ -178,7 +178,7 @@ export class ServedModel {
   /** Free the engine. Idempotent. */
   close(): Promise<void> {
     this.#closed ??= (async () => {
-      this.shop.gate.close();
+      this.context.queue.close();
       this.served.template?.close();
       this.#shared.pool.remove(this.#kit);
       await this.runner.close();

@@ -41,12 +41,12 @@ export class Models {
 
   /** Generations that hold a place. */
   get active(): number {
-    return this.running.reduce((sum, { shop }) => sum + shop.gate.active, 0);
+    return this.running.reduce((sum, { context }) => sum + context.queue.active, 0);
   }
 
   /** Generations that wait for one. */
   get waiting(): number {
-    return this.running.reduce((sum, { shop }) => sum + shop.gate.waiting, 0);
+    return this.running.reduce((sum, { context }) => sum + context.queue.waiting, 0);
   }
 
   /**
@@ -102,7 +102,7 @@ export class Models {
 
   /** Turn away everyone who waits or comes; what runs goes on. */
   refuse(): void {
-    for (const { shop } of this.running) shop.gate.close();
+    for (const { context } of this.running) context.queue.close();
   }
 
   /** Free every engine. */

@@ -1,7 +1,7 @@
 // From a chat's messages to the prompt that it stands for, and what the answer may be.
 import type { Request } from 'express';
 import type { ExtraRequest, RunRequest } from '../../engines/runner.ts';
-import type { Workshop } from '../answers/answer.ts';
+import type { ModelContext } from '../answers/answer.ts';
 import { CALL_TOKENS } from '../answers/tool-call-forms.ts';
 import { type ChatTemplate, needTemplate } from '../prompt/chat.ts';
 import { encodePrompt } from '../prompt/tokens.ts';
@@ -37,15 +37,15 @@ export async function chatPrompt(
   chat: ChatRequest,
   most: number | undefined,
   fields: ChatFields,
-  { served, shop }: { served: Served; shop: Workshop },
+  { served, context }: { served: Served; context: ModelContext },
 ): Promise<ChatPrompt> {
-  const { runner } = shop;
+  const { runner } = context;
   const tools = toolsOf(chat);
   const template = needTemplate(served.template);
   const body = bodyText(request);
   const text = await template.render(chat.messages, tools.shown, chat.chat_template_kwargs, body);
-  const limit = limitOf(served, shop);
-  const prompt = await encodePrompt(text, shop.tokenizer, shop.source.contract, limit);
+  const limit = limitOf(served, context);
+  const prompt = await encodePrompt(text, context.tokenizer, context.source.contract, limit);
   const { maxCompletion } = served;
   const maxTokens = room(
     prompt.length,

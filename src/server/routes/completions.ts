@@ -15,20 +15,20 @@ import { checkedExtra, common, head, limitOf, room } from './job.ts';
 export function completions(models: Models) {
   return async (request: Request, response: Response): Promise<void> => {
     const body = parseBody(completionRequest, request.body);
-    const { served, shop } = models.take(body.model, response);
-    const { tokenizer, source, runner } = shop;
+    const { served, context } = models.take(body.model, response);
+    const { tokenizer, source, runner } = context;
     const several = body.prompt.length > 1;
     const logprobs = body.logprobs ?? null;
-    const format = completionFormat(head('cmpl', served, shop), tokenizer, logprobs);
+    const format = completionFormat(head('cmpl', served, context), tokenizer, logprobs);
     const job = common(body, checkedExtra(body, runner), logprobs, body.prompt.length);
     const runs = await Promise.all(
       body.prompt.map(async (given, i): Promise<RunRequest> => {
         const field = several ? `prompt[${i}]` : 'prompt';
         const prompt =
           typeof given === 'string'
-            ? await encodePrompt(given, tokenizer, source.contract, limitOf(served, shop))
+            ? await encodePrompt(given, tokenizer, source.contract, limitOf(served, context))
             : checkIds(given, field, runner.info.vocabulary);
-        const limit = limitOf(served, shop);
+        const limit = limitOf(served, context);
         const maxTokens = room(
           prompt.length,
           body.max_tokens,
@@ -48,7 +48,7 @@ export function completions(models: Models) {
       request,
       response,
       { ...job, sources, format, echo, runs: atLeastOne(runs) },
-      shop,
+      context,
     );
   };
 }
@@ -56,18 +56,18 @@ export function completions(models: Models) {
 export function chatCompletions(models: Models) {
   return async (request: Request, response: Response): Promise<void> => {
     const body = parseBody(chatRequest, request.body);
-    const { served, shop } = models.take(body.model, response);
+    const { served, context } = models.take(body.model, response);
     const fields = {
       messages: 'messages',
       maxTokens: body.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens',
     };
     const most = body.max_completion_tokens ?? body.max_tokens;
-    const made = await chatPrompt(request, body, most, fields, { served, shop });
+    const made = await chatPrompt(request, body, most, fields, { served, context });
     const { mode, shown } = made.tools;
     const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
     const format = chatFormat(
-      head('chatcmpl', served, shop),
-      shop.tokenizer,
+      head('chatcmpl', served, context),
+      context.tokenizer,
       body.logprobs,
       mode && (() => new ToolText(mode)),
     );
@@ -78,7 +78,7 @@ export function chatCompletions(models: Models) {
     const sources = body.lockstep?.sources
       ? { text, places: await placesOf(template, body.messages, shown, text, more, made.body) }
       : null;
-    await answer(request, response, { ...job, sources, format, echo: null, runs: [run] }, shop);
+    await answer(request, response, { ...job, sources, format, echo: null, runs: [run] }, context);
   };
 }
 

@@ -40,8 +40,11 @@ export function healthRoutes(models: Models, ending: () => boolean): RequestHand
   return router;
 }
 
-function stateOf({ name, created, runner, shop }: ServedModel, { status, error }: Health): object {
-  const { contract } = shop.source;
+function stateOf(
+  { name, created, runner, context }: ServedModel,
+  { status, error }: Health,
+): object {
+  const { contract } = context.source;
   return {
     status,
     ...(error === undefined ? {} : { error: toHttpError(error).body().error }),

@@ -1,7 +1,7 @@
 // What the routes that generate share: limits, checks, and the part of a job that is alike in all of them.
 import { randomUUID } from 'node:crypto';
 import type { ExtraRequest, Runner, RunRequest } from '../../engines/runner.ts';
-import type { Job, Workshop } from '../answers/answer.ts';
+import type { Job, ModelContext } from '../answers/answer.ts';
 import type { ResponseHead } from '../answers/response-format.ts';
 import { invalid } from '../errors.ts';
 import type { ChatTemplate } from '../prompt/chat.ts';
@@ -21,8 +21,8 @@ export interface Served {
 export const USUAL_COMPLETION = 4096;
 
 /** Most tokens of a sequence: the server's limit or the engine's own, whichever is less. */
-export function limitOf(served: Served, shop: Workshop): number {
-  return Math.min(served.maxTokens, shop.runner.maxTokens ?? served.maxTokens);
+export function limitOf(served: Served, context: ModelContext): number {
+  return Math.min(served.maxTokens, context.runner.maxTokens ?? served.maxTokens);
 }
 
 export function checkedExtra(body: Parameters<typeof extraOf>[0], runner: Runner): ExtraRequest {
@@ -114,11 +114,11 @@ export function room(
   return asked ?? Math.min(limit - prompt, most ?? USUAL_COMPLETION);
 }
 
-export function head(prefix: string, served: Served, shop: Workshop): ResponseHead {
+export function head(prefix: string, served: Served, context: ModelContext): ResponseHead {
   return {
     id: `${prefix}-${randomUUID()}`,
     created: Math.floor(Date.now() / 1000),
     model: served.model,
-    system_fingerprint: `lockstep-${shop.source.contract.digest.slice(0, 16)}`,
+    system_fingerprint: `lockstep-${context.source.contract.digest.slice(0, 16)}`,
   };
 }

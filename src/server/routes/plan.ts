@@ -21,7 +21,7 @@ export function tool(name: ToolName, models: Models, reading: Reading) {
       const body = parseBody(schema as never, readJson(bytes)) as { model?: string };
       markChecked(schema, body);
       const model = take(body.model);
-      const { tokenizer, source } = model.shop;
+      const { tokenizer, source } = model.context;
       response.json(await answerTool(name, body, { tokenizer, source }, factsOf(model)));
       return;
     }

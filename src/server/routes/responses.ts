@@ -14,11 +14,14 @@ const fields = { messages: 'input', maxTokens: 'max_output_tokens' };
 export function responses(models: Models) {
   return async (request: Request, response: Response): Promise<void> => {
     const body = parseBody(responseRequest, request.body);
-    const { served, shop } = models.take(body.model, response);
+    const { served, context } = models.take(body.model, response);
     const chat = chatOf(body);
-    const made = await chatPrompt(request, chat, body.max_output_tokens, fields, { served, shop });
+    const made = await chatPrompt(request, chat, body.max_output_tokens, fields, {
+      served,
+      context,
+    });
     const { mode } = made.tools;
-    const { model, created, system_fingerprint: fingerprint } = head('resp', served, shop);
+    const { model, created, system_fingerprint: fingerprint } = head('resp', served, context);
     const format = responseFormat(
       { model, created, fingerprint },
       body,
@@ -27,6 +30,6 @@ export function responses(models: Models) {
     const job = common(chat, made.extra, null, 1);
     const run = { ...job.run, ...made.run };
     const none = { echo: null, sources: null };
-    await answer(request, response, { ...job, ...none, format, runs: [run] }, shop);
+    await answer(request, response, { ...job, ...none, format, runs: [run] }, context);
   };
 }

@@ -7,7 +7,7 @@ export interface Ticket {
   caller: string;
   /** Places that this caller gets for each one of a caller of weight 1, while both wait (default 1). */
   weight?: number;
-  /** Most places that this caller may hold (default: as many as the gate allows to one caller). */
+  /** Most places that this caller may hold (default: as many as the queue allows to one caller). */
   most?: number;
   /** Called when no place is free at once. */
   onWait?: () => void;
@@ -39,7 +39,7 @@ interface Waiter {
  * Work in the background gets a slot only while one is free and nobody waits. It does not wait itself. When others
  * wait and no slot is free, the youngest of it is told to give way, and the slot goes to those who wait.
  */
-export class Gate {
+export class AdmissionQueue {
   readonly slots: number;
   readonly depth: number;
   /** Most slots of one caller. */

@@ -1,15 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { HttpError } from '../errors.ts';
-import { Gate } from './gate.ts';
+import { AdmissionQueue } from './admission-queue.ts';
 
 const never = () => new AbortController().signal;
 
-/** A gate whose admissions are written down, `name` by `name`. */
-function watched(gate: Gate) {
+/** A queue whose admissions are written down, `name` by `name`. */
+function watched(queue: AdmissionQueue) {
   const log: string[] = [];
   const releases = new Map<string, () => void>();
   const ask = (caller: string, name: string, more: object = {}) => {
-    const asked = gate.acquire(never(), { caller, ...more });
+    const asked = queue.acquire(never(), { caller, ...more });
     const told = asked.then(
       (release) => {
         log.push(name);
@@ -26,9 +26,9 @@ function watched(gate: Gate) {
   return { log, ask, end };
 }
 
-describe('Gate', () => {
+describe('AdmissionQueue', () => {
   it('keeps one caller’s requests in their order', async () => {
-    const { log, ask, end } = watched(new Gate(1, 8));
+    const { log, ask, end } = watched(new AdmissionQueue(1, 8));
     await ask('a', 'a1');
     void ask('a', 'a2');
     void ask('a', 'a3');
@@ -38,8 +38,8 @@ describe('Gate', () => {
   });
 
   it('gives a free place to who holds fewest, and to equals in turn', async () => {
-    const gate = new Gate(2, 16);
-    const { log, ask, end } = watched(gate);
+    const queue = new AdmissionQueue(2, 16);
+    const { log, ask, end } = watched(queue);
     await ask('a', 'a1');
     await ask('a', 'a2');
     for (const name of ['a3', 'a4', 'a5']) void ask('a', name);
@@ -56,11 +56,11 @@ describe('Gate', () => {
     expect(log.at(-1)).toBe('c1');
     await end('a3');
     expect(log).toEqual(['a1', 'a2', 'b1', 'a3', 'c1', 'b2']);
-    expect([gate.heldBy('a'), gate.heldBy('b'), gate.heldBy('c')]).toEqual([0, 1, 1]);
+    expect([queue.heldBy('a'), queue.heldBy('b'), queue.heldBy('c')]).toEqual([0, 1, 1]);
   });
 
   it('counts a weight as so many places', async () => {
-    const { log, ask, end } = watched(new Gate(4, 16));
+    const { log, ask, end } = watched(new AdmissionQueue(4, 16));
     for (const name of ['x1', 'x2', 'x3', 'x4']) await ask('x', name);
     for (const name of ['a1', 'a2', 'a3', 'a4']) void ask('a', name, { weight: 3 });
     for (const name of ['b1', 'b2', 'b3', 'b4']) void ask('b', name);
@@ -69,7 +69,7 @@ describe('Gate', () => {
   });
 
   it('gives turns by weight where there is one place, to callers that ask again and again', async () => {
-    const { log, ask, end } = watched(new Gate(1, 16));
+    const { log, ask, end } = watched(new AdmissionQueue(1, 16));
     await ask('x', 'x');
     let count = 0;
     const next = (caller: string, weight: number) => {
@@ -92,23 +92,23 @@ describe('Gate', () => {
   });
 
   it('leaves a place for others: one caller of several cannot hold them all', async () => {
-    const gate = new Gate(3, 8, 2);
-    const { log, ask, end } = watched(gate);
+    const queue = new AdmissionQueue(3, 8, 2);
+    const { log, ask, end } = watched(queue);
     await ask('a', 'a1');
     await ask('a', 'a2');
     void ask('a', 'a3');
-    expect([gate.active, gate.waiting]).toEqual([2, 1]);
+    expect([queue.active, queue.waiting]).toEqual([2, 1]);
     await ask('b', 'b1');
     await end('b1');
     // The place that b left stays free for another.
-    expect([gate.active, gate.waiting]).toEqual([2, 1]);
+    expect([queue.active, queue.waiting]).toEqual([2, 1]);
     await end('a1');
     expect(log).toEqual(['a1', 'a2', 'b1', 'a3']);
   });
 
   it('takes the youngest of the longest queue when a newcomer has fewer in it', async () => {
-    const gate = new Gate(1, 3);
-    const { log, ask, end } = watched(gate);
+    const queue = new AdmissionQueue(1, 3);
+    const { log, ask, end } = watched(queue);
     await ask('a', 'a1');
     for (const name of ['a2', 'a3', 'a4']) void ask('a', name);
     await ask('a', 'a5');
@@ -116,7 +116,7 @@ describe('Gate', () => {
     void ask('b', 'b1');
     await end('');
     expect(log).toEqual(['a1', 'a5 429', 'a4 429']);
-    expect(gate.waiting).toBe(3);
+    expect(queue.waiting).toBe(3);
     // b has one in it now, a two: nobody has more than b would have with another one.
     await ask('b', 'b2');
     expect(log.at(-1)).toBe('b2 429');
@@ -125,17 +125,17 @@ describe('Gate', () => {
   });
 
   it('tells a deadline from a client that left', async () => {
-    const gate = new Gate(1, 3);
-    await gate.acquire(never());
+    const queue = new AdmissionQueue(1, 3);
+    await queue.acquire(never());
     const late = new HttpError(503, 'Too long.', { code: 'queue_timeout' });
     const waiting = new AbortController();
-    const asked = gate.acquire(waiting.signal);
+    const asked = queue.acquire(waiting.signal);
     waiting.abort(late);
     await expect(asked).rejects.toBe(late);
     const gone = new AbortController();
-    const other = gate.acquire(gone.signal);
+    const other = queue.acquire(gone.signal);
     gone.abort();
     await expect(other).rejects.toMatchObject({ status: 499 });
-    expect(gate.waiting).toBe(0);
+    expect(queue.waiting).toBe(0);
   });
 });
