@@ -1,8 +1,8 @@
 """Python processes with PyTorch and transformers imported: one fork for each that a test starts.
 
-``server.py SOCKET INTERPRETER`` prints ``ready``, then serves ``interpreter.py`` (beside this file;
-INTERPRETER is its copy) until stdin ends. To import PyTorch and transformers costs 3 s of processor
-time, and the tests start hundreds of processes.
+``server.py FOLDER`` writes the interpreter that tests start, a copy of ``interpreter.py``, to
+``FOLDER/python``, prints ``ready``, and serves it until stdin ends. To import PyTorch and
+transformers costs 3 s of processor time, and the tests start hundreds of processes.
 
 A request is refused where imported modules would make a difference: another value of a variable
 that a library reads when imported, or a module that hides an imported one. The caller then becomes
@@ -218,9 +218,18 @@ def _send(connection: socket.socket, answer: tuple[str, int]) -> None:
         connection.sendall(len(text).to_bytes(8, "little") + text)
 
 
-def start(address: str, interpreter: str) -> None:
+def write_interpreter(to: Path, address: str) -> None:
+    source = Path(__file__).with_name("interpreter.py").read_text("utf8")
+    filled = source.replace("@REAL@", sys.executable).replace("@ADDRESS@", address)
+    to.write_text(f"#!{sys.executable} -IS\n{filled}", "utf8")
+    to.chmod(0o755)
+
+
+def start(folder: str) -> None:
     gc.disable()
     before = dict(os.environ)
+    interpreter, address = Path(folder, "python"), str(Path(folder, "socket"))
+    write_interpreter(interpreter, address)
     # OpenBLAS stops its threads before a fork; no other thread may have begun.
     importlib.import_module("numpy")
     threads = len(os.listdir("/proc/self/task"))
@@ -240,7 +249,7 @@ def start(address: str, interpreter: str) -> None:
     request = server.run()
     if request is not None:
         gc.enable()
-        fork.become(request, server.added, server.path, interpreter)
+        fork.become(request, server.added, server.path, str(interpreter))
         os._exit(fork.run(request))
 
 

@@ -7,20 +7,14 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { pythonEnvironment } from '../../src/bridge/index.ts';
+import { python, realPython } from '../helpers/python.ts';
 import { isRunning } from '../processes.ts';
 import { until } from '../server-client.ts';
 
-const warm = process.env['PYTHON_BIN'] as string;
-let real: string;
 let folder: string;
 
 beforeAll(() => {
   folder = mkdtempSync(path.join(os.tmpdir(), 'lockstep-warm-'));
-  // A cold process names the real interpreter.
-  const { stdout } = spawnSync(warm, ['-I', '-c', 'import sys; print(sys.executable)'], {
-    encoding: 'utf8',
-  });
-  real = stdout.trim();
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -41,7 +35,7 @@ function run(executable: string, args: string[], { env = {}, input = '', cwd }: 
 }
 
 const isWarm = (args: string[], options: Options = {}) =>
-  run(warm, args, options).stdout.trim() === 'True';
+  run(python, args, options).stdout.trim() === 'True';
 const importedAtOnce = 'import sys; print("torch" in sys.modules)';
 
 describe.runIf(process.platform === 'linux')('as the real interpreter', () => {
@@ -85,8 +79,8 @@ describe.runIf(process.platform === 'linux')('as the real interpreter', () => {
     ['its own main module', ['-c', 'import __main__; print(sorted(vars(__main__)))'], {}],
   ])('%s', (_, args, options) => {
     const env = { PYTHONDONTWRITEBYTECODE: '', ...options.env };
-    const expected = run(real, args, { ...options, env });
-    expect(run(warm, args, { ...options, env })).toEqual(expected);
+    const expected = run(realPython, args, { ...options, env });
+    expect(run(python, args, { ...options, env })).toEqual(expected);
     expect(isWarm(['-c', importedAtOnce], { ...options, env })).toBe(true);
   });
 
@@ -104,15 +98,15 @@ describe.runIf(process.platform === 'linux')('as the real interpreter', () => {
         ],
         { encoding: 'utf8', env: pythonEnvironment() },
       ).stdout;
-    expect(asked(warm)).toBe(asked(real));
-    expect(asked(warm)).toContain('hello');
+    expect(asked(python)).toBe(asked(realPython));
+    expect(asked(python)).toContain('hello');
   });
 
   test.each(['random.random()', 'numpy.random.rand()', 'torch.rand(1)'])(
     'two forks draw different numbers: %s',
     (drawn) => {
       const args = ['-c', `import random, numpy, torch; print(${drawn})`];
-      expect(run(warm, args).stdout).not.toBe(run(warm, args).stdout);
+      expect(run(python, args).stdout).not.toBe(run(python, args).stdout);
     },
   );
 });
@@ -120,7 +114,7 @@ describe.runIf(process.platform === 'linux')('as the real interpreter', () => {
 describe.runIf(process.platform === 'linux')('a fork lives as long as who asked for it', () => {
   async function sleeping(): Promise<[child: ChildProcess, fork: number]> {
     const program = 'import os, time; print(os.getpid(), flush=True); time.sleep(600)';
-    const child = spawn(warm, ['-c', program], { env: pythonEnvironment() });
+    const child = spawn(python, ['-c', program], { env: pythonEnvironment() });
     const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
     const [line] = await once(lines, 'line');
     const fork = Number(line);
@@ -158,8 +152,8 @@ describe.runIf(process.platform === 'linux')('a new process, where a fork could 
     const hiding = path.join(folder, 'hiding');
     mkdirSync(hiding, { recursive: true });
     writeFileSync(path.join(hiding, 'torch.py'), 'raise ImportError("hidden")');
-    const seen = run(warm, ['-c', 'import torch'], { env: { PYTHONPATH: hiding } });
+    const seen = run(python, ['-c', 'import torch'], { env: { PYTHONPATH: hiding } });
     expect(seen.stderr).toContain('hidden');
-    expect(run(warm, ['-c', 'import torch'], { cwd: hiding }).stderr).toContain('hidden');
+    expect(run(python, ['-c', 'import torch'], { cwd: hiding }).stderr).toContain('hidden');
   });
 });
