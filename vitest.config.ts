@@ -13,7 +13,7 @@ export default defineConfig({
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     // They need vLLM: npm run test:vllm.
     exclude: ['test/vllm/**'],
-    globalSetup: 'test/shared-folder.ts',
+    globalSetup: ['test/shared-folder.ts', 'test/warm/setup.ts'],
     testTimeout: 60_000,
     hookTimeout: 300_000,
     pool: 'forks',

@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { noTelemetry } from '../src/bridge/index.ts';
 import { writeContract } from '../src/checkpoint/write.ts';
 import type { LockstepError } from '../src/errors.ts';
+import { realPython } from './helpers/python.ts';
 import { descendants, ended, environmentOf, isRunning } from './processes.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
 import { makeToy, type Toy } from './server-toy.ts';
@@ -15,6 +16,7 @@ let toy: Toy;
 let opened: Opened;
 
 beforeAll(async () => {
+  process.env['PYTHON_BIN'] = realPython;
   toy = await makeToy();
   await writeContract(toy.dir, toy.files);
   opened = new Opened(toy);

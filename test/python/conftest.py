@@ -1,10 +1,13 @@
-"""For all tests in Python: the package, and one checkpoint with a contract, made once."""
+"""For all tests in Python: the package, a Python that starts fast, and a checkpoint, made once."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,30 @@ export default defineConfig({
   retrieval: { size: 8, layers: [1, 2] }, heads: { long: [1] },
 });
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The interpreter of the tests. As ``sys.executable`` they start forks of one that has imported
+    PyTorch (``test/warm``); where a fork will not do, this one."""
+    real = sys.executable
+    if sys.platform != "linux":
+        yield real
+        return
+    folder = tmp_path_factory.mktemp("warm")
+    telemetry = json.loads((ROOT / "python" / "lockstep" / "no_telemetry.json").read_text())
+    path = os.pathsep.join([str(ROOT / "python"), os.environ.get("PYTHONPATH", "")])
+    server = subprocess.Popen(
+        [real, str(ROOT / "test" / "warm" / "server.py"), str(folder)],
+        env={**os.environ, **telemetry, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdout is not None and server.stdout.readline() == b"ready\n"
+    sys.executable = str(folder / "python")
+    yield real
+    sys.executable = real
+    server.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,9 @@ from lockstep.contract import compiled, quickjs
 from wasmtime import Config, Engine, Module, WasmtimeError
 
 
-def test_scipy_and_scikit_learn_are_imported_when_their_functions_are_called() -> None:
+def test_scipy_and_scikit_learn_are_imported_when_their_functions_are_called(
+    real_python: str,
+) -> None:
     program = """
 import sys
 import lockstep.loader
@@ -29,7 +31,7 @@ assert scipy.optimize.brentq(lambda x: x - 1, 0, 3) == 1
 assert sklearn.metrics.__file__ and sklearn.metrics.accuracy_score([1], [1]) == 1
 """
     pytest.importorskip("sklearn")
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([real_python, "-c", program], check=True)
 
 
 @pytest.fixture

@@ -30,8 +30,12 @@ def train(
     resume: bool = False,
     processes: int = 2,
     on_event: Callable[[dict[str, Any], int], None] = lambda event, pid: None,
+    python: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Run the job to its end; its events. ``on_event`` gets each one and the job's process id."""
+    """Run the job to its end; its events. ``on_event`` gets each one and the job's process id.
+
+    ``python``: the real interpreter, where the job's children are looked at.
+    """
     settings = {**SETTINGS, **STEADY, "steps": steps, "accumulate": 2, "heldOut": ["text.txt"]}
     description = {
         "model": str(home / "start"), "base": str(home / "base"), "out": str(out),
@@ -40,7 +44,7 @@ def train(
         "training": settings,
     }  # fmt: skip
     job = subprocess.Popen(
-        [sys.executable, "-m", "lockstep.train"],
+        [python or sys.executable, "-m", "lockstep.train"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -63,7 +67,7 @@ def ranks_of(pid: int) -> dict[str, psutil.Process]:
 
 
 def test_a_killed_process_ends_the_others_and_a_resumption_comes_to_the_same_bits(
-    home: Path, tmp_path: Path
+    home: Path, tmp_path: Path, real_python: str
 ) -> None:
     left: list[psutil.Process] = []
 
@@ -73,7 +77,7 @@ def test_a_killed_process_ends_the_others_and_a_resumption_comes_to_the_same_bit
             left.extend(ranks.values())
             ranks["1"].send_signal(signal.SIGKILL)
 
-    events = train(home, tmp_path / "parts", 100_000, on_event=kill)
+    events = train(home, tmp_path / "parts", 100_000, on_event=kill, python=real_python)
     assert events[-1]["event"] == "error" and events[-1]["code"] == "LS_TRAIN_RANK"
     assert "exit code -9 of process 1" in events[-1]["message"]
     assert len(left) == 2 and not any(process.is_running() for process in left)
@@ -105,7 +109,9 @@ def close(a: Path, b: Path) -> None:
         assert float(torch.quantile(apart.flatten(), 0.9)) < 1e-3, name
 
 
-def test_processes_without_their_launcher_keep_others_out(home: Path, tmp_path: Path) -> None:
+def test_processes_without_their_launcher_keep_others_out(
+    home: Path, tmp_path: Path, real_python: str
+) -> None:
     """SIGKILL for the launcher: rank 0 ends its step and saves; nobody else writes meanwhile."""
     out = tmp_path / "out"
     ranks: dict[str, psutil.Process] = {}
@@ -122,7 +128,7 @@ def test_processes_without_their_launcher_keep_others_out(home: Path, tmp_path: 
             raise Killed
 
     with pytest.raises(Killed):
-        train(home, out, 100_000, on_event=kill)
+        train(home, out, 100_000, on_event=kill, python=real_python)
     assert all(rank.is_running() for rank in ranks.values())
     [event] = [e for e in train(home, out, 2, resume=True) if e["event"] == "error"]
     assert event["code"] == "LS_TRAIN_BUSY" and str(ranks["0"].pid) in event["message"]
