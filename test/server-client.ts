@@ -18,16 +18,21 @@ export interface TestClient {
 }
 
 export function clientOf(url: string, port: number): TestClient {
+  // fetch ends a stream whose response is garbage: a test may leave one unread, and it goes on.
+  const responses: Response[] = [];
   return {
     url,
     port,
-    post: (path, body, init = {}) =>
-      fetch(`${url}${path}`, {
+    async post(path, body, init = {}) {
+      const response = await fetch(`${url}${path}`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
         body: typeof body === 'string' ? body : JSON.stringify(body),
         ...init,
-      }),
+      });
+      responses.push(response);
+      return response;
+    },
     client: new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 }),
   };
 }

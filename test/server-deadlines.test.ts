@@ -9,7 +9,7 @@ import { makeToy } from './server-toy.ts';
 const { serve } = toyServers(() => makeToy(null));
 const chats = toyServers();
 
-const long = { prompt: PROMPT, max_tokens: 9000, stream: true };
+const long = { prompt: PROMPT, max_tokens: 9000, ignore_eos: true, stream: true };
 const short = { prompt: PROMPT, max_tokens: 3 };
 
 describe('waiting for a place', () => {

@@ -49,7 +49,7 @@ describe('the drain', () => {
   test('what does not end in time is cut, in one line of the log', async () => {
     const { lines, log } = logged();
     const { post, server, engine } = await serve({ delayMs: 5 }, { drainMs: 50, log });
-    const ask = { prompt: PROMPT, max_tokens: 9000, stream: true };
+    const ask = { prompt: PROMPT, max_tokens: 9000, ignore_eos: true, stream: true };
     const reading = Array.from({ length: 3 }, () => post('/v1/completions', ask).then(eventsOf));
     await until(() => engine.sessions === 3);
     await server.close();

@@ -42,7 +42,8 @@ const ask = ({ post }: Served, name: string, more: object = {}, signal?: AbortSi
 async function flood(served: Served, count: number) {
   const leave = Array.from({ length: count }, () => new AbortController());
   for (const one of leave) {
-    void ask(served, 'greedy', { max_tokens: 9000, stream: true }, one.signal).catch(() => {});
+    const endless = { max_tokens: 9000, ignore_eos: true, stream: true };
+    void ask(served, 'greedy', endless, one.signal).catch(() => {});
   }
   return leave;
 }

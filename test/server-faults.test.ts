@@ -14,7 +14,7 @@ describe('clients that leave, engines that fail', () => {
     const leave = new AbortController();
     const response = await post(
       '/v1/completions',
-      { prompt: PROMPT, max_tokens: 5000, stream: true },
+      { prompt: PROMPT, max_tokens: 5000, ignore_eos: true, stream: true },
       { signal: leave.signal },
     );
     const reader = (response.body as ReadableStream).getReader();

@@ -104,7 +104,7 @@ describe('clients', () => {
   test('clients refused at the same moment get different Retry-After times', async () => {
     const { post, engine } = await serve({ delayMs: 5 }, { maxSessions: 1, maxQueue: 0 });
     const leave = new AbortController();
-    const body = { prompt: 'a', max_tokens: 9000, stream: true };
+    const body = { prompt: 'a', max_tokens: 9000, ignore_eos: true, stream: true };
     const first = await post('/v1/completions', body, { signal: leave.signal });
     expect(first.status).toBe(200);
     await until(() => engine.sessions === 1);

@@ -154,7 +154,7 @@ describe('two models', () => {
     const { url, port } = await server.listen(0);
     const { post } = clientOf(url, port);
     const leave = new AbortController();
-    const long = { model: 'one', prompt: PROMPT, max_tokens: 3000, stream: true };
+    const long = { model: 'one', prompt: PROMPT, max_tokens: 3000, ignore_eos: true, stream: true };
     await post('/v1/completions', long, { signal: leave.signal });
     await until(() => models[0]?.engine.sessions === 1);
     const ask = (model: string) =>
@@ -238,7 +238,13 @@ describe('two models', () => {
 describe('models that come and go', () => {
   test('one that is left out takes no new request, ends what runs, then is closed', async () => {
     const { server, post, engines, get } = await serve([{}, { delayMs: 3 }]);
-    const long = { model: 'two', prompt: PROMPT, max_tokens: 200, stream: true };
+    const long = {
+      model: 'two',
+      prompt: PROMPT,
+      max_tokens: 200,
+      ignore_eos: true,
+      stream: true,
+    };
     let begun = false;
     const streamed = eventsOf(await post('/v1/completions', long), () => {
       begun = true;

@@ -6,12 +6,15 @@ import { describe, expect, test } from 'vitest';
 import { findPython, startService } from '../src/bridge/index.ts';
 import { writeContract } from '../src/checkpoint/write.ts';
 import { packageRoot } from '../src/paths.ts';
+import { realPython } from './helpers/python.ts';
 import { ended, isRunning } from './processes.ts';
 import { type Any, until } from './server-client.ts';
 import { makeToy } from './server-toy.ts';
 import { fakeVllms } from './vllm-fixture.ts';
 import { pidIn } from './vllm-upstream.ts';
 
+// The processes that Python starts are looked at.
+process.env['PYTHON_BIN'] = realPython;
 const vllm = fakeVllms(async () => {
   const toy = await makeToy();
   await writeContract(toy.dir, toy.files);

@@ -15,8 +15,10 @@ import { Opened, pidIn } from './vllm-upstream.ts';
 let toy: Toy;
 let opened: Opened;
 
+// The processes that Python starts are looked at.
+process.env['PYTHON_BIN'] = realPython;
+
 beforeAll(async () => {
-  process.env['PYTHON_BIN'] = realPython;
   toy = await makeToy();
   await writeContract(toy.dir, toy.files);
   opened = new Opened(toy);
