@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import importlib
 import os
-import random
 import resource
 import runpy
 import signal
@@ -53,8 +52,7 @@ def become(
         first = str(Path(request["cwd"], request["what"]).parent)
     sys.path[:] = [first, *folders, *rest]
     importlib.invalidate_caches()
-    # As after an import; `random` does so itself.
-    random.seed()
+    # As a new import seeds them; `random` seeds itself after a fork.
     sys.modules["numpy"].random.seed()
     sys.modules["torch"].seed()
     if "OMP_NUM_THREADS" in environment:
