@@ -30,19 +30,17 @@ interface Load extends Recorded {
   }[];
 }
 
-interface Searches extends Recorded {
-  rows: {
-    what: string;
-    count: number;
-    passed: boolean;
-    result: {
-      statuses?: Record<string, number>;
-      complete?: number;
-      refused?: number;
-      cut?: number;
-    } | null;
-    seconds: number;
-  }[];
+interface Search extends Recorded {
+  what: string;
+  count: number;
+  passed: boolean;
+  result: {
+    statuses?: Record<string, number>;
+    complete?: number;
+    refused?: number;
+    cut?: number;
+  } | null;
+  seconds: number;
 }
 
 interface Beside extends Recorded {
@@ -163,8 +161,8 @@ function load(result: Load): string {
   ].join('\n');
 }
 
-function searches(result: Searches): string {
-  const told = ({ result: found }: Searches['rows'][number]): string => {
+function searches(results: Search[]): string {
+  const told = ({ result: found }: Search): string => {
     if (found === null) return '';
     if (found.statuses !== undefined) {
       const statuses = Object.entries(found.statuses).map(([status, n]) => `${status}: ${n}`);
@@ -175,16 +173,17 @@ function searches(result: Searches): string {
   return [
     '## Malformed requests, SIGTERMs',
     '',
-    `${origin(result)} What counts as a failure stands in \`test/malformed\` and \`test/sigterm\`.`,
+    'What counts as a failure stands in `test/malformed` and `test/sigterm`.',
     '',
     table(
-      ['what', 'how many', 'failures', 'what came', 'seconds'],
-      result.rows.map((row) => [
+      ['what', 'how many', 'failures', 'what came', 'seconds', 'measured by'],
+      results.map((row) => [
         row.what,
         row.count,
         row.passed ? 'none' : 'found',
         told(row),
         row.seconds,
+        origin(row),
       ]),
     ),
   ].join('\n');
@@ -225,17 +224,19 @@ function beside(result: Beside): string {
   ].join('\n');
 }
 
-const [ofStreams, ofLoad, ofSearches, ofBeside] = [
+const [ofStreams, ofLoad, ofBeside] = [
   read<Streams>('streams'),
   read<Load>('load'),
-  read<Searches>('searches'),
   read<Beside>('beside'),
 ];
+const ofSearches = [read<Search>('malformed'), read<Search>('sigterms')].filter(
+  (one) => one !== null,
+);
 const parts = [
   '# Serving under faults and load',
   'Made by `npx tsx bench/serving/report.ts` from `raw/`. Times and rates of one machine say nothing about another.',
   ...(ofStreams === null ? [] : [streams(ofStreams)]),
-  ...(ofSearches === null ? [] : [searches(ofSearches)]),
+  ...(ofSearches.length === 0 ? [] : [searches(ofSearches)]),
   ...(ofBeside === null ? [] : [beside(ofBeside)]),
   ...(ofLoad === null ? [] : [load(ofLoad)]),
 ];

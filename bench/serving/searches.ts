@@ -2,13 +2,13 @@
 //
 // usage: npx tsx bench/serving/searches.ts [--requests 10000] [--sigterms 1000] [--seed 1]
 //
-// Runs test/malformed and test/sigterm; 0 leaves one out. Writes raw/searches.json.
+// Runs test/malformed and test/sigterm; 0 leaves one out. Writes raw/malformed.json and raw/sigterms.json.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { packageRoot } from '../../src/paths.ts';
-import { record } from './record.ts';
+import { raw, record } from './record.ts';
 
 const { values } = parseArgs({
   options: {
@@ -57,13 +57,21 @@ async function search(what: string, folder: string, name: string, count: number)
   return { what, count, passed: code === 0, result, seconds };
 }
 
-const rows: Search[] = [];
 const [requests, sigterms] = [Number(values.requests), Number(values.sigterms)];
 if (requests > 0) {
-  rows.push(await search('malformed requests', 'test/malformed', 'LOCKSTEP_REQUESTS', requests));
+  keep(
+    'malformed',
+    await search('malformed requests', 'test/malformed', 'LOCKSTEP_REQUESTS', requests),
+  );
 }
 if (sigterms > 0) {
-  rows.push(await search('SIGTERMs under load', 'test/sigterm', 'LOCKSTEP_SIGTERMS', sigterms));
+  keep(
+    'sigterms',
+    await search('SIGTERMs under load', 'test/sigterm', 'LOCKSTEP_SIGTERMS', sigterms),
+  );
 }
-record('searches', { rows });
-if (rows.some(({ passed }) => !passed)) process.exitCode = 1;
+
+function keep(name: string, found: Search): void {
+  record('searches', found, path.join(raw, `${name}.json`));
+  if (!found.passed) process.exitCode = 1;
+}
