@@ -191,6 +191,42 @@ def test_nothing_is_shared_between_adapters(llm: LLM, home: Path) -> None:
             assert off(got_T, scored(lockstep.load(home / who), ids)) <= BOUND
 
 
+def test_an_adapter_that_peft_made_computes_what_peft_does(
+    llm: LLM, home: Path, tmp_path: Path
+) -> None:
+    """`lockstep.save_adapter` sealed it; the reference is peft's own forward pass."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(home / "start", dtype=torch.float32).eval()
+    options = LoraConfig(r=4, lora_alpha=8, target_modules=ALL, task_type="CAUSAL_LM")
+    model = get_peft_model(base, options)
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+    [prompt] = prompts(420)
+    ids_1T = torch.tensor([prompt])
+    model(input_ids=ids_1T, labels=ids_1T).loss.backward()  # it counts as trained
+    lockstep.save_adapter(model, tmp_path)
+    adapters = LoRARequest("peft", 8, str(tmp_path))
+    params = SamplingParams(max_tokens=24, temperature=0, ignore_eos=True, logprobs=0)
+    [answer] = llm.generate(
+        [{"prompt_token_ids": prompt}], params, use_tqdm=False, lora_request=[adapters]
+    )
+    rows, told = answer.outputs[0].logprobs, list(answer.outputs[0].token_ids)
+    got_T = torch.tensor(
+        [row[token].logprob for row, token in zip(rows, told, strict=True)]
+    ).double()
+    with torch.no_grad():
+        logp_TV = torch.log_softmax(
+            model.eval()(torch.tensor([prompt + told])).logits[0].double(), -1
+        )
+    want_T = logp_TV[:-1].gather(1, torch.tensor((prompt + told)[1:])[:, None])[:, 0]
+    assert off(got_T, want_T) <= BOUND
+    assert off(want_T, scored(lockstep.load(home / "start"), prompt + told)) > 0.1
+
+
 def wrong_digest(folder: Path) -> None:
     value = json.loads((folder / adapter.SEAL).read_text())
     (folder / adapter.SEAL).write_text(json.dumps({**value, "contract": "0" * 64}))
