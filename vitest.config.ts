@@ -17,7 +17,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 300_000,
     pool: 'forks',
-    maxWorkers: 2,
+    // One more than the two cores: many tests wait for sockets, signals and other processes.
+    maxWorkers: 3,
     sequence: { sequencer: LongestFirst },
     typecheck: { enabled: false },
   },

@@ -18,6 +18,7 @@ interface QuickstartOptions {
   json?: true;
   minutes?: number;
   port: number;
+  quick?: true;
   steps?: number;
 }
 
@@ -31,11 +32,16 @@ export interface QuickstartRecall {
 /** The text that nothing here was trained on, and how far in its measuring starts (characters). */
 const HELD_OUT = path.join('.lockstep', 'texts', 'milton', 'paradiselost.txt');
 const HELD_OUT_SKIP = 60_000;
-const LENGTHS = [2048, 4096];
-/** Facts hidden in texts of so many tokens, five in each of so few documents. */
-const RECALL_LENGTHS = [1024, 2048];
-const RECALL_DOCUMENTS = 2;
 const VERIFY_TOKENS = 512;
+
+/** What is measured: perplexity over so many tokens, and facts in texts of so many, five in each document. */
+interface Measured {
+  perplexity: number[];
+  recall: number[];
+  documents: number;
+}
+const WHOLE: Measured = { perplexity: [2048, 4096], recall: [1024, 2048], documents: 2 };
+const QUICK: Measured = { perplexity: [2048], recall: [1024], documents: 1 };
 const PROMPT = 'ROMEO. But soft, what light through yonder window breaks?';
 
 export function quickstartCommand(): Command {
@@ -55,6 +61,7 @@ export function quickstartCommand(): Command {
         .conflicts('minutes'),
     )
     .option('--port <n>', 'port of the server', port, 8080)
+    .option('--quick', 'measure less: one length each, five facts')
     .action((options: QuickstartOptions) => quickstart(options));
 }
 
@@ -72,6 +79,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     });
   }
   const config = await loadConfig(options.config);
+  const measured = options.quick ? QUICK : WHOLE;
   const trained = config.out;
   const untrained = `${trained}-untrained`;
   const abort = new AbortController();
@@ -96,7 +104,14 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   rmSync(untrained, { recursive: true, force: true });
   rmSync(trained, { recursive: true, force: true });
   await stage('attach', ['attach', config.model, '--config', options.config, '--out', untrained]);
-  const measure = ['--text', heldOut, '--skip', `${HELD_OUT_SKIP}`, '--tokens', LENGTHS.join()];
+  const measure = [
+    '--text',
+    heldOut,
+    '--skip',
+    `${HELD_OUT_SKIP}`,
+    '--tokens',
+    measured.perplexity.join(),
+  ];
   const before = await stage('perplexity before', [
     'perplexity',
     untrained,
@@ -112,13 +127,13 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     '--mode',
     'segmented',
   ]);
-  const perplexity = join(before, after);
+  const perplexity = join(measured.perplexity, before, after);
   say(`\n${perplexityTable(perplexity)}`);
   const recalled = await stage('recall', [
     'recall',
     trained,
     ...['--text', heldOut, '--skip', `${HELD_OUT_SKIP}`, '--card'],
-    ...['--lengths', RECALL_LENGTHS.join(), '--samples', `${RECALL_DOCUMENTS}`],
+    ...['--lengths', measured.recall.join(), '--samples', `${measured.documents}`],
   ]);
   const grid = recalled as unknown as RecallResult;
   say(`\n${recallTable(grid, process.stderr)}`);
@@ -176,12 +191,16 @@ function progress(event: StageEvent): void {
   );
 }
 
-function join(before: StageEvent, after: StageEvent): Record<string, QuickstartPerplexity> {
+function join(
+  lengths: readonly number[],
+  before: StageEvent,
+  after: StageEvent,
+): Record<string, QuickstartPerplexity> {
   type Table = Record<string, Record<string, number>>;
   const first = before['perplexity'] as Table;
   const last = after['perplexity'] as Table;
   return Object.fromEntries(
-    LENGTHS.map((length) => {
+    lengths.map((length) => {
       const row = first[length];
       return [
         `${length}`,
