@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { provePolicy } from '../src/checkpoint/prove.ts';
+import { checkPolicy } from '../src/checkpoint/check-policy.ts';
 import { bundlePolicy } from '../src/contract/bundle.ts';
 import { prepareTables } from '../src/contract/prepare.ts';
 import type { Json } from '../src/contract/schema.ts';
@@ -61,11 +61,11 @@ const rows: readonly [string, Policy, readonly [number, number, number]][] = [
 /** Tokens of each row: Shakespeare, Markdown and code, random ids. Every row has its own. */
 const sizes = { prose: 48_000, code: 16_000, random: 16_000 };
 /** Tokens where each takes a call of its own. */
-const few = 2000;
+const oneByOne = 2000;
 
 interface Job extends PolicySource {
   tokens: number[];
-  few: number;
+  oneByOne: number;
   /** Taken by Node at a third of the tokens. */
   snapshot: string;
 }
@@ -102,7 +102,7 @@ beforeAll(async () => {
     const files = { contract, policySource: source };
     const segmenter = new Segmenter(files);
     segmenter.pushMany(tokens.slice(0, Math.floor(tokens.length / 3)));
-    jobs.push({ ...files, tokens, few, snapshot: segmenter.snapshot() });
+    jobs.push({ ...files, tokens, oneByOne, snapshot: segmenter.snapshot() });
     segmenter.close();
   }
   folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-conformance-'));
@@ -219,18 +219,18 @@ describe.each(rows.map(([name, policy], index) => ({ name, policy, index })))(
     it('cuts alike token by token', () => {
       const segmenter = new Segmenter(host);
       const cuts: number[] = [];
-      for (const token of job.tokens.slice(0, few)) {
+      for (const token of job.tokens.slice(0, oneByOne)) {
         if (segmenter.push(token)) cuts.push(segmenter.position);
         expect(segmenter.openLength).toBe(segmenter.position - (cuts.at(-1) ?? 0));
       }
       segmenter.close();
-      expect(cuts).toEqual(cutsUpTo(few));
-      compared += few;
+      expect(cuts).toEqual(cutsUpTo(oneByOne));
+      compared += oneByOne;
     });
 
     it('plans a prefix as it plans the whole', () => {
       for (let n = 0; n < 8; n++) {
-        const length = draw(4 * few);
+        const length = draw(4 * oneByOne);
         expect(plan(host, job.tokens.slice(0, length))).toEqual(cutsUpTo(length));
         compared += length;
       }
@@ -239,8 +239,8 @@ describe.each(rows.map(([name, policy], index) => ({ name, policy, index })))(
     it('continues from snapshots and forks', () => {
       let segmenter = new Segmenter(host);
       const cuts: number[] = [];
-      for (let at = 0; at < 8 * few; ) {
-        const end = Math.min(8 * few, at + 1 + draw(200));
+      for (let at = 0; at < 8 * oneByOne; ) {
+        const end = Math.min(8 * oneByOne, at + 1 + draw(200));
         cuts.push(...segmenter.pushMany(job.tokens.slice(at, end)));
         at = end;
         const next =
@@ -251,8 +251,8 @@ describe.each(rows.map(([name, policy], index) => ({ name, policy, index })))(
         segmenter = next;
       }
       segmenter.close();
-      expect(cuts).toEqual(cutsUpTo(8 * few));
-      compared += 8 * few;
+      expect(cuts).toEqual(cutsUpTo(8 * oneByOne));
+      compared += 8 * oneByOne;
     });
 
     it('plans a hundred sequences in one call', () => {
@@ -269,7 +269,7 @@ describe.each(rows.map(([name, policy], index) => ({ name, policy, index })))(
     });
 
     it('the bundle cuts as the policy object that its author wrote', () => {
-      provePolicy(policy, job, [job.tokens.slice(0, 4000), job.tokens.slice(-4000)]);
+      checkPolicy(policy, job, [job.tokens.slice(0, 4000), job.tokens.slice(-4000)]);
     });
   },
 );

@@ -11,7 +11,7 @@ import {
 } from '../src/checkpoint/index.ts';
 import { type Contract, digestOf, sha256 } from '../src/contract/index.ts';
 import { packageRoot } from '../src/paths.ts';
-import { currentRuntime, plan, plansByDetours } from '../src/planner/index.ts';
+import { currentRuntime, interleavedPlans, plan } from '../src/planner/index.ts';
 import { after, anyOf, definePolicy, type Policy, sentences } from '../src/policies/index.ts';
 import { repeats } from './policies/repeats.ts';
 import { temporaryFolder, tinyCheckpoint } from './tiny-checkpoint.ts';
@@ -44,7 +44,7 @@ describe.each(Object.entries(digests))('%s', (name, digest) => {
     expect(boundaries.flat().length).toBeGreaterThan(20);
     const sequences = contract.golden.map(({ tokens }) => tokens);
     expect(sequences.map((tokens) => plan({ contract, policySource }, tokens))).toEqual(boundaries);
-    expect(plansByDetours({ contract, policySource }, sequences)).toEqual(boundaries);
+    expect(interleavedPlans({ contract, policySource }, sequences)).toEqual(boundaries);
   });
 });
 

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 import { LockstepError } from '../src/errors.ts';
 import { packageRoot } from '../src/paths.ts';
-import { PolicyHost, plansByDetours, Segmenter } from '../src/planner/index.ts';
+import { interleavedPlans, PolicyHost, Segmenter } from '../src/planner/index.ts';
 import { python } from './helpers/python.ts';
 import { type RandomCase, randomPolicies, randomTokens } from './helpers/random-policies.ts';
 
@@ -20,7 +20,7 @@ const length = 240;
 interface Outcome {
   cuts?: number[];
   snapshot?: string;
-  detours?: number[];
+  interleaved?: number[];
   code?: string;
   message?: string;
 }
@@ -29,8 +29,8 @@ function inNode(source: RandomCase, tokens: number[]): Outcome {
   try {
     const segmenter = new Segmenter(new PolicyHost(source));
     const cuts = segmenter.pushMany(tokens);
-    const [detours] = plansByDetours(source, [tokens]);
-    return { cuts, snapshot: segmenter.snapshot(), detours: detours as number[] };
+    const [interleaved] = interleavedPlans(source, [tokens]);
+    return { cuts, snapshot: segmenter.snapshot(), interleaved: interleaved as number[] };
   } catch (error) {
     if (!(error instanceof LockstepError)) throw error;
     return { code: error.code, message: error.message };
@@ -58,7 +58,7 @@ function inPython(cases: readonly (RandomCase & { tokens: number[] })[]): Promis
   });
 }
 
-it(`${count} random policies cut alike in Node and in Python, alone and by detours`, {
+it(`${count} random policies cut alike in Node and in Python, alone and interleaved`, {
   timeout: Math.max(600_000, count * 400),
 }, async () => {
   const totals = { accepted: 0, refused: 0, failed: 0, cuts: 0 };
@@ -76,7 +76,7 @@ it(`${count} random policies cut alike in Node and in Python, alone and by detou
       const ours = inNode(source, source.tokens);
       expect(comparable(theirs[i]), `the policy of seed ${source.seed}`).toEqual(comparable(ours));
       if (ours.cuts === undefined) totals.failed += 1;
-      else expect(ours.detours, `the policy of seed ${source.seed}`).toEqual(ours.cuts);
+      else expect(ours.interleaved, `the policy of seed ${source.seed}`).toEqual(ours.cuts);
       totals.cuts += ours.cuts?.length ?? 0;
     });
     totals.accepted += accepted.length;

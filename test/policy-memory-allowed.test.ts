@@ -1,6 +1,6 @@
 // Policies that look as if they remembered something outside their state, and do not, are accepted.
 import { describe, expect, it } from 'vitest';
-import { plan, plansByDetours } from '../src/planner/index.ts';
+import { interleavedPlans, plan } from '../src/planner/index.ts';
 import { bundled, own, sequences, usePolicyFiles } from './helpers/own-policy.ts';
 
 usePolicyFiles();
@@ -89,7 +89,7 @@ describe('accepts', () => {
   it.each(fine)('%s', async (_title, module) => {
     const source = await bundled(module);
     const alone = sequences.map((tokens) => plan({ ...source }, tokens));
-    expect(plansByDetours(source, sequences)).toEqual(alone);
+    expect(interleavedPlans(source, sequences)).toEqual(alone);
   });
 
   it('such a policy, and it cuts', async () => {

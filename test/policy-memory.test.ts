@@ -1,7 +1,7 @@
 // A policy has no memory but its state: refused where it is written, or found when it runs.
 import { describe, expect, it } from 'vitest';
 import { LockstepError } from '../src/errors.ts';
-import { plansByDetours } from '../src/planner/index.ts';
+import { interleavedPlans } from '../src/planner/index.ts';
 import { bundled, own, sequences, usePolicyFiles } from './helpers/own-policy.ts';
 
 usePolicyFiles();
@@ -273,7 +273,7 @@ const cases: readonly [title: string, module: string, code: string, message: Reg
 describe('refuses memory in', () => {
   it.each(cases)('%s', async (_title, module, code, message) => {
     const outcome = await bundled(module)
-      .then((source) => plansByDetours(source, sequences))
+      .then((source) => interleavedPlans(source, sequences))
       .catch((error: unknown) => error);
     expect(outcome).toBeInstanceOf(LockstepError);
     expect(outcome).toMatchObject({ code, message: expect.stringMatching(message) });

@@ -8,8 +8,8 @@ import type { Contract } from '../contract/schema.ts';
 import { neverTrained } from '../contract/trained.ts';
 import { currentRuntime, plan } from '../planner/index.ts';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
+import { checkPolicy } from './check-policy.ts';
 import { goldenTokens } from './golden.ts';
-import { provePolicy } from './prove.ts';
 
 /** A contract and the policy it names: what a planner needs, and what a checkpoint carries. */
 export interface ContractFiles {
@@ -91,7 +91,7 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
     chat,
   );
   const source = { contract: draft, policySource };
-  provePolicy(policy, source, sequences);
+  checkPolicy(policy, source, sequences);
   const golden = sequences.map((tokens) => ({ tokens, boundaries: plan(source, tokens) }));
   const contract = { ...draft, golden };
   return { contract: { ...contract, digest: digestOf(contract) }, policySource };

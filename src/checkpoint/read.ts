@@ -9,7 +9,7 @@ import { readModel, segmentedArchitecture } from '../contract/model.ts';
 import { segmentedType } from '../contract/model-type.ts';
 import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
-import { plan, plansByDetours } from '../planner/index.ts';
+import { interleavedPlans, plan } from '../planner/index.ts';
 import { systemProblem } from '../system-error.ts';
 import { readEnds } from '../tokenizer/ends.ts';
 import { checkWeights } from '../weights/read.ts';
@@ -131,7 +131,7 @@ function replayGolden(files: ContractFiles): void {
     files,
     sequences.map((tokens) => plan(files, tokens)),
   );
-  compareGolden(files, plansByDetours(files, sequences));
+  compareGolden(files, interleavedPlans(files, sequences));
 }
 
 function compareGolden({ contract }: ContractFiles, plans: readonly number[][]): void {

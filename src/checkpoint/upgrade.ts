@@ -1,4 +1,4 @@
-// A checkpoint of the version before, renewed: the same segments, proved, under this version's digest.
+// A checkpoint of the version before, renewed: the same segments, checked, under this version's digest.
 import { mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { difference } from '../contract/difference.ts';
@@ -31,7 +31,7 @@ export interface Upgraded {
   /** Digest of before. */
   before: string;
   /** Stored sequences that the new contract cuts at the same places. */
-  proved: number;
+  checked: number;
   /** Graphs of `lockstep export` that were left out: they were made under the digest of before. */
   exports: string[];
 }
@@ -65,11 +65,11 @@ export async function upgrade(options: UpgradeOptions): Promise<Upgraded> {
   const policy = options.policy ?? rebuild(old.policy);
   const config = { ...settingsOf(old), policy: samePolicy(policy, old, dir) };
   const made = await makeContract({ config, modelDir: dir });
-  prove(made, old);
+  checkSame(made, old);
   const contract = { ...made.contract, trained: { ...neverTrained, ...old.trained } };
   const files = { ...made, contract };
   const { exports, written } = await write(dir, out, files, old.digest);
-  return { files: written, before: old.digest, proved: old.golden.length, exports };
+  return { files: written, before: old.digest, checked: old.golden.length, exports };
 }
 
 /** The checkpoint is what its contract says, as far as that says it. */
@@ -136,7 +136,7 @@ function named({ name, params }: Policy): object {
 }
 
 /** @throws LS_UPGRADE_DIFFERS where the new contract is not the old one in other words */
-function prove(made: ContractFiles, old: ContractV1): void {
+function checkSame(made: ContractFiles, old: ContractV1): void {
   const { contract } = made;
   const differs = (field: string, expected: unknown, actual: unknown): LockstepError =>
     new LockstepError(

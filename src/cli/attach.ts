@@ -85,7 +85,7 @@ async function runUpgrade(
   options: AttachCommandOptions,
   given: boolean,
 ): Promise<void> {
-  const { files, before, proved, exports } = await upgrade({
+  const { files, before, checked, exports } = await upgrade({
     dir,
     ...(options.out === undefined ? {} : { out: options.out }),
     ...(given ? { policy: (await loadConfig(options.config)).policy } : {}),
@@ -104,7 +104,7 @@ async function runUpgrade(
   process.stdout.write(
     `${bold(out)}  ${contract.policy.name}\n` +
       `digest ${dim(before)}\n    -> ${dim(contract.digest)}\n` +
-      `the same tables, and the same cuts of ${proved} stored sequences\n` +
+      `the same tables, and the same cuts of ${checked} stored sequences\n` +
       `${again}${probeNote(probe, out)}\n${nextSteps(out)}`,
   );
 }

@@ -3,7 +3,7 @@
 /** Cells before the tokens: status, handle, index and token at work. */
 export const HEADER = 4;
 /** Tokens and their handles that cross in one call. */
-export const CELLS = 1 << 14;
+export const BATCH_CELLS = 1 << 14;
 
 /** A token list of one sequence. */
 export interface Push {

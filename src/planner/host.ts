@@ -5,7 +5,7 @@
 // integers, and is checked.
 
 import { LockstepError } from '../errors.ts';
-import { batches, CELLS, HEADER, type Part, type Push, writeParts } from './batches.ts';
+import { BATCH_CELLS, batches, HEADER, type Part, type Push, writeParts } from './batches.ts';
 import { EngineError, type Image, QuickJs, type Value } from './engine/quickjs.ts';
 import { placed } from './find-place.ts';
 import type { Outcome } from './gathered.ts';
@@ -68,7 +68,7 @@ export class PolicyHost {
     const known = started.get(runtime)?.get(megabytes);
     this.#engine = new QuickJs(megabytes, known?.image);
     if (known === undefined) {
-      const { value: buffer, offset } = this.#engine.buffer(4 * (HEADER + CELLS));
+      const { value: buffer, offset } = this.#engine.buffer(4 * (HEADER + BATCH_CELLS));
       this.#offset = offset;
       this.#invoke = this.#evaluate(runtime, 'policy-runtime.js');
       this.#call('cells', buffer);
@@ -134,7 +134,7 @@ export class PolicyHost {
    */
   push(pushes: readonly Push[]): number[][] {
     const cuts: number[][] = pushes.map(() => []);
-    for (const parts of batches(pushes, CELLS)) this.#exchange(parts, cuts);
+    for (const parts of batches(pushes, BATCH_CELLS)) this.#exchange(parts, cuts);
     return cuts;
   }
 
@@ -242,7 +242,7 @@ export class PolicyHost {
   }
 
   #cells(): Int32Array {
-    return this.#engine.cells(this.#offset, HEADER + CELLS);
+    return this.#engine.cells(this.#offset, HEADER + BATCH_CELLS);
   }
 
   #call(operation: string, ...given: Value[]): string {

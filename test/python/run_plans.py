@@ -34,19 +34,19 @@ def run(job: dict) -> dict:
     def prefix_cuts(length: int) -> list[int]:
         return [cut for cut in whole if cut <= length]
 
-    few, ways = job["few"], {}
+    one_by_one, ways = job["oneByOne"], {}
     ways["chunks"] = (
         len(tokens),
         chunks(planner.segmenter(), tokens, 400, snapshots=False) != whole,
     )
     single = planner.segmenter()
-    cuts = [i + 1 for i, token in enumerate(tokens[:few]) if single.push(token)]
-    ways["tokens"] = (few, cuts != prefix_cuts(few) or single.position != few)
-    lengths = [draw.randint(0, 4 * few) for _ in range(8)]
+    cuts = [i + 1 for i, token in enumerate(tokens[:one_by_one]) if single.push(token)]
+    ways["tokens"] = (one_by_one, cuts != prefix_cuts(one_by_one) or single.position != one_by_one)
+    lengths = [draw.randint(0, 4 * one_by_one) for _ in range(8)]
     wrong = [length for length in lengths if planner.plan(tokens[:length]) != prefix_cuts(length)]
     ways["prefix"] = (sum(lengths), bool(wrong))
-    cuts = chunks(planner.segmenter(), tokens[: 8 * few], 200, snapshots=True)
-    ways["snapshot"] = (8 * few, cuts != prefix_cuts(8 * few))
+    cuts = chunks(planner.segmenter(), tokens[: 8 * one_by_one], 200, snapshots=True)
+    ways["snapshot"] = (8 * one_by_one, cuts != prefix_cuts(8 * one_by_one))
     # A snapshot that Node took, and the cuts after it.
     from_node = planner.restore(job["snapshot"])
     at = from_node.position

@@ -4,7 +4,7 @@ import json
 import sys
 from types import SimpleNamespace
 
-from lockstep.contract.planner import Planner, plans_by_detours
+from lockstep.contract.planner import Planner, interleaved_plans
 from lockstep.errors import LockstepError
 
 
@@ -14,8 +14,8 @@ def run(case: dict) -> dict:
         planner = Planner(contract)
         segmenter = planner.segmenter()
         cuts = segmenter.push_many(case["tokens"])
-        (detours,) = plans_by_detours(contract, [case["tokens"]])
-        return {"cuts": cuts, "snapshot": segmenter.snapshot(), "detours": detours}
+        (interleaved,) = interleaved_plans(contract, [case["tokens"]])
+        return {"cuts": cuts, "snapshot": segmenter.snapshot(), "interleaved": interleaved}
     except LockstepError as error:
         return {"code": error.code, "message": str(error)}
 

@@ -98,11 +98,11 @@ class Segmenter:
         self._runtime.free(self._handle)
 
 
-def plans_by_detours(
+def interleaved_plans(
     contract: PlannerSource, sequences: Sequence[Sequence[int]]
 ) -> list[list[int]]:
     """Plans of the sequences, taken in turns of a few tokens and in random order, each going back
-    and forth between two engines by way of snapshots (counterpart of src/planner/prove.ts).
+    and forth between two engines by way of snapshots (counterpart of src/planner/interleaved.ts).
 
     A policy without memory but its state cuts as it does when each sequence runs alone.
     """

@@ -233,13 +233,13 @@ def _difference(field: str, expected: Any, actual: Any) -> tuple[str, Any, Any] 
 def _replay_golden(contract: Contract) -> None:
     """Plan the golden sequences here, each alone and all in turns: this runtime must cut as the one
     that made the contract."""
-    from .planner import Planner, plans_by_detours
+    from .planner import Planner, interleaved_plans
 
     planner = Planner(contract)
     golden = contract.document["golden"]
     sequences = [one["tokens"] for one in golden]
     _compare_golden(golden, [planner.plan(ids) for ids in sequences])
-    _compare_golden(golden, plans_by_detours(contract, sequences))
+    _compare_golden(golden, interleaved_plans(contract, sequences))
 
 
 def _compare_golden(golden: list[dict[str, Any]], plans: list[list[int]]) -> None:

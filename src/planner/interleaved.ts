@@ -1,4 +1,4 @@
-// Plans by detours: what a policy answers must depend on its tokens alone.
+// Interleaved plans: what a policy answers must depend on its tokens alone.
 import { PolicyHost } from './host.ts';
 import { Segmenter } from './segmenter.ts';
 import type { PolicySource } from './source.ts';
@@ -14,7 +14,7 @@ const longest = 48;
  * @returns cuts of each sequence, as `plan` gives them
  * @throws LS_POLICY_* where the policy fails
  */
-export function plansByDetours(
+export function interleavedPlans(
   source: PolicySource,
   sequences: readonly ArrayLike<number>[],
 ): number[][] {

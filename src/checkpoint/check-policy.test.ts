@@ -7,17 +7,17 @@ import { vocabularyOf } from '../../test/helpers/policy.ts';
 import { repeats } from '../../test/policies/repeats.ts';
 import { bundlePolicy } from '../contract/bundle.ts';
 import { definePolicy, type Policy } from '../policies/index.ts';
-import { provePolicy } from './prove.ts';
+import { checkPolicy } from './check-policy.ts';
 
 const texts = ['the', 'one', 'two', 'see', 'me'];
 const sequence = Array.from({ length: 200 }, (_, i) => (i * i) % 5);
 let folder: string;
 beforeAll(async () => {
-  folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-prove-'));
+  folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-check-policy-'));
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-async function prove(policy: Policy): Promise<void> {
+async function check(policy: Policy): Promise<void> {
   const { source } = await bundlePolicy(policy);
   const contract = {
     policy: { name: policy.name },
@@ -26,11 +26,11 @@ async function prove(policy: Policy): Promise<void> {
     segment: { min: 128, max: 128, align: 1 },
     tokenizer: { size: texts.length },
   };
-  provePolicy(policy, { contract, policySource: source }, [sequence, sequence.slice(3)]);
+  checkPolicy(policy, { contract, policySource: source }, [sequence, sequence.slice(3)]);
 }
 
 it('passes a policy that depends on its arguments alone', async () => {
-  await expect(prove(repeats())).resolves.toBeUndefined();
+  await expect(check(repeats())).resolves.toBeUndefined();
 });
 
 it('finds what push closes over', async () => {
@@ -47,7 +47,7 @@ it('finds what push closes over', async () => {
     module: pathToFileURL(file).href,
     push: (_state, token) => token === chosen,
   });
-  await expect(prove(closing())).rejects.toMatchObject({
+  await expect(check(closing())).rejects.toMatchObject({
     code: 'LS_POLICY_CLOSURE',
     message: expect.stringMatching(/^expected the policy closing .* at token 1 \(id 1\)$/),
   });
@@ -67,7 +67,7 @@ it('finds state outside the state', async () => {
     module: pathToFileURL(file).href,
     push: () => ++seen % 7 === 0,
   });
-  await expect(prove(hiding())).rejects.toMatchObject({ code: 'LS_POLICY_MEMORY' });
+  await expect(check(hiding())).rejects.toMatchObject({ code: 'LS_POLICY_MEMORY' });
 });
 
 it('ends a policy that takes memory without end, at a token that golden sequences hold', async () => {
@@ -91,7 +91,7 @@ export const greedy = definePolicy({
     params: { end: 4 },
     push: () => false,
   });
-  await expect(prove(greedy())).rejects.toMatchObject({
+  await expect(check(greedy())).rejects.toMatchObject({
     code: 'LS_POLICY_LIMIT',
     message: expect.stringMatching(/\(id 4\): takes more memory than it may/),
   });

@@ -1,7 +1,7 @@
 // Checks that a policy and its bundle answer alike and depend on the state alone.
 
 import { LockstepError } from '../errors.ts';
-import { PolicyHost, type PolicySource, plan, plansByDetours } from '../planner/index.ts';
+import { interleavedPlans, PolicyHost, type PolicySource, plan } from '../planner/index.ts';
 import { requests } from '../policies/in-memory.ts';
 import type { Policy } from '../policies/policy.ts';
 import { placeInConfig } from '../user-places.ts';
@@ -14,7 +14,7 @@ import { placeInConfig } from '../user-places.ts';
  * @throws LS_POLICY_CLOSURE where memory and bundle differ, LS_POLICY_MEMORY where other sequences, an
  *   earlier run or a snapshot change the answers; and what the policy does wrong by itself (LS_POLICY_*)
  */
-export function provePolicy(
+export function checkPolicy(
   policy: Policy,
   source: PolicySource,
   sequences: readonly (readonly number[])[],
@@ -38,7 +38,7 @@ export function provePolicy(
       sequences.map((tokens) => plan(host, tokens)),
       memory,
     );
-    compare(plansByDetours(open, sequences), memory);
+    compare(interleavedPlans(open, sequences), memory);
     // Last, as it runs in this process, where nothing is frozen.
     compare(
       sequences.map((tokens) => inMemory(policy, source, tokens)),
