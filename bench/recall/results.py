@@ -26,7 +26,13 @@ Intervals are 95%, over documents; fewer than eight documents give none, and pro
 
 
 #: The arms of ``training/adds.py`` as the table names them.
-ARMS = {"untrained": "not at all", "segmented": "in segments", "full": "with full attention"}
+ARMS = {
+    "untrained": "not at all",
+    "segmented": "in segments",
+    "segmented K=0": "in segments, K = 0",
+    "another policy": "in segments of 512 tokens, whatever they say (another policy)",
+    "full": "with full attention",
+}
 
 
 def windows() -> list[str]:
@@ -111,12 +117,13 @@ def adds() -> list[str]:
     out = []
     for path in sorted(HERE.glob("raw/adds-*.jsonl"), key=_length):
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        steps = max(line["steps"] for line in lines)
+        lines = [line for line in lines if line["steps"] in (0, steps)]
         one = lines[-1]
         by_arm: dict[str, dict[tuple[int, int], dict[str, Any]]] = defaultdict(dict)
         for line in lines:
             by_arm[line["arm"]][line["seed"], line["document"]] = line
         seeds = {name: len({seed for seed, _ in of}) for name, of in by_arm.items()}
-        steps = max(line["steps"] for line in lines)
         out += [
             f"## What training adds, {_length(path):,} tokens",
             "",

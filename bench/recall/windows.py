@@ -39,6 +39,7 @@ from trials import trial  # noqa: E402
 
 DEPTHS = [0, 0.25, 0.5, 0.75, 1]
 SKIPPED, CHARACTERS = 60_000, 400_000
+MILTON = ROOT / ".lockstep/texts/milton/paradiselost.txt"
 RUNS = ROOT / ".lockstep" / "runs"
 OLD = "the quickstart's until 2026-11-28"
 #: What differs from `contract.config.ts`. heads: how many, the first by `scores` (a file here;
@@ -105,13 +106,21 @@ def wrap_of(folder: Path, bos: int | None) -> Wrap:
     return Wrap(before, behind, bos)
 
 
+def eval_maker(bos: int | None, text: Path = MILTON) -> Maker:
+    """Documents of the split `eval` in a text, asked through the chat template."""
+    tokenizer = load_tokenizer(RUNS / PLAIN)
+    part = text.read_text("utf-8")[SKIPPED : SKIPPED + CHARACTERS]
+    ids = tokenizer.encode(part, add_special_tokens=False).ids
+    return Maker(tokenizer, ids, "eval", wrap_of(RUNS / PLAIN, bos))
+
+
 def main() -> None:
     take = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     take.add_argument("--length", type=int, default=2048)
     take.add_argument("--documents", type=int, default=4)
     take.add_argument("--settings", nargs="*", default=[FULL, *SETTINGS])
     take.add_argument("--single", action="store_true", help="one fact a document, not five")
-    take.add_argument("--text", type=Path, default=ROOT / ".lockstep/texts/milton/paradiselost.txt")
+    take.add_argument("--text", type=Path, default=MILTON)
     asked = take.parse_args()
     torch.set_num_threads(1)
     name = f"single-{asked.length}" if asked.single else f"windows-{asked.length}"
@@ -122,11 +131,7 @@ def main() -> None:
     runs = {SETTINGS[name].get("run", PLAIN) for name in asked.settings if name != FULL} | {PLAIN}
     loaded = {name: load(RUNS / name) for name in sorted(runs)}
     first = loaded[PLAIN]
-    tokenizer = load_tokenizer(RUNS / PLAIN)
-    text = asked.text.read_text("utf-8")[SKIPPED : SKIPPED + CHARACTERS]
-    ids = tokenizer.encode(text, add_special_tokens=False).ids
-    wrap = wrap_of(RUNS / PLAIN, first.contract.document["tokenizer"]["bos"])
-    maker = Maker(tokenizer, ids, "eval", wrap)
+    maker = eval_maker(first.contract.document["tokenizer"]["bos"], asked.text)
     command = f"python bench/recall/{Path(__file__).name} --length {asked.length}"
     facts = header(command + (" --single" if asked.single else ""))
     for index in range(asked.documents):

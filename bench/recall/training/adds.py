@@ -24,15 +24,13 @@ from typing import Any
 import torch
 from lockstep import Model
 from lockstep.evaluation.recall import ask
-from lockstep.facts.documents import Maker
 from lockstep.loader import load, load_module
-from lockstep.tokenizer.file import load_tokenizer
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 from machine import header  # noqa: E402
-from windows import CHARACTERS, DEPTHS, PLAIN, RUNS, SKIPPED, wrap_of  # noqa: E402
+from windows import DEPTHS, PLAIN, RUNS, eval_maker  # noqa: E402
 
 UNTRAINED = "untrained"
 #: Options of `lockstep train` and variables of the config, by arm.
@@ -88,11 +86,7 @@ def evaluate(asked: argparse.Namespace, arm: str, seed: int, length: int) -> Non
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     have = {(one["arm"], one["seed"], one["steps"], one["document"]) for one in lines}
     base = load(RUNS / PLAIN)
-    tokenizer = load_tokenizer(RUNS / PLAIN)
-    text = (ROOT / ".lockstep/texts/milton/paradiselost.txt").read_text("utf-8")[SKIPPED:]
-    ids = tokenizer.encode(text[:CHARACTERS], add_special_tokens=False).ids
-    wrap = wrap_of(RUNS / PLAIN, base.contract.document["tokenizer"]["bos"])
-    maker = Maker(tokenizer, ids, "eval", wrap)
+    maker = eval_maker(base.contract.document["tokenizer"]["bos"])
     facts = header(f"python bench/recall/training/{Path(__file__).name}")
     module = base.module if arm == UNTRAINED else load_module(train(arm, seed, asked.steps))
     model = Model(module, base.spec, base.contract)
