@@ -223,6 +223,34 @@ def recall(raw: dict) -> str:
     )
 
 
+def peers(raw: dict) -> str:
+    found = raw["perplexity"]
+    llama = [{**row, "engine": "llama.cpp"} for row in raw["llama"]["rows"]]
+    named = {
+        "llama.cpp": ("llama.cpp, Q4_1, full attention", raw["llama"]["perplexity"]),
+        "onnx:int8": ("onnx int8, in segments", found["int8"]),
+        "onnx:fp32": ("onnx fp32, in segments", found["fp32"]),
+    }
+    rows = [
+        [
+            named[row["engine"]][0],
+            f"{row['context']:,}",
+            f"{row['prefillPerSecond']:.0f}",
+            f"{row['decodeMs']:.1f}",
+            mib(row["held"]),
+            f"{named[row['engine']][1][str(row['context'])]:.2f}",
+        ]
+        for row in [*llama, *raw["rows"]]
+    ]
+    full = ", ".join(f"{value:.2f} at {int(mark):,}" for mark, value in found["full"].items())
+    head = ["", "tokens", "prefill, tokens/s", "decode, ms a token", "held", "perplexity"]
+    return (
+        f"{origin(raw)} node-llama-cpp {raw['llama']['version']}, {raw['machine']['threads']} "
+        f"thread.\n\n{table(head, rows)}\n\nPyTorch in float32 with full attention comes to "
+        f"{full}."
+    )
+
+
 SECTIONS = {
     "quickstart": quickstart,
     "recall-1500": recall,
@@ -233,6 +261,7 @@ SECTIONS = {
     "positions": positions,
     "prefill": prefill,
     "engines": engines,
+    "peers": peers,
 }
 
 

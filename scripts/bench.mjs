@@ -36,6 +36,7 @@ const named = {
     process.execPath,
     [...tsx, 'bench/serving/beside.ts', checkpoint, text, '--json', beside],
   ],
+  peers: [process.execPath, [...tsx, 'bench/peers/run.ts']],
   'vllm-matrix': vllm('matrix'),
   'vllm-speed': vllm('speed'),
   'vllm-capacity': vllm('capacity'),
