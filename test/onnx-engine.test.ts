@@ -398,5 +398,11 @@ describe('faults', () => {
       setTimeout(() => process.exit(7), Number(process.pid % 3));`;
     for (let i = 0; i < 3; i++) expect(run(busy)).toEqual([7, '']);
     expect(run('')).toEqual([0, '']);
+    // A close waits for the run that it interrupts, also where nothing else keeps the process alive.
+    const closed = `
+      session.step([4, 5, 6, 7, 8, 9, 10], options).catch(() => {});
+      await engine.close();
+      process.exit(3);`;
+    expect(run(closed)).toEqual([3, '']);
   });
 });

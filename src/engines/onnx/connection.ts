@@ -27,6 +27,7 @@ export class Connection {
   readonly #waiting = new Map<number, Waiting>();
   #calls = 0;
   #end: LockstepError | null = null;
+  #closing = false;
 
   private constructor(worker: Worker, shared: Int32Array) {
     this.#worker = worker;
@@ -82,6 +83,7 @@ export class Connection {
   /** Stop the worker, after the run that it is in; calls still waiting are refused at once. */
   async close(): Promise<void> {
     this.#fail(new LockstepError('LS_ENGINE_CLOSED', 'expected an open engine, got a closed one'));
+    this.#closing = true;
     this.#worker.ref();
     this.#worker.postMessage({ call: -1, kind: 'stop', session: 0 } satisfies ToWorker);
     await this.#exited;
@@ -107,9 +109,9 @@ export class Connection {
     );
   }
 
-  /** An engine at rest does not keep the process alive. */
+  /** An engine at rest does not keep the process alive; one that is being closed does, until it has ended. */
   #rest(): void {
-    if (this.#waiting.size === 0) this.#worker.unref();
+    if (this.#waiting.size === 0 && !this.#closing) this.#worker.unref();
   }
 
   #fail(error: LockstepError): void {
