@@ -221,10 +221,14 @@ describe('start', () => {
     await ended(pid);
   });
 
-  it('keeps Node alive until a close has ended the process', async () => {
+  it.each([
+    ['at rest', ''],
+    ['at work', "session.call('lockstep.bridge.rpc:info').catch(() => {});"],
+  ])('keeps Node alive until a close has ended the process, %s', async (_, work) => {
     const script = `
       import { PythonSession } from ${JSON.stringify(path.join(packageRoot, 'src/bridge/index.ts'))};
       const session = await PythonSession.open({ python: ${JSON.stringify(python.executable)} });
+      ${work}
       await session.close();
       console.log('closed');`;
     const tsx = path.join(packageRoot, 'node_modules', 'tsx', 'dist', 'esm', 'index.mjs');

@@ -48,6 +48,7 @@ interface Beside extends Recorded {
   threads: number;
   promptTokens: number;
   rows: BesideRow[];
+  note?: string;
 }
 
 function read<T>(name: string): T | null {
@@ -221,6 +222,7 @@ function beside(result: Beside): string {
         row.promptBesideSeconds.toFixed(1),
       ]),
     ),
+    ...(result.note === undefined ? [] : ['', result.note]),
   ].join('\n');
 }
 

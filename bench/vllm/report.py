@@ -209,6 +209,7 @@ SECTIONS = {
     "matrix": table,
     "matrix-blocks": table,
     "speed": speed,
+    "speed-anchors": speed,
     "speed-other": speed,
     "capacity": capacity,
     "relay": relay,

@@ -191,7 +191,8 @@ export class PythonSession {
       .then(pending.resolve, pending.reject)
       .finally(() => {
         this.#running = undefined;
-        if (this.#queue.length === 0) this.#pythonia?.keepAlive(false);
+        // Once it is ended, the process is kept until `close` has seen its end.
+        if (this.#queue.length === 0 && this.#end === undefined) this.#pythonia?.keepAlive(false);
         this.#next();
       });
   }

@@ -1,14 +1,10 @@
 // lockstep keys: makes, lists and revokes the keys of a server's clients.
 import { Command } from 'commander';
 import { LockstepError } from '../errors.ts';
-import {
-  changeKeys,
-  type KeyEntry,
-  type KeyLimits,
-  keyEntry,
-  newKey,
-  readKeys,
-} from '../server/index.ts';
+// Not by the server's index: a list of keys needs no server.
+import { changeKeys, readKeys } from '../server/keys/file.ts';
+import { type KeyEntry, type KeyLimits, keyEntry } from '../server/keys/format.ts';
+import { newKey } from '../server/keys/secret.ts';
 import { shellWord } from '../shell-word.ts';
 import { parsePositiveInt } from './shared/option-values.ts';
 import { paint } from './shared/output.ts';
