@@ -190,7 +190,7 @@ describe('the renderer', () => {
   }, 60_000);
 
   test.skipIf(process.platform !== 'linux')(
-    'has nothing of this environment and ends with close',
+    'has nothing of this environment, and ends seconds after a close',
     async () => {
       process.env['LOCKSTEP_TEST_SECRET'] = 'secret';
       const renderer = new TemplateRenderer('{{ name }}', 'a test');
@@ -209,4 +209,25 @@ describe('the renderer', () => {
       }
     },
   );
+
+  test('its process serves whoever opens the same template next, and nobody else', async () => {
+    const source = '{{ name }} {{ other }}';
+    const open = (text: string) => new TemplateRenderer(text, 'a test');
+    const first = open(source);
+    expect(await first.render({ name: 'x', other: 1 })).toBe('x 1');
+    const { pids } = first;
+    first.close();
+    const another = open(`${source}.`);
+    expect(await another.render({ name: 'y' })).toBe('y .');
+    expect(another.pids).not.toEqual(pids);
+    const second = open(source);
+    // What the first one was given is gone.
+    expect(await second.render({ other: 2 })).toBe(' 2');
+    expect(second.pids).toEqual(pids);
+    const third = open(source);
+    expect(await third.render({ name: 'z' })).toBe('z ');
+    expect(third.pids).not.toEqual(pids);
+    for (const renderer of [another, second, third]) renderer.close();
+    first.close();
+  }, 60_000);
 });

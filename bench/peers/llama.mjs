@@ -69,8 +69,10 @@ const logps = await inContext(async (sequence) => {
       id,
       {
         generateNext: {
-          logits: { filter: { tokens: [ids[at + i + 1]], includeMax: true } },
+          logits: { filter: { tokens: [ids[at + i + 1]], includeTop: 1 } },
           totalLogitWeight: true,
+          // Of all tokens: the default is greedy, and looks at one.
+          options: { temperature: 1, topK: 0, topP: 1, minP: 0 },
         },
       },
     ]);

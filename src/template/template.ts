@@ -4,6 +4,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { LockstepError } from '../errors.ts';
 import { builtModule } from '../paths.ts';
+import { keepSpare, takeSpare } from './spare.ts';
 import type { TemplateAnswer, TemplateRequest } from './template-process.ts';
 
 export interface TemplateLimits {
@@ -46,6 +47,8 @@ export class TemplateRenderer {
   readonly #limits: TemplateLimits;
   readonly #idle: ChildProcess[] = [];
   readonly #running = new Set<ChildProcess>();
+  /** What is done when a process of this renderer ends by itself. */
+  readonly #onExit = new Map<ChildProcess, () => void>();
   readonly #queue: Job[] = [];
   #active = 0;
   #closed = false;
@@ -101,7 +104,7 @@ export class TemplateRenderer {
     });
   }
 
-  /** End its processes; what waits is refused. Idempotent. */
+  /** End its processes, but one that may be a spare for seconds; what waits is refused. Idempotent. */
   close(): void {
     this.#closed = true;
     const gone = new LockstepError(
@@ -110,7 +113,23 @@ export class TemplateRenderer {
       { mend: 'Start the server again.' },
     );
     for (const job of this.#queue.splice(0)) job.reject(gone);
-    for (const child of [...this.#idle.splice(0), ...this.#running]) child.kill('SIGKILL');
+    const [first, ...others] = this.#idle.splice(0);
+    for (const child of [...others, ...this.#running]) child.kill('SIGKILL');
+    if (first !== undefined) this.#leave(first);
+  }
+
+  /** Hand a process that waits for work to whoever opens this template next. */
+  #leave(child: ChildProcess): void {
+    if (!keepSpare(this.#key, child)) {
+      child.kill('SIGKILL');
+      return;
+    }
+    child.off('exit', this.#onExit.get(child) as () => void);
+    this.#onExit.delete(child);
+  }
+
+  get #key(): string {
+    return JSON.stringify([this.#limits.characters, this.#limits.mebibytes, this.#source]);
   }
 
   #next(): void {
@@ -150,6 +169,11 @@ export class TemplateRenderer {
       this.#running.add(idle);
       return idle;
     }
+    const spare = takeSpare(this.#key);
+    if (spare !== undefined) {
+      this.#own(spare);
+      return spare;
+    }
     const { characters, mebibytes } = this.#limits;
     const { TZ } = process.env;
     const args = [mebibytes, characters].map(String);
@@ -163,12 +187,7 @@ export class TemplateRenderer {
     child.unref();
     child.channel?.unref();
     child.on('error', () => {});
-    child.once('exit', () => {
-      this.#running.delete(child);
-      const at = this.#idle.indexOf(child);
-      if (at !== -1) this.#idle.splice(at, 1);
-    });
-    this.#running.add(child);
+    this.#own(child);
     await this.#ask(child, null, startTime);
     const answer = await this.#ask(child, { source: this.#source });
     if (answer.kind === 'ready') return child;
@@ -181,6 +200,19 @@ export class TemplateRenderer {
       `expected a chat template that Jinja2 can read, got: ${reason}`,
       { mend: 'Copy the chat template again from the original checkpoint.' },
     );
+  }
+
+  /** A process that runs for this renderer from now on. */
+  #own(child: ChildProcess): void {
+    const left = (): void => {
+      this.#onExit.delete(child);
+      this.#running.delete(child);
+      const at = this.#idle.indexOf(child);
+      if (at !== -1) this.#idle.splice(at, 1);
+    };
+    this.#onExit.set(child, left);
+    child.once('exit', left);
+    this.#running.add(child);
   }
 
   #end(child: ChildProcess): void {

@@ -1,0 +1,45 @@
+// Processes of templates that were closed: whoever opens the same template within seconds (a model that is replaced,
+// the next server of a program) need not wait for Python to start.
+import type { ChildProcess } from 'node:child_process';
+
+/** How long one is kept, in milliseconds. */
+const patience = 5_000;
+
+interface Spare {
+  child: ChildProcess;
+  release: () => void;
+}
+
+/** At most one of each template. */
+const spares = new Map<string, Spare>();
+
+/**
+ * Keep a process that waits for work.
+ *
+ * @param key the template and its limits
+ * @returns false where there is one already
+ */
+export function keepSpare(key: string, child: ChildProcess): boolean {
+  if (spares.has(key)) return false;
+  const gone = (): void => {
+    clearTimeout(timer);
+    spares.delete(key);
+  };
+  const timer = setTimeout(() => child.kill('SIGKILL'), patience).unref();
+  child.once('exit', gone);
+  spares.set(key, {
+    child,
+    release: () => {
+      child.off('exit', gone);
+      gone();
+    },
+  });
+  return true;
+}
+
+/** A process that has read this template, or undefined; the caller's from now on. */
+export function takeSpare(key: string): ChildProcess | undefined {
+  const spare = spares.get(key);
+  spare?.release();
+  return spare?.child;
+}
