@@ -15,16 +15,16 @@ export const venvPython = path.join(
 
 /** Ends the program with a code, one sentence and its fix; no stack trace. */
 export class SetupError extends Error {
-  constructor(code, message, mend) {
+  constructor(code, message, fix) {
     super(message);
     this.code = code;
-    this.mend = mend;
+    this.fix = fix;
   }
 }
 
 export function report(error) {
   if (!(error instanceof SetupError)) throw error;
-  process.stderr.write(`error ${error.code}: ${error.message}\n  fix: ${error.mend}\n`);
+  process.stderr.write(`error ${error.code}: ${error.message}\n  fix: ${error.fix}\n`);
   process.exitCode = 1;
 }
 

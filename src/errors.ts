@@ -2,7 +2,7 @@
 
 export interface LockstepErrorOptions {
   /** The fix: one sentence, with the command if there is one. */
-  mend?: string;
+  fix?: string;
   cause?: unknown;
   /** Path of the field that caused the error, as `a.b[0]`. */
   field?: string;
@@ -26,28 +26,28 @@ export interface SourcePlace {
  * An error that names its cause and its fix.
  *
  * `code` is stable across versions (`LS_` + area + what), `message` is one sentence with what was
- * expected and what came, `mend` is the fix. The CLI prints both and never a stack trace.
+ * expected and what came, `fix` what to do about it. The CLI prints both and never a stack trace.
  */
 export class LockstepError extends Error {
   override readonly name = 'LockstepError';
   readonly code: string;
-  readonly mend: string | undefined;
+  readonly fix: string | undefined;
   readonly field: string | undefined;
   readonly place: SourcePlace | undefined;
 
   constructor(code: `LS_${string}`, message: string, options: LockstepErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
-    this.mend = options.mend;
+    this.fix = options.fix;
     this.field = options.field;
     this.place = options.place;
   }
 
-  toJSON(): { code: string; message: string; mend?: string; field?: string; place?: SourcePlace } {
+  toJSON(): { code: string; message: string; fix?: string; field?: string; place?: SourcePlace } {
     return {
       code: this.code,
       message: this.message,
-      ...(this.mend === undefined ? {} : { mend: this.mend }),
+      ...(this.fix === undefined ? {} : { fix: this.fix }),
       ...(this.field === undefined ? {} : { field: this.field }),
       ...(this.place === undefined ? {} : { place: this.place }),
     };

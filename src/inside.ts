@@ -39,7 +39,7 @@ export async function checkInside(dir: string, file: string): Promise<void> {
   throw new LockstepError(
     'LS_CHECKPOINT_LINK',
     `expected ${file} to be inside ${dir}, got a link out of it`,
-    { mend: 'Put a copy of the file in its place, if you know what it is.' },
+    { fix: 'Put a copy of the file in its place, if you know what it is.' },
   );
 }
 

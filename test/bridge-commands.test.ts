@@ -49,7 +49,7 @@ describe('lockstep doctor', () => {
     const { stdout, status } = cli('doctor', '--json');
     const diagnosis = JSON.parse(stdout) as {
       ok: boolean;
-      checks: { name: string; status: string; mend?: string }[];
+      checks: { name: string; status: string; fix?: string }[];
       python: { executable: string; source: string; tried: unknown[] };
       versions: Record<string, string>;
     };
@@ -70,7 +70,7 @@ describe('lockstep doctor', () => {
     }
     expect(diagnosis.python.executable).toBe(python.executable);
     for (const check of diagnosis.checks) {
-      if (check.status !== 'ok') expect(check.mend).toBeTruthy();
+      if (check.status !== 'ok') expect(check.fix).toBeTruthy();
     }
   });
 

@@ -84,7 +84,7 @@ describe('runJob', () => {
     expect(error.toJSON()).toEqual({
       code: 'LS_TEST_REFUSED',
       message: 'expected tea, got coffee',
-      mend: 'brew tea',
+      fix: 'brew tea',
       field: 'cup',
     });
   });

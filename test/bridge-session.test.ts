@@ -68,7 +68,7 @@ describe('values passed to and from Python', () => {
     expect(refused.toJSON()).toEqual({
       code: 'LS_TEST_REFUSED',
       message: 'expected tea, got coffee',
-      mend: 'brew tea',
+      fix: 'brew tea',
       field: 'cup',
     });
     expect(await failure(session.call('fault_calls:fail'))).toMatchObject({

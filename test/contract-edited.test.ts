@@ -138,9 +138,9 @@ describe('a checkpoint edited by hand', () => {
       'golden[0].boundaries[0]',
     ],
   ])('%s', async (_, run, code, field) => {
-    const error = (await run()) as { message: string; mend: string };
+    const error = (await run()) as { message: string; fix: string };
     expect(error).toMatchObject({ code, ...(field === '' ? {} : { field }) });
-    expect(error.mend).toContain('lockstep attach');
+    expect(error.fix).toContain('lockstep attach');
   });
 
   test('the error names the expected and the received value', async () => {

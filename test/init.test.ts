@@ -90,7 +90,7 @@ it('names peft where it is not installed: doctor and train', async () => {
   expect(checks.find(({ name }: { name: string }) => name === 'peft (Python)')).toMatchObject({
     status: 'optional',
     detail: expect.stringContaining('training.lora'),
-    mend: expect.any(String),
+    fix: expect.any(String),
   });
   const last = (await run('train', '--steps', '1', '--overwrite', '--json'))
     .trim()
@@ -167,7 +167,7 @@ it.each<[string, Record<string, string>, string[], string]>([
   expect(run.code).toBe(1);
   expect(JSON.parse(run.stdout)).toMatchObject({
     ok: false,
-    error: { code, mend: expect.any(String) },
+    error: { code, fix: expect.any(String) },
   });
   expect(existsSync(path.join(home, 'lockstep.config.ts'))).toBe(false);
 });

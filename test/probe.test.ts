@@ -163,7 +163,7 @@ describe('a file that is no probe of this checkpoint', () => {
     const { contract } = await readContract(other);
     await expect(readProbe(other, contract)).rejects.toMatchObject({
       code,
-      mend: expect.stringContaining('lockstep probe'),
+      fix: expect.stringContaining('lockstep probe'),
     });
   });
 

@@ -154,7 +154,7 @@ describe('keys, logs, metrics, the end', () => {
     });
     await expect(second.listen(port)).rejects.toMatchObject({
       code: 'LS_SERVE_PORT',
-      mend: expect.stringContaining('--port'),
+      fix: expect.stringContaining('--port'),
     });
     await second.close();
     expect(engine.closed).toBe(true);

@@ -178,7 +178,7 @@ export class ToyEngine implements Engine {
   async open(): Promise<EngineSession> {
     if (this.open_.size >= (this.faults.maxSessions ?? 1000)) {
       throw new LockstepError('LS_ENGINE_SESSIONS', 'expected a free session, got none', {
-        mend: 'Try again later.',
+        fix: 'Try again later.',
       });
     }
     const session = new ToySession(this);
@@ -212,7 +212,7 @@ class ToySession implements EngineSession {
         faults.failCode ?? 'LS_ENGINE_STEP',
         'expected finite logits, got NaN in layer 2',
         {
-          mend: 'Export the model again.',
+          fix: 'Export the model again.',
         },
       );
     }

@@ -48,7 +48,7 @@ try:
     found = read(sys.argv[1])
     print(found.digest, is_trained(found.document))
 except LockstepError as error:
-    print(error.code, error.field, error.mend)`;
+    print(error.code, error.field, error.fix)`;
   const env = pythonEnvironment();
   return execFileSync(python.executable, ['-c', code, dir], { encoding: 'utf8', env }).trim();
 }
@@ -88,7 +88,7 @@ describe('a checkpoint of version 1', () => {
       code: 'LS_CONTRACT_VERSION',
       field: 'lockstep',
       message: expect.stringMatching(/expected version 2 .*got 1/),
-      mend: expect.stringContaining(`lockstep attach --upgrade ${dir}`),
+      fix: expect.stringContaining(`lockstep attach --upgrade ${dir}`),
     });
     expect(inPython(dir)).toMatch(/^LS_CONTRACT_VERSION lockstep .*attach --upgrade/);
     for (const args of [
@@ -115,7 +115,7 @@ describe('a checkpoint of version 1', () => {
     edit(dir, (contract) => Object.assign(contract, { lockstep: 3 }));
     await expect(readContract(dir)).rejects.toMatchObject({
       code: 'LS_CONTRACT_VERSION',
-      mend: expect.stringContaining('later'),
+      fix: expect.stringContaining('later'),
     });
     expect(inPython(dir)).toMatch(/^LS_CONTRACT_VERSION lockstep .*later/);
   });

@@ -62,7 +62,7 @@ describe('before vLLM starts', () => {
   ])('%s %j', async (code, changes) => {
     await expect(open(`a=${await adapter(changes)}`)).rejects.toMatchObject({
       code,
-      mend: expect.any(String),
+      fix: expect.any(String),
     });
   });
 

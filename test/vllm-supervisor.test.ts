@@ -155,7 +155,7 @@ describe('a supervised vLLM', () => {
       opened.supervise(['--engine-process', ...args], { onLine: (line) => lines.push(line) }),
     );
     expect(error.code).toBe(code);
-    expect(error.mend).toBeTruthy();
+    expect(error.fix).toBeTruthy();
     for (const word of ['pid', 'engine']) {
       const pid = pidIn(lines, word);
       if (!Number.isNaN(pid)) expect(isRunning(pid)).toBe(false);

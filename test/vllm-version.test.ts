@@ -43,7 +43,7 @@ async function doctor(env: NodeJS.ProcessEnv) {
     env: { ...env, PYTHON_BIN: python.executable },
   }).catch((error: { stdout: string }) => error);
   const told = JSON.parse(stdout) as {
-    checks: { name: string; status: string; detail: string; mend?: string }[];
+    checks: { name: string; status: string; detail: string; fix?: string }[];
     versions: Record<string, string>;
   };
   return { ...told, vllm: told.checks.find((check) => check.name === 'vLLM') };
@@ -55,7 +55,7 @@ describe('a vLLM that was not tested', () => {
     expect(vllm).toMatchObject({
       status: 'warning',
       detail: expect.stringMatching(/expected vLLM 0\.32\.x, got 0\.33\.0/),
-      mend: expect.stringContaining('npm run setup -- --vllm'),
+      fix: expect.stringContaining('npm run setup -- --vllm'),
     });
     expect(versions['python:vllm']).toBe('0.33.0');
   }, 120_000);

@@ -133,8 +133,8 @@ def twice(trainings: Trainings, calls: list[str]) -> Iterator[tuple[Fault, Fault
         trainings.clear()
         trainings.run(Fault(at))
         again: Ended = trainings.run()
-        mending = next(i for i, call in enumerate(again.calls) if call.endswith(".out.new/probe"))
-        for second in range(mending + 1):
+        repairing = next(i for i, call in enumerate(again.calls) if call.endswith(".out.new/probe"))
+        for second in range(repairing + 1):
             yield Fault(at), Fault(second)
 
 

@@ -30,7 +30,7 @@ from .transformers.loading import load
 
 
 def _line(error: LockstepError) -> str:
-    return f"error {error.code}: {error.message}\nfix: {error.mend}"
+    return f"error {error.code}: {error.message}\nfix: {error.fix}"
 
 
 try:

@@ -117,7 +117,7 @@ function receive(stream: Readable, onEvent: ((event: JobEvent) => void) | undefi
       inbox.thrown ??= new LockstepError(
         'LS_JOB_PROTOCOL',
         `expected one JSON event a line on the job's event channel, got ${JSON.stringify(line.slice(0, 80))}`,
-        { cause, mend: 'Report through lockstep.job.emit and write nothing else to fd 3.' },
+        { cause, fix: 'Report through lockstep.job.emit and write nothing else to fd 3.' },
       );
       return;
     }
@@ -159,11 +159,11 @@ class EventLines {
   }
 }
 
-/** A LockstepError out of what Python wrote: `{code, message, mend?, field?}`. */
+/** A LockstepError out of what Python wrote: `{code, message, fix?, field?}`. */
 export function remoteError(event: Readonly<Record<string, unknown>>): LockstepError {
   const code = typeof event['code'] === 'string' ? event['code'] : 'LS_PYTHON_FAILED';
   return new LockstepError(code as `LS_${string}`, String(event['message'] ?? 'no message'), {
-    ...(typeof event['mend'] === 'string' ? { mend: event['mend'] } : {}),
+    ...(typeof event['fix'] === 'string' ? { fix: event['fix'] } : {}),
     ...(typeof event['field'] === 'string' ? { field: event['field'] } : {}),
     ...(typeof event['traceback'] === 'string' ? { cause: event['traceback'] } : {}),
   });
@@ -201,7 +201,7 @@ function exited(child: ChildProcess, python: Python): Promise<Exit> {
         new LockstepError(
           'LS_PYTHON_NOT_FOUND',
           `expected an interpreter at ${python.executable}, got: ${cause.message}`,
-          { cause, mend: `Run \`${setUpCommand()}\`, or name an interpreter with --python.` },
+          { cause, fix: `Run \`${setUpCommand()}\`, or name an interpreter with --python.` },
         ),
       ),
     );
@@ -218,7 +218,7 @@ function exited(child: ChildProcess, python: Python): Promise<Exit> {
 
 function cancelled(name: string, signal: AbortSignal | undefined): LockstepError {
   return new LockstepError('LS_JOB_CANCELLED', `${name} was cancelled before it had a result`, {
-    mend: 'Start the job again.',
+    fix: 'Start the job again.',
     cause: signal?.reason,
   });
 }
@@ -230,7 +230,7 @@ function crashed(name: string, exit: Exit, lines: readonly string[]): LockstepEr
     return new LockstepError(
       'LS_JOB_NO_RESULT',
       `expected a result event from ${name}, got exit code 0 without one. ${output}`,
-      { mend: "Let the job's function return its result to lockstep.job.main." },
+      { fix: "Let the job's function return its result to lockstep.job.main." },
     );
   }
   const how = exit.signal === null ? `exit code ${exit.code}` : `the end by signal ${exit.signal}`;
@@ -238,7 +238,7 @@ function crashed(name: string, exit: Exit, lines: readonly string[]): LockstepEr
     'LS_JOB_CRASHED',
     `expected ${name} to end with a result, got ${how}. ${output}`,
     exit.signal === 'SIGKILL'
-      ? { mend: 'SIGKILL often means that memory ran out: use a smaller model, segment or batch' }
-      : { mend: 'Read its last lines; LOCKSTEP_DEBUG=1 shows where in Python it happened.' },
+      ? { fix: 'SIGKILL often means that memory ran out: use a smaller model, segment or batch' }
+      : { fix: 'Read its last lines; LOCKSTEP_DEBUG=1 shows where in Python it happened.' },
   );
 }

@@ -81,7 +81,7 @@ describe('findPython', () => {
     const missing = await failure(findPython({ python: '/nowhere/python' }));
     expect(missing.code).toBe('LS_PYTHON_NOT_FOUND');
     expect(missing.message).toContain('/nowhere/python');
-    expect(missing.mend).toContain('npm run setup');
+    expect(missing.fix).toContain('npm run setup');
     const env = { PATH: process.env['PATH'], PYTHON_BIN: '/nowhere/python' };
     expect(await failure(findPython({ env }))).toMatchObject({ code: 'LS_PYTHON_NOT_FOUND' });
   });

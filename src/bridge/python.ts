@@ -103,11 +103,11 @@ export async function findPython(options: FindPythonOptions = {}): Promise<Pytho
   throw new LockstepError(
     (closest?.code ?? 'LS_PYTHON_NOT_FOUND') as 'LS_PYTHON_NOT_FOUND',
     `expected a Python ${minimumPython.join('.')} or newer with Lockstep's requirements, got none. Tried ${list}`,
-    { mend: mendSetup, cause: closest },
+    { fix: setupFix, cause: closest },
   );
 }
 
-const mendSetup = `Run \`${setUpCommand()}\`, which ${
+const setupFix = `Run \`${setUpCommand()}\`, which ${
   isClone ? 'makes .venv with pinned requirements' : 'installs the Python half in .venv'
 }, or name an interpreter with --python.`;
 
@@ -161,7 +161,7 @@ async function examine(
     return new LockstepError(
       'LS_PYTHON_NOT_FOUND',
       `expected ${source} to name a Python interpreter, got ${executable}, which did not run (${reason})`,
-      { mend: mendSetup, cause },
+      { fix: setupFix, cause },
     );
   }
   const version = probed.version.join('.');
@@ -171,7 +171,7 @@ async function examine(
       'LS_PYTHON_VERSION',
       `expected Python ${minimumPython.join('.')} or newer, got ${version} at ${probed.executable} (${source})`,
       {
-        mend: `Install Python ${minimumPython.join('.')} or newer, then run \`${setUpCommand()}\`.`,
+        fix: `Install Python ${minimumPython.join('.')} or newer, then run \`${setUpCommand()}\`.`,
       },
     );
   }
@@ -180,7 +180,7 @@ async function examine(
     return new LockstepError(
       'LS_PYTHON_PACKAGES',
       `expected ${probed.executable} (${source}) to have Lockstep's requirements, got none of: ${missing.join(', ')}`,
-      { mend: mendSetup },
+      { fix: setupFix },
     );
   }
   return { executable: probed.executable || executable, version, modules: probed.modules };

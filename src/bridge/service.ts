@@ -102,8 +102,8 @@ function started(child: ChildProcess, python: Python): Promise<void> {
     child.once('spawn', resolve);
     child.once('error', (cause) => {
       const got = `expected an interpreter at ${python.executable}, got: ${cause.message}`;
-      const mend = `Run \`${setUpCommand()}\`, or name an interpreter with --python.`;
-      reject(new LockstepError('LS_PYTHON_NOT_FOUND', got, { cause, mend }));
+      const fix = `Run \`${setUpCommand()}\`, or name an interpreter with --python.`;
+      reject(new LockstepError('LS_PYTHON_NOT_FOUND', got, { cause, fix }));
     });
   });
 }

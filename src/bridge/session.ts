@@ -139,7 +139,7 @@ export class PythonSession {
   async close(): Promise<void> {
     this.#finish(
       new LockstepError('LS_PYTHON_CLOSED', 'expected an open Python session, got a closed one', {
-        mend: 'Open another session.',
+        fix: 'Open another session.',
       }),
     );
     await this.#ended;
@@ -172,7 +172,7 @@ export class PythonSession {
         throw new LockstepError(
           'LS_PYTHON_PACKAGES',
           `expected ${this.python.executable} to import lockstep.bridge.rpc, got: ${lastLine(cause)}`,
-          { mend: `Run \`${setUpCommand()}\`.`, cause },
+          { fix: `Run \`${setUpCommand()}\`.`, cause },
         );
       },
     );
@@ -231,7 +231,7 @@ export class PythonSession {
               const error = new LockstepError(
                 'LS_PYTHON_TIMEOUT',
                 `expected Python to answer ${what} within ${timeoutMs} ms, got nothing; its process was ended`,
-                { mend: 'Allow more time, or set LOCKSTEP_DEBUG=1 to see what it does.' },
+                { fix: 'Allow more time, or set LOCKSTEP_DEBUG=1 to see what it does.' },
               );
               reject(error);
               this.#finish(this.#died(`the end of ${what} after ${timeoutMs} ms`));
@@ -273,7 +273,7 @@ export class PythonSession {
     return new LockstepError(
       'LS_PYTHON_DIED',
       `expected the Python process to answer, got its death (${how}).${printed}`,
-      { mend: 'Open the session or engine again; if it was killed, memory may have run out.' },
+      { fix: 'Open the session or engine again; if it was killed, memory may have run out.' },
     );
   }
 

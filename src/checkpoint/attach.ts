@@ -82,7 +82,7 @@ export async function checkTarget(
       'LS_ATTACH_SAME',
       `expected another folder than the model's, got ${out}`,
       {
-        mend: 'Name a new folder with --out; the original checkpoint stays as it is.',
+        fix: 'Name a new folder with --out; the original checkpoint stays as it is.',
         field: 'out',
       },
     );
@@ -94,7 +94,7 @@ export async function checkTarget(
       'LS_ATTACH_EXISTS',
       `expected a folder that does not exist, got ${out}`,
       {
-        mend: 'Name another folder with --out, or replace this one with --force.',
+        fix: 'Name another folder with --out, or replace this one with --force.',
         field: 'out',
       },
     );
@@ -108,7 +108,7 @@ export async function checkTarget(
       'LS_ATTACH_TRAINED',
       `expected --discard-training to replace a trained checkpoint, got --force alone for ${out}, trained ${steps === null ? 'for an unknown number of' : steps} steps`,
       {
-        mend: 'Name another folder with --out; or add --discard-training, and its training is lost.',
+        fix: 'Name another folder with --out; or add --discard-training, and its training is lost.',
         field: 'discard-training',
       },
     );
@@ -118,7 +118,7 @@ export async function checkTarget(
     'LS_ATTACH_EXISTS',
     `expected --force to replace a checkpoint with ${contractFile}, got something else at ${out}`,
     {
-      mend: 'Remove it yourself if you are sure, or name another folder with --out.',
+      fix: 'Remove it yourself if you are sure, or name another folder with --out.',
       field: 'out',
     },
   );

@@ -56,7 +56,7 @@ function inMemory(policy: Policy, { contract }: PolicySource, tokens: readonly n
     throw new LockstepError(
       'LS_POLICY_CLOSURE',
       `expected the policy ${policy.name} to answer alike in the config and in policy.js, got an error in the config: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { mend: closureMend, field: 'policy', cause, place: placeInConfig(cause) },
+      { fix: closureFix, field: 'policy', cause, place: placeInConfig(cause) },
     );
   }
 }
@@ -68,14 +68,14 @@ function difference(one: readonly number[], other: readonly number[]): number | 
   return Math.min(one[at] as number, other[at] ?? Number.POSITIVE_INFINITY);
 }
 
-const closureMend =
+const closureFix =
   'Let push, start and cut use only state, params and tables: what they close over is not shipped, and what engines do differently is not the same in Node and in policy.js.';
 
 function closure(name: string, index: number, token: number): LockstepError {
   return new LockstepError(
     'LS_POLICY_CLOSURE',
     `expected the policy ${name} to answer alike in the config and in policy.js, got a difference at token ${index} (id ${token})`,
-    { mend: closureMend, field: 'policy' },
+    { fix: closureFix, field: 'policy' },
   );
 }
 
@@ -84,7 +84,7 @@ function memory(name: string, index: number, token: number): LockstepError {
     'LS_POLICY_MEMORY',
     `expected the policy ${name} to depend on its state only, got another answer at token ${index} (id ${token}) after other sequences, or after a snapshot`,
     {
-      mend: 'Keep everything that push remembers in the state; variables of the module are shared by all sequences.',
+      fix: 'Keep everything that push remembers in the state; variables of the module are shared by all sequences.',
       field: 'policy',
     },
   );

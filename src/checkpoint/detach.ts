@@ -70,7 +70,7 @@ export async function detach(dir: string, out: string): Promise<Contract> {
 async function refuseExisting(out: string): Promise<void> {
   if ((await lstat(out).catch(() => null)) === null) return;
   throw new LockstepError('LS_DETACH_EXISTS', `expected a folder that does not exist, got ${out}`, {
-    mend: 'Name another folder with --out, or remove this one yourself.',
+    fix: 'Name another folder with --out, or remove this one yourself.',
     field: 'out',
   });
 }

@@ -53,7 +53,7 @@ async function readPolicy(dir: string, contract: Contract): Promise<string> {
   const file = path.join(dir, contract.policy.file);
   const source = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     throw new LockstepError('LS_CONTRACT_POLICY', `expected ${file}, got ${systemProblem(cause)}`, {
-      mend: remake,
+      fix: remake,
       field: 'policy.file',
       cause,
     });
@@ -72,7 +72,7 @@ async function checkTokenizer(dir: string, contract: Contract): Promise<void> {
         'LS_CONTRACT_TOKENIZER',
         `expected tokenizer.json in ${dir}, got ${systemProblem(cause)}`,
         {
-          mend: remake,
+          fix: remake,
           field: 'tokenizer.sha256',
           cause,
         },
@@ -162,6 +162,6 @@ function edited(
   return new LockstepError(
     `LS_CONTRACT_${kind}`,
     `expected ${field} to be ${show(expected)}, got ${show(actual)} (${where})`,
-    { mend: `The checkpoint was changed by hand or mixed up. ${remake}`, field },
+    { fix: `The checkpoint was changed by hand or mixed up. ${remake}`, field },
   );
 }

@@ -56,7 +56,7 @@ export async function upgrade(options: UpgradeOptions): Promise<Upgraded> {
     throw new LockstepError(
       'LS_UPGRADE_CURRENT',
       `expected a contract of version 1, got ${contractVersion} (${path.join(dir, contractFile)})`,
-      { mend: 'There is nothing to renew: use it as it is.', field: 'lockstep' },
+      { fix: 'There is nothing to renew: use it as it is.', field: 'lockstep' },
     );
   }
   const out = options.out === undefined ? dir : path.resolve(options.out);
@@ -95,7 +95,7 @@ async function checkOld(dir: string, old: ContractV1): Promise<void> {
       `LS_CONTRACT_${kind}`,
       `expected ${field} to be ${expected}, got ${actual}`,
       {
-        mend: 'The checkpoint was changed after its contract was made: use an unchanged copy.',
+        fix: 'The checkpoint was changed after its contract was made: use an unchanged copy.',
         field,
       },
     );
@@ -115,7 +115,7 @@ function samePolicy(policy: Policy | null, old: ContractV1, dir: string): Policy
       'LS_UPGRADE_POLICY',
       `expected a policy of Lockstep's own, got ${name}`,
       {
-        mend: `Name the config that it was made from: lockstep attach --upgrade ${shellWord(dir)} --config lockstep.config.ts`,
+        fix: `Name the config that it was made from: lockstep attach --upgrade ${shellWord(dir)} --config lockstep.config.ts`,
         field: 'policy',
       },
     );
@@ -126,7 +126,7 @@ function samePolicy(policy: Policy | null, old: ContractV1, dir: string): Policy
   throw new LockstepError(
     'LS_UPGRADE_POLICY',
     `expected ${field} to be ${JSON.stringify(expected)}, got ${JSON.stringify(actual)}`,
-    { mend: 'Give the policy, with the parameters, that the checkpoint was made with.', field },
+    { fix: 'Give the policy, with the parameters, that the checkpoint was made with.', field },
   );
 }
 
@@ -143,7 +143,7 @@ function checkSame(made: ContractFiles, old: ContractV1): void {
       'LS_UPGRADE_DIFFERS',
       `expected ${field} to stay ${expected}, got ${actual}`,
       {
-        mend: 'This Lockstep would cut its texts differently: serve it with the Lockstep that made it, or attach and train again.',
+        fix: 'This Lockstep would cut its texts differently: serve it with the Lockstep that made it, or attach and train again.',
         field,
       },
     );

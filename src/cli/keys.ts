@@ -91,7 +91,7 @@ async function add(file: string, name: string, options: AddOptions): Promise<voi
         'LS_KEYS_LIMIT',
         `expected a limit for the key, got ${limit} ${limits[limit as keyof KeyLimits]}: ${issue.message}`,
         {
-          mend: 'See lockstep keys add --help; a weight is 1 to 100.',
+          fix: 'See lockstep keys add --help; a weight is 1 to 100.',
           field: limit,
         },
       );
@@ -130,7 +130,7 @@ async function revoke(file: string, name: string, options: { json?: true }): Pro
     const left = entries.filter((entry) => entry.name !== name);
     if (left.length < entries.length) return left;
     throw new LockstepError('LS_KEYS_NAME', `expected the name of a key in ${file}, got ${name}`, {
-      mend: `List the names: lockstep keys list ${shellWord(file)}`,
+      fix: `List the names: lockstep keys list ${shellWord(file)}`,
       field: 'name',
     });
   });
@@ -152,7 +152,7 @@ function limitsLine(limits: KeyLimits): string[] {
 
 function badName(message: string): LockstepError {
   return new LockstepError('LS_KEYS_NAME', message, {
-    mend: 'Use 1 to 64 letters, digits, dots, - or _. To use the name of an old key again, revoke that key first.',
+    fix: 'Use 1 to 64 letters, digits, dots, - or _. To use the name of an old key again, revoke that key first.',
     field: 'name',
   });
 }

@@ -35,7 +35,7 @@ export async function loadConfig(file: string = defaultConfigFile): Promise<Conf
   const absolute = path.resolve(file);
   if (!existsSync(absolute)) {
     throw new LockstepError('LS_CONFIG_MISSING', `expected a config file, got none at ${file}`, {
-      mend: `Create it with lockstep init, or name another one with --config.`,
+      fix: `Create it with lockstep init, or name another one with --config.`,
     });
   }
   const shown = path.relative(process.cwd(), absolute) || absolute;
@@ -56,7 +56,7 @@ export async function loadDefault(file: string, shown: string, call: string): Pr
   const value = evaluate(await bundle(file), file, shown);
   if (value !== undefined) return value;
   throw new LockstepError('LS_CONFIG_INVALID', `${shown}: expected a default export, got none`, {
-    mend: `Write \`export default ${call}\`.`,
+    fix: `Write \`export default ${call}\`.`,
   });
 }
 
@@ -110,7 +110,7 @@ function refuseOwnPolicy(policy: Policy, file: string): void {
     'LS_POLICY_MODULE',
     `expected the policy ${policy.name} in a file of its own, got it in ${path.basename(file)}`,
     {
-      mend: `Move it into its own file next to the config, export it, and import it; otherwise a change of training settings would change the policy.`,
+      fix: `Move it into its own file next to the config, export it, and import it; otherwise a change of training settings would change the policy.`,
       field: 'policy',
     },
   );
@@ -148,7 +148,7 @@ async function bundle(file: string): Promise<string> {
     const at = syntaxPlace(first, file);
     const shown = at === undefined ? path.relative(process.cwd(), file) : placeText(at);
     throw new LockstepError('LS_CONFIG_SYNTAX', `${shown}: ${first.text}`, {
-      mend: 'Correct the syntax of that file; an editor for TypeScript shows it, too.',
+      fix: 'Correct the syntax of that file; an editor for TypeScript shows it, too.',
       cause: error,
       place: at,
     });
@@ -184,19 +184,19 @@ function evaluate(code: string, file: string, shown: string): unknown {
     withinTime(start, userCodeLimit);
   } catch (error) {
     // A LockstepError of the bundle's own copy of the package: policies check their parameters.
-    const { name, code: stable, message, mend } = error as LockstepError;
+    const { name, code: stable, message, fix } = error as LockstepError;
     const place = placeInConfig(error);
     const at = place === undefined ? shown : placeText(place);
     if (name === 'LockstepError' && stable?.startsWith('LS_')) {
       throw new LockstepError(stable as `LS_${string}`, `${at}: ${message}`, {
-        ...(mend === undefined ? {} : { mend }),
+        ...(fix === undefined ? {} : { fix }),
         cause: error,
         place,
       });
     }
     const what = error instanceof Error ? `${name}: ${message}` : JSON.stringify(error);
     throw new LockstepError('LS_CONFIG_FAILED', `${at}: the config threw ${what}`, {
-      mend: 'Correct the line that the message names.',
+      fix: 'Correct the line that the message names.',
       cause: error,
       place,
     });

@@ -210,7 +210,7 @@ export interface ConfigProblem {
 export function configError(source: string, problems: readonly ConfigProblem[]): LockstepError {
   const [first] = problems;
   return new LockstepError('LS_CONFIG_INVALID', problemText(source, problems), {
-    mend: 'Correct the named fields; docs/config.md lists them all.',
+    fix: 'Correct the named fields; docs/config.md lists them all.',
     ...(first === undefined ? {} : { field: first.path }),
   });
 }

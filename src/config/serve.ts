@@ -127,7 +127,7 @@ export async function loadServe(file: string): Promise<ServeConfig> {
   const shown = path.relative(process.cwd(), absolute) || absolute;
   if (!existsSync(absolute)) {
     throw new LockstepError('LS_CONFIG_MISSING', `expected a config file, got none at ${file}`, {
-      mend: 'Name an existing file: lockstep serve --config serve.config.ts',
+      fix: 'Name an existing file: lockstep serve --config serve.config.ts',
     });
   }
   const value = absolute.endsWith('.json')
@@ -174,7 +174,7 @@ function checkNames(models: readonly ServeModel[], shown: string): void {
         throw new LockstepError(
           'LS_SERVE_NAMES',
           `${shown}: ${place}: expected a name or an alias of one model only, got ${JSON.stringify(one)}, as ${other} has`,
-          { mend: 'Give each model names of its own.', field: place },
+          { fix: 'Give each model names of its own.', field: place },
         );
       }
       places.set(one, place);
@@ -185,7 +185,7 @@ function checkNames(models: readonly ServeModel[], shown: string): void {
 function invalid(shown: string, problems: readonly ConfigProblem[]): LockstepError {
   const field = problems[0]?.path;
   return new LockstepError('LS_SERVE_CONFIG', problemText(shown, problems), {
-    mend: 'Correct the named fields; docs/serve-config.md lists them all.',
+    fix: 'Correct the named fields; docs/serve-config.md lists them all.',
     ...(field === undefined ? {} : { field }),
   });
 }
@@ -195,7 +195,7 @@ async function readJson(file: string, shown: string): Promise<unknown> {
     return JSON.parse(await readFile(file, 'utf8'));
   } catch (cause) {
     throw new LockstepError('LS_CONFIG_SYNTAX', `${shown}: ${(cause as Error).message}`, {
-      mend: 'Correct the JSON of that file.',
+      fix: 'Correct the JSON of that file.',
       cause,
     });
   }

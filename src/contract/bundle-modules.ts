@@ -156,6 +156,6 @@ function builtin(args: OnResolveArgs, names: ModuleNames): LockstepError {
   return new LockstepError(
     'LS_POLICY_NONDETERMINISTIC',
     `${path.relative(process.cwd(), importer)}: expected what every engine has, got an import of the Node module ${args.path}`,
-    { mend: 'A policy runs without Node: compute in prepare, and pass settings as params.' },
+    { fix: 'A policy runs without Node: compute in prepare, and pass settings as params.' },
   );
 }

@@ -119,7 +119,7 @@ it('names file and line of what is not deterministic, and what to use instead', 
   await expect(bundlePolicy(policy)).rejects.toMatchObject({
     code: 'LS_POLICY_NONDETERMINISTIC',
     message: expect.stringMatching(/mine\.ts:6: .* a policy that uses Date$/),
-    mend: expect.stringContaining('count tokens'),
+    fix: expect.stringContaining('count tokens'),
   });
 });
 

@@ -51,12 +51,12 @@ export async function bundlePolicy(policy: Policy): Promise<PolicyBundle> {
     return `${shown(origin.originalSource, names)}:${origin.originalLine + 1}`;
   };
   const refuse = (findings: readonly Finding[], code: `LS_${string}`, expected: string): void => {
-    for (const { line, column, what, mend, ownOnly } of findings) {
+    for (const { line, column, what, fix, ownOnly } of findings) {
       const at = place(line, column, ownOnly);
       // The entry, the runtime's part and esbuild's own helpers have no place.
       if (at === undefined) continue;
       throw new LockstepError(code, `${at}: expected ${expected}, got a policy that ${what}`, {
-        mend,
+        fix,
         place: placeBefore(map, names, line, column),
       });
     }
@@ -82,12 +82,12 @@ const head = '(function (lockstep) {\n"use strict";\n';
 function modulesOf(policy: Policy): string[] {
   const origin = originOf(policy);
   const name = String((policy as Partial<Policy> | undefined)?.name);
-  const mend = `Define ${name} in a file of its own, export it, and import it in the config (or pass module: import.meta.url to definePolicy).`;
+  const fix = `Define ${name} in a file of its own, export it, and import it in the config (or pass module: import.meta.url to definePolicy).`;
   if (origin?.module === undefined) {
     throw new LockstepError(
       'LS_POLICY_MODULE',
       `expected a policy made by definePolicy with a known module, got ${name}`,
-      { mend },
+      { fix },
     );
   }
   const file = fileURLToPath(origin.module);
@@ -95,7 +95,7 @@ function modulesOf(policy: Policy): string[] {
     throw new LockstepError(
       'LS_POLICY_MODULE',
       `expected the policy ${name} in a file of its own, got it in ${path.basename(file)}`,
-      { mend: `${mend} Training settings must not change the policy's bytes.` },
+      { fix: `${fix} Training settings must not change the policy's bytes.` },
     );
   }
   return [file, ...origin.policies.flatMap(modulesOf)];
@@ -149,7 +149,7 @@ async function run(
     if (first === undefined) throw error;
     if (first.detail instanceof LockstepError) throw first.detail;
     throw new LockstepError('LS_POLICY_BUNDLE', `${messagePlace(first, names)}${first.text}`, {
-      mend: 'Correct the policy; it may import packages and files of its own, and lockstep.',
+      fix: 'Correct the policy; it may import packages and files of its own, and lockstep.',
       cause: error,
     });
   }

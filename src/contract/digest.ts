@@ -50,7 +50,7 @@ export function digestOf(
 
 function notJson(got: string, cause?: unknown): LockstepError {
   return new LockstepError('LS_CONTRACT_JSON', `expected JSON for the digest, got: ${got}`, {
-    mend: 'Let parameters and tables hold integers, booleans, well-formed strings, lists and objects.',
+    fix: 'Let parameters and tables hold integers, booleans, well-formed strings, lists and objects.',
     cause,
   });
 }

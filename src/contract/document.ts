@@ -32,7 +32,7 @@ export async function readDocument(dir: string): Promise<Contract> {
     'LS_CONTRACT_VERSION',
     `expected version ${contractVersion} of the contract, got 1 (${path.join(dir, contractFile)})`,
     {
-      mend: `It was made by an earlier Lockstep: lockstep attach --upgrade ${shellWord(dir)}`,
+      fix: `It was made by an earlier Lockstep: lockstep attach --upgrade ${shellWord(dir)}`,
       field: 'lockstep',
     },
   );
@@ -52,7 +52,7 @@ export async function readAnyDocument(dir: string): Promise<Contract | ContractV
     throw new LockstepError(
       'LS_CONTRACT_VERSION',
       `expected version ${contractVersion} of the contract, got ${version} (${file})`,
-      { mend: 'It was made by a later Lockstep: update this one.', field: 'lockstep' },
+      { fix: 'It was made by a later Lockstep: update this one.', field: 'lockstep' },
     );
   }
   return fitting(contractSchema, value, file) as Contract;
@@ -64,14 +64,14 @@ function missing(dir: string, cause: NodeJS.ErrnoException): LockstepError {
     return new LockstepError(
       'LS_CONTRACT_MISSING',
       `expected the folder of a checkpoint, got no such folder: ${dir}`,
-      { mend: 'Name a folder that lockstep attach or lockstep train made.', cause },
+      { fix: 'Name a folder that lockstep attach or lockstep train made.', cause },
     );
   }
   return new LockstepError(
     'LS_CONTRACT_MISSING',
     `expected a contract (lockstep.json) in ${dir}, got ${cause.code === 'ENOENT' ? 'none' : systemProblem(cause)}`,
     {
-      mend: 'Put a contract on the checkpoint: lockstep attach MODEL --config lockstep.config.ts --out DIR',
+      fix: 'Put a contract on the checkpoint: lockstep attach MODEL --config lockstep.config.ts --out DIR',
       cause,
     },
   );
@@ -87,7 +87,7 @@ async function readJson(file: string): Promise<unknown> {
     throw new LockstepError(
       'LS_CONTRACT_SCHEMA',
       `expected JSON in ${file}, got: ${(cause as Error).message}`,
-      { mend: remake, cause },
+      { fix: remake, cause },
     );
   }
 }
@@ -104,6 +104,6 @@ function fitting(schema: z.ZodType, value: unknown, file: string): unknown {
   throw new LockstepError(
     'LS_CONTRACT_SCHEMA',
     `${file} does not fit the contract schema at ${field || 'its root'}: ${issue?.message}`,
-    { mend: remake, field: field ?? '' },
+    { fix: remake, field: field ?? '' },
   );
 }

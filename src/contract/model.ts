@@ -43,7 +43,7 @@ export async function readModel(dir: string): Promise<ModelInfo> {
       'LS_MODEL_MISSING',
       `expected the folder of a checkpoint at ${dir}, got ${systemProblem(cause)} for config.json`,
       {
-        mend: 'Name the folder of a Hugging Face checkpoint (config.json, tokenizer.json, *.safetensors).',
+        fix: 'Name the folder of a Hugging Face checkpoint (config.json, tokenizer.json, *.safetensors).',
         field: 'model',
         cause,
       },

@@ -57,7 +57,7 @@ function checked(policy: Policy, outcome: Attempt): Json {
       'LS_POLICY_PREPARE',
       `policy ${policy.name}: expected tables from prepare, got ${got}`,
       {
-        mend: 'Let prepare return integers, strings, booleans, null, lists and plain objects of them.',
+        fix: 'Let prepare return integers, strings, booleans, null, lists and plain objects of them.',
         field: 'policy',
         cause,
         place: placeInConfig(cause),

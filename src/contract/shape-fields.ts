@@ -52,7 +52,7 @@ export class Fields {
       'LS_MODEL_CONFIG',
       `expected ${expected} in ${this.file}, got ${got}`,
       {
-        mend: 'Copy config.json again from the original checkpoint.',
+        fix: 'Copy config.json again from the original checkpoint.',
         ...(field === undefined ? {} : { field }),
       },
     );
@@ -60,6 +60,6 @@ export class Fields {
 }
 
 /** Refuse a model that is not supported. */
-export function unsupported(message: string, mend: string, field: string): LockstepError {
-  return new LockstepError('LS_MODEL_UNSUPPORTED', message, { mend, field });
+export function unsupported(message: string, fix: string, field: string): LockstepError {
+  return new LockstepError('LS_MODEL_UNSUPPORTED', message, { fix, field });
 }

@@ -153,8 +153,8 @@ function refuseSlidingWindow(fields: Fields, family: Family): void {
   if (types !== undefined && types !== null && !isList(types)) {
     throw fields.bad('a list for layer_types', show(types), 'layer_types');
   }
-  const refuse = (got: string, mend: string, field: string): LockstepError =>
-    unsupported(`expected full attention in every layer, got ${got}`, mend, field);
+  const refuse = (got: string, fix: string, field: string): LockstepError =>
+    unsupported(`expected full attention in every layer, got ${got}`, fix, field);
   const other = 'Use a checkpoint without a sliding window; the carry takes its place.';
   if (isList(types)) {
     if (types.some((type) => type !== 'full_attention')) {

@@ -101,7 +101,7 @@ export async function readProbe(dir: string, contract: Contract): Promise<Probe 
     throw new LockstepError(
       'LS_PROBE_STALE',
       `expected a probe of the ${what} ${ours ?? '(none recorded)'}, got one of ${theirs ?? '(none recorded)'} (${probeFile})`,
-      { mend: remake(dir), field: what },
+      { fix: remake(dir), field: what },
     );
   }
   return { ...probe, rows: [...probe.rows].sort((a, b) => a.position - b.position) };
@@ -205,7 +205,7 @@ class Distance {
       'LS_PROBE_MISMATCH',
       `expected the trainer's log-probabilities within ${nats} nats (${kind}, ${engine}), got ${average}${this.#worst} of ${probeFile}`,
       {
-        mend: `The weights or the exported graph are not those that the probe was recorded with: lockstep verify DIR shows where they differ. After a change of weights on purpose: lockstep export DIR, then lockstep probe DIR.${kind === 'mean' ? ' A rounded model may really be this far off: --no-probe serves it anyway.' : ''}`,
+        fix: `The weights or the exported graph are not those that the probe was recorded with: lockstep verify DIR shows where they differ. After a change of weights on purpose: lockstep export DIR, then lockstep probe DIR.${kind === 'mean' ? ' A rounded model may really be this far off: --no-probe serves it anyway.' : ''}`,
       },
     );
   }
@@ -229,7 +229,7 @@ export function probeLine(outcome: ProbeOutcome): string {
 
 function unreadable(file: string, why: string, dir: string): LockstepError {
   return new LockstepError('LS_PROBE_FILE', `expected a probe in ${file}, got ${why}`, {
-    mend: remake(dir),
+    fix: remake(dir),
   });
 }
 

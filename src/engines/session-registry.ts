@@ -37,7 +37,7 @@ export class SessionRegistry {
       throw new LockstepError(
         'LS_ENGINE_SESSIONS',
         `expected at most ${this.#maxSessions} open sessions, got one more`,
-        { mend: 'Close a session, or open the engine with a larger maxSessions.' },
+        { fix: 'Close a session, or open the engine with a larger maxSessions.' },
       );
     }
     const limits = { maxTokens: this.#maxTokens, vocabulary: this.#vocabulary };
@@ -103,7 +103,7 @@ export class SessionLease {
       this.#broken ??= new LockstepError(
         'LS_ENGINE_SESSION',
         'expected a usable session, got one whose last step failed',
-        { mend: 'Close it and open a new one.', cause },
+        { fix: 'Close it and open a new one.', cause },
       );
       throw cause;
     }
@@ -122,7 +122,7 @@ export class SessionLease {
       throw new LockstepError(
         'LS_ENGINE_LIMIT',
         `expected at most ${maxTokens} tokens in a session, got ${length}`,
-        { mend: 'Shorten the prompt, or open the engine with a larger maxTokens.' },
+        { fix: 'Shorten the prompt, or open the engine with a larger maxTokens.' },
       );
     }
     for (let at = 0; at < tokens.length; at++) {
@@ -131,7 +131,7 @@ export class SessionLease {
       throw new LockstepError(
         'LS_ENGINE_TOKEN',
         `expected token ids in 0..${vocabulary - 1}, got ${id} at ${at}`,
-        { mend: "Tokenize with the checkpoint's own tokenizer.json." },
+        { fix: "Tokenize with the checkpoint's own tokenizer.json." },
       );
     }
     this.#length = length;

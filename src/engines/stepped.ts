@@ -38,7 +38,7 @@ export function steppedRunner(
     throw new LockstepError(
       'LS_SERVE_DIGEST',
       `expected an engine of contract ${ours.digest}, got one of ${engine.contract.digest}`,
-      { mend: 'Export the checkpoint again: lockstep export DIR' },
+      { fix: 'Export the checkpoint again: lockstep export DIR' },
     );
   }
   const remembers = cacheBytes > 0 && engine.keptBytes !== undefined;
@@ -205,7 +205,7 @@ class LocalRunner implements Runner {
     throw new LockstepError(
       'LS_FORM_OPTIONS',
       `expected no ${ignore_eos ? 'ignore_eos' : 'min_tokens'} with a text that is held to a form, which may end before`,
-      { mend: 'Leave it out.' },
+      { fix: 'Leave it out.' },
     );
   }
 

@@ -78,7 +78,7 @@ export async function openTorchEngine(
       throw new LockstepError(
         'LS_CONTRACT_DIGEST',
         `expected Python to read the contract ${contract.digest}, got ${digest}`,
-        { mend: 'The checkpoint changed while it was opened: open it again.' },
+        { fix: 'The checkpoint changed while it was opened: open it again.' },
       );
     }
     const info: EngineInfo = { name: 'torch', precision: precisions[dtype], ...shape };

@@ -42,9 +42,9 @@ function placeOf<Host extends { close(): void }>(
 
 /** The same error with a place. */
 export function withPlace(error: LockstepError, place: SourcePlace): LockstepError {
-  const { code, message, mend, field, cause } = error;
+  const { code, message, fix, field, cause } = error;
   return new LockstepError(code as `LS_${string}`, message, {
-    ...(mend === undefined ? {} : { mend }),
+    ...(fix === undefined ? {} : { fix }),
     ...(field === undefined ? {} : { field }),
     ...(cause === undefined ? {} : { cause }),
     place,

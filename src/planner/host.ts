@@ -177,7 +177,7 @@ export class PolicyHost {
     this.#stopped ??= new LockstepError(
       'LS_PLAN_CLOSED',
       `expected an open planner, got a closed one (${this.#name})`,
-      { mend: 'Close a planner after its last use.' },
+      { fix: 'Close a planner after its last use.' },
     );
   }
 
@@ -275,7 +275,7 @@ export class PolicyHost {
       if (!(error instanceof EngineError)) throw error;
       if (error.kind === 'load')
         throw new LockstepError('LS_POLICY_ENGINE', error.message, {
-          mend: 'Install Lockstep again: npm ci.',
+          fix: 'Install Lockstep again: npm ci.',
           cause: error,
         });
       if (error.kind === 'threw') {

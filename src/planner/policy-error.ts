@@ -29,7 +29,7 @@ export function policyError(
 ): LockstepError {
   const at = index < 0 ? '' : ` at token ${index} (id ${token})`;
   return new LockstepError(code as `LS_${string}`, `policy ${name}${at}: ${message}`, {
-    mend: mends[code] ?? 'Correct the policy, and make the contract again.',
+    fix: fixes[code] ?? 'Correct the policy, and make the contract again.',
     place:
       stack === undefined || traced === undefined
         ? undefined
@@ -37,7 +37,7 @@ export function policyError(
   });
 }
 
-const mends: Readonly<Record<string, string>> = {
+const fixes: Readonly<Record<string, string>> = {
   LS_PLAN_TOKEN: "Give token ids of the contract's own tokenizer.",
   LS_PLAN_CLOSED: 'Open another sequence, or restore one from a snapshot.',
   LS_POLICY_FORBIDDEN: 'A policy may read token ids and its tables; compute the rest in prepare.',

@@ -62,7 +62,7 @@ export class Segmenter {
       throw new LockstepError(
         'LS_PLAN_BATCH',
         `expected a token list for each segmenter of one policy, got ${segmenters.length} segmenters and ${tokens.length} lists`,
-        { mend: 'Batch the segmenters of one contract, with a list for each.' },
+        { fix: 'Batch the segmenters of one contract, with a list for each.' },
       );
     }
     const cuts = first.#host.push(
@@ -154,6 +154,6 @@ export class Segmenter {
 
 function closed(): LockstepError {
   return new LockstepError('LS_PLAN_CLOSED', 'expected an open segmenter, got a closed one', {
-    mend: 'Close a segmenter after its last use.',
+    fix: 'Close a segmenter after its last use.',
   });
 }

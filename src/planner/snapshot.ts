@@ -18,6 +18,6 @@ export function placeIn(snapshot: string, max: number): { position: number; star
   throw new LockstepError(
     'LS_PLAN_SNAPSHOT',
     `expected a snapshot of a segmenter of this contract, got ${snapshot.slice(0, 60)}`,
-    { mend: 'Give the text that snapshot() returned under the same contract.' },
+    { fix: 'Give the text that snapshot() returned under the same contract.' },
   );
 }

@@ -104,19 +104,19 @@ export function definePolicy<
 
 function checkDefinition(definition: { name: unknown; push: unknown; params?: Params }): void {
   const { name, push, params = {} } = definition;
-  const mend = 'See docs/policies.md for a policy in 20 lines.';
+  const fix = 'See docs/policies.md for a policy in 20 lines.';
   if (typeof name !== 'string' || !/^[A-Za-z][A-Za-z0-9-]*$/.test(name)) {
     throw new LockstepError(
       'LS_POLICY_DEFINITION',
       `definePolicy: expected name to be a letter and then letters, digits or '-', got ${JSON.stringify(name)}`,
-      { mend, field: 'name' },
+      { fix, field: 'name' },
     );
   }
   if (typeof push !== 'function') {
     throw new LockstepError(
       'LS_POLICY_DEFINITION',
       `definePolicy: expected push of ${name} to be a function, got ${typeof push}`,
-      { mend, field: 'push' },
+      { fix, field: 'push' },
     );
   }
   const fault = noInteger(params, 'params');
@@ -124,6 +124,6 @@ function checkDefinition(definition: { name: unknown; push: unknown; params?: Pa
   throw new LockstepError(
     'LS_POLICY_DEFINITION',
     `definePolicy: expected defaults of ${name} to be integers, strings, booleans and lists of them, got ${fault.got} at ${fault.path}`,
-    { mend: 'Give a fraction as two integers, such as { tenths: 5 }.', field: fault.path },
+    { fix: 'Give a fraction as two integers, such as { tenths: 5 }.', field: fault.path },
   );
 }

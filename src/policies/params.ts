@@ -42,7 +42,7 @@ export function refusal(name: string, params: unknown): Refuse {
     throw new LockstepError(
       'LS_POLICY_PARAMS',
       `${at}: expected ${expected}, got ${printed(valueAt(params, path))}`,
-      { mend: `Correct the parameters of ${name}(...).`, ...(path === '' ? {} : { field: path }) },
+      { fix: `Correct the parameters of ${name}(...).`, ...(path === '' ? {} : { field: path }) },
     );
   };
 }

@@ -75,7 +75,7 @@ export function audit(log: AuditLog): RequestHandler {
 function checkFile(file: string): void {
   const fail = (got: string, cause?: unknown) =>
     new LockstepError('LS_AUDIT_FILE', `expected a file to append to at ${file}, got ${got}`, {
-      mend: 'Give --audit a file in a folder that this user may write to.',
+      fix: 'Give --audit a file in a folder that this user may write to.',
       field: 'audit',
       cause,
     });

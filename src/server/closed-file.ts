@@ -16,7 +16,7 @@ export function checkClosed(
   if (process.platform === 'win32' || (mode & others) === 0) return;
   const got = (mode & 0o777).toString(8).padStart(4, '0');
   throw new LockstepError(code, `expected ${file} to be closed to other users, got mode ${got}`, {
-    mend: `Close it to them: chmod 600 ${file}`,
+    fix: `Close it to them: chmod 600 ${file}`,
     ...(field === undefined ? {} : { field }),
   });
 }

@@ -124,7 +124,7 @@ export function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error;
   if (error instanceof LockstepError) {
     const sentence = /[.!?]$/.test(error.message) ? error.message : `${error.message}.`;
-    const words = error.mend === undefined ? sentence : `${sentence} ${error.mend}`;
+    const words = error.fix === undefined ? sentence : `${sentence} ${error.fix}`;
     if (error.code === 'LS_ENGINE_SESSIONS') {
       return new HttpError(429, words, {
         type: 'rate_limit_error',

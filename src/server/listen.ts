@@ -26,14 +26,14 @@ export function listen(http: Server, port: number, host: string): Promise<void> 
 function listenError(cause: NodeJS.ErrnoException, port: number, host: string): LockstepError {
   if (cause.code === 'EADDRINUSE') {
     return new LockstepError('LS_SERVE_PORT', `expected a free port, got ${port} in use`, {
-      mend: `Choose another with --port, or 0 for any free one.`,
+      fix: `Choose another with --port, or 0 for any free one.`,
       field: 'port',
       cause,
     });
   }
   if (cause.code === 'EACCES') {
     return new LockstepError('LS_SERVE_PORT', `expected a port this user may open, got ${port}`, {
-      mend: 'Choose one above 1023 with --port.',
+      fix: 'Choose one above 1023 with --port.',
       field: 'port',
       cause,
     });
@@ -42,7 +42,7 @@ function listenError(cause: NodeJS.ErrnoException, port: number, host: string): 
     'LS_SERVE_HOST',
     `expected an address of this machine, got ${host} (${cause.code})`,
     {
-      mend: 'Give --host an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them.',
+      fix: 'Give --host an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them.',
       field: 'host',
       cause,
     },

@@ -53,7 +53,7 @@ async function read(file: string, secret: boolean): Promise<Buffer> {
 function broken(expected: string, cause?: unknown): LockstepError {
   const got = cause === undefined ? '' : `, got ${systemProblem(cause)}`;
   return new LockstepError('LS_SERVE_TLS', `expected ${expected}${got}`, {
-    mend: 'Give --tls-cert the certificate chain and --tls-key its private key, both in PEM.',
+    fix: 'Give --tls-cert the certificate chain and --tls-key its private key, both in PEM.',
     field: 'tls-cert',
     cause,
   });

@@ -98,7 +98,7 @@ export function blockMasses(parts: readonly PartialMass[]): Float64Array {
   throw new LockstepError(
     'LS_RETRIEVAL_NONFINITE',
     'expected finite queries and keys at a boundary, got NaN or infinity',
-    { mend: 'The weights have diverged: use the last good checkpoint.' },
+    { fix: 'The weights have diverged: use the last good checkpoint.' },
   );
 }
 

@@ -50,7 +50,7 @@ export function layoutOf(contract: Parts, shape: ModelShape): Layout {
     throw new LockstepError(
       'LS_CONTRACT_HEADS',
       `expected long heads for ${shape.layers} layers of ${shape.kvHeads} KV heads, got ${long.length} layers with heads up to ${Math.max(-1, ...long.flat())}`,
-      { mend: 'Attach a contract that was made for this model.', field: 'heads.long' },
+      { fix: 'Attach a contract that was made for this model.', field: 'heads.long' },
     );
   }
   const retrieval = contract.retrieval.size;

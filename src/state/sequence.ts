@@ -62,7 +62,7 @@ export class SequenceState {
       throw new LockstepError(
         'LS_STATE_LENGTH',
         `expected at most ${room} more tokens in the open segment, got ${tokens}`,
-        { mend: 'Close the segment where the policy cuts.' },
+        { fix: 'Close the segment where the policy cuts.' },
       );
     }
     for (const state of this.groups) {
@@ -93,7 +93,7 @@ export class SequenceState {
       throw new LockstepError(
         'LS_STATE_EMPTY',
         'expected tokens in the segment to close, got an empty one',
-        { mend: 'Step at least one token before closing.' },
+        { fix: 'Step at least one token before closing.' },
       );
     }
     const retrieved = new Map<number, Int32Array[]>();
@@ -118,7 +118,7 @@ export class SequenceState {
       throw new LockstepError(
         'LS_STATE_OPEN',
         `expected a fresh boundary, got a segment with ${this.openLength} tokens`,
-        { mend: 'Replace retrieved rows right after a step that closed a segment.' },
+        { fix: 'Replace retrieved rows right after a step that closed a segment.' },
       );
     }
     const chosen = retrieved.flatMap(({ layer, positions }) => {
@@ -134,7 +134,7 @@ export class SequenceState {
         throw new LockstepError(
           'LS_STATE_POSITIONS',
           `expected ${[...fits].join(' or ')} pool positions in 0..${size - 1} for each long head of layer ${layer}, got ${positions.map((list) => list.length).join(', ') || 'none'}`,
-          { mend: 'Pass the positions that another runtime retrieved at the same boundary.' },
+          { fix: 'Pass the positions that another runtime retrieved at the same boundary.' },
         );
       }
       let first = 0;

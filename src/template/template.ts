@@ -110,7 +110,7 @@ export class TemplateRenderer {
     const gone = new LockstepError(
       'LS_TEMPLATE_CLOSED',
       'expected an open server, got a closed one',
-      { mend: 'Start the server again.' },
+      { fix: 'Start the server again.' },
     );
     for (const job of this.#queue.splice(0)) job.reject(gone);
     const [first, ...others] = this.#idle.splice(0);
@@ -198,7 +198,7 @@ export class TemplateRenderer {
     throw new LockstepError(
       'LS_TEMPLATE_SYNTAX',
       `expected a chat template that Jinja2 can read, got: ${reason}`,
-      { mend: 'Copy the chat template again from the original checkpoint.' },
+      { fix: 'Copy the chat template again from the original checkpoint.' },
     );
   }
 
@@ -253,10 +253,10 @@ export class TemplateRenderer {
       const failed = (cause: Error): void => {
         settle();
         const expected = 'expected to start the process of the chat template';
-        const mend = 'Let this user start another process.';
+        const fix = 'Let this user start another process.';
         reject(
           new LockstepError('LS_TEMPLATE_START', `${expected}, got: ${cause.message}`, {
-            mend,
+            fix,
             cause,
           }),
         );
@@ -289,7 +289,7 @@ export class TemplateRenderer {
       'LS_TEMPLATE_LIMIT',
       `expected ${expected}, got ${got} (${this.#file})`,
       {
-        mend: 'Send fewer or shorter messages; if no message works, the chat template is broken.',
+        fix: 'Send fewer or shorter messages; if no message works, the chat template is broken.',
       },
     );
   }

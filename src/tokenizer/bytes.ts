@@ -54,7 +54,7 @@ export function tokenBytes(json: TokenizerJson, size: number): TokenBytes {
       `expected a tokenizer whose decoder is ByteLevel or Metaspace/ByteFallback, got ${
         decoders.map((decoder) => decoder.type).join(' + ') || 'none'
       }`,
-      { mend: 'Use a Llama, Qwen or Mistral checkpoint with its own tokenizer.json.' },
+      { fix: 'Use a Llama, Qwen or Mistral checkpoint with its own tokenizer.json.' },
     );
   }
   const bytes: Uint8Array[] = new Array(size).fill(new Uint8Array(0));

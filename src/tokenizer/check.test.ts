@@ -245,7 +245,7 @@ print(json.dumps([said(folder) for folder in json.load(sys.stdin)]))`;
     const folder = write('trusted', { ...tinyTokenizer(), pre_tokenizer: split('(x+x+)+y') });
     const error = await loadTokenizer(folder).catch((error: LockstepError) => error);
     const name = patternName('(x+x+)+y');
-    expect((error as LockstepError).mend).toContain(`LOCKSTEP_TRUST_PATTERNS=${name}`);
+    expect((error as LockstepError).fix).toContain(`LOCKSTEP_TRUST_PATTERNS=${name}`);
     process.env['LOCKSTEP_TRUST_PATTERNS'] = `other, ${name}`;
     expect((await (await loadTokenizer(folder)).encode('xy')).length).toBe(2);
   });

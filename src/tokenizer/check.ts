@@ -92,7 +92,7 @@ function checkPattern(pattern: string, field: string, file: string): void {
     'LS_TOKENIZER_PATTERN',
     `expected a pattern whose work grows with the text alone at ${field} of ${file}, got ${shown}: ${problem}`,
     {
-      mend: `Such a pattern can stop the whole server on a short text. If you trust its source and accept that: ${trusting}=${name}`,
+      fix: `Such a pattern can stop the whole server on a short text. If you trust its source and accept that: ${trusting}=${name}`,
       field,
     },
   );
@@ -130,14 +130,14 @@ function checkedId(id: unknown, file: string): number {
 
 function tooMuch(expected: string, got: unknown, field: string, file: string): LockstepError {
   return new LockstepError('LS_TOKENIZER_SIZE', `expected ${expected} in ${file}, got ${got}`, {
-    mend: 'Copy tokenizer.json again from the original checkpoint.',
+    fix: 'Copy tokenizer.json again from the original checkpoint.',
     field,
   });
 }
 
 function unsupported(message: string, field: string): LockstepError {
   return new LockstepError('LS_TOKENIZER_UNSUPPORTED', message, {
-    mend: 'Use a Llama, Qwen or Mistral checkpoint with its own tokenizer.json.',
+    fix: 'Use a Llama, Qwen or Mistral checkpoint with its own tokenizer.json.',
     field,
   });
 }

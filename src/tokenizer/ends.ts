@@ -115,7 +115,7 @@ function tokenId({ model, added_tokens: added = [] }: TokenIds, text: string): n
 
 function bad(expected: string, got: string, field?: string): LockstepError {
   return new LockstepError('LS_MODEL_CONFIG', `expected ${expected}, got ${got}`, {
-    mend: 'Copy the file again from the original checkpoint.',
+    fix: 'Copy the file again from the original checkpoint.',
     ...(field === undefined ? {} : { field }),
   });
 }

@@ -140,6 +140,6 @@ function unsplittable(length: number, bytes: number): LockstepError {
   return new LockstepError(
     'LS_TEXT_UNSPLITTABLE',
     `expected a place to split the text within ${length} characters, got none before byte ${bytes}`,
-    { mend: 'Break the text into lines, or leave out the stretch without spaces or punctuation.' },
+    { fix: 'Break the text into lines, or leave out the stretch without spaces or punctuation.' },
   );
 }

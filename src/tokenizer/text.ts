@@ -41,7 +41,7 @@ export async function* readText(file: string, pieceBytes = 1 << 18): AsyncGenera
       'LS_TEXT_MISSING',
       `expected a readable text file, got ${systemProblem(error)}: ${file}`,
       {
-        mend: 'Give the path of an existing UTF-8 text file.',
+        fix: 'Give the path of an existing UTF-8 text file.',
         cause: error,
       },
     );
@@ -66,7 +66,7 @@ function encodingError(file: string, data: Uint8Array, offset: number): Lockstep
   return new LockstepError(
     'LS_TEXT_ENCODING',
     `expected UTF-8 text, got byte 0x${byte} at offset ${offset + at} of ${file}`,
-    { mend: 'Convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW' },
+    { fix: 'Convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW' },
   );
 }
 

@@ -72,7 +72,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
       'LS_TOKENIZER_MISSING',
       `expected ${file}, got ${systemProblem(cause)}`,
       {
-        mend: 'Save the checkpoint with its fast tokenizer (tokenizer.json).',
+        fix: 'Save the checkpoint with its fast tokenizer (tokenizer.json).',
         cause,
       },
     );
@@ -217,7 +217,7 @@ class LoadedTokenizer implements Tokenizer {
     throw new LockstepError(
       'LS_TOKEN_RANGE',
       `expected token ids below ${size}, got ${bad} (${this.#native.idToToken(bad)})`,
-      { mend: 'Remove that token from the text, or resize the embeddings of the model.' },
+      { fix: 'Remove that token from the text, or resize the embeddings of the model.' },
     );
   }
 
@@ -227,7 +227,7 @@ class LoadedTokenizer implements Tokenizer {
       'LS_TOKENIZER_BOS',
       'expected a beginning-of-sequence token, got none',
       {
-        mend: 'Set `bos: false`, or name bos_token in tokenizer_config.json.',
+        fix: 'Set `bos: false`, or name bos_token in tokenizer_config.json.',
         field: 'bos',
       },
     );
@@ -279,7 +279,7 @@ function parse(raw: Buffer, file: string): { native: NativeTokenizer; json: Toke
     throw new LockstepError(
       'LS_TOKENIZER_MISSING',
       `expected a tokenizer in ${file}, got: ${cause instanceof Error ? cause.message : cause}`,
-      { mend: 'Copy tokenizer.json again from the original checkpoint.', cause },
+      { fix: 'Copy tokenizer.json again from the original checkpoint.', cause },
     );
   }
 }

@@ -69,7 +69,7 @@ export function checkAdapter(adapter: Adapter, contract: Contract): void {
       'LS_ADAPTER_CONTRACT',
       `expected an adapter trained under the contract ${contract.digest}, got ${adapter.contract} in ${dir}`,
       {
-        mend: 'Serve it with the checkpoint that its training began from, or train it again under this contract.',
+        fix: 'Serve it with the checkpoint that its training began from, or train it again under this contract.',
         field: 'contract',
       },
     );
@@ -80,7 +80,7 @@ export function checkAdapter(adapter: Adapter, contract: Contract): void {
       'LS_ADAPTER_BASE',
       `expected an adapter of the weights ${base}, got one of ${adapter.base} in ${dir}`,
       {
-        mend: 'Serve it with the checkpoint that its training began from: lockstep attach MODEL --config F --out DIR',
+        fix: 'Serve it with the checkpoint that its training began from: lockstep attach MODEL --config F --out DIR',
         field: 'base',
       },
     );
@@ -90,7 +90,7 @@ export function checkAdapter(adapter: Adapter, contract: Contract): void {
       'LS_ADAPTER_RANK',
       `expected a rank of at most ${mostRank}, got ${adapter.rank} in ${dir}`,
       {
-        mend: 'Serve the checkpoint that has it merged in (the folder above adapter/).',
+        fix: 'Serve the checkpoint that has it merged in (the folder above adapter/).',
         field: 'r',
       },
     );
@@ -111,16 +111,16 @@ async function present(dir: string, name: string): Promise<void> {
   await checkInside(dir, file);
   if ((await stat(file).catch(() => null))?.isFile()) return;
   throw new LockstepError('LS_ADAPTER_FILE', `expected ${name} in ${dir}, got no such file`, {
-    mend: 'Name the folder adapter/ of a checkpoint that was trained with training.lora and nothing else, or one that lockstep.save_adapter wrote; other adapters carry no contract.',
+    fix: 'Name the folder adapter/ of a checkpoint that was trained with training.lora and nothing else, or one that lockstep.save_adapter wrote; other adapters carry no contract.',
     field: name,
   });
 }
 
 function bad(message: string, field?: string): LockstepError {
-  const mend =
+  const fix =
     'Copy the folder again from the training’s checkpoint (adapter/), with all its files.';
   return new LockstepError('LS_ADAPTER_FILE', message, {
-    mend,
+    fix,
     ...(field === undefined ? {} : { field }),
   });
 }

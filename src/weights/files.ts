@@ -110,7 +110,7 @@ function none(dir: string, names: readonly string[], there: readonly string[]): 
     'LS_MODEL_WEIGHTS',
     `expected ${single} or ${indexFile} in ${dir}, got ${got}`,
     {
-      mend:
+      fix:
         pickled === undefined || there.length > 0
           ? 'Finish the download of the checkpoint.'
           : 'Pickled weights can run code; save the model again with save_pretrained, which writes safetensors.',
@@ -118,13 +118,13 @@ function none(dir: string, names: readonly string[], there: readonly string[]): 
   );
 }
 
-function files(message: string, mend: string): LockstepError {
-  return new LockstepError('LS_MODEL_WEIGHTS_FILES', message, { mend });
+function files(message: string, fix: string): LockstepError {
+  return new LockstepError('LS_MODEL_WEIGHTS_FILES', message, { fix });
 }
 
 function index(message: string): LockstepError {
   return new LockstepError('LS_MODEL_WEIGHTS_INDEX', message, {
-    mend: 'Copy the index and its files again from the original checkpoint.',
+    fix: 'Copy the index and its files again from the original checkpoint.',
     field: indexFile,
   });
 }

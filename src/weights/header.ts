@@ -159,12 +159,12 @@ export function list(shape: readonly number[]): string {
 const again = 'Copy the file again from the original checkpoint.';
 
 function files(message: string): LockstepError {
-  return new LockstepError('LS_MODEL_WEIGHTS_FILES', message, { mend: again });
+  return new LockstepError('LS_MODEL_WEIGHTS_FILES', message, { fix: again });
 }
 
 function bad(file: string, expected: string): LockstepError {
   return new LockstepError('LS_MODEL_WEIGHTS_HEADER', `${file}: expected ${expected}`, {
-    mend: again,
+    fix: again,
     field: file,
   });
 }

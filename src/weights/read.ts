@@ -164,29 +164,29 @@ function strayTensor(name: string, file: string, other: string | null): Lockstep
 
 function indexed(message: string): LockstepError {
   return new LockstepError('LS_MODEL_WEIGHTS_INDEX', `model.safetensors.index.json: ${message}`, {
-    mend: 'Copy the index and its files again from the original checkpoint.',
+    fix: 'Copy the index and its files again from the original checkpoint.',
     field: 'model.safetensors.index.json',
   });
 }
 
 function tensor(name: string, message: string): LockstepError {
   return new LockstepError('LS_MODEL_WEIGHTS_TENSORS', message, {
-    mend: 'Weights and config.json belong to different models: copy both again from one checkpoint.',
+    fix: 'Weights and config.json belong to different models: copy both again from one checkpoint.',
     field: name,
   });
 }
 
 function tied(message: string): LockstepError {
   return new LockstepError('LS_MODEL_WEIGHTS_TIED', message, {
-    mend: 'Set tie_word_embeddings in config.json to what the model was trained with: true uses the embedding as the head, false needs lm_head.weight.',
+    fix: 'Set tie_word_embeddings in config.json to what the model was trained with: true uses the embedding as the head, false needs lm_head.weight.',
     field: 'tie_word_embeddings',
   });
 }
 
 function foreign(message: string, { steps }: Contract['trained']): LockstepError {
-  const mend =
+  const fix =
     steps > 0
       ? 'Put back the weights that the training wrote (lockstep train --resume brings them back); another model’s weights need a contract of their own: lockstep attach'
       : 'Put back the weights that the contract was attached to, or attach it to these: lockstep attach MODEL --config F --out DIR';
-  return new LockstepError('LS_WEIGHTS_IDENTITY', message, { mend, field: 'trained.weights' });
+  return new LockstepError('LS_WEIGHTS_IDENTITY', message, { fix, field: 'trained.weights' });
 }

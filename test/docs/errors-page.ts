@@ -39,7 +39,7 @@ error LS_CONFIG_MISSING: expected a config file, got none at lockstep.config.ts
 fix: Create it with lockstep init, or name another one with --config.
 \`\`\`
 
-In TypeScript and Python both are a \`LockstepError\` with \`code\`, \`message\`, \`mend\` (the fix) and, where one field
+In TypeScript and Python both are a \`LockstepError\` with \`code\`, \`message\`, \`fix\` and, where one field
 is to blame, \`field\`. \`LOCKSTEP_DEBUG=1\` also prints the stack trace.
 
 This page lists every code: search it for yours. \`…\` stands for a value. The page is made from the source:

@@ -66,7 +66,7 @@ def note_call(node: ast.Call, inside: int, model: dict[str, Any]) -> None:
     warns: dict[str, Any] = {}
     model["calls"].append({"callee": callee, "args": args, "named": named, "inside": inside})
     if callee == "LockstepError":
-        given = dict(zip(("code", "message", "mend"), args, strict=False)) | named
+        given = dict(zip(("code", "message", "fix"), args, strict=False)) | named
     elif is_code(named.get("code")):
         given = named
         warns = {"warns": True}
@@ -78,7 +78,7 @@ def note_call(node: ast.Call, inside: int, model: dict[str, Any]) -> None:
         model["sites"].append(site)
 
 
-FIELDS = (("message", "message"), ("mend", "fix"))
+FIELDS = (("message", "message"), ("fix", "fix"))
 
 
 def note_fixes(node: ast.Dict, inside: int, model: dict[str, Any]) -> None:

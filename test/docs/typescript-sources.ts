@@ -56,7 +56,7 @@ function visit(node: Node, inside: number, name: string, model: SourceModel): vo
     const args = node.arguments.map(expression);
     const callee = nameOf(node.callee);
     if (ERRORS.has(callee)) {
-      const fix = args[2]?.kind === 'object' ? args[2].fields.mend : args[2];
+      const fix = args[2]?.kind === 'object' ? args[2].fields.fix : args[2];
       model.sites.push({ code: args[0], message: args[1], fix, inside });
     }
     model.calls.push({ callee, args, named: {}, inside });
@@ -81,12 +81,12 @@ function noteTable(node: Node, inside: number, model: SourceModel): void {
   }
   if (node.type !== 'ObjectExpression') return;
   const { fields } = expression(node) as Extract<Expr, { kind: 'object' }>;
-  const { code, message, mend } = fields;
+  const { code, message, fix } = fields;
   if (code !== undefined && message !== undefined) {
     model.sites.push({
       code,
       message,
-      ...(mend === undefined ? { warns: true } : { fix: mend }),
+      ...(fix === undefined ? { warns: true } : { fix: fix }),
       inside,
     });
   }

@@ -52,7 +52,7 @@ def main(folder: Path) -> None:
     else:
         raise AssertionError("the step fitted: the test shows nothing")
     del greedy
-    pairs = re.findall(r"training\.(\w+) to (\w+)", found["mend"])
+    pairs = re.findall(r"training\.(\w+) to (\w+)", found["fix"])
     changes = {
         name: value == "true" if name == "recompute" else int(value) for name, value in pairs
     }

@@ -1,6 +1,6 @@
 """What Python says of folders' weights; test/edits/weights.test.ts runs it.
 
-``{"models": [...], "checkpoints": [...]}`` on stdin, ``{code, message, mend, field}`` or null for
+``{"models": [...], "checkpoints": [...]}`` on stdin, ``{code, message, fix, field}`` or null for
 each on stdout.
 """
 

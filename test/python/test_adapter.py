@@ -70,7 +70,7 @@ def test_a_training_of_more_than_adapters_writes_none(home: Path, tmp_path: Path
         assert not (tmp_path / name / lora.FOLDER).exists()
     with pytest.raises(LockstepError) as error:
         adapter.read(tmp_path / "norms" / lora.FOLDER)
-    assert error.value.code == "LS_ADAPTER_FILE" and "training.lora" in (error.value.mend or "")
+    assert error.value.code == "LS_ADAPTER_FILE" and "training.lora" in (error.value.fix or "")
 
 
 def test_a_resumed_training_writes_the_same_adapter(home: Path, out: Path, tmp_path: Path) -> None:
@@ -168,4 +168,4 @@ def test_an_adapter_that_is_not_this_ones_is_refused(
     edit(folder)
     with pytest.raises(LockstepError) as error:
         adapter.check(adapter.read(folder), read_contract(home / "start").document)
-    assert error.value.code == code and error.value.mend
+    assert error.value.code == code and error.value.fix

@@ -32,7 +32,7 @@ def edit(checkpoint: Path, change: Callable[[dict[str, Any]], Any], *, seal: boo
 def refused(checkpoint: Path, **options: Any) -> LockstepError:
     with pytest.raises(LockstepError) as caught:
         contract.read(checkpoint, **options)
-    assert caught.value.mend
+    assert caught.value.fix
     return caught.value
 
 

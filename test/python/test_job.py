@@ -65,7 +65,7 @@ def test_errors_are_reported_in_one_shape(monkeypatch):
     assert job.as_error(LockstepError("LS_A_B", "m", "how", "f")) == {
         "code": "LS_A_B",
         "message": "m",
-        "mend": "how",
+        "fix": "how",
         "field": "f",
     }
     assert job.as_error(OSError(28, "full", "x.bin"))["code"] == "LS_DISK_FULL"

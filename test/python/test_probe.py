@@ -126,7 +126,7 @@ def test_what_is_no_probe_of_this_checkpoint(tmp_path: Path, change: Any, code: 
     file.write_text(json.dumps(document))
     with pytest.raises(LockstepError) as caught:
         probe.load(tmp_path, Contract())  # type: ignore[arg-type]
-    assert caught.value.code == code and "lockstep probe" in (caught.value.mend or "")
+    assert caught.value.code == code and "lockstep probe" in (caught.value.fix or "")
 
 
 def test_weights_that_the_contract_names_are_named_in_the_probe(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_model_that_recalls_nothing_is_told_so(prepared: tuple[Model, Path]) -
         recall.run(model, drawn(4), asked(folder / "model"), Partial(folder / "x.json", {}))
     assert caught.value.code == "LS_PROFILE_RECALL"
     assert "got 0 of 4 recalled; at 320 tokens none of 4" in str(caught.value)
-    assert "--method gates" in str(caught.value.mend)
+    assert "--method gates" in str(caught.value.fix)
 
 
 def test_where_it_still_recalls_is_said(prepared: tuple[Model, Path], monkeypatch) -> None:
@@ -107,7 +107,7 @@ def test_where_it_still_recalls_is_said(prepared: tuple[Model, Path], monkeypatc
     with pytest.raises(LockstepError) as caught:
         recall.run(model, drawn(4), asked(folder / "model"), Partial(folder / "x.json", {}))
     assert "at 320 tokens 4 of 4" in str(caught.value)
-    assert "--length 320" in str(caught.value.mend)
+    assert "--length 320" in str(caught.value.fix)
 
 
 def test_an_interrupted_measurement_ends_with_the_same_scores(

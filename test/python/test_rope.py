@@ -81,4 +81,4 @@ def test_length_dependent_scaling_is_refused(parameters: dict) -> None:
     with pytest.raises(LockstepError) as caught:
         Model.from_module(module, SPEC)
     assert caught.value.code == "LS_ROPE_SCALING"
-    assert parameters["rope_type"] in caught.value.message and caught.value.mend
+    assert parameters["rope_type"] in caught.value.message and caught.value.fix

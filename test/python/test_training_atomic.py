@@ -70,7 +70,7 @@ def test_a_full_disk_is_named(tmp_path: Path, error: Exception) -> None:
 
     with pytest.raises(LockstepError) as caught:
         atomic.replace_directory(target, full)
-    assert caught.value.code == "LS_TRAIN_DISK" and "--resume" in (caught.value.mend or "")
+    assert caught.value.code == "LS_TRAIN_DISK" and "--resume" in (caught.value.fix or "")
     assert content(target) == "good" and os.listdir(tmp_path) == ["model"]
 
 

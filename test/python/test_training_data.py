@@ -63,7 +63,7 @@ def test_text_that_is_not_utf8_is_named_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("na\u00efve".encode("latin-1"))
     with pytest.raises(LockstepError, match=r"0xef at offset 2 of .*latin\.txt") as caught:
         load(tmp_path)
-    assert caught.value.code == "LS_TRAIN_TEXT" and caught.value.mend
+    assert caught.value.code == "LS_TRAIN_TEXT" and caught.value.fix
 
 
 def test_windows_line_ends_reach_the_model_as_they_are(tmp_path: Path) -> None:

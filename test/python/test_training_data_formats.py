@@ -156,7 +156,7 @@ def test_broken_lines_are_named_counted_and_skipped_only_when_asked(
     good = b'{"text": "a good line"}\n'
     (tmp_path / "a.jsonl").write_bytes(good + b"\n" + line + b"\n" + good + line)
     error = refused(tmp_path, "a.jsonl")
-    assert error.code == "LS_TRAIN_BROKEN" and "skipBroken" in (error.mend or "")
+    assert error.code == "LS_TRAIN_BROKEN" and "skipBroken" in (error.fix or "")
     assert f"2 broken lines (line 3: {reason}" in error.message and "line 5" in error.message
     corpus = load(tmp_path, "a.jsonl", skip_broken=True)
     assert texts(corpus) == ["a good line", "a good line"]
@@ -197,7 +197,7 @@ def test_folders_that_are_no_dataset_and_datasets_of_splits(tmp_path: Path) -> N
     dataset(tmp_path / "both" / "train", ["some words"], shards=1)
     (tmp_path / "both" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     error = refused(tmp_path, "both")
-    assert "train, test" in error.message and "both/train" in (error.mend or "")
+    assert "train, test" in error.message and "both/train" in (error.fix or "")
     assert texts(load(tmp_path, "both/train")) == ["some words"]
     (tmp_path / "both" / "train" / "data-00000-of-00001.arrow").unlink()
     assert "got none" in refused(tmp_path, "both/train").message
@@ -356,7 +356,7 @@ def test_compressed_files_that_are_cut_short(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz")
     assert refused(tmp_path, "b.jsonl.gz").code == "LS_TRAIN_DATA"
     (tmp_path / "c.parquet.gz").write_bytes(b"")
-    assert "by column" in (refused(tmp_path, "c.parquet.gz").mend or "")
+    assert "by column" in (refused(tmp_path, "c.parquet.gz").fix or "")
 
 
 def test_several_members_in_one_compressed_file(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_a_policys_error_comes_out_of_a_worker_whole(made: Made, contract: Any) 
     source = SimpleNamespace(document=small, policy_source=contract.policy_source)
     with pytest.raises(LockstepError, match=r"delimiters at token .* from 0 to 99") as caught:
         draw(made(500), source, Cursor(), 30, workers=1)
-    assert caught.value.code == "LS_PLAN_TOKEN" and caught.value.mend
+    assert caught.value.code == "LS_PLAN_TOKEN" and caught.value.fix
 
 
 def ended(process: psutil.Process) -> bool:

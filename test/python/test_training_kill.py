@@ -104,7 +104,7 @@ def test_a_training_killed_at_each_step_comes_to_the_same(
         assert survived.well, survived
 
 
-def test_a_resumption_killed_while_it_mends_comes_to_the_same(
+def test_a_resumption_killed_while_it_repairs_comes_to_the_same(
     home: Path, tmp_path: Path, undisturbed: tuple[list[str], dict[str, str]]
 ) -> None:
     calls, whole = undisturbed

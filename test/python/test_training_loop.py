@@ -296,7 +296,7 @@ def test_nan_stops_and_the_last_good_checkpoint_stays(home: Path, tmp_path: Path
     good = weights(tmp_path / "out")
     error = refusal(home, tmp_path / "out", learningRate=1e30, clip=0, resume=True)
     assert error.code == "LS_TRAIN_NAN" and "last good checkpoint" in error.message + (
-        error.mend or ""
+        error.fix or ""
     )
     now = weights(tmp_path / "out")
     assert all(torch.equal(good[n], now[n]) for n in good)

@@ -147,7 +147,7 @@ def test_more_processes_than_sequences_and_shards_of_one_are_refused(
     [event] = train(home, tmp_path / "out", 1, processes=5)
     assert event["code"] == "LS_TRAIN_PROCESSES" and "2 x 2" in event["message"]
     [event] = train(home, tmp_path / "out", 1, processes=1, shard=True)
-    assert event["code"] == "LS_TRAIN_PROCESSES" and "--nproc" in event["mend"]
+    assert event["code"] == "LS_TRAIN_PROCESSES" and "--nproc" in event["fix"]
 
 
 def test_torchrun_starts_the_processes_from_a_file(home: Path, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_rows_and_training_must_fit(tmp_path: Path) -> None:
         data.load(("p.jsonl",), tmp_path, TOKENIZER, SIZE, reading)
     assert refused.value.code == "LS_TRAIN_FORMAT"
     assert "got preference in" in refused.value.message
-    assert "training.dpo" in str(refused.value.mend)
+    assert "training.dpo" in str(refused.value.fix)
 
 
 def prefer(folder: Path) -> None:

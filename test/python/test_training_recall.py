@@ -96,9 +96,7 @@ def test_texts_too_short_for_a_row_are_named(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, text=PROSE * 2)
     with pytest.raises(LockstepError) as caught:
         written(tmp_path, corpus)
-    assert caught.value.code == "LS_TRAIN_RECALL" and "data.recall.lengths" in str(
-        caught.value.mend
-    )
+    assert caught.value.code == "LS_TRAIN_RECALL" and "data.recall.lengths" in str(caught.value.fix)
 
 
 def test_a_cancelled_writing_leaves_no_file(tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ def test_a_log_or_picture_that_cannot_be_written_ends_no_training(
 ) -> None:
     (tmp_path / "file").write_text("")
     error = refusal(home, tmp_path / "none", logs=str(tmp_path / "file" / "logs"))
-    assert error.code == "LS_TRAIN_LOG" and error.mend
+    assert error.code == "LS_TRAIN_LOG" and error.fix
     out = tmp_path / "out"
     run = Run(home, out, steps=2, plot=str(tmp_path / "file" / "plot.png"))
     assert run.result["step"] == 2 and run.named("saved")

@@ -30,7 +30,7 @@ for name, call in json.loads(calls).items():
         answers[name] = {"value": eval(call)}
     except Exception as error:
         answers[name] = {"error": type(error).__name__, "message": str(error)}
-        answers[name] |= {key: getattr(error, key, None) for key in ("code", "mend")}
+        answers[name] |= {key: getattr(error, key, None) for key in ("code", "fix")}
 print(json.dumps(answers, default=repr))
 """
 #: What scripts, lm-eval's `hf` and TRL begin with.
@@ -82,7 +82,7 @@ def test_with_our_module_it_runs_in_segments_or_says_what_to_do(made: Path) -> N
     assert answers.keys() == REFUSED.keys()
     for answer in answers.values():
         assert answer["code"] == "LS_TRANSFORMERS_SEGMENTED"
-        for text in (answer["message"], answer["mend"]):
+        for text in (answer["message"], answer["fix"]):
             assert "lockstep.load" in text and "lockstep detach" in text
 
 

@@ -103,7 +103,7 @@ def test_trls_own_trainer_and_what_peft_saved_there(made: Path, tmp_path: Path) 
     with pytest.raises(LockstepError) as unsealed:
         adapter.read(out)
     assert unsealed.value.code == "LS_ADAPTER_FILE"
-    assert "lockstep.save_adapter" in str(unsealed.value.mend)
+    assert "lockstep.save_adapter" in str(unsealed.value.fix)
     lockstep.save_adapter(trainer.model, out)
     check_sealed(out, made, 2, trainer.model)
 
@@ -144,7 +144,7 @@ def test_other_adapters_are_refused(
         lockstep.save_adapter(model, tmp_path / "law")
     assert refused.value.code == code
     assert words in str(refused.value)
-    assert refused.value.mend
+    assert refused.value.fix
     assert not (tmp_path / "law").exists()
 
 

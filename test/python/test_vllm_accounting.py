@@ -71,7 +71,7 @@ def load(model: Stacked, weights: Weights) -> None:
 def refused(model: Stacked, weights: Weights) -> LockstepError:
     with pytest.raises(LockstepError) as caught:
         load(model, weights)
-    assert caught.value.code == "LS_VLLM_WEIGHTS" and caught.value.mend
+    assert caught.value.code == "LS_VLLM_WEIGHTS" and caught.value.fix
     return caught.value
 
 

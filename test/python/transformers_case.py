@@ -67,5 +67,5 @@ def relative(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 def refused(call: Any, *args: Any, **options: Any) -> LockstepError:
     with pytest.raises(LockstepError) as caught:
         call(*args, **options)
-    assert caught.value.mend and "expected" in caught.value.message
+    assert caught.value.fix and "expected" in caught.value.message
     return caught.value

@@ -49,8 +49,8 @@ describe('the file', () => {
     try {
       checkServe(value, 'serve.config.ts');
     } catch (error) {
-      const { code, message, field, mend } = error as Any;
-      expect(mend).toBeTruthy();
+      const { code, message, field, fix } = error as Any;
+      expect(fix).toBeTruthy();
       return [code, field, message];
     }
     return null;

@@ -47,7 +47,7 @@ def refused(model: Path, **options: Any) -> LockstepError:
     """Start an engine; it must not come up."""
     with pytest.raises(LockstepError) as caught:
         LLM(model=str(model), enforce_eager=True, **{"dtype": "float32", **options})
-    assert caught.value.mend
+    assert caught.value.fix
     return caught.value
 
 

@@ -79,7 +79,7 @@ def _finite(value: Any) -> Any:
 
 
 def as_error(error: BaseException) -> dict[str, str]:
-    """``{code, message, mend?, field?, traceback?}`` of any exception; the traceback only with
+    """``{code, message, fix?, field?, traceback?}`` of any exception; the traceback only with
     LOCKSTEP_DEBUG set."""
     if isinstance(error, LockstepError):
         out = error.as_dict()
@@ -98,7 +98,7 @@ def as_error(error: BaseException) -> dict[str, str]:
     else:
         out = {"code": "LS_PYTHON_FAILED", "message": f"{type(error).__name__}: {error}"}
         if not os.environ.get("LOCKSTEP_DEBUG"):
-            out["mend"] = "set LOCKSTEP_DEBUG=1 to see where in Python it happened"
+            out["fix"] = "set LOCKSTEP_DEBUG=1 to see where in Python it happened"
     if os.environ.get("LOCKSTEP_DEBUG"):
         out["traceback"] = "".join(traceback.format_exception(error))
     return out
@@ -107,7 +107,7 @@ def as_error(error: BaseException) -> dict[str, str]:
 def main(run: Callable[[dict[str, Any]], dict[str, Any] | None]) -> NoReturn:
     """Run ``run(description)`` as this process's job; what it returns is the ``result`` event.
 
-    An exception becomes ``{"event": "error", code, message, mend}`` and exit code 1; `Cancelled`
+    An exception becomes ``{"event": "error", code, message, fix}`` and exit code 1; `Cancelled`
     becomes ``{"event": "cancelled"}`` and exit code 3.
     """
     code = 1

@@ -30,7 +30,7 @@ def handle(request: str) -> str:
 
     ``request``: ``{"method": "module:function", "params": JSON text, "file": path of the params or
     null, "inline": limit of characters}``. The answer is ``{"result": ...}``, ``{"file": path}``
-    for a result longer than the limit, or ``{"error": {code, message, mend?}}``. Never raises.
+    for a result longer than the limit, or ``{"error": {code, message, fix?}}``. Never raises.
     """
     try:
         call = json.loads(request)

@@ -25,7 +25,7 @@ _HEADER = 4  # cells before the tokens: status, handle, index and token at work
 _CELLS = 1 << 14  # tokens and their handles that cross in one call
 _PATIENCE = 12  # a call over many tokens may take this many times what one token may
 
-_MENDS = {
+_FIXES = {
     "LS_PLAN_TOKEN": "Give token ids of the contract's own tokenizer.",
     "LS_PLAN_CLOSED": "Open another sequence, or restore one from a snapshot.",
     "LS_POLICY_FORBIDDEN": "A policy may read tokens and its tables; compute the rest in prepare.",
@@ -277,12 +277,12 @@ class PolicyRuntime:
         return self._stopped
 
     def _bad_token(self, message: str) -> LockstepError:
-        return LockstepError("LS_PLAN_TOKEN", message, _MENDS["LS_PLAN_TOKEN"])
+        return LockstepError("LS_PLAN_TOKEN", message, _FIXES["LS_PLAN_TOKEN"])
 
     def _error(self, code: str, message: str, index: int = -1, token: int = -1) -> LockstepError:
         at = f" at token {index} (id {token})" if index >= 0 else ""
-        mend = _MENDS.get(code, "Correct the policy, and make the contract again.")
-        return LockstepError(code, f"policy {self._name}{at}: {message}", mend)
+        fix = _FIXES.get(code, "Correct the policy, and make the contract again.")
+        return LockstepError(code, f"policy {self._name}{at}: {message}", fix)
 
 
 _Part = tuple[int, int, Sequence[int]]

@@ -125,17 +125,17 @@ def _read_document(folder: Path) -> dict[str, Any]:
         raise _version(file, version, "It was made by a later Lockstep: update this one.")
     if type(version) is int and version == 1:
         _fit("contract-v1", document, file)
-        mend = f"It was made by an earlier Lockstep: lockstep attach --upgrade {folder}"
-        raise _version(file, version, mend)
+        fix = f"It was made by an earlier Lockstep: lockstep attach --upgrade {folder}"
+        raise _version(file, version, fix)
     _fit("contract", document, file)
     return dict(document)
 
 
-def _version(file: Path, version: int, mend: str) -> LockstepError:
+def _version(file: Path, version: int, fix: str) -> LockstepError:
     return LockstepError(
         "LS_CONTRACT_VERSION",
         f"expected version {VERSION} of the contract, got {version} ({file})",
-        mend,
+        fix,
         "lockstep",
     )
 

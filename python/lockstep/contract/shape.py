@@ -165,8 +165,8 @@ def _refuse_sliding_window(fields: Fields, family: str) -> None:
     """Refuse what lets a layer slide in transformers, or in a runtime that takes it literally."""
     config = fields.config
 
-    def refuse(got: str, mend: str, field: str) -> LockstepError:
-        return unsupported(f"expected full attention in every layer, got {got}", mend, field)
+    def refuse(got: str, fix: str, field: str) -> LockstepError:
+        return unsupported(f"expected full attention in every layer, got {got}", fix, field)
 
     other = "use a checkpoint without a sliding window; the carry takes its place"
     types = config.get("layer_types")

@@ -71,8 +71,8 @@ def read_fields(folder: Path) -> Fields:
     return Fields(config, file)
 
 
-def unsupported(message: str, mend: str, field: str) -> LockstepError:
-    return LockstepError("LS_MODEL_UNSUPPORTED", message, mend, field)
+def unsupported(message: str, fix: str, field: str) -> LockstepError:
+    return LockstepError("LS_MODEL_UNSUPPORTED", message, fix, field)
 
 
 def show(value: Any) -> str:

@@ -103,7 +103,7 @@ def run(description: dict[str, Any], processes: int) -> dict[str, Any]:
             "a smaller batch or segment; continue with --resume.",
         )
     if errors:
-        fields = {k: errors[0].get(k) for k in ("code", "message", "mend", "field")}
+        fields = {k: errors[0].get(k) for k in ("code", "message", "fix", "field")}
         raise LockstepError(**fields)  # type: ignore[arg-type]
     if ranks[0].result is None:
         raise job.Cancelled

@@ -46,10 +46,10 @@ def explained(job: Job, model: Model, parts: list[list[TrainSequence]]) -> Locks
         if step.bytes * lack <= MARGIN * room:
             names = ", ".join(f"training.{name} to {value}" for name, value in changes.items())
             restart = " It is another training: start over." if "truncation" in changes else ""
-            mend = f"Set {names}: by estimate, that fits.{restart}"
+            fix = f"Set {names}: by estimate, that fits.{restart}"
             break
     else:
-        mend = (
+        fix = (
             "Nothing smaller would fit by estimate: train fewer parameters (training.lora), give "
             "the contract a smaller segment.max, or use a larger machine."
         )
@@ -59,7 +59,7 @@ def explained(job: Job, model: Model, parts: list[list[TrainSequence]]) -> Locks
         f"expected a step to fit into {_text(limit)}, got no memory for training.batch {s.batch} "
         f"with sequences of up to {longest} tokens, segments of up to {model.spec.max} and "
         f"truncation {s.truncation}",
-        mend,
+        fix,
         "training.batch",
     )
 

@@ -39,7 +39,7 @@ def check(vllm_config: Any) -> Contract:
             raise LockstepError(
                 "LS_VLLM_FEATURE",
                 f"expected {rule.field} to be {rule.expected}, got {_short(wrong)}",
-                rule.mend,
+                rule.fix,
                 rule.field,
             )
     _check_heads(contract, vllm_config)

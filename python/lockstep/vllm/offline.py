@@ -61,7 +61,7 @@ def open_engine(dir: str, dtype: str, max_tokens: int, **settings: Any) -> Any:
         raise LockstepError(
             "LS_VLLM_START",
             f"expected vLLM to start, got {type(error).__name__}: {error}",
-            _mend(str(error)),
+            _fix(str(error)),
         ) from error
 
 
@@ -90,7 +90,7 @@ def _cause(error: BaseException | None) -> LockstepError | None:
     return None
 
 
-def _mend(message: str) -> str:
+def _fix(message: str) -> str:
     if "KV cache" in message or "kv cache" in message:
         return (
             "give it more memory for KV (on a CPU VLLM_CPU_KVCACHE_SPACE, in GiB), or shorter texts"

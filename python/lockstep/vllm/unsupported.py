@@ -25,7 +25,7 @@ class Refusal:
 
     field: str
     expected: str
-    mend: str
+    fix: str
     wrong: Callable[[Any], Any]
 
 

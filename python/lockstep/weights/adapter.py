@@ -206,11 +206,11 @@ def _are_names(value: Any) -> bool:
 
 def _file(message: str, folder: Path | None, field: str | None = None) -> LockstepError:
     where = "" if folder is None else f" ({folder})"
-    mend = _AGAIN
+    fix = _AGAIN
     if field == SEAL and folder is None:
-        mend = (
+        fix = (
             "Name the folder adapter/ of a checkpoint that was trained with training.lora and "
             "nothing else, or one that lockstep.save_adapter wrote; other adapters carry no "
             "contract."
         )
-    return LockstepError("LS_ADAPTER_FILE", message + where, mend, field)
+    return LockstepError("LS_ADAPTER_FILE", message + where, fix, field)

@@ -126,8 +126,8 @@ def _none(folder: Path, names: list[str], there: list[str]) -> LockstepError:
     )
 
 
-def _files(message: str, mend: str) -> LockstepError:
-    return LockstepError("LS_MODEL_WEIGHTS_FILES", message, mend)
+def _files(message: str, fix: str) -> LockstepError:
+    return LockstepError("LS_MODEL_WEIGHTS_FILES", message, fix)
 
 
 def _index(message: str) -> LockstepError:

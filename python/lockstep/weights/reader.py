@@ -210,11 +210,11 @@ def _tied(message: str) -> LockstepError:
 
 
 def _foreign(message: str, trained: Mapping[str, Any]) -> LockstepError:
-    mend = (
+    fix = (
         "Put back the weights that the training wrote (lockstep train --resume brings them back); "
         "another model’s weights need a contract of their own: lockstep attach"
         if trained["steps"] > 0
         else "Put back the weights that the contract was attached to, or attach it to these: "
         "lockstep attach MODEL --config F --out DIR"
     )
-    return LockstepError("LS_WEIGHTS_IDENTITY", message, mend, "trained.weights")
+    return LockstepError("LS_WEIGHTS_IDENTITY", message, fix, "trained.weights")

@@ -17,7 +17,7 @@ export interface Check {
   status: 'ok' | 'warning' | 'missing' | 'optional';
   detail: string;
   /** The command or step that fixes it. */
-  mend?: string;
+  fix?: string;
 }
 
 export interface Diagnosis {
@@ -46,8 +46,8 @@ export async function diagnose(python: string | undefined): Promise<Diagnosis> {
     });
     checks.push(...(await pythonPackages(found, versions)), await vllm(found, versions));
   } catch (error) {
-    const { message, mend } = asLockstepError(error);
-    checks.push({ name: 'Python', status: 'missing', detail: message, mend: mend ?? setup });
+    const { message, fix } = asLockstepError(error);
+    checks.push({ name: 'Python', status: 'missing', detail: message, fix: fix ?? setup });
   }
   checks.push(...inputs(), disk(), memory());
   return {
@@ -70,7 +70,7 @@ function node(): Check {
     name: 'Node',
     status: ok ? 'ok' : 'missing',
     detail: ok ? version : `expected 20 or newer, got ${version}`,
-    ...(ok ? {} : { mend: 'Install Node 20 or newer' }),
+    ...(ok ? {} : { fix: 'Install Node 20 or newer' }),
   };
 }
 
@@ -95,7 +95,7 @@ function npmPackages(versions: Record<string, string>): Check[] {
         name,
         status: 'missing',
         detail: `expected to load it, got: ${reason}`,
-        mend: setup,
+        fix: setup,
       };
     }
   });
@@ -117,7 +117,7 @@ function policyEngine(versions: Record<string, string>): Check {
       name,
       status: 'missing',
       detail: `expected ${engineName} (${engineSha256.slice(0, 12)}…), got: ${reason}`,
-      mend: existsSync(path.join(packageRoot, 'src')) ? 'npm run build' : 'install Lockstep again',
+      fix: existsSync(path.join(packageRoot, 'src')) ? 'npm run build' : 'install Lockstep again',
     };
   }
 }
@@ -180,7 +180,7 @@ async function pythonPackages(python: Python, versions: Record<string, string>):
         name: 'Python packages',
         status: 'missing',
         detail: `expected to import them, got: ${reason}`,
-        mend: setup,
+        fix: setup,
       },
     ];
   }
@@ -193,7 +193,7 @@ async function pythonPackages(python: Python, versions: Record<string, string>):
         name: `${name} (Python)`,
         status: use === undefined ? 'missing' : 'optional',
         detail: `expected to import ${module}${needed}, got ${error}`,
-        mend: setup,
+        fix: setup,
       };
     }
     versions[`python:${name}`] = version;
@@ -204,7 +204,7 @@ async function pythonPackages(python: Python, versions: Record<string, string>):
       name: `${name} (Python)`,
       status: same ? 'ok' : 'warning',
       detail: same ? version : `expected ${pin}, got ${version}`,
-      ...(same ? {} : { mend: setup }),
+      ...(same ? {} : { fix: setup }),
     };
   });
 }
@@ -212,16 +212,16 @@ async function pythonPackages(python: Python, versions: Record<string, string>):
 /** vLLM and Lockstep's plugin in it, by their metadata: importing vLLM takes many seconds. */
 async function vllm(python: Python, versions: Record<string, string>): Promise<Check> {
   const name = 'vLLM';
-  const mend = setUpCommand('vllm');
+  const fix = setUpCommand('vllm');
   let found: InstalledVllm;
   try {
     found = await installedVllm(python);
   } catch (error) {
     const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
-    return { name, status: 'optional', detail: `expected to look for it, got: ${reason}`, mend };
+    return { name, status: 'optional', detail: `expected to look for it, got: ${reason}`, fix };
   }
   if (found.version === null) {
-    return { name, status: 'optional', detail: 'not installed: --engine vllm needs it', mend };
+    return { name, status: 'optional', detail: 'not installed: --engine vllm needs it', fix };
   }
   versions['python:vllm'] = found.version;
   versions['vllm:runner'] = found.runner;
@@ -231,16 +231,16 @@ async function vllm(python: Python, versions: Record<string, string>): Promise<C
       name,
       status: 'warning',
       detail: found.error.message,
-      mend: found.error.mend ?? mend,
+      fix: found.error.fix ?? fix,
     };
   }
   if (!found.plugin) {
     const lacks = `expected the plugin lockstep in ${detail}, got none`;
-    return { name, status: 'warning', detail: lacks, mend };
+    return { name, status: 'warning', detail: lacks, fix };
   }
   if (found.runner === 'V2') {
     const asked = `expected ${detail} with Model Runner V1, got VLLM_USE_V2_MODEL_RUNNER`;
-    return { name, status: 'warning', detail: asked, mend: 'Unset it: V2 is refused' };
+    return { name, status: 'warning', detail: asked, fix: 'Unset it: V2 is refused' };
   }
   return {
     name,
@@ -274,7 +274,7 @@ function inputs(): Check[] {
     const shown = path.join('.lockstep', folder);
     if (lacking === undefined) return { name, status: 'ok', detail: shown };
     const detail = `expected ${path.join(shown, lacking)}, got no file`;
-    return { name, status: absent, detail, mend: setup };
+    return { name, status: absent, detail, fix: setup };
   };
   return [
     check('model', path.join('models', 'smollm2-135m-instruct'), [
@@ -292,13 +292,13 @@ function disk(): Check {
   const detail = `${free.toFixed(1)} GB free`;
   // A trained SmolLM2 and its exported graph take 1.3 GB.
   if (free >= 2) return { name: 'disk', status: 'ok', detail };
-  const mend = 'free some space: a trained checkpoint and its exported graph take 1.3 GB';
-  return { name: 'disk', status: free < 0.1 ? 'missing' : 'warning', detail, mend };
+  const fix = 'free some space: a trained checkpoint and its exported graph take 1.3 GB';
+  return { name: 'disk', status: free < 0.1 ? 'missing' : 'warning', detail, fix };
 }
 
 function memory(): Check {
   const total = os.totalmem() / gigabyte;
   const detail = `${total.toFixed(1)} GB, ${os.availableParallelism()} processors`;
   if (total >= 3.5) return { name: 'memory', status: 'ok', detail };
-  return { name: 'memory', status: 'warning', detail, mend: 'Training SmolLM2 takes about 3 GB' };
+  return { name: 'memory', status: 'warning', detail, fix: 'Training SmolLM2 takes about 3 GB' };
 }

@@ -22,9 +22,9 @@ function show(diagnosis: Diagnosis, screen: Screen): string {
   const width = Math.max(...diagnosis.checks.map((check) => check.name.length));
   const lines = diagnosis.checks.flatMap((check) => {
     const line = `${mark(check, colors)} ${check.name.padEnd(width)}  ${check.detail}`;
-    return check.mend === undefined
+    return check.fix === undefined
       ? [line]
-      : [line, `  ${' '.repeat(width)}  ${colors.cyan(check.mend)}`];
+      : [line, `  ${' '.repeat(width)}  ${colors.cyan(check.fix)}`];
   });
   const passed = diagnosis.python?.tried.filter((attempt) => attempt.problem !== null) ?? [];
   for (const { source, problem } of passed)

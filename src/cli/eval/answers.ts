@@ -98,7 +98,7 @@ export async function wholeLines<Line>(file: string): Promise<Line[]> {
       .map((line) => JSON.parse(line) as Line);
   } catch (cause) {
     throw new LockstepError('LS_EVAL_ANSWERS', `expected lines of JSON in ${file}, got others`, {
-      mend: 'Remove that file; the other rows are kept.',
+      fix: 'Remove that file; the other rows are kept.',
       cause,
     });
   }

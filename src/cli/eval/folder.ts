@@ -50,8 +50,8 @@ async function begin(dir: string, file: string, text: string): Promise<void> {
 
 function outError(dir: string, got: string, cause?: unknown): LockstepError {
   const message = `expected --out to name an empty folder or an earlier evaluation’s, got ${got} at ${dir}`;
-  const mend = 'Name another folder, which is made, with --out; nothing was changed.';
-  return new LockstepError('LS_EVAL_OUT', message, { mend, field: 'out', cause });
+  const fix = 'Name another folder, which is made, with --out; nothing was changed.';
+  return new LockstepError('LS_EVAL_OUT', message, { fix, field: 'out', cause });
 }
 
 /** Weight files by size and time of change: enough to notice another training at the same place. */
@@ -92,6 +92,6 @@ function resumeError(dir: string, fields: string[]): LockstepError {
   return new LockstepError(
     'LS_EVAL_RESUME',
     `expected the same evaluation in ${dir}, got another in ${fields.join(', ')}`,
-    { mend: 'Name another folder with --out, or remove this one.', field: 'out' },
+    { fix: 'Name another folder with --out, or remove this one.', field: 'out' },
   );
 }

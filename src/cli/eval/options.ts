@@ -67,7 +67,7 @@ export function tasksAsked(options: EvalOptions, context: number): TasksAsked {
     throw new LockstepError(
       'LS_EVAL_TASK',
       `expected tasks of ${known.join(', ')}, got ${unknown}`,
-      { mend: 'Correct --tasks.', field: 'tasks' },
+      { fix: 'Correct --tasks.', field: 'tasks' },
     );
   }
   return {
@@ -101,7 +101,7 @@ export function checkOptions(options: EvalOptions): void {
     throw new LockstepError(
       'LS_USAGE',
       `expected --suite ${suites.join(' or ')} with --${name}, got ${options.suite}`,
-      { mend: `Leave --${name} out.`, field: name },
+      { fix: `Leave --${name} out.`, field: name },
     );
   }
 }
@@ -111,7 +111,7 @@ function longbenchError(): LockstepError {
     'LS_EVAL_LONGBENCH',
     'expected a copy of LongBench’s data, which cannot be made offline, got none',
     {
-      mend: 'Give with --data a folder that holds TASK.jsonl files and, from LongBench’s repository, dataset2prompt.json and dataset2maxlen.json; or measure with --suite ruler.',
+      fix: 'Give with --data a folder that holds TASK.jsonl files and, from LongBench’s repository, dataset2prompt.json and dataset2maxlen.json; or measure with --suite ruler.',
       field: 'data',
     },
   );

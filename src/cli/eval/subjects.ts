@@ -166,6 +166,6 @@ async function carriedDigest(dir: string): Promise<string | null> {
   return isTrained(contract) ? null : contract.digest;
 }
 
-function baseError(message: string, mend: string): LockstepError {
-  return new LockstepError('LS_EVAL_BASE', message, { mend, field: 'base' });
+function baseError(message: string, fix: string): LockstepError {
+  return new LockstepError('LS_EVAL_BASE', message, { fix, field: 'base' });
 }

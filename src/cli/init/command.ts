@@ -109,7 +109,7 @@ async function choose(
     option === 'model' ? 'LS_INIT_MODEL' : 'LS_INIT_DATA',
     `expected ${what} in this folder, got ${got}`,
     {
-      mend:
+      fix:
         option === 'model'
           ? 'Name it: lockstep init --model DIR. It holds config.json, tokenizer.json and *.safetensors.'
           : 'Name them: lockstep init --data FILE... (.jsonl, .json, .csv, .parquet, .txt and others).',
@@ -142,7 +142,7 @@ async function look(
       'LS_INIT_FORMAT',
       `expected files of one format, got ${formats.join(', ')}`,
       {
-        mend: 'Name files of one format with --data.',
+        fix: 'Name files of one format with --data.',
         field: 'data',
       },
     );
@@ -159,7 +159,7 @@ async function checkTemplate(model: string, format: Format): Promise<void> {
     'LS_INIT_TEMPLATE',
     `expected a chat template in ${shown(model)}, which conversations need, got none`,
     {
-      mend: 'Take a checkpoint for chats (often called Instruct), or add its chat_template.jinja.',
+      fix: 'Take a checkpoint for chats (often called Instruct), or add its chat_template.jinja.',
       field: 'model',
     },
   );
@@ -173,7 +173,7 @@ async function writeNew(file: string, name: string, text: string): Promise<void>
       'LS_INIT_WRITE',
       `expected to write ${name}, got ${systemProblem(cause)}`,
       {
-        mend: 'Name a file in a folder that you may write, with --config.',
+        fix: 'Name a file in a folder that you may write, with --config.',
         cause,
       },
     );
@@ -182,7 +182,7 @@ async function writeNew(file: string, name: string, text: string): Promise<void>
 
 function exists(name: string): LockstepError {
   return new LockstepError('LS_INIT_EXISTS', `expected no file at ${name}, got one`, {
-    mend: 'Edit it, or write another one: lockstep init --config other.config.ts',
+    fix: 'Edit it, or write another one: lockstep init --config other.config.ts',
     field: 'config',
   });
 }

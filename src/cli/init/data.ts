@@ -105,7 +105,7 @@ function firstRow(text: string, file: string): { row: object; documents: number 
     'LS_INIT_FORMAT',
     `expected rows that are JSON objects, got others in ${file}`,
     {
-      mend: 'Name the files with --data; docs/data.md says what they may hold.',
+      fix: 'Name the files with --data; docs/data.md says what they may hold.',
       field: 'data',
     },
   );
@@ -119,7 +119,7 @@ function formatOf(fields: readonly string[], file: string): Format {
     'LS_INIT_FORMAT',
     `expected rows with messages, prompt and completion, or text, got ${fields.slice(0, 8).join(', ') || 'none'} in ${file}`,
     {
-      mend: 'Rename the fields, or write the config by hand with data.field and data.format (docs/data.md).',
+      fix: 'Rename the fields, or write the config by hand with data.field and data.format (docs/data.md).',
       field: 'data',
     },
   );
@@ -146,7 +146,7 @@ async function beginning(file: string): Promise<string> {
       'LS_INIT_DATA',
       `expected a readable file, got ${systemProblem(cause)}: ${file}`,
       {
-        mend: 'Name files that exist with --data.',
+        fix: 'Name files that exist with --data.',
         field: 'data',
         cause,
       },

@@ -192,7 +192,7 @@ function missing(file: string, got: string, cause?: unknown): LockstepError {
     'LS_TEXT_MISSING',
     `expected a readable text file, got ${got}: ${file}`,
     {
-      mend: 'Give the path of an existing UTF-8 text file.',
+      fix: 'Give the path of an existing UTF-8 text file.',
       cause,
     },
   );
@@ -209,7 +209,7 @@ async function writePage(
       'LS_PLAN_WRITE',
       `expected to write ${out}, got ${systemProblem(cause)}`,
       {
-        mend: 'Name a file in a folder that exists and that you may write, with --html.',
+        fix: 'Name a file in a folder that exists and that you may write, with --html.',
         cause,
       },
     );

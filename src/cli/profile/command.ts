@@ -122,7 +122,7 @@ async function runProfile(model: string, options: ProfileOptions, command: Comma
   } catch (error) {
     if ((error as LockstepError).code !== 'LS_JOB_CANCELLED') throw asLockstepError(error);
     throw new LockstepError('LS_CANCELLED', 'cancelled; nothing that was measured is lost.', {
-      mend: 'Run the same command again to resume.',
+      fix: 'Run the same command again to resume.',
     });
   } finally {
     bar.stop();
@@ -135,7 +135,7 @@ function plotFile(options: ProfileOptions): string {
   const file = options.plot ?? `${options.out.replace(/\.json$/i, '')}.svg`;
   if (path.extname(file).toLowerCase() === '.svg') return path.resolve(file);
   throw new LockstepError('LS_PROFILE_PLOT', `expected --plot to name an .svg, got ${file}`, {
-    mend: 'Name a file that ends in .svg.',
+    fix: 'Name a file that ends in .svg.',
   });
 }
 

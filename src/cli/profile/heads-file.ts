@@ -82,7 +82,7 @@ export async function checkOut(file: string): Promise<void> {
   throw new LockstepError(
     'LS_PROFILE_OUT',
     `expected no file or an earlier choice of heads at ${file}, got something else`,
-    { mend: 'Name another file with --out; nothing was changed.', field: 'out' },
+    { fix: 'Name another file with --out; nothing was changed.', field: 'out' },
   );
 }
 
@@ -103,7 +103,7 @@ export async function writeWhole(file: string, content: string): Promise<void> {
     throw new LockstepError(
       'LS_PROFILE_WRITE',
       `expected to write ${file}, got ${systemProblem(cause)}`,
-      { mend: 'Name a file you may write with --out.', cause },
+      { fix: 'Name a file you may write with --out.', cause },
     );
   }
 }

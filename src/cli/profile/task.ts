@@ -67,13 +67,13 @@ export function checkEffect(options: ProfileOptions, given: (name: Name) => bool
   const rule = method === 'first' || method === 'even';
   if (rule && !given('layers')) {
     throw new LockstepError('LS_USAGE', `expected --layers with method ${method}, got none`, {
-      mend: 'Say in how many layers heads become long: a rule cannot find that out.',
+      fix: 'Say in how many layers heads become long: a rule cannot find that out.',
       field: 'layers',
     });
   }
   if (!rule && !given('data') && !given('config')) {
     throw new LockstepError('LS_USAGE', `expected texts for method ${method}, got none`, {
-      mend: 'Name them with --data, or a config with data.train by --config.',
+      fix: 'Name them with --data, or a config with data.train by --config.',
       field: 'data',
     });
   }
@@ -81,7 +81,7 @@ export function checkEffect(options: ProfileOptions, given: (name: Name) => bool
 
 function usage(name: Name, beside: string): LockstepError {
   return new LockstepError('LS_USAGE', `expected no --${name} with ${beside}`, {
-    mend: `Leave --${name} out.`,
+    fix: `Leave --${name} out.`,
     field: name,
   });
 }
@@ -152,7 +152,7 @@ function texts(options: ProfileOptions, config: Config | undefined): Record<stri
     return { files: given.train, root: config.root, heldOut, ...reading };
   }
   throw new LockstepError('LS_CONFIG_INVALID', 'expected data.train in the config, got none', {
-    mend: 'Add data: { train: [...] }, or name texts with --data.',
+    fix: 'Add data: { train: [...] }, or name texts with --data.',
     field: 'data.train',
   });
 }

@@ -75,7 +75,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   const heldOut = path.join(packageRoot, HELD_OUT);
   if (!existsSync(heldOut)) {
     throw new LockstepError('LS_QUICKSTART_INPUTS', `expected the text ${HELD_OUT}, got no file.`, {
-      mend: 'The quickstart is part of a clone: run npm run setup there.',
+      fix: 'The quickstart is part of a clone: run npm run setup there.',
     });
   }
   const config = await loadConfig(options.config);
@@ -165,7 +165,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
         'LS_VERIFY_FAILED',
         'expected every engine to agree, got the table above.',
         {
-          mend: `Run lockstep verify ${trained} to see where they differ.`,
+          fix: `Run lockstep verify ${trained} to see where they differ.`,
         },
       );
     }

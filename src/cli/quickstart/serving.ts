@@ -43,7 +43,7 @@ export async function startServer(
   throw new LockstepError(
     'LS_QUICKSTART_SERVE',
     `expected the server to become ready on port ${chosen}, got exit code ${child.exitCode}.`,
-    { mend: 'The lines above say why; choose another port with --port.' },
+    { fix: 'The lines above say why; choose another port with --port.' },
   );
 }
 
@@ -64,7 +64,7 @@ export async function complete(url: string, prompt: string, signal: AbortSignal)
     throw new LockstepError(
       'LS_QUICKSTART_COMPLETION',
       `expected a completion, got status ${response.status}: ${body.error?.message ?? 'no reason'}.`,
-      { mend: 'Run lockstep serve by hand and look at its log.' },
+      { fix: 'Run lockstep serve by hand and look at its log.' },
     );
   }
   return text;

@@ -51,14 +51,14 @@ export async function runStage(args: string[], options: StageOptions): Promise<S
   ]);
   if (options.signal.aborted) {
     throw new LockstepError('LS_CANCELLED', 'the quickstart was cancelled.', {
-      mend: 'Run npm start again; finished stages run again.',
+      fix: 'Run npm start again; finished stages run again.',
     });
   }
   if (code !== 0 && !options.accept?.includes(code ?? -1)) {
     throw new LockstepError(
       'LS_QUICKSTART_STAGE',
       `expected \`lockstep ${args.join(' ')}\` to succeed, got exit code ${code}.`,
-      { mend: 'The lines above say why; run that command by hand once it is fixed.' },
+      { fix: 'The lines above say why; run that command by hand once it is fixed.' },
     );
   }
   return last;

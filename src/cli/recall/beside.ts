@@ -33,7 +33,7 @@ export async function openBeside(dirs: readonly string[], contract: Contract): P
 
 function problem(message: string): LockstepError {
   return new LockstepError('LS_RECALL_BESIDE', message, {
-    mend: 'All checkpoints get the same token ids: name other checkpoints with --beside.',
+    fix: 'All checkpoints get the same token ids: name other checkpoints with --beside.',
     field: 'beside',
   });
 }

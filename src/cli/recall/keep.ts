@@ -25,12 +25,12 @@ export async function keepRecall(dir: string, result: KeptRecall): Promise<void>
   }
 }
 
-export function notWritten(file: string, cause: unknown, mend: string): LockstepError {
+export function notWritten(file: string, cause: unknown, fix: string): LockstepError {
   return new LockstepError(
     'LS_RECALL_WRITE',
     `expected to write ${file}, got ${systemProblem(cause)}`,
     {
-      mend,
+      fix,
       cause,
     },
   );
@@ -77,7 +77,7 @@ function problem(file: string, got: string): LockstepError {
     'LS_RECALL_FILE',
     `expected what lockstep recall printed for this checkpoint in ${file}, got ${got}`,
     {
-      mend: 'Measure again with lockstep recall DIR --card, or remove the file.',
+      fix: 'Measure again with lockstep recall DIR --card, or remove the file.',
       field: 'recall',
     },
   );

@@ -69,7 +69,7 @@ async function runReport(dir: string, options: ReportOptions): Promise<void> {
   const kind = path.extname(out).toLowerCase();
   if (kind !== '.html' && kind !== '.md') {
     throw new LockstepError('LS_REPORT_OUT', `expected --out to name an .html or .md, got ${out}`, {
-      mend: 'Name a file such as report.html.',
+      fix: 'Name a file such as report.html.',
       field: 'out',
     });
   }
@@ -157,7 +157,7 @@ function notWritten(file: string, cause: unknown): LockstepError {
     'LS_REPORT_WRITE',
     `expected to write ${file}, got ${systemProblem(cause)}`,
     {
-      mend: 'Name a file in a folder that you may write with --out.',
+      fix: 'Name a file in a folder that you may write with --out.',
       field: 'out',
       cause,
     },

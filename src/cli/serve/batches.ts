@@ -42,7 +42,7 @@ export async function openBatchStore(options: BatchOptions): Promise<ServerOptio
     ] as const) {
       if (value === undefined) continue;
       const message = `expected --batches FOLDER with --${name}`;
-      throw new LockstepError('LS_USAGE', message, { mend: 'Give both.', field: name });
+      throw new LockstepError('LS_USAGE', message, { fix: 'Give both.', field: name });
     }
     return {};
   }

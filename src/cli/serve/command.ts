@@ -178,7 +178,7 @@ async function fileOf(
   if ((dir === undefined) === (options.config === undefined)) {
     const got = dir === undefined ? 'neither' : 'both';
     throw new LockstepError('LS_USAGE', `expected a checkpoint or --config, got ${got}`, {
-      mend: 'lockstep serve DIR serves one model, lockstep serve --config serve.config.ts several.',
+      fix: 'lockstep serve DIR serves one model, lockstep serve --config serve.config.ts several.',
       field: 'config',
     });
   }
@@ -274,7 +274,7 @@ function tracesUrl(text: string | undefined): string | null {
   if (text === undefined) return null;
   if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return text;
   throw new LockstepError('LS_USAGE', `expected an address for traces, got ${text}`, {
-    mend: 'As in: --otlp-traces-endpoint http://127.0.0.1:4318/v1/traces',
+    fix: 'As in: --otlp-traces-endpoint http://127.0.0.1:4318/v1/traces',
     field: 'otlp-traces-endpoint',
   });
 }

@@ -238,11 +238,11 @@ function keyFrom(variable: string | undefined): string | null {
   delete process.env[variable];
   if (key !== undefined && key !== '') return key;
   throw new LockstepError('LS_SERVE_KEY', `expected a key in $${variable}, got none`, {
-    mend: `--api-key takes the name of an environment variable: ${variable}=… lockstep serve …`,
+    fix: `--api-key takes the name of an environment variable: ${variable}=… lockstep serve …`,
     field: 'api-key',
   });
 }
 
-function usage(field: string, message: string, mend: string): LockstepError {
-  return new LockstepError('LS_USAGE', message, { mend, field });
+function usage(field: string, message: string, fix: string): LockstepError {
+  return new LockstepError('LS_USAGE', message, { fix, field });
 }

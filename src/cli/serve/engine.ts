@@ -77,14 +77,14 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
     return;
   }
   if (choice.cacheBytes !== undefined) {
-    const mend =
+    const fix =
       'vLLM has a prefix cache of its own: lockstep serve DIR --engine vllm -- --no-enable-prefix-caching turns it off.';
-    throw usage('cache-bytes', 'expected no --cache-bytes with --engine vllm', mend);
+    throw usage('cache-bytes', 'expected no --cache-bytes with --engine vllm', fix);
   }
   const { checkFlags } = await import('../../engines/vllm/index.ts');
   if (choice.threads !== undefined) {
-    const mend = 'vLLM takes them from OMP_NUM_THREADS or VLLM_CPU_OMP_THREADS_BIND.';
-    throw usage('threads', 'expected no --threads with --engine vllm', mend);
+    const fix = 'vLLM takes them from OMP_NUM_THREADS or VLLM_CPU_OMP_THREADS_BIND.';
+    throw usage('threads', 'expected no --threads with --engine vllm', fix);
   }
   if (upstream === undefined) {
     if (choice.upstreamKey !== undefined) {
@@ -99,16 +99,16 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
     ['precision', precision],
   ] as const) {
     if (value === undefined) continue;
-    const mend = 'With --upstream, vLLM was started by someone else; leave the option out.';
-    throw usage(name, `expected no --${name} with --upstream`, mend);
+    const fix = 'With --upstream, vLLM was started by someone else; leave the option out.';
+    throw usage(name, `expected no --${name} with --upstream`, fix);
   }
   if (!choice.probe) {
-    const mend = 'Start the vLLM that runs there with LOCKSTEP_PROBE=0.';
-    throw usage('no-probe', 'expected no --no-probe with --upstream', mend);
+    const fix = 'Start the vLLM that runs there with LOCKSTEP_PROBE=0.';
+    throw usage('no-probe', 'expected no --no-probe with --upstream', fix);
   }
   if (flags.length > 0) {
-    const mend = 'Give them to the vLLM that runs there.';
-    throw usage('flags', `expected no flags of vLLM with --upstream, got ${flags[0]}`, mend);
+    const fix = 'Give them to the vLLM that runs there.';
+    throw usage('flags', `expected no flags of vLLM with --upstream, got ${flags[0]}`, fix);
   }
 }
 
@@ -236,6 +236,6 @@ function onlyVllm(what: string, field: string): LockstepError {
   return usage(field, `expected --engine vllm with ${what}`, 'Only vLLM has it.');
 }
 
-function usage(field: string, message: string, mend: string): LockstepError {
-  return new LockstepError('LS_USAGE', message, { mend, field });
+function usage(field: string, message: string, fix: string): LockstepError {
+  return new LockstepError('LS_USAGE', message, { fix, field });
 }

@@ -61,18 +61,18 @@ function entryOf(
 
 /** The error with the place of the entry that caused it; names of options as the file writes them. */
 export function placed(error: unknown, place: string): LockstepError {
-  const { code, message, mend, field } = asLockstepError(error);
+  const { code, message, fix, field } = asLockstepError(error);
   if (code !== 'LS_USAGE') {
     return new LockstepError(code as `LS_${string}`, `${place}: ${message}`, {
       cause: error,
-      ...(mend === undefined ? {} : { mend }),
+      ...(fix === undefined ? {} : { fix }),
       ...(field === undefined ? {} : { field }),
     });
   }
   const name = camel(field ?? '');
   const words = message.replace(/--([a-z][a-z-]*)/g, (_, option: string) => camel(option));
   return new LockstepError('LS_SERVE_OPTION', `${place}.${name}: ${words}`, {
-    mend: mend ?? 'Leave the option out.',
+    fix: fix ?? 'Leave the option out.',
     field: name,
     cause: error,
   });
@@ -91,8 +91,8 @@ export function mergeServer(
   const onLine = (name: string) => command.getOptionValueSource(name) === 'cli';
   for (const [name, field] of OF_MODELS) {
     if (!onLine(name)) continue;
-    const mend = `Set \`${field}\` of a model in ${shown}.`;
-    throw usage(dashed(name), `expected no ${flagOf(command, name)} with --config`, mend);
+    const fix = `Set \`${field}\` of a model in ${shown}.`;
+    throw usage(dashed(name), `expected no ${flagOf(command, name)} with --config`, fix);
   }
   for (const name of Object.keys(server) as (keyof ServeServer)[]) {
     if (server[name] === undefined) continue;
@@ -125,6 +125,6 @@ function dashed(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
-function usage(field: string, message: string, mend: string): LockstepError {
-  return new LockstepError('LS_USAGE', message, { mend, field });
+function usage(field: string, message: string, fix: string): LockstepError {
+  return new LockstepError('LS_USAGE', message, { fix, field });
 }

@@ -10,7 +10,7 @@ import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
  */
 export async function chatWrap(
   tokenizer: Tokenizer,
-  mend = 'Leave --chat out: the model then continues plain text.',
+  fix = 'Leave --chat out: the model then continues plain text.',
 ): Promise<[string, string]> {
   const template = chatTemplate(tokenizer);
   const mark = '\u{e000}';
@@ -21,7 +21,7 @@ export async function chatWrap(
     throw new LockstepError(
       'LS_EVAL_CHAT',
       `expected a chat template that holds a message once in ${tokenizer.dir}, got ${template === null ? 'none' : 'another'}`,
-      { mend, field: 'chat' },
+      { fix, field: 'chat' },
     );
   }
   return [before, behind];
@@ -30,12 +30,12 @@ export async function chatWrap(
 /** The same, or what stands around a question in plain text where there is no template. */
 export async function chatWrapOrPlain(
   tokenizer: Tokenizer,
-  mend: string,
+  fix: string,
 ): Promise<[string, string]> {
   const template = chatTemplate(tokenizer);
   if (template === null) return [...plainWrap];
   template.close();
-  return chatWrap(tokenizer, mend);
+  return chatWrap(tokenizer, fix);
 }
 
 export const plainWrap: readonly [string, string] = ['', ' '];

@@ -52,7 +52,7 @@ export function asLockstepError(error: unknown): LockstepError {
   if ((error as Error | undefined)?.name === 'LockstepError') return error as LockstepError;
   const what = error instanceof Error ? error.message : String(error);
   return new LockstepError('LS_INTERNAL', what, {
-    mend: 'This is a fault of Lockstep: please report it, with the output of LOCKSTEP_DEBUG=1.',
+    fix: 'This is a fault of Lockstep: please report it, with the output of LOCKSTEP_DEBUG=1.',
     cause: error,
   });
 }
@@ -63,7 +63,7 @@ export function printError(error: unknown, screen: Screen = process.stderr): num
   const { red, bold, dim } = paint(screen);
   screen.write(`${red('error')} ${bold(failure.code)}: ${failure.message}\n`);
   screen.write(placeText(failure));
-  if (failure.mend !== undefined) screen.write(`${dim('fix:')} ${failure.mend}\n`);
+  if (failure.fix !== undefined) screen.write(`${dim('fix:')} ${failure.fix}\n`);
   if (process.env['LOCKSTEP_DEBUG']) screen.write(`${(error as Error).stack ?? ''}\n`);
   if (failure.code.endsWith('_CANCELLED')) return exitCodes.cancelled;
   return failure.code === 'LS_USAGE' ? exitCodes.usage : exitCodes.failed;
@@ -77,7 +77,7 @@ function placeText({ message, place }: LockstepError): string {
   return `${named}${place.frame === undefined ? '' : `${place.frame}\n`}`;
 }
 
-/** For programs, what failed on stdout: `{"ok": false, "error": {code, message, mend, ...}}`, as the last line. */
+/** For programs, what failed on stdout: `{"ok": false, "error": {code, message, fix, ...}}`, as the last line. */
 export function printJsonError(error: unknown, screen: Screen = process.stdout): void {
   screen.write(`${JSON.stringify({ ok: false, error: asLockstepError(error) })}\n`);
 }

@@ -32,7 +32,7 @@ test.each([
   ["error: a sentence of another version's", "a sentence of another version's"],
 ])('%j', (message, sentence, fix = 'lockstep verify --help lists its arguments and options.') => {
   const error = usageError(new CommanderError(1, 'commander.error', message), 'verify', owners);
-  expect(error).toMatchObject({ code: 'LS_USAGE', message: sentence, mend: fix });
+  expect(error).toMatchObject({ code: 'LS_USAGE', message: sentence, fix: fix });
 });
 
 test('a path with spaces that is not in quotes', () => {
@@ -43,7 +43,7 @@ test('a path with spaces that is not in quotes', () => {
     owners,
   );
   expect(error.message).toBe('too many arguments: expected 1, got 2');
-  expect(error.mend).toMatch(/^Put a path with spaces in quotes\./);
+  expect(error.fix).toMatch(/^Put a path with spaces in quotes\./);
 });
 
 test('a command below a command has the same exit code', async () => {

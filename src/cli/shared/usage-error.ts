@@ -65,7 +65,7 @@ export function usageError(
     unknown === undefined
       ? sentenceOf(first)
       : `expected an option of ${name}, got the unknown option ${unknown}`,
-    { mend: hints.join(' ') },
+    { fix: hints.join(' ') },
   );
 }
 

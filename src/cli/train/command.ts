@@ -114,7 +114,7 @@ async function runTrain(options: TrainOptions): Promise<void> {
   } catch (error) {
     if ((error as LockstepError).code !== 'LS_JOB_CANCELLED') throw error;
     throw new LockstepError('LS_CANCELLED', 'cancelled before the first step; nothing was saved.', {
-      mend: 'Run the same command again to start.',
+      fix: 'Run the same command again to start.',
     });
   } finally {
     cancel.stop();
@@ -181,7 +181,7 @@ function settings(config: Config, options: TrainOptions): Record<string, unknown
   const given: TrainingSettings | undefined = config.training;
   if (given === undefined) {
     throw new LockstepError('LS_CONFIG_INVALID', 'expected `training` in the config, got none', {
-      mend: 'Add training: { steps: 100 } and data: { train: [...] }; docs/training.md lists the settings.',
+      fix: 'Add training: { steps: 100 } and data: { train: [...] }; docs/training.md lists the settings.',
       field: 'training',
     });
   }
@@ -212,7 +212,7 @@ function outFolder(config: Config, options: TrainOptions): string {
   if (options.out !== undefined) return path.resolve(options.out);
   if (config.out !== undefined) return config.out;
   throw new LockstepError('LS_CONFIG_INVALID', 'expected a folder for the checkpoint, got none', {
-    mend: 'Name one with --out or with `out` in the config.',
+    fix: 'Name one with --out or with `out` in the config.',
     field: 'out',
   });
 }

@@ -31,7 +31,7 @@ export function lossPlot(file: string | undefined, title: string): LossPlot {
     throw new LockstepError(
       'LS_TRAIN_PLOT',
       `expected --plot to name an .svg or a .png, got ${file}`,
-      { mend: 'Name a file that ends in .svg or .png.' },
+      { fix: 'Name a file that ends in .svg or .png.' },
     );
   }
   return svgPlot(absolute, title);

@@ -20,14 +20,14 @@ export interface Finding {
   /** `uses Date`. */
   what: string;
   /** What to use instead. */
-  mend: string;
+  fix: string;
   /** Refused in the author's files alone: packages have it where it never runs, and it is stopped there. */
   ownOnly?: boolean;
 }
 
 const stdlib = (name: string): string =>
   `Use the package @stdlib/math-base-special-${name}, whose results are the same in every engine.`;
-const mends: Readonly<Record<string, string>> = {
+const fixes: Readonly<Record<string, string>> = {
   Date: 'A policy depends on tokens alone; count tokens in its state.',
   performance: 'A policy depends on tokens alone; count tokens in its state.',
   Intl: 'Decide about text in prepare, with regular expressions or lists of your own.',
@@ -40,12 +40,12 @@ const mends: Readonly<Record<string, string>> = {
   console: 'Return a decision; `lockstep plan FILE --trace` shows each one, and the state.',
   Promise: 'push must answer at once; do slow work in prepare.',
 };
-const asyncMend = 'push must answer at once; do slow work in prepare.';
-const catchMend =
+const asyncFix = 'push must answer at once; do slow work in prepare.';
+const catchFix =
   'An error ends the sequence: what an engine throws, and when its stack or memory is used up, is not for a policy to see. Test before you act.';
-const privateMend = 'Write a plain property: private fields cannot be frozen.';
-const comparatorMend = 'Return a number, as in (a, b) => a - b.';
-const prepareMend = 'Do it in prepare, and store the answer in tables (for example a list of ids).';
+const privateFix = 'Write a plain property: private fields cannot be frozen.';
+const comparatorFix = 'Return a number, as in (a, b) => a - b.';
+const prepareFix = 'Do it in prepare, and store the answer in tables (for example a list of ids).';
 
 /**
  * What in a script is not the same in every engine, in order of place.
@@ -56,9 +56,9 @@ export function nondeterminism(program: Program): Finding[] {
   const resolve = resolver(program);
   const atRunTime = runTimeCode(program, resolve);
   const findings: Finding[] = [];
-  const report = (node: Node, what: string, mend: string, ownOnly = false): void => {
+  const report = (node: Node, what: string, fix: string, ownOnly = false): void => {
     const { line, column } = node.loc?.start ?? { line: 1, column: 0 };
-    findings.push({ line, column, what, mend, ownOnly });
+    findings.push({ line, column, what, fix, ownOnly });
   };
 
   fullAncestor(program, (node, _state, ancestors) => {
@@ -68,27 +68,27 @@ export function nondeterminism(program: Program): Finding[] {
         if (!isReference(node, parent) || resolve(node.name, ancestors) !== undefined) return;
         if (node.name === 'Math') checkMath(node, parent, report);
         else if (node.name === 'RegExp' && atRunTime(ancestors)) {
-          report(node, 'uses a regular expression outside prepare', prepareMend);
+          report(node, 'uses a regular expression outside prepare', prepareFix);
         } else if (!allowedGlobals.includes(node.name) && !isTypeof(parent)) {
-          report(node, `uses ${node.name}`, mends[node.name] ?? unknownMend(node.name));
+          report(node, `uses ${node.name}`, fixes[node.name] ?? unknownFix(node.name));
         }
         return;
       case 'MemberExpression': {
         const name = memberName(node);
         if (node.property.type === 'PrivateIdentifier' && atRunTime(ancestors)) {
-          report(node, `uses a private field (#${node.property.name})`, privateMend);
+          report(node, `uses a private field (#${node.property.name})`, privateFix);
         }
         if (name !== undefined && localeMethods.includes(name)) {
           report(node, `uses ${name}`, 'Compare strings with < and >, which go by code units.');
         } else if (name !== undefined && unicodeMethods.includes(name) && atRunTime(ancestors)) {
-          report(node, `uses ${name} outside prepare`, prepareMend);
+          report(node, `uses ${name} outside prepare`, prepareFix);
         }
         return;
       }
       case 'Literal':
         if ('bigint' in node) report(node, 'uses a BigInt', 'Token ids are integers: use numbers.');
         if ('regex' in node && atRunTime(ancestors)) {
-          report(node, 'uses a regular expression outside prepare', prepareMend);
+          report(node, 'uses a regular expression outside prepare', prepareFix);
         }
         return;
       case 'BinaryExpression':
@@ -103,28 +103,28 @@ export function nondeterminism(program: Program): Finding[] {
           report(
             node.finalizer,
             'leaves a finally block by a jump, which drops an error',
-            catchMend,
+            catchFix,
           );
-        } else report(node, 'catches errors outside prepare', catchMend, true);
+        } else report(node, 'catches errors outside prepare', catchFix, true);
         return;
       case 'CallExpression':
         if (comparesByBoolean(node)) {
-          report(node, 'sorts with a comparator that returns a boolean', comparatorMend);
+          report(node, 'sorts with a comparator that returns a boolean', comparatorFix);
         }
         return;
       case 'ImportExpression':
         report(node, 'uses import()', 'Import at the top of the file.');
         return;
       case 'AwaitExpression':
-        report(node, 'uses await', asyncMend);
+        report(node, 'uses await', asyncFix);
         return;
       case 'ForOfStatement':
-        if (node.await) report(node, 'uses for await', asyncMend);
+        if (node.await) report(node, 'uses for await', asyncFix);
         return;
       case 'FunctionDeclaration':
       case 'FunctionExpression':
       case 'ArrowFunctionExpression':
-        if (node.async) report(node, 'uses an async function', asyncMend);
+        if (node.async) report(node, 'uses an async function', asyncFix);
         return;
     }
   });
@@ -165,7 +165,7 @@ function isBoolean(node: AnyNode): boolean {
   return node.type === 'Literal' && typeof node.value === 'boolean';
 }
 
-type Report = (node: Node, what: string, mend: string) => void;
+type Report = (node: Node, what: string, fix: string) => void;
 
 /** Math may only be read member by member, so that the members can be seen. */
 function checkMath(node: AnyNode, parent: AnyNode | undefined, report: Report): void {
@@ -196,7 +196,7 @@ function isTypeof(parent: AnyNode | undefined): boolean {
   return parent?.type === 'UnaryExpression' && parent.operator === 'typeof';
 }
 
-function unknownMend(name: string): string {
+function unknownFix(name: string): string {
   return outsideNames.includes(name)
     ? 'A policy runs without Node, browser, files, network and timers; do such work in prepare.'
     : `A policy may use the language alone; declare or import ${name}.`;

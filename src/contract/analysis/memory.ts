@@ -8,7 +8,7 @@ import type { Finding } from './determinism.ts';
 import { isFunction, memberName, resolver } from './free-identifiers.ts';
 import { runTimeCode, topLevel } from './reach.ts';
 
-const mend =
+const fix =
   'Keep it in the state: what outlives a call is shared by all sequences, and a snapshot does not hold it.';
 
 /** Methods that change what they are called on. */
@@ -39,7 +39,7 @@ export function outsideMemory(program: Program): Finding[] {
   const findings: Finding[] = [];
   const report = (node: AnyNode, what: string): void => {
     const { line, column } = node.loc?.start ?? { line: 1, column: 0 };
-    findings.push({ line, column, what, mend });
+    findings.push({ line, column, what, fix });
   };
 
   /** The module's variable that an expression is, or is part of; through local names for it. */

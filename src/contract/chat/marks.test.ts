@@ -102,7 +102,7 @@ describe('refused with LS_POLICY_TURNS:', () => {
       code: 'LS_POLICY_TURNS',
       field: 'policy',
       message: expect.stringMatching(message),
-      mend: expect.stringMatching(/./),
+      fix: expect.stringMatching(/./),
     });
   });
 

@@ -144,6 +144,6 @@ function shortest(sequences: readonly number[][]): number[][] {
   );
 }
 
-function refused(expected: string, mend: string): LockstepError {
-  return new LockstepError('LS_POLICY_TURNS', `expected ${expected}`, { mend, field: 'policy' });
+function refused(expected: string, fix: string): LockstepError {
+  return new LockstepError('LS_POLICY_TURNS', `expected ${expected}`, { fix, field: 'policy' });
 }

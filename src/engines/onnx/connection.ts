@@ -103,9 +103,9 @@ export class Connection {
       waiting?.resolve(message.answer as never);
       return;
     }
-    const { code, message: text, mend } = message.failure;
+    const { code, message: text, fix } = message.failure;
     waiting?.reject(
-      new LockstepError(code as `LS_${string}`, text, mend === undefined ? {} : { mend }),
+      new LockstepError(code as `LS_${string}`, text, fix === undefined ? {} : { fix }),
     );
   }
 
@@ -125,6 +125,6 @@ function crashed(cause: Error): LockstepError {
   return new LockstepError(
     'LS_ENGINE_CRASHED',
     `expected the engine's worker thread to run, got its end: ${cause.message}`,
-    { mend: 'Open the engine again, and new sessions.', cause },
+    { fix: 'Open the engine again, and new sessions.', cause },
   );
 }

@@ -54,7 +54,7 @@ export async function checkGraphFile(file: string, allowed: ReadonlySet<string>)
   throw new LockstepError(
     'LS_ENGINE_GRAPH',
     `expected a graph at ${file} that reads ${expected}, got ${got}`,
-    { mend: 'Do not use this folder: export the graph yourself with lockstep export DIR.' },
+    { fix: 'Do not use this folder: export the graph yourself with lockstep export DIR.' },
   );
 }
 

@@ -32,22 +32,22 @@ export async function readGraph(
   contract: Contract,
 ): Promise<Meta> {
   const folder = graphFolder(dir, precision);
-  const mend = `Export it again: lockstep export ${shellWord(dir)} --precision ${precision}`;
-  const meta = await readMeta(path.join(folder, 'meta.json'), precision, mend);
+  const fix = `Export it again: lockstep export ${shellWord(dir)} --precision ${precision}`;
+  const meta = await readMeta(path.join(folder, 'meta.json'), precision, fix);
   if (meta.digest !== contract.digest) {
     throw new LockstepError(
       'LS_ENGINE_DIGEST',
       `expected a graph exported under the contract ${contract.digest}, got ${meta.digest}`,
-      { mend, field: 'digest' },
+      { fix, field: 'digest' },
     );
   }
   const other = otherModel(meta, contract);
   if (other !== null) {
     const [field, expected, actual] = other;
-    throw corrupt(folder, `${field} ${expected}`, String(actual), mend, field);
+    throw corrupt(folder, `${field} ${expected}`, String(actual), fix, field);
   }
   if (meta.seal !== sealOf(meta)) {
-    throw corrupt(folder, 'what was exported', 'other content', mend, 'seal');
+    throw corrupt(folder, 'what was exported', 'other content', fix, 'seal');
   }
   for (const [name, file] of Object.entries(meta.files)) {
     if (file === undefined) continue;
@@ -57,7 +57,7 @@ export async function readGraph(
     throw new LockstepError(
       'LS_ENGINE_CORRUPT',
       `expected ${path.join(folder, name)} as it was exported (${file.bytes} bytes), got ${found === null ? 'no such file' : `other content (${found.bytes} bytes)`}`,
-      { mend },
+      { fix },
     );
   }
   await checkGraphFile(path.join(folder, 'step.onnx'), new Set(['step.onnx.data']));
@@ -70,7 +70,7 @@ export async function readGraph(
     throw new LockstepError(
       'LS_ENGINE_STALE',
       `expected a graph of the weights ${weights}, as lockstep.json records them, got one of ${meta.weights}`,
-      { mend, field: 'weights' },
+      { fix, field: 'weights' },
     );
   }
   return meta;
@@ -80,22 +80,22 @@ function corrupt(
   folder: string,
   expected: string,
   got: string,
-  mend: string,
+  fix: string,
   field: string,
 ): LockstepError {
   const file = path.join(folder, 'meta.json');
   return new LockstepError('LS_ENGINE_CORRUPT', `expected ${expected} in ${file}, got ${got}`, {
-    mend,
+    fix,
     field,
   });
 }
 
-async function readMeta(file: string, precision: Precision, mend: string): Promise<Meta> {
+async function readMeta(file: string, precision: Precision, fix: string): Promise<Meta> {
   const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     throw new LockstepError(
       'LS_ENGINE_EXPORT',
       `expected an exported ${precision} graph, got ${systemProblem(cause)}: ${file}`,
-      { mend: mend.replace('Export it again', 'Export it first'), cause },
+      { fix: fix.replace('Export it again', 'Export it first'), cause },
     );
   });
   const result = metaSchema.safeParse(parseJson(text) ?? null);
@@ -104,7 +104,7 @@ async function readMeta(file: string, precision: Precision, mend: string): Promi
   throw new LockstepError(
     'LS_ENGINE_CORRUPT',
     `expected ${file} as it was exported, got other content${issue ? ` (${issue.path.join('.')}: ${issue.message})` : ''}`,
-    { mend },
+    { fix },
   );
 }
 

@@ -59,7 +59,7 @@ export interface Answers {
 export interface Failure {
   code: string;
   message: string;
-  mend?: string;
+  fix?: string;
 }
 
 /** `call` numbers pair a request with its answer; the answer to number 0 says that the graph runs. */

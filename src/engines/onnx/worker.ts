@@ -32,7 +32,7 @@ function failureOf(error: unknown): Failure {
   return {
     code: 'LS_ENGINE_RUN',
     message: `expected the step to run, got: ${message.slice(0, 400)}`,
-    mend: 'Close the session; if it happens again, export the graph again.',
+    fix: 'Close the session; if it happens again, export the graph again.',
   };
 }
 
@@ -190,7 +190,7 @@ try {
   const failure: Failure = {
     code: 'LS_ENGINE_LOAD',
     message: `expected onnxruntime to load ${setup.graph}, got: ${message.slice(0, 400)}`,
-    mend: 'Export the graph again: lockstep export DIR',
+    fix: 'Export the graph again: lockstep export DIR',
   };
   reply({ call: 0, failure });
 }

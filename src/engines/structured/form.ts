@@ -46,7 +46,7 @@ export class Forms {
         'LS_FORM_ENDS',
         'expected a token that ends a text, got none in the contract',
         {
-          mend: 'Attach again with a tokenizer that names its end token.',
+          fix: 'Attach again with a tokenizer that names its end token.',
         },
       );
     }
@@ -115,7 +115,7 @@ class HeldText implements TokenForm {
       throw new LockstepError(
         'LS_FORM_TOKENS',
         'expected tokens for every text of the JSON schema, got none for what has to come next',
-        { mend: 'Use plain ASCII in names and values of the schema.' },
+        { fix: 'Use plain ASCII in names and values of the schema.' },
       );
     }
     const ends = this.#state.ends ? this.#ends.map((id) => logits[id] as number) : null;

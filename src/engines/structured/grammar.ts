@@ -210,7 +210,7 @@ export class Grammar {
       throw new LockstepError(
         'LS_FORM_SIZE',
         `expected a JSON schema with at most ${MOST_ALTERNATIVES} alternatives at one place (about 15 strings), got ${alternatives}`,
-        { mend: 'Use fewer values, schemas in `anyOf`, or optional properties.' },
+        { fix: 'Use fewer values, schemas in `anyOf`, or optional properties.' },
       );
     }
     const list = [...stacks].sort((a, b) => a.id - b.id);

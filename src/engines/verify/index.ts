@@ -178,7 +178,7 @@ function begin(name: string, precision: string, digest: string, setting: Setting
     throw new LockstepError(
       'LS_CONTRACT_DIGEST',
       `expected the ${name} engine to serve ${source.contract.digest}, got ${digest}`,
-      { mend: 'The checkpoint changed while it was verified: verify it again.' },
+      { fix: 'The checkpoint changed while it was verified: verify it again.' },
     );
   }
   const stated = limitsOf(name, precision);

@@ -42,7 +42,7 @@ export async function takeText(
       'LS_TEXT_SHORT',
       `expected at least two tokens in ${file}, got ${ids.length}`,
       {
-        mend: 'Name a longer text with --text.',
+        fix: 'Name a longer text with --text.',
       },
     );
   }

@@ -64,7 +64,7 @@ export async function runTrainer(options: TrainerOptions): Promise<TrainerRun> {
     throw new LockstepError(
       'LS_CONTRACT_DIGEST',
       `expected Python to read the contract ${contract.digest}, got ${result['digest']}`,
-      { mend: 'The checkpoint changed while it was verified: verify it again.' },
+      { fix: 'The checkpoint changed while it was verified: verify it again.' },
     );
   }
   return {
@@ -100,7 +100,7 @@ export async function bytes(folder: string, name: string, length: number): Promi
     throw new LockstepError(
       'LS_VERIFY_FILES',
       `expected ${length} bytes in ${name}, got ${data.length}`,
-      { mend: 'Verify again; if the temporary folder is full, make room there.' },
+      { fix: 'Verify again; if the temporary folder is full, make room there.' },
     );
   }
   return new Uint8Array(data).buffer;

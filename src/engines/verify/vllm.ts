@@ -17,7 +17,7 @@ export async function runVllm(input: WholeInput): Promise<WholeRun> {
     throw new LockstepError(
       'LS_VERIFY_TOKENS',
       `expected at least 4 tokens to compare with vLLM, got ${ids.length}`,
-      { mend: 'Give a longer text.' },
+      { fix: 'Give a longer text.' },
     );
   }
   const result = await runJob({

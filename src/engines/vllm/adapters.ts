@@ -23,7 +23,7 @@ export async function openAdapters(
     const [name, dir] = [text.slice(0, at), text.slice(at + 1)];
     if (at < 1 || dir === '') {
       throw new LockstepError('LS_USAGE', `expected --adapter NAME=DIR, got ${text}`, {
-        mend: 'As in: --adapter law=runs/law/adapter',
+        fix: 'As in: --adapter law=runs/law/adapter',
         field: 'adapter',
       });
     }
@@ -42,7 +42,7 @@ export async function openAdapters(
 
 function naming(message: string): LockstepError {
   return new LockstepError('LS_ADAPTER_NAME', message, {
-    mend: 'Requests choose by name: give each --adapter another, or the base one with --model.',
+    fix: 'Requests choose by name: give each --adapter another, or the base one with --model.',
     field: 'adapter',
   });
 }

@@ -259,7 +259,7 @@ function reported({ message, code }: NonNullable<WireChunk['error']>): LockstepE
     return new LockstepError('LS_VLLM_REFUSED', `vLLM refuses the request: ${words}`);
   }
   return new LockstepError('LS_VLLM_FAILED', `expected tokens from vLLM, got its error: ${words}`, {
-    mend: 'Its log says more: lockstep serve --log info',
+    fix: 'Its log says more: lockstep serve --log info',
   });
 }
 
@@ -298,7 +298,7 @@ function probabilities(wire: WireChoice, i: number): { logprob: number; top: Alt
 
 function malformed(got: string, cause?: unknown): LockstepError {
   return new LockstepError('LS_VLLM_PROTOCOL', `expected vLLM's event stream, got ${got}.`, {
-    mend: 'Check what is between this server and vLLM, and that it is vLLM 0.32.',
+    fix: 'Check what is between this server and vLLM, and that it is vLLM 0.32.',
     ...(cause === undefined ? {} : { cause }),
   });
 }
@@ -307,7 +307,7 @@ function early(how: string): LockstepError {
   return new LockstepError(
     'LS_VLLM_DIED',
     `expected vLLM to finish its answer, got ${how}. The text so far is incomplete.`,
-    { mend: 'Ask again; a supervised vLLM is being restarted.' },
+    { fix: 'Ask again; a supervised vLLM is being restarted.' },
   );
 }
 

@@ -14,10 +14,10 @@ export function startFailure({ code, signal, lines }: ServiceExit): LockstepErro
   const at = printed.findLastIndex((line) => /LockstepError: ./.test(line));
   const [, message] = /LockstepError: (?:\[LS_[A-Z0-9_]+\] )?(.*)$/.exec(printed[at] ?? '') ?? [];
   // The code and the fix are on the line itself or, as the exception's note, on the next.
-  const [, own, mend] = /\[(LS_[A-Z0-9_]+)\] ?(.*)$/.exec(printed[at + 1] ?? '') ?? [];
+  const [, own, fix] = /\[(LS_[A-Z0-9_]+)\] ?(.*)$/.exec(printed[at + 1] ?? '') ?? [];
   const named = own ?? /\[(LS_[A-Z0-9_]+)\]/.exec(printed[at] ?? '')?.[1];
   if (message !== undefined && named !== undefined) {
-    return new LockstepError(named as `LS_${string}`, message, mend ? { mend } : {});
+    return new LockstepError(named as `LS_${string}`, message, fix ? { fix } : {});
   }
   const how = signal ?? `exit code ${code}`;
   const reason = printed.findLast(
@@ -27,7 +27,7 @@ export function startFailure({ code, signal, lines }: ServiceExit): LockstepErro
   const last = printed.slice(-SHOWN).join('\n');
   const told = reason ?? (last === '' ? 'It printed nothing.' : `Its last lines:\n${last}`);
   return new LockstepError('LS_VLLM_START', `expected vLLM to run, got ${how}. ${told}`, {
-    mend: mendFor(reason ?? last, signal),
+    fix: fixFor(reason ?? last, signal),
   });
 }
 
@@ -38,7 +38,7 @@ function withoutPrefix(line: string): string {
     .replace(/^(?:ERROR|WARNING|INFO) \d\d-\d\d [\d:]+ \[[^\]]*\]\s?/, '');
 }
 
-function mendFor(reason: string, signal: string | null): string {
+function fixFor(reason: string, signal: string | null): string {
   if (/No module named .?vllm/.test(reason)) return 'Install vLLM: npm run setup -- --vllm';
   if (/desired CPU memory utilization/.test(reason)) {
     return 'Free memory, or let vLLM take a smaller share of it: -- --gpu-memory-utilization 0.5 (so named on a CPU too).';

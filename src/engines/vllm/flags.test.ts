@@ -28,7 +28,7 @@ describe('flags', () => {
     ['--load-format', 'dummy'],
   ])('%s %s is refused by its name', (...flags) => {
     expect(() => checkFlags(flags)).toThrow(
-      expect.objectContaining({ code: 'LS_VLLM_FLAG', mend: 'Leave it out.' }),
+      expect.objectContaining({ code: 'LS_VLLM_FLAG', fix: 'Leave it out.' }),
     );
   });
 
@@ -86,7 +86,7 @@ describe('why it did not start', () => {
     expect(error).toMatchObject({
       code: 'LS_VLLM_FEATURE',
       message: 'expected a, got b',
-      mend: 'leave c out',
+      fix: 'leave c out',
     });
     expect(failed(['x.LockstepError: [LS_VLLM_HEADS] expected d']).code).toBe('LS_VLLM_HEADS');
   });
@@ -98,16 +98,16 @@ describe('why it did not start', () => {
       '(APIServer pid=5) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}',
     ]);
     expect(error.message).toMatch(/^expected vLLM to run, got exit code 1. ValueError: Available/);
-    expect(error.mend).toContain('--gpu-memory-utilization');
+    expect(error.fix).toContain('--gpu-memory-utilization');
   });
 
   test('anything else with its error or its last lines, and a hint', () => {
     const error = failed(['one', 'ModuleNotFoundError: No module named vllm']);
     expect(error.code).toBe('LS_VLLM_START');
     expect(error.message).toContain('got exit code 1. ModuleNotFoundError');
-    expect(error.mend).toContain('npm run setup -- --vllm');
+    expect(error.fix).toContain('npm run setup -- --vllm');
     expect(failed(['one', 'two']).message).toContain('one\ntwo');
     expect(failed([]).message).toContain('printed nothing');
-    expect(failed(['ValueError: max seq len (9) is larger']).mend).toContain('--max-tokens');
+    expect(failed(['ValueError: max seq len (9) is larger']).fix).toContain('--max-tokens');
   });
 });

@@ -115,7 +115,7 @@ export function checkFlags(flags: readonly string[]): void {
     throw new LockstepError(
       'LS_VLLM_FLAG',
       `expected no ${name} among vLLM's flags: ${REFUSED[refused]}`,
-      { mend: 'Leave it out.', field: name },
+      { fix: 'Leave it out.', field: name },
     );
   }
 }
@@ -142,7 +142,7 @@ export function checkPrecision(precision: string): void {
   throw new LockstepError(
     'LS_VLLM_PRECISION',
     `expected vLLM to compute in ${precisions.join(' or ')}, got ${precision}`,
-    { mend: `lockstep serve --precision ${precisions[0]}`, field: 'precision' },
+    { fix: `lockstep serve --precision ${precisions[0]}`, field: 'precision' },
   );
 }
 

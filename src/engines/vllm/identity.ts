@@ -70,7 +70,7 @@ export async function identify(
       'LS_VLLM_PLUGIN',
       `expected Lockstep's plugin in vLLM, got HTTP ${answer.status} from ${IDENTITY_PATH}`,
       {
-        mend: `Install lockstep in vLLM's environment (${setUpCommand('vllm')}) and start it with VLLM_PLUGINS=lockstep.`,
+        fix: `Install lockstep in vLLM's environment (${setUpCommand('vllm')}) and start it with VLLM_PLUGINS=lockstep.`,
       },
     );
   }
@@ -78,7 +78,7 @@ export async function identify(
     throw new LockstepError(
       'LS_VLLM_IDENTITY',
       `expected every engine process to report its digest, got HTTP ${answer.status}${said(answer.text)}`,
-      { mend: 'Look at the log of vLLM; an engine process may be starting or gone.' },
+      { fix: 'Look at the log of vLLM; an engine process may be starting or gone.' },
     );
   }
   const told = parse(identity, answer.text, IDENTITY_PATH);
@@ -87,7 +87,7 @@ export async function identify(
     throw new LockstepError(
       'LS_VLLM_STOCK',
       `expected a segmented architecture in every engine process, got ${stock.architecture} in rank ${stock.rank}`,
-      { mend: 'Serve a checkpoint that carries a contract: lockstep attach, lockstep train.' },
+      { fix: 'Serve a checkpoint that carries a contract: lockstep attach, lockstep train.' },
     );
   }
   const other = told.engines.find((engine) => engine.digest !== digest);
@@ -97,7 +97,7 @@ export async function identify(
     throw new LockstepError(
       'LS_VLLM_DIGEST',
       `expected every engine process under contract ${digest}, got ${got}${other === undefined ? '' : ` in rank ${other.rank}`}`,
-      { mend: 'Serve both from the same checkpoint folder.' },
+      { fix: 'Serve both from the same checkpoint folder.' },
     );
   }
   for (const [name, sha256] of adapters) {
@@ -107,7 +107,7 @@ export async function identify(
       'LS_VLLM_ADAPTER',
       `expected the adapter ${name} with SHA-256 ${sha256} in vLLM, got ${found?.sha256 ?? 'none'}`,
       {
-        mend: `Start vLLM with --enable-lora --lora-modules ${name}=DIR, DIR being the folder named here.`,
+        fix: `Start vLLM with --enable-lora --lora-modules ${name}=DIR, DIR being the folder named here.`,
         field: 'adapter',
       },
     );
@@ -117,7 +117,7 @@ export async function identify(
     throw new LockstepError(
       'LS_VLLM_PROTOCOL',
       `expected the list of models, got HTTP ${listed.status} from /v1/models`,
-      { mend: 'If vLLM asks for a key, name its variable: --upstream-key VARIABLE' },
+      { fix: 'If vLLM asks for a key, name its variable: --upstream-key VARIABLE' },
     );
   }
   const list = parse(models, listed.text, '/v1/models');
@@ -138,7 +138,7 @@ function parse<T>(schema: z.ZodType<T>, text: string, path: string): T {
   throw new LockstepError(
     'LS_VLLM_PROTOCOL',
     `expected vLLM's answer from ${path}, got ${JSON.stringify(text.slice(0, 80))}`,
-    { mend: 'Check that the address is that of vLLM 0.32 itself.' },
+    { fix: 'Check that the address is that of vLLM 0.32 itself.' },
   );
 }
 

@@ -233,7 +233,7 @@ function newSocket(): string {
   throw new LockstepError(
     'LS_VLLM_SOCKET',
     `expected a path of at most ${SOCKET_BYTES} bytes for vLLM's socket, got ${socket}`,
-    { mend: 'Set TMPDIR to a folder with a shorter path.' },
+    { fix: 'Set TMPDIR to a folder with a shorter path.' },
   );
 }
 
@@ -280,7 +280,7 @@ async function infoOf(dir: string, asked?: string): Promise<EngineInfo> {
 function origin(text: string): string {
   const bad = (got: string) =>
     new LockstepError('LS_VLLM_UPSTREAM', `expected an address as http://HOST:PORT, got ${got}`, {
-      mend: 'Give the address of vLLM: --upstream http://127.0.0.1:8000',
+      fix: 'Give the address of vLLM: --upstream http://127.0.0.1:8000',
       field: 'upstream',
     });
   let url: URL;

@@ -266,7 +266,7 @@ function isBroken(error: unknown): error is LockstepError {
 
 function noReplica(): LockstepError {
   return new LockstepError('LS_VLLM_NOT_READY', 'expected a ready vLLM, got none', {
-    mend: 'Wait until /health/ready says 200.',
+    fix: 'Wait until /health/ready says 200.',
   });
 }
 

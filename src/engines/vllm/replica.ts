@@ -177,14 +177,14 @@ export class Replica {
       return new LockstepError(
         'LS_VLLM_STALLED',
         `expected tokens from vLLM, got nothing for ${this.#options.stallMs / 1000} s`,
-        { mend: 'It may be overloaded: lower --max-sessions, or look at its log.', cause: error },
+        { fix: 'It may be overloaded: lower --max-sessions, or look at its log.', cause: error },
       );
     }
     if (begun) {
       return new LockstepError(
         'LS_VLLM_DIED',
         `expected vLLM to finish its answer, got a broken connection (${code || String(error)}). The text so far is incomplete.`,
-        { mend: 'Ask again; a supervised vLLM is being restarted.', cause: error },
+        { fix: 'Ask again; a supervised vLLM is being restarted.', cause: error },
       );
     }
     if (REFUSED.has(code)) return unreachable(this.name, error);
@@ -192,7 +192,7 @@ export class Replica {
       'LS_VLLM_PROTOCOL',
       `expected an HTTP answer from vLLM, got ${code || String(error)}`,
       {
-        mend: 'Check what is between this server and vLLM.',
+        fix: 'Check what is between this server and vLLM.',
         cause: error,
       },
     );
@@ -201,14 +201,14 @@ export class Replica {
 
 export function notReady(url: string, why: string): LockstepError {
   return new LockstepError('LS_VLLM_NOT_READY', `expected a ready vLLM at ${url}, but ${why}`, {
-    mend: 'Wait until /health/ready says 200.',
+    fix: 'Wait until /health/ready says 200.',
   });
 }
 
 function unreachable(url: string, cause: unknown): LockstepError {
   const code = (cause as NodeJS.ErrnoException)?.code ?? (cause as Error)?.message;
   return new LockstepError('LS_VLLM_UNREACHABLE', `expected vLLM at ${url}, got ${code}`, {
-    mend: 'Start it there, or name its address with --upstream; one that is supervised is restarted.',
+    fix: 'Start it there, or name its address with --upstream; one that is supervised is restarted.',
     cause,
   });
 }
@@ -239,6 +239,6 @@ function refusal(status: number, text: string): LockstepError {
   return new LockstepError(
     'LS_VLLM_FAILED',
     `expected an answer from vLLM, got HTTP ${status}: ${message}`,
-    { mend: 'Its log says more: lockstep serve --log info' },
+    { fix: 'Its log says more: lockstep serve --log info' },
   );
 }

@@ -176,7 +176,7 @@ export class Supervisor {
         throw new LockstepError(
           'LS_VLLM_START',
           `expected vLLM to be ready within ${startMs / 1000} s, got nothing`,
-          { mend: 'Look at what it prints: lockstep serve --log info' },
+          { fix: 'Look at what it prints: lockstep serve --log info' },
         );
       }
       await sleep(POLL_MS, undefined, { signal });
@@ -189,6 +189,6 @@ function crashLoop(times: number, exit: ServiceExit): LockstepError {
   return new LockstepError(
     'LS_VLLM_CRASHED',
     `expected vLLM to stay up, got ${times} crashes in a row. ${why.message}`,
-    { mend: why.mend ?? 'Its last lines say why.', cause: why },
+    { fix: why.fix ?? 'Its last lines say why.', cause: why },
   );
 }

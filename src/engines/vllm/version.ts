@@ -13,7 +13,7 @@ export interface InstalledVllm {
   /** The model runner it would be started with. */
   runner: 'V1' | 'V2';
   /** Why this version is refused (python/lockstep/vllm/versions.py has the rule). */
-  error?: { code: `LS_${string}`; message: string; mend?: string };
+  error?: { code: `LS_${string}`; message: string; fix?: string };
 }
 
 /** @throws what Node says of a child that fails */
@@ -34,6 +34,6 @@ export async function checkVersion(python: Python, env?: NodeJS.ProcessEnv): Pro
   // One that cannot even say its version fails at the start, with its own words.
   const { error } = await installedVllm(python, env).catch(() => ({ error: undefined }));
   if (error === undefined) return;
-  const { code, message, mend } = error;
-  throw new LockstepError(code, message, mend === undefined ? {} : { mend });
+  const { code, message, fix } = error;
+  throw new LockstepError(code, message, fix === undefined ? {} : { fix });
 }

@@ -33,7 +33,7 @@ export function runtimeText({ version, sha256 }: RuntimeIdentity): string {
       'LS_POLICY_RUNTIME',
       `expected a contract for policy runtime ${known.map((one) => `${one.version} (${one.sha256.slice(0, 12)}…)`).join(' or ')}, got ${version} (${sha256.slice(0, 12)}…)`,
       {
-        mend: 'Update Lockstep to the version that made the contract, or make the contract again: lockstep attach MODEL --config F --out DIR',
+        fix: 'Update Lockstep to the version that made the contract, or make the contract again: lockstep attach MODEL --config F --out DIR',
         field: 'policy.runtime',
       },
     );
@@ -47,7 +47,7 @@ export function runtimeText({ version, sha256 }: RuntimeIdentity): string {
       throw new LockstepError(
         'LS_POLICY_RUNTIME',
         `expected ${path.basename(file)} with SHA-256 ${sha256}, got ${actual}`,
-        { mend: 'Install Lockstep again: a file of it was changed.', field: 'policy.runtime' },
+        { fix: 'Install Lockstep again: a file of it was changed.', field: 'policy.runtime' },
       );
     }
     texts.set(version, text);

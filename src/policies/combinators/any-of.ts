@@ -18,7 +18,7 @@ const { make, origin } = defineCombinator('anyOf', import.meta.url, () => ({
 export const anyOf: (...policies: Policy[]) => Policy = withOrigin((...policies) => {
   if (policies.length === 0) {
     throw new LockstepError('LS_POLICY_PARAMS', 'anyOf: expected at least one policy, got none', {
-      mend: 'Give anyOf policies such as sentences() or paragraphs().',
+      fix: 'Give anyOf policies such as sentences() or paragraphs().',
     });
   }
   policies.forEach((policy, i) => {

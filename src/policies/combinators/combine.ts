@@ -83,7 +83,7 @@ export function expectPolicy(combinator: string, value: unknown, index: number):
     'LS_POLICY_PARAMS',
     `${combinator}: expected argument ${index + 1} to be a policy, got ${typeof value}${hint}`,
     {
-      mend: `Give ${combinator} policies such as sentences() or paragraphs().`,
+      fix: `Give ${combinator} policies such as sentences() or paragraphs().`,
       field: `[${index}]`,
     },
   );

@@ -71,6 +71,6 @@ function mixed(i: number, string: string, special: string): never {
   throw new LockstepError(
     'LS_POLICY_PARAMS',
     `delimiters.strings[${i}]: expected a special token alone or a string without one, got ${JSON.stringify(string)}, which holds ${JSON.stringify(special)}`,
-    { mend: `Write strings: [${JSON.stringify(special)}].`, field: `strings[${i}]` },
+    { fix: `Write strings: [${JSON.stringify(special)}].`, field: `strings[${i}]` },
   );
 }

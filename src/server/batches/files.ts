@@ -253,7 +253,7 @@ export function readRecord<T>(schema: z.ZodType<T>, text: string, file: string):
     'LS_BATCH_FOLDER',
     `expected a record of batches at ${file}, got another text`,
     {
-      mend: 'Move the file out of the folder; what it was about is lost.',
+      fix: 'Move the file out of the folder; what it was about is lost.',
       field: 'batches',
     },
   );

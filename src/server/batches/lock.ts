@@ -28,7 +28,7 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
       throw new LockstepError(
         'LS_BATCH_LOCK',
         `expected a folder of batches that no other server uses, got ${folder}`,
-        { mend: 'Give each server its own folder, or end the other one.', field: 'batches' },
+        { fix: 'Give each server its own folder, or end the other one.', field: 'batches' },
       );
     }
     // Whoever listened there was killed.
@@ -66,7 +66,7 @@ function answers(place: string): Promise<boolean> {
 function cannot(folder: string, got: string): LockstepError {
   const words = `expected a folder for batches whose lock has a path of at most ${MOST_PATH} bytes, got ${folder}: ${got}`;
   return new LockstepError('LS_BATCH_FOLDER', words, {
-    mend: 'Give --batches a folder on a local disk with a shorter path.',
+    fix: 'Give --batches a folder on a local disk with a shorter path.',
     field: 'batches',
   });
 }

@@ -55,7 +55,7 @@ export class BatchStore {
         'LS_BATCH_FOLDER',
         `expected a folder for batches that can be written at ${folder}, got ${systemProblem(error)}`,
         {
-          mend: 'Give --batches a folder that belongs to this user.',
+          fix: 'Give --batches a folder that belongs to this user.',
           field: 'batches',
           cause: error,
         },

@@ -104,7 +104,7 @@ async function opened(file: string, flags: 'r' | 'wx'): Promise<FileHandle> {
       throw new LockstepError(
         'LS_KEYS_LOCK',
         `expected no other command that changes the keys, got ${file}`,
-        { mend: `Wait for it; where none runs any more, remove ${file}.`, cause },
+        { fix: `Wait for it; where none runs any more, remove ${file}.`, cause },
       );
     }
     const expected =
@@ -115,7 +115,7 @@ async function opened(file: string, flags: 'r' | 'wx'): Promise<FileHandle> {
 
 function failed(file: string, expected: string, got: string, cause?: unknown): LockstepError {
   return new LockstepError('LS_KEYS_FILE', `expected ${expected} at ${file}, got ${got}`, {
-    mend: 'Make one with `lockstep keys add FILE NAME`.',
+    fix: 'Make one with `lockstep keys add FILE NAME`.',
     cause,
   });
 }

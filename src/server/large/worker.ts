@@ -17,7 +17,7 @@ async function load(setup: KitSetup): Promise<Kit> {
   throw new LockstepError(
     'LS_CONTRACT_TOKENIZER',
     `expected the tokenizer.json that was read at the start (${setup.tokenizer}), got ${tokenizer.sha256}`,
-    { mend: 'The checkpoint has changed: start the server again.' },
+    { fix: 'The checkpoint has changed: start the server again.' },
   );
 }
 

@@ -139,11 +139,11 @@ def _recalls_nothing(model: Model, texts: Texts, length: int) -> LockstepError:
     return _error(length, asked, tried, "--method gates")
 
 
-def _error(length: int, count: int, shorter: str, mend: str) -> LockstepError:
+def _error(length: int, count: int, shorter: str, fix: str) -> LockstepError:
     return LockstepError(
         "LS_PROFILE_RECALL",
         f"expected a model that recalls needles with full attention at {length} tokens, got 0 of "
         f"{count} recalled; {shorter}",
-        f"Give {mend}: heads that copy show only if something is copied.",
+        f"Give {fix}: heads that copy show only if something is copied.",
         "length",
     )

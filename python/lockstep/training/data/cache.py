@@ -134,17 +134,17 @@ class Cache:
         if (shape.format == "preference") == self.reading.preferences:
             return
         if self.reading.preferences:
-            expected, mend = (
+            expected, fix = (
                 "rows of two answers, as training.dpo is set",
                 "Take the file out of data",
             )
         else:
             expected = "texts or conversations"
-            mend = "Set training.dpo: {} to train on preferences"
+            fix = "Set training.dpo: {} to train on preferences"
         raise LockstepError(
             "LS_TRAIN_FORMAT",
             f"expected {expected}, got {shape.format} in {path}",
-            f"{mend}, or say what its rows hold with data.format.",
+            f"{fix}, or say what its rows hold with data.format.",
             "data.format",
         )
 
