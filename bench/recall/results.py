@@ -174,8 +174,39 @@ def _difference(by_arm: dict[str, dict[tuple[int, int], dict[str, Any]]]) -> lis
     return [f"{told}: {_bounded(mean)}.", ""]
 
 
+def perplexities() -> list[str]:
+    """Perplexity of the trained models of ``training/adds.py``."""
+    path = HERE / "raw" / "perplexity.json"
+    found = json.loads(path.read_text("utf-8"))
+    by: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    for row in found["rows"]:
+        by[row["trained"], row["run"]].append(row["perplexity"])
+    lengths = list(found["rows"][0]["perplexity"])
+    of = {
+        key: {n: sum(one[n] for one in every) / len(every) for n in lengths}
+        for key, every in by.items()
+    }
+    out = [
+        "## Perplexity of the trained models",
+        "",
+        f"Those of the tables above, the mean of {len(by['full', 'full'])} seeds; in brackets the"
+        " ratio to the model trained and run with full attention.",
+        "",
+        f"`{found['command']}` (a model trained with full attention gets its contract by"
+        f" `lockstep attach`), {found['machine']}, {found['date']}.",
+        "",
+        f"| trained | run | {' | '.join(f'{int(n):,} tokens' for n in lengths)} |",
+        f"| --- | --- |{' --- |' * len(lengths)}",
+    ]
+    for (trained, run), row in of.items():
+        cells = [f"{row[n]:.2f} ({row[n] / of['full', 'full'][n]:.3f})" for n in lengths]
+        how = "in segments" if run == "segmented" else "with full attention"
+        out.append(f"| {ARMS[trained]} | {how} | {' | '.join(cells)} |")
+    return [*out, ""]
+
+
 def main() -> None:
-    text = "\n".join([HEAD, *grid(), *adds(), *windows()]).rstrip() + "\n"
+    text = "\n".join([HEAD, *grid(), *adds(), *perplexities(), *windows()]).rstrip() + "\n"
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
 
 
