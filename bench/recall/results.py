@@ -87,29 +87,40 @@ def _bounded(one: intervals.Estimate) -> str:
     return f"{one.value:.2f}{bounds}"
 
 
-def grid() -> list[str]:
-    """The table of ``grid.sh``."""
-    path = HERE / "raw" / "grid.json"
-    if not path.is_file():
-        return ["## The whole grid", "", "Not measured yet: `sh bench/recall/grid.sh`.", ""]
-    found = json.loads(path.read_text("utf-8").splitlines()[-1])
-    lengths = found["asked"]["lengths"]
-    out = [
-        "## The whole grid",
-        "",
-        f"`sh bench/recall/grid.sh`; {found['asked']['samples']} documents a length.",
-        "",
-        f"| | {' | '.join(f'{n:,}' for n in lengths)} |",
-        f"| --- |{' --- |' * len(lengths)}",
-    ]
-    for row in found["rows"]:
-        cells = [
-            f"{one['recalled']:.2f}"
-            + ("" if one["low"] is None else f" [{one['low']:.2f}, {one['high']:.2f}]")
-            for one in row["lengths"]
+#: The rows of ``lockstep recall`` as the tables name them.
+GRID = {
+    "untrained-full": "full attention",
+    "untrained-segmented": "in segments",
+    "beside-recall-old": "in segments, the quickstart's contract until 2026-11-28",
+}
+
+
+def grids() -> list[str]:
+    """Tables of ``grid.sh``, one a run."""
+    out = []
+    for path in sorted(HERE.glob("raw/grid-*.jsonl"), key=_length):
+        facts, found = (json.loads(line) for line in path.read_text("utf-8").splitlines())
+        lengths, samples = found["asked"]["lengths"], found["asked"]["samples"]
+        depths = len(found["asked"]["depths"])
+        out += [
+            f"## The grid, {', '.join(f'{n:,}' for n in lengths)} tokens",
+            "",
+            f"`{facts['command']}`, {facts['machine']}, {facts['date']}; {samples} documents and "
+            f"{samples * depths} facts a length.",
+            "",
+            f"| | {' | '.join(f'{n:,}' for n in lengths)} |",
+            f"| --- |{' --- |' * len(lengths)}",
         ]
-        out.append(f"| {row['name']} | {' | '.join(cells)} |")
-    return [*out, ""]
+        rows = {row["name"]: row for row in found["rows"]}
+        for name in [*(one for one in GRID if one in rows), *(set(rows) - set(GRID))]:
+            cells = [
+                f"{one['recalled']:.2f}"
+                + ("" if one["low"] is None else f" [{one['low']:.2f}, {one['high']:.2f}]")
+                for one in rows[name]["lengths"]
+            ]
+            out.append(f"| {GRID.get(name, name)} | {' | '.join(cells)} |")
+        out.append("")
+    return out
 
 
 def adds() -> list[str]:
@@ -206,7 +217,7 @@ def perplexities() -> list[str]:
 
 
 def main() -> None:
-    text = "\n".join([HEAD, *grid(), *adds(), *perplexities(), *windows()]).rstrip() + "\n"
+    text = "\n".join([HEAD, *grids(), *adds(), *perplexities(), *windows()]).rstrip() + "\n"
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
 
 
