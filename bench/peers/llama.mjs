@@ -1,9 +1,9 @@
-// llama.cpp over given tokens: prefill, decode, memory and perplexity. One JSON object on stdout.
+// llama.cpp over given tokens: prefill, decode, memory, and log p of each token. One JSON object on stdout.
 //
 // usage: node bench/peers/llama.mjs IDS.json MARKS DECODE THREADS
 //
 // At each mark the next DECODE tokens are run one at a time, each with a choice of the next one, as decoding
-// does. Perplexity is of the first tokens up to each mark, from the logits, in a context of its own.
+// does. log p is of the tokens up to the last mark but the first, from the logits, in a context of its own.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -86,11 +86,5 @@ const logps = await inContext(async (sequence) => {
   return out;
 });
 
-const perplexity = Object.fromEntries(
-  marks.map((mark) => {
-    const part = logps.slice(0, mark - 1);
-    return [mark, Math.exp(-part.reduce((sum, one) => sum + one, 0) / part.length)];
-  }),
-);
-process.stdout.write(`${JSON.stringify({ version, rows, perplexity })}\n`);
+process.stdout.write(`${JSON.stringify({ version, rows, logps })}\n`);
 process.exit(0);

@@ -59,7 +59,17 @@ async function checkpoint(): Promise<void> {
 }
 
 /** e to the mean of -log p(token | those before), over the first tokens up to each mark. */
-async function perplexity(precision: Precision, ids: Int32Array): Promise<Record<string, number>> {
+function perplexity(logps: readonly number[]): Record<string, number> {
+  return Object.fromEntries(
+    marks.map((mark) => {
+      const part = logps.slice(0, mark - 1);
+      return [mark, Math.exp(-part.reduce((sum, one) => sum + one, 0) / part.length)];
+    }),
+  );
+}
+
+/** log p of every token but the first. */
+async function logpsOf(precision: Precision, ids: Int32Array): Promise<number[]> {
   const engine = await openOnnxEngine(dir, { precision, threads });
   const sequence = new Sequence(await engine.open(), new Segmenter(await readContract(dir)));
   const logps: number[] = [];
@@ -74,12 +84,7 @@ async function perplexity(precision: Precision, ids: Int32Array): Promise<Record
   }
   await sequence.close();
   await engine.close();
-  return Object.fromEntries(
-    marks.map((mark) => {
-      const part = logps.slice(0, mark - 1);
-      return [mark, Math.exp(-part.reduce((sum, one) => sum + one, 0) / part.length)];
-    }),
-  );
+  return logps;
 }
 
 await checkpoint();
@@ -91,7 +96,11 @@ await mkdir(path.dirname(file), { recursive: true });
 await writeFile(file, JSON.stringify([...ids]));
 
 const asked = [values.tokens, values.decode, values.threads] as const;
-const llama = await node<object>('bench/peers/llama.mjs', file, ...asked);
+const { logps, ...llama } = await node<{ logps: number[] }>(
+  'bench/peers/llama.mjs',
+  file,
+  ...asked,
+);
 const engines = precisions.map((precision) => `onnx:${precision}`).join();
 const { rows } = await node<{ rows: object[] }>(
   ...['--import', 'tsx', 'bench/engines.ts', dir, text, '--engines', engines],
@@ -99,7 +108,7 @@ const { rows } = await node<{ rows: object[] }>(
 );
 const perplexities: Record<string, Record<string, number>> = {};
 for (const precision of precisions) {
-  perplexities[precision] = await perplexity(precision, ids.subarray(0, longest));
+  perplexities[precision] = perplexity(await logpsOf(precision, ids.subarray(0, longest)));
 }
 const full = await node<{ perplexity: Record<string, { full: number }> }>(
   ...[cli, 'perplexity', dir, '--text', text, '--tokens', values.tokens],
@@ -112,7 +121,7 @@ const result = {
   command: 'npm run bench -- peers',
   date: new Date().toISOString().slice(0, 10),
   machine: { cpu: os.cpus()[0]?.model, cores: os.cpus().length, load: os.loadavg()[0], threads },
-  llama,
+  llama: { ...llama, perplexity: perplexity(logps) },
   rows,
   perplexity: perplexities,
 };

@@ -114,8 +114,7 @@ def grids() -> list[str]:
         rows = {row["name"]: row for row in found["rows"]}
         for name in [*(one for one in GRID if one in rows), *(set(rows) - set(GRID))]:
             cells = [
-                f"{one['recalled']:.2f}"
-                + ("" if one["low"] is None else f" [{one['low']:.2f}, {one['high']:.2f}]")
+                _bounded(intervals.Estimate(one["recalled"], one["low"], one["high"]))
                 for one in rows[name]["lengths"]
             ]
             out.append(f"| {GRID.get(name, name)} | {' | '.join(cells)} |")

@@ -128,8 +128,10 @@ export class TemplateRenderer {
     this.#onExit.delete(child);
   }
 
+  /** What a process of this renderer was started with. */
   get #key(): string {
-    return JSON.stringify([this.#limits.characters, this.#limits.mebibytes, this.#source]);
+    const { characters, mebibytes } = this.#limits;
+    return JSON.stringify([characters, mebibytes, process.env['TZ'] ?? null, this.#source]);
   }
 
   #next(): void {
