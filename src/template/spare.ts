@@ -21,19 +21,18 @@ const spares = new Map<string, Spare>();
  */
 export function keepSpare(key: string, child: ChildProcess): boolean {
   if (spares.has(key)) return false;
-  const gone = (): void => {
+  const release = (): void => {
     clearTimeout(timer);
+    child.off('exit', release);
     spares.delete(key);
   };
-  const timer = setTimeout(() => child.kill('SIGKILL'), patience).unref();
-  child.once('exit', gone);
-  spares.set(key, {
-    child,
-    release: () => {
-      child.off('exit', gone);
-      gone();
-    },
-  });
+  const timer = setTimeout(() => {
+    // Released before its end is reported: until then it would still be handed out.
+    release();
+    child.kill('SIGKILL');
+  }, patience).unref();
+  child.once('exit', release);
+  spares.set(key, { child, release });
   return true;
 }
 
