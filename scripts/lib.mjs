@@ -84,22 +84,29 @@ export async function runSteps(steps, env) {
 }
 
 /**
- * Runs two steps at once, so that no core waits: `shown` owns the terminal, what `kept` prints follows
- * when both have ended. The exit code of one that fails becomes this process's.
+ * Runs steps at once, so that no core waits: the first owns the terminal, what the others print follows
+ * when all have ended. The exit code of one that fails becomes this process's.
  */
-export async function runBoth(shown, kept, env) {
-  process.stderr.write(`\n── ${shown[0]}; ${kept[0]} at the same time, printed afterwards\n`);
-  let output = '';
-  const take = (chunk) => {
-    output += chunk;
-  };
+export async function runTogether([shown, ...kept], env) {
+  const names = kept.map(([name]) => name).join(', ');
+  process.stderr.write(`\n── ${shown[0]}; ${names} at the same time, printed afterwards\n`);
+  const outputs = kept.map(() => '');
   const codes = await Promise.all([
     attached(shown[1], shown[2], { env }),
-    attached(kept[1], kept[2], { env, take }),
+    ...kept.map(([, command, args], at) =>
+      attached(command, args, {
+        env,
+        take: (chunk) => {
+          outputs[at] += chunk;
+        },
+      }),
+    ),
   ]);
-  process.stderr.write(`\n── ${kept[0]}\n`);
-  process.stdout.write(output);
-  for (const [at, [name]] of [shown, kept].entries()) {
+  for (const [at, [name]] of kept.entries()) {
+    process.stderr.write(`\n── ${name}\n`);
+    process.stdout.write(outputs[at]);
+  }
+  for (const [at, [name]] of [shown, ...kept].entries()) {
     if (codes[at] === 0) continue;
     process.stderr.write(`\n${name}: failed (exit ${codes[at]})\n`);
     process.exitCode = codes[at];

@@ -2,7 +2,7 @@
 // come last.
 // `npm test -- FILTER` hands FILTER to vitest alone.
 import path from 'node:path';
-import { report, root, runBoth, runSteps, venvPython } from './lib.mjs';
+import { report, root, runSteps, runTogether, venvPython } from './lib.mjs';
 import { setup } from './setup/index.mjs';
 
 const filter = process.argv.slice(2);
@@ -50,8 +50,8 @@ try {
   process.env.INIT_CWD = root;
   if (filter.length > 0) await runSteps([vitest], env);
   else {
-    await runSteps(checks, env);
-    if (process.exitCode === undefined) await runBoth(vitest, pytest, env);
+    await runTogether(checks, env);
+    if (process.exitCode === undefined) await runTogether([vitest, pytest], env);
   }
 } catch (error) {
   report(error);

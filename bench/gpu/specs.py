@@ -44,7 +44,7 @@ class Sizes:
         return 4 * self.sequence
 
 
-DRY = Sizes(32, 8, 16, 8, 2, 512, 2, 2, (512, 1024, 2048), 2, 16, 4096, 1)
+DRY = Sizes(32, 8, 16, 8, 2, 384, 2, 2, (384, 768, 1536), 2, 16, 3072, 1)
 
 
 def order(seeds: int) -> list[tuple[int, str]]:
