@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findPython, type Python } from '../src/bridge/index.ts';
 import { attach, type ContractSettings, readContract } from '../src/checkpoint/index.ts';
-import type { Engine } from '../src/engines/engine.ts';
+import type { Engine, Retrieved, StepResult } from '../src/engines/engine.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
 import { type EngineReport, type OpenEngine, verify } from '../src/engines/verify/index.ts';
 import type { LockstepError } from '../src/errors.ts';
@@ -75,11 +75,16 @@ function posing(other: string): OpenEngine {
   };
 }
 
-/** An engine whose retrieval takes one other position at the second boundary; notes what replaced it. */
-function straying(replaced: number[]): OpenEngine {
+/** What a faulty engine does otherwise. */
+interface Fault {
+  /** Changes the result of a step of `tokens` tokens. */
+  stepped: (result: StepResult, tokens: number) => void;
+  replaced?: (retrieved: Retrieved[]) => void;
+}
+
+function faulty({ stepped, replaced }: Fault): OpenEngine {
   return async (at) => {
     const engine = await torch(at);
-    let boundaries = 0;
     const wrapped: Engine = {
       info: engine.info,
       contract: engine.contract,
@@ -96,20 +101,11 @@ function straying(replaced: number[]): OpenEngine {
           close: () => session.close(),
           async step(ids, options) {
             const result = await session.step(ids, options);
-            if (result.boundary === null) return result;
-            boundaries += 1;
-            const list = result.boundary.retrieved[0]?.positions[0];
-            // Not a near-tie: the first row that was not taken instead of the last that was.
-            const free = list?.findIndex((value, i) => value !== i) ?? -1;
-            if (boundaries < 4 || list === undefined || free < 0 || replaced.length > 0)
-              return result;
-            list.copyWithin(free + 1, free, list.length - 1);
-            list[free] = free;
-            replaced.push(result.boundary.at);
+            stepped(result, ids.length);
             return result;
           },
           async replaceRetrieved(retrieved) {
-            replaced.push(retrieved.length);
+            replaced?.(retrieved);
             await session.replaceRetrieved(retrieved);
           },
         };
@@ -118,6 +114,34 @@ function straying(replaced: number[]): OpenEngine {
     return wrapped;
   };
 }
+
+/** An engine whose retrieval takes one other position at the fourth boundary; notes what replaced it. */
+function straying(noted: number[]): OpenEngine {
+  let boundaries = 0;
+  return faulty({
+    stepped({ boundary }) {
+      if (boundary === null) return;
+      boundaries += 1;
+      const list = boundary.retrieved[0]?.positions[0];
+      // Not a near-tie: the first row that was not taken instead of the last that was.
+      const free = list?.findIndex((value, i) => value !== i) ?? -1;
+      if (boundaries < 4 || list === undefined || free < 0 || noted.length > 0) return;
+      list.copyWithin(free + 1, free, list.length - 1);
+      list[free] = free;
+      noted.push(boundary.at);
+    },
+    replaced: (retrieved) => noted.push(retrieved.length),
+  });
+}
+
+/** An engine whose logits are wrong in the steps that `wrong` names by their number of tokens. */
+const shifted = (wrong: (tokens: number) => boolean): OpenEngine =>
+  faulty({
+    stepped({ logits }, tokens) {
+      if (!wrong(tokens)) return;
+      for (let at = 0; at < logits.length; at += 2) logits[at] = (logits[at] as number) + 0.1;
+    },
+  });
 
 async function attached(
   name: string,
@@ -275,6 +299,19 @@ describe('verify', () => {
     expect(
       (await changed('x4', 'config.json', (text) => text.replace('SegmentedLlama', 'Llama'))).code,
     ).toBe('LS_CONTRACT_ARCHITECTURE');
+  });
+
+  it('sees a fault of prompts alone, and one of decoding alone', async () => {
+    const engines = new Map([
+      ['prompts', shifted((count) => count > 1)],
+      ['decoding', shifted((count) => count === 1)],
+    ]);
+    const report = await verify({ dir, tokens, python, threads: 1, engines });
+    const places = report.engines.map((one) => one.firstDivergence?.position ?? -1);
+    expect(report.engines.map(({ ok }) => ok)).toEqual([false, false]);
+    expect(places[0]).toBe(0);
+    expect(places[1]).toBeGreaterThan(1);
+    expect(places[1]).toBeLessThanOrEqual(tokens / 2);
   });
 
   it('takes a text of the user: short, missing, not UTF-8', async () => {

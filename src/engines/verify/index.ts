@@ -11,6 +11,7 @@ import type { Engine, EngineSession, Retrieved } from '../engine.ts';
 import { Comparison, type EngineReport } from './compare.ts';
 import { type Limits, limitsOf } from './limits.ts';
 import { sampleFile, takeText } from './sample.ts';
+import { verifySteps } from './steps.ts';
 import { Judge, runTrainer, type TrainerRun } from './trainer.ts';
 
 export type { Divergence, EngineReport } from './compare.ts';
@@ -71,9 +72,9 @@ export interface VerifyReport {
 /**
  * Run the training forward and each engine over the same text and compare them at every position.
  *
- * The contract is checked first, here and in Python. Each engine is fed token by token; its own
- * planner decides, is compared with the trainer's, and the trainer's cut is taken, so that one wrong
- * cut does not hide what follows. A retrieval that differs is counted, judged by its deciding gap,
+ * The contract is checked first, here and in Python. Each engine is fed as a server feeds it (steps.ts);
+ * its own planner decides, is compared with the trainer's, and the trainer's cut is taken, so that one
+ * wrong cut does not hide what follows. A retrieval that differs is counted, judged by its deciding gap,
  * and replaced by the trainer's (SEMANTICS.md 4).
  *
  * @throws LockstepError LS_CONTRACT_*, LS_TEXT_*, LS_VERIFY_*, what an engine throws on opening
@@ -190,20 +191,23 @@ async function compareEngine(engine: Engine, setting: Setting): Promise<EngineRe
   const { source, trainer, judge, options } = setting;
   const { name, precision } = engine.info;
   const comparison = begin(name, precision, engine.contract.digest, setting);
-  const cuts = new Set(trainer.boundaries);
   const segmenter = new Segmenter(source);
   const session = await engine.open();
   try {
-    for (const [position, token] of trainer.ids.entries()) {
+    for (const { from, end, close } of verifySteps(trainer.ids.length, trainer.boundaries)) {
       options.signal?.throwIfAborted();
-      const close = cuts.has(position + 1);
-      comparison.boundary(position, segmenter.push(token), close);
-      const result = await session.step([token], { rows: 'last', close });
-      comparison.logits(position, result.logits);
-      if (result.boundary !== null) {
-        await compareRetrieved(session, result.boundary, trainer, judge, comparison);
+      const tokens = trainer.ids.subarray(from, end);
+      const planned = Array.from(tokens, (token) => segmenter.push(token));
+      const { logits, boundary } = await session.step(tokens, { rows: 'all', close });
+      const vocabulary = logits.length / tokens.length;
+      for (const [at, cut] of planned.entries()) {
+        comparison.boundary(from + at, cut, close && from + at + 1 === end);
+        comparison.logits(from + at, logits.subarray(at * vocabulary, (at + 1) * vocabulary));
       }
-      options.onProgress?.(name, position + 1, trainer.ids.length);
+      if (boundary !== null) {
+        await compareRetrieved(session, boundary, trainer, judge, comparison);
+      }
+      options.onProgress?.(name, end, trainer.ids.length);
     }
     return comparison.report(name, precision);
   } finally {
