@@ -46,7 +46,7 @@ export default defineConfig({
   model: '${path.join(packageRoot, '.lockstep/models/smollm2-135m-instruct')}',
   out: 'chat',
   data: { ...recipe.data, train: ['chats.jsonl'], validation: 0.1, validationDocuments: 3 },
-  training: { ...recipe.training, minutes: undefined, steps: 6, sequence: 384, heldOutTokens: 384 },
+  training: { ...recipe.training, minutes: undefined, steps: 3, sequence: 384, heldOutTokens: 384 },
 });
 `,
   );
@@ -84,7 +84,7 @@ it('trains on conversations, verifies the checkpoint and serves it', async () =>
     scores: { before: number; after: number };
     step: number;
   };
-  expect(step).toBe(6);
+  expect(step).toBe(3);
   expect(scores.after).toBeLessThan(scores.before - 0.02);
 
   const [judged] = (await lockstep([...(verify ?? []), '--tokens', '128'])) as unknown as [

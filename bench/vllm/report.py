@@ -66,14 +66,13 @@ def table(document: dict[str, Any]) -> str:
     rows = document["rows"]
     worst = max(max(row["prompt"], row["decode"]) for row in rows)
     text = [
-        f"## {document.get('title', 'The scheduling matrix')}",
+        "## The scheduling matrix",
         "",
         f"`{document['command']}`, {document['machine']}, {document['date']}, commit "
         f"{document['commit']}, vLLM {document['vllm']}, float32. Random models of 4 layers with "
         "enlarged weights; real text; every row a fresh engine. The operator (`lockstep.load`) "
         "runs on the very tokens that vLLM was given and chose. Segments are at most 48 tokens "
-        "(`every`: 24, one token at least), M = R = 16."
-        + ("" if "title" in document else " Rows cover every pair of values."),
+        "(`every`: 24, one token at least), M = R = 16. Rows cover every pair of values.",
         "",
         f"Largest |d log p| of all rows: **{worst:.1e}**. Choices that differ where the two best "
         f"tokens are further apart than 1e-3: **{sum(row['flips'] for row in rows)}**. Prefill "
@@ -207,7 +206,6 @@ def kernel(document: dict[str, Any]) -> str:
 
 SECTIONS = {
     "matrix": table,
-    "matrix-blocks": table,
     "speed": speed,
     "speed-anchors": speed,
     "speed-other": speed,
