@@ -112,7 +112,7 @@ const machine = {
   threads,
 };
 const result = {
-  command: 'npm run bench -- engines',
+  command: `npx tsx bench/engines.ts DIR TEXT --engines ${values.engines} --tokens ${values.tokens}`,
   date: new Date().toISOString().slice(0, 10),
   machine,
   rows,

@@ -89,7 +89,7 @@ def main() -> None:
         "--text", type=Path, default=root / ".lockstep/texts/milton/paradiselost.txt"
     )
     parser.add_argument("--tokens", default="4096,8192,16384,32768")
-    parser.add_argument("--full", default="4096,8192,16384")
+    parser.add_argument("--full", default="4096,8192,16384,32768")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -18,7 +18,7 @@ interface Row {
 test('the quickstart trains, proves, exports, serves and completes', async () => {
   const cli = path.join(packageRoot, 'dist/cli/main.js');
   // Steps, not minutes: what comes out does not depend on how busy the machine is.
-  const asked = ['quickstart', '--exit', '--json', '--quick', '--steps', '4'];
+  const asked = ['quickstart', '--exit', '--json', '--quick', '--steps', '3'];
   const { stdout } = await run('node', [cli, ...asked], {
     cwd: packageRoot,
     maxBuffer: 64 * 1024 * 1024,
@@ -33,7 +33,7 @@ test('the quickstart trains, proves, exports, serves and completes', async () =>
     'seconds',
   ]);
   expect(existsSync(path.join(result.checkpoint, 'lockstep.json'))).toBe(true);
-  expect(Object.keys(result.perplexity)).toEqual(['2048']);
+  expect(Object.keys(result.perplexity)).toEqual(['1024']);
   for (const row of Object.values<Row>(result.perplexity)) {
     expect(row.full).toBeGreaterThan(1);
     expect(row.segmentedBefore).toBeLessThan(row.noSinks);

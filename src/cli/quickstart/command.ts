@@ -41,7 +41,7 @@ interface Measured {
   documents: number;
 }
 const WHOLE: Measured = { perplexity: [2048, 4096], recall: [1024, 2048], documents: 2 };
-const QUICK: Measured = { perplexity: [2048], recall: [1024], documents: 1 };
+const QUICK: Measured = { perplexity: [1024], recall: [1024], documents: 1 };
 const PROMPT = 'ROMEO. But soft, what light through yonder window breaks?';
 
 export function quickstartCommand(): Command {
