@@ -122,6 +122,47 @@ def grids() -> list[str]:
     return out
 
 
+#: The rows of ``ruler.sh`` as the table names them: contract, row of `lockstep eval`.
+RULER = {
+    ("new", "untrained-full"): "full attention",
+    ("new", "untrained-segmented"): "in segments",
+    ("old", "untrained-segmented"): GRID["beside-recall-old"],
+}
+
+
+def ruler() -> list[str]:
+    """The table of ``ruler.sh``, over its lengths."""
+    out = [
+        "## RULER, untrained",
+        "",
+        "`lockstep eval --suite ruler --chat`, the haystack of Paradise Lost; scores from 0 to 100,"
+        " intervals over the samples.",
+        "",
+    ]
+    for path in sorted(HERE.glob("raw/ruler-*.jsonl"), key=_length):
+        facts, *answers = (json.loads(line) for line in path.read_text("utf-8").splitlines())
+        one = answers[0]
+        tasks = [f"`{task}`" for task in one["tasks"]]
+        out += [
+            f"`{facts['command']}`, {facts['machine']}, {facts['date']}; {one['samples']} samples"
+            f" of each task.",
+            "",
+            f"| {_length(path):,} tokens | {' | '.join(tasks)} | mean |",
+            f"| --- |{' --- |' * len(tasks)} --- |",
+        ]
+        rows = {(found["contract"], row["name"]): row for found in answers for row in found["rows"]}
+        for key, name in RULER.items():
+            row = rows[key]
+            (mean,) = row["means"]
+            cells = [f"{score['score']:.0f}" for score in row["scores"]]
+            cells.append(f"{mean['score']:.0f} [{mean['low']:.0f}, {mean['high']:.0f}]")
+            out.append(f"| {name} | {' | '.join(cells)} |")
+        (less,) = one["differences"]
+        bounds = f"[{less['low']:.0f}, {less['high']:.0f}]"
+        out += ["", f"In segments less full attention: {less['difference']:.0f} {bounds}.", ""]
+    return out
+
+
 def adds() -> list[str]:
     """Tables of ``training/adds.py``, a length each: what training adds, over its seeds."""
     out = []
@@ -230,7 +271,9 @@ def perplexities() -> list[str]:
 
 
 def main() -> None:
-    text = "\n".join([HEAD, *grids(), *adds(), *perplexities(), *windows()]).rstrip() + "\n"
+    text = (
+        "\n".join([HEAD, *grids(), *ruler(), *adds(), *perplexities(), *windows()]).rstrip() + "\n"
+    )
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
 
 
