@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -92,7 +93,8 @@ export async function runTogether([shown, ...kept], env) {
   process.stderr.write(`\n── ${shown[0]}; ${names} at the same time, printed afterwards\n`);
   const outputs = kept.map(() => '');
   const codes = await Promise.all([
-    attached(shown[1], shown[2], { env }),
+    // It has workers: behind the others, it fills the cores that they leave, and all end together.
+    attached(shown[1], shown[2], { env, priority: 2 }),
     ...kept.map(([, command, args], at) =>
       attached(command, args, {
         env,
@@ -117,13 +119,14 @@ export async function runTogether([shown, ...kept], env) {
  * Runs a child that owns the terminal, unless `take` gets its output; resolves to its exit code (128 +
  * signal when killed).
  */
-export function attached(command, args, { env = process.env, take } = {}) {
+export function attached(command, args, { env = process.env, take, priority } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd: process.env.INIT_CWD ?? process.cwd(),
       env,
       stdio: take === undefined ? 'inherit' : ['ignore', 'pipe', 'pipe'],
     });
+    if (priority !== undefined && child.pid !== undefined) os.setPriority(child.pid, priority);
     for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', take);
     const forward = (signal) => child.kill(signal);
     // Ctrl-C reaches the whole process group; SIGTERM reaches this process alone.
