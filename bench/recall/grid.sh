@@ -19,6 +19,8 @@ PYTHONPATH=bench .venv/bin/python -c 'import json, sys, machine; print(json.dump
 node dist/cli/main.js recall "$runs/recall-0" --beside "$runs/recall-old" \
   --text .lockstep/texts/milton/paradiselost.txt --skip 60000 \
   --lengths "$lengths" --samples "$documents" --threads "${THREADS:-1}" \
-  --out "$runs/recall-$name" --html "$runs/recall-$name.html" --json >> "$runs/$name.part"
+  --out "$runs/recall-$name" --html "$runs/recall-$name.html" --json > "$runs/$name.found"
+# Paths as from the root, whatever machine it is.
+sed "s#$PWD/##g" "$runs/$name.found" >> "$runs/$name.part"
 mv "$runs/$name.part" "bench/recall/raw/$name.jsonl"
 echo "now: PYTHONPATH=python .venv/bin/python bench/recall/results.py"
