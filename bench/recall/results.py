@@ -158,8 +158,8 @@ def ruler() -> list[str]:
             cells.append(f"{mean['score']:.0f} [{mean['low']:.0f}, {mean['high']:.0f}]")
             out.append(f"| {name} | {' | '.join(cells)} |")
         (less,) = one["differences"]
-        bounds = f"[{less['low']:.0f}, {less['high']:.0f}]"
-        out += ["", f"In segments less full attention: {less['difference']:.0f} {bounds}.", ""]
+        value, low, high = (round(less[key]) for key in ("difference", "low", "high"))
+        out += ["", f"In segments less full attention: {value} [{low}, {high}].", ""]
     return out
 
 
