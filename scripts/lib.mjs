@@ -93,7 +93,7 @@ export async function runTogether([shown, ...kept], env) {
   process.stderr.write(`\n── ${shown[0]}; ${names} at the same time, printed afterwards\n`);
   const outputs = kept.map(() => '');
   const codes = await Promise.all([
-    // It has workers: behind the others, it fills the cores that they leave, and all end together.
+    // Behind the others: Vitest has workers, which fill the cores that pytest leaves, and both end together.
     attached(shown[1], shown[2], { env, priority: 2 }),
     ...kept.map(([, command, args], at) =>
       attached(command, args, {

@@ -155,12 +155,20 @@ def ruler() -> list[str]:
             row = rows[key]
             (mean,) = row["means"]
             cells = [f"{score['score']:.0f}" for score in row["scores"]]
-            cells.append(f"{mean['score']:.0f} [{mean['low']:.0f}, {mean['high']:.0f}]")
+            cells.append(_rounded(mean, "score"))
             out.append(f"| {name} | {' | '.join(cells)} |")
         (less,) = one["differences"]
-        value, low, high = (round(less[key]) for key in ("difference", "low", "high"))
-        out += ["", f"In segments less full attention: {value} [{low}, {high}].", ""]
+        out += ["", f"In segments less full attention: {_rounded(less, 'difference')}.", ""]
     return out
+
+
+def _rounded(found: dict[str, float | None], key: str) -> str:
+    """A score or difference and its interval; few samples have none."""
+    value, low, high = (found[name] for name in (key, "low", "high"))
+    assert value is not None
+    return f"{round(value)}" + (
+        "" if low is None or high is None else f" [{round(low)}, {round(high)}]"
+    )
 
 
 def adds() -> list[str]:
