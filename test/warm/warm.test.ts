@@ -113,7 +113,8 @@ describe.runIf(process.platform === 'linux')('as the real interpreter', () => {
 
 describe.runIf(process.platform === 'linux')('a fork lives as long as who asked for it', () => {
   async function sleeping(): Promise<[child: ChildProcess, fork: number]> {
-    const program = 'import os, time; print(os.getpid(), flush=True); time.sleep(600)';
+    // Short sleeps: a SIGINT that Python receives just before one long sleep would wait for its end.
+    const program = 'import os, time\nprint(os.getpid(), flush=True)\nwhile True: time.sleep(0.05)';
     const child = spawn(python, ['-c', program], { env: pythonEnvironment() });
     const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
     const [line] = await once(lines, 'line');
