@@ -1,10 +1,12 @@
 // The order of test files: the longest begin first, so that no worker waits at the end for one of them.
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-/** Minutes each, the longest first. Many are short files, which Vitest would begin late on a fresh clone. */
+/** 40 s or more each, the longest first. Many are short files, which Vitest would begin last on a fresh clone. */
 const longest = [
-  ...['quickstart', 'conformance', 'verify', 'eval', 'serve-config/hangup', 'recipes', 'recall'],
-  ...['train', 'example-chat', 'profile', 'report', 'memory', 'clients/clients', 'server-process'],
+  ...['quickstart', 'conformance', 'policy-fuzz', 'example-chat', 'edits', 'examples', 'recipes'],
+  ...['page-choice', 'clients/clients', 'cli-plan', 'serve-config/hangup', 'recall', 'eval'],
+  ...['server-template', 'server-process', 'verify', 'server-batches-process', 'page-sources'],
+  ...['serve-doors', 'train', 'memory', 'packages', 'policy-wall', 'init', 'profile', 'report'],
 ];
 
 export class LongestFirst extends BaseSequencer {

@@ -8,7 +8,9 @@ same budget of tokens a step. For every prompt length and batch: seconds and CPU
 last request's first token, the median of the steps in which nothing but decoding ran, the KV bytes
 held when the prompts ended and the most that were held. Large cases (batch x prompt above
 --most-tokens) are left out. ``--beside`` is another contract on the same weights, run before them
-(rows of mode ``beside``). Only ratios within one run mean anything.
+(rows of mode ``beside``). Where a prompt is longer than the model's ``max_position_embeddings``,
+full attention gets as many as it needs: what it answers there means nothing, how fast does. Only
+ratios within one run mean anything.
 """
 
 from __future__ import annotations
@@ -35,14 +37,17 @@ def serve(args: argparse.Namespace, mode: str) -> None:
 
     folder = {"segmented": args.checkpoint, "beside": args.beside, "full": args.model}[mode]
     prompts, batches = numbers(args.prompts), numbers(args.batches)
+    longest = max(prompts) + answer(max(prompts), max(batches), args) + 2
+    positions = {"hf_overrides": {"max_position_embeddings": longest}} if mode == "full" else {}
     inside = Inside(
         folder,
         "full" if mode == "full" else "segmented",
         args.threads,
         args.space,
-        max_model_len=max(prompts) + answer(max(prompts), max(batches), args) + 2,
+        max_model_len=longest,
         max_num_batched_tokens=args.budget,
         max_num_seqs=max(batches),
+        **positions,
     )
     engine = inside.engine
     from vllm import SamplingParams
