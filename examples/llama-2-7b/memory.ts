@@ -120,7 +120,7 @@ export function training(s: Shape, c: Setting, sequence: number): [string, numbe
     ],
     ['one layer of a segment, computed again (estimate)', inside * c.segment * FLOAT],
     ['logits, a chunk at a time', LOGITS * s.vocab_size * FLOAT],
-    [`held in front of the last segment of ${sequence} tokens`, rowBytes(s, kept, FLOAT)],
+    [`state kept before the last segment of ${sequence} tokens`, rowBytes(s, kept, FLOAT)],
   ];
 }
 
@@ -140,7 +140,7 @@ export function report(s: Shape, c: Setting, sequence: number): string {
     ],
   );
   const serve = table(
-    ['serving, 16 bit', 'weights', 'segmented keeps', 'of it the pool', 'full attention keeps'],
+    ['serving, 16 bit', 'weights', 'segmented keeps', 'of which the pool', 'full attention keeps'],
     [32_768, 65_536, 131_072, 1_048_576].map((tokens) => {
       const held = rows(s, c, tokens);
       const bytes = (name: string): number => rowBytes(s, held[name] ?? 0, HALF);
