@@ -17,14 +17,24 @@ export interface Serving extends TestClient {
 /** Servers that are all ended by `close`. */
 export class ServeProcesses {
   readonly #started: ChildProcess[] = [];
+  readonly #program: string;
+  readonly #environment: NodeJS.ProcessEnv;
+
+  constructor(
+    program = path.join(packageRoot, 'dist/cli/main.js'),
+    environment: NodeJS.ProcessEnv = process.env,
+  ) {
+    this.#program = program;
+    this.#environment = environment;
+  }
 
   /** Start one and wait until it says that it is ready. */
   async start(dir: string, ...args: readonly string[]): Promise<Serving> {
     const child = spawn(
       process.execPath,
-      [path.join(packageRoot, 'dist/cli/main.js'), 'serve', dir, '--port', '0', '--json', ...args],
+      [this.#program, 'serve', dir, '--port', '0', '--json', ...args],
       {
-        env: { ...process.env, OMP_NUM_THREADS: '1', VLLM_CPU_KVCACHE_SPACE: '1' },
+        env: { ...this.#environment, OMP_NUM_THREADS: '1', VLLM_CPU_KVCACHE_SPACE: '1' },
         stdio: ['ignore', 'pipe', 'pipe'],
       },
     );

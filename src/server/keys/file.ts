@@ -1,5 +1,6 @@
 // Reading and writing a keys file: whole, by its owner alone, never half of an edit.
 import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockstepError } from '../../errors.ts';
 import { systemProblem } from '../../system-error.ts';
@@ -58,7 +59,8 @@ function checkMode(mode: number, file: string, regular: boolean): void {
 
 /**
  * Change a keys file: one command at a time, and a reader finds the file before or after, never between. A
- * file that is not there yet counts as one without keys.
+ * file that is not there yet counts as one without keys. Owner and mode stay; a new file that root makes belongs to
+ * the owner of its folder, so that a service which runs as that user can read it.
  *
  * @param change gives the new entries; what it throws leaves the file as it was
  * @throws LS_KEYS_LOCK another command holds the file; what `readKeys` throws
@@ -74,11 +76,7 @@ export async function changeKeys(
   try {
     const keys = await change(await readKeys(target).catch(absent));
     await handle.writeFile(keysText(keys));
-    const mode = await stat(target).then(
-      (found) => found.mode & 0o777,
-      () => 0o600,
-    );
-    await handle.chmod(mode);
+    await likeBefore(handle, target);
     await handle.sync();
     await rename(lock, target);
   } catch (error) {
@@ -87,6 +85,22 @@ export async function changeKeys(
   } finally {
     await handle.close();
   }
+}
+
+/** Give the new file the mode and the owner of the one that it replaces. */
+async function likeBefore(handle: FileHandle, target: string): Promise<void> {
+  const before = await stat(target).catch(() => null);
+  await handle.chmod(before === null ? 0o600 : before.mode & 0o777);
+  const own = await handle.stat();
+  const owner = before ?? (own.uid === 0 ? await stat(path.dirname(target)) : own);
+  if (owner.uid === own.uid && owner.gid === own.gid) return;
+  await handle.chown(owner.uid, owner.gid).catch((cause) => {
+    const expected = `a keys file whose owner this user can keep (user ${owner.uid}, group ${owner.gid})`;
+    throw new LockstepError('LS_KEYS_FILE', `expected ${expected}, got ${systemProblem(cause)}`, {
+      fix: `Run the command as that user, or as root: sudo lockstep keys … ${target}.`,
+      cause,
+    });
+  });
 }
 
 function absent(error: unknown): KeyEntry[] {
