@@ -45,7 +45,7 @@ const pytest = ['python tests', venvPython, ['-m', 'pytest', '-q', '-x', 'test/p
 
 try {
   // The tests run TRL and lm-evaluation-harness, too.
-  await setup({ tools: true });
+  await setup({ tools: true, schemas: true });
   process.chdir(root);
   process.env.INIT_CWD = root;
   if (filter.length > 0) await runSteps([vitest], env);

@@ -99,6 +99,27 @@ describe('queries', () => {
     expect(found.labels.sort()).toEqual(['le', 'w', 'x', 'y', 'z']);
   });
 
+  test('every query is PromQL', async () => {
+    const { executable } = await findPython({ modules: ['promql_parser'] });
+    const code = `import json, sys, promql_parser
+wrong = []
+for expr in json.load(sys.stdin):
+    try:
+        promql_parser.parse(expr)
+    except ValueError as error:
+        wrong.append([expr, str(error)])
+print(json.dumps(wrong))`;
+    const problems = (exprs: string[]): [string, string][] =>
+      JSON.parse(
+        execFileSync(executable, ['-c', code], { input: JSON.stringify(exprs), encoding: 'utf8' }),
+      );
+    const wrong = ['sum by (le (rate(a_bucket[5m])))', 'rate(a)', 'a > and b'];
+    expect(problems(wrong).map(([expr]) => expr)).toEqual(wrong);
+    // Grafana puts a duration there.
+    const asked = queries.map(({ expr }) => expr.replaceAll('$__rate_interval', '5m'));
+    expect(problems(asked)).toEqual([]);
+  });
+
   test('every metric and label of dashboard and alerts stands in /metrics', async () => {
     const { url, post } = await servers.serve(
       {},

@@ -121,6 +121,30 @@ describe('kubernetes.yaml', () => {
   });
   const kind = (name: string): Any => documents.find((one) => one.kind === name);
 
+  test('fits the schemas of Kubernetes', async () => {
+    const { executable } = await findPython({ modules: ['jsonschema', 'referencing'] });
+    const schemas = path.join(packageRoot, '.lockstep/kubernetes/v1.34.0');
+    const judge = (what: Any[]): string[] =>
+      JSON.parse(
+        execFileSync(
+          executable,
+          [path.join(import.meta.dirname, 'python/judge_kubernetes.py'), schemas],
+          {
+            input: JSON.stringify(what),
+            encoding: 'utf8',
+          },
+        ),
+      );
+    expect(judge(documents)).toEqual([]);
+    const wrong = structuredClone(documents);
+    const { spec } = wrong.find((one) => one.kind === 'Deployment').spec.template;
+    spec.terminationGracePeriod = 90;
+    spec.containers[0].ports[0].containerPort = '8080';
+    const found = judge(wrong).join('\n');
+    expect(found).toContain('terminationGracePeriod');
+    expect(found).toContain('containerPort');
+  });
+
   test('has a Deployment, a Service and a budget that select the same pods', () => {
     expect(documents.map((one) => `${one.apiVersion} ${one.kind}`)).toEqual([
       'apps/v1 Deployment',
