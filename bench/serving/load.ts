@@ -26,6 +26,7 @@ import { makeTiny } from './checkpoint.ts';
 import * as clients from './clients.ts';
 import { Fake } from './fake.ts';
 import { Front } from './front.ts';
+import { growthOf, MAX_GROWTH, type MemoryRow } from './memory.ts';
 import { record } from './record.ts';
 
 const { values } = parseArgs({
@@ -43,12 +44,8 @@ const [QUESTIONS, LENGTHS] = [40, [8, 24, 60]];
 
 type Server = { front: Front; targets: clients.Target[] };
 
-interface Row {
+interface Row extends MemoryRow {
   minute: number;
-  /** MiB, by server. */
-  memory: Record<string, number | null>;
-  /** Seconds since that process was started. */
-  age: Record<string, number>;
   /** Requests that have come to an end. */
   requests: number;
 }
@@ -146,6 +143,12 @@ async function main(): Promise<void> {
     for (const fake of fakes) fake.kill();
     await rm(folder, { recursive: true, force: true });
     await rm(toy.dir, { recursive: true, force: true });
+  }
+  for (const { front } of servers) {
+    const grown = growthOf(rows, front.name);
+    if (grown !== null && grown.last > MAX_GROWTH * grown.middle) {
+      problems.push(`${front.name}: memory grew from ${grown.middle} to ${grown.last} MiB`);
+    }
   }
   record('load', { minutes, requests, outcomes, errors, events, problems, rows });
   process.stdout.write(

@@ -5,6 +5,7 @@ import { packageRoot } from '../../src/paths.ts';
 import type { SeenTally } from '../../test/streams/client.ts';
 import type { Tally } from '../../test/streams/judge.ts';
 import type { Row as BesideRow } from './beside.ts';
+import { growthOf, MAX_GROWTH, type MemoryRow } from './memory.ts';
 import { type Recorded, raw } from './record.ts';
 
 interface Streams extends Recorded {
@@ -22,12 +23,7 @@ interface Load extends Recorded {
   errors: Record<string, number>;
   events: Record<string, number>;
   problems: string[];
-  rows: {
-    minute: number;
-    memory: Record<string, number | null>;
-    age: Record<string, number>;
-    requests: number;
-  }[];
+  rows: (MemoryRow & { minute: number; requests: number })[];
 }
 
 interface Search extends Recorded {
@@ -149,7 +145,19 @@ function load(result: Load): string {
       ? 'No wrong answer, no text of another client, no undocumented error, no answer cut but by SIGKILL.'
       : `Problems:\n\n${result.problems.map((one) => `* ${one}`).join('\n')}`,
     '',
-    'Resident memory by time (MiB; in brackets the age of the process in seconds):',
+    `Resident memory (MiB) of the process that lived longest. The first third of its life is left out; more than ${MAX_GROWTH} times as much at the end is a problem:`,
+    '',
+    table(
+      ['server', 'lived (s)', 'middle third', 'last third', 'ratio'],
+      servers.flatMap((name) => {
+        const grown = growthOf(result.rows, name);
+        if (grown === null) return [];
+        const { seconds, middle, last } = grown;
+        return [[name, seconds, middle, last, (last / middle).toFixed(2)]];
+      }),
+    ),
+    '',
+    'By time (in brackets the age of the process in seconds):',
     '',
     table(
       ['minute', ...servers, 'requests'],
