@@ -25,7 +25,7 @@ export function verdict(report: VerifyReport, screen: Screen): string {
     `${engine.greedyMismatches}`,
     scientific(engine.maxAbsDlogp),
     scientific(engine.meanAbsDlogp),
-    scientific(engine.tolerance),
+    scientific(engine.tolerance) + (engine.limited === 'mean' ? ' mean' : ''),
     engine.ok ? 'ok' : 'DIFFERS',
   ]);
   const widths = heads.map((head, i) =>

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Comparison } from './compare.ts';
-import { failingMargin, greedyMargin, limitsOf } from './limits.ts';
+import { failingMargin, greedyMargin, type Limits, limitsOf } from './limits.ts';
 import type { TrainerRun } from './trainer.ts';
 
 /** A trainer that gives every token of `rows` these logits; its best lists hold all of them. */
@@ -27,7 +27,7 @@ function logSoftmax(row: number[]): number[] {
   return row.map((value) => value - sum);
 }
 
-const limits = { tolerance: 5e-3, gap: 1e-3 };
+const limits: Limits = { kind: 'largest', tolerance: 5e-3, gap: 1e-3 };
 const rows = [
   [1, 2, 3],
   [0, 5, 1],
@@ -81,14 +81,31 @@ describe('Comparison', () => {
   it('counts a greedy mismatch only where the trainer was sure', () => {
     // Row 2: the trainer's two best are 0.005 apart; row 1: 4 apart.
     const nearTie = compare([rows[0], rows[1], [2.005, 2, 0]] as number[][], {
+      kind: 'largest',
       tolerance: 1e-2,
       gap: 0,
     });
     expect(nearTie.report('onnx', 'fp32')).toMatchObject({ ok: true, greedyMismatches: 0 });
-    const sure = compare([rows[0], [5, 0, 1], rows[2]] as number[][], { tolerance: 10, gap: 0 });
+    const sure = compare([rows[0], [5, 0, 1], rows[2]] as number[][], {
+      kind: 'largest',
+      tolerance: 10,
+      gap: 0,
+    });
     // Within a tolerance of 10 nats a flip of 5 is no failure, but it is counted.
     expect(sure.report('onnx', 'int4')).toMatchObject({ ok: true, greedyMismatches: 1 });
-    expect(failingMargin(5e-3)).toBe(greedyMargin);
+    expect(failingMargin(limits)).toBe(greedyMargin);
+  });
+
+  it('judges a rounded model by the mean: a few places may be far off', () => {
+    const own = [rows[0], [5, 0, 1], rows[2]] as number[][];
+    const exact = compare(own).report('onnx', 'fp32');
+    const judged = (tolerance: number) =>
+      compare(own, { kind: 'mean', tolerance, gap: 0 }).report('onnx', 'int8');
+    const above = judged(exact.meanAbsDlogp * 1.01);
+    expect(above).toMatchObject({ ok: true, limited: 'mean', greedyMismatches: 1 });
+    expect(above.maxAbsDlogp).toBeGreaterThan(2 * above.meanAbsDlogp);
+    expect(above.firstDivergence).toBeNull();
+    expect(judged(exact.meanAbsDlogp * 0.99).ok).toBe(false);
   });
 
   it('fails on any boundary that differs', () => {
@@ -131,7 +148,7 @@ describe('Comparison', () => {
   });
 
   it('passes any retrieval where no bound is stated, and says so in JSON', () => {
-    const comparison = compare(rows, { tolerance: 5e-3, gap: Number.POSITIVE_INFINITY });
+    const comparison = compare(rows, { ...limits, gap: Number.POSITIVE_INFINITY });
     comparison.retrieval(2, 1, 0, Number.POSITIVE_INFINITY, ['a', 'b']);
     const report = comparison.report('onnx', 'int4');
     expect(report).toMatchObject({ ok: true, retrievalMismatches: 1, gapBound: null });
@@ -147,7 +164,7 @@ describe('limitsOf', () => {
   it('has the published tolerances', () => {
     expect(limitsOf('torch', 'fp32').tolerance).toBe(1e-3);
     expect(limitsOf('onnx', 'fp32').tolerance).toBe(5e-3);
-    expect(limitsOf('onnx', 'int8').tolerance).toBeGreaterThan(5e-3);
+    expect(limitsOf('onnx', 'int8')).toMatchObject({ kind: 'mean', tolerance: 0.5 });
     expect(limitsOf('else', 'fp32').tolerance).toBe(5e-3);
   });
 });

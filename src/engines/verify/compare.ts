@@ -25,6 +25,8 @@ export interface EngineReport {
   meanAbsDlogp: number;
   precision: string;
   tolerance: number;
+  /** What `tolerance` limits: `maxAbsDlogp` or `meanAbsDlogp`. */
+  limited: 'largest' | 'mean';
   /** Share of |q| |k| below which a deciding gap passes; null: any passes. */
   gapBound: number | null;
   /** The largest gap seen, in the same unit; the largest number where no near-tie explains it. */
@@ -119,7 +121,8 @@ export class Comparison {
       const place = { kind: 'logp', ...this.#at(position, token), trainer, engine: finite(engine) };
       this.#max = size;
       this.#worst = place as Divergence;
-      if (size > this.#limits.tolerance) this.#note(place as Divergence);
+      const { kind, tolerance } = this.#limits;
+      if (kind === 'largest' && size > tolerance) this.#note(place as Divergence);
     };
     if (position + 1 < ids.length) {
       compare(ids[position + 1] as number, observed[position] as number, -1);
@@ -134,7 +137,7 @@ export class Comparison {
         : Number.POSITIVE_INFINITY;
     if (argmax === bestIds[from] || apart <= greedyMargin) return;
     this.#greedy += 1;
-    if (apart <= failingMargin(this.#limits.tolerance)) return;
+    if (apart <= failingMargin(this.#limits)) return;
     this.#failingGreedy += 1;
     this.#note({
       kind: 'greedy',
@@ -145,6 +148,8 @@ export class Comparison {
   }
 
   report(engine: string, precision: string): EngineReport {
+    const { kind, tolerance, gap } = this.#limits;
+    const mean = this.#values === 0 ? 0 : finite(this.#sum / this.#values);
     return {
       engine,
       tokens: this.#positions,
@@ -152,10 +157,11 @@ export class Comparison {
       retrievalMismatches: this.#retrievals,
       greedyMismatches: this.#greedy,
       maxAbsDlogp: this.#max,
-      meanAbsDlogp: this.#values === 0 ? 0 : finite(this.#sum / this.#values),
+      meanAbsDlogp: mean,
       precision,
-      tolerance: this.#limits.tolerance,
-      gapBound: Number.isFinite(this.#limits.gap) ? this.#limits.gap : null,
+      tolerance,
+      limited: kind,
+      gapBound: Number.isFinite(gap) ? gap : null,
       largestGap: this.#largestGap,
       nearTies: this.#retrievals - this.#unexplained,
       unexplainedRetrievals: this.#unexplained,
@@ -165,7 +171,7 @@ export class Comparison {
         this.#boundaries === 0 &&
         this.#unexplained === 0 &&
         this.#failingGreedy === 0 &&
-        this.#max <= this.#limits.tolerance &&
+        (kind === 'mean' ? mean : this.#max) <= tolerance &&
         this.#positions === this.#trainer.ids.length,
     };
   }

@@ -54,7 +54,7 @@ export interface VerifyOptions {
   text?: string | undefined;
   /** Tokens compared (default 512); fewer where the text ends before. */
   tokens?: number;
-  /** Largest |dlogp| that passes, instead of each engine's own. */
+  /** Largest |dlogp| that passes, instead of each engine's own limit (of the mean for rounded models). */
   tolerance?: number | undefined;
   python?: Python | string | undefined;
   /** Threads of the training forward (default: torch's own choice). */
@@ -183,7 +183,10 @@ function begin(name: string, precision: string, digest: string, setting: Setting
     );
   }
   const stated = limitsOf(name, precision);
-  const limits: Limits = { ...stated, tolerance: options.tolerance ?? stated.tolerance };
+  const limits: Limits =
+    options.tolerance === undefined
+      ? stated
+      : { ...stated, kind: 'largest', tolerance: options.tolerance };
   return new Comparison(trainer, limits, (token) => tokenizer.decode([token]));
 }
 
