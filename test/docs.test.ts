@@ -67,6 +67,16 @@ describe('pages', () => {
     expect(relative.flatMap(({ target, file, at }) => linkProblem(target, file, at))).toEqual([]);
   });
 
+  test('bench/RESULTS.md has the newest section first', () => {
+    const text = readFileSync(path.join(packageRoot, 'bench/RESULTS.md'), 'utf8');
+    const dates = text
+      .split(/^## /m)
+      .slice(1)
+      .map((section) => (section.match(/\b20\d\d-\d\d-\d\d\b/g) ?? ['']).sort().at(-1));
+    expect(dates.length).toBeGreaterThan(10);
+    expect(dates).toEqual([...dates].sort().reverse());
+  });
+
   test('a link without its file or heading is found', () => {
     expect(linkProblem('none.md', 'docs/eval.md', 'x')).toEqual(['x: there is no docs/none.md']);
     expect(linkProblem('errors.md#none', 'docs/eval.md', 'x')).toHaveLength(1);
