@@ -39,8 +39,8 @@ export interface Program {
   file: string;
   at: string;
   run: boolean;
-  /** Its default export is a config of this kind. */
-  config: 'lockstep' | 'serve' | undefined;
+  /** What makes its default export: `defineConfig`, `defineServe`. */
+  made: string | undefined;
 }
 
 export interface PageFolder {
@@ -102,12 +102,7 @@ export async function pageFolder(
       file: write(name, text),
       at: block.at,
       run: block.kind === 'run',
-      config:
-        /export default define(Config|Serve)\(/.exec(text)?.[1] === 'Serve'
-          ? 'serve'
-          : /export default defineConfig\(/.test(text)
-            ? 'lockstep'
-            : undefined,
+      made: /export default (define\w+)\(/.exec(text)?.[1],
     });
   }
   for (const { language, text } of blocks) {
@@ -161,6 +156,6 @@ function missing(text: string, name: string): boolean {
   );
 }
 
-/** The texts of files in a folder that a command printed or wrote. */
+/** The text of a file in a page's folder. */
 export const read = (folder: string, name: string): string =>
   readFileSync(path.join(folder, name), 'utf8');
