@@ -1,6 +1,5 @@
 // Runs TypeScript files one after another, in the folder of each: node --import tsx run-programs.mjs '[{file, made}]'.
-// A config is loaded as `lockstep` loads it. Prints
-// {file: problem} on standard error.
+// A config is loaded as `lockstep` loads it. Prints {file: problem} on standard error.
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
