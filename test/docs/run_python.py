@@ -1,7 +1,7 @@
 """Checks or runs Python texts: stdin is a JSON list of {text, run, folder}.
 
-The last line printed is a JSON list of what is wrong with each, or null. A text that begins with its
-file's name is a module: it is imported, not run as a program.
+The last line printed is a JSON list of what is wrong with each, or null. A text that begins with
+its file's name is a module: it is imported, not run as a program.
 """
 
 from __future__ import annotations
