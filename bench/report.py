@@ -6,6 +6,7 @@ usage: python bench/report.py
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from stats import interval
 
 HERE = Path(__file__).resolve().parent
 RAW, RESULTS = HERE / "raw", HERE / "RESULTS.md"
+DATE = re.compile(r"\b20\d\d-\d\d-\d\d\b")
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -142,13 +144,17 @@ def before_one_engine() -> str:
     """The same bench on the same machine with the engines of before: V8 in Node, PyPI's quickjs-ng
     in Python (commit 3453a06)."""
     raw = json.loads((RAW / "planner-before.json").read_text("utf-8"))
-    speeds = ", ".join(
-        f"{row['policy']} {row['runtime']} {row['tokensPerSecond']:,.0f}" for row in raw["rows"]
-    )
+    found = {(row["policy"], row["runtime"]): row["tokensPerSecond"] for row in raw["rows"]}
+    policies = dict.fromkeys(policy for policy, _ in found)
+    rows = [
+        [policy, *(f"{found[policy, runtime]:,.0f}" for runtime in ("node", "quickjs"))]
+        for policy in policies
+    ]
     seconds = raw["stream"]["seconds"]
     return (
         f"\n\nBefore policies ran in one engine ({raw['date']}, the same machine, commit 3453a06), "
-        f"tokens/s: {speeds}; the stream {seconds:.1f} s."
+        f"tokens/s; the stream took {seconds:.1f} s:\n\n"
+        f"{table(['policy', 'node', 'quickjs'], rows)}"
     )
 
 
@@ -265,6 +271,13 @@ SECTIONS = {
 }
 
 
+def newest_first(text: str) -> str:
+    """The sections by their newest date; those of one date stay in their order."""
+    head, *sections = re.split(r"^(?=## )", text.rstrip("\n") + "\n\n", flags=re.MULTILINE)
+    dated = sorted(sections, key=lambda section: max(DATE.findall(section)), reverse=True)
+    return "".join([head, *dated]).rstrip("\n") + "\n"
+
+
 def main() -> None:
     text = RESULTS.read_text("utf-8")
     for name, render in SECTIONS.items():
@@ -276,7 +289,7 @@ def main() -> None:
         parts = [render(raw), *([raw["note"]] if raw.get("note") else [])]
         block = "\n\n".join(parts)
         text = text[: text.index(begin)] + f"{begin}{block}\n" + text[text.index(end) :]
-    RESULTS.write_text(text, "utf-8")
+    RESULTS.write_text(newest_first(text), "utf-8")
     print("bench/RESULTS.md", file=sys.stderr)
 
 

@@ -25,7 +25,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 /** Options in `args` that `lockstep serve` does not have. */
 function unknown(args: readonly string[]): string[] {
-  return args.filter((arg) => arg.startsWith('--') && !commands.get('serve')?.has(arg));
+  return args.filter((arg) => arg.startsWith('--') && !commands.get('serve')?.flags.has(arg));
 }
 
 /** The value behind an option. */

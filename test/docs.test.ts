@@ -1,9 +1,8 @@
-// The documentation: links lead somewhere, code can be parsed, the page of errors is that of the code.
+// The documentation: links lead somewhere, commands exist, the page of errors is that of the code. Its code blocks:
+// docs-blocks.test.ts.
 // LOCKSTEP_UPDATE_DOCS=1 writes docs/errors.md; without it a stale page fails.
-import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { transform } from 'esbuild';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { findPython, type Python } from '../src/bridge/index.ts';
 import { packageRoot } from '../src/paths.ts';
@@ -17,7 +16,7 @@ import {
   storeErrorsPage,
   withoutFix,
 } from './docs/errors-page.ts';
-import { documentation, readPage } from './docs/markdown.ts';
+import { documentation, readPage, results } from './docs/markdown.ts';
 
 let python: Python;
 
@@ -58,12 +57,24 @@ describe('docs/errors.md', () => {
 
 describe('pages', () => {
   const pages = documentation();
-  const links = pages.flatMap(({ file, links }) => links.map((link) => ({ ...link, file })));
+  const linked = [...pages, ...results()];
+  const links = linked.flatMap(({ file, links }) => links.map((link) => ({ ...link, file })));
 
   test('every relative link leads to a file and a heading', () => {
     const relative = links.filter(({ target }) => !/^[a-z]+:/.test(target));
-    expect(relative.length).toBeGreaterThan(80);
+    expect(relative.length).toBeGreaterThan(100);
+    expect(relative.some(({ file }) => file === 'bench/serving/RESULTS.md')).toBe(true);
     expect(relative.flatMap(({ target, file, at }) => linkProblem(target, file, at))).toEqual([]);
+  });
+
+  test('bench/RESULTS.md has the newest section first', () => {
+    const text = readFileSync(path.join(packageRoot, 'bench/RESULTS.md'), 'utf8');
+    const dates = text
+      .split(/^## /m)
+      .slice(1)
+      .map((section) => (section.match(/\b20\d\d-\d\d-\d\d\b/g) ?? ['']).sort().at(-1));
+    expect(dates.length).toBeGreaterThan(10);
+    expect(dates).toEqual([...dates].sort().reverse());
   });
 
   test('a link without its file or heading is found', () => {
@@ -74,52 +85,22 @@ describe('pages', () => {
 
   test('docs/README.md links every page of the documentation', () => {
     const index = pages.find(({ file }) => file === 'docs/README.md');
-    const linked = new Set(index?.links.map(({ target }) => `docs/${target.split('#')[0]}`));
+    const named = new Set(index?.links.map(({ target }) => `docs/${target.split('#')[0]}`));
     const own = pages.map(({ file }) => file).filter((file) => /^docs\/(?!README)/.test(file));
-    expect(own.filter((file) => !linked.has(file))).toEqual([]);
+    expect(own.filter((file) => !named.has(file))).toEqual([]);
   });
 });
 
-describe('code blocks', () => {
-  const blocks = documentation().flatMap(({ blocks }) => blocks);
-  const complete = (language: string) =>
-    blocks.filter((block) => block.language === language && !block.text.includes('…'));
-
-  test('TypeScript can be parsed', async () => {
-    const texts = complete('ts');
-    expect(texts.length).toBeGreaterThan(5);
-    const parse = (text: string) =>
-      transform(text, { loader: 'ts', format: 'esm', target: 'esnext', logLevel: 'silent' });
-    // A program, or fields of an object: an excerpt of a config.
-    const problem = ({ text, at }: { text: string; at: string }) =>
-      parse(text)
-        .catch((error: Error) => parse(`({${text}})`).catch(() => Promise.reject(error)))
-        .then(
-          () => [],
-          (error: Error) => [`${at}: ${error.message}`],
-        );
-    expect(await problem({ text: 'const', at: 'x' })).toHaveLength(1);
-    expect((await Promise.all(texts.map(problem))).flat()).toEqual([]);
-  });
-
-  test('Python can be parsed', () => {
-    const texts = complete('python');
-    expect(texts.length).toBeGreaterThan(1);
-    const script = path.join(import.meta.dirname, 'docs', 'parse_python.py');
-    const input = JSON.stringify([...texts.map(({ text }) => text), 'def (']);
-    const printed = execFileSync(python.executable, [script], { input, encoding: 'utf8' });
-    const found = JSON.parse(printed) as (string | null)[];
-    expect(found.pop()).toContain('line 1');
-    expect(texts.filter((_, at) => found[at] !== null).map(({ at }) => at)).toEqual([]);
-  });
-
-  test('commands have the subcommands and options that they name', { timeout: 180_000 }, () => {
+describe('commands', () => {
+  test('have the subcommands, arguments and options that they name', { timeout: 180_000 }, () => {
     const commands = lockstepCommands();
-    expect(commands.get('verify')?.has('--against')).toBe(true);
+    expect(commands.get('verify')?.flags.has('--against')).toBe(true);
     const wrong = [
       'lockstep none',
       'lockstep keys none',
       'lockstep keys add x --none',
+      'lockstep plan x y',
+      'lockstep verify --tokens 1 x y',
       'A=1 lockstep plan x --none',
       'npm run plan -- x --none',
     ];
@@ -127,8 +108,9 @@ describe('code blocks', () => {
     let checked = 0;
     const check = ({ text, at }: { text: string; at: string }) =>
       shellProblems(text, commands, () => checked++).map((problem) => `${at}: ${problem}`);
+    const blocks = documentation().flatMap((page) => page.blocks);
     const inBlocks = blocks.filter(({ language }) => language === 'sh').flatMap(check);
-    const spans = documentation().flatMap(({ spans }) => spans);
+    const spans = documentation().flatMap((page) => page.spans);
     const inLines = spans.filter(({ text }) => !text.includes('…')).flatMap(check);
     expect([...inBlocks, ...inLines]).toEqual([]);
     expect(checked).toBeGreaterThan(150);

@@ -1,14 +1,13 @@
-// The package as strangers get it: `npm pack` and the wheel, each installed in an empty folder and used
-// from there. Offline: Node packages and Python packages are those of this checkout.
+// The package as strangers get it: what `npm pack` writes and the wheel, each installed in an empty folder and used from
+// there. npm takes the packages that this checkout's lock file names from its cache, where `npm ci` has put them; those
+// that are not there it downloads. Python packages are those of this checkout.
 import { execFileSync } from 'node:child_process';
 import {
-  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
-  realpathSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -17,6 +16,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { packageRoot } from '../src/paths.ts';
+import { readPage } from './docs/markdown.ts';
 import { python } from './helpers/python.ts';
 
 const version = (
@@ -29,8 +29,11 @@ const folder = mkdtempSync(path.join(tmpdir(), 'lockstep-packages-'));
 const bare: NodeJS.ProcessEnv = {
   PATH: process.env['PATH'],
   HOME: folder,
-  npm_config_cache: path.join(folder, 'npm-cache'),
-  npm_config_offline: 'true',
+  npm_config_cache: execFileSync('npm', ['config', 'get', 'cache'], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  }).trim(),
+  npm_config_prefer_offline: 'true',
   npm_config_update_notifier: 'false',
 };
 
@@ -53,13 +56,28 @@ function tried(command: string, args: string[], cwd: string): { code: number; te
   }
 }
 
-let unpacked: string;
+const project = path.join(folder, 'project');
+const unpacked = path.join(project, 'node_modules', 'lockstep');
 
 beforeAll(() => {
-  run('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], packageRoot);
-  const tarball = path.join(folder, `lockstep-${version}.tgz`);
-  run('tar', ['-xzf', tarball, '-C', folder], folder);
-  unpacked = path.join(folder, 'package');
+  mkdirSync(project);
+  run('npm', ['pack', '--ignore-scripts', '--pack-destination', project], packageRoot);
+  writeFileSync(path.join(project, 'package.json'), '{"type": "module"}');
+  // The versions of this checkout, so that npm needs no registry to choose them.
+  const { packages } = JSON.parse(
+    readFileSync(path.join(packageRoot, 'package-lock.json'), 'utf8'),
+  ) as { packages: Record<string, { dev?: boolean }> };
+  const kept = Object.entries(packages).filter(([name, { dev }]) => name !== '' && dev !== true);
+  const lock = {
+    lockfileVersion: 3,
+    requires: true,
+    packages: { '': {}, ...Object.fromEntries(kept) },
+  };
+  writeFileSync(path.join(project, 'package-lock.json'), JSON.stringify(lock));
+  // The documented command, as it is.
+  const block = readPage('docs/other-tools.md').blocks.find(({ info }) => info === 'sh');
+  expect(block?.text).toContain(`npm install ./lockstep-${version}.tgz`);
+  run('sh', ['-e', '-c', block?.text ?? ''], project);
 }, 900_000);
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -86,19 +104,7 @@ it('packs everything that its files refer to', () => {
 });
 
 it('runs from an empty folder, and its hints fit there', () => {
-  const project = path.join(folder, 'project');
-  const modules = path.join(project, 'node_modules');
-  mkdirSync(path.join(modules, '.bin'), { recursive: true });
-  writeFileSync(path.join(project, 'package.json'), '{"type": "module"}');
-  cpSync(unpacked, path.join(modules, 'lockstep'), { recursive: true });
-  // What npm would put beside it, from this checkout's own lockfile.
-  const own = realpathSync(path.join(packageRoot, 'node_modules'));
-  for (const name of readdirSync(own).filter((one) => !one.startsWith('.') && one !== 'lockstep')) {
-    symlinkSync(path.join(own, name), path.join(modules, name));
-  }
-  const cli = path.join(modules, 'lockstep', 'dist', 'cli', 'main.js');
-  symlinkSync(cli, path.join(modules, '.bin', 'lockstep'));
-  expect(run(process.execPath, [cli, '--version'], project).trim()).toBe(version);
+  expect(run('npx', ['lockstep', '--version'], project).trim()).toBe(version);
   writeFileSync(
     path.join(project, 'policy.mjs'),
     "import { fixed } from 'lockstep/policies';\nprocess.stdout.write(fixed({ size: 64 }).name);\n",
@@ -108,8 +114,8 @@ it('runs from an empty folder, and its hints fit there', () => {
   const empty = path.join(folder, 'no-python');
   mkdirSync(empty);
   const asked = tried(
-    process.execPath,
-    [cli, 'doctor', '--python', path.join(empty, 'python3')],
+    'npx',
+    ['lockstep', 'doctor', '--python', path.join(empty, 'python3')],
     project,
   );
   expect(asked.code).not.toBe(0);
@@ -121,22 +127,13 @@ it('runs from an empty folder, and its hints fit there', () => {
 }, 600_000);
 
 it('has types that a strict project takes, its declarations checked too', () => {
-  const project = path.join(folder, 'strict');
-  const modules = path.join(project, 'node_modules');
-  mkdirSync(path.join(modules, '@types'), { recursive: true });
-  cpSync(unpacked, path.join(modules, 'lockstep'), { recursive: true });
-  const { dependencies } = JSON.parse(
-    readFileSync(path.join(unpacked, 'package.json'), 'utf8'),
-  ) as {
-    dependencies: Record<string, string>;
-  };
-  const own = realpathSync(path.join(packageRoot, 'node_modules'));
-  // What a project has that depends on Lockstep, and on the types of Node: no other types.
-  for (const name of [...Object.keys(dependencies), '@types/node', 'undici-types']) {
-    mkdirSync(path.dirname(path.join(modules, name)), { recursive: true });
-    symlinkSync(path.join(own, name), path.join(modules, name));
+  // Beside what npm installed, the types of Node: no other types.
+  const own = path.join(packageRoot, 'node_modules');
+  for (const name of ['@types/node', 'undici-types']) {
+    const to = path.join(project, 'node_modules', name);
+    mkdirSync(path.dirname(to), { recursive: true });
+    if (!existsSync(to)) symlinkSync(path.join(own, name), to);
   }
-  writeFileSync(path.join(project, 'package.json'), '{"type": "module"}');
   writeFileSync(
     path.join(project, 'use.ts'),
     `import * as lockstep from 'lockstep';

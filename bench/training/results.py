@@ -148,15 +148,18 @@ def chosen(raw: Raw) -> str:
     """The levels in the order in which the selection text puts them, against the main variant."""
     length = raw.budget.lengths[2]
     found = [
-        (statistics.mean(values), f"`{variant.name}` {interval(values, 3)} ({len(values)})")
+        (statistics.mean(values), [f"`{variant.name}`", interval(values, 3), str(len(values))])
         for variant in VARIANTS
         if variant.factor not in (None, "training")
         and (values := raw.ratios(variant.name, MAIN.name, "selection", "segmented", length))
     ]
     return (
         "By the selection text (trained in segments, run segmented, "
-        f"{length:,} tokens), over `{MAIN.name}` with the same seed, best first, the number of "
-        f"seeds behind each: {', '.join(text for _, text in sorted(found))}."
+        f"{length:,} tokens), over `{MAIN.name}` with the same seed, best first:\n\n"
+        + table(
+            ["", "perplexity over that of the main variant", "seeds"],
+            [row for _, row in sorted(found)],
+        )
     )
 
 

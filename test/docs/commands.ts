@@ -4,16 +4,29 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { packageRoot } from '../../src/paths.ts';
 
-/** Options by subcommand, as `lockstep --help` and `lockstep NAME --help` list them; null where it has subcommands. */
-export type Commands = ReadonlyMap<string, ReadonlySet<string> | null>;
+export interface Takes {
+  flags: ReadonlySet<string>;
+  /** Options with a value. */
+  valued: ReadonlySet<string>;
+  /** How many arguments, at most. */
+  most: number;
+}
+
+/** What subcommands take, as `lockstep --help` and `lockstep NAME --help` list it; null where one has subcommands. */
+export type Commands = ReadonlyMap<string, Takes | null>;
 
 export function lockstepCommands(): Commands {
   const script = path.join(import.meta.dirname, 'list-commands.mjs');
   const printed = execFileSync(process.execPath, [script], { encoding: 'utf8' });
+  type Listed = { flags: string[]; valued: string[]; most: number | null };
   return new Map(
-    Object.entries(JSON.parse(printed) as Record<string, string[] | null>).map(([name, flags]) => [
+    Object.entries(JSON.parse(printed) as Record<string, Listed | null>).map(([name, listed]) => [
       name,
-      flags && new Set([...flags, '--help', '-h', '--no-color']),
+      listed && {
+        flags: new Set([...listed.flags, '--help', '-h', '--no-color']),
+        valued: new Set(listed.valued),
+        most: listed.most ?? Number.POSITIVE_INFINITY,
+      },
     ]),
   );
 }
@@ -53,20 +66,24 @@ function npmProblem([script, ...rest]: string[], commands: Commands): string {
 
 function lockstepProblem([name, ...args]: string[], commands: Commands): string {
   if (name === undefined || name.startsWith('-')) return '';
-  const options = commands.get(name);
-  if (options === undefined) return `there is no subcommand ${name}`;
+  const takes = commands.get(name);
+  if (takes === undefined) return `there is no subcommand ${name}`;
   // `lockstep keys` alone names the command and runs nothing.
-  if (options === null) {
+  if (takes === null) {
     return args[0] === undefined
       ? ''
       : lockstepProblem([`${name} ${args[0]}`, ...args.slice(1)], commands);
   }
   const end = args.indexOf('--');
-  const flags = (end === -1 ? args : args.slice(0, end))
-    .map((arg) => arg.replace(/[[\]]/g, '').split('=')[0] as string)
-    .filter((arg) => /^--?[a-z]/.test(arg));
-  const strange = flags.filter((flag) => !options.has(flag));
-  return strange.length === 0 ? '' : `lockstep ${name} has no ${strange.join(', ')}`;
+  const given = (end === -1 ? args : args.slice(0, end)).map((arg) => arg.replace(/[[\]]/g, ''));
+  const isFlag = (arg: string) => /^--?[a-z]/.test(arg);
+  const flags = given.filter(isFlag).map((arg) => arg.split('=')[0] as string);
+  const strange = flags.filter((flag) => !takes.flags.has(flag));
+  if (strange.length > 0) return `lockstep ${name} has no ${strange.join(', ')}`;
+  const places = given.filter(
+    (arg, at) => !isFlag(arg) && arg !== '' && !takes.valued.has(given[at - 1] ?? ''),
+  );
+  return places.length <= takes.most ? '' : `lockstep ${name} takes ${takes.most}: ${places}`;
 }
 
 /** Commands of a line, as words: no comments, no variables before them, `|`, `&&` and `;` end one. */

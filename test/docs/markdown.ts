@@ -5,6 +5,8 @@ import { anchorOf } from '../../docs/site/anchor.ts';
 import { packageRoot } from '../../src/paths.ts';
 
 export interface CodeBlock {
+  /** What stands after the backticks; the language is its first word. */
+  info: string;
   language: string;
   text: string;
   /** `docs/x.md:12`. */
@@ -21,21 +23,23 @@ export interface Page {
 }
 
 /** README, AGENTS, all of docs/ and the READMEs of the examples. */
-export function documentation(): Page[] {
-  const inside = (folder: string, name: RegExp) =>
-    readdirSync(path.join(packageRoot, folder), { recursive: true })
-      .map((file) => `${folder}/${String(file).replaceAll(path.sep, '/')}`)
-      .filter((file) => name.test(file) && !file.includes('node_modules'))
-      .sort();
-  const files = [
+export const documentation = (): Page[] =>
+  [
     'README.md',
     'AGENTS.md',
     'SECURITY.md',
     ...inside('docs', /\.md$/),
     ...inside('examples', /README\.md$/),
-  ];
-  return files.map((file) => readPage(file));
-}
+  ].map((file) => readPage(file));
+
+/** What was measured: bench/. */
+export const results = (): Page[] => inside('bench', /\.md$/).map((file) => readPage(file));
+
+const inside = (folder: string, name: RegExp): string[] =>
+  readdirSync(path.join(packageRoot, folder), { recursive: true })
+    .map((file) => `${folder}/${String(file).replaceAll(path.sep, '/')}`)
+    .filter((file) => name.test(file) && !file.includes('node_modules'))
+    .sort();
 
 /** One page; `file` is relative to the package. */
 export function readPage(file: string): Page {
@@ -45,10 +49,11 @@ export function readPage(file: string): Page {
     .split('\n')
     .entries()) {
     const at = `${file}:${index + 1}`;
-    const fence = /^\s*```(\w*)/.exec(line);
+    const fence = /^\s*```([^`]*)$/.exec(line);
     if (fence !== null && open !== undefined) open = undefined;
     else if (fence !== null) {
-      open = { language: fence[1] as string, text: '', at };
+      const info = (fence[1] as string).trim();
+      open = { info, language: info.split(/\s/)[0] as string, text: '', at };
       page.blocks.push(open);
     } else if (open !== undefined) open.text += `${line}\n`;
     else readLine(line, at, page);
