@@ -39,7 +39,7 @@ const cases: Record<string, [source: string, limits: Partial<TemplateLimits>, sa
   'writes without end': [
     `${'{% for i in range(300) %}'.repeat(2)}wide{% endfor %}{% endfor %}`,
     { characters: 100_000 },
-    /at most 100000 characters from it, got 360000/,
+    /at most 100000 characters from the template, got 360000/,
   ],
 };
 

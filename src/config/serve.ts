@@ -173,7 +173,7 @@ function checkNames(models: readonly ServeModel[], shown: string): void {
       if (other !== undefined) {
         throw new LockstepError(
           'LS_SERVE_NAMES',
-          `${shown}: ${place}: expected a name or an alias of one model only, got ${JSON.stringify(one)}, as ${other} has`,
+          `${shown}: ${place}: expected a name or an alias of one model only, got ${JSON.stringify(one)}, which ${other} also has`,
           { fix: 'Give each model names of its own.', field: place },
         );
       }

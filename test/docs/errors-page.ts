@@ -32,7 +32,7 @@ const AREAS: [string, string[]][] = [
 const HEAD = `# Errors
 
 Every error of Lockstep has a code that stays the same from version to version, one sentence that says what was
-expected and what came, and a fix. The command line prints them like this:
+expected and what was found, and a fix. The command line prints them like this:
 
 \`\`\`
 error LS_CONFIG_MISSING: expected a config file, got none at lockstep.config.ts

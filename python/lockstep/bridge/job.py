@@ -92,7 +92,7 @@ def as_error(error: BaseException) -> dict[str, str]:
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         out = LockstepError(
             "LS_DISK_FULL",
-            f"expected room on disk, got none left while writing {error.filename or 'a file'}",
+            f"expected free disk space, got none while writing {error.filename or 'a file'}",
             "Free space or write to another disk.",
         ).as_dict()
     else:

@@ -259,7 +259,7 @@ function reported({ message, code }: NonNullable<WireChunk['error']>): LockstepE
     return new LockstepError('LS_VLLM_REFUSED', `vLLM refuses the request: ${words}`);
   }
   return new LockstepError('LS_VLLM_FAILED', `expected tokens from vLLM, got its error: ${words}`, {
-    fix: 'Its log says more: lockstep serve --log info',
+    fix: 'Read the log of vLLM: lockstep serve --log info',
   });
 }
 

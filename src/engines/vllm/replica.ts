@@ -239,6 +239,6 @@ function refusal(status: number, text: string): LockstepError {
   return new LockstepError(
     'LS_VLLM_FAILED',
     `expected an answer from vLLM, got HTTP ${status}: ${message}`,
-    { fix: 'Its log says more: lockstep serve --log info' },
+    { fix: 'Read the log of vLLM: lockstep serve --log info' },
   );
 }
