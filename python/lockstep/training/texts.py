@@ -182,4 +182,8 @@ def _tokenizer(folder: Path) -> Tokenizer:
     except LockstepError as error:
         if error.code != "LS_TOKENIZER_MISSING":
             raise
-        raise LockstepError("LS_TRAIN_TOKENIZER", error.message, error.fix) from error
+        raise LockstepError(
+            "LS_TRAIN_TOKENIZER",
+            error.message,
+            error.fix or "Copy tokenizer.json again from the original checkpoint.",
+        ) from error
