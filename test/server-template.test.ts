@@ -34,7 +34,7 @@ async function serveTemplate(source: string, limits: Partial<TemplateLimits>) {
 }
 
 const cases: Record<string, [source: string, limits: Partial<TemplateLimits>, says: RegExp]> = {
-  'never ends': [HANG, { milliseconds: 1500 }, /an end after at most 1.5 s/],
+  'never ends': [HANG, { milliseconds: 1500 }, /a result within 1.5 s/],
   'takes all memory': [GROW, { mebibytes: 64, milliseconds: 120_000 }, /at most 64 MiB of memory/],
   'writes without end': [
     `${'{% for i in range(300) %}'.repeat(2)}wide{% endfor %}{% endfor %}`,
