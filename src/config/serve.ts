@@ -29,7 +29,7 @@ const modelSchema = z.strictObject({
   maxTokens: positive.optional(),
   /** Maximum generations at once. */
   maxSessions: positive.optional(),
-  /** onnx, torch: maximum bytes of remembered prompts; 0 turns it off. */
+  /** onnx, torch: maximum bytes of cached prompt states; 0 turns the cache off. */
   cacheBytes: count.optional(),
   /** false: serve without checking the probe first. */
   probe: z.boolean().default(true),

@@ -70,7 +70,12 @@ describe('the file', () => {
       'no such option (did you mean port?), got 1',
     ],
     [{ models: [model], rate: 0 }, 'LS_SERVE_CONFIG', 'rate', 'got 0'],
-    [{ models: [model, model] }, 'LS_SERVE_NAMES', 'models[1].name', 'which models[0].name also has'],
+    [
+      { models: [model, model] },
+      'LS_SERVE_NAMES',
+      'models[1].name',
+      'which models[0].name also has',
+    ],
     [
       { models: [model, { ...model, name: 'two', aliases: ['x', 'one'] }] },
       'LS_SERVE_NAMES',
