@@ -83,7 +83,7 @@ function checkName(name: unknown, field: string, file: string): void {
   throw new LockstepError(
     'LS_CHECKPOINT_PATH',
     `expected ${field} in ${file} to name a file of its own folder, got ${JSON.stringify(name ?? null).slice(0, 200)}`,
-    { fix: 'Take the field out, or copy the file again from the original checkpoint.', field },
+    { fix: 'Remove the field, or copy the file again from the original checkpoint.', field },
   );
 }
 
@@ -92,7 +92,7 @@ function coded(field: string, file: string): LockstepError {
     'LS_CHECKPOINT_CODE',
     `expected a checkpoint without code of its own, got ${field} in ${file}`,
     {
-      fix: `Lockstep runs no such code. If the model needs none, take ${field} out of the file.`,
+      fix: `Lockstep never runs code from a checkpoint. If the model does not need it, remove ${field} from the file.`,
       field,
     },
   );

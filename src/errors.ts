@@ -26,7 +26,7 @@ export interface SourcePlace {
  * An error that names its cause and its fix.
  *
  * `code` is stable across versions (`LS_` + area + what), `message` is one sentence with what was
- * expected and what came, `fix` what to do about it. The CLI prints both and never a stack trace.
+ * expected and what was found, `fix` what to do about it. The CLI prints both and never a stack trace.
  */
 export class LockstepError extends Error {
   override readonly name = 'LockstepError';

@@ -38,7 +38,7 @@ export async function checkInside(dir: string, file: string): Promise<void> {
   if (path.basename(snapshots) === 'snapshots' && isBelow(blobs, target)) return;
   throw new LockstepError(
     'LS_CHECKPOINT_LINK',
-    `expected ${file} to be inside ${dir}, got a link out of it`,
+    `expected ${file} to be inside ${dir}, got a link to a file outside of it`,
     { fix: 'Put a copy of the file in its place, if you know what it is.' },
   );
 }

@@ -145,7 +145,7 @@ test('a question that fits its segment read nothing earlier', async () => {
   await showToy();
   await set({ most: '3', temperature: '0' });
   await ask('Hi.');
-  expect(await page.innerText('.reads')).toContain('nothing earlier');
+  expect(await page.innerText('.reads')).toContain('Nothing: there is no cut before the answer.');
   expect(await page.locator('.source').count()).toBe(0);
 });
 

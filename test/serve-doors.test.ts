@@ -152,7 +152,7 @@ describe('lockstep serve', () => {
     await chmod(file, 0o644);
     child.kill('SIGHUP');
     await until(() => stderr().includes('LS_KEYS_MODE'));
-    expect(stderr()).toContain('the keys of before stay in use');
+    expect(stderr()).toContain('the previous keys stay in use');
     expect(await status(bob)).toBe(200);
     child.kill('SIGTERM');
     expect(await ended).toEqual([0, null]);

@@ -34,12 +34,12 @@ async function serveTemplate(source: string, limits: Partial<TemplateLimits>) {
 }
 
 const cases: Record<string, [source: string, limits: Partial<TemplateLimits>, says: RegExp]> = {
-  'never ends': [HANG, { milliseconds: 1500 }, /an end after at most 1.5 s/],
+  'never ends': [HANG, { milliseconds: 1500 }, /a result within 1.5 s/],
   'takes all memory': [GROW, { mebibytes: 64, milliseconds: 120_000 }, /at most 64 MiB of memory/],
   'writes without end': [
     `${'{% for i in range(300) %}'.repeat(2)}wide{% endfor %}{% endfor %}`,
     { characters: 100_000 },
-    /at most 100000 characters from it, got 360000/,
+    /at most 100000 characters from the template, got 360000/,
   ],
 };
 

@@ -182,10 +182,10 @@ function searches(results: Search[]): string {
   return [
     '## Malformed requests, SIGTERMs',
     '',
-    'What counts as a failure stands in `test/malformed` and `test/sigterm`.',
+    'Failures are defined in `test/malformed` and `test/sigterm`.',
     '',
     table(
-      ['what', 'how many', 'failures', 'what came', 'seconds', 'measured by'],
+      ['what', 'how many', 'failures', 'outcome', 'seconds', 'measured by'],
       results.map((row) => [
         row.what,
         row.count,

@@ -6,8 +6,8 @@ from __future__ import annotations
 class LockstepError(Exception):
     """An error that names its cause and its fix (the Python counterpart of src/errors.ts).
 
-    ``code`` is stable (``LS_`` + area + what), ``message`` says what was expected and what came,
-    ``fix`` what to do about it.
+    ``code`` is stable (``LS_`` + area + what), ``message`` says what was expected and what was
+    found, ``fix`` what to do about it.
     """
 
     def __init__(self, code: str, message: str, fix: str | None = None, field: str | None = None):

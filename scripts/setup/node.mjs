@@ -22,7 +22,7 @@ export async function setUpNode({ force = false, folder = root }) {
       `npm ci did not succeed: ${output.trim().split('\n').slice(-4).join(' | ')}`,
       network
         ? 'check the network and the registry that npm is set to, then run npm run setup again.'
-        : 'run npm ci by hand to see the whole of its output.',
+        : 'run npm ci by hand to see its full output.',
     );
   }
   writeFileSync(marker, wanted);

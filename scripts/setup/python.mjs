@@ -47,7 +47,7 @@ export async function pip(args, what) {
       .join(' | ')}`,
     network
       ? 'check the network and the package index that pip is set to, then run npm run setup again.'
-      : `run ${path.relative(root, venvPython)} -m pip ${args.join(' ')} to see the whole of its output.`,
+      : `run ${path.relative(root, venvPython)} -m pip ${args.join(' ')} to see its full output.`,
   );
 }
 

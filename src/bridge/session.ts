@@ -272,7 +272,7 @@ export class PythonSession {
     const printed = lines === '' ? '' : ` Its last lines:\n${lines}`;
     return new LockstepError(
       'LS_PYTHON_DIED',
-      `expected the Python process to answer, got its death (${how}).${printed}`,
+      `expected an answer from the Python process, but it exited (${how}).${printed}`,
       { fix: 'Open the session or engine again; if it was killed, memory may have run out.' },
     );
   }

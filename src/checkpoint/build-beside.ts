@@ -23,7 +23,7 @@ export async function buildBeside<T>(
     if (cause instanceof LockstepError) throw cause;
     const { code: reason, message } = cause as NodeJS.ErrnoException;
     throw new LockstepError(code, `expected to write ${out}, got ${reason ?? message}`, {
-      fix: 'Make room on the disk or name a folder you may write with --out.',
+      fix: 'Free disk space, or name a folder that you can write to with --out.',
       cause,
     });
   }

@@ -56,7 +56,7 @@ export async function upgrade(options: UpgradeOptions): Promise<Upgraded> {
     throw new LockstepError(
       'LS_UPGRADE_CURRENT',
       `expected a contract of version 1, got ${contractVersion} (${path.join(dir, contractFile)})`,
-      { fix: 'There is nothing to renew: use it as it is.', field: 'lockstep' },
+      { fix: 'The contract is current. Use the checkpoint as it is.', field: 'lockstep' },
     );
   }
   const out = options.out === undefined ? dir : path.resolve(options.out);
@@ -143,7 +143,7 @@ function checkSame(made: ContractFiles, old: ContractV1): void {
       'LS_UPGRADE_DIFFERS',
       `expected ${field} to stay ${expected}, got ${actual}`,
       {
-        fix: 'This Lockstep would cut its texts differently: serve it with the Lockstep that made it, or attach and train again.',
+        fix: 'This version of Lockstep would segment its texts differently. Serve it with the version that made it, or attach and train again.',
         field,
       },
     );

@@ -32,10 +32,10 @@ export function attachCommand(): Command {
     .option('--discard-training', 'with --force: also replace a trained checkpoint')
     .option(
       '--upgrade',
-      'renew the contract of a checkpoint that an earlier Lockstep made, in place or to --out',
+      'renew the contract of a checkpoint from an earlier version of Lockstep, in place or to --out',
     )
     .option('--no-probe', 'do not record the probe that engines run before they serve')
-    .option('--python <path>', 'Python interpreter that records it')
+    .option('--python <path>', 'Python interpreter that records the probe')
     .option('--json', 'print one JSON object')
     .action(runAttach);
 }

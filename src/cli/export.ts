@@ -37,7 +37,7 @@ export function exportCommand(): Command {
       chosen,
       ['fp32'],
     )
-    .option('--text <file>', 'UTF-8 text to measure int8 and int4 on (default: a built-in one)')
+    .option('--text <file>', 'UTF-8 text to measure int8 and int4 on (default: a built-in sample)')
     .addOption(
       new Option(
         '--max-loss <factors>',

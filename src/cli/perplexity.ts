@@ -28,10 +28,7 @@ export function perplexityCommand(): Command {
     .description('measure perplexity with full attention, segmented, and segmented without sinks')
     .argument('<dir>', 'checkpoint folder with a contract')
     .addOption(
-      new Option('--text <file>', 'UTF-8 text to predict').default(
-        sampleFile,
-        'a sample of Lockstep',
-      ),
+      new Option('--text <file>', 'UTF-8 text to predict').default(sampleFile, 'a built-in sample'),
     )
     .option(
       '--skip <characters>',

@@ -108,7 +108,7 @@ const configSchema = z
     training: trainingSchema.optional(),
     verify: z
       .strictObject({
-        /** Text to verify on; a text of Lockstep's own by default. */
+        /** Text to verify on; a built-in sample by default. */
         text: z.string().min(1).optional(),
         tokens: z.int().min(2).default(512),
         /** Largest |dlogp| that passes; the engine's own bound by default. */

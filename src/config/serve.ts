@@ -29,7 +29,7 @@ const modelSchema = z.strictObject({
   maxTokens: positive.optional(),
   /** Maximum generations at once. */
   maxSessions: positive.optional(),
-  /** onnx, torch: maximum bytes of remembered prompts; 0 turns it off. */
+  /** onnx, torch: maximum bytes of cached prompt states; 0 turns the cache off. */
   cacheBytes: count.optional(),
   /** false: serve without checking the probe first. */
   probe: z.boolean().default(true),
@@ -173,7 +173,7 @@ function checkNames(models: readonly ServeModel[], shown: string): void {
       if (other !== undefined) {
         throw new LockstepError(
           'LS_SERVE_NAMES',
-          `${shown}: ${place}: expected a name or an alias of one model only, got ${JSON.stringify(one)}, as ${other} has`,
+          `${shown}: ${place}: expected a name or an alias of one model only, got ${JSON.stringify(one)}, which ${other} also has`,
           { fix: 'Give each model names of its own.', field: place },
         );
       }

@@ -32,7 +32,7 @@ export async function readDocument(dir: string): Promise<Contract> {
     'LS_CONTRACT_VERSION',
     `expected version ${contractVersion} of the contract, got 1 (${path.join(dir, contractFile)})`,
     {
-      fix: `It was made by an earlier Lockstep: lockstep attach --upgrade ${shellWord(dir)}`,
+      fix: `An earlier version of Lockstep made it. Run lockstep attach --upgrade ${shellWord(dir)}`,
       field: 'lockstep',
     },
   );
@@ -52,7 +52,7 @@ export async function readAnyDocument(dir: string): Promise<Contract | ContractV
     throw new LockstepError(
       'LS_CONTRACT_VERSION',
       `expected version ${contractVersion} of the contract, got ${version} (${file})`,
-      { fix: 'It was made by a later Lockstep: update this one.', field: 'lockstep' },
+      { fix: 'A later version of Lockstep made it. Update Lockstep.', field: 'lockstep' },
     );
   }
   return fitting(contractSchema, value, file) as Contract;

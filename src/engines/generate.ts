@@ -132,6 +132,6 @@ function notNumbers(position: number): LockstepError {
   return new LockstepError(
     'LS_ENGINE_LOGITS',
     `expected finite logits, got NaN after token ${position - 1}`,
-    { fix: 'Check the weights: a training may have diverged. lockstep verify says where.' },
+    { fix: 'Check the weights: a training may have diverged. lockstep verify shows where.' },
   );
 }

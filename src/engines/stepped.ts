@@ -202,10 +202,11 @@ class LocalRunner implements Runner {
     const { response_format: format, ignore_eos, min_tokens = 0 } = extra;
     if (format === undefined) return null;
     if (!ignore_eos && min_tokens === 0) return this.#forms.prepare(format as ResponseFormat);
+    const option = ignore_eos ? 'ignore_eos' : 'min_tokens';
     throw new LockstepError(
       'LS_FORM_OPTIONS',
-      `expected no ${ignore_eos ? 'ignore_eos' : 'min_tokens'} with a text that is held to a form, which may end before`,
-      { fix: 'Leave it out.' },
+      `expected no ${option} with structured output, got it: the JSON may be complete earlier`,
+      { fix: `Leave out ${option}, or ask for plain text.` },
     );
   }
 

@@ -15,8 +15,12 @@ export function checkClosed(
   // Windows has other means than modes.
   if (process.platform === 'win32' || (mode & others) === 0) return;
   const got = (mode & 0o777).toString(8).padStart(4, '0');
-  throw new LockstepError(code, `expected ${file} to be closed to other users, got mode ${got}`, {
-    fix: `Close it to them: chmod 600 ${file}`,
-    ...(field === undefined ? {} : { field }),
-  });
+  throw new LockstepError(
+    code,
+    `expected ${file} to be inaccessible to other users, got mode ${got}`,
+    {
+      fix: `Remove their access: chmod 600 ${file}`,
+      ...(field === undefined ? {} : { field }),
+    },
+  );
 }

@@ -59,7 +59,7 @@ export class Metrics {
     });
     this.tokens = new Counter({
       name: 'lockstep_tokens_total',
-      help: 'Tokens, by kind: prompt and completion were run, cached were remembered.',
+      help: 'Tokens, by kind: prompt and completion were run, cached came from cached prompt states.',
       labelNames: ['model', 'kind'],
       registers,
     });
@@ -205,7 +205,7 @@ export class Metrics {
     });
     new Gauge({
       name: 'lockstep_probe_milliseconds',
-      help: 'What the probe took before a model was served, by what became of it.',
+      help: 'Duration of the startup probe, by result.',
       labelNames: ['model', 'status'],
       registers: [this.registry],
       collect() {
@@ -257,16 +257,20 @@ export class Metrics {
         runner.memory === undefined ? [] : [[name, runner.memory]],
       );
     const gauges: [name: string, help: string, value: (memory: MemoryFigures) => number][] = [
-      ['lockstep_prefix_bytes', 'Bytes of remembered states of prompts.', (one) => one.bytes],
-      ['lockstep_prefix_bytes_limit', 'Most bytes of them (--cache-bytes).', (one) => one.limit],
-      ['lockstep_prefix_states', 'Remembered states of prompts.', (one) => one.states],
+      ['lockstep_prefix_bytes', 'Bytes of cached prompt states.', (one) => one.bytes],
+      [
+        'lockstep_prefix_bytes_limit',
+        'Limit for cached prompt states (--cache-bytes).',
+        (one) => one.limit,
+      ],
+      ['lockstep_prefix_states', 'Cached prompt states.', (one) => one.states],
     ];
     for (const [name, help, value] of gauges) {
       this.#gauge(name, help, () => remembering().map(([model, one]) => [model, value(one)]));
     }
     new Counter({
       name: 'lockstep_prefix_lookups_total',
-      help: 'Prompts that began at a remembered state (hit) or at none (miss).',
+      help: 'Prompts that began at a cached prompt state (hit) or at none (miss).',
       labelNames: ['model', 'result'],
       registers,
       collect() {
@@ -279,7 +283,7 @@ export class Metrics {
     });
     new Counter({
       name: 'lockstep_prefix_evictions_total',
-      help: 'Remembered states given up for room.',
+      help: 'Cached prompt states evicted.',
       labelNames: ['model'],
       registers,
       collect() {

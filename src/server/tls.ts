@@ -27,7 +27,8 @@ export async function readTls(files: TlsFiles): Promise<SecureContextOptions> {
   } catch (cause) {
     throw broken(`a certificate and a key in PEM at ${files.cert} and ${files.key}`, cause);
   }
-  if (!fits) throw broken(`the key of ${files.cert} at ${files.key}, got the key of another`);
+  if (!fits)
+    throw broken(`the key of ${files.cert} at ${files.key}, got the key of another certificate`);
   return options;
 }
 

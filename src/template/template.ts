@@ -94,7 +94,9 @@ export class TemplateRenderer {
     return new Promise((resolve, reject) => {
       const { waiting } = this.#limits;
       if (this.#queue.length >= waiting) {
-        reject(this.#over(`at most ${waiting} conversations that wait for it`, 'one more'));
+        reject(
+          this.#over(`at most ${waiting} conversations that wait for the template`, 'one more'),
+        );
         return;
       }
       const given = JSON.stringify(context);
@@ -155,7 +157,7 @@ export class TemplateRenderer {
     if (answer.kind === 'text') return answer.text;
     if (answer.kind === 'long') {
       const { characters } = this.#limits;
-      throw this.#over(`at most ${characters} characters from it`, answer.length);
+      throw this.#over(`at most ${characters} characters from the template`, answer.length);
     }
     if (answer.kind === 'refused') throw new TemplateRefusal(this.#reason(answer));
     if (answer.kind === 'deep') {
@@ -266,7 +268,7 @@ export class TemplateRenderer {
       const timer = setTimeout(() => {
         settle();
         this.#end(child);
-        reject(this.#over(`an end after at most ${milliseconds / 1000} s`, 'none'));
+        reject(this.#over(`a result within ${milliseconds / 1000} s`, 'none'));
       }, milliseconds);
       child.on('message', answered).on('exit', ended).on('error', failed);
       child.channel?.ref();
@@ -283,7 +285,7 @@ export class TemplateRenderer {
   }
 
   #memory(): LockstepError {
-    return this.#over(`at most ${this.#limits.mebibytes} MiB of memory for it`, 'more');
+    return this.#over(`at most ${this.#limits.mebibytes} MiB of memory for the template`, 'more');
   }
 
   #over(expected: string, got: unknown): LockstepError {

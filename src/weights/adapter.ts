@@ -90,7 +90,7 @@ export function checkAdapter(adapter: Adapter, contract: Contract): void {
       'LS_ADAPTER_RANK',
       `expected a rank of at most ${mostRank}, got ${adapter.rank} in ${dir}`,
       {
-        fix: 'Serve the checkpoint that has it merged in (the folder above adapter/).',
+        fix: 'Serve the checkpoint with the adapter merged (the folder above adapter/).',
         field: 'r',
       },
     );

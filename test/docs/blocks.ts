@@ -26,9 +26,6 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'examples/npm-training/README.md': 'test/examples.test.ts',
 };
 
-/** Pages whose blocks have no marks yet: their shell blocks are checked, those without a language are text. */
-const UNMARKED: string[] = ['docs/errors.md'];
-
 const CODE = ['sh', 'ts', 'python'];
 const DATA = ['json', 'yaml'];
 
@@ -59,17 +56,13 @@ export function documentationBlocks(): { blocks: DocBlock[]; problems: string[] 
   const problems: string[] = [];
   for (const page of documentation()) {
     for (const block of page.blocks) {
-      const given = UNMARKED.includes(page.file) ? unmarked(block.info) : block.info;
-      const kind = kindOf(page.file, given, block.text);
+      const kind = kindOf(page.file, block.info, block.text);
       if (typeof kind === 'string') blocks.push({ ...block, file: page.file, kind });
       else problems.push(`${block.at}: ${kind.problem}`);
     }
   }
   return { blocks, problems };
 }
-
-const unmarked = (info: string): string =>
-  info === '' ? 'text' : info === 'sh' ? 'sh no-run' : info;
 
 /** Pages of which another test is said to run blocks, and does not name the page. */
 export function notRunElsewhere(): string[] {

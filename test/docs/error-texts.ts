@@ -44,13 +44,19 @@ function textsOf(
   const caller = depth < DEPTH && open.length > 0 ? callsOf(Math.max(...open), model, models) : [];
   if (caller.length > 0) {
     const of = Math.max(...open);
-    const { params } = model.functions[of] as SourceModel['functions'][number];
+    const { params, defaults } = model.functions[of] as SourceModel['functions'][number];
+    const own = new Reader(model, models, bound);
     return caller.flatMap(({ call, from }) => {
       const outer = new Reader(from, models, from === model ? bound : new Map());
       const next = new Map(bound);
       for (const [at, param] of params.entries()) {
         const given = call.args[at] ?? call.named[param];
-        const values = given === undefined ? [[null]] : outer.values(given, call.inside);
+        const values =
+          given !== undefined
+            ? outer.values(given, call.inside)
+            : Object.hasOwn(defaults, param)
+              ? own.values(defaults[param], of)
+              : [[null]];
         // Parameters of a caller in another file cannot be followed from here.
         const kept = from === model ? values : values.map((value) => value.map(closed));
         next.set(`${of} ${param}`, kept);

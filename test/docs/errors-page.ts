@@ -17,24 +17,50 @@ const AREAS: [string, string[]][] = [
   ['Models and weights', ['MODEL', 'WEIGHTS', 'ROPE', 'DEVICE', 'TRANSFORMERS']],
   ['The operator', ['RETRIEVAL', 'STATE', 'BOUNDARIES', 'TOKENS', 'TRAINING']],
   ['Texts, tokenizers and chat templates', ['TOKENIZER', 'TOKEN', 'TEMPLATE', 'TEXT']],
-  ['Training and its data', ['TRAIN', 'TRL']],
+  ['Training and its data', ['INIT', 'BOS', 'TRAIN', 'TRL']],
+  ['Adapters', ['ADAPTER']],
   ['Choosing heads', ['PROFILE', 'RECALL']],
   ['Export and engines', ['EXPORT', 'ENGINE']],
   ['Serving', ['SERVE']],
+  ['Keys of clients and the audit log', ['KEYS', 'AUDIT']],
+  ['Batches', ['BATCH']],
+  ['Structured output', ['FORM']],
   ['vLLM', ['VLLM']],
   ['Verify and the probe', ['VERIFY', 'PROBE']],
-  ['Evaluation and reports', ['EVAL', 'PERPLEXITY', 'REPORT']],
+  ['Evaluation and reports', ['EVAL', 'LM', 'PERPLEXITY', 'REPORT']],
   ['Python processes', ['PYTHON', 'JOB', 'RPC', 'DISK']],
   ['Set-up and scripts of a clone', ['SETUP', 'TEST', 'BENCH']],
   ['Other', []],
 ];
 
+/** What it means where the whole message is made at run time. */
+const CAUSES: Record<string, string> = {
+  LS_CONFIG_SYNTAX:
+    'The config cannot be parsed. The message gives the file, the line and the error.',
+  LS_INTERNAL:
+    'Lockstep failed in a way that it does not expect. The message is that of the exception.',
+  LS_POLICY_BUNDLE:
+    'The policy or a module that it imports cannot be bundled. The message gives the file, the line and the error.',
+  LS_PYTHON_FAILED:
+    'Python raised an exception that Lockstep does not expect. The message gives its type and its text.',
+  LS_SERVE_CONFIG:
+    'Fields of `serve.config.ts` are unknown, missing or have a wrong value. The message names each of them.',
+  LS_SERVE_OPTION:
+    'Options of a model in `serve.config.ts` do not fit together. The message names the model and the option.',
+  LS_TRAIN_CHANCE:
+    'The first loss is worse than guessing. The tokenizer may belong to another model, or weights may be damaged.',
+  LS_TRAIN_TOKENIZER:
+    'The tokenizer of the model to train cannot be read. The message names the file and the error.',
+  LS_TRAIN_WORKER:
+    'A worker process that prepares sequences ended. The training process prepares them itself from then on.',
+};
+
 const HEAD = `# Errors
 
 Every error of Lockstep has a code that stays the same from version to version, one sentence that says what was
-expected and what came, and a fix. The command line prints them like this:
+expected and what was found, and a fix. The command line prints them like this:
 
-\`\`\`
+\`\`\`text
 error LS_CONFIG_MISSING: expected a config file, got none at lockstep.config.ts
 fix: Create it with lockstep init, or name another one with --config.
 \`\`\`
@@ -91,6 +117,29 @@ export const storedErrorsPage = (): string => readFileSync(page, 'utf8');
 
 export const storeErrorsPage = (text: string): void => writeFileSync(page, text);
 
+/** What an entry says of a message that is made at run time and has no line in CAUSES. */
+const UNEXPLAINED = 'The message says what went wrong.';
+
+/** Entries of `page` without a cause, and those of errors without a fix, by their codes. */
+export function incomplete(page: string): string[] {
+  const entries = page.split(/^### /m).slice(1);
+  const lacking = entries.filter(
+    (text) => text.includes(UNEXPLAINED) || !/^(Fix\b|A warning:)/m.test(text),
+  );
+  return lacking.map((text) => (text.split('\n') as [string])[0]);
+}
+
+/** Codes for which CAUSES has a line that the page does not need. */
+export function needlessCauses(page: string): string[] {
+  return Object.keys(CAUSES).filter((code) => !page.includes(CAUSES[code] as string));
+}
+
+/** Codes of the section for what belongs to no area. */
+export function withoutArea(page: string): string[] {
+  const [, other = ''] = page.split(/^## Other$/m);
+  return [...other.matchAll(/^### (\S+)/gm)].map(([, code]) => code as string);
+}
+
 /** Codes of errors for which no place names a fix. */
 export function withoutFix(errors: readonly ErrorText[]): string[] {
   const failing = errors.filter(({ warns }) => !warns);
@@ -101,7 +150,7 @@ export function withoutFix(errors: readonly ErrorText[]): string[] {
 function entry(code: string, errors: readonly ErrorText[]): string {
   const messages = distinct(errors.map(({ message }) => message)).map(inCode);
   const fixes = distinct(errors.map(({ fix }) => fix)).map(prose);
-  const says = messages.length > 0 ? messages : ['The message says what went wrong.'];
+  const says = messages.length > 0 ? messages : [CAUSES[code] ?? UNEXPLAINED];
   const warning = errors.every(({ warns }) => warns) ? ['', 'A warning: the work continues.'] : [];
   const fix = fixes.length === 1 ? ['', `Fix: ${fixes[0]}`] : [];
   if (fixes.length > 1)

@@ -9,6 +9,8 @@ import ast
 import json
 import re
 import sys
+import types
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,8 @@ def visit(node: ast.AST, inside: int, model: dict[str, Any]) -> None:
         names = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         params = [arg.arg for arg in names if arg.arg not in ("self", "cls")]
         name = "" if isinstance(node, ast.Lambda) else node.name
-        model["functions"].append({"name": name, "params": params, "locals": {}, "parent": inside})
+        own = {"name": name, "params": params, "defaults": defaults(node.args)}
+        model["functions"].append(own | {"locals": {}, "parent": inside})
         inside = len(model["functions"]) - 1
     if isinstance(node, ast.Assign):
         for target in node.targets:
@@ -59,6 +62,15 @@ def visit(node: ast.AST, inside: int, model: dict[str, Any]) -> None:
         visit(child, inside, model)
 
 
+def defaults(given: ast.arguments) -> dict[str, Any]:
+    """Parameters that a call may leave out, each with what it is then."""
+    names = [*given.posonlyargs, *given.args]
+    pairs = [*zip(names[len(names) - len(given.defaults) :], given.defaults, strict=True)]
+    named = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    pairs += [(name, value) for name, value in named if value is not None]
+    return {name.arg: expression(value) for name, value in pairs}
+
+
 def note_call(node: ast.Call, inside: int, model: dict[str, Any]) -> None:
     args = [expression(arg) for arg in node.args]
     named = {word.arg: expression(word.value) for word in node.keywords if word.arg}
@@ -70,6 +82,11 @@ def note_call(node: ast.Call, inside: int, model: dict[str, Any]) -> None:
     elif is_code(named.get("code")):
         given = named
         warns = {"warns": True}
+    elif callee == "Refusal":  # vllm/unsupported.py; vllm/checks.py makes the error of it
+        field, expected, fix = args[:3]
+        words = [text("expected "), field, text(" to be "), expected, text(", got "), UNKNOWN]
+        given = {"code": text("LS_VLLM_FEATURE"), "message": {"kind": "parts", "of": words}}
+        given["fix"] = fix
     else:
         return
     if "code" in given:
@@ -101,7 +118,7 @@ def note(target: ast.AST, value: ast.AST, inside: int, model: dict[str, Any]) ->
 def expression(node: ast.AST | None) -> dict[str, Any]:
     match node:
         case ast.Constant(value=str(value)):
-            return {"kind": "text", "value": value}
+            return text(value)
         case ast.JoinedStr(values=values):
             return {"kind": "parts", "of": [expression(value) for value in values]}
         case ast.FormattedValue(value=value):
@@ -114,6 +131,8 @@ def expression(node: ast.AST | None) -> dict[str, Any]:
             return {"kind": "either", "of": [expression(value) for value in values]}
         case ast.Name(id=name):
             return {"kind": "name", "name": name}
+        case ast.Call(func=ast.Name(id="install"), args=[ast.Constant(value=str(extra))]):
+            return text(installing(extra))
         case ast.Subscript(value=value, slice=key):
             return {"kind": "member", "object": expression(value), "key": expression(key)}
         case ast.Dict(keys=keys, values=values):
@@ -124,6 +143,24 @@ def expression(node: ast.AST | None) -> dict[str, Any]:
             fields = {key["value"]: value for key, value in pairs if key["kind"] == "text"}
             return {"kind": "object", "fields": fields}
     return UNKNOWN
+
+
+@cache
+def installing(extra: str) -> str:
+    """What lockstep.install.install says in a clone, and where Lockstep was installed by pip."""
+    file = Path(sys.argv[1]) / "install.py"
+    module: Any = types.ModuleType("install")
+    module.__file__ = str(file)
+    exec(compile(file.read_text(encoding="utf-8"), file, "exec"), module.__dict__)
+    clone = module.install(extra)
+    # As where neither a clone nor the npm package is around it.
+    module.__file__ = "/none/python/lockstep/install.py"
+    module._PACKAGE = Path("/none/package.json")
+    return f"Run `{clone}` in a clone, or `{module.install(extra)}` elsewhere"
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"kind": "text", "value": value}
 
 
 def name_of(node: ast.AST) -> str:

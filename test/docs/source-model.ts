@@ -13,6 +13,8 @@ export type Expr =
 export interface FunctionModel {
   name: string;
   params: string[];
+  /** What a parameter is where a call gives none. */
+  defaults: Record<string, Expr>;
   /** Local names bound to an expression, each with every value that it is given. */
   locals: Record<string, Expr[]>;
   /** Index of the enclosing function; -1 at the top of the module. */
@@ -31,7 +33,7 @@ export interface CallModel {
 export interface SiteModel {
   code: Expr;
   message?: Expr;
-  fix?: Expr;
+  fix?: Expr | undefined;
   inside: number;
   /** Nothing fails there: an event that warns. */
   warns?: boolean;

@@ -45,7 +45,12 @@ function visit(node: Node, inside: number, name: string, model: SourceModel): vo
   if (isFunction(node)) {
     const index = model.functions.length;
     const params = node.params.map((param: Node) => nameOf(param));
-    model.functions.push({ name: node.id?.name ?? name, params, locals: {}, parent: inside });
+    const defaults: Record<string, Expr> = {};
+    for (const param of node.params) {
+      if (param.type === 'AssignmentPattern') defaults[nameOf(param)] = expression(param.right);
+    }
+    const own = node.id?.name ?? name;
+    model.functions.push({ name: own, params, defaults, locals: {}, parent: inside });
     for (const param of node.params) visit(param, index, '', model);
     visit(node.body, index, '', model);
     return;
@@ -56,7 +61,7 @@ function visit(node: Node, inside: number, name: string, model: SourceModel): vo
     const args = node.arguments.map(expression);
     const callee = nameOf(node.callee);
     if (ERRORS.has(callee)) {
-      const fix = args[2]?.kind === 'object' ? args[2].fields.fix : args[2];
+      const fix = fixOf(args[2]);
       model.sites.push({ code: args[0], message: args[1], fix, inside });
     }
     model.calls.push({ callee, args, named: {}, inside });
@@ -65,6 +70,14 @@ function visit(node: Node, inside: number, name: string, model: SourceModel): vo
   for (const [key, child] of Object.entries(node)) {
     if (key !== 'type') visit(child, inside, named(node, key), model);
   }
+}
+
+/** The fix in the last argument of an error: `{ fix }`, one of several such objects, or the text itself. */
+function fixOf(given: Expr | undefined): Expr | undefined {
+  if (given?.kind === 'object') return given.fields['fix'];
+  if (given?.kind !== 'either') return given;
+  const of = given.of.map(fixOf).filter((fix) => fix !== undefined);
+  return of.length === 0 ? undefined : { kind: 'either', of };
 }
 
 /** Codes in tables: `{ code, message }`, `[code, message]`, `{ LS_CODE: fix }`. */

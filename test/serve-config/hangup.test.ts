@@ -224,7 +224,7 @@ describe('one SIGHUP', () => {
       const seen = served.stderr().length;
       await config.write(broken as Any);
       served.child.kill('SIGHUP');
-      await until(() => served.stderr().slice(seen).includes('of before stay in use'), 30);
+      await until(() => served.stderr().slice(seen).includes('stay in use'), 30);
       expect(served.stderr().slice(seen)).toContain(`${code}:`);
       expect(served.stderr().slice(seen)).toContain(words);
       expect(await list()).toEqual(before);

@@ -70,18 +70,23 @@ describe('the file', () => {
       'no such option (did you mean port?), got 1',
     ],
     [{ models: [model], rate: 0 }, 'LS_SERVE_CONFIG', 'rate', 'got 0'],
-    [{ models: [model, model] }, 'LS_SERVE_NAMES', 'models[1].name', 'as models[0].name has'],
+    [
+      { models: [model, model] },
+      'LS_SERVE_NAMES',
+      'models[1].name',
+      'which models[0].name also has',
+    ],
     [
       { models: [model, { ...model, name: 'two', aliases: ['x', 'one'] }] },
       'LS_SERVE_NAMES',
       'models[1].aliases[1]',
-      'got "one", as models[0].name has',
+      'got "one", which models[0].name also has',
     ],
     [
       { models: [{ ...model, aliases: ['x', 'x'] }] },
       'LS_SERVE_NAMES',
       'models[0].aliases[1]',
-      'as models[0].aliases[0] has',
+      'which models[0].aliases[0] also has',
     ],
   ])('%j is refused', (value, code, field, words) => {
     expect(refused(value)).toEqual([code, field, expect.stringContaining(words)]);

@@ -92,13 +92,16 @@ def as_error(error: BaseException) -> dict[str, str]:
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         out = LockstepError(
             "LS_DISK_FULL",
-            f"expected room on disk, got none left while writing {error.filename or 'a file'}",
+            f"expected free disk space, got none while writing {error.filename or 'a file'}",
             "Free space or write to another disk.",
         ).as_dict()
     else:
-        out = {"code": "LS_PYTHON_FAILED", "message": f"{type(error).__name__}: {error}"}
-        if not os.environ.get("LOCKSTEP_DEBUG"):
-            out["fix"] = "set LOCKSTEP_DEBUG=1 to see where in Python it happened"
+        fix = "Set LOCKSTEP_DEBUG=1 to see where in Python it happened."
+        out = LockstepError(
+            "LS_PYTHON_FAILED",
+            f"{type(error).__name__}: {error}",
+            None if os.environ.get("LOCKSTEP_DEBUG") else fix,
+        ).as_dict()
     if os.environ.get("LOCKSTEP_DEBUG"):
         out["traceback"] = "".join(traceback.format_exception(error))
     return out

@@ -71,7 +71,8 @@ def _function(method: str) -> Any:
         raise LockstepError(
             "LS_RPC_METHOD",
             f"expected {method} to be a Python function, got {error}",
-            f"{install('train')}: both halves of Lockstep must have one version.",
+            f"{install('train')}: the npm package and the Python package must have the same "
+            "version.",
         ) from error
 
 

@@ -128,7 +128,7 @@ class Renderer:
             spans = [(int(a), int(b)) for a, b in answer["spans"]]
             return Rendering(answer["text"], spans, answer["unsound"])
         if answer["kind"] == "long":
-            most = f"at most {self.limits.characters} characters from it"
+            most = f"at most {self.limits.characters} characters from the template"
             raise self._over(most, answer["length"])
         if answer["kind"] == "memory":
             raise self._ended(None)
@@ -172,8 +172,8 @@ class Renderer:
 
     def _ended(self, code: int | None) -> LockstepError:
         if code == -signal.SIGALRM:
-            return self._over(f"an end after at most {self.limits.seconds:g} s", "none")
-        return self._over(f"at most {self.limits.mebibytes} MiB of memory for it", "more")
+            return self._over(f"a result within {self.limits.seconds:g} s", "none")
+        return self._over(f"at most {self.limits.mebibytes} MiB of memory for the template", "more")
 
     def _over(self, expected: str, got: Any) -> LockstepError:
         return LockstepError(

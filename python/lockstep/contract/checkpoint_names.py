@@ -71,7 +71,7 @@ def check_inside(folder: Path, file: Path) -> None:
         return
     raise LockstepError(
         "LS_CHECKPOINT_LINK",
-        f"expected {file} to be inside {folder}, got a link out of it",
+        f"expected {file} to be inside {folder}, got a link to a file outside of it",
         "Put a copy of the file in its place, if you know what it is.",
     )
 
@@ -97,8 +97,8 @@ def _check_settings(value: Any, file: Path) -> None:
                 raise LockstepError(
                     "LS_CHECKPOINT_CODE",
                     f"expected a checkpoint without code of its own, got {name} in {file}",
-                    f"Lockstep runs no such code; if the model needs none, take {name} out of "
-                    "the file.",
+                    f"Lockstep never runs code from a checkpoint. If the model does not need it, "
+                    f"remove {name} from the file.",
                     name,
                 )
             named = re.search(r"_(file|path|dir|folder)$", name) and name not in NOTES
@@ -118,6 +118,6 @@ def _check_name(name: Any, field: str, file: Path) -> None:
         "LS_CHECKPOINT_PATH",
         f"expected {field} in {file} to name a file of its own folder, "
         f"got {json.dumps(name)[:200]}",
-        "Take the field out, or copy the file again from the original checkpoint.",
+        "Remove the field, or copy the file again from the original checkpoint.",
         field,
     )

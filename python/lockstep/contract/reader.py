@@ -122,10 +122,10 @@ def _read_document(folder: Path) -> dict[str, Any]:
         ) from error
     version = document.get("lockstep") if isinstance(document, dict) else None
     if type(version) is int and version > VERSION:
-        raise _version(file, version, "It was made by a later Lockstep: update this one.")
+        raise _version(file, version, "A later version of Lockstep made it. Update Lockstep.")
     if type(version) is int and version == 1:
         _fit("contract-v1", document, file)
-        fix = f"It was made by an earlier Lockstep: lockstep attach --upgrade {folder}"
+        fix = f"An earlier version of Lockstep made it. Run lockstep attach --upgrade {folder}"
         raise _version(file, version, fix)
     _fit("contract", document, file)
     return dict(document)

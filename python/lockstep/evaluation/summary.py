@@ -47,7 +47,7 @@ def _read(folder: Path, name: str, window: int, targets: int) -> Floats:
             "LS_EVAL_LOSSES",
             f"expected {targets} finite losses of row {name}, window {window}, got "
             f"{len(losses_t)}, {int(np.isfinite(losses_t).sum())} of them finite",
-            "Remove the folder given with --out; if it comes again, check the weights with "
+            "Remove the folder given with --out. If the error persists, check the weights with "
             "lockstep verify.",
         )
     return losses_t

@@ -86,7 +86,7 @@ class Maker:
             raise LockstepError(
                 "LS_RECALL_LENGTH",
                 f"expected a text of {max(room, 8 * len(facts))} tokens between the needles of a "
-                f"document of {length}, got {len(self._text) if room > 0 else 'no room'}",
+                f"document of {length}, got {len(self._text) if room > 0 else 'no space'}",
                 "Give a longer text with --text or --data, or other lengths.",
                 "lengths",
             )

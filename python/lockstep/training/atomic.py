@@ -88,13 +88,13 @@ def refuse(error: BaseException, target: Path) -> None:
     if number in FULL:
         raise LockstepError(
             "LS_TRAIN_DISK",
-            f"expected room for a checkpoint next to {target}, got: {error}",
+            f"expected disk space for a checkpoint next to {target}, got: {error}",
             f"Free disk space, then run `lockstep train --resume`{kept}",
         ) from error
     raise LockstepError(
         "LS_TRAIN_WRITE",
         f"expected to write a checkpoint next to {target}, got: {error}",
-        f"Make {target.parent} a directory that you may write and whose disk works, then start "
+        f"Make {target.parent} a directory that you can write to, on a disk that works, then start "
         f"again or run `lockstep train --resume`{kept}",
     ) from error
 

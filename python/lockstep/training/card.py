@@ -98,10 +98,10 @@ def _preferences(dpo: Dpo | None, progress: Progress) -> str:
     last = progress.preferences[-max(1, len(progress.preferences) // ROWS) :]
     margin, right = (sum(row[n] for row in last) / max(1, len(last)) for n in (1, 2))
     return (
-        f"Direct preference optimization (DPO), held to the model before: beta {dpo.beta:g}, "
-        f"log-probabilities {how} over the tokens of an answer; in the last steps the better "
-        f"answer stood above the other in {right:.0%} of the rows, with a mean margin of "
-        f"{margin:.3f}. "
+        "Direct preference optimization (DPO), with the starting model as the reference: beta "
+        f"{dpo.beta:g}, log-probabilities {how} over the tokens of an answer. In the last steps "
+        f"the model preferred the better answer in {right:.0%} of the rows, with a mean margin "
+        f"of {margin:.3f}. "
     )
 
 

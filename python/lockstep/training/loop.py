@@ -212,7 +212,7 @@ class Training:
         if self.monitor.lost:
             raise LockstepError(
                 "LS_TRAIN_DIVERGED",
-                f"expected the loss to come back to {usual:.2f}, got {s.patience} steps in a row "
+                f"expected the loss to return to {usual:.2f}, got {s.patience} steps in a row "
                 f"more than {s.spike:g} nats per token above it (step {step}: {loss:.2f}); "
                 f"{self._kept()}",
                 "Lower training.learningRate or training.clip, or raise training.warmup; if the "
@@ -345,7 +345,7 @@ class Training:
 
     def _without(self, what: str, error: OSError) -> None:
         """A picture or a log that cannot be written ends no training: said once, and left out."""
-        message = f"the {what} cannot be written and is left out from here on: {error}"
+        message = f"the {what} cannot be written, and logging to it stops here: {error}"
         if what == "plot":
             self.job = replace(self.job, plot=None)
         else:

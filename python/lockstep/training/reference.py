@@ -128,7 +128,7 @@ class Reference:
         except OSError as error:
             raise LockstepError(
                 "LS_TRAIN_CACHE",
-                f"expected room for the reference's log-probabilities in {self.folder}, got: "
+                f"expected disk space for the reference's log-probabilities in {self.folder}, got: "
                 f"{error.strerror or error}",
                 "Make it writable and free disk space, or name another folder with data.cache.",
                 "data.cache",

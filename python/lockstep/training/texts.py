@@ -105,8 +105,8 @@ def open_texts(
                 step=0,
                 code="LS_TRAIN_SHARED",
                 message=f"{both} of {len(corpus.documents)} training documents are held-out "
-                "documents too: the loss on held-out text will say too little. Take them out with "
-                "a pattern '!file'",
+                "documents too, so the held-out loss will be too low. Exclude them with a "
+                "pattern '!file'",
             )
         held_out = data.scored(others, limit)
     if s.dpo is not None:
@@ -182,4 +182,8 @@ def _tokenizer(folder: Path) -> Tokenizer:
     except LockstepError as error:
         if error.code != "LS_TOKENIZER_MISSING":
             raise
-        raise LockstepError("LS_TRAIN_TOKENIZER", error.message, error.fix) from error
+        raise LockstepError(
+            "LS_TRAIN_TOKENIZER",
+            error.message,
+            error.fix or "Copy tokenizer.json again from the original checkpoint.",
+        ) from error

@@ -128,7 +128,7 @@ def _checked_counts(segments: Segments) -> dict[str, int]:
             f"expected an adapter that this model was trained with, got {steps} steps over "
             f"{tokens} tokens since the checkpoint was loaded",
             "save the adapter in the program that trained it; one that was trained under full "
-            "attention has to be trained on in segments",
+            "attention must be trained further in segments",
             "model",
         )
     return {"steps": steps, "tokens": tokens}

@@ -270,9 +270,9 @@ def _steady(model: Model) -> tuple[list[int], list[int], torch.Tensor]:
         job.check_cancelled()
     raise LockstepError(
         "LS_PROBE_UNSTEADY",
-        f"expected log-probabilities that rounding moves by at most {STEADY:g} nats, got "
-        f"{least:.2g} on the steadiest of the contract's golden sequences",
-        "Serve without a probe (lockstep verify says more), or choose another retrieval.size.",
+        f"expected rounding to change log-probabilities by at most {STEADY:g} nats, got "
+        f"{least:.2g} on the most stable of the contract's golden sequences",
+        "Serve without a probe and check with lockstep verify, or choose another retrieval.size.",
     )
 
 

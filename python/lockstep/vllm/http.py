@@ -73,7 +73,7 @@ class Endpoints:
                 "LS_VLLM_IDENTITY",
                 "expected every engine process to report its contract, got "
                 f"{type(error).__name__}: {str(error) or 'no answer'}",
-                "Wait until the engine is up; if it stays so, read vLLM's output.",
+                "Wait until the engine is ready. If the error persists, read vLLM's output.",
             ) from error
         digests = {engine["digest"] for engine in engines}
         return {

@@ -104,7 +104,7 @@ def _gauges() -> dict[str, tuple[Any, bool]]:
 
     return {
         "info": gauge("lockstep_engine_info", "vLLM and its model runner.", "version", "runner"),
-        "probe": gauge("lockstep_probe_milliseconds", "What the probe took before the start."),
+        "probe": gauge("lockstep_probe_milliseconds", "Duration of the startup probe."),
         "digest": gauge("lockstep_contract_info", "Contract the engine runs under.", "digest"),
         "blocks": gauge("lockstep_kv_blocks", "KV blocks of running requests.", "group"),
         "bytes": gauge("lockstep_kv_bytes", "Bytes of those blocks."),

@@ -139,8 +139,8 @@ UNSUPPORTED = (
     Refusal(
         "model_runner",
         "V1",
-        "start vLLM without VLLM_USE_V2_MODEL_RUNNER: the plugin asks for V1, which the tests ran; "
-        "V2 was read, not run",
+        "start vLLM without VLLM_USE_V2_MODEL_RUNNER: the plugin asks for V1, which is tested; "
+        "V2 is not",
         _runner,
     ),
     Refusal(
@@ -158,7 +158,7 @@ UNSUPPORTED = (
     Refusal(
         "lora_dtype",
         "the model's own dtype",
-        f"{_WITHOUT}: an adapter computes in what its base computes in",
+        f"{_WITHOUT}: an adapter uses the dtype of its base",
         _lora_dtype,
     ),
     Refusal(
@@ -172,7 +172,7 @@ UNSUPPORTED = (
     ),
     Refusal(
         "quantization",
-        "weights as the contract's trainer left them",
+        "the weights that the trainer wrote",
         _WITHOUT,
         lambda c: c.model_config.quantization,
     ),
@@ -198,7 +198,7 @@ UNSUPPORTED = (
     Refusal(
         "runner",
         "generate",
-        f"{_WITHOUT}: pooling was not shown to be equal",
+        f"{_WITHOUT}: pooling is not tested",
         lambda c: _unless(c.model_config.runner_type, "generate"),
     ),
     Refusal(

@@ -151,7 +151,7 @@ def check(adapter: Adapter, contract: Mapping[str, Any]) -> None:
         raise LockstepError(
             "LS_ADAPTER_RANK",
             f"expected a rank of at most {MOST_RANK}, got {adapter.rank} in {where}",
-            "Serve the checkpoint that has it merged in (the folder above adapter/).",
+            "Serve the checkpoint with the adapter merged (the folder above adapter/).",
             "r",
         )
     sides = expected_tensors(contract["model"])

@@ -45,7 +45,7 @@ export function evalCommand(): Command {
     )
     .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
     .option('--no-base', 'skip the untrained model')
-    .option('--text <file...>', 'ppl: UTF-8 texts (default: a sample of Lockstep)')
+    .option('--text <file...>', 'ppl: UTF-8 texts (default: a built-in sample)')
     .option(
       '--skip <characters>',
       'ppl: skip this many characters at the start of each text',

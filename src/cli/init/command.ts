@@ -173,7 +173,7 @@ async function writeNew(file: string, name: string, text: string): Promise<void>
       'LS_INIT_WRITE',
       `expected to write ${name}, got ${systemProblem(cause)}`,
       {
-        fix: 'Name a file in a folder that you may write, with --config.',
+        fix: 'Name a file with --config, in a folder that you can write to.',
         cause,
       },
     );

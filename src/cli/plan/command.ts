@@ -55,7 +55,7 @@ export function planCommand(): Command {
     .addOption(
       new Option(
         '--trace',
-        "print what the policy answers to each token, and its state (--json: a line each, the plan's last)",
+        "print the policy's answer to each token, and its state (--json: one line per token, then the plan)",
       ).conflicts(['html', 'python']),
     )
     .addOption(
@@ -209,7 +209,7 @@ async function writePage(
       'LS_PLAN_WRITE',
       `expected to write ${out}, got ${systemProblem(cause)}`,
       {
-        fix: 'Name a file in a folder that exists and that you may write, with --html.',
+        fix: 'Name a file with --html, in an existing folder that you can write to.',
         cause,
       },
     );

@@ -103,7 +103,7 @@ export async function writeWhole(file: string, content: string): Promise<void> {
     throw new LockstepError(
       'LS_PROFILE_WRITE',
       `expected to write ${file}, got ${systemProblem(cause)}`,
-      { fix: 'Name a file you may write with --out.', cause },
+      { fix: 'Name a file that you can write to with --out.', cause },
     );
   }
 }

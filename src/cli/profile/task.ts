@@ -63,11 +63,11 @@ export function checkEffect(options: ProfileOptions, given: (name: Name) => bool
   if (useless !== undefined) {
     throw usage(useless, `method ${method}, which does not use it`);
   }
-  if (doubled !== undefined) throw usage(doubled, '--config, which says it');
+  if (doubled !== undefined) throw usage(doubled, '--config, which sets it');
   const rule = method === 'first' || method === 'even';
   if (rule && !given('layers')) {
     throw new LockstepError('LS_USAGE', `expected --layers with method ${method}, got none`, {
-      fix: 'Say in how many layers heads become long: a rule cannot find that out.',
+      fix: 'Set --layers: a rule cannot choose the number of layers.',
       field: 'layers',
     });
   }

@@ -43,7 +43,7 @@ export async function startServer(
   throw new LockstepError(
     'LS_QUICKSTART_SERVE',
     `expected the server to become ready on port ${chosen}, got exit code ${child.exitCode}.`,
-    { fix: 'The lines above say why; choose another port with --port.' },
+    { fix: 'Read the lines above, or choose another port with --port.' },
   );
 }
 

@@ -58,7 +58,7 @@ export async function runStage(args: string[], options: StageOptions): Promise<S
     throw new LockstepError(
       'LS_QUICKSTART_STAGE',
       `expected \`lockstep ${args.join(' ')}\` to succeed, got exit code ${code}.`,
-      { fix: 'The lines above say why; run that command by hand once it is fixed.' },
+      { fix: 'Read the lines above. Fix the problem, then run that command by hand.' },
     );
   }
   return last;

@@ -63,7 +63,7 @@ export function recallCommand(): Command {
     .addOption(
       new Option('--text <file>', 'UTF-8 text to hide facts in').default(
         sampleFile,
-        'a sample of Lockstep',
+        'a built-in sample',
       ),
     )
     .option(
@@ -83,7 +83,7 @@ export function recallCommand(): Command {
     .option('--precision <name>', 'precision of that engine; see lockstep serve --help')
     .option('--no-chat', 'ask in plain text, not as a user of the chat template')
     .option('--html <file>', 'write the grid as an HTML page')
-    .option('--card', 'keep the grid in the checkpoint: recall.json, a table in its README.md')
+    .option('--card', 'store the grid in the checkpoint: recall.json, and a table in its README.md')
     .option('--out <dir>', 'save answers here; the same command resumes from them')
     .option('--device <name>', 'where torch computes: cpu, cuda', 'cpu')
     .option('--threads <n>', 'threads of the computation', parsePositiveInt)
@@ -144,7 +144,7 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
       const file = path.resolve(options.html);
       const page = recallHtml(path.basename(where), result, contract);
       await replaceFile(file, page).catch((cause) => {
-        throw notWritten(file, cause, 'Name a file that you may write with --html.');
+        throw notWritten(file, cause, 'Name a file that you can write to with --html.');
       });
     }
     if (options.card) await keepRecall(where, result);
@@ -169,7 +169,7 @@ async function checkPlaces(dir: string, { html, card }: RecallOptions): Promise<
       throw notWritten(
         file,
         cause,
-        'Name a file that you may write with --html; leave --card out.',
+        'Name a file that you can write to with --html, and leave out --card.',
       );
     });
   }

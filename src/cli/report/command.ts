@@ -40,7 +40,7 @@ export function reportCommand(): Command {
     .addOption(
       new Option('--text <file>', 'UTF-8 text to measure on').default(
         sampleFile,
-        'a sample of Lockstep',
+        'a built-in sample',
       ),
     )
     .option(
@@ -54,7 +54,10 @@ export function reportCommand(): Command {
       'maximum length (default: 8 training sequences, at most 8,192 or one sequence)',
       parseIntegerIn(16),
     )
-    .option('--recall <file>', 'what lockstep recall --json printed (default: what --card kept)')
+    .option(
+      '--recall <file>',
+      'output of lockstep recall --json (default: recall.json in the folder, from recall --card)',
+    )
     .option('--threads <n>', 'threads of the computation', parsePositiveInt)
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--python <path>', 'Python interpreter')
@@ -157,7 +160,7 @@ function notWritten(file: string, cause: unknown): LockstepError {
     'LS_REPORT_WRITE',
     `expected to write ${file}, got ${systemProblem(cause)}`,
     {
-      fix: 'Name a file in a folder that you may write with --out.',
+      fix: 'Name a file in a folder that you can write to with --out.',
       field: 'out',
       cause,
     },

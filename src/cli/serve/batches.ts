@@ -23,7 +23,7 @@ export function addBatchOptions(command: Command): Command {
     )
     .option(
       '--batch-places <n>',
-      'maximum requests of batches at once (default: 1; vllm: all places but one)',
+      'maximum requests of batches at once (default: 1; vllm: one less than --max-sessions)',
       parsePositiveInt,
     );
 }

@@ -21,7 +21,7 @@ export function addBoundOptions(command: Command): Command {
   return command
     .option(
       '--max-per-key <n>',
-      'maximum generations at once of one key of --keys (default: all places but one)',
+      'maximum generations at once of one key of --keys (default: one less than --max-sessions)',
       parsePositiveInt,
     )
     .option(

@@ -37,7 +37,7 @@ export function serveCommand(): Command {
     )
     .option(
       '--config <file>',
-      'serve.config.ts: several models, and options of the server; SIGHUP reads it again',
+      'serve.config.ts: several models, and options of the server; SIGHUP reloads it',
     )
     .addOption(
       new Option('--engine <name>', 'what runs the model')
@@ -68,7 +68,7 @@ export function serveCommand(): Command {
     )
     .option(
       '--cache-bytes <n>',
-      `onnx, torch: maximum bytes of remembered prompts, so that the next turn of a chat does not run the earlier ones again; 0 turns it off (default: ${CACHE_BYTES})`,
+      `onnx, torch: maximum bytes of cached prompt states, so that the next turn of a chat does not compute the earlier ones again; 0 turns the cache off (default: ${CACHE_BYTES})`,
       parseNonNegativeInt,
     )
     .option('--max-queue <n>', 'maximum requests in the queue', parseNonNegativeInt, 64);
@@ -86,7 +86,7 @@ export function serveCommand(): Command {
     .addOption(noWeightsCheck())
     .option(
       '--otlp-traces-endpoint <url>',
-      'send OpenTelemetry traces there, as http://127.0.0.1:4318/v1/traces',
+      'address to send OpenTelemetry traces to, such as http://127.0.0.1:4318/v1/traces',
     )
     .addOption(
       new Option('--log <level>', 'log level: JSON lines on stderr, without prompts and answers')
@@ -216,7 +216,7 @@ async function readAgain(
   const entries = await entriesOf(file, options.log);
   const changed = changedServer(before.server, file.server);
   if (changed.length > 0) {
-    const message = `${file.shown}: ${changed.join(', ')}: expected what it was at the start, got another value; it holds from the next start on`;
+    const message = `${file.shown}: ${changed.join(', ')}: changed since startup; restart the server to apply it`;
     printWarning({ code: 'LS_SERVE_RESTART', message });
   }
   const change = await fleet.replace(entries, say);

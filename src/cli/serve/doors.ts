@@ -44,13 +44,10 @@ export function addDoorOptions(command: Command): Command {
       '--api-key <variable>',
       'environment variable that holds the one key that clients must send',
     )
-    .option(
-      '--keys <file>',
-      'keys of clients, with limits (lockstep keys add); SIGHUP reads it again',
-    )
+    .option('--keys <file>', 'keys of clients, with limits (lockstep keys add); SIGHUP reloads it')
     .option(
       '--audit <file>',
-      'append one JSON line for each request: who, what, how much; never a text',
+      'one JSON line per request: key, route, token counts. Never prompts or answers.',
     )
     .option(
       '--rate <n>',
@@ -59,19 +56,19 @@ export function addDoorOptions(command: Command): Command {
     )
     .option(
       '--trust-proxy <address...>',
-      'proxies whose X-Forwarded-For says who the client is: addresses, networks, loopback',
+      'proxies whose X-Forwarded-For header gives the client address: addresses, networks, loopback',
     )
-    .option('--tls-cert <file>', 'certificate chain in PEM; SIGHUP reads it again')
+    .option('--tls-cert <file>', 'certificate chain in PEM; SIGHUP reloads it')
     .option('--tls-key <file>', 'its private key in PEM')
     .option(
       '--pre-drain <seconds>',
-      'at shutdown: keep listening for so long while /health/ready answers 503',
+      'at shutdown: seconds to keep listening while /health/ready returns 503',
       parseNonNegativeNumber,
       0,
     )
     .option(
       '--drain <seconds>',
-      'then: how long running answers may take to finish',
+      'then: seconds that running answers have to finish',
       parseNonNegativeNumber,
       DRAIN_MS / 1000,
     );
@@ -103,7 +100,7 @@ export async function openDoors(
   }
   const keys = options.keys === undefined ? null : await KeyRing.open(options.keys);
   if (keys?.size === 0) {
-    const message = `${keys.file} has no key: every request is refused until it has one and SIGHUP came`;
+    const message = `${keys.file} contains no keys. Every request is refused until you add one and send SIGHUP.`;
     printWarning({ code: 'LS_KEYS_EMPTY', message });
   }
   const tls = await tlsOf(options);
@@ -164,7 +161,7 @@ async function modelsAgain(models: () => Promise<object>, audit: AuditLog | null
     const { code, message } = asLockstepError(error);
     // The server ends.
     if (code === 'LS_CANCELLED') return;
-    printWarning({ code, message: `${message}; the models of before stay in use` });
+    printWarning({ code, message: `${message}; the previous models stay in use` });
     audit?.write('models', { code });
   }
 }
@@ -198,7 +195,7 @@ async function readAgain(
   audit?.reopen();
   const warn = (error: unknown, kept: string): string => {
     const { code, message } = asLockstepError(error);
-    printWarning({ code, message: `${message}; ${kept} of before stay in use` });
+    printWarning({ code, message: `${message}; ${kept} stay in use` });
     return code;
   };
   if (keys !== null) {
@@ -208,7 +205,7 @@ async function readAgain(
       const { added, removed } = change;
       say(`keys: ${change.keys} (${added.length} added, ${removed.length} removed)`);
     } catch (error) {
-      audit?.write('keys', { code: warn(error, 'the keys') });
+      audit?.write('keys', { code: warn(error, 'the previous keys') });
     }
   }
   try {

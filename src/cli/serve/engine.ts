@@ -99,7 +99,7 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
     ['precision', precision],
   ] as const) {
     if (value === undefined) continue;
-    const fix = 'With --upstream, vLLM was started by someone else; leave the option out.';
+    const fix = 'This server did not start the vLLM of --upstream. Leave the option out.';
     throw usage(name, `expected no --${name} with --upstream`, fix);
   }
   if (!choice.probe) {

@@ -20,7 +20,7 @@ export async function chatWrap(
   if (before === undefined || behind === undefined || more.length > 0) {
     throw new LockstepError(
       'LS_EVAL_CHAT',
-      `expected a chat template that holds a message once in ${tokenizer.dir}, got ${template === null ? 'none' : 'another'}`,
+      `expected a chat template in ${tokenizer.dir} that writes each message exactly once, got ${template === null ? 'none' : 'another'}`,
       { fix, field: 'chat' },
     );
   }

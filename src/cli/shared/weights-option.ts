@@ -5,10 +5,7 @@ import { paint } from './output.ts';
 
 /** The option of every command that computes with a checkpoint's weights. */
 export function noWeightsCheck(): Option {
-  return new Option(
-    '--no-weights-check',
-    'do not read the weights to see whether they are those that lockstep.json records',
-  );
+  return new Option('--no-weights-check', 'skip checking the weights against lockstep.json');
 }
 
 /** Make the option hold in this process and in its children, and say so; before a command runs. */

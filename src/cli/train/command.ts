@@ -43,7 +43,7 @@ interface TrainOptions {
 
 export function trainCommand(): Command {
   return new Command('train')
-    .description('train a checkpoint in segments, under the contract that a config makes')
+    .description('train a checkpoint in segments, under the contract that the config defines')
     .option('--config <file>', 'the config', defaultConfigFile)
     .option('--out <dir>', 'checkpoint to write (default: `out` of the config)')
     .addOption(

@@ -34,7 +34,7 @@ export function verifyCommand(): Command {
   return new Command('verify')
     .description('compare each serving engine with the training forward, token by token')
     .argument('<dir>', 'checkpoint folder with a contract')
-    .option('--text <file>', 'UTF-8 text to run over (default: a sample of Lockstep)')
+    .option('--text <file>', 'UTF-8 text to run over (default: a built-in sample)')
     .option('--tokens <n>', 'number of tokens (default: 512)', parseIntegerIn(2))
     .option(
       '--against <engines>',

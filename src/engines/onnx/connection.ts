@@ -124,7 +124,7 @@ export class Connection {
 function crashed(cause: Error): LockstepError {
   return new LockstepError(
     'LS_ENGINE_CRASHED',
-    `expected the engine's worker thread to run, got its end: ${cause.message}`,
-    { fix: 'Open the engine again, and new sessions.', cause },
+    `expected the engine's worker thread to run, but it stopped: ${cause.message}`,
+    { fix: 'Open the engine again, then open new sessions.', cause },
   );
 }

@@ -114,7 +114,7 @@ class HeldText implements TokenForm {
     if (allowed === null && !this.#state.ends) {
       throw new LockstepError(
         'LS_FORM_TOKENS',
-        'expected tokens for every text of the JSON schema, got none for what has to come next',
+        'expected a token for the next part of the JSON text, got none in the tokenizer',
         { fix: 'Use plain ASCII in names and values of the schema.' },
       );
     }

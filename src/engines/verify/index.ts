@@ -50,7 +50,7 @@ export interface VerifyOptions {
   dir: string;
   /** Engines by name, in the order in which they are compared. */
   engines: ReadonlyMap<string, OpenEngine | WholeEngine>;
-  /** UTF-8 text file; a sample of Lockstep's own by default. */
+  /** UTF-8 text file; a built-in sample by default. */
   text?: string | undefined;
   /** Tokens compared (default 512); fewer where the text ends before. */
   tokens?: number;

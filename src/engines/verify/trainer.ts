@@ -100,7 +100,7 @@ export async function bytes(folder: string, name: string, length: number): Promi
     throw new LockstepError(
       'LS_VERIFY_FILES',
       `expected ${length} bytes in ${name}, got ${data.length}`,
-      { fix: 'Verify again; if the temporary folder is full, make room there.' },
+      { fix: 'Verify again; if the temporary folder is full, free space there.' },
     );
   }
   return new Uint8Array(data).buffer;

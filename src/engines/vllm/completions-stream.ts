@@ -5,6 +5,7 @@ import { LockstepError } from '../../errors.ts';
 import type { RunRequest, SegmentSpans } from '../runner.ts';
 import type { Alternative, Sampled } from '../sampling.ts';
 import { type Counted, StreamCount } from './count.ts';
+import { REFUSED_FIX } from './failure.ts';
 
 /** Characters of one event: tokens with 20 alternatives each, gathered, are far below it. */
 const MAX_EVENT_CHARS = 8 * 1024 * 1024;
@@ -256,10 +257,12 @@ function reported({ message, code }: NonNullable<WireChunk['error']>): LockstepE
     .slice(0, 500)
     .trim();
   if (code === 400 || code === 422) {
-    return new LockstepError('LS_VLLM_REFUSED', `vLLM refuses the request: ${words}`);
+    return new LockstepError('LS_VLLM_REFUSED', `vLLM refuses the request: ${words}`, {
+      fix: REFUSED_FIX,
+    });
   }
   return new LockstepError('LS_VLLM_FAILED', `expected tokens from vLLM, got its error: ${words}`, {
-    fix: 'Its log says more: lockstep serve --log info',
+    fix: 'Read the log of vLLM: lockstep serve --log info',
   });
 }
 

@@ -42,7 +42,7 @@ export class StreamCount {
     this.#id = id;
     this.#tokens += tokens;
     if (usage?.completion_tokens !== this.#tokens) {
-      return `an event that counts ${show(usage?.completion_tokens)} tokens where ${this.#tokens} came: one is missing, doubled or out of order`;
+      return `an event that counts ${show(usage?.completion_tokens)} tokens where ${this.#tokens} were received: one is missing, duplicated or out of order`;
     }
     if (usage?.prompt_tokens !== this.#prompt.length) {
       return `an event that counts ${show(usage?.prompt_tokens)} tokens of a prompt of ${this.#prompt.length}`;

@@ -2,6 +2,9 @@
 import type { ServiceExit } from '../../bridge/index.ts';
 import { LockstepError } from '../../errors.ts';
 
+/** The fix of LS_VLLM_REFUSED: vLLM's own words say what is wrong with the request. */
+export const REFUSED_FIX = 'Change or remove the field that vLLM names.';
+
 /** Lines shown of what it printed, where none of them is an error. */
 const SHOWN = 15;
 

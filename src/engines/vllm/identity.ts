@@ -78,7 +78,7 @@ export async function identify(
     throw new LockstepError(
       'LS_VLLM_IDENTITY',
       `expected every engine process to report its digest, got HTTP ${answer.status}${said(answer.text)}`,
-      { fix: 'Look at the log of vLLM; an engine process may be starting or gone.' },
+      { fix: 'Read the log of vLLM: an engine process may still be starting, or may have exited.' },
     );
   }
   const told = parse(identity, answer.text, IDENTITY_PATH);
@@ -127,7 +127,7 @@ export async function identify(
 /** What a vLLM is and what became of its probe, in a line for people. */
 export function identityLine(told: Identity | null): string {
   const probe =
-    told?.probe == null ? 'it does not say what became of a probe' : probeLine(told.probe);
+    told?.probe == null ? 'it does not report the result of a probe' : probeLine(told.probe);
   const adapters = (told?.adapters ?? []).map((one) => `; ${one.name}: ${probeLine(one.probe)}`);
   return `version ${told?.vllm ?? 'unknown'}, model runner ${told?.runner ?? 'unknown'}; ${probe}${adapters.join('')}`;
 }

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Pool } from 'undici';
 import { LockstepError } from '../../errors.ts';
 import { traceParent } from '../trace-context.ts';
+import { REFUSED_FIX } from './failure.ts';
 import { type Identity, identify, type Upstream } from './identity.ts';
 
 export interface ReplicaOptions {
@@ -230,15 +231,14 @@ function refusal(status: number, text: string): LockstepError {
     // No JSON: the text itself says what there is to say.
   }
   if (status >= 400 && status < 500 && status !== 401 && status !== 403 && status !== 404) {
-    return new LockstepError(
-      'LS_VLLM_REFUSED',
-      `vLLM refuses the request: ${message}`,
-      param === undefined ? {} : { field: param },
-    );
+    return new LockstepError('LS_VLLM_REFUSED', `vLLM refuses the request: ${message}`, {
+      fix: REFUSED_FIX,
+      ...(param === undefined ? {} : { field: param }),
+    });
   }
   return new LockstepError(
     'LS_VLLM_FAILED',
     `expected an answer from vLLM, got HTTP ${status}: ${message}`,
-    { fix: 'Its log says more: lockstep serve --log info' },
+    { fix: 'Read the log of vLLM: lockstep serve --log info' },
   );
 }

@@ -176,7 +176,7 @@ export class Supervisor {
         throw new LockstepError(
           'LS_VLLM_START',
           `expected vLLM to be ready within ${startMs / 1000} s, got nothing`,
-          { fix: 'Look at what it prints: lockstep serve --log info' },
+          { fix: 'Read its output: lockstep serve --log info' },
         );
       }
       await sleep(POLL_MS, undefined, { signal });
@@ -188,7 +188,7 @@ function crashLoop(times: number, exit: ServiceExit): LockstepError {
   const why = startFailure(exit);
   return new LockstepError(
     'LS_VLLM_CRASHED',
-    `expected vLLM to stay up, got ${times} crashes in a row. ${why.message}`,
-    { fix: why.fix ?? 'Its last lines say why.', cause: why },
+    `expected vLLM to keep running, got ${times} crashes in a row. ${why.message}`,
+    { fix: why.fix ?? 'Read the last lines of its output.', cause: why },
   );
 }

@@ -183,7 +183,11 @@ export class Batches {
       ['lockstep_batch_lines_running', 'Lines of batches that run.', () => this.#scheduler.running],
       ['lockstep_batches_open', 'Batches that have not ended.', () => this.#open().length],
       ['lockstep_batch_bytes', 'Bytes of files of batches.', () => this.files.used],
-      ['lockstep_batch_bytes_limit', 'Most bytes of them (--batch-bytes).', () => this.files.limit],
+      [
+        'lockstep_batch_bytes_limit',
+        'Limit for bytes of files of batches (--batch-bytes).',
+        () => this.files.limit,
+      ],
     ];
     for (const [name, help, value] of gauges) {
       new Gauge({

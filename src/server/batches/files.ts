@@ -251,9 +251,9 @@ export function readRecord<T>(schema: z.ZodType<T>, text: string, file: string):
   if (parsed.success) return parsed.data;
   throw new LockstepError(
     'LS_BATCH_FOLDER',
-    `expected a record of batches at ${file}, got another text`,
+    `expected a record of batches at ${file}, got other content`,
     {
-      fix: 'Move the file out of the folder; what it was about is lost.',
+      fix: 'Move the damaged file out of the folder. The batch or file it described is lost.',
       field: 'batches',
     },
   );

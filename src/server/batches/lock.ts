@@ -28,7 +28,7 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
       throw new LockstepError(
         'LS_BATCH_LOCK',
         `expected a folder of batches that no other server uses, got ${folder}`,
-        { fix: 'Give each server its own folder, or end the other one.', field: 'batches' },
+        { fix: 'Give each server its own folder, or stop the other server.', field: 'batches' },
       );
     }
     // Whoever listened there was killed.

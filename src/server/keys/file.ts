@@ -23,7 +23,7 @@ export async function readKeys(file: string): Promise<KeyEntry[]> {
     if (text !== null) return parseKeys(text, file);
     if (tries === TRIES) {
       const got = `one that changed during each of ${TRIES} attempts`;
-      throw failed(file, 'a keys file that stands still while it is read', got);
+      throw failed(file, 'a keys file that does not change while it is read', got);
     }
     await sleep(50 * tries);
   }
@@ -118,7 +118,7 @@ async function opened(file: string, flags: 'r' | 'wx'): Promise<FileHandle> {
       throw new LockstepError(
         'LS_KEYS_LOCK',
         `expected no other command that changes the keys, got ${file}`,
-        { fix: `Wait for it; where none runs any more, remove ${file}.`, cause },
+        { fix: `Wait for it to finish. If no such command is running, delete ${file}.`, cause },
       );
     }
     const expected =
@@ -129,7 +129,7 @@ async function opened(file: string, flags: 'r' | 'wx'): Promise<FileHandle> {
 
 function failed(file: string, expected: string, got: string, cause?: unknown): LockstepError {
   return new LockstepError('LS_KEYS_FILE', `expected ${expected} at ${file}, got ${got}`, {
-    fix: 'Make one with `lockstep keys add FILE NAME`.',
+    fix: 'Create one with `lockstep keys add FILE NAME`.',
     cause,
   });
 }

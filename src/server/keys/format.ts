@@ -92,6 +92,6 @@ export function keysText(keys: readonly KeyEntry[]): string {
 
 function broken(file: string, expected: string, got: string): LockstepError {
   return new LockstepError('LS_KEYS_FORMAT', `expected ${expected} in ${file}, got ${got}`, {
-    fix: 'Make it with `lockstep keys add FILE NAME`, and change limits there and nothing else.',
+    fix: 'Create it with `lockstep keys add FILE NAME`; edit only `limits` by hand.',
   });
 }

@@ -269,7 +269,7 @@ export function makeChat(sequence, tell) {
       slots: entry.slots?.map((slot) => number.get(slot) ?? -1),
     }));
     if (!keep(contract, { system: chat.system, draft, entries: plain })) {
-      say('This conversation is too long to outlive a reload.');
+      say('This conversation is too long to save. Reloading the page will lose it.');
     }
   }
 

@@ -95,7 +95,7 @@ export function makeChoice(page) {
     const { running, empty } = chats.get(contract.name);
     if (plan === undefined || running || !empty) return;
     sequence.reset(contract);
-    sequence.plan(plan, 'An example, only cut: ');
+    sequence.plan(plan, 'Example, segmented but not run: ');
   }
 
   const tell = {

@@ -36,7 +36,7 @@ export function showFacts(contract) {
     [
       'Trained',
       trained.steps === 0
-        ? 'no: any checkpoint runs thanks to its sinks, training makes it better'
+        ? 'No. It runs untrained because of the sinks; training improves it.'
         : `${number(trained.steps)} steps, ${number(trained.tokens)} tokens, K = ${contract.training.truncation}`,
     ],
     [

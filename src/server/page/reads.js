@@ -27,8 +27,8 @@ const squeeze = (text) => text.replace(/\s+/g, ' ');
  */
 export function makeReads(answer, placeOf, bubbleOf) {
   const { sources } = answer;
-  if (sources === null) return note('not known: this engine does not tell what it retrieves.');
-  if (sources.length === 0) return note('nothing earlier: no cut came before the answer.');
+  if (sources === null) return note('Unknown: this engine does not report what it retrieves.');
+  if (sources.length === 0) return note('Nothing: there is no cut before the answer.');
   if (sources.every((source) => source.heads === 0)) return null;
   const list = h('ol', { class: 'sources' });
   const filling = h('p', { class: 'small' });
@@ -106,19 +106,23 @@ export function makeReads(answer, placeOf, bubbleOf) {
     filling.hidden = !source.filled;
     if (source.filled) {
       const [from, to] = source.filled;
-      filling.textContent = `And up to ${number(to - from)} tokens from the beginning, which nothing chose: they fill up what is left.`;
+      filling.textContent = `Plus up to ${number(to - from)} tokens from the start, added to fill the remaining space.`;
     }
     if (source.whole) {
       const tokens = source.spans.reduce((sum, { tokens: [a, b] }) => sum + b - a, 0);
       list.replaceChildren(
-        h('li', { class: 'small' }, `all earlier text: ${number(tokens)} tokens, few enough.`),
+        h(
+          'li',
+          { class: 'small' },
+          `All earlier text (${number(tokens)} tokens) fits, so all of it was retrieved.`,
+        ),
       );
       more.hidden = true;
       return;
     }
     const spans = placed();
     if (spans.length === 0) {
-      list.replaceChildren(h('li', { class: 'small' }, 'nothing of what was written here.'));
+      list.replaceChildren(h('li', { class: 'small' }, 'Nothing from this conversation.'));
       more.hidden = true;
       return;
     }

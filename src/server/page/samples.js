@@ -67,7 +67,7 @@ export const prompts = [
   {
     name: 'Ask the log book for a number',
     note: 'Under the answer: which lines of the log it read from',
-    text: `${log}\n\nWhich number has the old keeper painted on the door of the store?`,
+    text: `${log}\n\nWhich number did the old keeper paint on the door of the store?`,
   },
   {
     name: 'Tell me a story about the sea',

@@ -90,7 +90,7 @@ def _files(data: Path, tasks: list[str] | None) -> dict[str, Path]:
             raise LockstepError(
                 "LS_EVAL_TASK",
                 f"expected tasks of {', '.join(MEASURES)}, got {task!r}",
-                "Leave it out of --tasks: its published measure is not here.",
+                "Leave it out of --tasks: Lockstep does not have its published metric.",
                 "tasks",
             )
     found = {}

@@ -144,6 +144,6 @@ def _error(length: int, count: int, shorter: str, fix: str) -> LockstepError:
         "LS_PROFILE_RECALL",
         f"expected a model that recalls needles with full attention at {length} tokens, got 0 of "
         f"{count} recalled; {shorter}",
-        f"Give {fix}: heads that copy show only if something is copied.",
+        f"Give {fix}: copying heads can be found only if the model recalls something.",
         "length",
     )

@@ -144,7 +144,7 @@ class Cache:
         raise LockstepError(
             "LS_TRAIN_FORMAT",
             f"expected {expected}, got {shape.format} in {path}",
-            f"{fix}, or say what its rows hold with data.format.",
+            f"{fix}, or set data.format to what its rows hold.",
             "data.format",
         )
 
@@ -234,7 +234,8 @@ class Cache:
             if is_full(error):
                 raise LockstepError(
                     "LS_TRAIN_DISK",
-                    f"expected room for the tokens of {path} in {cache}, got: {error.strerror}",
+                    f"expected disk space for the tokens of {path} in {cache}, got: "
+                    f"{error.strerror}",
                     "Free disk space, or name another folder with data.cache; what was tokenized "
                     "stays.",
                     "data.cache",

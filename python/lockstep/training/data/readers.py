@@ -182,5 +182,5 @@ def _no_utf8(path: Path, byte: int, where: int | None) -> LockstepError:
     return LockstepError(
         "LS_TRAIN_TEXT",
         f"expected UTF-8 text, got byte 0x{byte:02x}{at} of {path}",
-        "Convert it (iconv -f ... -t utf-8), or take it out with a pattern '!file'.",
+        "Convert it (iconv -f ... -t utf-8), or exclude it with a pattern '!file'.",
     )

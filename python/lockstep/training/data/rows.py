@@ -125,7 +125,7 @@ def _found(path: Path, kind: Kind, field: str | None) -> Format:
         raise LockstepError(
             "LS_TRAIN_FORMAT",
             f"expected rows of one format in {path}, got fields of {' and of '.join(candidates)}",
-            "Say which with data.format.",
+            "Set data.format to the right one.",
             "data.format",
         )
     return candidates[0] if candidates else "text"

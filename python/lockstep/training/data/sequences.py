@@ -110,7 +110,7 @@ class Sequences:
                 "LS_TRAIN_RESUME",
                 "expected the training data of the interrupted training, got other texts, another "
                 "tokenizer, another split or another way to read them",
-                "Give the same files back, or start a new training with another `out`.",
+                "Restore the same files, or start a new training with another `out`.",
                 "data",
             )
         cursor.data = self._stamp
