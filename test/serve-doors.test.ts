@@ -228,6 +228,24 @@ describe('lockstep serve', () => {
     expect(await ended).toEqual([130, null]);
   });
 
+  test('--rate off: no limit on an open address, which has 600 a minute without it', async () => {
+    const [open, usual] = await Promise.all([
+      serve('--host', '0.0.0.0', '--rate', 'off'),
+      serve('--host', '0.0.0.0'),
+    ]);
+    const models = async ({ url }: Serving) => {
+      const response = await fetch(`${url}/v1/models`);
+      await response.text();
+      return [response.status, response.headers.get('ratelimit-policy')];
+    };
+    expect(await models(usual)).toEqual([200, expect.stringContaining('q=600; w=60')]);
+    for (let i = 0; i < 610; i += 61) {
+      for (const told of await Promise.all(Array.from({ length: 61 }, () => models(open)))) {
+        expect(told).toEqual([200, null]);
+      }
+    }
+  });
+
   test.each([
     [['--tls-cert', 'a.pem'], 'expected --tls-cert and --tls-key'],
     [['--rate', '0'], 'expected a whole number of at least 1, or off'],

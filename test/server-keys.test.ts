@@ -172,6 +172,7 @@ describe('what a key may use', () => {
     const { file, keys } = await keysFile({
       alice: { limits: { requestsPerMinute: 3 } },
       bob: {},
+      watcher: { metrics: true },
     });
     const { url } = await serve({}, { keys: await KeyRing.open(file), requestsPerMinute: 5 });
     const statuses = async (name: string, count: number) => {
@@ -186,6 +187,12 @@ describe('what a key may use', () => {
     const refused = await fetch(`${url}/v1/models`, { headers: as(keys['alice']) });
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(30);
     expect(((await refused.json()) as Any).error.message).toContain('the key alice');
+    const metrics = await (await fetch(`${url}/metrics`, { headers: as(keys['watcher']) })).text();
+    const counted = (name: string) =>
+      new RegExp(`refused_total\\{caller="${name}",limit="requests_per_minute"\\} (\\d+)`).exec(
+        metrics,
+      )?.[1];
+    expect([counted('alice'), counted('bob'), counted('watcher')]).toEqual(['2', '1', undefined]);
   });
 
   test('tokens a minute and a day: prompt and answer count, what never ran does not', async () => {

@@ -100,8 +100,7 @@ export function mergeServer(
       const words = `expected ${flagOf(command, name)} or \`${name}\` in ${shown}, got both`;
       throw usage(dashed(name), words, 'Leave one of them out.');
     }
-    const value = name === 'rate' && server.rate === 'off' ? null : server[name];
-    Object.assign(options, { [name]: value });
+    Object.assign(options, { [name]: server[name] });
   }
 }
 

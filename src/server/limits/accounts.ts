@@ -3,7 +3,7 @@ import type { Response } from 'express';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
 import { busy, HttpError } from '../errors.ts';
-import { type Caller, callerOf } from '../keys/caller.ts';
+import { ANONYMOUS, type Caller, callerOf } from '../keys/caller.ts';
 import { backgroundOf } from './ticket.ts';
 
 /** One generation on a caller's account. */
@@ -42,7 +42,7 @@ export class Accounts {
     });
     this.#refused = new Counter({
       name: 'lockstep_caller_refused_total',
-      help: 'Generations refused by a limit of the key: tokens_per_minute, tokens_per_day, sessions.',
+      help: 'Requests refused, by caller and limit: requests_per_minute, tokens_per_minute, tokens_per_day, sessions.',
       labelNames: ['caller', 'limit'],
       registers,
     });
@@ -57,6 +57,11 @@ export class Accounts {
         for (const [caller, count] of sessions) this.set({ caller }, count);
       },
     });
+  }
+
+  /** A limit that is kept elsewhere has refused a request. */
+  refused(response: Response, limit: 'requests_per_minute'): void {
+    this.#refused.inc({ caller: callerOf(response)?.name ?? ANONYMOUS.name, limit });
   }
 
   /**
