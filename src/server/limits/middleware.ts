@@ -4,6 +4,7 @@ import type { ErrorRequestHandler, NextFunction, Request, RequestHandler, Respon
 import helmet, { strictTransportSecurity } from 'helmet';
 import type { Logger } from 'pino';
 import { HttpError, toHttpError, tooLarge } from '../errors.ts';
+import { seen } from '../exemplars.ts';
 import { callerOf } from '../keys/caller.ts';
 import type { Metrics } from '../metrics.ts';
 import { usedBy } from '../stages.ts';
@@ -38,7 +39,7 @@ export function observe(log: Logger, metrics: Metrics | null): RequestHandler {
       const route = path ?? (request.originalUrl.startsWith('/page/') ? '/page' : 'other');
       const status = response.writableFinished ? String(response.statusCode) : 'aborted';
       metrics?.requests.inc({ route, method: request.method, status });
-      metrics?.requestSeconds.observe({ route }, seconds);
+      metrics?.requestSeconds.observe(seen(String(response.locals['requestId']), { route }, seconds));
       log.info(
         {
           requestId: response.locals['requestId'],
