@@ -1,9 +1,10 @@
 // Traces through the real vLLM: its own span is a part of the client's trace, below the server's span.
 import { execFileSync } from 'node:child_process';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { closeCollectors, collector } from '../collector.ts';
+import { readOpenMetrics } from '../openmetrics.ts';
 import { type Any, eventsOf, until } from '../server-client.ts';
-import { servers, TEXT } from './serving.ts';
+import { type Serving, servers, TEXT } from './serving.ts';
 
 const vllm = servers();
 afterAll(closeCollectors);
@@ -20,9 +21,18 @@ print(MessageToJson(ExportTraceServiceRequest.FromString(sys.stdin.buffer.read()
 
 const hex = (base64: string) => Buffer.from(base64, 'base64').toString('hex');
 
+let url: string;
+let collected: Awaited<ReturnType<typeof collector>>;
+let server: Serving;
+
+beforeAll(async () => {
+  collected = await collector();
+  url = collected.url;
+  server = await vllm.start(['--otlp-traces-endpoint', url], ['--otlp-traces-endpoint', url]);
+});
+
 test('a span of vLLM has the client’s trace id, and our span as its parent', async () => {
-  const { url, spans, protobuf } = await collector();
-  const server = await vllm.start(['--otlp-traces-endpoint', url], ['--otlp-traces-endpoint', url]);
+  const { spans, protobuf } = collected;
   const headers = {
     'content-type': 'application/json',
     traceparent: `00-${TRACE}-b7ad6b7169203331-01`,
@@ -57,5 +67,29 @@ test('a span of vLLM has the client’s trace id, and our span as its parent', a
     const told = Object.fromEntries(attributes.map(({ key, value }: Any) => [key, value]));
     expect(told['gen_ai.usage.completion_tokens']).toEqual({ intValue: '12' });
   }
-  console.info(`vLLM's spans: ${JSON.stringify(requests()[0])}`);
+});
+
+/** Reads OpenMetrics with Prometheus' own parser: types by family, and whether any sample has an exemplar. */
+const PARSE = `
+import json, sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+found = {}
+for family in text_string_to_metric_families(sys.stdin.read()):
+    found[family.name] = [family.type, any(one.exemplar for one in family.samples)]
+print(json.dumps(found))
+`;
+
+test('OpenMetrics of both is read by Prometheus’ own parser, and ours has exemplars', async () => {
+  const headers = { accept: 'application/openmetrics-text; version=1.0.0' };
+  const text = await (await fetch(`${server.url}/metrics`, { headers })).text();
+  readOpenMetrics(text);
+  const input = { input: text, encoding: 'utf8' } as const;
+  const found = JSON.parse(execFileSync(vllm.python.executable, ['-c', PARSE], input));
+  expect(found).toMatchObject({
+    'vllm:prefix_cache_hits': ['counter', false],
+    lockstep_vllm_kv_bytes: ['gauge', false],
+    lockstep_decode_seconds: ['histogram', true],
+    lockstep_inter_token_seconds: ['histogram', true],
+    lockstep_http_request_seconds: ['histogram', true],
+  });
 });

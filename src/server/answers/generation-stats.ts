@@ -88,8 +88,7 @@ export class GenerationStats {
     if (event.type === 'token') {
       const now = performance.now();
       const last = this.#last[event.choice];
-      if (last !== undefined && this.#timed)
-        metrics.timings.next(this.#tag, (now - last) / 1000);
+      if (last !== undefined && this.#timed) metrics.timings.next(this.#tag, (now - last) / 1000);
       if (last === undefined && this.#stages.first === undefined) this.#began(now);
       this.#last[event.choice] = now;
       this.#stages.completion += 1;

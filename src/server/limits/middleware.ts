@@ -39,7 +39,9 @@ export function observe(log: Logger, metrics: Metrics | null): RequestHandler {
       const route = path ?? (request.originalUrl.startsWith('/page/') ? '/page' : 'other');
       const status = response.writableFinished ? String(response.statusCode) : 'aborted';
       metrics?.requests.inc({ route, method: request.method, status });
-      metrics?.requestSeconds.observe(seen(String(response.locals['requestId']), { route }, seconds));
+      metrics?.requestSeconds.observe(
+        seen(String(response.locals['requestId']), { route }, seconds),
+      );
       log.info(
         {
           requestId: response.locals['requestId'],
