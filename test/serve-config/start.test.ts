@@ -131,6 +131,7 @@ describe('what is refused at the start', () => {
 
   test.each([
     [['--threads', '2'], 'expected no --threads with --config'],
+    [['--stall-timeout', '2'], 'expected no --stall-timeout with --config'],
     [['--engine', 'onnx'], 'expected no --engine with --config'],
     [['--no-probe'], 'expected no --no-probe with --config'],
     [['--rate', '5'], 'expected --rate or `rate` in'],

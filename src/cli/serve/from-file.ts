@@ -18,6 +18,7 @@ const OF_MODELS = [
   ['replicas', 'replicas'],
   ['upstream', 'upstream'],
   ['upstreamKey', 'upstreamKey'],
+  ['stallTimeout', 'stallTimeout'],
   ['adapter', 'adapter'],
   ['probe', 'probe'],
   ['python', 'python'],
