@@ -11,13 +11,16 @@ export function closeCollectors(): void {
   for (const server of open.splice(0)) server.close();
 }
 
-/** A collector of OTLP over HTTP; gives the spans that came, and their texts. */
+/** A collector of OTLP over HTTP; gives the spans that came as JSON, their texts, and what came as protobuf. */
 export async function collector() {
   const bodies: string[] = [];
+  const binary: Buffer[] = [];
   const server = createServer(async (request, response) => {
-    let body = '';
-    for await (const chunk of request) body += chunk;
-    bodies.push(body);
+    const parts: Buffer[] = [];
+    for await (const chunk of request) parts.push(chunk as Buffer);
+    const body = Buffer.concat(parts);
+    if (request.headers['content-type'] === 'application/x-protobuf') binary.push(body);
+    else bodies.push(body.toString());
     response.setHeader('content-type', 'application/json');
     response.end('{}');
   });
@@ -31,5 +34,10 @@ export async function collector() {
       ),
     );
   const { port } = server.address() as AddressInfo;
-  return { url: `http://127.0.0.1:${port}/v1/traces`, spans, text: () => bodies.join('\n') };
+  return {
+    url: `http://127.0.0.1:${port}/v1/traces`,
+    spans,
+    text: () => bodies.join('\n'),
+    protobuf: () => binary,
+  };
 }

@@ -228,8 +228,35 @@ describe('lockstep serve', () => {
     expect(await ended).toEqual([130, null]);
   });
 
+  test('--stall-timeout: an answer of vLLM that falls silent is given up after so long', async () => {
+    const { url, fake } = await serve('--stall-timeout', '0.5');
+    await fake.fault({ kind: 'stall', seconds: 4, after: 3 });
+    const { events, done } = await eventsOf(await ask(url, 20));
+    expect([done, events.at(-1).error.code]).toEqual([false, 'LS_VLLM_STALLED']);
+    expect(events.at(-1).error.message).toContain('nothing for 0.5 s');
+  });
+
+  test('--rate off: no limit on an open address, which has 600 a minute without it', async () => {
+    const [open, usual] = await Promise.all([
+      serve('--host', '0.0.0.0', '--rate', 'off'),
+      serve('--host', '0.0.0.0'),
+    ]);
+    const models = async ({ url }: Serving) => {
+      const response = await fetch(`${url}/v1/models`);
+      await response.text();
+      return [response.status, response.headers.get('ratelimit-policy')];
+    };
+    expect(await models(usual)).toEqual([200, expect.stringContaining('q=600; w=60')]);
+    for (let i = 0; i < 610; i += 61) {
+      for (const told of await Promise.all(Array.from({ length: 61 }, () => models(open)))) {
+        expect(told).toEqual([200, null]);
+      }
+    }
+  });
+
   test.each([
     [['--tls-cert', 'a.pem'], 'expected --tls-cert and --tls-key'],
+    [['--stall-timeout', '0'], 'expected a number above 0'],
     [['--rate', '0'], 'expected a whole number of at least 1, or off'],
     [['--drain', 'soon'], 'expected a number of at least 0'],
     [['--trust-proxy', 'proxy.example'], 'LS_SERVE_PROXY'],

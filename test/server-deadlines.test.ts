@@ -1,6 +1,7 @@
 // The queue, deadlines and the length of answers: what a client gets while it waits, and how long it may take.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { readOpenMetrics } from './openmetrics.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
 import { toyServers } from './server-fixture.ts';
 import { makeToy } from './server-toy.ts';
@@ -11,6 +12,8 @@ const chats = toyServers();
 
 const long = { prompt: PROMPT, max_tokens: 9000, ignore_eos: true, stream: true };
 const short = { prompt: PROMPT, max_tokens: 3 };
+
+const CALLED = 'lockstep_caller_prompt_tokens_count{caller="anonymous"}';
 
 describe('waiting for a place', () => {
   test('a stream in the queue has headers and a comment before it has a place', async () => {
@@ -86,6 +89,7 @@ describe('waiting for a place', () => {
     const { post, url } = await serve();
     const headers = { 'content-type': 'application/json', 'x-request-id': 'mine-7' };
     await (await post('/v1/completions', short, { headers })).text();
+    await until(async () => (await metric(url, CALLED)) === 1);
     const accept = 'application/openmetrics-text; version=1.0.0,text/plain;q=0.5';
     const asked = await fetch(`${url}/metrics`, { headers: { accept } });
     expect(asked.headers.get('content-type')).toContain('application/openmetrics-text');
@@ -95,7 +99,12 @@ describe('waiting for a place', () => {
     );
     expect(text).toContain('# TYPE lockstep_caller_tokens counter');
     expect(text).toContain('lockstep_caller_tokens_total{caller="anonymous",kind="completion"} 3');
-    expect(text).toMatch(/# EOF\n$/);
+    const families = readOpenMetrics(text);
+    for (const name of ['http_request_seconds', 'inter_token_seconds', 'caller_prompt_tokens']) {
+      expect(families.get(`lockstep_${name}`)?.samples.join('\n')).toMatch(
+        /_bucket\{.*\} \d+ # \{request_id="mine-7"\} /,
+      );
+    }
     // The other format keeps its names, before and after.
     const plain = await (await fetch(`${url}/metrics`)).text();
     expect(plain).toContain('# TYPE lockstep_caller_tokens_total counter');

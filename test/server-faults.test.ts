@@ -197,5 +197,8 @@ describe('load', () => {
     for (let i = 0; i < 5; i++) statuses.push((await fetch(`${url}/v1/models`)).status);
     expect(statuses).toEqual([200, 200, 200, 429, 429]);
     expect((await fetch(`${url}/health/live`)).status).toBe(200);
+    expect(await (await fetch(`${url}/metrics`)).text()).toContain(
+      'lockstep_caller_refused_total{caller="anonymous",limit="requests_per_minute"} 2\n',
+    );
   });
 });

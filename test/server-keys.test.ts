@@ -172,6 +172,7 @@ describe('what a key may use', () => {
     const { file, keys } = await keysFile({
       alice: { limits: { requestsPerMinute: 3 } },
       bob: {},
+      watcher: { metrics: true },
     });
     const { url } = await serve({}, { keys: await KeyRing.open(file), requestsPerMinute: 5 });
     const statuses = async (name: string, count: number) => {
@@ -186,6 +187,12 @@ describe('what a key may use', () => {
     const refused = await fetch(`${url}/v1/models`, { headers: as(keys['alice']) });
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(30);
     expect(((await refused.json()) as Any).error.message).toContain('the key alice');
+    const metrics = await (await fetch(`${url}/metrics`, { headers: as(keys['watcher']) })).text();
+    const counted = (name: string) =>
+      new RegExp(`refused_total\\{caller="${name}",limit="requests_per_minute"\\} (\\d+)`).exec(
+        metrics,
+      )?.[1];
+    expect([counted('alice'), counted('bob'), counted('watcher')]).toEqual(['2', '1', undefined]);
   });
 
   test('tokens a minute and a day: prompt and answer count, what never ran does not', async () => {
@@ -223,6 +230,11 @@ describe('what a key may use', () => {
       'lockstep_caller_refused_total{caller="minute",limit="tokens_per_minute"} 6',
       'lockstep_caller_refused_total{caller="day",limit="tokens_per_day"} 6',
       'lockstep_caller_tokens_total{caller="watcher",kind="prompt"} 150',
+      // Two requests of it had a place; those that were refused are in neither.
+      'lockstep_caller_prompt_tokens_count{caller="minute"} 2',
+      'lockstep_caller_prompt_tokens_sum{caller="minute"} 80',
+      'lockstep_caller_completion_tokens_sum{caller="minute"} 20',
+      'lockstep_caller_completion_tokens_bucket{le="16",caller="day"} 2',
     ]) {
       expect(metrics).toContain(line);
     }

@@ -134,17 +134,19 @@ describe('TLS', () => {
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
-  /** Status, and the name on the certificate, of a new connection. */
-  const get = (url: string) =>
-    new Promise<[number | undefined, string]>((resolve, reject) => {
-      const options = { rejectUnauthorized: false, agent: false };
+  /** Status, the name on the certificate, and what browsers are told of TLS, of a new connection. */
+  const ask = (url: string, headers = {}) =>
+    new Promise<[number | undefined, string, string | undefined]>((resolve, reject) => {
+      const options = { rejectUnauthorized: false, agent: false, headers };
       const request = https.get(`${url}/health/live`, options, (response) => {
         const { subject } = (response.socket as TLSSocket).getPeerCertificate();
+        const hsts = response.headers['strict-transport-security'];
         response.resume();
-        response.on('end', () => resolve([response.statusCode, String(subject.CN)]));
+        response.on('end', () => resolve([response.statusCode, String(subject.CN), hsts]));
       });
       request.on('error', reject);
     });
+  const get = async (url: string) => (await ask(url)).slice(0, 2);
 
   test('the server speaks TLS only, and takes a new certificate while it runs', async () => {
     const files = { cert: at('cert.pem'), key: at('key.pem') };
@@ -161,6 +163,19 @@ describe('TLS', () => {
     await take('two');
     server.setTls(await readTls(files));
     expect(await get(url)).toEqual([200, 'two']);
+  });
+
+  test('browsers are told to stay with TLS, but not for localhost, and never without TLS', async () => {
+    const files = { cert: at('one.pem'), key: at('one.key') };
+    const { url } = await serve({}, { tls: await readTls(files), hostNames: ['llm.example'] });
+    const hsts = async (headers = {}) => (await ask(url, headers))[2];
+    expect(await hsts({ host: 'llm.example' })).toBe('max-age=31536000');
+    // An error has it, too.
+    expect(await hsts({ host: 'other.example' })).toBe('max-age=31536000');
+    expect(await hsts({ host: 'localhost' })).toBeUndefined();
+    const { url: plain } = await serve();
+    const headers = (await fetch(`${plain}/`)).headers;
+    expect(headers.get('strict-transport-security')).toBeNull();
   });
 
   test('a certificate and key that do not match, are no PEM, or are readable by others are refused', async () => {

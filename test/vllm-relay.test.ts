@@ -1,5 +1,6 @@
 // Answers through the relay in front of vLLM's protocol, over real sockets.
 import { describe, expect, test } from 'vitest';
+import { type OpenFamily, readOpenMetrics } from './openmetrics.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
 import { fakeVllms, foreseen } from './vllm-fixture.ts';
 
@@ -198,6 +199,27 @@ describe('answers', () => {
     expect(usage).toMatchObject({ prompt_tokens: 5, completion_tokens: 0 });
     const { bodies } = await fake.seen();
     expect(bodies[0]).toMatchObject({ stream: false, prompt_logprobs: 2, max_tokens: 1 });
+  });
+
+  test('beside vLLM’s figures, OpenMetrics has our exemplars, and one end', async () => {
+    const { url, post } = await served();
+    await (await post('/v1/completions', { prompt: PROMPT, max_tokens: 5 })).text();
+    const headers = { accept: 'application/openmetrics-text; version=1.0.0' };
+    const asked = await fetch(`${url}/metrics`, { headers });
+    expect(asked.headers.get('content-type')).toContain('application/openmetrics-text');
+    const families = readOpenMetrics(await asked.text());
+    expect(families.get('vllm:num_preemptions')).toEqual({
+      type: 'counter',
+      samples: ['vllm:num_preemptions_total{replica="0",engine="0",model="toy"} 3'],
+    });
+    expect(families.get('lockstep_vllm_kv_bytes')?.samples).toHaveLength(1);
+    for (const name of ['queue', 'time_to_first_token', 'decode', 'inter_token', 'http_request']) {
+      const { type, samples } = families.get(`lockstep_${name}_seconds`) as OpenFamily;
+      expect([type, samples.join('\n')]).toEqual([
+        'histogram',
+        expect.stringMatching(/_bucket\{.*\} \d+ # \{request_id="[^"]+"\} /),
+      ]);
+    }
   });
 
   test('vLLM’s figures stand in /metrics and /lockstep/engine', async () => {

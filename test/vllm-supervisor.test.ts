@@ -196,6 +196,26 @@ describe('a supervised vLLM', () => {
     await ended(orphan);
   });
 
+  test('its states in /health: engine unreachable, restarting, ready', async () => {
+    const { url, post, fakes } = await opened.supervise([], { pauseMs: 500 });
+    const fake = fakes[0] as Any;
+    const { pid } = await fake.seen();
+    const { replicas } = (await (await fetch(`${url}/lockstep/engine`)).json()) as Any;
+    // The process lives, so that nobody sees it end, and no new connection reaches it.
+    await rm(replicas[0].url.replace('unix:', ''));
+    await fake.fault({ kind: 'drop' });
+    expect((await post('/v1/completions', { prompt: PROMPT })).status).toBe(503);
+    expect(isRunning(pid)).toBe(true);
+    const unreachable = { http: 503, status: 'engine unreachable', code: 'LS_VLLM_UNREACHABLE' };
+    expect(await status(url)).toEqual(unreachable);
+    process.kill(pid, 'SIGKILL');
+    await until(async () => (await status(url)).status === 'restarting');
+    const short = await fetch(`${url}/health`);
+    expect([short.status, await short.json()]).toEqual([503, { status: 'restarting' }]);
+    await until(async () => (await status(url)).http === 200, 20);
+    expect((await status(url)).status).toBe('ready');
+  });
+
   test('one that comes back under another digest is ended, not believed', async () => {
     const file = path.join(toy.dir, 'digest');
     await writeFile(file, toy.files.contract.digest);

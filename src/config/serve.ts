@@ -41,6 +41,8 @@ const modelSchema = z.strictObject({
   upstream: z.array(text).min(1).optional(),
   /** vllm: environment variable that holds their key. */
   upstreamKey: text.optional(),
+  /** vllm: seconds without a byte after which an answer is given up. */
+  stallTimeout: limit.optional(),
   /** vllm: folders of LoRA adapters over it, relative to this file, by their names in requests. */
   adapter: z.record(text, text).optional(),
   /** vllm: its own flags, as ['--max-num-seqs', '64']. */

@@ -4,6 +4,7 @@ import { isTrained } from '../contract/index.ts';
 import type { SessionMemory } from '../engines/engine.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
 import type { MemoryFigures, Runner } from '../engines/runner.ts';
+import { type Telling, telling } from './exemplars.ts';
 import { MEMORY_PARTS, Timings } from './timings.ts';
 
 export type Outcome = 'stop' | 'length' | 'cancelled' | 'timeout' | 'error';
@@ -25,11 +26,10 @@ interface Held {
 export class Metrics {
   readonly registry: Registry = new Registry();
   readonly requests: Counter<'route' | 'method' | 'status'>;
-  readonly requestSeconds: Histogram<'route'>;
+  readonly requestSeconds: Telling<'route'>;
   readonly tokens: Counter<'model' | 'kind'>;
   readonly generations: Counter<'model' | 'outcome'>;
   readonly timings: Timings;
-  readonly interToken: Histogram<'model'>;
   /** Work of large requests, which threads do. */
   readonly large: Histogram<'work'>;
   readonly segments: Counter<'model'>;
@@ -50,13 +50,13 @@ export class Metrics {
       labelNames: ['route', 'method', 'status'],
       registers,
     });
-    this.requestSeconds = new Histogram({
-      name: 'lockstep_http_request_seconds',
-      help: 'Seconds from the head of a request to the end of its answer.',
-      labelNames: ['route'],
-      buckets: [0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300],
-      registers,
-    });
+    this.requestSeconds = telling(
+      this.registry,
+      'lockstep_http_request_seconds',
+      'Seconds from the head of a request to the end of its answer.',
+      [0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300],
+      ['route'],
+    );
     this.tokens = new Counter({
       name: 'lockstep_tokens_total',
       help: 'Tokens, by kind: prompt and completion were run, cached came from cached prompt states.',
@@ -70,13 +70,6 @@ export class Metrics {
       registers,
     });
     this.timings = new Timings(this.registry);
-    this.interToken = new Histogram({
-      name: 'lockstep_inter_token_seconds',
-      help: 'Seconds between two generated tokens.',
-      labelNames: ['model'],
-      buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
-      registers,
-    });
     this.large = new Histogram({
       name: 'lockstep_large_request_seconds',
       help: 'Seconds that a worker thread took for the work of a large request: body, encode, tokenize, detokenize, plan.',
@@ -125,7 +118,6 @@ export class Metrics {
     if (this.#known.has(name)) return;
     this.#known.add(name);
     this.timings.begin(name);
-    this.interToken.zero({ model: name });
     this.segments.inc({ model: name }, 0);
     this.segmentTokens.zero({ model: name });
   }

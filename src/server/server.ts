@@ -219,7 +219,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   app.set('query parser', 'simple');
   app.set('etag', false);
   trustProxies(app, trustProxy);
-  app.use(requestId(), observe(log, metrics), headers());
+  app.use(requestId(), observe(log, metrics), headers(tls !== null));
   app.use(knownHosts(LOOPBACK.includes(host) ? [...LOOPBACK, ...hostNames] : null));
 
   app.use(healthRoutes(models, () => ending));
@@ -234,7 +234,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   // Before the limit of requests: whoever watches the server must not lose sight of it.
   app.get('/metrics', operatorsOnly(), metricsRoute(metrics, models));
   app.get('/lockstep/engine', operatorsOnly(), engineRoute(models));
-  app.use(limitRate(requestsPerMinute));
+  app.use(limitRate(requestsPerMinute, shared.accounts));
   app.get('/v1/models', modelList(models));
   app.get('/v1/models/:model', modelCard(models));
   app.get('/lockstep/contract', (request, response) => {

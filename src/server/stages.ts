@@ -1,5 +1,6 @@
 // What one generation has used and when it came to what, for its line in the logs and its spans in traces.
 import type { Response } from 'express';
+import type { SegmentLog } from './segment-log.ts';
 
 /** Times in milliseconds of `performance.now()`. */
 export interface Stages {
@@ -15,6 +16,8 @@ export interface Stages {
   first?: number;
   /** How it ended, where it had a place. */
   outcome?: string;
+  /** Its segments, where it is traced. */
+  segments?: SegmentLog;
 }
 
 /** What a request has used so far, for its line in the logs. */

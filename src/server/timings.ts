@@ -1,11 +1,13 @@
 // Where a request's time goes, and what one generation takes: histograms whose exemplars name a request.
-import { Histogram, type OpenMetricsContentType, Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
 import type { SessionMemory } from '../engines/engine.ts';
+import { seen, type Telling, telling } from './exemplars.ts';
 
 export const MEMORY_PARTS = ['sinks', 'carry', 'pool', 'retrieved', 'open'] as const;
 
 const SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300];
-const TOKENS = [0, 16, 64, 256, 1024, 4096, 8192, 16_384, 32_768, 131_072];
+/** Bounds of histograms of tokens. */
+export const TOKENS = [0, 16, 64, 256, 1024, 4096, 8192, 16_384, 32_768, 131_072];
 const BYTES = [10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32].map((power) => 2 ** power);
 
 /** Which request it is, and for which model. */
@@ -26,8 +28,7 @@ export interface Told {
   memory: SessionMemory | null;
 }
 
-/** `request_id` is an exemplar's label, no series has it. */
-type OfModel<T extends string = never> = Histogram<'model' | 'request_id' | T>;
+type OfModel<T extends string = never> = Telling<'model' | T>;
 
 export class Timings {
   readonly #queue: OfModel;
@@ -38,6 +39,7 @@ export class Timings {
   readonly #completion: OfModel;
   readonly #cached: OfModel;
   readonly #bytes: OfModel<'part'>;
+  readonly #interToken: OfModel;
 
   constructor(registry: Registry) {
     const histogram = <T extends string = never>(
@@ -45,14 +47,7 @@ export class Timings {
       help: string,
       buckets: number[],
       more: T[] = [],
-    ): OfModel<T> => {
-      const labelNames: ('model' | T)[] = ['model', ...more];
-      // Entered by hand: prom-client takes exemplars for registries of OpenMetrics alone.
-      const options = { name, help, buckets, labelNames, enableExemplars: true, registers: [] };
-      const made = new Histogram<'model' | 'request_id' | T>(options);
-      registry.registerMetric(made);
-      return made;
-    };
+    ): OfModel<T> => telling<'model' | T>(registry, name, help, buckets, ['model', ...more]);
     this.#queue = histogram(
       'lockstep_queue_seconds',
       'Seconds that a generation waited for a place.',
@@ -90,64 +85,49 @@ export class Timings {
       BYTES,
       ['part'],
     );
+    this.#interToken = histogram(
+      'lockstep_inter_token_seconds',
+      'Seconds between two generated tokens.',
+      [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
+    );
   }
 
   /** A model is served: its histograms are there before its first request. */
   begin(model: string): void {
     const all = [this.#queue, this.#first, this.#prefill, this.#decode];
-    for (const one of [...all, this.#prompt, this.#completion, this.#cached]) one.zero({ model });
+    const counts = [this.#prompt, this.#completion, this.#cached];
+    for (const one of [...all, ...counts, this.#interToken]) one.zero({ model });
   }
 
   /** It has waited so long for a place: until it got one, or until it left without one. */
   waited(tag: Tag, seconds: number): void {
-    this.#queue.observe(seen(tag, seconds));
+    this.#queue.observe(tagged(tag, seconds));
   }
 
   /** Its first token is there. Seconds since the request's head, and since it got its place. */
   began(tag: Tag, sinceHead: number, sincePlace: number): void {
-    this.#first.observe(seen(tag, sinceHead));
-    this.#prefill.observe(seen(tag, sincePlace));
+    this.#first.observe(tagged(tag, sinceHead));
+    this.#prefill.observe(tagged(tag, sincePlace));
+  }
+
+  /** Another token came, so many seconds after the one before it. */
+  next(tag: Tag, seconds: number): void {
+    this.#interToken.observe(tagged(tag, seconds));
   }
 
   /** It has ended. */
   ended(tag: Tag, { decode, prompt, completion, cached, memory }: Told): void {
-    this.#prompt.observe(seen(tag, prompt));
-    this.#cached.observe(seen(tag, cached));
-    this.#completion.observe(seen(tag, completion));
-    if (decode !== null) this.#decode.observe(seen(tag, decode));
+    this.#prompt.observe(tagged(tag, prompt));
+    this.#cached.observe(tagged(tag, cached));
+    this.#completion.observe(tagged(tag, completion));
+    if (decode !== null) this.#decode.observe(tagged(tag, decode));
     if (memory === null) return;
     for (const part of MEMORY_PARTS) {
-      const labels = { model: tag.model, part };
-      this.#bytes.observe({ ...seen(tag, memory[part]), labels });
+      this.#bytes.observe(seen(tag.requestId, { model: tag.model, part }, memory[part]));
     }
   }
 }
 
-/** OpenMetrics takes at most 128 characters of an exemplar's labels. */
-function seen({ requestId, model }: Tag, value: number) {
-  return { value, labels: { model }, exemplarLabels: { request_id: requestId.slice(0, 100) } };
-}
-
-/** The registry in OpenMetrics' text, which alone has exemplars. */
-export async function openMetrics(registry: Registry): Promise<{ type: string; text: string }> {
-  const view = new Registry<OpenMetricsContentType>();
-  view.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
-  for (const metric of registry.getMetricsAsArray() as unknown as Source[]) {
-    // Counters get their `_total` back in this format; the metric itself must keep its name.
-    const bare = metric.name.replace(/_total$/, '');
-    const read = async () => ({
-      ...(await (metric.getForPromString?.() ?? metric.get())),
-      name: metric.type === 'counter' ? bare : metric.name,
-    });
-    const shown = { name: metric.name, type: metric.type, get: read, getForPromString: read };
-    view.registerMetric(shown as never);
-  }
-  return { type: view.contentType, text: await view.metrics() };
-}
-
-interface Source {
-  name: string;
-  type: string;
-  get(): Promise<object>;
-  getForPromString?(): Promise<object>;
+function tagged({ requestId, model }: Tag, value: number) {
+  return seen(requestId, { model }, value);
 }

@@ -1,4 +1,4 @@
-// OpenTelemetry traces: a span for each request, and below it the queue, the prompt and the answer.
+// OpenTelemetry traces: a span for each request; below it the queue, the prompt and the answer, and their segments.
 import {
   type Attributes,
   type Context,
@@ -19,6 +19,7 @@ import type { Request, RequestHandler, Response } from 'express';
 import type { Logger } from 'pino';
 import { traceParent } from '../engines/trace-context.ts';
 import { callerOf } from './keys/caller.ts';
+import type { StageSegments } from './segment-log.ts';
 import { stagesOf, usedBy } from './stages.ts';
 
 /** How long the end of the server waits for the last spans. */
@@ -68,6 +69,7 @@ export class Traces {
         parent,
       );
       const inside = trace.setSpan(parent, span);
+      response.locals['traced'] = span.isRecording();
       response.once('close', () => this.#end(span, inside, request, response));
       const carrier: { traceparent?: string } = {};
       this.#propagator.inject(inside, carrier, {
@@ -88,16 +90,44 @@ export class Traces {
     span.setAttributes(told(request, response, route));
     const failed = response.statusCode >= 500 || !response.writableFinished;
     if (failed) span.setStatus({ code: SpanStatusCode.ERROR });
-    const { entered, placed, first } = stagesOf(response) ?? {};
-    const stage = (name: string, from: number | undefined, to: number | undefined) => {
+    const { entered, placed, first, segments } = stagesOf(response) ?? {};
+    const stage = (name: string, from?: number, to?: number, ran?: StageSegments) => {
       if (from === undefined) return;
-      this.#tracer.startSpan(name, { startTime: clock(from) }, inside).end(clock(to ?? now));
+      const remembered = name === 'prefill' ? segments?.remembered : undefined;
+      const attributes = ran === undefined ? {} : counted(ran, remembered);
+      const made = this.#tracer.startSpan(name, { startTime: clock(from), attributes }, inside);
+      if (ran !== undefined) this.#segments(ran, trace.setSpan(inside, made));
+      made.end(clock(to ?? now));
     };
     stage('queue', entered, placed);
-    stage('prefill', placed, first);
-    stage('decode', first, now);
+    stage('prefill', placed, first, segments?.prefill);
+    stage('decode', first, now, segments?.decode);
     span.end(clock(now));
   }
+
+  #segments({ kept }: StageSegments, inside: Context): void {
+    for (const { choice, index, first, end, retrieved, from, to } of kept) {
+      const attributes = {
+        'lockstep.choice': choice,
+        'lockstep.segment.index': index,
+        'lockstep.segment.first_position': first,
+        'lockstep.segment.last_position': end - 1,
+        'lockstep.segment.tokens': end - first,
+        'lockstep.segment.retrieved_rows': retrieved,
+      };
+      const options = { startTime: clock(from), attributes };
+      this.#tracer.startSpan('segment', options, inside).end(clock(to));
+    }
+  }
+}
+
+/** What a stage says of its segments. */
+function counted({ kept, leftOut }: StageSegments, remembered: number | undefined): Attributes {
+  return {
+    'lockstep.segments.closed': kept.length + leftOut,
+    'lockstep.segments.left_out': leftOut,
+    ...(remembered === undefined ? {} : { 'lockstep.segments.remembered': remembered }),
+  };
 }
 
 /** Milliseconds since 1970. A bare `performance.now()` would get another offset in each span. */

@@ -136,6 +136,7 @@ describe('what is refused at the start', () => {
 
   test.each([
     [['--threads', '2'], 'expected no --threads with --config'],
+    [['--stall-timeout', '2'], 'expected no --stall-timeout with --config'],
     [['--engine', 'onnx'], 'expected no --engine with --config'],
     [['--no-probe'], 'expected no --no-probe with --config'],
     [['--rate', '5'], 'expected --rate or `rate` in'],
@@ -203,6 +204,19 @@ describe('vLLMs', () => {
     expect([done, text]).toEqual([true, foreseen(PROMPT, 200)]);
     served.child.kill('SIGTERM');
     expect(await served.ended).toBe(0);
+  });
+
+  test('rate: off in the file sets no limit, a number does', async () => {
+    const models = [{ name: 'one', dir: toy.dir, ...absent }];
+    for (const [rate, policy] of [
+      ['off', null],
+      [7, expect.stringContaining('q=7; w=60')],
+    ] as const) {
+      await config.write({ models, host: '0.0.0.0', rate });
+      const { url } = await serve('--config', config.file);
+      const response = await fetch(`${url}/v1/models`);
+      expect([response.status, response.headers.get('ratelimit-policy')]).toEqual([200, policy]);
+    }
   });
 
   test('a key that an environment variable holds is there for models that come later', async () => {

@@ -4,7 +4,7 @@
 import { describe, expect, test } from 'vitest';
 import { tell } from '../helpers/tell.ts';
 import { fakeVllms } from '../vllm-fixture.ts';
-import { askMany } from './client.ts';
+import { askMany, kindNames } from './client.ts';
 import { faultNames, faultyStream } from './faults.ts';
 import { judge, judgeMany } from './judge.ts';
 import { faultyUpstream } from './upstream.ts';
@@ -12,6 +12,8 @@ import { faultyUpstream } from './upstream.ts';
 const count = Number(process.env['LOCKSTEP_STREAMS'] ?? 10_000);
 const first = Number(process.env['LOCKSTEP_STREAMS_SEED'] ?? 1);
 const vllm = fakeVllms();
+/** What the server waits for a silent vLLM, milliseconds. */
+const STALL_MS = 800;
 
 describe('faulty streams', () => {
   test(`${count} of them: no false completion`, { timeout: 60_000 + 20 * count }, async () => {
@@ -46,14 +48,18 @@ describe('faulty streams', () => {
   test('over real sockets: whole answers and errors, nothing else', {
     timeout: 300_000,
   }, async () => {
-    const upstream = await faultyUpstream(vllm.toy.files.contract.digest);
+    const upstream = await faultyUpstream(vllm.toy.files.contract.digest, STALL_MS);
     try {
-      const { url } = await vllm.opened.relay([upstream.url]);
-      const tally = await askMany(url, first, 300);
+      const { url } = await vllm.opened.relay([upstream.url], {}, { stallMs: STALL_MS });
+      const tally = await askMany(url, first, 240, { kinds: kindNames, paced: true });
+      tell({ search: 'streams over sockets', count: 240, seed: first, ...tally });
       expect(tally.bad).toEqual([]);
       expect(tally.seen).toMatchObject({ false: 0, other: 0, cut: 0, lost: 0 });
       expect(tally.seen.complete).toBeGreaterThan(30);
       expect(tally.seen.error).toBeGreaterThan(100);
+      // Silence was found, and every kind of answer came through where nothing was wrong.
+      expect(tally.codes['LS_VLLM_STALLED']).toBeGreaterThan(5);
+      expect(Math.min(...Object.values(tally.complete))).toBeGreaterThan(0);
     } finally {
       await vllm.opened.close();
       await upstream.close();

@@ -5,7 +5,12 @@ import { type Logger, pino } from 'pino';
 import type { ServeConfig } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { CACHE_BYTES, createServer, probePort } from '../../server/index.ts';
-import { parseNonNegativeInt, parsePositiveInt, port } from '../shared/option-values.ts';
+import {
+  parseNonNegativeInt,
+  parsePositiveInt,
+  parsePositiveNumber,
+  port,
+} from '../shared/option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
 import { addBatchOptions, type BatchOptions, openBatchStore } from './batches.ts';
@@ -81,6 +86,11 @@ export function serveCommand(): Command {
       'vllm: LoRA adapters over the model; requests choose one by its name',
     )
     .option('--upstream-key <variable>', 'vllm: environment variable that holds their key')
+    .option(
+      '--stall-timeout <s>',
+      'vllm: seconds without a byte after which an answer is given up (default: 600)',
+      parsePositiveNumber,
+    )
     .option('--no-probe', 'serve without checking the probe first')
     .option('--python <path>', 'torch, vllm: interpreter to use')
     .addOption(noWeightsCheck())

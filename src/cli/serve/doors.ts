@@ -17,7 +17,7 @@ export interface DoorOptions {
   apiKey?: string;
   keys?: string;
   audit?: string;
-  rate?: number | null;
+  rate?: number | 'off';
   trustProxy?: string[];
   tlsCert?: string;
   tlsKey?: string;
@@ -74,8 +74,9 @@ export function addDoorOptions(command: Command): Command {
     );
 }
 
-function rate(text: string): number | null {
-  if (text === 'off') return null;
+/** Not null: Commander takes that for a missing value. */
+function rate(text: string): number | 'off' {
+  if (text === 'off') return text;
   try {
     return parsePositiveInt(text);
   } catch {
@@ -134,7 +135,9 @@ export async function openDoors(
       keys,
       audit,
       tls,
-      ...(options.rate === undefined ? {} : { requestsPerMinute: options.rate }),
+      ...(options.rate === undefined
+        ? {}
+        : { requestsPerMinute: options.rate === 'off' ? null : options.rate }),
       trustProxy: options.trustProxy ?? [],
       preDrainMs: options.preDrain * 1000,
       drainMs: options.drain * 1000,

@@ -20,6 +20,8 @@ export interface EngineChoice {
   replicas?: number;
   upstream?: string[];
   upstreamKey?: string;
+  /** Seconds without a byte after which an answer of vLLM is given up. */
+  stallTimeout?: number;
   /** `NAME=DIR` of each adapter. */
   adapter?: string[];
   /** false: `--no-probe`. */
@@ -69,6 +71,7 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
       ['replicas', choice.replicas],
       ['upstream', upstream],
       ['upstream-key', choice.upstreamKey],
+      ['stall-timeout', choice.stallTimeout],
       ['adapter', choice.adapter],
     ] as const) {
       if (value !== undefined) throw onlyVllm(`--${name}`, name);
@@ -183,6 +186,7 @@ async function openVllm(
     maxTokens: choice.maxTokens ?? Number.MAX_SAFE_INTEGER,
     maxSessions: choice.maxSessions ?? VLLM_SESSIONS * count,
   };
+  const stall = choice.stallTimeout === undefined ? {} : { stallMs: choice.stallTimeout * 1000 };
   if (upstream !== undefined) {
     const variable = choice.upstreamKey;
     const key = variable === undefined ? null : secretOf(variable);
@@ -190,6 +194,7 @@ async function openVllm(
       throw usage('upstream-key', `expected a key in $${variable}, got none`, 'Set the variable.');
     }
     const { relay, failed } = await useVllm(parts, upstream, {
+      ...stall,
       key,
       onReady: ({ name, identity }) => say(`vLLM at ${name}: ${identityLine(identity)}`),
     });
@@ -199,6 +204,7 @@ async function openVllm(
   const python = await findPython({ python: choice.python, modules: vllmModules });
   let probe: ProbeOutcome | null = null;
   const { relay, failed } = await superviseVllm(parts, {
+    ...stall,
     python,
     probe: choice.probe,
     onReady: ({ name, identity }) => {

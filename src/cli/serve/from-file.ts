@@ -18,6 +18,7 @@ const OF_MODELS = [
   ['replicas', 'replicas'],
   ['upstream', 'upstream'],
   ['upstreamKey', 'upstreamKey'],
+  ['stallTimeout', 'stallTimeout'],
   ['adapter', 'adapter'],
   ['probe', 'probe'],
   ['python', 'python'],
@@ -100,8 +101,7 @@ export function mergeServer(
       const words = `expected ${flagOf(command, name)} or \`${name}\` in ${shown}, got both`;
       throw usage(dashed(name), words, 'Leave one of them out.');
     }
-    const value = name === 'rate' && server.rate === 'off' ? null : server[name];
-    Object.assign(options, { [name]: value });
+    Object.assign(options, { [name]: server[name] });
   }
 }
 

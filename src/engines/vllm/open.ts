@@ -20,6 +20,7 @@ import { defaultKvCacheSpace } from './kv-cache-space.ts';
 import { Relay } from './relay.ts';
 import { Replica } from './replica.ts';
 import { Supervisor, type SupervisorOptions } from './supervisor.ts';
+import { tracesProtocol } from './traces-protocol.ts';
 import { checkVersion } from './version.ts';
 
 /** Between two looks at a vLLM that is not ours. */
@@ -98,6 +99,7 @@ export async function superviseVllm(
     ...env,
     ...PLUGIN_ENVIRONMENT,
     ...defaultKvCacheSpace(env, flags, replicas),
+    ...tracesProtocol(env, flags),
     VLLM_API_KEY: key,
     // Routes that change a running engine; nobody needs them here.
     VLLM_SERVER_DEV_MODE: '0',

@@ -6,6 +6,7 @@ import type { Account } from '../limits/accounts.ts';
 import { headOf } from '../limits/deadline.ts';
 import { backgroundOf } from '../limits/ticket.ts';
 import type { Outcome } from '../metrics.ts';
+import { OpenSegments, SegmentLog } from '../segment-log.ts';
 import { enterStages, type Stages } from '../stages.ts';
 import { MEMORY_PARTS, type Tag } from '../timings.ts';
 import { type Job, type ModelContext, promptTokens } from './job.ts';
@@ -16,20 +17,19 @@ import type { Trace } from './trace.ts';
 const MEMORY_EVERY = 32;
 
 export class GenerationStats {
-  readonly #job: Job;
   readonly #context: ModelContext;
   readonly #account: Account;
   readonly #tag: Tag;
   /** Somebody waits: what takes how long is measured. */
   readonly #timed: boolean;
+  /** When its segments ran is written down: they run in this process, and somebody traces it. */
+  readonly #traced: boolean;
   readonly #stages: Stages;
   /** `performance.now()` of the request's head. */
   readonly #arrived: number;
   /** When each choice's last token came. */
   readonly #last: number[] = [];
-  readonly #segmentStart: number[] = [];
-  /** Each prompt's last boundary: where the open segment of each of its choices begins. */
-  readonly #promptEnd: number[] = [];
+  readonly #segments: OpenSegments;
   /** Tokens of prompts that were remembered. */
   #cached = 0;
   #memoryIn = 0;
@@ -41,7 +41,6 @@ export class GenerationStats {
 
   /** From now on it stands in line for a place. */
   constructor(job: Job, context: ModelContext, response: Response, account: Account) {
-    this.#job = job;
     this.#context = context;
     this.#account = account;
     this.#arrived = headOf(response);
@@ -49,11 +48,15 @@ export class GenerationStats {
     this.#tag = { requestId, model: context.model };
     this.#timed = backgroundOf(response) === undefined;
     this.#stages = enterStages(response, promptTokens(job));
+    this.#segments = new OpenSegments(job.runs[0].extra?.n ?? 1);
+    this.#traced = response.locals['traced'] === true && context.runner.figures === undefined;
   }
 
   /** It has a place. */
   placed(): void {
-    this.#stages.placed = performance.now();
+    const placed = performance.now();
+    this.#stages.placed = placed;
+    if (this.#traced) this.#stages.segments = new SegmentLog(placed);
     this.#account.begin();
     this.#waited();
   }
@@ -80,11 +83,12 @@ export class GenerationStats {
   /** Count an event; gives the session's memory where it was worth asking. */
   async record(event: RunEvent, always = false): Promise<Trace['memory']> {
     const { metrics, model } = this.#context;
+    const closed = event.type === 'ran' ? this.#segments.take(event) : null;
+    this.#stages.segments?.see(event, closed, this.#stages.first);
     if (event.type === 'token') {
       const now = performance.now();
       const last = this.#last[event.choice];
-      if (last !== undefined && this.#timed)
-        metrics.interToken.observe({ model }, (now - last) / 1000);
+      if (last !== undefined && this.#timed) metrics.timings.next(this.#tag, (now - last) / 1000);
       if (last === undefined && this.#stages.first === undefined) this.#began(now);
       this.#last[event.choice] = now;
       this.#stages.completion += 1;
@@ -95,18 +99,12 @@ export class GenerationStats {
     const kind = event.cached ? 'cached' : 'prompt';
     if (event.prompt) metrics.tokens.inc({ model, kind }, event.tokens.length);
     if (event.cached) this.#cached += event.tokens.length;
-    if (event.boundary !== null) {
-      const prompt = Math.floor(event.choice / (this.#job.runs[0].extra?.n ?? 1));
-      const start = this.#segmentStart[event.choice] ?? this.#promptEnd[prompt] ?? 0;
-      if (!event.cached) {
-        metrics.segments.inc({ model });
-        metrics.segmentTokens.observe({ model }, event.boundary.at - start);
-      }
-      this.#segmentStart[event.choice] = event.boundary.at;
-      if (event.prompt) this.#promptEnd[prompt] = event.boundary.at;
+    if (closed !== null && !event.cached) {
+      metrics.segments.inc({ model });
+      metrics.segmentTokens.observe({ model }, closed.end - closed.first);
     }
     this.#memoryIn -= event.tokens.length;
-    if (!always && event.boundary === null && this.#memoryIn > 0) return null;
+    if (!always && closed === null && this.#memoryIn > 0) return null;
     this.#memoryIn = MEMORY_EVERY;
     const memory = (await this.memory?.()) ?? null;
     metrics.hold(this, model, memory);

@@ -3,7 +3,9 @@ import type { Response } from 'express';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
 import { busy, HttpError } from '../errors.ts';
-import { type Caller, callerOf } from '../keys/caller.ts';
+import { seen, type Telling, telling } from '../exemplars.ts';
+import { ANONYMOUS, type Caller, callerOf } from '../keys/caller.ts';
+import { TOKENS } from '../timings.ts';
 import { backgroundOf } from './ticket.ts';
 
 /** One generation on a caller's account. */
@@ -30,6 +32,8 @@ export class Accounts {
   ) as Record<Window, RateLimiterMemory>;
   readonly #sessions = new Map<string, number>();
   readonly #tokens: Counter<'caller' | 'kind'>;
+  readonly #promptTokens: Telling<'caller'>;
+  readonly #completionTokens: Telling<'caller'>;
   readonly #refused: Counter<'caller' | 'limit'>;
 
   constructor(registry: Registry) {
@@ -40,9 +44,19 @@ export class Accounts {
       labelNames: ['caller', 'kind'],
       registers,
     });
+    const histogram = (name: string, help: string) =>
+      telling(registry, name, help, TOKENS, ['caller']);
+    this.#promptTokens = histogram(
+      'lockstep_caller_prompt_tokens',
+      'Tokens of a request’s prompts, by caller; only of requests that got a place.',
+    );
+    this.#completionTokens = histogram(
+      'lockstep_caller_completion_tokens',
+      'Tokens that a request wrote, by caller; only of requests that got a place.',
+    );
     this.#refused = new Counter({
       name: 'lockstep_caller_refused_total',
-      help: 'Generations refused by a limit of the key: tokens_per_minute, tokens_per_day, sessions.',
+      help: 'Requests refused, by caller and limit: requests_per_minute, tokens_per_minute, tokens_per_day, sessions.',
       labelNames: ['caller', 'limit'],
       registers,
     });
@@ -57,6 +71,11 @@ export class Accounts {
         for (const [caller, count] of sessions) this.set({ caller }, count);
       },
     });
+  }
+
+  /** A limit that is kept elsewhere has refused a request. */
+  refused(response: Response, limit: 'requests_per_minute'): void {
+    this.#refused.inc({ caller: callerOf(response)?.name ?? ANONYMOUS.name, limit });
   }
 
   /**
@@ -80,34 +99,43 @@ export class Accounts {
       throw busy(words, 1, 'too_many_sessions');
     }
     if (counted) this.#sessions.set(name, open + 1);
-    let begun = false;
+    /** Tokens of its answer; null: it has no place yet, and its prompt is only reserved. */
+    let written: number | null = null;
     let left = false;
     const leave = (): void => {
       if (left) return;
       left = true;
       if (counted) this.#leave(name);
-      if (!begun) this.#spend(caller, -prompt);
+      if (written === null) this.#spend(caller, -prompt);
+      else this.#told(response, name, prompt, written);
     };
     response.once('close', leave);
     try {
       await this.#reserve(caller, prompt);
     } catch (error) {
       // Nothing was reserved, so nothing is given back.
-      begun = true;
-      leave();
+      if (!left && counted) this.#leave(name);
+      left = true;
       throw error;
     }
     if (response.closed) leave();
     return {
       begin: () => {
-        begun = true;
+        written ??= 0;
         this.#tokens.inc({ caller: name, kind: 'prompt' }, prompt);
       },
       wrote: (tokens) => {
+        written = (written ?? 0) + tokens;
         this.#tokens.inc({ caller: name, kind: 'completion' }, tokens);
         this.#spend(caller, tokens);
       },
     };
+  }
+
+  #told(response: Response, caller: string, prompt: number, written: number): void {
+    const id = String(response.locals['requestId']);
+    this.#promptTokens.observe(seen(id, { caller }, prompt));
+    this.#completionTokens.observe(seen(id, { caller }, written));
   }
 
   #leave(name: string): void {

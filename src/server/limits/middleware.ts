@@ -1,9 +1,10 @@
 // What every request passes: an id, the log, the caller's key, the host it believes it talks to.
 import { randomUUID } from 'node:crypto';
 import type { ErrorRequestHandler, NextFunction, Request, RequestHandler, Response } from 'express';
-import helmet from 'helmet';
+import helmet, { strictTransportSecurity } from 'helmet';
 import type { Logger } from 'pino';
 import { HttpError, toHttpError, tooLarge } from '../errors.ts';
+import { seen } from '../exemplars.ts';
 import { callerOf } from '../keys/caller.ts';
 import type { Metrics } from '../metrics.ts';
 import { usedBy } from '../stages.ts';
@@ -38,7 +39,9 @@ export function observe(log: Logger, metrics: Metrics | null): RequestHandler {
       const route = path ?? (request.originalUrl.startsWith('/page/') ? '/page' : 'other');
       const status = response.writableFinished ? String(response.statusCode) : 'aborted';
       metrics?.requests.inc({ route, method: request.method, status });
-      metrics?.requestSeconds.observe({ route }, seconds);
+      metrics?.requestSeconds.observe(
+        seen(String(response.locals['requestId']), { route }, seconds),
+      );
       log.info(
         {
           requestId: response.locals['requestId'],
@@ -60,9 +63,18 @@ export function observe(log: Logger, metrics: Metrics | null): RequestHandler {
   };
 }
 
-/** Security headers; the page gets only what it brings along. */
-export function headers(): RequestHandler {
-  return helmet({
+/** How long browsers ask this host by TLS alone, seconds (RFC 6797): a year. */
+const HSTS_SECONDS = 365 * 24 * 3600;
+
+/**
+ * Security headers; the page gets only what it brings along.
+ *
+ * @param tls whether this server itself speaks TLS; a proxy in front that does sets the header itself
+ */
+export function headers(tls: boolean): RequestHandler {
+  // Other hosts below this name may still speak plain HTTP.
+  const hsts = strictTransportSecurity({ maxAge: HSTS_SECONDS, includeSubDomains: false });
+  const all = helmet({
     contentSecurityPolicy: {
       useDefaults: false,
       directives: {
@@ -76,11 +88,15 @@ export function headers(): RequestHandler {
         frameAncestors: ["'none'"],
       },
     },
-    // The server speaks plain HTTP; a proxy in front that speaks TLS sets this itself.
     strictTransportSecurity: false,
     crossOriginEmbedderPolicy: true,
     referrerPolicy: { policy: 'no-referrer' },
   });
+  return (request, response, next) => {
+    // For `localhost` it would cut off everything else on the machine that speaks plain HTTP.
+    const wanted = tls && hostname(request.get('host') ?? '') !== 'localhost';
+    all(request, response, wanted ? () => hsts(request, response, next) : next);
+  };
 }
 
 /**

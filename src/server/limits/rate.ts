@@ -4,13 +4,15 @@ import { rateLimit } from 'express-rate-limit';
 import { busy } from '../errors.ts';
 import { callerOf } from '../keys/caller.ts';
 import { addressOf } from '../keys/door.ts';
+import type { Accounts } from './accounts.ts';
 
 /**
  * At most `perMinute` requests a minute from one caller; a key's own limit goes before it.
  *
  * @param perMinute null sets no limit but those of keys
+ * @param accounts counts each refusal by caller
  */
-export function limitRate(perMinute: number | null): RequestHandler {
+export function limitRate(perMinute: number | null, accounts: Accounts): RequestHandler {
   const limitOf = (response: Response): number | null =>
     callerOf(response)?.limits.requestsPerMinute ?? perMinute;
   return rateLimit({
@@ -24,6 +26,7 @@ export function limitRate(perMinute: number | null): RequestHandler {
     validate: { xForwardedForHeader: false },
     handler: (_request, response, next, { windowMs }) => {
       const { name, id } = callerOf(response) ?? {};
+      accounts.refused(response, 'requests_per_minute');
       const whom = id === undefined ? 'one address' : `the key ${name}`;
       const words = `Expected at most ${limitOf(response)} requests a minute from ${whom}.`;
       const left = Number(response.getHeader('retry-after') ?? windowMs / 1000);

@@ -1,28 +1,26 @@
 // `/metrics` and `/lockstep/engine`: what operators watch.
 import type { Request, Response } from 'express';
+import { Registry } from 'prom-client';
+import { openMetrics } from '../exemplars.ts';
 import type { Metrics } from '../metrics.ts';
-import { joinFigures } from '../models/figures.ts';
+import { joinFigures, joinOpenMetrics } from '../models/figures.ts';
 import type { Models } from '../models/models.ts';
-import { openMetrics } from '../timings.ts';
 import { asked } from './asked.ts';
 
-export function metricsRoute(metrics: Metrics, models: Models) {
+/** Our own figures, then those of engines that have some of their own; exemplars where OpenMetrics is asked for. */
+export function metricsRoute({ registry }: Metrics, models: Models) {
   return async (request: Request, response: Response): Promise<void> => {
     const engines = models.running.filter(({ runner }) => runner.figures !== undefined);
-    // vLLM's own figures come in Prometheus' older text, which cannot stand beside the newer one.
-    if (engines.length === 0 && request.get('accept')?.includes('openmetrics')) {
-      const { type, text } = await openMetrics(metrics.registry);
-      response.type(type).send(text);
-      return;
-    }
+    const open = request.get('accept')?.includes('openmetrics') === true;
     const [own, ...told] = await Promise.all([
-      metrics.registry.metrics(),
+      open ? openMetrics(registry) : registry.metrics(),
       ...engines.map(async ({ name, runner }) => ({
         model: name,
         text: (await runner.figures?.())?.prometheus ?? '',
       })),
     ]);
-    response.type(metrics.registry.contentType).send(own + joinFigures(told));
+    response.type(open ? Registry.OPENMETRICS_CONTENT_TYPE : registry.contentType);
+    response.send(own + (open ? `${joinOpenMetrics(told)}# EOF\n` : joinFigures(told)));
   };
 }
 
