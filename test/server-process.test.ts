@@ -14,6 +14,7 @@ import { findPython } from '../src/bridge/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { descendants, environmentOf } from './processes.ts';
 import { servedCheckpoint } from './served-checkpoint.ts';
+import { until } from './server-client.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
 type Any = any;
@@ -308,7 +309,7 @@ describe('the process', () => {
 
   test('it says that the checkpoint is untrained, and where the page is', async () => {
     const { child, stderr, ended } = start([dir, '--port', '0']);
-    for (let i = 0; i < 400 && !stderr().includes('Ctrl-C stops it'); i++) await sleep(25);
+    await until(() => stderr().includes('Ctrl-C stops it'), 50);
     expect(stderr()).toContain('untrained under this contract');
     const url = /page (http:\/\/127\.0\.0\.1:\d+\/)/.exec(stderr())?.[1] as string;
     expect(await (await fetch(url)).text()).toContain('<title>Lockstep</title>');
