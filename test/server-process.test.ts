@@ -6,7 +6,6 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -183,8 +182,7 @@ describe('both engines', () => {
       const leaving = await client.completions.create({ ...ask, max_tokens: 5000, stream: true });
       for await (const _ of leaving) break;
       leaving.controller.abort();
-      for (let i = 0; i < 200 && (await sessions(url)) > 0; i++) await sleep(25);
-      expect(await sessions(url)).toBe(0);
+      await until(async () => (await sessions(url)) === 0);
 
       child.kill('SIGTERM');
       expect(await ended).toBe(0);

@@ -96,6 +96,5 @@ describe.skipIf(process.platform !== 'linux')('no telemetry', () => {
     const calling = `${inPython}\nimport socket; socket.socket().connect_ex(("127.0.0.1", 9))`;
     const found = run('calling', [realPython, '-c', calling]);
     expect(connections(found)).toEqual([expect.stringContaining('sin_port=htons(9)')]);
-    expect(() => expectSilence(found)).toThrow('sin_port=htons(9)');
   });
 });
