@@ -70,7 +70,8 @@ describe('eight large requests at once beside a stream', () => {
 
     for (const answer of answers) expect(Buffer.from(answer).equals(Buffer.from(json))).toBe(true);
     expect(await done(url)).toEqual({ plan: 9 });
-    expect(meanwhile).toBeGreaterThan(20);
+    // On this thread about two a plan would come.
+    expect(meanwhile).toBeGreaterThan(40);
   });
 
   test('ids to text, and text to ids', async () => {
