@@ -193,10 +193,11 @@ describe('lockstep plan', () => {
   });
 
   test.each([
-    ['the ids are written', 'ids.i32'],
-    ['Python plans', 'cuts.i32'],
-  ])('SIGINT while %s ends a plan with 130 and leaves nothing behind', async (_, begun) => {
-    const file = text('huge.txt', story.repeat(20_000));
+    ['the ids are written', 'ids.i32', 20_000],
+    // Many of the pieces after which Python looks whether it is to stop.
+    ['Python plans', 'cuts.i32', 500],
+  ])('SIGINT while %s ends a plan with 130 and leaves nothing behind', async (_, begun, times) => {
+    const file = text('huge.txt', story.repeat(times));
     const args = [cli, 'plan', file, '--json', '--runtime', 'python'];
     const scratch = path.join(root, 'scratch');
     rmSync(scratch, { recursive: true, force: true });
