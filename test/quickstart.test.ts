@@ -66,7 +66,8 @@ test('its server takes a free port, and says which; one that does not start is n
   const folder = await mkdtemp(path.join(os.tmpdir(), 'ls-quickstart-'));
   const { signal } = new AbortController();
   try {
-    const server = await startServer(await servedCheckpoint(folder), 0, signal);
+    const dir = await servedCheckpoint(folder);
+    const server = await startServer(dir, 0, signal);
     expect((await fetch(`${server.url}/health/ready`)).status).toBe(200);
     await server.stop();
     await expect(fetch(`${server.url}/health/ready`)).rejects.toThrow();
@@ -75,6 +76,8 @@ test('its server takes a free port, and says which; one that does not start is n
       code: 'LS_QUICKSTART_SERVE',
       message: expect.stringContaining('got exit code 1'),
     });
+    const stopped = new Error('stopped');
+    await expect(startServer(dir, 0, AbortSignal.abort(stopped))).rejects.toBe(stopped);
   } finally {
     await rm(folder, { recursive: true });
   }

@@ -34,6 +34,7 @@ export async function startServer(
     };
   }
   await closed;
+  signal.throwIfAborted();
   throw new LockstepError(
     'LS_QUICKSTART_SERVE',
     `expected the server to become ready on port ${port}, got exit code ${child.exitCode}.`,
