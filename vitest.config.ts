@@ -16,6 +16,8 @@ export default defineConfig({
     globalSetup: ['test/shared-folder.ts', 'test/warm/setup.ts'],
     testTimeout: 60_000,
     hookTimeout: 300_000,
+    // The default is one second, which a busy machine spends on less.
+    expect: { poll: { timeout: 20_000 } },
     pool: 'forks',
     // One more than the two cores: many tests wait for sockets, signals and other processes.
     maxWorkers: 3,

@@ -73,7 +73,7 @@ describe.each(['onnx', 'torch'])('%s', (engine) => {
     const to = { url: '/v1/chat/completions' };
     const messages = [{ role: 'user', content: PROMPT }];
     const lines = [
-      line('good', {}, { ...to, body: { model: 'tiny', messages, max_tokens: 5 } }),
+      line('good', {}, { ...to, body: { model: 'tiny', messages, max_tokens: 5, temperature: 0 } }),
       line('bad', {}, { ...to, body: { messages: [], max_tokens: 5 } }),
     ];
     const file = path.join(folder, `${engine}.jsonl`);

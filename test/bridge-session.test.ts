@@ -149,9 +149,9 @@ describe('when the Python process dies', () => {
     expect((await waiting).code).toBe('LS_PYTHON_DIED');
     session = await open();
     // A limit counts from the moment Python starts on the call, not from the queue.
-    const first = session.call('fault_calls:sleep', { seconds: 1.5 });
-    const second = session.call('fault_calls:echo', { value: 1 }, { timeoutMs: 1400 });
-    expect(await Promise.all([first, second])).toEqual([1.5, 1]);
+    const first = session.call('fault_calls:sleep', { seconds: 4 });
+    const second = session.call('fault_calls:echo', { value: 1 }, { timeoutMs: 3_500 });
+    expect(await Promise.all([first, second])).toEqual([4, 1]);
   });
 
   it('leaves no folder and no process', async () => {

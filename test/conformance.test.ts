@@ -113,12 +113,12 @@ beforeAll(async () => {
     [path.join(packageRoot, 'test/python/run_plans.py'), file],
     {
       maxBuffer: 1 << 28,
-      timeout: 280_000,
+      timeout: 880_000,
       env: { ...process.env, PYTHONPATH: path.join(packageRoot, 'python') },
     },
   );
   inPython = JSON.parse(stdout) as Outcome[];
-}, 300_000);
+}, 900_000);
 
 afterAll(async () => {
   if (folder !== undefined) await rm(folder, { recursive: true });

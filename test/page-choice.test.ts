@@ -188,7 +188,8 @@ describe('models that come, go and change', () => {
   });
 
   test('removed while it answers: the answer ends, then another is chosen', async () => {
-    await showTwo([{}, { delayMs: 60 }]);
+    const slow: ToyFaults = { delayMs: 500 };
+    await showTwo([{}, slow]);
     await choose('two');
     await set({ most: '120' });
     await say('A question.');
@@ -196,6 +197,7 @@ describe('models that come, go and change', () => {
     void serve(models().slice(0, 1));
     await expect.poll(notice, WAIT).toContain('This answer is its last.');
     expect(await chosen()).toBe('two');
+    slow.delayMs = 1;
     await expect.poll(notice, WAIT).toContain('one is chosen now.');
     await page.click('#alert button >> nth=0');
     await expect.poll(() => page.textContent('.meta')).toContain('120 written');

@@ -33,7 +33,7 @@ test('typing shows the segments that /lockstep/plan gives', async () => {
 });
 
 test('chat streams, and segments, carry, sinks and retrieved spans are drawn', async () => {
-  await show({ delayMs: 4 });
+  await show({ delayMs: 20 });
   await set({ most: '120' });
   await page.evaluate(probes.recordHeld);
   await page.fill('#message', TEXT);

@@ -95,7 +95,7 @@ describe('lockstep profile', () => {
   });
 
   test('gates: stopped by Ctrl-C, the same command resumes and writes the same file', async () => {
-    const args = [...measure, ...sizes, '--retrieval', '16', '--steps', '5'];
+    const args = [...measure, ...sizes, '--retrieval', '16', '--steps', '12'];
     const whole = await profile(...args, '--out', 'whole.json');
     expect(whole.code, whole.err).toBe(0);
     const stopped = await stopAfter(2, [...args, '--out', 'parts.json']);
@@ -108,14 +108,14 @@ describe('lockstep profile', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line) as { done?: number });
-    expect(Math.max(...lines.map((event) => event.done ?? 0))).toBe(5);
+    expect(Math.max(...lines.map((event) => event.done ?? 0))).toBe(12);
     expect(lines.find((event) => event.done)?.done).toBeGreaterThanOrEqual(2);
     expect(readFileSync(path.join(home, 'parts.json'), 'utf8')).toBe(
       readFileSync(path.join(home, 'whole.json'), 'utf8'),
     );
     expect(readdirSync(home).filter((name) => name.includes('.parts.json'))).toEqual([]);
     const file = read('whole.json');
-    expect(file.curve).toHaveLength(5);
+    expect(file.curve).toHaveLength(12);
     expect(file.scores?.[0]).toEqual([0, 0]);
     expect(
       file.scores
@@ -125,9 +125,9 @@ describe('lockstep profile', () => {
     ).toBe(true);
     expect(file.heads.long.flat()).toHaveLength(3);
     expect(file).toMatchObject({
-      settings: { length: 96, seed: 0, steps: 5, penalty: 0.05 },
+      settings: { length: 96, seed: 0, steps: 12, penalty: 0.05 },
       execution: { segment: { max: 24 }, carry: { size: 8, sinks: 2 }, retrieval: { size: 16 } },
-      data: { files: ['texts/*.txt'], tokens: 5 * 96 },
+      data: { files: ['texts/*.txt'], tokens: 12 * 96 },
     });
   }, 600_000);
 
@@ -188,7 +188,7 @@ describe('lockstep profile', () => {
       '--length',
       '96',
       '--steps',
-      '4',
+      '12',
       ...out,
     ];
     expect(await stopAfter(2, args)).toBe(130);
@@ -204,7 +204,7 @@ describe('lockstep profile', () => {
   });
 });
 
-/** Start `lockstep profile`, send SIGINT at step `n`; its exit code. */
+/** Start `lockstep profile`, send SIGINT at step `n`, many before the last; its exit code. */
 function stopAfter(n: number, args: string[]): Promise<number | null> {
   const child = spawn(process.execPath, [cli, 'profile', 'model', ...args, '--json'], {
     cwd: home,

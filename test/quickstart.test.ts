@@ -1,10 +1,14 @@
 // `npm start -- --exit --json --quick` with a shorter training: every stage, on the real model and texts.
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
+import { startServer } from '../src/cli/quickstart/serving.ts';
 import { packageRoot } from '../src/paths.ts';
+import { servedCheckpoint } from './served-checkpoint.ts';
 
 const run = promisify(execFile);
 
@@ -57,3 +61,24 @@ test('the quickstart trains, proves, exports, serves and completes', async () =>
   }
   expect(result.completion.trim().length).toBeGreaterThan(0);
 }, 1_500_000);
+
+test('its server takes a free port, and says which; one that does not start is named', async () => {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'ls-quickstart-'));
+  const { signal } = new AbortController();
+  try {
+    const dir = await servedCheckpoint(folder);
+    const server = await startServer(dir, 0, signal);
+    expect((await fetch(`${server.url}/health/ready`)).status).toBe(200);
+    await server.stop();
+    await expect(fetch(`${server.url}/health/ready`)).rejects.toThrow();
+    const missing = startServer(path.join(folder, 'missing'), 0, signal);
+    await expect(missing).rejects.toMatchObject({
+      code: 'LS_QUICKSTART_SERVE',
+      message: expect.stringContaining('got exit code 1'),
+    });
+    const stopped = new Error('stopped');
+    await expect(startServer(dir, 0, AbortSignal.abort(stopped))).rejects.toBe(stopped);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}, 240_000);

@@ -38,7 +38,7 @@ function stepsOf(engine: ToyEngine): { id: string | undefined; tokens: number }[
 describe('idle capacity', () => {
   test('a request takes the place of a line at once, and the line runs again', async () => {
     const served = await serve({ delayMs: 5 }, { maxSessions: 2, maxQueue: 0, batchPlaces: 2 });
-    const { id } = await create(served, many(4, { max_tokens: 60 }));
+    const { id } = await create(served, many(4, { max_tokens: 300 }));
     await until(() => served.engine.sessions === 2);
     // Both places are held by lines, and nobody may queue: each request has a place all the same.
     const ask = () => served.post('/v1/completions', { prompt: PROMPT, max_tokens: 10 });

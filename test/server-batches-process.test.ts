@@ -99,7 +99,8 @@ describe('a server with batches', () => {
   test('that is killed again and again goes on where it was', { timeout: 240_000 }, async () => {
     const fake = await vllm.opened.fake('--delay', '0.006');
     const folder = newFolder();
-    const count = 60;
+    // More than the four kills take: none comes after the end.
+    const count = 200;
     const lines = Array.from({ length: count }, (_, i) => line(String(i), { max_tokens: MOST }));
     let served = await start(folder, fake.url);
     const { id } = await create(served, lines);
@@ -164,7 +165,7 @@ describe('a server with batches', () => {
   }, async () => {
     const fake = await vllm.opened.fake('--delay', '0.02');
     const folder = newFolder();
-    const count = 20;
+    const count = 80;
     const lines = Array.from({ length: count }, (_, i) => line(String(i), { max_tokens: MOST }));
     const served = await start(folder, fake.url);
     const { id } = await create(served, lines);

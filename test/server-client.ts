@@ -63,7 +63,7 @@ export async function eventsOf(
 }
 
 /** Wait until something holds; fails after `seconds`. */
-export async function until(test: () => boolean | Promise<boolean>, seconds = 5): Promise<void> {
+export async function until(test: () => boolean | Promise<boolean>, seconds = 30): Promise<void> {
   for (let i = 0; i < 100 * seconds; i++) {
     if (await test()) return;
     await sleep(10);

@@ -114,7 +114,7 @@ describe('waiting for a place', () => {
 
 describe('how long an answer may take', () => {
   test('beyond --request-timeout it is broken off and its session freed', async () => {
-    const { post, engine, url } = await serve({ delayMs: 5 }, { requestTimeoutMs: 200 });
+    const { post, engine, url } = await serve({ delayMs: 5 }, { requestTimeoutMs: 2_000 });
     const { events, done } = await eventsOf(await post('/v1/completions', long));
     expect(done).toBe(false);
     expect(events.length).toBeGreaterThan(1);

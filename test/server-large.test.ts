@@ -1,5 +1,4 @@
 // Large requests: a thread reads them, streams go on, and what is too much is refused by its count.
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { describe, expect, test, vi } from 'vitest';
 import { answerTool } from '../src/server/large/work.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
@@ -44,14 +43,13 @@ async function running({ post, engine }: Served) {
 }
 
 describe('eight large requests at once beside a stream', () => {
-  test('plans: a thread makes them, and the event loop stands still for less than one takes', async () => {
+  test('plans: a thread makes them, and the stream goes on meanwhile', async () => {
     const served = await servers.serve({ delayMs: 2 }, options);
     const { post, url } = served;
     const short = text.slice(0, 60_000);
     const body = JSON.stringify({ text: short });
     const { tokenizer, files } = servers.toy;
     const facts = { tokens: options.maxTokens, vocabulary: 260 };
-    const since = performance.now();
     const plan = (await answerTool(
       'plan',
       { text: short },
@@ -59,26 +57,21 @@ describe('eight large requests at once beside a stream', () => {
       facts,
     )) as Any;
     const json = JSON.stringify(plan);
-    const here = performance.now() - since;
-    // The thread has started: what is measured is the work.
+    // The thread has started: what follows is the work alone.
     expect((await post('/lockstep/plan', body)).status).toBe(200);
 
     const stream = await running(served);
     const before = stream.tokens();
-    const delay = monitorEventLoopDelay({ resolution: 5 });
-    delay.enable();
     const answers = await Promise.all(
       Array.from({ length: 8 }, async () => (await post('/lockstep/plan', body)).arrayBuffer()),
     );
-    delay.disable();
     const meanwhile = stream.tokens() - before;
     await stream.end();
 
     for (const answer of answers) expect(Buffer.from(answer).equals(Buffer.from(json))).toBe(true);
     expect(await done(url)).toEqual({ plan: 9 });
-    expect(meanwhile).toBeGreaterThan(20);
-    // On this thread eight of them would have taken eight times `here`.
-    expect(delay.max / 1e6).toBeLessThan(here);
+    // On this thread about two a plan would come.
+    expect(meanwhile).toBeGreaterThan(40);
   });
 
   test('ids to text, and text to ids', async () => {

@@ -6,7 +6,6 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -14,6 +13,7 @@ import { findPython } from '../src/bridge/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { descendants, environmentOf } from './processes.ts';
 import { servedCheckpoint } from './served-checkpoint.ts';
+import { until } from './server-client.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
 type Any = any;
@@ -182,8 +182,7 @@ describe('both engines', () => {
       const leaving = await client.completions.create({ ...ask, max_tokens: 5000, stream: true });
       for await (const _ of leaving) break;
       leaving.controller.abort();
-      for (let i = 0; i < 200 && (await sessions(url)) > 0; i++) await sleep(25);
-      expect(await sessions(url)).toBe(0);
+      await until(async () => (await sessions(url)) === 0);
 
       child.kill('SIGTERM');
       expect(await ended).toBe(0);
@@ -308,7 +307,7 @@ describe('the process', () => {
 
   test('it says that the checkpoint is untrained, and where the page is', async () => {
     const { child, stderr, ended } = start([dir, '--port', '0']);
-    for (let i = 0; i < 400 && !stderr().includes('Ctrl-C stops it'); i++) await sleep(25);
+    await until(() => stderr().includes('Ctrl-C stops it'), 50);
     expect(stderr()).toContain('untrained under this contract');
     const url = /page (http:\/\/127\.0\.0\.1:\d+\/)/.exec(stderr())?.[1] as string;
     expect(await (await fetch(url)).text()).toContain('<title>Lockstep</title>');

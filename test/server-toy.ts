@@ -227,6 +227,8 @@ class ToySession implements EngineSession {
       const next = letter === 26 ? 32 : 97 + letter;
       own[position % 11 === 0 ? 46 : next] = 6;
       own[97 + ((letter + 5) % 26)] = 4;
+      // Nothing but a fault ends a text: drawn at temperature 1, an end would come by chance.
+      own.fill(-40, 256);
       if (faults.endAt !== undefined && position >= faults.endAt) {
         own[faults.endId ?? 256] = 30;
       }

@@ -4,13 +4,12 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { noTelemetry } from '../src/bridge/environment.ts';
-import { findPython } from '../src/bridge/index.ts';
 import { builtModule, pythonRoot } from '../src/paths.ts';
+import { realPython } from './helpers/python.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
 const traced = spawnSync('strace', ['-V']).status === 0;
 let root: string;
-let python: string;
 
 /** Loads onnxruntime as the engine does: in its worker thread, with a graph that is not there. */
 const engine = `
@@ -57,23 +56,23 @@ function run(name: string, program: readonly string[]) {
   };
 }
 
+/** Attempts to reach any other machine, or a port of this one. */
+const connections = ({ trace }: ReturnType<typeof run>): string[] =>
+  trace.filter((line) => /connect\(|sendto\(|sendmmsg\(/.test(line) && /AF_INET/.test(line));
+
 function expectSilence(found: ReturnType<typeof run>): void {
   expect(found.stdout.trim()).toBe('LS_ENGINE_LOAD');
   expect(found.home).toEqual(['precious']);
   expect(found.tmp).toEqual([]);
   expect(found.precious).toBe('precious');
-  const outside = found.trace.filter(
-    (line) => /connect\(|sendto\(|sendmmsg\(/.test(line) && /AF_INET/.test(line),
-  );
-  expect(outside).toEqual([]);
+  expect(connections(found)).toEqual([]);
   expect(found.trace.filter((line) => line.includes('mat-debug'))).toEqual(
     found.trace.filter((line) => line.includes('symlink')),
   );
 }
 
-beforeAll(async () => {
+beforeAll(() => {
   root = temporaryFolder('telemetry');
-  python = (await findPython()).executable;
 });
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
@@ -84,12 +83,18 @@ describe.skipIf(process.platform !== 'linux')('no telemetry', () => {
   });
 
   it('of onnxruntime beside `import lockstep`', () => {
-    expectSilence(run('python', [python, '-c', inPython]));
+    expectSilence(run('python', [realPython, '-c', inPython]));
   });
 
   it('but there is some without the switch, where nobody asks for it: the test can fail', () => {
     const bare = inPython.replace('lockstep, onnxruntime', 'onnxruntime');
-    const found = run('control', [python, '-c', bare]);
+    const found = run('control', [realPython, '-c', bare]);
     expect(found.precious === 'precious' && found.home.length === 1).toBe(false);
+  });
+
+  it.runIf(traced)('and a connection that Python opens is seen', () => {
+    const calling = `${inPython}\nimport socket; socket.socket().connect_ex(("127.0.0.1", 9))`;
+    const found = run('calling', [realPython, '-c', calling]);
+    expect(connections(found)).toEqual([expect.stringContaining('sin_port=htons(9)')]);
   });
 });

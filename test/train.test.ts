@@ -10,12 +10,15 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { readContract } from '../src/checkpoint/index.ts';
 import type { StepEvent, TrainEvent, TrainResult } from '../src/cli/train/events.ts';
 import { packageRoot } from '../src/paths.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 import { tinyModel } from './tiny-model.ts';
+
+// Sixteen steps, so that a signal of an early one comes long before the last.
+vi.setConfig({ testTimeout: 300_000 });
 
 const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
 const env = { ...process.env, OMP_NUM_THREADS: '1', NO_COLOR: '1' };
@@ -39,7 +42,7 @@ beforeAll(async () => {
   writeFileSync(path.join(home, 'texts', 'dos.txt'), text.replaceAll('\n', '\r\n'));
   writeFileSync(path.join(home, 'texts', 'empty.txt'), '');
   copyFileSync(path.join(packageRoot, 'LICENSE'), path.join(home, 'held.txt'));
-  writeFileSync(path.join(home, 'lockstep.config.ts'), config('steps: 8'));
+  writeFileSync(path.join(home, 'lockstep.config.ts'), config('steps: 16'));
 });
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
@@ -103,24 +106,24 @@ describe('lockstep train', () => {
     expect(run.err).toBe('');
     expect(run.code).toBe(0);
     const start = run.events.find((event) => event.event === 'start');
-    expect(start).toMatchObject({ event: 'start', documents: 1, steps: 8, mode: 'segmented' });
+    expect(start).toMatchObject({ event: 'start', documents: 1, steps: 16, mode: 'segmented' });
     expect(start?.['skipped']).toEqual([
       { path: path.join(home, 'texts', 'empty.txt'), reason: 'empty' },
     ]);
-    expect(losses(run)).toHaveLength(8);
-    expect(losses(run)[7]).toBeLessThan((losses(run)[0] as number) - 0.3);
+    expect(losses(run)).toHaveLength(16);
+    expect(losses(run)[15]).toBeLessThan((losses(run)[0] as number) - 0.3);
     for (const event of run.events.filter((e): e is StepEvent => e.event === 'step')) {
       expect(event.memory).toBeGreaterThan(1e7);
       expect(event.tokensPerSecond).toBeGreaterThan(0);
     }
-    expect(run.result).toMatchObject({ stopped: false, step: 8, trained: { steps: 8 } });
+    expect(run.result).toMatchObject({ stopped: false, step: 16, trained: { steps: 16 } });
     const scores = run.result?.scores ?? {};
     expect(scores.after).toBeLessThan(scores.before as number);
     const { contract } = await readContract(path.join(home, 'whole'));
-    expect(contract.trained).toMatchObject({ steps: 8, tokens: run.result?.tokens });
+    expect(contract.trained).toMatchObject({ steps: 16, tokens: run.result?.tokens });
     const svg = readFileSync(path.join(home, 'plots/loss.svg'), 'utf8');
     expect(svg).toContain('Training of whole');
-    expect(svg).toContain('after 8 steps');
+    expect(svg).toContain('after 16 steps');
     expect(readdirSync(home).filter((name) => name.startsWith('.whole'))).toEqual([]);
   });
 
@@ -134,11 +137,11 @@ describe('lockstep train', () => {
     expect(stopped.result).toMatchObject({ stopped: true });
     const done = stopped.result?.step as number;
     expect(done).toBeGreaterThanOrEqual(2);
-    expect(done).toBeLessThan(8);
+    expect(done).toBeLessThan(16);
     const resumed = await train(['--resume']);
     expect(resumed.code).toBe(0);
     expect(resumed.out).toContain(`continuing after step ${done}`);
-    expect(resumed.out).toContain('trained 8 steps');
+    expect(resumed.out).toContain('trained 16 steps');
     expect(resumed.out).toContain(
       'next: lockstep export out; lockstep verify out; lockstep serve out\n',
     );
@@ -160,7 +163,7 @@ describe('lockstep train', () => {
     expect(resumed.code).toBe(0);
     expect(weights('kept').equals(weights('whole'))).toBe(true);
     const there = (): string[] => readdirSync(home).filter((name) => name.includes('kept'));
-    expect(there()).toEqual(['kept', 'kept.step-6']);
+    expect(there()).toEqual(['kept', 'kept.step-14']);
 
     const file = path.join(home, 'kept', 'model.safetensors');
     const bytes = readFileSync(file);
@@ -168,10 +171,10 @@ describe('lockstep train', () => {
     writeFileSync(file, bytes);
     const repaired = await train(['--resume', ...options]);
     expect(repaired.out).toContain('model.safetensors differs from its checksum');
-    expect(repaired.out).toContain('after step 6');
+    expect(repaired.out).toContain('after step 14');
     expect(repaired.code).toBe(0);
     expect(weights('kept').equals(weights('whole'))).toBe(true);
-    expect(there()).toEqual(['kept', 'kept.damaged', 'kept.step-6']);
+    expect(there()).toEqual(['kept', 'kept.damaged', 'kept.step-14']);
   });
 
   it('refuses to write over a checkpoint, and to resume under another contract', async () => {
@@ -182,7 +185,7 @@ describe('lockstep train', () => {
     const other = path.join(home, 'other.config.ts');
     writeFileSync(
       other,
-      config('steps: 9').replace('size: 8 }, retrieval', 'size: 6 }, retrieval'),
+      config('steps: 17').replace('size: 8 }, retrieval', 'size: 6 }, retrieval'),
     );
     const changed = await train(['--out', 'whole', '--resume', '--config', 'other.config.ts']);
     expect(changed.code).toBe(1);
@@ -193,7 +196,7 @@ describe('lockstep train', () => {
   it.runIf(process.platform === 'linux')('survives a disk that is full', async () => {
     const before = weights('whole');
     // 100 blocks of 1 KiB: less than the weights, as much as an attached contract takes.
-    const full = await train(['--out', 'whole', '--resume', '--steps', '10'], {
+    const full = await train(['--out', 'whole', '--resume', '--steps', '18'], {
       shell: 'ulimit -f 100',
     });
     expect(full.code).toBe(1);

@@ -1,7 +1,6 @@
 // Readiness by digest, restarts, replicas, and that nothing is left running, on real processes.
 import { rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { noTelemetry } from '../src/bridge/index.ts';
 import { writeContract } from '../src/checkpoint/write.ts';
@@ -255,9 +254,9 @@ describe('a supervised vLLM', () => {
       { drainMs: 5000 },
     );
     const reading = eventsOf(
-      await post('/v1/completions', { prompt: PROMPT, max_tokens: 60, stream: true }),
+      await post('/v1/completions', { prompt: PROMPT, max_tokens: 300, stream: true }),
     );
-    await until(async () => (await (fakes[0] as Any).seen()).running === 1);
+    await until(async () => (await (fakes[0] as Any).seen()).begun === 1);
     // What would have ended the start must not end what runs.
     start.abort();
     const closed = server.close();
@@ -305,12 +304,12 @@ describe('several replicas', () => {
     const wave = Array.from({ length: 60 }, async (_, i) => {
       const response = await post('/v1/completions', {
         prompt: `${i}! ${PROMPT}`,
-        max_tokens: 40,
+        max_tokens: 200,
         stream: true,
       });
       return eventsOf(response);
     });
-    await sleep(60);
+    await until(async () => (await (fakes[victim] as Any).seen()).running > 0);
     process.kill(pid, 'SIGKILL');
     let complete = 0;
     for (const { events, done } of await Promise.all(wave)) {
@@ -318,7 +317,7 @@ describe('several replicas', () => {
       if (done) {
         complete += 1;
         expect(last.choices[0].finish_reason).toBe('length');
-        expect(events.map((event) => event.choices[0].text).join('')).toHaveLength(40);
+        expect(events.map((event) => event.choices[0].text).join('')).toHaveLength(200);
       } else expect(last.error.code).toBe('LS_VLLM_DIED');
     }
     expect(complete).toBeGreaterThan(30);

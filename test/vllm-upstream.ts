@@ -2,10 +2,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { Agent, request } from 'undici';
 import { findPython } from '../src/bridge/index.ts';
 import { superviseVllm, useVllm, type VllmEngine } from '../src/engines/vllm/index.ts';
 import type { SupervisedOptions } from '../src/engines/vllm/open.ts';
-import { freePort } from '../src/free-port.ts';
 import { createServer, type LockstepServer, type ServerOptions } from '../src/server/index.ts';
 import { type Any, clientOf, type TestClient } from './server-client.ts';
 import type { Toy } from './server-toy.ts';
@@ -35,15 +35,24 @@ export interface Fake {
   seen(): Promise<Seen>;
 }
 
-export function remote(url: string): Omit<Fake, 'child'> {
-  const post = async (where: string, body: object) => {
-    await fetch(`${url}${where}`, { method: 'POST', body: JSON.stringify(body) });
+/** @param socketPath where it listens, instead of the port of `url` */
+export function remote(url: string, socketPath?: string): Omit<Fake, 'child'> {
+  // Each request has a connection of its own: a fake that was started again has another socket under the same path.
+  const dispatcher = new Agent({ pipelining: 0, connect: socketPath ? { socketPath } : {} });
+  const ask = async (where: string, body?: object) => {
+    const method = body === undefined ? 'GET' : 'POST';
+    const answer = await request(`${url}${where}`, {
+      ...{ method, dispatcher },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    return answer.body.json();
   };
+  const tell = async (where: string, body: object) => void (await ask(where, body));
   return {
     url,
-    fault: (fault) => post('/fault', fault),
-    become: (state) => post('/become', state),
-    seen: async () => (await (await fetch(`${url}/seen`)).json()) as Seen,
+    fault: (fault) => tell('/fault', fault),
+    become: (state) => tell('/become', state),
+    seen: async () => (await ask('/seen')) as Seen,
   };
 }
 
@@ -90,15 +99,11 @@ export class Opened {
     const fakes: Omit<Fake, 'child'>[] = [];
     const lines: string[] = [];
     const digest = this.#toy.files.contract.digest;
-    const count = options.replicas ?? 1;
-    // The server reaches them by their sockets, the tests by these ports.
-    const ports = await Promise.all(Array.from({ length: count }, freePort));
     const engine = await superviseVllm(this.parts(), {
       python: await findPython(),
       command: (socket) => {
-        const port = ports[fakes.length] as number;
-        fakes.push(remote(`http://127.0.0.1:${port}`));
-        return [program, '--digest', digest, '--uds', socket, '--port', String(port), ...args];
+        fakes.push(remote('http://localhost', socket));
+        return [program, '--digest', digest, '--uds', socket, ...args];
       },
       onLine: (line) => lines.push(line),
       pauseMs: 50,

@@ -13,6 +13,7 @@ import make_tiny
 import pytest
 import torch
 from lockstep.training.distributed import Ranks
+from lockstep.training.launch import reserved_port
 from rank_cases import CASES, Case, outcome
 from safetensors.torch import load_file
 
@@ -25,22 +26,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("ranks")
     make_tiny.write(folder / "base")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, HERE / "rank_cases.py", folder],
-            env={**os.environ, **common, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        error = rank.communicate()[1].decode()
-        assert rank.returncode == 0, error
+    with reserved_port() as port:
+        common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        ranks = [
+            subprocess.Popen(
+                [sys.executable, HERE / "rank_cases.py", folder],
+                env={**os.environ, **common, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+                stderr=subprocess.PIPE,
+            )
+            for rank in range(2)
+        ]
+        for rank in ranks:
+            error = rank.communicate()[1].decode()
+            assert rank.returncode == 0, error
     return folder
+
+
+def test_the_port_of_the_ranks_is_for_them_alone() -> None:
+    """Until rank 0 listens on it, the system gives it to nobody."""
+    with reserved_port() as port:
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        with socket.socket(socket.AF_INET6) as rank:
+            rank.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            rank.bind(("::", port))
+            rank.listen()
+            with socket.create_connection(("127.0.0.1", port)):
+                rank.accept()[0].close()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

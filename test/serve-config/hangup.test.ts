@@ -150,7 +150,7 @@ const textOf = (events: readonly Any[]) =>
 
 describe('one SIGHUP', () => {
   test('a removed model ends its stream; its requests get 404, and its engine is closed', async () => {
-    const long = request(3, 400);
+    const long = request(3, 1000);
     const [expected] = await alone('two', [long]);
     await config.write({ models: [modelOf('one'), modelOf('two')] });
     const served = await serve('--config', config.file);
@@ -163,7 +163,7 @@ describe('one SIGHUP', () => {
     await config.write({ models: [modelOf('one')] });
     expect(await served.hangUp()).toMatchObject({ event: 'models', removed: ['two'] });
     expect(await ask(served, { ...request(1), model: 'two' })).toBeNull();
-    expect(events.length).toBeLessThan(390);
+    expect(events.length).toBeLessThan(990);
     expect((await ended).done).toBe(true);
     expect(textOf(events)).toBe(expected);
     await until(async () => (await open()).join() === 'one', 20);

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from lockstep.bridge import job
@@ -77,7 +78,11 @@ def run(description: dict[str, Any], processes: int) -> dict[str, Any]:
 
     Raises the error of the rank that failed first, LS_TRAIN_RANK where one was killed.
     """
-    port = _free_port()
+    with reserved_port() as port:
+        return _run(description, processes, port)
+
+
+def _run(description: dict[str, Any], processes: int, port: int) -> dict[str, Any]:
     ranks = [_Rank(rank, processes, port, description) for rank in range(processes)]
     ended: list[_Rank] = []
     try:
@@ -143,7 +148,14 @@ def _environment(rank: int, world: int, port: int) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port on which one of the processes may listen, and which the system gives to nobody else.
+
+    It is bound here and nobody listens on it, so whoever sets SO_REUSEADDR, as rank 0 does, may
+    listen on it: between a look for a free port and its use are seconds.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])

@@ -112,6 +112,8 @@ async function planOnce(file: string, name: string, options: PlanOptions): Promi
       tokens += step.ids.length;
       onProgress(step.bytes, `${thousands(tokens)} tokens`);
     }
+  } catch (error) {
+    throw cancel.signal.aborted ? cancel.signal.reason : error;
   } finally {
     bar.stop();
     cancel.stop();

@@ -83,7 +83,12 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   const trained = config.out;
   const untrained = `${trained}-untrained`;
   const abort = new AbortController();
-  const cancel = (): void => abort.abort();
+  const cancel = (): void =>
+    abort.abort(
+      new LockstepError('LS_CANCELLED', 'the quickstart was cancelled.', {
+        fix: 'Run npm start again; finished stages run again.',
+      }),
+    );
   process.once('SIGINT', cancel);
   process.once('SIGTERM', cancel);
 

@@ -1,8 +1,8 @@
 // The last stage: a server as its own process, and one completion over HTTP.
 import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { LockstepError } from '../../errors.ts';
-import { freePort } from '../../free-port.ts';
 import { spawnStage } from './stage.ts';
 
 export interface RunningServer {
@@ -18,33 +18,37 @@ export async function startServer(
   port: number,
   signal: AbortSignal,
 ): Promise<RunningServer> {
-  const chosen = port === 0 ? await freePort() : port;
-  const args = ['serve', checkpoint, '--engine', 'onnx', '--port', `${chosen}`];
+  const args = ['serve', checkpoint, '--engine', 'onnx', '--port', `${port}`];
   process.stderr.write(`\n● serve   lockstep ${args.join(' ')}\n`);
-  const child = spawnStage(args, signal);
-  child.stdout?.pipe(process.stderr);
+  const child = spawnStage([...args, '--json'], signal);
   const closed = once(child, 'close');
-  const url = `http://127.0.0.1:${chosen}`;
-  while (child.exitCode === null && !signal.aborted) {
-    const ready = await fetch(`${url}/health/ready`).catch(() => undefined);
-    if (ready?.ok) {
-      return {
-        url,
-        closed,
-        async stop() {
-          child.kill('SIGTERM');
-          await closed;
-        },
-      };
-    }
-    await sleep(100);
+  const url = await addressOf(child.stdout as Readable);
+  if (url !== undefined) {
+    return {
+      url,
+      closed,
+      async stop() {
+        child.kill('SIGTERM');
+        await closed;
+      },
+    };
   }
-  child.kill('SIGTERM');
+  await closed;
+  signal.throwIfAborted();
   throw new LockstepError(
     'LS_QUICKSTART_SERVE',
-    `expected the server to become ready on port ${chosen}, got exit code ${child.exitCode}.`,
+    `expected the server to become ready on port ${port}, got exit code ${child.exitCode}.`,
     { fix: 'Read the lines above, or choose another port with --port.' },
   );
+}
+
+/** What the line of a server that is ready says; undefined where it ends without one. */
+async function addressOf(stdout: Readable): Promise<string | undefined> {
+  const lines = createInterface({ input: stdout });
+  const [line] = await Promise.race([once(lines, 'line'), once(lines, 'close')]);
+  lines.close();
+  stdout.resume();
+  return line === undefined ? undefined : (JSON.parse(line) as { url: string }).url;
 }
 
 /** One completion of `prompt`, the same each time for the same weights. */

@@ -49,11 +49,7 @@ export async function runStage(args: string[], options: StageOptions): Promise<S
     }),
     new Promise((resolve) => lines.once('close', resolve)),
   ]);
-  if (options.signal.aborted) {
-    throw new LockstepError('LS_CANCELLED', 'the quickstart was cancelled.', {
-      fix: 'Run npm start again; finished stages run again.',
-    });
-  }
+  options.signal.throwIfAborted();
   if (code !== 0 && !options.accept?.includes(code ?? -1)) {
     throw new LockstepError(
       'LS_QUICKSTART_STAGE',
