@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { packageRoot } from '../src/paths.ts';
+import { readmeCommands } from './helpers/readme.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
 
 const run = promisify(execFile);
@@ -20,16 +21,15 @@ let served: ChildProcess | undefined;
 
 /** The README's commands by their first word, with this test's config, folder and port. */
 function commands(): Record<string, string[]> {
-  const [, block] = /```sh\n(.*?)```/s.exec(readme) ?? [];
-  const changed = (block ?? '')
-    .replace('examples/chat/lockstep.config.ts', 'lockstep.config.ts')
-    .replaceAll('.lockstep/runs/chat', 'chat')
-    .replace('--port 8080', '--port 0');
-  const found = changed
-    .trim()
-    .split('\n')
-    .map((line) => line.split(' '));
-  return Object.fromEntries(found.map(([, name, ...args]) => [name, [name as string, ...args]]));
+  const found = readmeCommands('chat').map((line) =>
+    line
+      .replace(/^npx lockstep /, '')
+      .replace('examples/chat/lockstep.config.ts', 'lockstep.config.ts')
+      .replaceAll('.lockstep/runs/chat', 'chat')
+      .replace('--port 8080', '--port 0')
+      .split(' '),
+  );
+  return Object.fromEntries(found.map((args) => [args[0], args]));
 }
 
 beforeAll(() => {
