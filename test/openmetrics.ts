@@ -13,7 +13,8 @@ const ENDS: Record<string, readonly string[]> = {
   summary: ['', '_sum', '_count', '_created'],
 };
 const LABELS = '\\{(?:[a-zA-Z_]\\w*="(?:[^"\\\\\\n]|\\\\.)*",?)*\\}';
-const NUMBER = '(?:[-+]?[\\d.]+(?:[eE][-+]?\\d+)?|[-+]Inf|NaN)';
+// Words of OpenMetrics' grammar are those in any case: prom-client writes Nan.
+const NUMBER = '(?:[-+]?[\\d.]+(?:[eE][-+]?\\d+)?|[-+]Inf|[Nn]a[Nn])';
 const SAMPLE = new RegExp(
   `^([a-zA-Z_:][\\w:]*)(?:${LABELS})? ${NUMBER}( # (${LABELS}) ${NUMBER}(?: [\\d.]+)?)?$`,
 );

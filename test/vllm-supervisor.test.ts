@@ -201,8 +201,8 @@ describe('a supervised vLLM', () => {
     const { pid } = await fake.seen();
     const { replicas } = (await (await fetch(`${url}/lockstep/engine`)).json()) as Any;
     // The process lives, so that nobody sees it end, and no new connection reaches it.
-    await rm(replicas[0].url.replace('unix:', ''));
     await fake.fault({ kind: 'drop' });
+    await rm(replicas[0].url.replace('unix:', ''));
     expect((await post('/v1/completions', { prompt: PROMPT })).status).toBe(503);
     expect(isRunning(pid)).toBe(true);
     const unreachable = { http: 503, status: 'engine unreachable', code: 'LS_VLLM_UNREACHABLE' };

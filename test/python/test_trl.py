@@ -219,7 +219,7 @@ def test_the_example_of_the_docs_trains(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (Path(__file__).parents[2] / "docs" / "other-tools.md").read_text("utf-8")
-    example = text.split("## TRL")[1].split("```python\n")[1].split("```")[0]
+    example = text.split("## TRL")[1].split("```python no-run\n")[1].split("```")[0]
     turns = [{"role": "user", "content": "the way?"}, {"role": "assistant", "content": "In."}]
     (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
     monkeypatch.chdir(tmp_path)
