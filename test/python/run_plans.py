@@ -42,11 +42,11 @@ def run(job: dict) -> dict:
     single = planner.segmenter()
     cuts = [i + 1 for i, token in enumerate(tokens[:one_by_one]) if single.push(token)]
     ways["tokens"] = (one_by_one, cuts != prefix_cuts(one_by_one) or single.position != one_by_one)
-    lengths = [draw.randint(0, 4 * one_by_one) for _ in range(8)]
+    lengths = [draw.randint(0, 4 * one_by_one) for _ in range(4)]
     wrong = [length for length in lengths if planner.plan(tokens[:length]) != prefix_cuts(length)]
     ways["prefix"] = (sum(lengths), bool(wrong))
-    cuts = chunks(planner.segmenter(), tokens[: 8 * one_by_one], 200, snapshots=True)
-    ways["snapshot"] = (8 * one_by_one, cuts != prefix_cuts(8 * one_by_one))
+    cuts = chunks(planner.segmenter(), tokens[: 4 * one_by_one], 200, snapshots=True)
+    ways["snapshot"] = (4 * one_by_one, cuts != prefix_cuts(4 * one_by_one))
     # A snapshot that Node took, and the cuts after it.
     from_node = planner.restore(job["snapshot"])
     at = from_node.position
