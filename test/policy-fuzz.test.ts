@@ -1,6 +1,6 @@
 // Random policies in both runtimes: those that are accepted cut alike, to the last byte of their state.
 //
-// 500 policies in `npm test`, 20,000 in `npm run test:slow` (LOCKSTEP_FUZZ=COUNT; LOCKSTEP_FUZZ_SEED=N
+// 300 policies in `npm test`, 20,000 in `npm run test:slow` (LOCKSTEP_FUZZ=COUNT; LOCKSTEP_FUZZ_SEED=N
 // begins elsewhere).
 import { execFile } from 'node:child_process';
 import path from 'node:path';
@@ -11,10 +11,10 @@ import { interleavedPlans, PolicyHost, Segmenter } from '../src/planner/index.ts
 import { python } from './helpers/python.ts';
 import { type RandomCase, randomPolicies, randomTokens } from './helpers/random-policies.ts';
 
-const count = Number(process.env['LOCKSTEP_FUZZ'] ?? 500);
+const count = Number(process.env['LOCKSTEP_FUZZ'] ?? 300);
 const first = Number(process.env['LOCKSTEP_FUZZ_SEED'] ?? 1);
 /** Policies that cross to Python in one process. */
-const batch = 250;
+const batch = 300;
 const length = 240;
 
 interface Outcome {
@@ -82,7 +82,7 @@ it(`${count} random policies cut alike in Node and in Python, alone and interlea
     totals.accepted += accepted.length;
     totals.refused += refused;
   }
-  if (count > 500) console.log(JSON.stringify(totals));
+  if (count > 300) console.log(JSON.stringify(totals));
   // The grammar means something: most are accepted and cut, and some are refused.
   expect(totals.accepted).toBeGreaterThan(count * 0.8);
   expect(totals.refused).toBeGreaterThan(0);
