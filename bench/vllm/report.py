@@ -209,6 +209,7 @@ def kernel(document: dict[str, Any]) -> str:
 SECTIONS = {
     "matrix": table,
     "speed": speed,
+    "speed-long": speed,
     "speed-anchors": speed,
     "speed-other": speed,
     "capacity": capacity,
