@@ -41,8 +41,10 @@ function build(name: string): string {
 }
 
 /** Without a Python, and without the variables of this test. */
+const bare = () => ({ PATH: path.dirname(process.execPath), HOME: folder });
+
 function run(script: string, args: string[], cwd: string) {
-  const env = { PATH: path.dirname(process.execPath), HOME: folder };
+  const env = bare();
   return spawnSync(process.execPath, [script, ...args], { cwd, env, encoding: 'utf8' });
 }
 
@@ -65,10 +67,7 @@ describe('Containerfile.cpu', () => {
       '8080': '0',
     };
     args = (JSON.parse(command) as string[]).map((word) => inside[word] ?? word);
-    servers = new ServeProcesses(program, {
-      PATH: path.dirname(process.execPath),
-      HOME: folder,
-    });
+    servers = new ServeProcesses(program, bare());
   });
   afterAll(() => servers?.close());
 

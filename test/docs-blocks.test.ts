@@ -1,8 +1,9 @@
 // Every code block of the documentation is run, or marked `no-run` and checked as far as it can be (docs/blocks.ts).
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseJson } from '../src/json.ts';
 import { packageRoot } from '../src/paths.ts';
 import { documentationBlocks, kindOf, notRunElsewhere } from './docs/blocks.ts';
 import { type PageFolder, pageFolder, read } from './docs/page-folder.ts';
@@ -15,21 +16,10 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
 const env: NodeJS.ProcessEnv = { ...process.env, PYTHON_BIN: python, NO_COLOR: '1' };
 
-interface Ran {
-  code: number;
-  stdout: string;
-  stderr: string;
-}
-
-function run(command: string, args: string[], cwd: string, more: NodeJS.ProcessEnv = {}): Ran {
-  try {
-    const options = { cwd, env: { ...env, ...more }, encoding: 'utf8' as const, input: '' };
-    const stdio = ['pipe', 'pipe', 'pipe'] as ['pipe', 'pipe', 'pipe'];
-    return { code: 0, stdout: execFileSync(command, args, { ...options, stdio }), stderr: '' };
-  } catch (error) {
-    const { status, stdout, stderr } = error as { status: number; stdout: string; stderr: string };
-    return { code: status, stdout, stderr };
-  }
+function run(command: string, args: string[], cwd: string, more: NodeJS.ProcessEnv = {}) {
+  const options = { cwd, env: { ...env, ...more }, encoding: 'utf8', input: '' } as const;
+  const { status: code, stdout, stderr } = spawnSync(command, args, options);
+  return { code, stdout, stderr };
 }
 
 const { blocks, problems } = documentationBlocks();
@@ -53,14 +43,7 @@ describe('every block', () => {
   });
 
   test('of JSON or YAML can be parsed, a line or a whole', () => {
-    const parses = (text: string) => {
-      try {
-        JSON.parse(text);
-        return true;
-      } catch {
-        return false;
-      }
-    };
+    const parses = (text: string) => parseJson(text) !== undefined;
     const json = blocks.filter(({ language }) => language === 'json');
     const wrong = json.filter(
       ({ text }) => !parses(text) && !text.trim().split('\n').every(parses),

@@ -8,9 +8,9 @@ same budget of tokens a step. For every prompt length and batch: seconds and CPU
 last request's first token, the median of the steps in which nothing but decoding ran, the KV bytes
 held when the prompts ended and the most that were held. Large cases (batch x prompt above
 --most-tokens) are left out. ``--beside`` is another contract on the same weights, run before them
-(rows of mode ``beside``). Where a prompt is longer than the model's ``max_position_embeddings``,
-full attention gets as many as it needs: what it answers there means nothing, how fast does. Only
-ratios within one run mean anything.
+(rows of mode ``beside``). Full attention gets as many positions as the longest prompt needs
+(``max_position_embeddings``): beyond the model's own, what it answers means nothing, how fast does.
+Only ratios within one run mean anything.
 """
 
 from __future__ import annotations

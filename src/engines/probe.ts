@@ -11,6 +11,7 @@ import { parseJson } from '../json.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import { shellWord } from '../shell-word.ts';
 import type { Engine } from './engine.ts';
+import { roundedLimits } from './rounded.ts';
 import { logSoftmax } from './sampling.ts';
 import { Sequence } from './sequence.ts';
 
@@ -64,9 +65,12 @@ const bounds: Readonly<Record<string, Bound>> = {
   'onnx fp32': { kind: 'largest', nats: 2e-3 },
   'torch fp32': { kind: 'largest', nats: 2e-3 },
   'torch float64': { kind: 'largest', nats: 2e-3 },
-  'torch bf16': { kind: 'mean', nats: 0.3 },
-  'onnx int8': { kind: 'mean', nats: 0.5 },
-  'onnx int4': { kind: 'mean', nats: 2.5 },
+  ...Object.fromEntries(
+    Object.entries(roundedLimits).map(([name, nats]): [string, Bound] => [
+      name,
+      { kind: 'mean', nats },
+    ]),
+  ),
 };
 
 /**

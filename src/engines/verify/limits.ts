@@ -1,9 +1,9 @@
 // How far an engine may be from the trainer, by what it computes in.
+import { roundedLimits as rounded } from '../rounded.ts';
 
 export interface Limits {
   /**
-   * What `tolerance` limits: the largest |dlogp| or, for rounded models, their mean. Rounding may retrieve
-   * other rows and be nats off in a few places; the longer the text, the larger the largest.
+   * What `tolerance` limits: the largest |dlogp| or, for rounded models, their mean (rounded.ts).
    */
   kind: 'largest' | 'mean';
   /** |dlogp| in nats of the observed token and of the trainer's best. */
@@ -22,10 +22,13 @@ const table: Readonly<Record<string, Limits>> = {
   'torch float64': { kind: 'largest', tolerance: 1e-3, gap: 2e-4 },
   'onnx fp32': { kind: 'largest', tolerance: 5e-3, gap: 2e-4 },
   'vllm fp32': { kind: 'largest', tolerance: 5e-3, gap: 2e-4 },
-  // As the probe judges them (probe.ts).
-  'torch bf16': { kind: 'mean', tolerance: 0.3, gap: 5e-2 },
-  'onnx int8': { kind: 'mean', tolerance: 0.5, gap: 2e-2 },
-  'onnx int4': { kind: 'mean', tolerance: 2.5, gap: Number.POSITIVE_INFINITY },
+  'torch bf16': { kind: 'mean', tolerance: rounded['torch bf16'], gap: 5e-2 },
+  'onnx int8': { kind: 'mean', tolerance: rounded['onnx int8'], gap: 2e-2 },
+  'onnx int4': {
+    kind: 'mean',
+    tolerance: rounded['onnx int4'],
+    gap: Number.POSITIVE_INFINITY,
+  },
 };
 
 /** The stated limits of an engine and precision; those of float32 for one that is not listed. */
