@@ -1,6 +1,7 @@
 // The clients of the load: each does one thing to a server and says what came of it.
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Documented } from '../../test/helpers/documented-errors.ts';
 import { answersIn } from '../../test/malformed/parse.ts';
 import type { RawRequest } from '../../test/malformed/requests.ts';
 import { send } from '../../test/malformed/send.ts';
@@ -29,8 +30,8 @@ export interface Target {
   headers: Record<string, string>;
   /** The model to ask, where the server has several. */
   model?: string;
-  /** Codes that the documentation lists. */
-  codes: ReadonlySet<string>;
+  /** Whether the docs list an error. */
+  documented: Documented;
   /** The text that a request gets. */
   expected(prompt: string, most: number): string;
 }
@@ -175,7 +176,7 @@ export async function post(
   });
 }
 
-async function failed({ codes }: Target, response: Response): Promise<Outcome> {
+async function failed({ documented }: Target, response: Response): Promise<Outcome> {
   const text = await response.text();
   let code: string;
   try {
@@ -183,7 +184,7 @@ async function failed({ codes }: Target, response: Response): Promise<Outcome> {
   } catch {
     return { came: 'unlisted', detail: `${response.status}: ${text.slice(0, 200)}` };
   }
-  if (response.status === 500 || !codes.has(code)) {
+  if (response.status === 500 || !documented(code, response.status)) {
     return { came: 'unlisted', detail: `${response.status} ${code}` };
   }
   return { came: 'error', detail: code };
@@ -196,7 +197,7 @@ function judged(target: Target, { prompt, most }: Question, events: Any[], done:
   if (error !== undefined || !done) {
     if (!expected.startsWith(text)) return compared(text, expected, prompt);
     if (error === undefined) return { came: 'broken' };
-    const listed = target.codes.has(error.code);
+    const listed = target.documented(error.code);
     return { came: listed ? 'error' : 'unlisted', detail: error.code };
   }
   return compared(text, expected, prompt);

@@ -18,12 +18,13 @@ export class Front {
   readonly #flags: string[];
   #child: ChildProcess | null = null;
   #since = 0;
+  #ready = false;
 
   /** @param flags of `lockstep serve`, the checkpoint first */
   constructor(name: string, port: number, flags: string[]) {
     this.name = name;
     this.url = `http://127.0.0.1:${port}`;
-    this.#flags = [...flags, '--port', String(port)];
+    this.#flags = ['--port', String(port), ...flags];
   }
 
   get pid(): number {
@@ -38,6 +39,7 @@ export class Front {
   async start(): Promise<void> {
     this.#since = performance.now();
     const child = spawn(process.execPath, [main, 'serve', ...this.#flags], {
+      env: { ...process.env, OMP_NUM_THREADS: '1', VLLM_CPU_KVCACHE_SPACE: '1' },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     child.stderr.on('data', (text) => {
@@ -45,9 +47,12 @@ export class Front {
     });
     this.#child = child;
     const alive = () => child.exitCode === null && child.signalCode === null;
-    for (let i = 0; i < 2400 && alive(); i++) {
+    for (let i = 0; i < 12_000 && alive(); i++) {
       const answer = await fetch(`${this.url}/health/ready`).catch(() => null);
-      if (answer?.status === 200) return;
+      if (answer?.status === 200) {
+        this.#ready = true;
+        return;
+      }
       await sleep(50);
     }
     throw new Error(`expected ${this.name} to become ready, got:\n${this.printed}`);
@@ -65,6 +70,7 @@ export class Front {
 
   async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
     const child = this.#child as ChildProcess;
+    this.#ready = false;
     if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
     const closed = once(child, 'close');
     child.kill(signal);
@@ -72,8 +78,9 @@ export class Front {
     return code as number | null;
   }
 
+  /** Not while it starts: until Node runs our code, SIGHUP ends any process. */
   signal(name: NodeJS.Signals): void {
-    this.#child?.kill(name);
+    if (this.#ready) this.#child?.kill(name);
   }
 
   /**

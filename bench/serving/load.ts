@@ -1,11 +1,12 @@
 // Mixed load on three servers for a while: clients that vanish, read slowly, send megabytes or nonsense, while
 // engines and servers are killed, stopped and started again, and keys and models are changed.
 //
-// usage: npx tsx bench/serving/load.ts [--minutes 60] [--clients 12] [--seed 1] [--no-keys]
+// usage: npx tsx bench/serving/load.ts [--minutes 60] [--clients 12] [--seed 1] [--no-keys] [--vllm]
 //
-// `onnx` is a tiny model with real numbers; its answers are compared with what the same server said before
-// the load began. `relay` stands in front of two fake vLLMs, whose answers can be foreseen; one of them is
-// killed every 20 seconds. `models` has two models (`serve --config`); the second comes and goes by SIGHUP.
+// `onnx` is a tiny model with real numbers; its answers are compared with those of the trainer's operator in
+// PyTorch (reference.ts). `relay` stands in front of two fake vLLMs, whose answers can be foreseen; one of
+// them is killed every 20 seconds. `models` has two models (`serve --config`); the second comes and goes by
+// SIGHUP. `--vllm` adds the real vLLM with the same tiny model; its engine process is killed now and then.
 // Writes raw/load.json; `npx tsx bench/serving/report.ts` writes RESULTS.md.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -15,11 +16,15 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { findPython } from '../../src/bridge/index.ts';
 import { writeContract } from '../../src/checkpoint/index.ts';
+import { vllmModules } from '../../src/engines/vllm/index.ts';
 import { packageRoot } from '../../src/paths.ts';
+import { documentedErrors } from '../../test/helpers/documented-errors.ts';
 import { randomIntegers } from '../../test/helpers/random.ts';
 import { readOpenApi } from '../../test/malformed/openapi.ts';
 import { malformedRequests } from '../../test/malformed/requests.ts';
+import { descendants } from '../../test/processes.ts';
 import { makeToy } from '../../test/server-toy.ts';
 import { foreseen } from '../../test/vllm-foreseen.ts';
 import { makeTiny } from './checkpoint.ts';
@@ -28,6 +33,7 @@ import { Fake } from './fake.ts';
 import { Front } from './front.ts';
 import { growthOf, MAX_GROWTH, type MemoryRow } from './memory.ts';
 import { record } from './record.ts';
+import { referenceOf } from './reference.ts';
 
 const { values } = parseArgs({
   options: {
@@ -35,6 +41,7 @@ const { values } = parseArgs({
     clients: { type: 'string', default: '12' },
     seed: { type: 'string', default: '1' },
     'no-keys': { type: 'boolean', default: false },
+    vllm: { type: 'boolean', default: false },
   },
 });
 const minutes = Number(values.minutes);
@@ -72,16 +79,6 @@ function count(kind: string, { came, detail }: clients.Outcome, front: Front, fr
   }
 }
 
-function documentedCodes(): Set<string> {
-  const page = (name: string) => readFileSync(path.join(packageRoot, 'docs', name), 'utf8');
-  const words = page('http-api.md').matchAll(/`([a-z_]+)`/g);
-  const own = page('errors.md').matchAll(/LS_[A-Z0-9_]+/g);
-  return new Set([
-    ...[...words].map(([, code]) => code as string),
-    ...[...own].map(([code]) => code),
-  ]);
-}
-
 const lockstep = (...args: string[]): string =>
   execFileSync(process.execPath, [path.join(packageRoot, 'dist', 'cli', 'main.js'), ...args], {
     encoding: 'utf8',
@@ -108,7 +105,7 @@ async function main(): Promise<void> {
       headers['authorization'] = `Bearer ${key}`;
       door.push('--keys', keys);
     }
-    const codes = documentedCodes();
+    const documented = documentedErrors();
     const tiny = await makeTiny(path.join(folder, 'one'));
     const other = await makeTiny(path.join(folder, 'two'), 2, 24);
     const config = new ModelsFile(folder, tiny, other);
@@ -119,19 +116,29 @@ async function main(): Promise<void> {
       ...[toy.dir, '--engine', 'vllm', '--max-sessions', '32', ...door],
       ...['--upstream', ...upstreams],
     ]);
-    await Promise.all([onnx.start(), relay.start(), models.start()]);
-    const request = { headers, codes };
+    const vllm = values.vllm ? await vllmFront(tiny, door) : null;
+    await Promise.all([onnx, relay, models, vllm].map((front) => front?.start()));
+    const expected = await referenceOf(tiny, prompts, LENGTHS);
+    const request = { headers, documented };
     servers.push(
-      { front: onnx, targets: [await learn({ ...request, url: onnx.url })] },
+      { front: onnx, targets: [{ ...request, url: onnx.url, expected }] },
       { front: relay, targets: [{ ...request, url: relay.url, expected: foreseen }] },
       {
         front: models,
         targets: [
-          await learn({ ...request, url: models.url, model: 'stays' }),
-          await learn({ ...request, url: models.url, model: 'comes and goes' }),
+          { ...request, url: models.url, model: 'stays', expected },
+          {
+            ...request,
+            url: models.url,
+            model: 'comes and goes',
+            expected: await referenceOf(other, prompts, LENGTHS),
+          },
         ],
       },
     );
+    if (vllm !== null) {
+      servers.push({ front: vllm, targets: [{ ...request, url: vllm.url, expected }] });
+    }
     process.stderr.write(`load for ${minutes} minutes\n`);
     await load(servers, fakes, config, door.length > 0 ? keys : null);
     for (const { front } of servers) {
@@ -178,21 +185,26 @@ class ModelsFile {
   }
 }
 
-/** The target with what its quiet server answers. */
-async function learn(target: Omit<clients.Target, 'expected'>): Promise<clients.Target> {
-  const known = new Map<string, string>();
-  for (const prompt of prompts) {
-    for (const most of LENGTHS) {
-      const response = await clients.post(target, '/v1/completions', {
-        prompt,
-        max_tokens: most,
-        temperature: 0,
-      });
-      const answer = (await response.json()) as { choices: { text: string }[] };
-      known.set(`${most} ${prompt}`, answer.choices[0]?.text as string);
+/** A server with a vLLM of its own. */
+async function vllmFront(dir: string, door: readonly string[]): Promise<Front> {
+  const { executable } = await findPython({ modules: vllmModules });
+  return new Front('vllm', await freePort(), [
+    ...[dir, '--engine', 'vllm', '--python', executable, '--max-tokens', '1024', ...door],
+    ...['--', '--enforce-eager', '--max-num-seqs', '16'],
+  ]);
+}
+
+/** Kill vLLM's engine process; the server starts it again. */
+function killEngine({ pid }: Front): boolean {
+  const engine = descendants(pid).find((one) => {
+    try {
+      return readFileSync(`/proc/${one}/cmdline`, 'utf8').includes('EngineCore');
+    } catch {
+      return false;
     }
-  }
-  return { ...target, expected: (prompt, most) => known.get(`${most} ${prompt}`) as string };
+  });
+  if (engine !== undefined) process.kill(engine, 'SIGKILL');
+  return engine !== undefined;
 }
 
 async function load(
@@ -214,7 +226,7 @@ async function load(
       await act(turn);
     }
   };
-  const [onnx, relay, models] = servers as [Server, Server, Server];
+  const [onnx, relay, models, vllm] = servers as [Server, Server, Server, Server?];
   await Promise.all([
     ...Array.from({ length: Number(values.clients) }, (_, i) => client(i, servers, over)),
     every(20, async (turn) => {
@@ -230,6 +242,11 @@ async function load(
       happened('the onnx server stopped by SIGTERM');
       const code = await onnx.front.restart('SIGTERM');
       if (code !== 0) problems.push(`onnx: exit code ${code} after SIGTERM`);
+    }),
+    // Ten times in a run; it takes a minute until it answers again.
+    every((minutes * 60) / 11, () => {
+      if (vllm !== undefined && killEngine(vllm.front))
+        happened('the engine process of vLLM killed');
     }),
     every(10, (turn) => {
       if (keys === null) return;

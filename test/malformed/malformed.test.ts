@@ -1,14 +1,13 @@
 // Malformed requests, made from docs/openapi.json: no answer of 500, every error in the documented form
 // with a documented code, nothing of another request in any answer. 300 in `npm test`, 10,000 in
 // `npm run test:slow` (LOCKSTEP_REQUESTS=COUNT; LOCKSTEP_REQUESTS_SEED=N begins elsewhere).
-import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
-import { packageRoot } from '../../src/paths.ts';
 import { BatchStore } from '../../src/server/index.ts';
+import { type Documented, documentedErrors } from '../helpers/documented-errors.ts';
 import { tell } from '../helpers/tell.ts';
 import { type Any, type TestClient, until } from '../server-client.ts';
 import { toyServers } from '../server-fixture.ts';
@@ -22,18 +21,6 @@ const { serve } = toyServers();
 
 /** Words that stand in the well-formed requests of others, and nowhere else. */
 const SECRET = 'canary';
-
-/** Codes that docs/http-api.md lists, and those of docs/errors.md. */
-function documentedCodes(): Set<string> {
-  const page = (name: string) => readFileSync(path.join(packageRoot, 'docs', name), 'utf8');
-  const table = page('http-api.md').split('## Status codes')[1] ?? '';
-  const keys = page('serving-keys.md').split('## Requests that are refused')[1] ?? '';
-  const words = [...(table + keys).matchAll(/`([a-z_]+|LS_[A-Z_]+)`/g)].map(
-    ([, code]) => code as string,
-  );
-  const own = [...page('errors.md').matchAll(/LS_[A-Z0-9_]+/g)].map(([code]) => code);
-  return new Set([...words, ...own]);
-}
 
 /** Well-formed requests that go on all the while, each with a word of its own: what they get must be theirs. */
 async function others({ post }: TestClient, stop: () => boolean): Promise<number> {
@@ -62,7 +49,7 @@ async function others({ post }: TestClient, stop: () => boolean): Promise<number
 }
 
 /** What is wrong with an answer; samples for its schema go to `samples`. */
-function judge(answer: RawAnswer, codes: Set<string>, samples: Sample[]): string | null {
+function judge(answer: RawAnswer, documented: Documented, samples: Sample[]): string | null {
   const { status, headers, body } = answer;
   if (status === 0) return 'no HTTP';
   if (status >= 500) return `status ${status}: ${body.slice(0, 200)}`;
@@ -76,7 +63,7 @@ function judge(answer: RawAnswer, codes: Set<string>, samples: Sample[]): string
   const value = JSON.parse(body) as { error?: { code?: string } };
   samples.push({ schema: 'Error', value });
   const code = value.error?.code ?? '';
-  return codes.has(code) ? null : `a code that no page lists: ${code}`;
+  return documented(code, status) ? null : `no page lists ${status} with code ${code}`;
 }
 
 test(`${count} malformed requests`, { timeout: 120_000 + 600 * count }, async () => {
@@ -87,8 +74,9 @@ test(`${count} malformed requests`, { timeout: 120_000 + 600 * count }, async ()
     {},
     { maxBodyBytes: 65_536, maxTokens: 256, maxSessions: 16, maxQueue: 200, batches },
   );
-  const codes = documentedCodes();
-  expect(codes.has('invalid_json')).toBe(true);
+  const documented = documentedErrors();
+  expect(documented('invalid_json', 400)).toBe(true);
+  expect(documented('invalid_json', 404)).toBe(false);
   const requests = malformedRequests(readOpenApi(), seed, count);
   const wrong: { request: string; how: string[]; answer: string }[] = [];
   const samples: Sample[] = [];
@@ -102,7 +90,7 @@ test(`${count} malformed requests`, { timeout: 120_000 + 600 * count }, async ()
       const answers = await send(client.port, request.bytes, request.whole);
       for (const answer of answers) {
         statuses[answer.status] = (statuses[answer.status] ?? 0) + 1;
-        const problem = judge(answer, codes, samples);
+        const problem = judge(answer, documented, samples);
         if (problem !== null) wrong.push(told(request, problem));
       }
     }
