@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findPython } from '../src/bridge/index.ts';
 import { packageRoot } from '../src/paths.ts';
@@ -123,7 +124,8 @@ describe('kubernetes.yaml', () => {
 
   test('fits the schemas of Kubernetes', async () => {
     const { executable } = await findPython({ modules: ['jsonschema', 'referencing'] });
-    const schemas = path.join(packageRoot, '.lockstep/kubernetes/v1.34.0');
+    const setup = pathToFileURL(path.join(packageRoot, 'scripts/setup/schemas.mjs')).href;
+    const { schemasFolder: schemas } = (await import(setup)) as { schemasFolder: string };
     const judge = (what: Any[]): string[] =>
       JSON.parse(
         execFileSync(

@@ -1,15 +1,13 @@
 // `lockstep serve` as its own process, in front of both real engines, on a tiny checkpoint.
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { promisify } from 'node:util';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { findPython } from '../src/bridge/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { descendants, environmentOf } from './processes.ts';
 import { servedCheckpoint } from './served-checkpoint.ts';
@@ -18,11 +16,6 @@ import { until } from './server-client.ts';
 // biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely here
 type Any = any;
 
-/** vLLM brings the official Python client; without vLLM nothing else needs it. */
-const hasClient = await findPython({ modules: ['openai'] }).then(
-  () => true,
-  () => false,
-);
 const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
 let folder: string;
 let dir: string;
@@ -235,20 +228,6 @@ describe('both engines', () => {
     expect(details.slice(2)).toEqual([undefined, undefined]);
     for (const { choices } of answers) expect(choices).toEqual(answers[0].choices);
   });
-
-  test.skipIf(!hasClient)(
-    'the Python client’s own messages come back as it writes them',
-    async () => {
-      const { url } = await serve();
-      const { executable } = await findPython();
-      const script = path.join(packageRoot, 'test/python/replay.py');
-      const { stdout } = await promisify(execFile)(executable, [script, url]);
-      const turns = JSON.parse(stdout) as [number, number][];
-      expect(turns).toHaveLength(3);
-      expect(turns[0]?.[1]).toBe(0);
-      expect(turns[2]?.[1]).toBeGreaterThan(turns[0]?.[0] ?? Number.NaN);
-    },
-  );
 
   test('onnx and torch write the same tokens with the same probabilities', () => {
     const [onnx, torch] = [answers.get('onnx'), answers.get('torch')];

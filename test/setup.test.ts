@@ -1,11 +1,12 @@
 // Set-up's checks: what a machine lacks is named with its fix, without a stack trace.
 import { execFile } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../src/paths.ts';
+import { realPython } from './helpers/python.ts';
 
 const run = promisify(execFile);
 const scratch = mkdtempSync(path.join(tmpdir(), 'lockstep-setup-'));
@@ -17,6 +18,7 @@ async function check(expression: string, env: Record<string, string> = {}): Prom
   const program = `
     import { report } from '${module}/lib.mjs';
     import * as checks from '${module}/setup/checks.mjs';
+    import { unpack } from '${module}/setup/unpack.mjs';
     try { ${expression} } catch (error) { report(error); }`;
   const { stdout, stderr } = await run('node', ['--input-type=module', '-e', program], {
     env: { ...process.env, ...env },
@@ -58,6 +60,34 @@ describe('set-up', () => {
       PYTHON_BIN: interpreter('good-python', 'echo 3.12.1'),
     });
     expect(JSON.parse(output)).toMatchObject({ version: '3.12.1' });
+  });
+
+  test('a wheel is unpacked, whole or some of its files', async () => {
+    const zip = path.join(scratch, 'two.whl');
+    const make = `import sys, zipfile
+with zipfile.ZipFile(sys.argv[1], "w") as made:
+    for name in ("in/a.json", "in/b.json"): made.writestr(name, name)`;
+    await run(realPython, ['-c', make, zip]);
+    for (const [name, files] of [
+      ['whole', []],
+      ['some', ['in/b.json']],
+    ] as const) {
+      const to = path.join(scratch, name);
+      const given = [zip, to, files].map((each) => JSON.stringify(each)).join();
+      expect(await check(`await unpack(${given});`)).toBe('');
+      expect(readdirSync(path.join(to, 'in'))).toEqual(
+        name === 'whole' ? ['a.json', 'b.json'] : ['b.json'],
+      );
+    }
+  });
+
+  test('an archive that cannot be unpacked is named', async () => {
+    const broken = path.join(scratch, 'broken.tar.gz');
+    writeFileSync(broken, 'no archive');
+    const given = [broken, scratch].map((each) => JSON.stringify(each)).join();
+    expect(await check(`await unpack(${given});`)).toMatch(
+      /^error LS_SETUP_UNPACK: broken\.tar\.gz could not be unpacked: .*not/,
+    );
   });
 
   test('an option that does nothing is an error', async () => {

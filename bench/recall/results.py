@@ -82,9 +82,10 @@ def _count(line: dict[str, Any]) -> int:
     return int(line.get("long_heads", 0))
 
 
-def _bounded(one: intervals.Estimate) -> str:
-    bounds = "" if one.low is None else f" [{one.low:.2f}, {one.high:.2f}]"
-    return f"{one.value:.2f}{bounds}"
+def _bounded(one: intervals.Estimate, digits: int = 2) -> str:
+    """A value and its interval, which few documents or samples do not have. No -0."""
+    bounds = "" if one.low is None else f" [{one.low:z.{digits}f}, {one.high:z.{digits}f}]"
+    return f"{one.value:z.{digits}f}{bounds}"
 
 
 #: The rows of ``lockstep recall`` as the tables name them.
@@ -155,20 +156,18 @@ def ruler() -> list[str]:
             row = rows[key]
             (mean,) = row["means"]
             cells = [f"{score['score']:.0f}" for score in row["scores"]]
-            cells.append(_rounded(mean, "score"))
+            cells.append(_of_hundred(mean, "score"))
             out.append(f"| {name} | {' | '.join(cells)} |")
         (less,) = one["differences"]
-        out += ["", f"In segments less full attention: {_rounded(less, 'difference')}.", ""]
+        out += ["", f"In segments less full attention: {_of_hundred(less, 'difference')}.", ""]
     return out
 
 
-def _rounded(found: dict[str, float | None], key: str) -> str:
-    """A score or difference and its interval; few samples have none."""
+def _of_hundred(found: dict[str, float | None], key: str) -> str:
+    """A score of 0 to 100, or the difference of two, and its interval."""
     value, low, high = (found[name] for name in (key, "low", "high"))
     assert value is not None
-    return f"{round(value)}" + (
-        "" if low is None or high is None else f" [{round(low)}, {round(high)}]"
-    )
+    return _bounded(intervals.Estimate(value, low, high), 0)
 
 
 def adds() -> list[str]:

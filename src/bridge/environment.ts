@@ -1,9 +1,9 @@
 // What a child process gets of this process's environment: an allow-list, no telemetry, a folder of
 // its own for temporary files. Secrets of the parent are not on the list.
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { pythonRoot } from '../paths.ts';
+import { privateFolder } from './private-folder.ts';
 
 /**
  * Variables that switch off what dependencies would report to their makers: onnxruntime (looks up a
@@ -65,20 +65,4 @@ function allowed(name: string): boolean {
   const upper = name.toUpperCase();
   if (names.has(upper)) return true;
   return prefixes.some((prefix) => upper.startsWith(prefix)) && !secret.test(upper);
-}
-
-let folder: string | undefined;
-
-/**
- * A folder that only this user can enter, for temporary files of this process's children: a name that
- * somebody else can guess in a shared one may be a link to another file. Removed when the process ends.
- */
-export function privateFolder(): string {
-  if (folder === undefined) {
-    const made = mkdtempSync(path.join(tmpdir(), 'lockstep-tmp-'));
-    chmodSync(made, 0o700);
-    process.once('exit', () => rmSync(made, { recursive: true, force: true }));
-    folder = made;
-  }
-  return folder;
 }

@@ -3,10 +3,10 @@ export {
   childEnvironment,
   noTelemetry,
   passVariable,
-  privateFolder,
   silenceTelemetry,
 } from './environment.ts';
 export { type JobEvent, type RunJobOptions, runJob } from './job.ts';
+export { privateFolder } from './private-folder.ts';
 export {
   type FindPythonOptions,
   findPython,

@@ -110,6 +110,14 @@ export function replayed(exchanges: readonly Exchange[]): unknown {
     .map(({ message, finish }) => [said(message), finish]);
 }
 
+/** Usage tells the client that its conversation continues: no turn runs again that was answered before the last one. */
+export function checkCached(exchanges: readonly Exchange[]): void {
+  const turns = exchanges.filter(({ flow }) => flow === 'replay');
+  for (const [i, { promptTokens }] of turns.slice(0, -2).entries()) {
+    expect(turns[i + 2]?.cachedTokens).toBeGreaterThan(promptTokens);
+  }
+}
+
 /** The ids that the engine was given, from a trace of the same request. */
 async function promptIds(server: TestClient, body: Any): Promise<number[]> {
   const { min_tokens: _, ...asked } = body;

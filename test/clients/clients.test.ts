@@ -7,6 +7,7 @@ import { temporaryFolder } from '../tiny-checkpoint.ts';
 import { makeCheckpoint, makeModel } from './checkpoint.ts';
 import {
   type ClientName,
+  checkCached,
   checkCalls,
   checkFresh,
   checkPrompts,
@@ -50,6 +51,7 @@ describe.each(['onnx', 'torch'] as const)('%s', { timeout: 1_200_000 }, (engine)
     await checkFresh(fresh, exchanges);
     const { prefix } = await server.engine();
     expect(prefix.hits).toBeGreaterThan(exchanges.length);
+    checkCached(exchanges);
     replays.set(`${engine} ${name}`, replayed(exchanges));
   });
 });

@@ -20,6 +20,8 @@ export interface Exchange {
   message: Any;
   finish: string;
   promptTokens: number;
+  /** Those of them that need not run; -1 where the usage does not say. */
+  cachedTokens: number;
 }
 
 /** All steps, one after the other. */
@@ -67,6 +69,7 @@ class Session {
       message: JSON.parse(JSON.stringify(choice.message)),
       finish: choice.finish_reason,
       promptTokens: answer.usage?.prompt_tokens ?? -1,
+      cachedTokens: answer.usage?.prompt_tokens_details?.cached_tokens ?? -1,
     });
     return choice.message;
   }
@@ -85,6 +88,7 @@ class Session {
       message: JSON.parse(JSON.stringify(answer.output)),
       finish: String(answer.status),
       promptTokens: answer.usage?.input_tokens ?? -1,
+      cachedTokens: answer.usage?.input_tokens_details?.cached_tokens ?? -1,
     });
     return answer.output;
   }

@@ -50,6 +50,7 @@ class Session:
                 "message": message,
                 "finish": choice.finish_reason,
                 "promptTokens": answer.usage.prompt_tokens,
+                "cachedTokens": cached(answer.usage.prompt_tokens_details),
             }
         )
         return message
@@ -72,9 +73,15 @@ class Session:
                 "message": output,
                 "finish": answer.status,
                 "promptTokens": answer.usage.input_tokens,
+                "cachedTokens": cached(answer.usage.input_tokens_details),
             }
         )
         return output
+
+
+def cached(details: Any) -> int:
+    """Tokens of the prompt that need not run; -1 where the usage does not say."""
+    return -1 if details is None or details.cached_tokens is None else details.cached_tokens
 
 
 def short() -> dict[str, Any]:

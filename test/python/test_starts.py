@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from lockstep.contract import compiled, quickjs
+from lockstep.contract import compiled, quickjs_module
 from wasmtime import Config, Engine, Module, WasmtimeError
 
 
@@ -69,7 +69,7 @@ def test_the_policy_engine_is_compiled_once(
     engine: Engine, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = compilations(monkeypatch)
-    data = quickjs.ENGINE_FILE.read_bytes()
+    data = quickjs_module.ENGINE_FILE.read_bytes()
     first = compiled.module(engine, data)
     second = compiled.module(engine, data)
     assert seen == [len(data)]
@@ -82,7 +82,7 @@ def test_the_policy_engine_is_compiled_once(
 def test_a_damaged_file_is_written_again(
     engine: Engine, cache: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    data = quickjs.ENGINE_FILE.read_bytes()
+    data = quickjs_module.ENGINE_FILE.read_bytes()
     compiled.module(engine, data)
     [file] = files(cache)
     whole = file.read_bytes()
@@ -105,7 +105,7 @@ def test_without_a_place_to_write_it_is_compiled_each_time(
 ) -> None:
     cache.write_text("a file where the folder would be")
     seen = compilations(monkeypatch)
-    data = quickjs.ENGINE_FILE.read_bytes()
+    data = quickjs_module.ENGINE_FILE.read_bytes()
     for _ in range(2):
         assert compiled.module(engine, data).exports
     assert seen == [len(data)] * 2
@@ -115,7 +115,7 @@ def test_without_bytecode_nothing_is_written(
     engine: Engine, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    assert compiled.module(engine, quickjs.ENGINE_FILE.read_bytes()).exports
+    assert compiled.module(engine, quickjs_module.ENGINE_FILE.read_bytes()).exports
     assert files(cache) == []
 
 

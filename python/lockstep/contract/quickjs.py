@@ -1,44 +1,28 @@
 """quickjs-ng as WebAssembly: one instance of the engine, with limits the code inside cannot reach.
 
-The counterpart of ``src/planner/engine/quickjs.ts``: the same bytes (SHA-256 below), run by
-wasmtime. They are those of the npm package ``@jitl/quickjs-ng-wasmfile-release-sync`` 0.32.0
-(quickjs-ng 0.12.1), and are next to this package as ``data/quickjs-ng.wasm`` (``npm run build``
-copies them).
+The counterpart of ``src/planner/engine/quickjs.ts``: the same bytes (``quickjs_module.py``), run by
+wasmtime.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import threading
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 from wasmtime import (
-    Config,
-    Engine,
     Func,
     Instance,
     Limits,
     Memory,
     MemoryType,
-    Module,
     Store,
     Trap,
     WasmtimeError,
 )
 
-from ..errors import LockstepError
-from . import compiled
-
-ENGINE_SHA256 = "b56fe5094b8751c47b8c32fb5ed4d75afe2dbb43412d3d983ac5d1156af456da"
-ENGINE_NAME = "quickjs-ng 0.12.1"
-ENGINE_FILE = Path(__file__).parents[1] / "data" / "quickjs-ng.wasm"
+from .quickjs_module import EXPORTS, TICK, engine_and_module, ticking
 
 # Flags of QTS_NewContext: base objects, eval, RegExp and its compiler, JSON, Map, typed arrays. No
 # Date, Proxy, Promise, WeakRef.
@@ -47,7 +31,6 @@ _STACK = 128 << 10  # bytes of the interpreted code's stack; WebAssembly has 5 M
 _PAGE = 1 << 16
 _OWN_MEMORY = 16 << 20  # bytes that the module asks for at the least
 _ARGUMENTS = 2  # of a call at the most
-_TICK = 0.05  # seconds between two looks at the clock from outside
 
 Kind = Literal["threw", "interrupted", "trapped"]
 
@@ -84,7 +67,7 @@ class QuickJs:
     """
 
     def __init__(self, megabytes: int, image: Image | None = None):
-        engine, module = _compiled()
+        engine, module = engine_and_module()
         self._store = Store(engine)
         self._store.set_epoch_deadline(1 << 40)
         pages = -(-(_OWN_MEMORY + (megabytes << 20)) // _PAGE)
@@ -99,7 +82,7 @@ class QuickJs:
             for item in module.imports
         ]
         exports = Instance(self._store, module, imports).exports(self._store)
-        self._functions: dict[str, Any] = {name: exports[short] for name, short in _EXPORTS.items()}
+        self._functions: dict[str, Any] = {name: exports[short] for name, short in EXPORTS.items()}
         if image is None:
             self._context = self._begin(megabytes)
         else:
@@ -204,10 +187,10 @@ class QuickJs:
         self._deadline, self._interrupted = interrupt, False
         thrown: str | None = None
         try:
-            with _ticking():
+            with ticking():
                 # Where the engine's own interrupts are not asked (one built-in function can run for
                 # hours), the epochs of wasmtime stop it.
-                self._store.set_epoch_deadline(max(1, int(seconds / _TICK)) + 1)
+                self._store.set_epoch_deadline(max(1, int(seconds / TICK)) + 1)
                 result = self._do(name, *given)
                 exception = self._do("resolve_exception", self._context, result)
                 if exception:
@@ -312,97 +295,4 @@ class QuickJs:
         return Func(self._store, kind, answers.get(name, plain))
 
 
-#: Names of the functions in the module, as emscripten shortened them.
-_EXPORTS = {
-    "constructors": "v",
-    "malloc": "w",
-    "set_memory_limit": "z",
-    "set_max_stack_size": "E",
-    "undefined": "F",
-    "new_runtime": "L",
-    "free": "N",
-    "new_context": "O",
-    "free_value": "Q",
-    "free_c_string": "T",
-    "new_array_buffer": "Y",
-    "new_string": "$",
-    "get_string": "aa",
-    "call": "na",
-    "resolve_exception": "oa",
-    "eval": "qa",
-    "enable_interrupts": "Ga",
-}
-
-
-@cache
-def _compiled() -> tuple[Engine, Module]:
-    try:
-        data = ENGINE_FILE.read_bytes()
-    except OSError as error:
-        raise LockstepError(
-            "LS_POLICY_ENGINE",
-            f"expected the policy engine at {ENGINE_FILE.name}, got {type(error).__name__}",
-            "In a clone: npm run build; elsewhere install Lockstep again",
-        ) from error
-    actual = hashlib.sha256(data).hexdigest()
-    if actual != ENGINE_SHA256:
-        raise LockstepError(
-            "LS_POLICY_ENGINE",
-            f"expected {ENGINE_FILE.name} with SHA-256 {ENGINE_SHA256}, got {actual}",
-            "In a clone: npm run build; elsewhere install Lockstep again",
-        )
-    config = Config()
-    config.epoch_interruption = True
-    config.wasm_threads = False
-    config.max_wasm_stack = 3 << 19  # bytes; the interpreter's own limit comes first
-    engine = Engine(config)
-    return engine, compiled.module(engine, data)
-
-
-# The clock from outside: a thread that counts epochs while code runs.
-
-
-class _Ticker:
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.running = 0
-        self.change = threading.Condition()
-        self.thread: threading.Thread | None = None
-
-    def loop(self) -> None:
-        engine, _ = _compiled()
-        while True:
-            with self.change:
-                while self.running == 0:
-                    self.change.wait()
-            time.sleep(_TICK)
-            engine.increment_epoch()
-
-
-_ticker = _Ticker()
-
-
-class _ticking:
-    """While it is entered, epochs go by."""
-
-    def __enter__(self) -> None:
-        global _ticker
-        if _ticker.pid != os.getpid():
-            # A fork copies no threads.
-            _ticker = _Ticker()
-        self.ticker = ticker = _ticker
-        with ticker.change:
-            ticker.running += 1
-            if ticker.thread is None:
-                ticker.thread = threading.Thread(
-                    target=ticker.loop, name="lockstep-policy-clock", daemon=True
-                )
-                ticker.thread.start()
-            ticker.change.notify()
-
-    def __exit__(self, *_: object) -> None:
-        with self.ticker.change:
-            self.ticker.running -= 1
-
-
-__all__ = ["ENGINE_NAME", "ENGINE_SHA256", "EngineError", "Image", "QuickJs"]
+__all__ = ["EngineError", "Image", "QuickJs"]

@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from .step import SegmentEnd
     from .tracker import QuerySpan
 
-DECODED = 256  # tokens at the end of the text that are decoded one by one
 LISTED = 64  # log-probabilities that vLLM is asked for at a position
 
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
     """Run vLLM in float32 and write what is compared.
 
-    ``description``: ``{dir, ids, best, bestIds, retrieved, out}``; ``bestIds`` names the trainer's
-    file of int32 [T, best], ``retrieved`` what it retrieved: ``[{at, layers: [{layer,
-    positions}]}]``. Written under ``out``: ``vllm-logp.f64`` [T, 1 + best], log p of the next token
-    (0 at the last position) and of the trainer's best, and ``vllm-argmax.i32`` [T]. A token that is
-    not among the LISTED best of vLLM stands with the last listed one's log p, which it is below.
+    ``description``: ``{dir, ids, decoded, best, bestIds, retrieved, out}``; ``decoded``: how many
+    tokens at the end are decoded one by one; ``bestIds`` names the trainer's file of int32
+    [T, best], ``retrieved`` what it retrieved: ``[{at, layers: [{layer, positions}]}]``. Written
+    under ``out``: ``vllm-logp.f64`` [T, 1 + best], log p of the next token (0 at the last position)
+    and of the trainer's best, and ``vllm-argmax.i32`` [T]. A token that is not among the LISTED
+    best of vLLM stands with the last listed one's log p, which it is below.
 
-    Returns ``{digest, boundaries, scheduled, retrieved, decoded}``: the cuts of the worker and of
-    the scheduler, and what vLLM itself would have retrieved.
+    Returns ``{digest, boundaries, scheduled, retrieved}``: the cuts of the worker and of the
+    scheduler, and what vLLM itself would have retrieved.
     Raises ``LS_VLLM_MISSING``, ``LS_VLLM_START``, and what the plugin's checks refuse.
     """
     ids = description["ids"]
@@ -52,15 +52,14 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     )
     (model,) = llm.collective_rpc(_model)
     watch = _Watch(model, description["retrieved"])
-    tail = min(DECODED, len(ids) // 2)
-    rows, told = _serve(llm, ids[: len(ids) - tail], ids[len(ids) - tail :])
+    first = len(ids) - description["decoded"]
+    rows, told = _serve(llm, ids[:first], ids[first:])
     _write(rows, description)
     return {
         "digest": model.contract.digest,
         "boundaries": sorted(watch.cuts),
         "scheduled": told,
         "retrieved": watch.retrieved(),
-        "decoded": tail,
     }
 
 

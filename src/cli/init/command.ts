@@ -103,20 +103,30 @@ async function choose(
 ): Promise<string> {
   const answer = asks ? await ask({ text, found }) : found.length === 1 ? (found[0] as string) : '';
   if (answer !== '') return answer;
-  const what = option === 'model' ? 'one folder of a checkpoint' : 'files of one kind to train on';
   const got = found.length === 0 ? 'none' : `${found.length}: ${found.slice(0, 6).join(', ')}`;
-  throw new LockstepError(
-    option === 'model' ? 'LS_INIT_MODEL' : 'LS_INIT_DATA',
-    `expected ${what} in this folder, got ${got}`,
-    {
-      fix:
-        option === 'model'
-          ? 'Name it: lockstep init --model DIR. It holds config.json, tokenizer.json and *.safetensors.'
-          : 'Name them: lockstep init --data FILE... (.jsonl, .json, .csv, .parquet, .txt and others).',
-      field: option,
-    },
-  );
+  throw notOne[option](got);
 }
+
+const notOne = {
+  model: (got: string) =>
+    new LockstepError(
+      'LS_INIT_MODEL',
+      `expected one folder of a checkpoint in this folder, got ${got}`,
+      {
+        fix: 'Name it: lockstep init --model DIR. It holds config.json, tokenizer.json and *.safetensors.',
+        field: 'model',
+      },
+    ),
+  data: (got: string) =>
+    new LockstepError(
+      'LS_INIT_DATA',
+      `expected files of one kind to train on in this folder, got ${got}`,
+      {
+        fix: 'Name them: lockstep init --data FILE... (.jsonl, .json, .csv, .parquet, .txt and others).',
+        field: 'data',
+      },
+    ),
+};
 
 /** What the files hold; files of two kinds need two policies, and so two configs. */
 async function look(

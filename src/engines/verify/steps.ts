@@ -1,8 +1,10 @@
 // How an engine is fed the text: most of it as a prompt, its end as an answer.
 import { STEP_TOKENS } from '../remembering.ts';
 
-/** Tokens at the end of the text that are decoded one by one, as in `lockstep.vllm.verify`. */
 const DECODED = 256;
+
+/** How many tokens at the end of a text are decoded one by one: the last 256, or half of a short text. */
+export const decodedTokens = (tokens: number): number => Math.min(DECODED, Math.floor(tokens / 2));
 
 export interface VerifyStep {
   /** Position of the first token. */
@@ -15,7 +17,7 @@ export interface VerifyStep {
 
 /**
  * Steps as a server takes them: a prompt in steps of at most `STEP_TOKENS` tokens that end at the cuts,
- * then single tokens: the last 256, or half of a text below 512 tokens.
+ * then single tokens (`decodedTokens`).
  *
  * @param tokens length T of the text
  * @param boundaries cuts e_i, ascending
@@ -25,7 +27,7 @@ export function* verifySteps(
   boundaries: Iterable<number>,
 ): Generator<VerifyStep, void> {
   const cuts = new Set(boundaries);
-  const prompt = tokens - Math.min(DECODED, Math.floor(tokens / 2));
+  const prompt = tokens - decodedTokens(tokens);
   let from = 0;
   for (let end = 1; end <= tokens; end++) {
     const close = cuts.has(end);

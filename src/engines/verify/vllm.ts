@@ -3,6 +3,7 @@ import path from 'node:path';
 import { runJob } from '../../bridge/index.ts';
 import { LockstepError } from '../../errors.ts';
 import type { WholeInput, WholeRun } from './index.ts';
+import { decodedTokens } from './steps.ts';
 import { bytes, retrievedOf } from './trainer.ts';
 
 /**
@@ -27,6 +28,7 @@ export async function runVllm(input: WholeInput): Promise<WholeRun> {
     job: {
       dir: path.resolve(input.dir),
       ids: Array.from(ids),
+      decoded: decodedTokens(ids.length),
       best,
       bestIds: path.join(folder, 'best-ids.i32'),
       retrieved: [...trainer.retrieved].map(([at, layers]) => ({
