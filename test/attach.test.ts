@@ -1,4 +1,5 @@
 // A contract put on a checkpoint: what is written, what is replaced, and which checkpoints are refused.
+import { spawnSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -6,12 +7,14 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { attach, readContract } from '../src/checkpoint/index.ts';
 import { sha256 } from '../src/contract/index.ts';
+import { packageRoot } from '../src/paths.ts';
 import { contractFolder, json, settings } from './contract-fixture.ts';
 import { tinyCheckpoint, tinyVocabulary } from './tiny-checkpoint.ts';
 
@@ -183,5 +186,75 @@ describe('attach', () => {
     await expect(run(path.join(root, 'absent'))).rejects.toMatchObject({
       code: 'LS_MODEL_MISSING',
     });
+  });
+});
+
+describe('attach --check', () => {
+  const cli = path.join(packageRoot, 'dist', 'cli', 'main.js');
+  const empty = path.join(root, 'empty');
+  const configured = path.join(root, 'configured');
+
+  function check(cwd: string, ...args: string[]) {
+    mkdirSync(cwd, { recursive: true });
+    const options = { cwd, encoding: 'utf8', env: { ...process.env, NO_COLOR: '1' } } as const;
+    const ran = spawnSync(process.execPath, [cli, 'attach', ...args, '--check'], options);
+    return { code: ran.status, out: ran.stdout, error: ran.stderr };
+  }
+
+  function configure(long: string): void {
+    mkdirSync(path.join(configured, 'node_modules'), { recursive: true });
+    const link = path.join(configured, 'node_modules', 'lockstep');
+    if (!existsSync(link)) symlinkSync(packageRoot, link);
+    writeFileSync(
+      path.join(configured, 'lockstep.config.ts'),
+      `import { defineConfig, fixed } from 'lockstep';
+export default defineConfig({ model: 'm', out: 'o', policy: fixed({ size: 8 }), segment: { max: 16 },
+  carry: { size: 4 }, retrieval: { size: 4, layers: [1] }, heads: { long: ${long} } });
+`,
+    );
+  }
+
+  test('says what the model is, and that there is no config to check', () => {
+    const found = check(empty, model);
+    expect(found).toMatchObject({ code: 0, error: '' });
+    expect(found.out).toContain('fits: Llama, 4 layers, 6 query heads, 3 KV heads');
+    expect(found.out).toContain('no config to check');
+    expect(readdirSync(empty)).toEqual([]);
+  });
+
+  test('makes the contract of the config, the one that attach writes, and writes nothing', () => {
+    configure('[1]');
+    const before = readdirSync(configured);
+    const { out } = check(configured, model, '--json');
+    expect(readdirSync(configured)).toEqual(before);
+    const attached = spawnSync(
+      process.execPath,
+      [cli, 'attach', model, '--out', 'attached', '--no-probe', '--json'],
+      { cwd: configured, encoding: 'utf8' },
+    );
+    const { digest } = JSON.parse(attached.stdout);
+    expect(JSON.parse(out)).toEqual({
+      ...{ fits: true, family: 'Llama', layers: 4, queryHeads: 6, kvHeads: 3 },
+      ...{ vocabulary: tinyVocabulary, chat: true, digest },
+    });
+  });
+
+  test.each([
+    ['a head that the model lacks', '[7]', {}, 'LS_CONFIG_INVALID'],
+    ['a sliding window', '[1]', { sliding_window: 16 }, 'LS_MODEL_UNSUPPORTED'],
+  ])('refuses %s', (name, long, config, code) => {
+    configure(long);
+    const dir = tinyCheckpoint(path.join(root, `checked-${name.replaceAll(' ', '-')}`), config);
+    const found = check(configured, dir);
+    expect(found.code).toBe(1);
+    expect(found.error).toContain(code);
+  });
+
+  test('takes no option of what it does not do', () => {
+    for (const option of [['--discard-training'], ['--upgrade']]) {
+      const { code, error } = check(empty, model, ...option);
+      expect(code).toBe(2);
+      expect(error).toContain(`'${option[0]}' cannot be used with '--check'`);
+    }
   });
 });

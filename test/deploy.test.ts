@@ -1,7 +1,7 @@
 // The files of deploy/ as far as they can be tried without a cluster, a registry or an init system.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -52,22 +52,57 @@ describe('lockstep.service', () => {
     expect(Number(all('TimeoutStopSec')[0])).toBeGreaterThan(seconds(args));
   });
 
+  test('vllm.conf starts it with vLLM, with the same doors', () => {
+    const dropIn = text('vllm.conf').replace(/\\\n/g, ' ');
+    const starts = [...dropIn.matchAll(/^ExecStart=(.*)$/gm)].map(([, found]) => found as string);
+    // The empty one takes away the unit's own.
+    expect(starts[0]).toBe('');
+    const own = (starts[1] as string).split(/\s+/);
+    expect(unknown(own)).toEqual([]);
+    expect(value(own, '--engine')).toBe('vllm');
+    for (const option of [
+      '--port',
+      '--keys',
+      '--tls-cert',
+      '--tls-key',
+      '--pre-drain',
+      '--drain',
+    ]) {
+      expect(value(own, option)).toBe(value(args, option));
+    }
+  });
+
+  test('Prometheus asks the port that it listens on, as it speaks there', () => {
+    const page = readFileSync(path.join(packageRoot, 'docs/operations.md'), 'utf8');
+    expect(args).toContain('--tls-cert');
+    expect(page).toMatch(/scrape_configs:[^`]*scheme: https/);
+    expect(page).toContain(`targets: ["NAME:${value(args, '--port')}"]`);
+  });
+
   const analyze = spawnSync('systemd-analyze', ['--version']).status === 0;
-  test.skipIf(!analyze)('systemd finds nothing wrong with it', async () => {
+  test.skipIf(!analyze)('systemd finds nothing wrong with it, nor with vllm.conf', async () => {
     // The program's path is another one on each machine.
-    const own = unit.replaceAll('/usr/bin/node', process.execPath);
-    const right = path.join(folder, 'lockstep.service');
-    await writeFile(right, own);
+    const here = (unit: string) => unit.replaceAll('/usr/bin/node', process.execPath);
+    const units = path.join(folder, 'units');
+    const dropIns = path.join(units, 'lockstep.service.d');
+    await mkdir(dropIns, { recursive: true });
+    const right = path.join(units, 'lockstep.service');
+    await writeFile(right, here(unit));
     const check = (name: string) =>
       spawnSync('systemd-analyze', ['verify', '--man=no', name], { encoding: 'utf8' });
     // It names the units of the machine too, which are not ours.
-    expect(
+    const told = () =>
       check(right)
         .stderr.split('\n')
-        .filter((line) => line.includes('lockstep')),
-    ).toEqual([]);
+        .filter((line) => line.includes('lockstep'));
+    expect(told()).toEqual([]);
+    const dropIn = path.join(dropIns, 'vllm.conf');
+    await writeFile(dropIn, here(text('vllm.conf')));
+    expect(told()).toEqual([]);
+    await writeFile(dropIn, here(text('vllm.conf')).replace('ExecStart=\n', ''));
+    expect(told().join('\n')).toContain('ExecStart');
     const wrong = path.join(folder, 'lockstep-wrong.service');
-    await writeFile(wrong, own.replace('Restart=on-failure', 'Restart=some-times'));
+    await writeFile(wrong, here(unit).replace('Restart=on-failure', 'Restart=some-times'));
     expect(check(wrong).stderr).toContain('some-times');
   });
 });

@@ -14,11 +14,11 @@ import {
 } from 'node:fs/promises';
 import path from 'node:path';
 import { contractFile } from '../contract/document.ts';
-import { readModel } from '../contract/model.ts';
+import { type ModelInfo, readModel } from '../contract/model.ts';
 import { LockstepError } from '../errors.ts';
 import { toolTemplateFile } from '../template/source.ts';
-import { loadTokenizer } from '../tokenizer/tokenizer.ts';
-import { readWeights } from '../weights/read.ts';
+import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
+import { readWeights, type Weights } from '../weights/read.ts';
 import { type BosWarning, bosWarning } from './bos.ts';
 import { buildBeside } from './build-beside.ts';
 import { modelCard } from './card.ts';
@@ -51,13 +51,10 @@ export async function attach(options: AttachOptions): Promise<ContractFiles> {
   const { config, force = false } = options;
   const modelDir = path.resolve(options.modelDir);
   const out = path.resolve(options.out);
-  const model = await readModel(modelDir);
-  const weights = await readWeights(modelDir, { bytes: true });
+  const examined = await examine(modelDir);
+  const { model, weights } = examined;
   await checkTarget(modelDir, out, options);
-  const tokenizer = await loadTokenizer(modelDir);
-  const made = await makeContract({ config, modelDir, tokenizer });
-  const warning = options.warn && (await bosWarning(made.contract, tokenizer));
-  if (warning) options.warn?.(warning);
+  const made = await contractFor(examined, config, options.warn);
   return await buildBeside(out, 'LS_ATTACH_WRITE', async (building) => {
     for (const name of weights.files) {
       await linkFile(path.join(modelDir, name), path.join(building, name));
@@ -70,6 +67,40 @@ export async function attach(options: AttachOptions): Promise<ContractFiles> {
     await exchange(building, out, force);
     return files;
   });
+}
+
+/** A checkpoint that a contract may be put on. */
+export interface Examined {
+  model: ModelInfo;
+  weights: Weights;
+  tokenizer: Tokenizer;
+}
+
+/**
+ * Check a checkpoint as `attach` does, without a config.
+ *
+ * @throws LS_CHECKPOINT_*, LS_MODEL_*, LS_TOKENIZER_*
+ */
+export async function examine(modelDir: string): Promise<Examined> {
+  const model = await readModel(modelDir);
+  const weights = await readWeights(modelDir, { bytes: true });
+  return { model, weights, tokenizer: await loadTokenizer(modelDir) };
+}
+
+/**
+ * The contract of a config for an examined checkpoint.
+ *
+ * @throws what `makeContract` throws
+ */
+export async function contractFor(
+  { model, tokenizer }: Examined,
+  config: ContractSettings,
+  warn?: AttachOptions['warn'],
+): Promise<ContractFiles> {
+  const made = await makeContract({ config, modelDir: model.dir, tokenizer });
+  const warning = warn && (await bosWarning(made.contract, tokenizer));
+  if (warning) warn?.(warning);
+  return made;
 }
 
 export async function checkTarget(

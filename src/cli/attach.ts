@@ -1,7 +1,8 @@
 // lockstep attach: put a contract on a checkpoint without training it, or renew the one it has.
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
-import { attach, upgrade } from '../checkpoint/index.ts';
+import { attach, contractFor, examine, upgrade } from '../checkpoint/index.ts';
 import { defaultConfigFile, loadConfig } from '../config/index.ts';
 import type { Contract } from '../contract/index.ts';
 import type { LockstepError } from '../errors.ts';
@@ -16,6 +17,7 @@ interface AttachCommandOptions {
   force?: true;
   discardTraining?: true;
   upgrade?: true;
+  check?: true;
   /** false: `--no-probe`. */
   probe: boolean;
   python?: string;
@@ -34,6 +36,7 @@ export function attachCommand(): Command {
       '--upgrade',
       'renew the contract of a checkpoint from an earlier version of Lockstep, in place or to --out',
     )
+    .option('--check', 'only check: does the model fit, and the config it? Nothing is written')
     .option('--no-probe', 'do not record the probe that engines run before they serve')
     .option('--python <path>', 'Python interpreter that records the probe')
     .option('--json', 'print one JSON object')
@@ -45,6 +48,14 @@ async function runAttach(
   options: AttachCommandOptions,
   command: Command,
 ): Promise<void> {
+  if (options.check) {
+    for (const other of ['out', 'force', 'discardTraining', 'upgrade'] as const) {
+      if (options[other] === undefined) continue;
+      const name = other === 'discardTraining' ? 'discard-training' : other;
+      command.error(`error: option '--${name}' cannot be used with '--check'`);
+    }
+    return runCheck(model, options, command.getOptionValueSource('config') !== 'default');
+  }
   if (options.upgrade) {
     if (options.force) command.error("error: option '--force' cannot be used with '--upgrade'");
     const given = command.getOptionValueSource('config') !== 'default';
@@ -77,6 +88,29 @@ async function runAttach(
     `${bold(out)}  ${policy.name}  ${dim(digest)}\n` +
       `${yellow('untrained')} under this contract: ${advice}\n` +
       `${probeNote(probe, out)}\n${nextSteps(out)}`,
+  );
+}
+
+/** What `attach` checks; of a config only where there is one. */
+async function runCheck(dir: string, options: AttachCommandOptions, given: boolean): Promise<void> {
+  const examined = await examine(path.resolve(dir));
+  const { model, weights, tokenizer } = examined;
+  const config = given || existsSync(options.config) ? await loadConfig(options.config) : null;
+  const made = config === null ? null : await contractFor(examined, config, printWarning);
+  const { family, layers, queryHeads, kvHeads, vocabulary } = model;
+  const chat = tokenizer.chatTemplate !== null;
+  const digest = made?.contract.digest ?? null;
+  if (options.json) {
+    return print({ fits: true, family, layers, queryHeads, kvHeads, vocabulary, chat, digest });
+  }
+  const { bold, dim, green } = paint(process.stdout);
+  const files = weights.files.length === 1 ? '1 file' : `${weights.files.length} files`;
+  process.stdout.write(
+    `${bold(dir)}  ${green('fits')}: ${family}, ${layers} layers, ${queryHeads} query heads, ${kvHeads} KV heads, ` +
+      `${vocabulary} tokens, weights in ${files}, ${chat ? 'a' : 'no'} chat template\n` +
+      (made === null
+        ? `no config to check: lockstep init writes one\n`
+        : `${bold(options.config)}  ${green('fits it')}: ${made.contract.policy.name}  ${dim(made.contract.digest)}\n`),
   );
 }
 

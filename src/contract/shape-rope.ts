@@ -19,7 +19,7 @@ export function ropeOf(fields: Fields, length: number): Rope {
   if (!fixedTypes.includes(type as never)) {
     throw unsupported(
       `expected a RoPE scaling that does not depend on the length (${fixedTypes.join(', ')}), got ${show(type)}`,
-      'Segmented execution needs no length scaling: use the checkpoint from before its context was extended.',
+      'This model does not fit: use one with a fixed RoPE scaling, such as the one from before its context was extended.',
       `${name}.rope_type`,
     );
   }

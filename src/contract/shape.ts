@@ -155,7 +155,7 @@ function refuseSlidingWindow(fields: Fields, family: Family): void {
   }
   const refuse = (got: string, fix: string, field: string): LockstepError =>
     unsupported(`expected full attention in every layer, got ${got}`, fix, field);
-  const other = 'Use a checkpoint without a sliding window; the carry takes its place.';
+  const other = 'This model does not fit: use one with full attention in every layer.';
   if (isList(types)) {
     if (types.some((type) => type !== 'full_attention')) {
       throw refuse('layer_types with other kinds', other, 'layer_types');
@@ -182,7 +182,7 @@ function refuseSlidingWindow(fields: Fields, family: Family): void {
   if (first >= fields.integer('num_hidden_layers')) return;
   throw refuse(
     `use_sliding_window from layer ${first} on`,
-    'Set use_sliding_window to false if the model has full attention, or use another one.',
+    'This model does not fit: use one with full attention in every layer (use_sliding_window: false).',
     'use_sliding_window',
   );
 }

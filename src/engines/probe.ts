@@ -209,7 +209,7 @@ class Distance {
       'LS_PROBE_MISMATCH',
       `expected the trainer's log-probabilities within ${nats} nats (${kind}, ${engine}), got ${average}${this.#worst} of ${probeFile}`,
       {
-        fix: `The weights or the exported graph are not those that the probe was recorded with: lockstep verify DIR shows where they differ. After a change of weights on purpose: lockstep export DIR, then lockstep probe DIR.${kind === 'mean' ? ' A rounded model may really be this far off: --no-probe serves it anyway.' : ''}`,
+        fix: `The weights or the exported graph are not those that the probe was recorded with: lockstep verify DIR shows where they differ. After a change of weights on purpose: lockstep export DIR, then lockstep probe DIR.${kind === 'mean' ? ' A rounded model may be this far off: use a higher precision. --no-probe serves unchecked numbers.' : ''}`,
       },
     );
   }

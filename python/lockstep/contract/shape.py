@@ -168,7 +168,7 @@ def _refuse_sliding_window(fields: Fields, family: str) -> None:
     def refuse(got: str, fix: str, field: str) -> LockstepError:
         return unsupported(f"expected full attention in every layer, got {got}", fix, field)
 
-    other = "use a checkpoint without a sliding window; the carry takes its place"
+    other = "This model does not fit: use one with full attention in every layer."
     types = config.get("layer_types")
     if types is not None and not isinstance(types, list):
         raise fields.bad("a list for layer_types", show(types), "layer_types")
@@ -198,6 +198,7 @@ def _refuse_sliding_window(fields: Fields, family: str) -> None:
         return
     raise refuse(
         f"use_sliding_window from layer {first} on",
-        "Set use_sliding_window to false if the model has full attention, or use another one.",
+        "This model does not fit: use one with full attention in every layer "
+        "(use_sliding_window: false).",
         "use_sliding_window",
     )

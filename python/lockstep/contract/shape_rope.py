@@ -27,8 +27,8 @@ def rope_of(fields: Fields, length: int) -> dict[str, Any]:
         raise unsupported(
             "expected a RoPE scaling that does not depend on the length "
             f"({', '.join(FIXED_TYPES)}), got {show(kind)}",
-            "segmented execution needs no length scaling: use the checkpoint from before its "
-            "context was extended",
+            "This model does not fit: use one with a fixed RoPE scaling, such as the one from "
+            "before its context was extended.",
             f"{name}.rope_type",
         )
     _refuse_parts(given, name)

@@ -312,7 +312,7 @@ def check_architecture(config: Any) -> None:
         raise LockstepError(
             "LS_MODEL_SLIDING",
             f"expected full attention in every layer, got sliding_window {config.sliding_window}",
-            "set sliding_window to null in config.json: segments bound the memory instead",
+            "This model does not fit: use one with full attention in every layer.",
             "sliding_window",
         )
 

@@ -28,8 +28,7 @@ def check_scaling(config: Any) -> None:
         raise LockstepError(
             "LS_ROPE_SCALING",
             f"expected a fixed RoPE scaling ({', '.join(FIXED_TYPES)}), got {kind!r}",
-            "distances stay within a segment and its prefix: remove the scaling, "
-            "or use a checkpoint with a fixed one",
+            "This model does not fit: use one with a fixed RoPE scaling.",
             "rope_parameters.rope_type",
         )
 

@@ -176,7 +176,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
         'LS_VERIFY_FAILED',
         'expected every engine to agree, got the table above.',
         {
-          fix: `Run lockstep verify ${trained} to see where they differ.`,
+          fix: `Run lockstep verify ${trained} --json: firstDivergence is where they first differ. docs/verify.md#when-it-fails says what to do.`,
         },
       );
     }

@@ -79,7 +79,7 @@ function summary(report: VerifyReport, colors: Paint): string {
   }
   const bad = report.engines.filter((engine) => !engine.ok);
   const names = bad.map((engine) => `${engine.engine} ${engine.precision}`).join(', ');
-  return `${colors.red('not consistent')}: ${names}. Export again, or see docs/verify.md for what can be wrong`;
+  return `${colors.red('not consistent')}: ${names}. What to do: docs/verify.md#when-it-fails`;
 }
 
 function scientific(value: number): string {
