@@ -144,7 +144,7 @@ export async function malformed(target: Target, request: RawRequest): Promise<Ou
   const answers = await send(Number(new URL(target.url).port), opened, ends);
   for (const answer of answers) {
     if (answer.body.match(mark)) return { came: 'other', detail: request.how.join() };
-    if (answer.status < 400 || answer.body === '') continue;
+    if (answer.status < 400 || answer.body === '' || saysHealth(answer)) continue;
     const headers = { 'content-type': answer.headers['content-type'] ?? '' };
     const outcome = await failed(
       target,
@@ -153,6 +153,11 @@ export async function malformed(target: Target, request: RawRequest): Promise<Ou
     if (outcome.came === 'unlisted') return outcome;
   }
   return answers.length === 0 ? { came: 'left' } : { came: 'error', detail: 'malformed' };
+}
+
+/** `/health` and `/health/ready` say in a form of their own that an engine is away. */
+function saysHealth({ status, body }: { status: number; body: string }): boolean {
+  return status === 503 && body.startsWith('{"status":"');
 }
 
 /** A request as JSON. */

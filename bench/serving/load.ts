@@ -243,8 +243,8 @@ async function load(
       const code = await onnx.front.restart('SIGTERM');
       if (code !== 0) problems.push(`onnx: exit code ${code} after SIGTERM`);
     }),
-    // Ten times in a run; it takes a minute until it answers again.
-    every((minutes * 60) / 11, () => {
+    // Five times in a run. In an hour it is ready for more than five minutes in between: it is no crash loop.
+    every((minutes * 60) / 6, () => {
       if (vllm !== undefined && killEngine(vllm.front))
         happened('the engine process of vLLM killed');
     }),
