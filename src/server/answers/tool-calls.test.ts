@@ -98,6 +98,40 @@ describe('calls in a text', () => {
     }
   });
 
+  test.each([
+    ['{"thought": 1}\n', ''],
+    ['[{"thought": "a \\" <tool_call>"}] ', ' done'],
+    ['{no JSON "', ''],
+    ['{a 5" screen} ', ' and "more" '],
+    ['[{', '[TOOL_'],
+  ])('a tag counts behind a text that begins as JSON: %s', (before, after) => {
+    const call = '<tool_call>\n{"name": "time", "arguments": {"at": "<tool_call>"}}\n</tool_call>';
+    for (const size of [1, 4, 1000]) {
+      expect(read(before + call + after, free, size)).toEqual({
+        content: before + after,
+        calls: [[0, 'time', '{"at": "<tool_call>"}']],
+        called: true,
+      });
+    }
+  });
+
+  test('it is read as soon as the tag has come, not at the end', () => {
+    const parser = new ToolText(free);
+    expect(parser.push('{"thought": 1} <tool_ca').content).toBe('');
+    expect(parser.push('ll>{').content).toBe('{"thought": 1} ');
+    expect(parser.push('"name":"time"}</tool_call> so').calls).toHaveLength(1);
+  });
+
+  test('in a string of JSON a tag is text', () => {
+    const inside = '<tool_call>{} \\" [TOOL_CALLS]time[ARGS]{}[TOOL_CALLS]';
+    const call = `{"name": "time", "arguments": {"text": "${inside}"}}`;
+    const other = `{"answer": "${inside}"}`;
+    for (const size of [1, 4, 1000]) {
+      expect(read(call, free, size).calls).toEqual([[0, 'time', `{"text": "${inside}"}`]]);
+      expect(read(other, free, size)).toEqual({ content: other, calls: [], called: false });
+    }
+  });
+
   test('a tag that is not closed counts when its JSON is whole', () => {
     expect(read('<tool_call>{"name":"time","arguments":{}}').calls).toEqual([[0, 'time', '{}']]);
   });
