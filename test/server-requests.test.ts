@@ -42,6 +42,8 @@ describe('bad requests', () => {
       [{ prompt: 'a', stop: ['1', '2', '3', '4', '5'] }, 'stop', 'invalid_value'],
       [{ prompt: 'a', stop: [''] }, 'stop', 'invalid_value'],
       [{ prompt: 'a', seed: 'x' }, 'seed', 'invalid_type'],
+      [{ prompt: 'a', seed: 2 ** 53 - 1, n: 2 }, 'seed', 'invalid_value'],
+      [{ prompt: 'a', seed: 2 ** 53 - 4, n: 5 }, 'seed', 'invalid_value'],
       [{ prompt: 'a', logprobs: 21 }, 'logprobs', 'invalid_value'],
       [{ prompt: 'a', n: 0 }, 'n', 'invalid_value'],
       [{ prompt: 'a', n: 129 }, 'n', 'invalid_value'],
@@ -50,6 +52,8 @@ describe('bad requests', () => {
       [{ prompt: 'a', logit_bias: { 5: 101 } }, 'logit_bias.5', 'invalid_value'],
       [{ prompt: 'a', logit_bias: { 260: 1 } }, 'logit_bias', 'invalid_value'],
       [{ prompt: 'a', logit_bias: { x: 1 } }, 'logit_bias.x', 'invalid_value'],
+      [{ prompt: 'a', logit_bias: { 122: 60, '0122': 60 } }, 'logit_bias.0122', 'invalid_value'],
+      [{ prompt: 'a', logit_bias: { '00': 1 } }, 'logit_bias.00', 'invalid_value'],
       [{ prompt: 'a', presence_penalty: 3 }, 'presence_penalty', 'invalid_value'],
       [{ prompt: 'a', frequency_penalty: '1' }, 'frequency_penalty', 'invalid_type'],
       [{ prompt: 'a', repetition_penalty: 0 }, 'repetition_penalty', 'invalid_value'],
@@ -75,6 +79,7 @@ describe('bad requests', () => {
     '/v1/chat/completions': [
       [{}, 'messages', 'missing_parameter'],
       [{ messages: [] }, 'messages', 'invalid_value'],
+      [{ messages: hi, seed: 2 ** 53 - 1, n: 2 }, 'seed', 'invalid_value'],
       [{ messages: [{ role: 'narrator', content: 'a' }] }, 'messages[0].role', 'invalid_value'],
       [
         { messages: [{ role: 'tool', content: 'a' }] },
