@@ -59,6 +59,7 @@ interface Asking {
 }
 
 export class Relay implements Runner {
+  readonly stepped = false;
   readonly together = TOGETHER;
   readonly info: EngineInfo;
   readonly contract: Contract;
@@ -135,6 +136,7 @@ export class Relay implements Runner {
     return {
       info: relay.info,
       contract: relay.contract,
+      stepped: relay.stepped,
       together: relay.together,
       get sessions() {
         return relay.sessions;
