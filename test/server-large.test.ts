@@ -1,5 +1,11 @@
 // Large requests: a thread reads them, streams go on, and what is too much is refused by its count.
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
+import { changeKeys, KeyRing, newKey } from '../src/server/index.ts';
+import { WorkPool } from '../src/server/large/pool.ts';
 import { answerTool } from '../src/server/large/work.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
 import { type Served, toyServers } from './server-fixture.ts';
@@ -176,5 +182,64 @@ describe('requests read by a thread equal those read by the event loop', () => {
     expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(0);
     await Promise.all(answers.map((answer) => answer.arrayBuffer()));
     expect((await post('/lockstep/plan', body)).status).toBe(200);
+  });
+});
+
+describe('a request with many long prompts', () => {
+  test('waits for one thread at a time, so that an idle server takes it', async () => {
+    const { post, url } = await servers.serve({}, { maxTokens: 17_000 });
+    const prompt = Array.from({ length: 20 }, () => text.slice(0, 16_500));
+    const response = await post('/v1/completions', { prompt, max_tokens: 1 });
+    const { choices, usage } = (await response.json()) as Any;
+    expect(response.status).toBe(200);
+    expect(choices).toHaveLength(20);
+    expect(usage.prompt_tokens).toBe(20 * 16_500);
+    expect(await done(url)).toEqual({ body: 1, encode: 20 });
+  });
+
+  test('tokenizes no more of them once its client has gone', async () => {
+    const { post, url } = await servers.serve({}, { maxTokens: 1 << 20 });
+    const leave = new AbortController();
+    const prompt = Array.from({ length: 12 }, () => text.repeat(3));
+    const asked = post('/v1/completions', { prompt, max_tokens: 1 }, { signal: leave.signal });
+    const left = asked.catch((error: unknown) => error);
+    await until(async () => ((await done(url))['encode'] ?? 0) > 0);
+    leave.abort();
+    await left;
+    // What comes next waits behind all that the request still wanted.
+    expect((await post('/tokenize', { text })).status).toBe(200);
+    expect((await done(url))['encode']).toBeLessThan(12);
+  });
+
+  test('waits in the turn of its key', async () => {
+    const folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-large-'));
+    const run = vi.spyOn(WorkPool.prototype, 'run');
+    try {
+      const file = path.join(folder, 'keys.json');
+      const { key, id, hash } = await newKey();
+      const created = new Date().toISOString();
+      await changeKeys(file, () => [{ name: 'team', id, hash, created, metrics: false }]);
+      const { post } = await chats.serve({}, { ...options, keys: await KeyRing.open(file) });
+      const headers = { 'content-type': 'application/json', authorization: `Bearer ${key}` };
+      const long = text.slice(0, 20_000);
+      const bodies = {
+        '/v1/completions': { prompt: long, max_tokens: 1 },
+        '/v1/chat/completions': { messages: [{ role: 'user', content: long }], max_tokens: 1 },
+        '/v1/responses': { input: long, max_output_tokens: 1 },
+      };
+      for (const [route, body] of Object.entries(bodies)) {
+        expect((await post(route, body, { headers })).status).toBe(200);
+      }
+      const works = run.mock.calls.map(([work, , ticket]) => [work.kind, ticket?.caller]);
+      expect(works).toEqual(
+        Object.keys(bodies).flatMap(() => [
+          ['body', 'team'],
+          ['encode', 'team'],
+        ]),
+      );
+    } finally {
+      run.mockRestore();
+      await rm(folder, { recursive: true, force: true });
+    }
   });
 });

@@ -1,11 +1,16 @@
 // Requests that are refused in OpenAI's words, with the field's name.
 import { once } from 'node:events';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import net from 'node:net';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { createServer } from '../src/server/index.ts';
+import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
 import type { Any } from './server-client.ts';
 import { toyServers } from './server-fixture.ts';
+import { makeToy, ToyEngine } from './server-toy.ts';
 
 const servers = toyServers();
 const { serve } = servers;
@@ -37,6 +42,8 @@ describe('bad requests', () => {
       [{ prompt: 'a', stop: ['1', '2', '3', '4', '5'] }, 'stop', 'invalid_value'],
       [{ prompt: 'a', stop: [''] }, 'stop', 'invalid_value'],
       [{ prompt: 'a', seed: 'x' }, 'seed', 'invalid_type'],
+      [{ prompt: 'a', seed: 2 ** 53 - 1, n: 2 }, 'seed', 'invalid_value'],
+      [{ prompt: 'a', seed: 2 ** 53 - 4, n: 5 }, 'seed', 'invalid_value'],
       [{ prompt: 'a', logprobs: 21 }, 'logprobs', 'invalid_value'],
       [{ prompt: 'a', n: 0 }, 'n', 'invalid_value'],
       [{ prompt: 'a', n: 129 }, 'n', 'invalid_value'],
@@ -45,6 +52,8 @@ describe('bad requests', () => {
       [{ prompt: 'a', logit_bias: { 5: 101 } }, 'logit_bias.5', 'invalid_value'],
       [{ prompt: 'a', logit_bias: { 260: 1 } }, 'logit_bias', 'invalid_value'],
       [{ prompt: 'a', logit_bias: { x: 1 } }, 'logit_bias.x', 'invalid_value'],
+      [{ prompt: 'a', logit_bias: { 122: 60, '0122': 60 } }, 'logit_bias.0122', 'invalid_value'],
+      [{ prompt: 'a', logit_bias: { '00': 1 } }, 'logit_bias.00', 'invalid_value'],
       [{ prompt: 'a', presence_penalty: 3 }, 'presence_penalty', 'invalid_value'],
       [{ prompt: 'a', frequency_penalty: '1' }, 'frequency_penalty', 'invalid_type'],
       [{ prompt: 'a', repetition_penalty: 0 }, 'repetition_penalty', 'invalid_value'],
@@ -70,6 +79,7 @@ describe('bad requests', () => {
     '/v1/chat/completions': [
       [{}, 'messages', 'missing_parameter'],
       [{ messages: [] }, 'messages', 'invalid_value'],
+      [{ messages: hi, seed: 2 ** 53 - 1, n: 2 }, 'seed', 'invalid_value'],
       [{ messages: [{ role: 'narrator', content: 'a' }] }, 'messages[0].role', 'invalid_value'],
       [
         { messages: [{ role: 'tool', content: 'a' }] },
@@ -215,5 +225,47 @@ describe('bad requests', () => {
     socket.destroy();
     expect((await fetch(`${url}/health/live`)).status).toBe(200);
     expect(engine.sessions).toBe(0);
+  });
+});
+
+describe('texts that cannot be ids of the model are the client’s to change', () => {
+  test('a token beyond the model’s vocabulary', async () => {
+    const toy = await makeToy();
+    try {
+      // A tokenizer with a token more than the model has embeddings.
+      const file = path.join(toy.dir, 'config.json');
+      const config = JSON.parse(await readFile(file, 'utf8'));
+      await writeFile(file, JSON.stringify({ ...config, vocab_size: 259 }));
+      const engine = new ToyEngine(toy);
+      const tokenizer = await loadTokenizer(toy.dir);
+      const server = servers.own(createServer({ engine, tokenizer, contract: toy.files }));
+      const { url } = await server.listen(0);
+      const bad = 'hi <|assistant|>';
+      for (const [route, body] of [
+        ['/v1/completions', { prompt: bad }],
+        ['/v1/completions', { prompt: bad + 'a'.repeat(20_000) }],
+        ['/v1/chat/completions', { messages: [{ role: 'user', content: bad }] }],
+        ['/v1/responses', { input: bad }],
+        ['/tokenize', { text: bad }],
+        ['/lockstep/plan', { text: bad }],
+      ] as const) {
+        const headers = { 'content-type': 'application/json' };
+        const init = { method: 'POST', headers, body: JSON.stringify(body) };
+        const response = await fetch(url + route, init);
+        const { error } = (await response.json()) as Any;
+        expect([route, response.status]).toEqual([route, 400]);
+        expect(error).toMatchObject({ type: 'invalid_request_error', code: 'LS_TOKEN_RANGE' });
+        expect(error.message).toContain('<|assistant|>');
+      }
+    } finally {
+      await rm(toy.dir, { recursive: true, force: true });
+    }
+  });
+
+  test('blanks without end', async () => {
+    const { post } = await serve({}, { maxBodyBytes: 8 << 20, maxTokens: 8 << 20 });
+    const response = await post('/tokenize', { text: ' '.repeat(4_400_000) });
+    expect(response.status).toBe(400);
+    expect(((await response.json()) as Any).error).toMatchObject({ code: 'LS_TEXT_UNSPLITTABLE' });
   });
 });

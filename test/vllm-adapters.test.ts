@@ -2,16 +2,20 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { pino } from 'pino';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { sha256 } from '../src/contract/digest.ts';
 import { openAdapters } from '../src/engines/vllm/index.ts';
 import { prefixKeys } from '../src/engines/vllm/route.ts';
-import { createServer } from '../src/server/index.ts';
+import { createServer, type ServerOptions } from '../src/server/index.ts';
+import { Traces } from '../src/server/traces.ts';
+import { closeCollectors, collector } from './collector.ts';
 import { type Any, clientOf, until } from './server-client.ts';
 import { fakeVllms } from './vllm-fixture.ts';
 
 const vllm = fakeVllms();
 let folder: string;
+afterEach(closeCollectors);
 beforeAll(async () => {
   folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-adapters-'));
 });
@@ -97,7 +101,11 @@ const none = { tokens: 0, boundaries: 0, positions: 0, milliseconds: 0 };
 const probe = { status: 'absent', ...none, off: null, bound: null, kind: null };
 
 /** A server in front of a fake that says it has these adapters. */
-async function serving(has: readonly { name: string; sha256: string }[], dir: string) {
+async function serving(
+  has: readonly { name: string; sha256: string }[],
+  dir: string,
+  options: ServerOptions = {},
+) {
   const adapters = await open(`law=${dir}`);
   const fake = await vllm.opened.fake(
     ...['--adapters', JSON.stringify(has.map((one) => ({ ...one, probe })))],
@@ -112,6 +120,7 @@ async function serving(has: readonly { name: string; sha256: string }[], dir: st
     options: {
       model: 'toy',
       drainMs: 500,
+      ...options,
       adapters: adapters.map(({ name }) => ({ name, runner: engine.relay.adapter(name) })),
     },
   });
@@ -159,6 +168,24 @@ describe('requests', () => {
     } finally {
       await server.close();
     }
+  });
+
+  test('traces have no spans of segments, neither of an adapter nor of the base: they run in vLLM', async () => {
+    const dir = await adapter();
+    const [{ sha256 = '' } = {}] = await open(`law=${dir}`);
+    const { url, spans } = await collector();
+    const traces = new Traces(url, pino({ level: 'silent' }));
+    const { post, server, ...own } = await serving([{ name: 'law', sha256 }], dir, { traces });
+    await until(async () => (await fetch(`${own.url}/health/ready`)).status === 200);
+    for (const model of ['law', 'toy']) {
+      const ask = { model, prompt: 'Once upon a time it was. '.repeat(20), max_tokens: 4 };
+      expect((await post('/v1/completions', ask)).status).toBe(200);
+    }
+    await server.close();
+    const names = spans().map(({ name }) => name);
+    expect(names.filter((name) => name === 'prefill')).toHaveLength(2);
+    expect(names).not.toContain('segment');
+    expect(JSON.stringify(spans())).not.toContain('lockstep.segments');
   });
 
   test('a vLLM without the adapter, or with another of its name, is not ready', async () => {

@@ -1,5 +1,6 @@
 // Answers through the relay in front of vLLM's protocol, over real sockets.
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { plan, Segmenter } from '../src/planner/index.ts';
 import { type OpenFamily, readOpenMetrics } from './openmetrics.ts';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
 import { fakeVllms, foreseen } from './vllm-fixture.ts';
@@ -111,6 +112,41 @@ describe('answers', () => {
       [1, 8],
       [1, 9],
     ]);
+  });
+
+  test('a long prompt is planned in pieces, and once for all of its texts', async () => {
+    const { post } = await served();
+    const sizes: number[] = [];
+    const { pushMany } = Segmenter.prototype;
+    const spy = vi.spyOn(Segmenter.prototype, 'pushMany').mockImplementation(function (
+      this: Segmenter,
+      tokens,
+    ) {
+      sizes.push(tokens.length);
+      return pushMany.call(this, tokens);
+    });
+    const prompt = PROMPT.repeat(50).slice(0, 3000);
+    const answer = (await (
+      await post('/v1/completions', { prompt, max_tokens: 20, n: 4, temperature: 0 })
+    ).json()) as Any;
+    spy.mockRestore();
+    expect(answer.choices.map((choice: Any) => choice.text)).toEqual(
+      Array.from({ length: 4 }, () => foreseen(prompt, 20)),
+    );
+    expect(sizes).toEqual([2048, 952]);
+  });
+
+  test('the texts of a prompt are cut where each would be cut alone', async () => {
+    const { post, url } = await served();
+    const ask = { prompt: PROMPT.repeat(3), max_tokens: 80, temperature: 0 };
+    const all = [...Buffer.from(ask.prompt + foreseen(ask.prompt, 79))];
+    const cuts = plan(vllm.toy.files, all);
+    const before = cuts.filter((cut) => cut <= ask.prompt.length).length;
+    expect(cuts.length).toBeGreaterThan(before);
+    await (await post('/v1/completions', { ...ask, n: 3 })).text();
+    const metrics = await (await fetch(`${url}/metrics`)).text();
+    const closed = /^lockstep_segments_closed_total\{model="toy"\} (\d+)/m.exec(metrics)?.[1];
+    expect(Number(closed)).toBe(before + 3 * (cuts.length - before));
   });
 
   test('parameters that only vLLM takes reach it', async () => {

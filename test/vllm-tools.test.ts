@@ -41,7 +41,7 @@ function writes(text: string): object {
 
 describe('calls in the way of Mistral', () => {
   test.each([
-    ['a list', '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Rome"}}]'],
+    ['a list', '[TOOL_CALLS] [{"name": "weather", "arguments": {"city":"Rome"}}]'],
     ['name and arguments', '[TOOL_CALLS]weather[ARGS]{"city":"Rome"}'],
   ])('%s, whole and streamed', async (_, text) => {
     const { client, post, fake } = await served();

@@ -3,7 +3,7 @@
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Engine } from './engine.ts';
 import type { PrefixMemory } from './memory.ts';
-import { PlannedCuts } from './planned.ts';
+import { PlannedCuts, pushInPieces } from './planned.ts';
 import { RememberedSequence, STEP_TOKENS } from './remembering.ts';
 
 interface Reading {
@@ -63,7 +63,7 @@ export class AnswerReader {
 
   async #read(reading: Reading): Promise<void> {
     const { leave } = reading;
-    const cuts = this.#plan(reading.tokens);
+    const cuts = await this.#plan(reading.tokens, leave.signal);
     // Where the last step ends that does not depend on what follows.
     const last = cuts.at(-1) ?? 0;
     const target = last + STEP_TOKENS * Math.floor((reading.tokens.length - last) / STEP_TOKENS);
@@ -89,10 +89,10 @@ export class AnswerReader {
   }
 
   /** The turn's cuts. */
-  #plan(tokens: Int32Array): number[] {
+  async #plan(tokens: Int32Array, leave: AbortSignal): Promise<number[]> {
     const segmenter = new Segmenter(this.#source);
     try {
-      return segmenter.pushMany(tokens);
+      return await pushInPieces(segmenter, tokens, leave);
     } finally {
       segmenter.close();
     }

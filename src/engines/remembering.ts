@@ -1,6 +1,7 @@
 // Running prompts with a memory: from the longest remembered state on, and what is remembered of the rest.
 import type { Engine, EngineSession } from './engine.ts';
 import { PrefixHash, type PrefixMemory, type Trail } from './memory.ts';
+import { pushInPieces } from './planned.ts';
 import { type BoundarySource, Sequence, type StepOutput } from './sequence.ts';
 
 /**
@@ -8,8 +9,6 @@ import { type BoundarySource, Sequence, type StepOutput } from './sequence.ts';
  * round alike whenever a prompt runs: what was remembered is what would be computed.
  */
 export const STEP_TOKENS = 128;
-/** Tokens that the policy is given at once: some milliseconds. */
-const PLANNED_AT_ONCE = 2048;
 
 /** A part of a prompt that was remembered. */
 export type Recalled = Pick<StepOutput, 'from' | 'tokens' | 'boundary'>;
@@ -58,11 +57,7 @@ export class RememberedSequence {
     try {
       session = await (found ?? engine).open();
       const length = found?.length ?? 0;
-      // Piece by piece: the event loop has streams to serve meanwhile.
-      for (let at = 0; at < length; at += PLANNED_AT_ONCE) {
-        if (at > 0) await new Promise((resolve) => setImmediate(resolve));
-        segmenter.pushMany(tokens.subarray(at, Math.min(length, at + PLANNED_AT_ONCE)));
-      }
+      await pushInPieces(segmenter, tokens.subarray(0, length));
       const sequence = new Sequence(session, segmenter, length);
       return new RememberedSequence(sequence, tokens, memory, found?.trail ?? null);
     } catch (error) {

@@ -97,6 +97,8 @@ export interface Health {
 export interface Runner {
   readonly info: EngineInfo;
   readonly contract: Contract;
+  /** Its engine is stepped from this process: what an event tells of has just happened. */
+  readonly stepped: boolean;
   /** Most runs of one request at the same time: 1 where they would only take turns. */
   readonly together: number;
   /** Runs that hold something in the engine now. */

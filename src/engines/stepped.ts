@@ -47,6 +47,7 @@ export function steppedRunner(
 }
 
 class LocalRunner implements Runner {
+  readonly stepped = true;
   readonly together = 1;
   readonly maxTokens = null;
   readonly #engine: Engine;

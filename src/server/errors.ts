@@ -63,8 +63,8 @@ export function tooLarge(limit: number): HttpError {
   });
 }
 
-/** What an engine behind HTTP or a template's process may fail with: the status, and after how many seconds to try again. */
-const UPSTREAM: Record<string, { status: number; retryAfter?: number }> = {
+/** Errors of our own with another status than 500, and after how many seconds to try again. */
+const STATUS: Record<string, { status: number; retryAfter?: number }> = {
   LS_VLLM_REFUSED: { status: 400 },
   LS_FORM_SCHEMA: { status: 400 },
   LS_FORM_OPTIONS: { status: 400 },
@@ -81,6 +81,9 @@ const UPSTREAM: Record<string, { status: number; retryAfter?: number }> = {
   LS_TEMPLATE_LIMIT: { status: 400 },
   LS_TEMPLATE_SYNTAX: { status: 400 },
   LS_TEMPLATE_START: { status: 503, retryAfter: 5 },
+  // The text's fault: it has a token that the model does not know, or cannot be parted.
+  LS_TOKEN_RANGE: { status: 400 },
+  LS_TEXT_UNSPLITTABLE: { status: 400 },
 };
 
 /** Shape of the errors that body-parser (Express) raises. */
@@ -140,9 +143,9 @@ export function toHttpError(error: unknown): HttpError {
         cause: error,
       });
     }
-    const upstream = UPSTREAM[error.code];
-    if (upstream !== undefined) {
-      const { status, ...more } = upstream;
+    const known = STATUS[error.code];
+    if (known !== undefined) {
+      const { status, ...more } = known;
       return new HttpError(status, words, {
         ...more,
         code: error.code,
@@ -150,12 +153,7 @@ export function toHttpError(error: unknown): HttpError {
         cause: error,
       });
     }
-    const theirs = /^LS_(REQUEST|TOKENIZER_TEXT|SAMPLING|CHAT)/.test(error.code);
-    return new HttpError(theirs ? 400 : 500, words, {
-      code: error.code,
-      param: theirs ? (error.field ?? null) : null,
-      cause: error,
-    });
+    return new HttpError(500, words, { code: error.code, cause: error });
   }
   const parsed = fromBodyParser((error ?? {}) as ParserError);
   if (parsed !== null) return parsed;

@@ -6,6 +6,7 @@ import { type PlannerSource, Segmenter } from '../../planner/index.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { EngineInfo } from '../engine.ts';
 import { runMany } from '../many.ts';
+import { pushInPieces } from '../planned.ts';
 import type {
   Figures,
   Health,
@@ -49,6 +50,12 @@ interface Opened {
   stream: AsyncIterable<Uint8Array>;
 }
 
+/** Where a prompt is cut, and the segmenter that stands at its end. */
+interface Planned {
+  cuts: readonly number[];
+  segmenter: Segmenter;
+}
+
 /** One request on its way. */
 interface Asking {
   open(): Promise<Opened>;
@@ -59,6 +66,7 @@ interface Asking {
 }
 
 export class Relay implements Runner {
+  readonly stepped = false;
   readonly together = TOGETHER;
   readonly info: EngineInfo;
   readonly contract: Contract;
@@ -96,23 +104,47 @@ export class Relay implements Runner {
     };
   }
 
-  run(request: RunRequest, signal: AbortSignal): Promise<Run> {
+  async run(request: RunRequest, signal: AbortSignal): Promise<Run> {
+    const asked = { ...request, prompt: Int32Array.from(request.prompt) };
+    const { cuts, segmenter, end } = await this.#plan(asked.prompt, signal);
     // A whole answer has a length, and cannot lose anything unseen.
-    if (isWhole(request)) return this.#run(request, signal, true);
-    const texts = textsOf(request);
-    const run = (one: RunRequest, signal: AbortSignal) => this.#run(one, signal, one === texts[0]);
+    if (isWhole(asked)) return this.#run(asked, { cuts, segmenter }, signal, true);
+    const texts = textsOf(asked);
+    const run = (text: RunRequest, signal: AbortSignal) => {
+      const first = text === texts[0];
+      // Another text may begin when the first one has ended already.
+      const own = first ? segmenter : Segmenter.restore(this.#parts.source, end);
+      const one = { ...text, prompt: asked.prompt };
+      return this.#run(one, { cuts, segmenter: own }, signal, first);
+    };
     return runMany({ run, together: texts.length }, texts, signal);
   }
 
-  /** @param first tells of its prompt as well */
-  async #run(request: RunRequest, signal: AbortSignal, first: boolean): Promise<Run> {
-    const prompt = Int32Array.from(request.prompt);
+  /** `end`: a snapshot of the segmenter. */
+  async #plan(prompt: Int32Array, signal: AbortSignal): Promise<Planned & { end: string }> {
     const segmenter = new Segmenter(this.#parts.source);
+    try {
+      const cuts = await pushInPieces(segmenter, prompt, signal);
+      return { cuts, segmenter, end: segmenter.snapshot() };
+    } catch (error) {
+      segmenter.close();
+      throw error;
+    }
+  }
+
+  /**
+   * @param planned its segmenter is closed with the run
+   * @param first tells of its prompt as well
+   */
+  async #run(
+    asked: RunRequest & { prompt: Int32Array },
+    { cuts, segmenter }: Planned,
+    signal: AbortSignal,
+    first: boolean,
+  ): Promise<Run> {
     // Ends the request in vLLM too, where a text stops before vLLM has noticed.
     const leave = new AbortController();
     try {
-      const cuts = segmenter.pushMany(prompt);
-      const asked = { ...request, prompt };
       const asking = this.#ask(asked, cuts, AbortSignal.any([signal, leave.signal]));
       // vLLM has judged the request once it begins to answer: what it refuses is refused here at once.
       const opened = await asking.open();
@@ -135,6 +167,7 @@ export class Relay implements Runner {
     return {
       info: relay.info,
       contract: relay.contract,
+      stepped: relay.stepped,
       together: relay.together,
       get sessions() {
         return relay.sessions;

@@ -22,7 +22,7 @@ export class GenerationStats {
   readonly #tag: Tag;
   /** Somebody waits: what takes how long is measured. */
   readonly #timed: boolean;
-  /** When its segments ran is written down: they run in this process, and somebody traces it. */
+  /** When its segments ran is written down: that shows here, and somebody traces it. */
   readonly #traced: boolean;
   readonly #stages: Stages;
   /** `performance.now()` of the request's head. */
@@ -49,7 +49,7 @@ export class GenerationStats {
     this.#timed = backgroundOf(response) === undefined;
     this.#stages = enterStages(response, promptTokens(job));
     this.#segments = new OpenSegments(job.runs[0].extra?.n ?? 1);
-    this.#traced = response.locals['traced'] === true && context.runner.figures === undefined;
+    this.#traced = response.locals['traced'] === true && context.runner.stepped;
   }
 
   /** It has a place. */

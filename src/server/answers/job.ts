@@ -1,8 +1,10 @@
 // What one generation is asked for, and what all of them share.
+import type { Request, Response } from 'express';
 import type { Logger } from 'pino';
 import type { Runner, RunRequest } from '../../engines/runner.ts';
 import type { PlannerSource } from '../../planner/index.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
+import type { Encoder } from '../large/tokenizer.ts';
 import type { Accounts } from '../limits/accounts.ts';
 import type { AdmissionQueue } from '../limits/admission-queue.ts';
 import type { Patience } from '../limits/deadline.ts';
@@ -17,6 +19,8 @@ export interface ModelContext {
   model: string;
   runner: Runner;
   tokenizer: Tokenizer;
+  /** Makes ids of a request's texts; long ones wait for a thread in the request's turn. */
+  encoder(request: Request, response: Response): Encoder;
   source: PlannerSource;
   queue: AdmissionQueue;
   /** What callers have used, and what they may use. */

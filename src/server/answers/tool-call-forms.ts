@@ -1,5 +1,6 @@
 // The forms that models write calls of tools in.
 import { parseJson } from '../../json.ts';
+import { rawField, rawItems } from '../raw-json.ts';
 
 /** A tool's name, and its arguments as JSON text. */
 export interface Call {
@@ -24,18 +25,22 @@ export const CALL_TOKENS: readonly string[] = [
 
 /**
  * Calls that a JSON text stands for, one or a list: `{"name", "arguments"}`, in Llama's words
- * `{"name", "parameters"}`. Null where it stands for none.
+ * `{"name", "parameters"}`. Null where it stands for none. Arguments stay as the model wrote them: a number
+ * of JavaScript is not every number of JSON.
  */
 export function callsIn(text: string): Call[] | null {
   const value = parseJson(text);
-  const list = Array.isArray(value) ? value : [value];
-  const calls = list.flatMap((one: unknown) => {
+  const [values, texts] = Array.isArray(value) ? [value, rawItems(text)] : [[value], [text]];
+  const calls = values.flatMap((one: unknown, i) => {
     const { name, arguments: own, parameters } = (one ?? {}) as Record<string, unknown>;
-    const given = own ?? parameters ?? {};
     if (typeof name !== 'string') return [];
-    return { name, arguments: typeof given === 'string' ? given : JSON.stringify(given) };
+    const given = own ?? parameters ?? null;
+    if (given === null) return { name, arguments: '{}' };
+    if (typeof given === 'string') return { name, arguments: given };
+    const field = own == null ? 'parameters' : 'arguments';
+    return { name, arguments: rawField(texts[i] as string, field) as string };
   });
-  return calls.length > 0 && calls.length === list.length ? calls : null;
+  return calls.length > 0 && calls.length === values.length ? calls : null;
 }
 
 /**

@@ -32,12 +32,12 @@ describe('calls in a text', () => {
     expect(read(tagged, free, size)).toEqual({
       content: 'Let me look. And ',
       calls: [
-        [0, 'weather', '{"city":"Rome"}'],
+        [0, 'weather', '{"city": "Rome"}'],
         [1, 'time', '{}'],
       ],
       called: true,
     });
-    expect(read(bare, free, size).calls).toEqual([[0, 'weather', '{"city":"Rome"}']]);
+    expect(read(bare, free, size).calls).toEqual([[0, 'weather', '{"city": "Rome"}']]);
     expect(read(list, free, size).calls).toEqual([
       [0, 'weather', '{"a":1}'],
       [1, 'time', '{}'],
@@ -98,8 +98,74 @@ describe('calls in a text', () => {
     }
   });
 
+  test.each([
+    ['{"thought": 1}\n', ''],
+    ['[{"thought": "a \\" <tool_call>"}] ', ' done'],
+    ['{no JSON "', ''],
+    ['{a 5" screen} ', ' and "more" '],
+    ['[{', '[TOOL_'],
+  ])('a tag counts behind a text that begins as JSON: %s', (before, after) => {
+    const call = '<tool_call>\n{"name": "time", "arguments": {"at": "<tool_call>"}}\n</tool_call>';
+    for (const size of [1, 4, 1000]) {
+      expect(read(before + call + after, free, size)).toEqual({
+        content: before + after,
+        calls: [[0, 'time', '{"at": "<tool_call>"}']],
+        called: true,
+      });
+    }
+  });
+
+  test('it is read as soon as the tag has come, not at the end', () => {
+    const parser = new ToolText(free);
+    expect(parser.push('{"thought": 1} <tool_ca').content).toBe('');
+    expect(parser.push('ll>{').content).toBe('{"thought": 1} ');
+    expect(parser.push('"name":"time"}</tool_call> so').calls).toHaveLength(1);
+  });
+
+  test('in a string of JSON a tag is text', () => {
+    const inside = '<tool_call>{} \\" [TOOL_CALLS]time[ARGS]{}[TOOL_CALLS]';
+    const call = `{"name": "time", "arguments": {"text": "${inside}"}}`;
+    const other = `{"answer": "${inside}"}`;
+    for (const size of [1, 4, 1000]) {
+      expect(read(call, free, size).calls).toEqual([[0, 'time', `{"text": "${inside}"}`]]);
+      expect(read(other, free, size)).toEqual({ content: other, calls: [], called: false });
+    }
+  });
+
   test('a tag that is not closed counts when its JSON is whole', () => {
     expect(read('<tool_call>{"name":"time","arguments":{}}').calls).toEqual([[0, 'time', '{}']]);
+  });
+
+  // Read as numbers of JavaScript they would be 1234567890123456800, 1, null and 0.1.
+  const exact = '{"id": 1234567890123456789, "x": 1.0, "y": 1e400, "z": [0.10, "}\\",{"]}';
+
+  test.each([
+    ['a tag', free, `<tool_call>{"name": "time", "arguments": ${exact}}</tool_call>`],
+    ['parameters', free, `{"parameters":${exact},"name":"time"}`],
+    ['a list behind a tag', free, `[TOOL_CALLS][{"name": "time", "arguments": ${exact}}]`],
+    ['a list', { kind: 'list' }, `[{"name":"time","arguments":${exact}}]`],
+    ['an escaped key', free, `{"name":"time","\\u0061rguments": ${exact} }`],
+    ['the last of two', free, `{"name":"time","arguments":{"a":1},"arguments":${exact}}`],
+    ['a string', free, JSON.stringify({ name: 'time', arguments: exact })],
+    ['one tool', { kind: 'one', name: 'time' }, exact],
+  ] satisfies [string, ToolMode, string][])(
+    'arguments are as they were written: %s',
+    (_, mode, text) => {
+      for (const size of [1, 9, 1000]) {
+        expect(read(text, mode, size).calls).toEqual([[0, 'time', exact]]);
+      }
+    },
+  );
+
+  test('of several calls each has its own arguments', () => {
+    const text =
+      '[{"name":"time","arguments":{"n":1.0}},{"name":"weather","parameters":{"n":2.00}},{"name":"time","arguments":null},{"name":"time"}]';
+    expect(read(text).calls).toEqual([
+      [0, 'time', '{"n":1.0}'],
+      [1, 'weather', '{"n":2.00}'],
+      [2, 'time', '{}'],
+      [3, 'time', '{}'],
+    ]);
   });
 
   test('text that is held to a call', () => {

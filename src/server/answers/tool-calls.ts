@@ -30,7 +30,9 @@ export class ToolText {
   readonly #mode: ToolMode;
   #held = '';
   #calls = 0;
+  /** It is known to be no JSON. */
   #begun = false;
+  readonly #outside = new OutsideStrings();
 
   constructor(mode: ToolMode) {
     this.#mode = mode;
@@ -44,42 +46,55 @@ export class ToolText {
   push(text: string): Said {
     this.#held += text;
     const said: Said = { content: '', calls: [] };
-    if (this.#mode.kind !== 'free' || this.#mayBeJson()) return said;
+    if (this.#mode.kind === 'free' && !this.#mayBeJson(said)) this.#readTagged(said);
+    return said;
+  }
+
+  /** No text follows. */
+  end(): Said {
+    const said: Said = { content: '', calls: [] };
+    const mode = this.#mode;
+    // What began as JSON and is none may hold calls all the same.
+    if (mode.kind === 'free' && !this.#begun && !isJson(this.#held)) this.#readTagged(said);
+    const rest = this.#take(this.#held.length);
+    if (mode.kind !== 'one') this.#read(rest, said);
+    else if (isJson(rest)) said.calls.push(this.#call({ name: mode.name, arguments: rest.trim() }));
+    else said.content += rest;
+    return said;
+  }
+
+  /**
+   * Models that call without a tag write nothing but JSON; it is known for one at its end alone, or
+   * shown to be none by a tag. What stands before that may be JSON: then tags in it are text.
+   */
+  #mayBeJson(said: Said): boolean {
+    if (this.#begun) return false;
+    const first = this.#held.trimStart();
+    const may = first === '' || first.startsWith('{') || /^\[\s*(\{|$)/.test(first);
+    const tag = may ? this.#outside.findTag(this.#held) : 0;
+    if (tag === null) return true;
+    this.#begun = true;
+    if (isJson(this.#held.slice(0, tag))) said.content += this.#take(tag);
+    return false;
+  }
+
+  /** What is held, but for its end where that may become a call or an opening tag. */
+  #readTagged(said: Said): void {
     for (;;) {
       const tag = firstTag(this.#held);
       if (tag === null) {
         const sure = this.#held.length - tailThatMayOpen(this.#held);
         said.content += this.#take(sure);
-        return said;
+        return;
       }
       said.content += this.#take(tag.at);
       // Mistral's calls have no closing tag: the next call ends one, or the text does.
       const [opening, closing] = [tag.open.length, tag.close ?? tag.open];
       const found = this.#held.indexOf(closing, opening);
-      if (found < 0) return said;
+      if (found < 0) return;
       const block = this.#take(tag.close === null ? found : found + closing.length);
       this.#read(block, said);
     }
-  }
-
-  /** No text follows. */
-  end(): Said {
-    const rest = this.#take(this.#held.length);
-    const said: Said = { content: '', calls: [] };
-    const mode = this.#mode;
-    if (mode.kind !== 'one') this.#read(rest, said);
-    else if (isJson(rest)) said.calls.push(this.#call({ name: mode.name, arguments: rest.trim() }));
-    else said.content = rest;
-    return said;
-  }
-
-  /** Models that call without a tag write nothing but JSON; it is known for one at its end alone. */
-  #mayBeJson(): boolean {
-    if (this.#begun) return false;
-    const first = this.#held.trimStart();
-    if (first === '' || first.startsWith('{') || /^\[\s*(\{|$)/.test(first)) return true;
-    this.#begun = true;
-    return false;
   }
 
   #take(count: number): string {
@@ -106,6 +121,24 @@ export class ToolText {
 
   #call(call: Call): ToolCall {
     return { index: this.#calls++, id: callId(), type: 'function', function: call };
+  }
+}
+
+/** Looks for the first opening tag outside of JSON's strings: JSON has none there. */
+class OutsideStrings {
+  #at = 0;
+  #inString = false;
+
+  /** @param text what was given before, and more */
+  findTag(text: string): number | null {
+    const sure = text.length - tailThatMayOpen(text);
+    for (; this.#at < sure; this.#at += 1) {
+      const letter = text[this.#at];
+      if (letter === '"') this.#inString = !this.#inString;
+      else if (this.#inString) this.#at += letter === '\\' ? 1 : 0;
+      else if (TAGS.some(({ open }) => text.startsWith(open, this.#at))) return this.#at;
+    }
+    return null;
   }
 }
 

@@ -1,6 +1,6 @@
 // One line of an input file: what it has to be, and the request that it holds.
 import { z } from 'zod';
-import { rawField } from './raw-field.ts';
+import { rawField } from '../raw-json.ts';
 
 export const ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/responses'] as const;
 export type Endpoint = (typeof ENDPOINTS)[number];

@@ -10,12 +10,13 @@ import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { ModelContext } from '../answers/answer.ts';
 import { type Summary, summarize } from '../answers/contract.ts';
 import type { WorkPool } from '../large/pool.ts';
-import { withPool } from '../large/tokenizer.ts';
+import { encoderOf } from '../large/tokenizer.ts';
 import { AdmissionQueue } from '../limits/admission-queue.ts';
 import type { Bounds } from '../limits/bounds.ts';
 import { boundsOf } from '../limits/bounds.ts';
 import type { Metrics } from '../metrics.ts';
 import { chatTemplate } from '../prompt/chat.ts';
+import { inPool } from '../requests/body.ts';
 import { limitOf, type Served } from '../routes/job.ts';
 
 /** Unless told otherwise: some 30 states of a model of 135 million parameters, with S = 512. */
@@ -107,7 +108,9 @@ export class ServedModel {
     this.context = {
       model: name,
       runner,
-      tokenizer: withPool(tokenizer, pool, this.#kit),
+      tokenizer,
+      encoder: (request, response) =>
+        encoderOf(tokenizer, pool, this.#kit, (work) => inPool(request, response, patience, work)),
       source: contract,
       queue: new AdmissionQueue(maxSessions, shared.maxQueue, bounds.maxPerCaller),
       accounts,

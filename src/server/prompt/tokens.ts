@@ -38,7 +38,7 @@ export class TokenShow {
  */
 export async function encodePrompt(
   text: string,
-  tokenizer: Tokenizer,
+  tokenizer: Pick<Tokenizer, 'encode'>,
   contract: Contract,
   most?: number,
 ): Promise<Int32Array> {

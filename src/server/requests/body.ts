@@ -31,7 +31,7 @@ export function bodyOf(name: SchemaName, reading: Reading): RequestHandler {
       checkCounts(name, request.body, reading.counts());
     } else {
       const counts = reading.counts();
-      request.body = await inPool(request, response, reading, (signal, ticket) =>
+      request.body = await inPool(request, response, reading.patience, (signal, ticket) =>
         reading.pool.run({ kind: 'body', schema: name, body: bytes, counts }, signal, ticket),
       );
       markChecked(schemas[name], request.body as object);
@@ -44,12 +44,13 @@ export function bodyOf(name: SchemaName, reading: Reading): RequestHandler {
 export async function inPool<T>(
   request: Request,
   response: Response,
-  { patience }: Reading,
+  patience: Patience,
   work: (signal: AbortSignal, ticket: ReturnType<typeof ticketOf>) => Promise<T>,
 ): Promise<T> {
   const gone = new AbortController();
   const leave = () => gone.abort();
   response.once('close', leave);
+  if (response.closed) leave();
   const deadline = new Deadline(request, response, patienceOf(response, patience));
   try {
     const waiting = AbortSignal.any([gone.signal, deadline.total, deadline.queue()]);

@@ -36,7 +36,11 @@ const more = {
   min_tokens: z.int().min(0).optional(),
   ignore_eos: z.boolean().optional(),
   logit_bias: z
-    .record(z.string().regex(/^\d+$/, 'expected token ids as keys'), z.number().min(-100).max(100))
+    .record(
+      // One spelling of each id: two of the same one would be added up.
+      z.string().regex(/^(0|[1-9]\d*)$/, 'expected token ids as keys'),
+      z.number().min(-100).max(100),
+    )
     .optional(),
   response_format: z
     .discriminatedUnion('type', [
@@ -131,6 +135,7 @@ export const completionRequest = z
       context.addIssue({ code: 'custom', path: ['max_tokens'], message });
     }
     checkLength(body, body.max_tokens, context);
+    checkSeeds(body, context);
   });
 export type CompletionRequest = z.infer<typeof completionRequest>;
 
@@ -151,6 +156,8 @@ const chatFields = {
 /** What fields of a chat request mean beside each other. */
 function checkChat(
   body: {
+    n: number;
+    seed?: number | undefined;
     min_tokens?: number | undefined;
     chat_template_kwargs?: Record<string, unknown> | undefined;
     logprobs: boolean;
@@ -176,6 +183,7 @@ function checkChat(
     });
   }
   checkLength(body, limit ?? old, context);
+  checkSeeds(body, context);
   const taken = OWN_VARIABLES.find((name) => Object.hasOwn(body.chat_template_kwargs ?? {}, name));
   if (taken !== undefined) {
     context.addIssue({
@@ -197,6 +205,17 @@ function checkLength(
   if (least === undefined || most === undefined || least <= most) return;
   const message = `expected at most ${most}, the most tokens asked for`;
   context.addIssue({ code: 'custom', path: ['min_tokens'], message });
+}
+
+/** Text i has the seed `seed` + i: beyond what a number holds exactly, two texts would have the same one. */
+function checkSeeds(
+  { n, seed }: { n: number; seed?: number | undefined },
+  context: z.RefinementCtx,
+): void {
+  const most = Number.MAX_SAFE_INTEGER - (n - 1);
+  if (seed === undefined || seed <= most) return;
+  const message = `expected at most ${most}, so that each of ${n} texts has a seed of its own`;
+  context.addIssue({ code: 'custom', path: ['seed'], message });
 }
 
 export const chatRequest = z.strictObject(chatFields).superRefine(checkChat);

@@ -1,5 +1,5 @@
 // From a chat's messages to the prompt that it stands for, and what the answer may be.
-import type { Request } from 'express';
+import type { Request, Response } from 'express';
 import type { ExtraRequest, RunRequest } from '../../engines/runner.ts';
 import type { ModelContext } from '../answers/answer.ts';
 import { CALL_TOKENS } from '../answers/tool-call-forms.ts';
@@ -37,7 +37,7 @@ export async function chatPrompt(
   chat: ChatRequest,
   most: number | undefined,
   fields: ChatFields,
-  { served, context }: { served: Served; context: ModelContext },
+  { served, context, response }: { served: Served; context: ModelContext; response: Response },
 ): Promise<ChatPrompt> {
   const { runner } = context;
   const tools = toolsOf(chat);
@@ -45,7 +45,8 @@ export async function chatPrompt(
   const body = bodyText(request);
   const text = await template.render(chat.messages, tools.shown, chat.chat_template_kwargs, body);
   const limit = limitOf(served, context);
-  const prompt = await encodePrompt(text, context.tokenizer, context.source.contract, limit);
+  const encoder = context.encoder(request, response);
+  const prompt = await encodePrompt(text, encoder, context.source.contract, limit);
   const { maxCompletion } = served;
   const maxTokens = room(
     prompt.length,

@@ -21,26 +21,27 @@ export function completions(models: Models) {
     const logprobs = body.logprobs ?? null;
     const format = completionFormat(head('cmpl', served, context), tokenizer, logprobs);
     const job = common(body, checkedExtra(body, runner), logprobs, body.prompt.length);
-    const runs = await Promise.all(
-      body.prompt.map(async (given, i): Promise<RunRequest> => {
-        const field = several ? `prompt[${i}]` : 'prompt';
-        const prompt =
-          typeof given === 'string'
-            ? await encodePrompt(given, tokenizer, source.contract, limitOf(served, context))
-            : checkIds(given, field, runner.info.vocabulary);
-        const limit = limitOf(served, context);
-        const maxTokens = room(
-          prompt.length,
-          body.max_tokens,
-          field,
-          'max_tokens',
-          limit,
-          served.maxCompletion,
-        );
-        const scored = body.echo && logprobs !== null;
-        return { ...job.run, prompt, maxTokens, scored };
-      }),
-    );
+    const scored = body.echo && logprobs !== null;
+    const encoder = context.encoder(request, response);
+    const runs: RunRequest[] = [];
+    // One after the other: a request waits for one thread at a time, however many prompts it has.
+    for (const [i, given] of body.prompt.entries()) {
+      const field = several ? `prompt[${i}]` : 'prompt';
+      const limit = limitOf(served, context);
+      const prompt =
+        typeof given === 'string'
+          ? await encodePrompt(given, encoder, source.contract, limit)
+          : checkIds(given, field, runner.info.vocabulary);
+      const maxTokens = room(
+        prompt.length,
+        body.max_tokens,
+        field,
+        'max_tokens',
+        limit,
+        served.maxCompletion,
+      );
+      runs.push({ ...job.run, prompt, maxTokens, scored });
+    }
     const texts = body.prompt.map((one) => (typeof one === 'string' ? one : null));
     const echo = body.echo ? texts : null;
     const sources = body.lockstep?.sources ? { text: texts[0] ?? null, places: [] } : null;
@@ -62,7 +63,7 @@ export function chatCompletions(models: Models) {
       maxTokens: body.max_completion_tokens === undefined ? 'max_tokens' : 'max_completion_tokens',
     };
     const most = body.max_completion_tokens ?? body.max_tokens;
-    const made = await chatPrompt(request, body, most, fields, { served, context });
+    const made = await chatPrompt(request, body, most, fields, { served, context, response });
     const { mode, shown } = made.tools;
     const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
     const format = chatFormat(

@@ -19,6 +19,7 @@ export function responses(models: Models) {
     const made = await chatPrompt(request, chat, body.max_output_tokens, fields, {
       served,
       context,
+      response,
     });
     const { mode } = made.tools;
     const { model, created, system_fingerprint: fingerprint } = head('resp', served, context);

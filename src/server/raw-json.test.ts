@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { rawField } from './raw-field.ts';
+import { rawField, rawItems } from './raw-json.ts';
 
 describe('rawField', () => {
   it.each([
@@ -17,5 +17,23 @@ describe('rawField', () => {
     // The value is that which a reader of JSON finds.
     const { body } = JSON.parse(text);
     expect(expected === null ? undefined : JSON.parse(expected)).toEqual(body);
+  });
+});
+
+describe('rawItems', () => {
+  it.each([
+    ['[]', []],
+    [' [ 1.0 , 1e400,"],[" ]', ['1.0', '1e400', '"],["']],
+    ['[{"a": [1, 2.50]}, [ ], {}]', ['{"a": [1, 2.50]}', '[ ]', '{}']],
+    ['["\\\\", "\\"", "a:b"]', ['"\\\\"', '"\\""', '"a:b"']],
+  ])('%s', (text, expected) => {
+    expect(rawItems(text)).toEqual(expected);
+    expect(expected.map((one) => JSON.parse(one))).toEqual(JSON.parse(text));
+  });
+
+  it('a string longer than any stack', () => {
+    const long = JSON.stringify('\n'.repeat(8_000_000));
+    expect(rawItems(`[${long}]`)[0]?.length).toBe(long.length);
+    expect(rawField(`{"a":${long}}`, 'a')?.length).toBe(long.length);
   });
 });
