@@ -1,7 +1,5 @@
 // The text of one field of a JSON object as it was written: numbers stay as the client wrote them.
-
-/** What matters for the structure: strings whole, brackets, and what parts fields. */
-const tokens = /"(?:[^"\\]|\\.)*"|[{}[\]:,]/g;
+import { endOfString } from '../limits/depth.ts';
 
 /**
  * @param text JSON text of an object
@@ -17,15 +15,20 @@ export function rawField(text: string, name: string): string | null {
     key = null;
     from = -1;
   };
-  for (const { 0: token, index } of text.matchAll(tokens)) {
-    if (token === '{' || token === '[') depth += 1;
-    else if (token === '}' || token === ']') {
-      if (depth === 1) close(index);
+  // By hand: a regular expression that matches whole strings overflows its stack on long ones.
+  for (let at = 0; at < text.length; at++) {
+    const letter = text[at];
+    if (letter === '"') {
+      const end = endOfString(text, at + 1);
+      if (depth === 1 && from === -1) key = JSON.parse(text.slice(at, end + 1)) as string;
+      at = end;
+    } else if (letter === '{' || letter === '[') depth += 1;
+    else if (letter === '}' || letter === ']') {
+      if (depth === 1) close(at);
       depth -= 1;
     } else if (depth !== 1) continue;
-    else if (token === ',') close(index);
-    else if (token === ':') from = index + 1;
-    else if (from === -1) key = JSON.parse(token) as string;
+    else if (letter === ',') close(at);
+    else if (letter === ':') from = at + 1;
   }
   return found;
 }
