@@ -295,7 +295,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   const https = tls === null ? null : createHttpsServer({ ...basics, ...tls }, app);
   const http: Server = https ?? createHttpServer(basics, app);
   limitConnections(http, limits);
-  closeOnlyIdle(http);
+  closeOnlyIdle(http, limits);
   let closed: Promise<void> | null = null;
 
   return {
