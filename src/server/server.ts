@@ -40,6 +40,7 @@ import {
 } from './limits/middleware.ts';
 import { trustProxies } from './limits/proxies.ts';
 import { limitRate } from './limits/rate.ts';
+import { watchReaders } from './limits/stall.ts';
 import { listen } from './listen.ts';
 import { Metrics } from './metrics.ts';
 import { type ModelParts, ServedModel, type SharedParts } from './models/model.ts';
@@ -219,7 +220,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   app.set('query parser', 'simple');
   app.set('etag', false);
   trustProxies(app, trustProxy);
-  app.use(requestId(), observe(log, metrics), headers(tls !== null));
+  app.use(requestId(), observe(log, metrics), watchReaders(stallMs), headers(tls !== null));
   app.use(knownHosts(LOOPBACK.includes(host) ? [...LOOPBACK, ...hostNames] : null));
 
   app.use(healthRoutes(models, () => ending));
