@@ -1,7 +1,8 @@
 // `lockstep serve` and `lockstep keys` as processes: keys and certificates read again, signals, the end.
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
@@ -165,6 +166,27 @@ describe('lockstep serve', () => {
       { event: 'stop' },
     ]);
     for (const key of [alice, bob]) expect(lines.join()).not.toContain(key.slice(14));
+  });
+
+  test('SIGHUP: an audit file that cannot be opened again is told of, and all goes on', async () => {
+    const folder = at('logs');
+    const auditFile = path.join(folder, 'audit.jsonl');
+    const kept = at('audit-kept.jsonl');
+    await mkdir(folder);
+    const { url, child, stderr, ended } = await serve('--audit', auditFile);
+    await rename(auditFile, kept);
+    await rm(folder, { recursive: true });
+    child.kill('SIGHUP');
+    await until(() => stderr().includes('LS_AUDIT_FILE'));
+    expect((await ask(url, 1)).status).toBe(200);
+    await until(async () => (await readFile(kept, 'utf8')).includes('"event":"request"'));
+    await mkdir(folder);
+    child.kill('SIGHUP');
+    await until(() => existsSync(auditFile));
+    child.kill('SIGTERM');
+    expect(await ended).toEqual([0, null]);
+    expect(await readFile(auditFile, 'utf8')).toContain('"event":"stop"');
+    expect(stderr().match(/LS_AUDIT/g)).toHaveLength(1);
   });
 
   test('SIGHUP: another certificate, without a new start', async () => {

@@ -92,6 +92,29 @@ describe('a request is refused', () => {
     expect(used).toEqual([400, 'invalid_value', 'input_file_id']);
   });
 
+  test('for more than 50 batches that are open, however many are asked for at once', async () => {
+    const served = await serve({ delayMs: 50 });
+    const file = await upload(served, jsonl([line('a', { max_tokens: 200 })]));
+    const ask = { input_file_id: file, endpoint: '/v1/completions', completion_window: '24h' };
+    const asked = Array.from({ length: 70 }, () => served.post('/v1/batches', ask));
+    const statuses = (await Promise.all(asked)).map(({ status }) => status);
+    expect(statuses.filter((status) => status === 200)).toHaveLength(50);
+    expect(statuses.filter((status) => status === 429)).toHaveLength(20);
+  });
+
+  test('for a file that is being deleted, and a deletion for a batch that is being made', async () => {
+    const served = await serve({ delayMs: 50 });
+    for (let round = 0; round < 12; round++) {
+      const file = await upload(served, jsonl([line('a', { max_tokens: 1 })]));
+      const ask = { input_file_id: file, endpoint: '/v1/completions', completion_window: '24h' };
+      const remove = () => fetch(`${served.url}/v1/files/${file}`, { method: 'DELETE' });
+      const make = () => served.post('/v1/batches', ask);
+      const both = round % 2 === 0 ? [make(), remove()] : [remove(), make()].reverse();
+      const [made, removed] = (await Promise.all(both)).map(({ status }) => status);
+      expect([`${made} ${removed}`]).toEqual([expect.stringMatching(/^(200 400|404 200)$/)]);
+    }
+  });
+
   test('for an id that is none, and for pages that are none', async () => {
     const served = await serve();
     const ids = ['x', '..%2f..%2fetc%2fpasswd', '%2e%2e', 'file-%00', `file-${'0'.repeat(24)}`];

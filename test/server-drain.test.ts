@@ -1,4 +1,7 @@
 // The end of a server: balancers are told first, running streams are not cut, one line in the log.
+import { once } from 'node:events';
+import net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
 import { type Any, eventsOf, PROMPT, until } from './server-client.ts';
@@ -61,5 +64,41 @@ describe('the drain', () => {
     expect(loud).toHaveLength(1);
     expect(loud[0]).toMatchObject({ msg: 'shutdown', cut: 3, finished: 0, refused: 0 });
     expect(JSON.stringify(lines)).not.toContain('stack');
+  });
+
+  test('connections that send no request, or a part of one, do not hold up the end', async () => {
+    const { server, port } = await serve(
+      {},
+      { drainMs: 60_000, connections: { headersMs: 2_000 } },
+    );
+    const connect = async (text = '') => {
+      const socket = net.connect(port, '127.0.0.1');
+      await once(socket, 'connect');
+      socket.on('error', () => {});
+      socket.resume();
+      if (text !== '') socket.write(text);
+      return socket;
+    };
+    const silent = await connect();
+    const kept = await connect('GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n');
+    await once(kept, 'data');
+    const later = await connect('GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n');
+    await once(later, 'data');
+    later.write('GET /health/live HTTP/1.1\r\n');
+    const half = await connect('GET /health/live HTTP/1.1\r\n');
+    await sleep(50);
+    const whole: string[] = [];
+    half.on('data', (data) => whole.push(String(data)));
+    const stays = await connect('GET /health/live HTTP/1.1\r\n');
+    const [stayed, answered] = [once(stays, 'close'), once(half, 'close')];
+    const idle = Promise.all([once(silent, 'close'), once(kept, 'close')]);
+    const closed = server.close();
+    await idle;
+    // Its request is on its way, and is answered.
+    expect([half.closed, later.closed]).toEqual([false, false]);
+    half.write('host: localhost\r\n\r\n');
+    await answered;
+    expect(whole.join('')).toMatch(/^HTTP\/1.1 200/);
+    await Promise.all([closed, stayed]);
   });
 });

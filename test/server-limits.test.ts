@@ -5,7 +5,7 @@ import https from 'node:https';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import type { TLSSocket } from 'node:tls';
+import tls, { type TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readTls } from '../src/server/index.ts';
 import { makeCertificate } from './helpers/certificate.ts';
@@ -163,6 +163,36 @@ describe('TLS', () => {
     await take('two');
     server.setTls(await readTls(files));
     expect(await get(url)).toEqual([200, 'two']);
+  });
+
+  test('connections without a handshake or a request do not hold up the end; answers go on', async () => {
+    const files = { cert: at('one.pem'), key: at('one.key') };
+    const options = { tls: await readTls(files), drainMs: 60_000, connections: { headersMs: 700 } };
+    const { port, server, engine } = await serve({ delayMs: 30 }, options);
+    const raw = net.connect(port, '127.0.0.1');
+    await once(raw, 'connect');
+    const secure = async () => {
+      const socket = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false });
+      await once(socket, 'secureConnect');
+      return socket.resume();
+    };
+    const silent = await secure();
+    const part = await secure();
+    part.write('GET /health/live HTTP/1.1\r\n');
+    const asking = await secure();
+    let answer = '';
+    asking.on('data', (data) => {
+      answer += data;
+    });
+    const body = JSON.stringify({ prompt: 'a', max_tokens: 30, stream: true });
+    asking.write(
+      `POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    );
+    await until(() => engine.sessions === 1);
+    const ends = [raw, silent, part, asking].map((socket) => once(socket, 'close'));
+    raw.resume();
+    await Promise.all([server.close(), ...ends]);
+    expect(answer).toContain('data: [DONE]');
   });
 
   test('browsers are told to stay with TLS, but not for localhost, and never without TLS', async () => {

@@ -77,6 +77,28 @@ describe('keys, logs, metrics, the end', () => {
     expect(metrics).toContain(`digest="${servers.toy.files.contract.digest}"`);
   });
 
+  test('a wrong method is counted under its own route, whatever its path', async () => {
+    const { url } = await serve();
+    for (const where of [
+      '/v1/completions',
+      '/tokenize',
+      '/metrics',
+      '/v1/files',
+      '/v1/batches/b1',
+    ]) {
+      expect((await fetch(`${url}${where}`, { method: 'PUT' })).status).toBe(405);
+    }
+    const metrics = await (await fetch(`${url}/metrics`)).text();
+    const labels = [...metrics.matchAll(/requests_total\{route="([^"]*)",method="PUT"/g)];
+    expect(labels.map(([, route]) => route)).toEqual([
+      '/v1/completions',
+      '/tokenize',
+      '/metrics',
+      '/v1/files',
+      '/v1/batches/:batch_id',
+    ]);
+  });
+
   test('memory by part is seen while a generation runs', async () => {
     const { post, url, engine } = await serve({ delayMs: 10 });
     const asked = post('/v1/completions', { prompt: PROMPT.repeat(3), max_tokens: 40 });

@@ -91,6 +91,9 @@ describe('a response', () => {
   });
 });
 
+const pairs = (count: number) =>
+  Object.fromEntries(Array.from({ length: count }, (_, i) => [`key-${i}`, 'a']));
+
 test('fields that are not supported are refused by name', async () => {
   const { post } = await serve();
   const cases: [body: object, param: string, code: string][] = [
@@ -109,6 +112,9 @@ test('fields that are not supported are refused by name', async () => {
     [{ input: 'a', reasoning: { effort: 'high' } }, 'reasoning.effort', 'invalid_type'],
     [{ input: 'a', max_output_tokens: 900 }, 'max_output_tokens', 'context_length_exceeded'],
     [{ input: 'a', beams: 2 }, 'beams', 'unknown_parameter'],
+    [{ input: 'a', metadata: { a: 'x'.repeat(513) } }, 'metadata.a', 'invalid_value'],
+    [{ input: 'a', metadata: { ['k'.repeat(65)]: 'a' } }, 'metadata', 'invalid_value'],
+    [{ input: 'a', metadata: pairs(17) }, 'metadata', 'invalid_value'],
   ];
   const small = await serve({}, { maxTokens: 256 });
   for (const [body, param, code] of cases) {
@@ -116,6 +122,12 @@ test('fields that are not supported are refused by name', async () => {
     const { error } = (await response.json()) as Any;
     expect([response.status, error.param, error.code], error.message).toEqual([400, param, code]);
   }
+  const most = {
+    input: 'a',
+    max_output_tokens: 1,
+    metadata: { ...pairs(15), ['k'.repeat(64)]: 'x'.repeat(512) },
+  };
+  expect((await post('/v1/responses', most)).status).toBe(200);
   const nothing = { input: 'a', max_output_tokens: 1, store: false, truncation: 'disabled' };
   const neutral = { ...nothing, include: [], previous_response_id: null, reasoning: {}, tools: [] };
   expect((await post('/v1/responses', neutral)).status).toBe(200);

@@ -35,6 +35,23 @@ describe('answers', () => {
     expect(bodies[0].ignore_eos).toBe(true);
   });
 
+  test.each([1, 3])(
+    'a run of %i texts that is closed before it begins leaves nothing in vLLM',
+    async (n) => {
+      const { engine, fake } = await served(['--delay', '0.01']);
+      const { signal } = new AbortController();
+      const asked = { prompt: [...Buffer.from(PROMPT)], maxTokens: 4000, temperature: 0, stop: [] };
+      const told = { logprobs: null, traced: false, streamed: true, extra: { n } };
+      const run = await engine.relay.run({ ...asked, ...told }, signal);
+      expect(engine.relay.sessions).toBe(1);
+      await run.close();
+      await run.close();
+      expect(engine.relay.sessions).toBe(0);
+      await until(async () => (await fake.seen()).running === 0);
+      expect(await run.events.next()).toEqual({ done: true, value: undefined });
+    },
+  );
+
   test('chat goes through the template in Node', async () => {
     const { client, fake } = await served();
     await fake.fault({ kind: 'none', eos_at: 30 });

@@ -55,12 +55,19 @@ export async function runMany(
       }
     } finally {
       leave.abort();
-      await Promise.allSettled([...running.values()].map(({ events }) => events.return()));
+      await closeAll();
     }
   }
+  const closeAll = () => Promise.allSettled([...running.values()].map((run) => run.close()));
 
+  const all = events();
   return {
-    events: events(),
+    events: all,
+    async close() {
+      leave.abort();
+      await all.return();
+      await closeAll();
+    },
     async memory() {
       const held = await Promise.all([...running.values()].map((run) => run.memory()));
       const told = held.filter((one) => one !== null);

@@ -49,10 +49,18 @@ export class AnswerReader {
       leave.abort();
       return;
     }
+    if (signal.aborted) return;
+    let leaveIt = (): void => {};
     const gone = new Promise<void>((resolve) => {
-      signal.addEventListener('abort', () => resolve(), { once: true });
+      leaveIt = resolve;
     });
-    await Promise.race([done, gone]);
+    signal.addEventListener('abort', leaveIt, { once: true });
+    try {
+      await Promise.race([done, gone]);
+    } finally {
+      // The signal is also the server's, which lives on: a listener would keep the prompt with it.
+      signal.removeEventListener('abort', leaveIt);
+    }
   }
 
   async close(): Promise<void> {

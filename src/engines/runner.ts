@@ -71,12 +71,14 @@ export type RunEvent = {
 );
 
 export interface Run {
-  /** To be iterated once; whatever the run holds is freed when that ends. */
+  /** To be iterated once; whatever the run holds is freed when that ends. Whoever may not begin calls `close`. */
   events: AsyncGenerator<RunEvent, void>;
   /** Bytes held now; null: the engine does not tell. */
   memory(): Promise<SessionMemory | null>;
   /** Where the engine itself cut, once the events have ended; null: it does not tell. */
   spans(): SegmentSpans | null;
+  /** Free whatever the run holds, also where its events were never begun or are left in the middle. Idempotent. */
+  close(): Promise<void>;
 }
 
 /** Segments of prompt and answer as half-open ranges of token positions. */

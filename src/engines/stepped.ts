@@ -110,11 +110,17 @@ class LocalRunner implements Runner {
         most,
         segmenter,
       );
+      const events = this.#events(remembered, segmenter, { ...request, prompt, form }, signal);
       return {
-        events: this.#events(remembered, segmenter, { ...request, prompt, form }, signal),
+        events,
         memory: () => remembered.sequence.session.memory(),
         // Whoever reads the events has seen every cut.
         spans: () => null,
+        async close() {
+          await events.return();
+          // Events that never began have nothing to leave.
+          await remembered.sequence.close();
+        },
       };
     } catch (error) {
       this.#notice(error);

@@ -11,20 +11,27 @@ type Destination = ReturnType<typeof pino.destination>;
 
 /** Ids, counts and codes; never a text, a key or a header. */
 export class AuditLog {
+  readonly #file: string;
   readonly #destination: Destination;
   readonly #broken: (error: Error) => void;
+  /** Why the file could not be opened again: the destination emits it once more. */
+  #notOpened: unknown = null;
 
   /**
    * Append to a file, which is made with mode 0600 where it is not there.
    *
-   * @param broken told of each line that could not be written; requests are served all the same
+   * @param broken told of each line that could not be written, and of a file that could not be opened again
+   *   (LS_AUDIT_FILE); requests are served all the same
    * @throws LS_AUDIT_FILE
    */
   constructor(file: string, broken: (error: Error) => void) {
     checkFile(file);
+    this.#file = file;
     this.#broken = broken;
     this.#destination = pino.destination({ dest: file, append: true, mode: 0o600, sync: true });
-    this.#destination.on('error', broken);
+    this.#destination.on('error', (error: Error) => {
+      if (error !== this.#notOpened) broken(error);
+    });
   }
 
   write(event: string, fields: object): void {
@@ -36,9 +43,19 @@ export class AuditLog {
     }
   }
 
-  /** Open the file by its name again, after a rotation has moved it. */
+  /** Open the file by its name again, after a rotation has moved it. Where that fails, the open one stays in use. */
   reopen(): void {
-    this.#destination.reopen();
+    const before = this.#destination.listeners('ready');
+    try {
+      this.#destination.reopen();
+    } catch (error) {
+      this.#notOpened = error;
+      // What was to close the file that is open: it would do so after the next time that opens one.
+      for (const listener of this.#destination.listeners('ready')) {
+        if (!before.includes(listener)) this.#destination.off('ready', listener as () => void);
+      }
+      this.#broken(noFile(this.#file, (error as NodeJS.ErrnoException).code ?? 'an error', error));
+    }
   }
 
   close(): void {
@@ -73,18 +90,20 @@ export function audit(log: AuditLog): RequestHandler {
 
 /** @throws LS_AUDIT_FILE where lines cannot be appended */
 function checkFile(file: string): void {
-  const fail = (got: string, cause?: unknown) =>
-    new LockstepError('LS_AUDIT_FILE', `expected a file to append to at ${file}, got ${got}`, {
-      fix: 'Give --audit a file in a folder that this user may write to.',
-      field: 'audit',
-      cause,
-    });
   try {
     const found = statSync(file, { throwIfNoEntry: false });
-    if (found?.isDirectory()) throw fail('a folder');
+    if (found?.isDirectory()) throw noFile(file, 'a folder');
     accessSync(found === undefined ? path.dirname(path.resolve(file)) : file, constants.W_OK);
   } catch (error) {
     if (error instanceof LockstepError) throw error;
-    throw fail((error as NodeJS.ErrnoException).code ?? 'an error', error);
+    throw noFile(file, (error as NodeJS.ErrnoException).code ?? 'an error', error);
   }
+}
+
+function noFile(file: string, got: string, cause?: unknown): LockstepError {
+  return new LockstepError('LS_AUDIT_FILE', `expected a file to append to at ${file}, got ${got}`, {
+    fix: 'Give --audit a file in a folder that this user may write to.',
+    field: 'audit',
+    cause,
+  });
 }

@@ -12,11 +12,19 @@ describe('rawField', () => {
     ['{"body":{"a":1},"body":{"a":2}}', '{"a":2}'],
     ['{"body":12345678901234567890}', '12345678901234567890'],
     ['{"custom":"body","url":":body"}', null],
+    ['{"a":"\\\\","body":{"b":"\\\\\\""}}', '{"b":"\\\\\\""}'],
+    ['{"a":[],"body":{}}', '{}'],
+    ['{}', null],
   ])('%s', (text, expected) => {
     expect(rawField(text, 'body')).toBe(expected);
     // The value is that which a reader of JSON finds.
     const { body } = JSON.parse(text);
     expect(expected === null ? undefined : JSON.parse(expected)).toEqual(body);
+  });
+
+  it('of a text of 20 million letters', () => {
+    const body = JSON.stringify({ prompt: `${'\\"'.repeat(2_000_000)}${'a'.repeat(16_000_000)}` });
+    expect(rawField(`{"custom_id":"a","body":${body},"url":"b"}`, 'body') === body).toBe(true);
   });
 });
 

@@ -1,4 +1,5 @@
 // Parts of a JSON text as they were written: numbers stay as their author wrote them.
+import { endOfString } from './limits/depth.ts';
 
 interface Part {
   /** Of an object's field; null in a list. */
@@ -39,7 +40,7 @@ function partsOf(json: string): Part[] {
   const scan = new RegExp(marks);
   for (let found = scan.exec(json); found !== null; found = scan.exec(json)) {
     const { 0: mark, index } = found;
-    if (mark === '"') scan.lastIndex = endOfString(json, index);
+    if (mark === '"') scan.lastIndex = endOfString(json, index + 1) + 1;
     else if (mark === '{' || mark === '[') {
       if (depth === 0) from = index + 1;
       depth += 1;
@@ -54,15 +55,4 @@ function partsOf(json: string): Part[] {
     }
   }
   return parts;
-}
-
-/** Behind the closing quote of the string that begins at `from`. */
-function endOfString(json: string, from: number): number {
-  for (let at = from + 1; ; at += 1) {
-    at = json.indexOf('"', at);
-    if (at === -1) return json.length;
-    let escapes = 0;
-    while (json[at - 1 - escapes] === '\\') escapes += 1;
-    if (escapes % 2 === 0) return at + 1;
-  }
 }

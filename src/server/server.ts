@@ -40,6 +40,7 @@ import {
 } from './limits/middleware.ts';
 import { trustProxies } from './limits/proxies.ts';
 import { limitRate } from './limits/rate.ts';
+import { watchReaders } from './limits/stall.ts';
 import { listen } from './listen.ts';
 import { Metrics } from './metrics.ts';
 import { type ModelParts, ServedModel, type SharedParts } from './models/model.ts';
@@ -219,7 +220,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   app.set('query parser', 'simple');
   app.set('etag', false);
   trustProxies(app, trustProxy);
-  app.use(requestId(), observe(log, metrics), headers(tls !== null));
+  app.use(requestId(), observe(log, metrics), watchReaders(stallMs), headers(tls !== null));
   app.use(knownHosts(LOOPBACK.includes(host) ? [...LOOPBACK, ...hostNames] : null));
 
   app.use(healthRoutes(models, () => ending));
@@ -273,21 +274,20 @@ export function createServer(parts: ServerParts): LockstepServer {
     '/detokenize',
     '/lockstep/plan',
   ];
-  app.all(posts, onlyMethods('POST'));
-  app.all(
-    [
-      '/',
-      '/metrics',
-      '/v1/models',
-      '/lockstep/contract',
-      '/lockstep/engine',
-      '/health',
-      '/health/live',
-      '/health/ready',
-      '/openapi.json',
-    ],
-    onlyMethods('GET'),
-  );
+  const gets = [
+    '/',
+    '/metrics',
+    '/v1/models',
+    '/lockstep/contract',
+    '/lockstep/engine',
+    '/health',
+    '/health/live',
+    '/health/ready',
+    '/openapi.json',
+  ];
+  // One route a path: a request is counted by its route's pattern.
+  for (const path of posts) app.all(path, onlyMethods('POST'));
+  for (const path of gets) app.all(path, onlyMethods('GET'));
   app.use(notFound(), answerErrors(log));
 
   const limits = { ...connectionLimits, ...options.connections };
@@ -295,7 +295,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   const https = tls === null ? null : createHttpsServer({ ...basics, ...tls }, app);
   const http: Server = https ?? createHttpServer(basics, app);
   limitConnections(http, limits);
-  closeOnlyIdle(http);
+  closeOnlyIdle(http, limits);
   let closed: Promise<void> | null = null;
 
   return {

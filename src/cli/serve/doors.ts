@@ -105,15 +105,7 @@ export async function openDoors(
     printWarning({ code: 'LS_KEYS_EMPTY', message });
   }
   const tls = await tlsOf(options);
-  const audit =
-    options.audit === undefined
-      ? null
-      : new AuditLog(options.audit, (error) => {
-          printWarning({
-            code: 'LS_AUDIT_WRITE',
-            message: `a line of the audit log is lost: ${error.message}`,
-          });
-        });
+  const audit = options.audit === undefined ? null : new AuditLog(options.audit, auditTrouble);
   audit?.write('start', { keys: keys?.size ?? null });
   let turn = Promise.resolve();
   let followed: LockstepServer | null = null;
@@ -123,7 +115,10 @@ export async function openDoors(
   const hangUp = () => {
     const server = followed;
     if (server === null) early = true;
-    else turn = turn.then(() => readAgain(server, options, keys, audit, say));
+    else {
+      const again = () => readAgain(server, options, keys, audit, say);
+      turn = turn.then(again).catch((error: unknown) => printWarning(asLockstepError(error)));
+    }
     readModels?.();
   };
   // Where nothing can be read again, a terminal that hangs up ends the server as it ends any program.
@@ -153,6 +148,16 @@ export async function openDoors(
       audit?.close();
     },
   };
+}
+
+function auditTrouble(error: Error): void {
+  if (error instanceof LockstepError) {
+    const { code, message } = error;
+    printWarning({ code, message: `${message}; lines go into the file that is open` });
+    return;
+  }
+  const message = `a line of the audit log is lost: ${error.message}`;
+  printWarning({ code: 'LS_AUDIT_WRITE', message });
 }
 
 /** Models take their time to start; keys do not wait for them. */

@@ -48,6 +48,8 @@ const TOGETHER = 64;
 interface Opened {
   replica: Replica;
   stream: AsyncIterable<Uint8Array>;
+  /** The replica does not run it any more. Idempotent. */
+  end(): void;
 }
 
 /** Where a prompt is cut, and the segmenter that stands at its end. */
@@ -149,10 +151,18 @@ export class Relay implements Runner {
       // vLLM has judged the request once it begins to answer: what it refuses is refused here at once.
       const opened = await asking.open();
       const told = first ? cuts : null;
+      const events = this.#events(asked, segmenter, told, asking, opened, leave);
       return {
-        events: this.#events(asked, segmenter, told, asking, opened, leave),
+        events,
         memory: async () => null,
         spans: asking.spans,
+        async close() {
+          leave.abort();
+          await events.return();
+          // Events that never began have nothing to leave.
+          segmenter.close();
+          opened.end();
+        },
       };
     } catch (error) {
       leave.abort();
@@ -243,12 +253,12 @@ export class Relay implements Runner {
     };
     const open = async (): Promise<Opened> => {
       for (let replica = left.shift(); replica !== undefined; replica = left.shift()) {
-        replica.running += 1;
+        const end = begun(replica);
         this.router.took(keys, replica);
         try {
-          return { replica, stream: await replica.complete(body, signal) };
+          return { replica, stream: await replica.complete(body, signal), end };
         } catch (error) {
-          replica.running -= 1;
+          end();
           settle(error, replica);
           // Let the event loop read which of its other idle connections have closed.
           await setImmediate();
@@ -276,7 +286,7 @@ export class Relay implements Runner {
         } catch (error) {
           settle(error, answer.replica, begun);
         } finally {
-          answer.replica.running -= 1;
+          answer.end();
         }
       }
     }
@@ -287,6 +297,16 @@ export class Relay implements Runner {
       scores: () => whole?.scores ?? null,
     };
   }
+}
+
+/** A replica runs one more, until what this gives is called. */
+function begun(replica: Replica): () => void {
+  replica.running += 1;
+  let running = true;
+  return () => {
+    if (running) replica.running -= 1;
+    running = false;
+  };
 }
 
 /** The connection broke, or there was none. */

@@ -44,6 +44,7 @@ export async function answer(
   const signal = AbortSignal.any([gone.signal, context.closing, deadline.total]);
   let stream: EventStream | null = null;
   let release: (() => void) | null = null;
+  let running: Run | null = null;
   const begin = () => {
     stream ??= new EventStream(response, context.stream);
     return stream;
@@ -57,7 +58,7 @@ export async function answer(
     signal.throwIfAborted();
     const background = backgroundOf(response) !== undefined;
     const runs = background ? job.runs.map((run) => ({ ...run, background })) : job.runs;
-    const running = await runMany(context.runner, runs, signal);
+    running = await runMany(context.runner, runs, signal);
     stats.memory = running.memory;
     if (job.stream) {
       if ('begin' in job.format) await told(begin(), running, job.format, stats);
@@ -94,6 +95,10 @@ export async function answer(
   } finally {
     stats.end('error');
     deadline.clear();
+    // A client that stalls at the opening of its stream leaves events that nobody has begun to read.
+    await running?.close().catch((error: unknown) => {
+      context.log.error({ requestId: response.locals['requestId'], err: error }, 'run not closed');
+    });
     release?.();
   }
 }

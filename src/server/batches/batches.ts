@@ -36,6 +36,8 @@ export class Batches {
   readonly #store: BatchStore;
   readonly #parts: BatchesParts;
   readonly #all = new Map<string, Batch>();
+  /** Those that are being made: they count as open, and hold their file, before they stand in the list. */
+  readonly #making = new Set<{ owner: string; file: string }>();
   readonly #scheduler: Scheduler;
   readonly #host: BatchHost;
   /** Inputs are read one after the other. */
@@ -81,16 +83,29 @@ export class Batches {
     }
     const created = seconds();
     const expires = created + secondsOf(window);
-    const open = [...this.#all.values()].filter((one) => one.owner === owner && !one.ended);
-    if (open.length >= MOST_OPEN) {
+    const mine = [...this.#open(), ...this.#making].filter((one) => one.owner === owner);
+    if (mine.length >= MOST_OPEN) {
       const words = `Expected at most ${MOST_OPEN} batches of one key that have not ended.`;
       throw busy(words, 60, 'too_many_batches');
     }
     if (this.#closed) throw shuttingDown();
-    await this.#forget(owner);
-    const batchId = newBatchId();
-    const folder = this.#store.folderOf(batchId);
-    const record = newRecord(batchId, owner, created, expires, { ...asked, endpoint });
+    const making = { owner, file: id };
+    this.#making.add(making);
+    try {
+      await this.#forget(owner);
+      const record = newRecord(newBatchId(), owner, created, expires, { ...asked, endpoint });
+      const batch = await this.#make(record);
+      this.#all.set(batch.id, batch);
+      this.#tell(batch, 'batch', { total: null });
+      this.#begin(batch);
+      return batch;
+    } finally {
+      this.#making.delete(making);
+    }
+  }
+
+  async #make(record: BatchRecord): Promise<Batch> {
+    const folder = this.#store.folderOf(record.id);
     const batch = new Batch(folder, record, this.#host);
     try {
       await mkdir(folder, { mode: 0o700 });
@@ -99,9 +114,6 @@ export class Batches {
       await rm(folder, { recursive: true, force: true });
       throw error;
     }
-    this.#all.set(batchId, batch);
-    this.#tell(batch, 'batch', { total: null });
-    this.#begin(batch);
     return batch;
   }
 
@@ -120,8 +132,9 @@ export class Batches {
 
   /** Whether a batch that has not ended reads this file. */
   uses(fileId: string): boolean {
-    return [...this.#all.values()].some(
-      (batch) => !batch.ended && batch.record.input_file_id === fileId,
+    return (
+      this.#open().some((batch) => batch.record.input_file_id === fileId) ||
+      [...this.#making].some(({ file }) => file === fileId)
     );
   }
 

@@ -152,14 +152,19 @@ export class FileStore {
   }
 
   async remove(record: FileRecord): Promise<void> {
+    // From here on nobody finds it, and no batch can be made of it.
+    const found = this.#records.delete(record.id);
     try {
       await rm(this.#recordFile(record.id), { force: true });
       await syncFolder(this.folder);
-      if (this.#records.delete(record.id)) this.#used -= cost(record.bytes);
-      await rm(this.content(record.id), { force: true });
     } catch (error) {
+      if (found) this.#records.set(record.id, record);
       throw storageError(error);
     }
+    if (found) this.#used -= cost(record.bytes);
+    await rm(this.content(record.id), { force: true }).catch((error) => {
+      throw storageError(error);
+    });
   }
 
   /** The content lies in its place, and its bytes were reserved. */

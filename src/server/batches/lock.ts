@@ -1,49 +1,97 @@
 // One server for one folder: it listens on a socket in it, which the system closes however the process ends.
-import { createHash } from 'node:crypto';
-import { rm } from 'node:fs/promises';
+import { createHash, randomBytes } from 'node:crypto';
+import { readdir, rename, rm } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LockstepError } from '../../errors.ts';
 
 /** Longest path of a socket that every system takes, in bytes. */
-const MOST_PATH = 100;
+const MOST_PATH = 103;
+/** Sockets of servers that hold the folder or ask for it. */
+const LOCKS = /^lock(-[0-9a-f]{8})?$/;
+/** How often a server asks that meets another one: both may have come at the same moment. */
+const TRIES = 5;
 
 /**
  * Hold a folder. The function that this gives lets go of it.
  *
+ * Each server listens on a socket whose name is its own, and then looks for others: of two, at least the one that looks
+ * last sees the other. No name is used twice, so that removing the socket of a killed server harms nobody.
+ *
  * @throws LS_BATCH_LOCK another process holds it; LS_BATCH_FOLDER
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
-  const place = placeOf(folder);
-  const server = net.createServer((socket) => socket.destroy());
-  for (let tries = 0; ; tries++) {
-    const code = await new Promise<string | null>((resolve) => {
-      server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'an error'));
-      server.listen(place, () => resolve(null));
-    });
-    server.removeAllListeners('error');
-    if (code === null) break;
-    if (code !== 'EADDRINUSE') throw cannot(folder, `one where a socket gives ${code}`);
-    if (tries > 0 || (await answers(place))) {
-      throw new LockstepError(
-        'LS_BATCH_LOCK',
-        `expected a folder of batches that no other server uses, got ${folder}`,
-        { fix: 'Give each server its own folder, or stop the other server.', field: 'batches' },
-      );
+  if (process.platform === 'win32') return holdPipe(folder);
+  for (let tries = 0; tries < TRIES; tries++) {
+    // Whoever came at the same moment comes again at another one.
+    if (tries > 0) await sleep(20 + Math.random() * 60 * tries);
+    const own = `lock-${randomBytes(4).toString('hex')}`;
+    const leave = await announce(folder, own);
+    try {
+      if (!(await hasOthers(folder, own))) return leave;
+    } catch (error) {
+      await leave();
+      throw error;
     }
-    // Whoever listened there was killed.
-    await rm(place, { force: true });
+    await leave();
   }
+  throw taken(folder);
+}
+
+/** Listen under a name, which others see only when somebody answers there. */
+async function announce(folder: string, name: string): Promise<() => Promise<void>> {
+  const file = path.join(folder, name);
+  const hidden = placeOf(folder, `.${name}`);
+  const server = net.createServer((socket) => socket.destroy());
+  const code = await listen(server, hidden);
+  if (code !== null) throw cannot(folder, `one where a socket gives ${code}`);
+  server.unref();
+  const leave = async (): Promise<void> => {
+    await rm(file, { force: true });
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  };
+  try {
+    await rename(hidden, file);
+  } catch (error) {
+    await leave();
+    throw error;
+  }
+  return leave;
+}
+
+/** Whether another server has a socket here. Those of killed ones are removed. */
+async function hasOthers(folder: string, own: string): Promise<boolean> {
+  let found = false;
+  for (const name of await readdir(folder)) {
+    if (name === own || !LOCKS.test(name)) continue;
+    if (await answers(placeOf(folder, name))) found = true;
+    else await rm(path.join(folder, name), { force: true });
+  }
+  return found;
+}
+
+/** Windows has names for sockets outside of folders, which end with their process. */
+async function holdPipe(folder: string): Promise<() => Promise<void>> {
+  const name = createHash('sha256').update(path.resolve(folder)).digest('hex').slice(0, 32);
+  const server = net.createServer((socket) => socket.destroy());
+  const code = await listen(server, `\\\\.\\pipe\\lockstep-${name}`);
+  if (code === 'EADDRINUSE') throw taken(folder);
+  if (code !== null) throw cannot(folder, `one where a socket gives ${code}`);
   server.unref();
   return () => new Promise((resolve) => server.close(() => resolve()));
 }
 
-function placeOf(folder: string): string {
-  const whole = path.resolve(folder);
-  if (process.platform === 'win32') {
-    return `\\\\.\\pipe\\lockstep-${createHash('sha256').update(whole).digest('hex').slice(0, 32)}`;
-  }
-  const absolute = path.join(whole, 'lock');
+/** Null, or the code of what went wrong. */
+function listen(server: net.Server, place: string): Promise<string | null> {
+  return new Promise((resolve) => {
+    server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'an error'));
+    server.listen(place, () => resolve(null));
+  });
+}
+
+function placeOf(folder: string, name: string): string {
+  const absolute = path.join(path.resolve(folder), name);
   const relative = path.relative(process.cwd(), absolute);
   const place = Buffer.byteLength(absolute) <= MOST_PATH ? absolute : relative;
   if (Buffer.byteLength(place) > MOST_PATH) {
@@ -59,8 +107,19 @@ function answers(place: string): Promise<boolean> {
       socket.destroy();
       resolve(true);
     });
-    socket.once('error', () => resolve(false));
+    // Where it cannot be asked, it may well be there.
+    socket.once('error', ({ code }: NodeJS.ErrnoException) => {
+      resolve(code !== 'ECONNREFUSED' && code !== 'ENOENT' && code !== 'ENOTSOCK');
+    });
   });
+}
+
+function taken(folder: string): LockstepError {
+  return new LockstepError(
+    'LS_BATCH_LOCK',
+    `expected a folder of batches that no other server uses, got ${folder}`,
+    { fix: 'Give each server its own folder, or stop the other server.', field: 'batches' },
+  );
 }
 
 function cannot(folder: string, got: string): LockstepError {

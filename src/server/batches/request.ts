@@ -2,6 +2,7 @@
 import type { Request } from 'express';
 import { z } from 'zod';
 import { invalid } from '../errors.ts';
+import { metadata } from '../requests/metadata.ts';
 import { ENDPOINTS } from './line.ts';
 
 const UNITS = { s: 1, m: 60, h: 3600, d: 24 * 3600 } as const;
@@ -12,10 +13,7 @@ export const batchRequest = z.strictObject({
   endpoint: z.enum(ENDPOINTS),
   /** A whole number and its unit, as `24h`. */
   completion_window: z.string().regex(/^[1-9][0-9]{0,6}[smhd]$/, 'expected a time, as 24h'),
-  metadata: z
-    .record(z.string().min(1).max(64), z.string().max(512))
-    .refine((map) => Object.keys(map).length <= 16, 'expected at most 16 entries')
-    .optional(),
+  metadata: metadata.optional(),
 });
 
 export type BatchRequest = z.infer<typeof batchRequest>;

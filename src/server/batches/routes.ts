@@ -42,9 +42,11 @@ export function mountBatches(
   app.post('/v1/batches', [...bytes], on(createBatch));
   app.get('/v1/batches/:batch_id', on(getBatch));
   app.post('/v1/batches/:batch_id/cancel', on(cancelBatch));
-  app.all(['/v1/files', '/v1/batches'], onlyMethods('GET', 'POST'));
+  app.all('/v1/files', onlyMethods('GET', 'POST'));
+  app.all('/v1/batches', onlyMethods('GET', 'POST'));
   app.all('/v1/files/:file_id', onlyMethods('GET', 'DELETE'));
-  app.all(['/v1/files/:file_id/content', '/v1/batches/:batch_id'], onlyMethods('GET'));
+  app.all('/v1/files/:file_id/content', onlyMethods('GET'));
+  app.all('/v1/batches/:batch_id', onlyMethods('GET'));
   app.all('/v1/batches/:batch_id/cancel', onlyMethods('POST'));
 }
 

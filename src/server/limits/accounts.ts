@@ -23,6 +23,15 @@ type Window = keyof typeof WINDOWS;
 /** More than anybody uses: what a key may use is compared here, since each key has its own limit. */
 const UNBOUNDED = Number.MAX_SAFE_INTEGER;
 
+/** Tokens that were taken from one window. */
+interface Taken {
+  window: Window;
+  key: string;
+  tokens: number;
+  /** When the window ends, milliseconds since 1970: in the next one they do not count. */
+  ends: number;
+}
+
 export class Accounts {
   readonly #used = Object.fromEntries(
     Object.entries(WINDOWS).map(([name, duration]) => [
@@ -101,24 +110,26 @@ export class Accounts {
     if (counted) this.#sessions.set(name, open + 1);
     /** Tokens of its answer; null: it has no place yet, and its prompt is only reserved. */
     let written: number | null = null;
+    let taken: readonly Taken[] = [];
     let left = false;
     const leave = (): void => {
       if (left) return;
       left = true;
       if (counted) this.#leave(name);
-      if (written === null) this.#spend(caller, -prompt);
+      if (written === null) this.#giveBack(taken);
       else this.#told(response, name, prompt, written);
     };
     response.once('close', leave);
     try {
-      await this.#reserve(caller, prompt);
+      taken = await this.#reserve(caller, prompt);
     } catch (error) {
       // Nothing was reserved, so nothing is given back.
-      if (!left && counted) this.#leave(name);
-      left = true;
+      leave();
       throw error;
     }
-    if (response.closed) leave();
+    // It left before it was known what was reserved.
+    if (left) this.#giveBack(taken);
+    else if (response.closed) leave();
     return {
       begin: () => {
         written ??= 0;
@@ -145,16 +156,34 @@ export class Accounts {
   }
 
   /** Take a prompt's tokens from every window that limits the caller, or from none. */
-  async #reserve(caller: Caller, tokens: number): Promise<void> {
+  async #reserve(caller: Caller, tokens: number): Promise<Taken[]> {
     const windows = limitedBy(caller);
-    const taken = await Promise.all(
+    const after = await Promise.all(
       windows.map(([window, , key]) => this.#used[window].penalty(key, tokens)),
     );
+    const now = Date.now();
+    const taken = windows.map(([window, , key], i) => {
+      const { msBeforeNext } = after[i] as RateLimiterRes;
+      return { window, key, tokens, ends: now + msBeforeNext };
+    });
     for (const [i, [window, limit]] of windows.entries()) {
-      const now = taken[i] as RateLimiterRes;
-      if (now.consumedPoints <= limit) continue;
-      this.#spend(caller, -tokens);
-      throw this.#refusal(caller, window, limit, tokens, now);
+      const used = after[i] as RateLimiterRes;
+      if (used.consumedPoints <= limit) continue;
+      this.#giveBack(taken);
+      throw this.#refusal(caller, window, limit, tokens, used);
+    }
+    return taken;
+  }
+
+  /** What was taken and not used: a window that has begun since does not owe it. */
+  #giveBack(taken: readonly Taken[]): void {
+    for (const { window, key, tokens, ends } of taken) {
+      if (Date.now() >= ends) continue;
+      const used = this.#used[window];
+      void used.penalty(key, -tokens).then(({ consumedPoints: now }) => {
+        // The clock was at the very end of the window.
+        if (now < 0) return used.penalty(key, -now);
+      });
     }
   }
 

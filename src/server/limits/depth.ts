@@ -24,13 +24,19 @@ export function isTooDeep(body: Uint8Array): boolean {
   return false;
 }
 
-/** Where the string that begins before `from` ends. */
-function endOfString(body: Uint8Array, from: number): number {
-  for (let end = body.indexOf(QUOTE as number, from); end !== -1; ) {
-    let slashes = 0;
-    while (body[end - 1 - slashes] === BACKSLASH) slashes += 1;
-    if (slashes % 2 === 0) return end;
-    end = body.indexOf(QUOTE as number, end + 1);
+/** Where the string of this JSON, in UTF-8 or as a text, ends that begins before `from`: the place of its last quote. */
+export function endOfString(json: Uint8Array | string, from: number): number {
+  let end = quoteFrom(json, from);
+  while (end !== -1) {
+    let last = end - 1;
+    while ((typeof json === 'string' ? json.charCodeAt(last) : json[last]) === BACKSLASH) last -= 1;
+    // Backslashes before it that escape each other escape no quote.
+    if ((end - 1 - last) % 2 === 0) return end;
+    end = quoteFrom(json, end + 1);
   }
-  return body.length;
+  return json.length;
+}
+
+function quoteFrom(json: Uint8Array | string, from: number): number {
+  return typeof json === 'string' ? json.indexOf('"', from) : json.indexOf(QUOTE as number, from);
 }

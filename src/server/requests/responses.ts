@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { type ChatRequest, chatRequest } from './completions.ts';
 import type { ChatMessage } from './messages.ts';
+import { metadata } from './metadata.ts';
 import { isWellFormed, kind, parseBody } from './parse.ts';
 import { parsedByClient, withoutNulls } from './sent-back.ts';
 import { text } from './text-field.ts';
@@ -142,7 +143,7 @@ export const responseRequest = z.strictObject({
   text: z.strictObject({ format: format.nullish() }).optional(),
   chat_template_kwargs: z.record(z.string(), z.json()).optional(),
   /** The caller's own notes, which come back with the answer. */
-  metadata: z.record(z.string(), z.string()).optional(),
+  metadata: metadata.optional(),
   user: z.string().optional(),
   safety_identifier: z.string().optional(),
   prompt_cache_key: z.string().optional(),
