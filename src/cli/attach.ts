@@ -1,11 +1,12 @@
 // lockstep attach: put a contract on a checkpoint without training it, or renew the one it has.
 import path from 'node:path';
 import { Command } from 'commander';
-import { attach, upgrade } from '../checkpoint/index.ts';
+import { attach, refuseInside, upgrade } from '../checkpoint/index.ts';
 import { defaultConfigFile, loadConfig } from '../config/index.ts';
 import type { Contract } from '../contract/index.ts';
 import type { LockstepError } from '../errors.ts';
 import { shellWord } from '../shell-word.ts';
+import { needs } from './shared/needs.ts';
 import { nextSteps } from './shared/next-steps.ts';
 import { asLockstepError, cancellation, paint, printWarning } from './shared/output.ts';
 import { type Recorded, recordedLine, recordProbe } from './shared/record-probe.ts';
@@ -45,8 +46,8 @@ async function runAttach(
   options: AttachCommandOptions,
   command: Command,
 ): Promise<void> {
+  checkOptions(options);
   if (options.upgrade) {
-    if (options.force) command.error("error: option '--force' cannot be used with '--upgrade'");
     const given = command.getOptionValueSource('config') !== 'default';
     return runUpgrade(model, options, given);
   }
@@ -55,6 +56,7 @@ async function runAttach(
   }
   const config = await loadConfig(options.config);
   const { out } = options;
+  await refuseInside(model, out);
   const force = options.force === true;
   const discardTraining = options.discardTraining === true;
   const { contract } = await attach({
@@ -78,6 +80,21 @@ async function runAttach(
       `${yellow('untrained')} under this contract: ${advice}\n` +
       `${probeNote(probe, out)}\n${nextSteps(out)}`,
   );
+}
+
+/** @throws LS_USAGE for options that would change nothing */
+function checkOptions({
+  upgrade,
+  force,
+  discardTraining,
+  probe,
+  python,
+}: AttachCommandOptions): void {
+  if (upgrade) {
+    if (force) throw needs('force', 'no --upgrade', 'both');
+    if (discardTraining) throw needs('discard-training', 'no --upgrade', 'both');
+  } else if (discardTraining && !force) throw needs('discard-training', '--force', 'none');
+  if (!probe && python !== undefined) throw needs('python', 'a probe to record', '--no-probe');
 }
 
 async function runUpgrade(
