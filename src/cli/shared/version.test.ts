@@ -1,6 +1,6 @@
 import { expect, test, vi } from 'vitest';
 
-vi.mock('./commands.ts', () => {
+vi.mock('../commands.ts', () => {
   const load = () => {
     throw new Error('loaded');
   };
@@ -10,7 +10,7 @@ vi.mock('./commands.ts', () => {
 test.each([[['--version']], [['-v']], [['--no-color', '-v']]])(
   '%j loads no command',
   async (args) => {
-    const { run } = await import('./run.ts');
+    const { run } = await import('../run.ts');
     const written = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
     try {
       expect(await run(args)).toBe(0);
