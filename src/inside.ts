@@ -43,6 +43,25 @@ export async function checkInside(dir: string, file: string): Promise<void> {
   );
 }
 
+/**
+ * Whether a path is a folder or lies in it, links followed. What does not exist yet lies where its
+ * folder does.
+ */
+export async function isInside(folder: string, file: string): Promise<boolean> {
+  const [outer, inner] = await Promise.all([realPlace(folder), realPlace(file)]);
+  return inner === outer || isBelow(outer, inner);
+}
+
+async function realPlace(file: string): Promise<string> {
+  const absolute = path.resolve(file);
+  const found = await realpath(absolute).catch(() => null);
+  if (found !== null) return found;
+  const parent = path.dirname(absolute);
+  return parent === absolute
+    ? absolute
+    : path.join(await realPlace(parent), path.basename(absolute));
+}
+
 function isBelow(folder: string, file: string): boolean {
   return file.startsWith(folder.endsWith(path.sep) ? folder : folder + path.sep);
 }

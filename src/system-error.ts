@@ -9,6 +9,8 @@ const words: Readonly<Record<string, string>> = {
   EROFS: 'a read-only disk',
   ENOSPC: 'a full disk',
   EDQUOT: 'a full disk quota',
+  EFBIG: 'a file larger than this user may write',
+  EIO: 'a disk that fails',
   ELOOP: 'links that lead in a circle',
   EMFILE: 'too many open files',
 };

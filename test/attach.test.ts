@@ -251,10 +251,16 @@ export default defineConfig({ model: 'm', out: 'o', policy: fixed({ size: 8 }), 
   });
 
   test('takes no option of what it does not do', () => {
-    for (const option of [['--discard-training'], ['--upgrade']]) {
-      const { code, error } = check(empty, model, ...option);
-      expect(code).toBe(2);
-      expect(error).toContain(`'${option[0]}' cannot be used with '--check'`);
+    for (const [option, value = []] of [
+      ['--discard-training'],
+      ['--upgrade'],
+      ['--no-probe'],
+      ['--out', ['a']],
+      ['--python', ['b']],
+    ] as [string, string[]?][]) {
+      const { code, error } = check(empty, model, option, ...value);
+      expect([option, code]).toEqual([option, 2]);
+      expect(error).toContain(`expected no --check with ${option}, got both`);
     }
   });
 });

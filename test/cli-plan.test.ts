@@ -256,10 +256,10 @@ describe('bad input', () => {
       'two sources',
       () => ['plan', 't.txt', '--config', 'a', '--checkpoint', 'b'],
       2,
-      'cannot be used with',
+      'expected --config or --checkpoint, got both',
     ],
     ['too many arguments', () => ['plan', 'a', 'b'], 2, 'too many arguments'],
-    ['no argument', () => ['plan'], 2, 'missing required argument'],
+    ['no argument', () => ['plan'], 2, 'expected the argument <file>, got none'],
     ['an unknown command', () => ['plam'], 2, 'plan'],
     ['no command', () => [], 2, 'Usage: lockstep'],
     [
@@ -267,6 +267,12 @@ describe('bad input', () => {
       () => ['attach', 'model', '--out', 'checkpoint'],
       1,
       'LS_ATTACH_EXISTS',
+    ],
+    [
+      'a checkpoint inside its model',
+      () => ['attach', 'model', '--out', 'model/segmented'],
+      1,
+      'LS_ATTACH_SAME',
     ],
   ])('%s', async (_, args, expected, said) => {
     const { code, stdout, stderr } = await lockstep(...args());

@@ -1,5 +1,5 @@
 // lockstep detach: a plain checkpoint out of a segmented one.
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { attach, detach, readContract } from '../src/checkpoint/index.ts';
@@ -67,4 +67,18 @@ test('refuses an existing folder, and a checkpoint without a contract', async ()
     code: 'LS_CONTRACT_MISSING',
   });
   expect(readdirSync(root)).toEqual(before);
+});
+
+test('refuses a folder inside the checkpoint, through a link too', async () => {
+  const before = readdirSync(attached);
+  const link = path.join(root, 'link');
+  symlinkSync(attached, link);
+  for (const out of [
+    path.join(attached, 'x'),
+    path.join(attached, 'a', 'b'),
+    path.join(link, 'x'),
+  ]) {
+    await expect(detach(attached, out)).rejects.toMatchObject({ code: 'LS_DETACH_SAME' });
+  }
+  expect(readdirSync(attached)).toEqual(before);
 });

@@ -172,6 +172,61 @@ it.each<[string, Record<string, string>, string[], string]>([
   expect(existsSync(path.join(home, 'lockstep.config.ts'))).toBe(false);
 });
 
+const binary = Uint8Array.from({ length: 300 }, (_, i) => i % 256);
+
+it.each<[string, Record<string, string | Uint8Array>, string[], number, string]>([
+  ['bytes', { 'a.bin': binary }, ['--data', 'a.bin'], 1, 'LS_INIT_DATA: expected text in UTF-8'],
+  ['a text with NULs', { 'a.txt': 'a\0b' }, [], 1, 'LS_INIT_DATA: expected text in UTF-8'],
+  ['rows in another encoding', { 'a.csv': Uint8Array.of(0x74, 0xe4) }, [], 1, 'LS_INIT_DATA'],
+  ['an empty text', { 'a.txt': '' }, [], 1, 'got empty files'],
+  ['a pattern without files', {}, ['--data', 'nope*.txt'], 1, 'got none that nope*.txt names'],
+  ['a plain folder', { 'texts/a.txt': 'a' }, ['--data', 'texts'], 1, 'got a plain folder: texts'],
+  ['all taken out', { 'a.txt': 'a' }, ['--data', 'a.txt', '!*.txt'], 1, 'got none after'],
+  ["the data's folder", { 'texts/a.txt': 'a' }, ['--out', 'texts'], 1, 'LS_INIT_OUT'],
+  ["the model's folder", { 'a.txt': 'a' }, ['--out', 'models/tiny'], 1, 'LS_INIT_OUT'],
+  ["the config's folder", { 'a.txt': 'a' }, ['--out', '.'], 1, 'LS_INIT_OUT'],
+  ['a folder of other files', { 'a.txt': 'a', 'b/c.svg': 'c' }, ['--out', 'b'], 1, 'such as c.svg'],
+  ['a file', { 'a.txt': 'a', 'b.svg': 'c' }, ['--out', 'b.svg'], 1, 'got a file'],
+  ['an endless time', { 'a.txt': 'a' }, ['--minutes', '1e300'], 2, 'expected at most'],
+  ['another kind of config', { 'a.txt': 'a' }, ['--config', 'n6.json'], 2, 'ends in .ts, .mts'],
+])('%s cannot work: refused, and nothing is written', async (_, files, args, status, words) => {
+  const home = project(files);
+  const before = readdirSync(home).sort();
+  const { code, stderr } = await lockstep(home, 'init', ...args);
+  expect([code, stderr]).toEqual([status, expect.stringContaining(words)]);
+  expect(stderr).toMatch(/\nfix: .+\n$/);
+  expect(readdirSync(home).sort()).toEqual(before);
+});
+
+it('a pattern is looked at as the trainer resolves it', async () => {
+  const home = project({
+    'deep/er/a.jsonl': rows(chat, 1),
+    'deep/b.jsonl': rows(chat, 1),
+    'deep/.hidden.jsonl': 'not looked at',
+  });
+  const { code, stdout, stderr } = await lockstep(home, 'init', '--data', 'deep/**/?.jsonl');
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(stdout).toContain('deep/**/?.jsonl (messages)');
+});
+
+it('a disk that takes no text leaves no empty config', async () => {
+  const home = project({ 'a.txt': 'One. Two.' });
+  const run = (limit: string) =>
+    new Promise<{ code: number; stderr: string }>((resolve) => {
+      const script = `${limit}exec "$0" "$@"`;
+      execFile(
+        'sh',
+        ['-c', script, process.execPath, cli, 'init'],
+        { cwd: home },
+        (error, _, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stderr }),
+      );
+    });
+  const refused = await run('ulimit -f 0; ');
+  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('LS_INIT_WRITE')]);
+  expect(existsSync(path.join(home, 'lockstep.config.ts'))).toBe(false);
+  expect((await run('')).code).toBe(0);
+});
+
 it('an empty folder: the model is named as what is missing', async () => {
   const home = path.join(root, 'empty');
   mkdirSync(home);

@@ -112,7 +112,10 @@ describe('lockstep keys', () => {
       [['add', file, 'a b'], 'LS_KEYS_NAME'],
       [['revoke', file, 'nobody'], 'LS_KEYS_NAME'],
       [['list', at('none.json')], 'LS_KEYS_FILE'],
-      [['add', file, 'dora', '--weight', '101'], 'LS_KEYS_LIMIT'],
+      [
+        ['add', file, 'dora', '--weight', '101'],
+        'LS_KEYS_LIMIT: expected a weight from 1 to 100, got 101\n',
+      ],
     ] as const) {
       const refused = await run('keys', ...args);
       expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining(code)]);

@@ -1,6 +1,6 @@
 // Batches of a real `lockstep serve` that is killed, ended, and given too little room. The model is a fake vLLM, whose
 // answers are known in advance.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
@@ -12,6 +12,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { writeContract } from '../src/checkpoint/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { answers, create, ended, jsonl, line, upload } from './batches-client.ts';
+import { canMount, mountSmall } from './helpers/small-disk.ts';
 import { type Any, clientOf, type TestClient, until } from './server-client.ts';
 import { fakeVllms } from './vllm-fixture.ts';
 import { foreseen } from './vllm-foreseen.ts';
@@ -182,21 +183,6 @@ describe('a server with batches', () => {
   });
 });
 
-/** Whether a small file system can be mounted here. */
-function canMount(): boolean {
-  const probe = path.join(os.tmpdir(), `ls-mount-${process.pid}`);
-  try {
-    execFileSync('mkdir', ['-p', probe]);
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', probe], { stdio: 'ignore' });
-    execFileSync('umount', [probe]);
-    return true;
-  } catch {
-    return false;
-  } finally {
-    execFileSync('rm', ['-rf', probe]);
-  }
-}
-
 describe('a full disk', () => {
   /** Ends a batch with `disk_full`, and looks at what is left. */
   async function fill(served: Process): Promise<Any> {
@@ -230,7 +216,7 @@ describe('a full disk', () => {
     const fake = await vllm.opened.fake();
     const folder = newFolder();
     await mkdir(folder);
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=400k', 'tmpfs', folder]);
+    const unmount = mountSmall(folder, '400k');
     try {
       let served = await start(folder, fake.url);
       const filler = path.join(folder, 'filler');
@@ -251,7 +237,7 @@ describe('a full disk', () => {
       await kill(served.child);
     } finally {
       await Promise.all([...running].map((child) => kill(child)));
-      execFileSync('umount', [folder]);
+      unmount();
     }
   });
 });

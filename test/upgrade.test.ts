@@ -155,6 +155,13 @@ describe('lockstep attach --upgrade', () => {
     expect([again.code, again.error]).toEqual([1, expect.stringContaining('LS_UPGRADE_CURRENT')]);
   });
 
+  test('not into the checkpoint itself', () => {
+    const dir = old();
+    const { code, error } = lockstep('attach', '--upgrade', dir, '--out', path.join(dir, 'new'));
+    expect([code, error]).toEqual([1, expect.stringContaining('LS_ATTACH_SAME')]);
+    expect(existsSync(path.join(dir, 'new'))).toBe(false);
+  });
+
   test('--out leaves the old one as it is; --json says the digests', async () => {
     const dir = old();
     const text = readFileSync(path.join(dir, 'lockstep.json'), 'utf8');
@@ -261,7 +268,7 @@ describe('lockstep attach --upgrade', () => {
     expect(lockstep('attach', '--upgrade', dir, '--force').code).toBe(2);
     expect(lockstep('attach', dir)).toMatchObject({
       code: 2,
-      error: expect.stringContaining('missing required option --out <dir>'),
+      error: expect.stringContaining('expected the option --out <dir>, got none'),
     });
   });
 });

@@ -16,6 +16,7 @@ import path from 'node:path';
 import { contractFile } from '../contract/document.ts';
 import { type ModelInfo, readModel } from '../contract/model.ts';
 import { LockstepError } from '../errors.ts';
+import { isInside } from '../inside.ts';
 import { toolTemplateFile } from '../template/source.ts';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readWeights, type Weights } from '../weights/read.ts';
@@ -108,16 +109,7 @@ export async function checkTarget(
   out: string,
   { force, discardTraining }: Pick<AttachOptions, 'force' | 'discardTraining'> = {},
 ): Promise<void> {
-  if (out === modelDir || modelDir.startsWith(out + path.sep)) {
-    throw new LockstepError(
-      'LS_ATTACH_SAME',
-      `expected another folder than the model's, got ${out}`,
-      {
-        fix: 'Name a new folder with --out; the original checkpoint stays as it is.',
-        field: 'out',
-      },
-    );
-  }
+  if (out === modelDir || modelDir.startsWith(out + path.sep)) throw sameFolder(out);
   const there = await lstat(out).catch(() => null);
   if (there === null) return;
   if (force !== true) {
@@ -150,6 +142,27 @@ export async function checkTarget(
     `expected --force to replace a checkpoint with ${contractFile}, got something else at ${out}`,
     {
       fix: 'Remove it yourself if you are sure, or name another folder with --out.',
+      field: 'out',
+    },
+  );
+}
+
+/**
+ * Refuse a checkpoint inside the one that it is made from: it would travel with it, and go with it. What a
+ * command makes for itself and removes again may lie there.
+ *
+ * @throws LS_ATTACH_SAME
+ */
+export async function refuseInside(modelDir: string, out: string): Promise<void> {
+  if (await isInside(modelDir, out)) throw sameFolder(out);
+}
+
+function sameFolder(out: string): LockstepError {
+  return new LockstepError(
+    'LS_ATTACH_SAME',
+    `expected a folder that is neither the model's nor inside it, got ${out}`,
+    {
+      fix: 'Name a new folder beside it with --out; the original checkpoint stays as it is.',
       field: 'out',
     },
   );

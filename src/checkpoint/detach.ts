@@ -5,6 +5,7 @@ import { readModel } from '../contract/model.ts';
 import { plainType } from '../contract/model-type.ts';
 import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
+import { isInside } from '../inside.ts';
 import { toolTemplateFile } from '../template/source.ts';
 import { readWeights } from '../weights/read.ts';
 import { linkFile } from './attach.ts';
@@ -38,7 +39,7 @@ const companions = [
  * for. It is built beside `out` and renamed, so `out` is whole or absent.
  *
  * @returns the contract that was left behind
- * @throws LS_DETACH_EXISTS, LS_DETACH_WRITE, LS_CONTRACT_*, LS_MODEL_*, LS_WEIGHTS_IDENTITY
+ * @throws LS_DETACH_EXISTS, LS_DETACH_SAME, LS_DETACH_WRITE, LS_CONTRACT_*, LS_MODEL_*, LS_WEIGHTS_IDENTITY
  */
 export async function detach(dir: string, out: string): Promise<Contract> {
   const from = path.resolve(dir);
@@ -47,6 +48,7 @@ export async function detach(dir: string, out: string): Promise<Contract> {
   const model = await readModel(from);
   const { files: weights } = await readWeights(from);
   await refuseExisting(to);
+  await refuseInside(from, to);
   await buildBeside(to, 'LS_DETACH_WRITE', async (building) => {
     for (const name of weights) await linkFile(path.join(from, name), path.join(building, name));
     for (const name of companions) {
@@ -65,6 +67,16 @@ export async function detach(dir: string, out: string): Promise<Contract> {
     await rename(building, to);
   });
   return contract;
+}
+
+/** A checkpoint inside another one would travel with it, and go with it. */
+async function refuseInside(dir: string, out: string): Promise<void> {
+  if (!(await isInside(dir, out))) return;
+  throw new LockstepError(
+    'LS_DETACH_SAME',
+    `expected a folder outside the checkpoint's, ${dir}, got ${out}`,
+    { fix: 'Name a folder beside it with --out.', field: 'out' },
+  );
 }
 
 async function refuseExisting(out: string): Promise<void> {

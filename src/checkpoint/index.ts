@@ -3,7 +3,7 @@
 export { contractFile } from '../contract/document.ts';
 export { checkWeights, identify, readWeights, type Weights } from '../weights/read.ts';
 export { adoptContract } from './adopt.ts';
-export { type AttachOptions, attach, contractFor, examine } from './attach.ts';
+export { type AttachOptions, attach, contractFor, examine, refuseInside } from './attach.ts';
 export { detach } from './detach.ts';
 export {
   type ContractFiles,

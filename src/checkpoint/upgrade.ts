@@ -12,7 +12,7 @@ import { plan } from '../planner/index.ts';
 import type { Policy } from '../policies/policy.ts';
 import { rebuild } from '../policies/rebuild.ts';
 import { shellWord } from '../shell-word.ts';
-import { checkTarget, exchange, linkFile } from './attach.ts';
+import { checkTarget, exchange, linkFile, refuseInside } from './attach.ts';
 import { buildBeside } from './build-beside.ts';
 import { type ContractFiles, makeContract } from './make.ts';
 import { probeFile, writeContract } from './write.ts';
@@ -60,7 +60,10 @@ export async function upgrade(options: UpgradeOptions): Promise<Upgraded> {
     );
   }
   const out = options.out === undefined ? dir : path.resolve(options.out);
-  if (out !== dir) await checkTarget(dir, out);
+  if (out !== dir) {
+    await checkTarget(dir, out);
+    await refuseInside(dir, out);
+  }
   await checkOld(dir, old);
   const policy = options.policy ?? rebuild(old.policy);
   const config = { ...settingsOf(old), policy: samePolicy(policy, old, dir) };

@@ -2,11 +2,12 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
-import { attach, contractFor, examine, upgrade } from '../checkpoint/index.ts';
+import { attach, contractFor, examine, refuseInside, upgrade } from '../checkpoint/index.ts';
 import { defaultConfigFile, loadConfig } from '../config/index.ts';
 import type { Contract } from '../contract/index.ts';
 import type { LockstepError } from '../errors.ts';
 import { shellWord } from '../shell-word.ts';
+import { needs } from './shared/needs.ts';
 import { nextSteps } from './shared/next-steps.ts';
 import { asLockstepError, cancellation, paint, printWarning } from './shared/output.ts';
 import { type Recorded, recordedLine, recordProbe } from './shared/record-probe.ts';
@@ -48,24 +49,16 @@ async function runAttach(
   options: AttachCommandOptions,
   command: Command,
 ): Promise<void> {
-  if (options.check) {
-    for (const other of ['out', 'force', 'discardTraining', 'upgrade'] as const) {
-      if (options[other] === undefined) continue;
-      const name = other === 'discardTraining' ? 'discard-training' : other;
-      command.error(`error: option '--${name}' cannot be used with '--check'`);
-    }
-    return runCheck(model, options, command.getOptionValueSource('config') !== 'default');
-  }
-  if (options.upgrade) {
-    if (options.force) command.error("error: option '--force' cannot be used with '--upgrade'");
-    const given = command.getOptionValueSource('config') !== 'default';
-    return runUpgrade(model, options, given);
-  }
+  checkOptions(options);
+  const given = command.getOptionValueSource('config') !== 'default';
+  if (options.check) return runCheck(model, options, given);
+  if (options.upgrade) return runUpgrade(model, options, given);
   if (options.out === undefined) {
     return command.error("error: required option '--out <dir>' not specified");
   }
   const config = await loadConfig(options.config);
   const { out } = options;
+  await refuseInside(model, out);
   const force = options.force === true;
   const discardTraining = options.discardTraining === true;
   const { contract } = await attach({
@@ -112,6 +105,23 @@ async function runCheck(dir: string, options: AttachCommandOptions, given: boole
         ? `no config to check: lockstep init writes one\n`
         : `${bold(options.config)}  ${green('fits it')}: ${made.contract.policy.name}  ${dim(made.contract.digest)}\n`),
   );
+}
+
+/** @throws LS_USAGE for options that would change nothing */
+function checkOptions(options: AttachCommandOptions): void {
+  const { check, upgrade, force, discardTraining, probe, python } = options;
+  if (check) {
+    const { out } = options;
+    const given = { out, force, 'discard-training': discardTraining, upgrade, python };
+    for (const [name, value] of Object.entries(given)) {
+      if (value !== undefined) throw needs(name, 'no --check', 'both');
+    }
+    if (!probe) throw needs('no-probe', 'no --check', 'both');
+  } else if (upgrade) {
+    if (force) throw needs('force', 'no --upgrade', 'both');
+    if (discardTraining) throw needs('discard-training', 'no --upgrade', 'both');
+  } else if (discardTraining && !force) throw needs('discard-training', '--force', 'none');
+  if (!probe && python !== undefined) throw needs('python', 'a probe to record', '--no-probe');
 }
 
 async function runUpgrade(

@@ -3,12 +3,14 @@ import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { type JobEvent, runJob } from '../bridge/index.ts';
 import { precisions } from '../engines/onnx.ts';
+import { needs } from './shared/needs.ts';
 import { namesOf } from './shared/option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from './shared/output.ts';
 import { type Recorded, recordedLine } from './shared/record-probe.ts';
 
 interface ExportOptions {
   precision: string[];
+  /** By precision; `all` stands for each. */
   maxLoss: Record<string, number>;
   text?: string;
   force?: true;
@@ -53,6 +55,7 @@ export function exportCommand(): Command {
 }
 
 async function runExport(dir: string, options: ExportOptions): Promise<void> {
+  checkEffect(options);
   const cancel = cancellation();
   const stages = 2 * options.precision.length;
   const bar = progress({ label: 'export', total: stages });
@@ -69,7 +72,7 @@ async function runExport(dir: string, options: ExportOptions): Promise<void> {
       job: {
         dir: path.resolve(dir),
         precisions: options.precision,
-        maxLoss: options.maxLoss,
+        maxLoss: limitsOf(options),
         text: options.text === undefined ? null : path.resolve(options.text),
         force: options.force === true,
       },
@@ -86,6 +89,25 @@ async function runExport(dir: string, options: ExportOptions): Promise<void> {
     bar.stop();
     cancel.stop();
   }
+}
+
+/** @throws LS_USAGE for options about precisions that are not exported: fp32 is not judged */
+function checkEffect({ precision, text, force, maxLoss }: ExportOptions): void {
+  const got = `--precision ${precision.join(',')}`;
+  const lossy = precision.some((name) => judged.includes(name));
+  for (const [option, given] of [
+    ['text', text !== undefined],
+    ['max-loss', Object.keys(maxLoss).length > 0],
+    ['force', force === true],
+  ] as const) {
+    if (given && !lossy) throw needs(option, `--precision ${judged.join(' or ')}`, got);
+  }
+  const idle = Object.keys(maxLoss).find((name) => name !== 'all' && !precision.includes(name));
+  if (idle !== undefined) throw needs(`max-loss ${idle}=…`, `--precision ${idle}`, got);
+}
+
+function limitsOf({ maxLoss: { all, ...named } }: ExportOptions): Record<string, number> {
+  return all === undefined ? named : Object.fromEntries(judged.map((name) => [name, all]));
 }
 
 /** A line about the probe, where this export recorded one or could not. */
@@ -115,15 +137,18 @@ function chosen(text: string): string[] {
   return list.includes('all') ? [...precisions] : list;
 }
 
+/** What is measured against fp32. */
+const judged: readonly string[] = precisions.filter((name) => name !== 'fp32');
+
 function limits(text: string): Record<string, number> {
-  const quantized = precisions.filter((name) => name !== 'fp32');
   const entries = text.includes('=')
     ? text.split(',').map((part) => part.split('=').map((word) => word.trim()))
-    : quantized.map((name) => [name, text.trim()]);
+    : [['all', text.trim()]];
   return Object.fromEntries(
     entries.map(([name = '', value = '']) => {
       const factor = Number(value);
-      if (quantized.some((known) => known === name) && factor > 0 && Number.isFinite(factor)) {
+      const known = judged.includes(name) || !text.includes('=');
+      if (known && factor > 0 && Number.isFinite(factor)) {
         return [name, factor];
       }
       throw new InvalidArgumentError('expected a factor such as 1.1, or int8=1.05,int4=1.25.');

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { LockstepError } from '../errors.ts';
 // Not by the server's index: a list of keys needs no server.
 import { changeKeys, readKeys } from '../server/keys/file.ts';
-import { type KeyEntry, type KeyLimits, keyEntry } from '../server/keys/format.ts';
+import { type KeyEntry, type KeyLimits, keyEntry, MOST_WEIGHT } from '../server/keys/format.ts';
 import { newKey } from '../server/keys/secret.ts';
 import { shellWord } from '../shell-word.ts';
 import { parsePositiveInt } from './shared/option-values.ts';
@@ -40,7 +40,7 @@ export function keysCommand(): Command {
     .option('--sessions <n>', 'maximum generations at once', parsePositiveInt)
     .option(
       '--weight <n>',
-      'turns in the queue for each turn of a key of weight 1',
+      `turns in the queue for each turn of a key of weight 1, at most ${MOST_WEIGHT}`,
       parsePositiveInt,
     )
     .option(
@@ -89,9 +89,9 @@ async function add(file: string, name: string, options: AddOptions): Promise<voi
       const limit = String(issue.path[1]);
       throw new LockstepError(
         'LS_KEYS_LIMIT',
-        `expected a limit for the key, got ${limit} ${limits[limit as keyof KeyLimits]}: ${issue.message}`,
+        `expected a ${limit} from 1 to ${MOST_WEIGHT}, got ${limits[limit as keyof KeyLimits]}`,
         {
-          fix: 'See lockstep keys add --help; a weight is 1 to 100.',
+          fix: `Give --${limit} a smaller number: it counts turns in the queue for each turn of a key of weight 1.`,
           field: limit,
         },
       );

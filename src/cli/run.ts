@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander';
 import { packageRoot } from '../paths.ts';
 import { commands, groupOf } from './commands.ts';
 import { exitCodes, printError, printJsonError } from './shared/output.ts';
+import { refuseOptions } from './shared/refuse-options.ts';
 import { ownersOf, usageError } from './shared/usage-error.ts';
 import { applyWeightsOption } from './shared/weights-option.ts';
 
@@ -19,10 +20,10 @@ From a model to a server:
 lockstep COMMAND --help shows the options of a command.`;
 
 /** Build the program with the named subcommand; with all of them for help and for misspellings. */
-async function makeProgram(args: readonly string[]): Promise<Command> {
+async function makeProgram(words: readonly string[]): Promise<Command> {
   const program = new Command('lockstep')
     .description('Train the way you serve: one definition of segment boundaries for every runtime.')
-    .version(version(), '-v, --version', 'print the version')
+    .option('-v, --version', 'print the version')
     .option('--no-color', 'print without colours')
     .commandsGroup('Set up:')
     .helpCommand('help [command]', 'show the help of a command')
@@ -34,9 +35,11 @@ async function makeProgram(args: readonly string[]): Promise<Command> {
     .hook('preAction', (command, action) => {
       if (command.opts()['color'] === false) process.env['NO_COLOR'] = '1';
       applyWeightsOption(action.opts());
-    });
-  const named = args.find((arg) => Object.hasOwn(commands, arg));
-  const wanted = named === undefined ? Object.values(commands) : [commands[named]];
+    })
+    // Where it is all that is asked for, it was answered already.
+    .on('option:version', () => program.error('error: more than the version'));
+  const named = words.find((word) => word !== helpWord) ?? '';
+  const wanted = Object.hasOwn(commands, named) ? [commands[named]] : Object.values(commands);
   for (const load of wanted) {
     const command = await load?.();
     if (command !== undefined) program.addCommand(prepared(command, program));
@@ -44,9 +47,59 @@ async function makeProgram(args: readonly string[]): Promise<Command> {
   return program;
 }
 
+const helpWord = 'help';
+
+/** What names a command: nothing before it is an option with a value. Behind `--` stand the flags of vLLM. */
+function wordsOf(args: readonly string[]): string[] {
+  return argsOf(args).filter((arg) => !arg.startsWith('-'));
+}
+
+function argsOf(args: readonly string[]): readonly string[] {
+  const end = args.indexOf('--');
+  return args.slice(0, end === -1 ? undefined : end);
+}
+
+/**
+ * Find the command that a line names, and show its help where `help` is among the words. Commander itself
+ * answers `help plam`, `plam --help` and `help plan train` with a help that nobody asked for.
+ *
+ * @throws commander's error for a word that names no command, and for one too many behind `help`
+ */
+async function checkWords(program: Command, words: readonly string[]): Promise<void> {
+  const path: string[] = [];
+  let command = program;
+  let asked = false;
+  for (const word of words) {
+    if (command.commands.length === 0) {
+      if (!asked) return;
+      const [expected, got] = [path.length, words.filter((one) => one !== helpWord).length];
+      program.error(
+        `error: too many arguments for 'help'. Expected ${expected} arguments but got ${got}.`,
+      );
+    }
+    if (word === helpWord) {
+      asked = true;
+      continue;
+    }
+    path.push(word);
+    const below = command.commands.find((one) => one.name() === word);
+    if (below === undefined) {
+      // Refused, with the name that may be meant.
+      await program.parseAsync(path, { from: 'user' });
+      return;
+    }
+    command = below;
+  }
+  if (asked) command.help();
+}
+
 /** The program's settings for a command and the commands below it; defaults as a user would type them. */
 function prepared(command: Command, program: Command): Command {
   command.copyInheritedSettings(program);
+  // The heading of the program's own `help` comes along with it.
+  command.helpCommand('help [command]', 'show the help of a command');
+  command.helpCommand(command.commands.length > 0);
+  refuseOptions(command);
   const group = groupOf(command.name());
   if (group !== undefined) command.helpGroup(group);
   for (const option of command.options) {
@@ -72,9 +125,15 @@ function version(): string {
  * @returns the exit code; a command may also have set `process.exitCode` (verify: engines differ)
  */
 export async function run(args: readonly string[]): Promise<number> {
+  const words = wordsOf(args);
+  if (asksVersion(args)) {
+    process.stdout.write(`${version()}\n`);
+    return exitCodes.ok;
+  }
   try {
-    const program = await makeProgram(args);
+    const program = await makeProgram(words);
     if (args.length === 0) program.help({ error: true });
+    await checkWords(program, words);
     await program.parseAsync(args, { from: 'user' });
     return exitCodes.ok;
   } catch (error) {
@@ -83,26 +142,31 @@ export async function run(args: readonly string[]): Promise<number> {
       if (json) printJsonError(error);
       return printError(error);
     }
-    // Help and version are answers; everything else commander refuses is a usage error.
+    // Help is an answer; everything else commander refuses is a usage error.
     if (error.exitCode === 0) return exitCodes.ok;
     if (error.code === 'commander.help') return exitCodes.usage;
     const all = await Promise.all(Object.values(commands).map((load) => load()));
-    const refused = usageError(error, wordsOf(args, all), (option) => ownersOf(all, option));
+    const refused = usageError(error, commandOf(words, all), (option) => ownersOf(all, option));
     if (json) printJsonError(refused);
     return printError(refused);
   }
 }
 
 /** The command that a line names, with the one below it: `keys add`. */
-function wordsOf(args: readonly string[], all: readonly Command[]): string {
-  const named = args.find((arg) => Object.hasOwn(commands, arg));
-  const command = all.find((one) => one.name() === named);
-  const below = command?.commands.find((one) => args.includes(one.name()));
+function commandOf(words: readonly string[], all: readonly Command[]): string {
+  const [first, second] = words.filter((word) => word !== helpWord);
+  const command = all.find((one) => one.name() === first);
+  const below = command?.commands.find((one) => one.name() === second);
   return [command, below].flatMap((one) => (one === undefined ? [] : [one.name()])).join(' ');
 }
 
-/** Whether stdout belongs to a program; behind `--` stand the flags of vLLM. */
+/** Whether the version is all that a line asks for: no command is loaded for it. */
+function asksVersion(args: readonly string[]): boolean {
+  const rest = args.filter((arg) => arg !== '--no-color');
+  return rest.length > 0 && rest.every((arg) => arg === '-v' || arg === '--version');
+}
+
+/** Whether stdout belongs to a program. */
 function asksJson(args: readonly string[]): boolean {
-  const end = args.indexOf('--');
-  return args.slice(0, end === -1 ? undefined : end).includes('--json');
+  return argsOf(args).includes('--json');
 }

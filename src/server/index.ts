@@ -6,12 +6,14 @@ export type { KeyEntry, KeyLimits } from './keys/format.ts';
 export { keyEntry } from './keys/format.ts';
 export { KeyRing } from './keys/ring.ts';
 export { newKey } from './keys/secret.ts';
+export { checkProxies } from './limits/proxies.ts';
 export { probePort } from './listen.ts';
 export { CACHE_BYTES, type ModelParts, type ServedModel } from './models/model.ts';
 export type { Listed } from './models/models.ts';
 export {
   createServer,
   DRAIN_MS,
+  LOOPBACK,
   type LockstepServer,
   type ServerOptions,
   type ServerParts,

@@ -147,7 +147,8 @@ export interface LockstepServer {
 /** Unless told otherwise: how long running answers may take to finish. */
 export const DRAIN_MS = 30_000;
 
-const LOOPBACK = ['localhost', '127.0.0.1', '::1'];
+/** Addresses that this machine alone reaches. */
+export const LOOPBACK: readonly string[] = ['localhost', '127.0.0.1', '::1'];
 
 /**
  * @throws LS_SERVE_DIGEST when engine and contract differ; LS_TEMPLATE_LIMIT

@@ -91,7 +91,8 @@ function choiceOf({ engine, precision }: EvalRow, options: RowEngineOptions): En
     maxTokens,
     ...(precision === null ? {} : { precision }),
     ...(threads === undefined ? {} : { threads }),
-    ...(python === undefined ? {} : { python }),
+    // Beside the engine onnx it is the interpreter of this command's own jobs.
+    ...(python === undefined || engine === 'onnx' ? {} : { python }),
   };
 }
 

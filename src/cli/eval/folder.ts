@@ -1,7 +1,8 @@
 // The folder of an evaluation's results: one from which a later call resumes, or a temporary one.
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { replaceFile } from '../../checkpoint/write.ts';
 import { LockstepError } from '../../errors.ts';
 import { fileSet } from '../../weights/files.ts';
 import { makeFolder } from '../shared/make-folder.ts';
@@ -41,7 +42,7 @@ async function begin(dir: string, file: string, text: string): Promise<void> {
   try {
     await makeFolder(dir);
     others = await readdir(dir);
-    if (others.length === 0) await writeFile(file, text);
+    if (others.length === 0) await replaceFile(file, text);
   } catch (cause) {
     throw outError(dir, `${(cause as NodeJS.ErrnoException).code ?? cause}`, cause);
   }

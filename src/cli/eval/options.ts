@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
+import { needs } from '../shared/needs.ts';
 import type { PplAsked } from './ppl.ts';
 import type { EvalEngine, Execution } from './rows.ts';
 import { rulerTasks, type TasksAsked } from './tasks.ts';
@@ -93,7 +94,7 @@ const suitesOf = {
   data: ['longbench'],
 } as const satisfies Partial<Record<keyof EvalOptions, readonly string[]>>;
 
-/** @throws LS_USAGE for an option that says nothing to the suite */
+/** @throws LS_USAGE for an option that says nothing to the suite, or to the rows that it has */
 export function checkOptions(options: EvalOptions): void {
   for (const [name, suites] of Object.entries(suitesOf)) {
     const given = options[name as keyof typeof suitesOf] !== undefined;
@@ -103,6 +104,14 @@ export function checkOptions(options: EvalOptions): void {
       `expected --suite ${suites.join(' or ')} with --${name}, got ${options.suite}`,
       { fix: `Leave --${name} out.`, field: name },
     );
+  }
+  const { engine, execution, device } = options;
+  if (engine === 'torch') return;
+  if (execution === 'full') {
+    throw needs(`engine ${engine}`, 'segmented rows', '--execution full, which torch runs');
+  }
+  if (device !== undefined && execution === 'segmented') {
+    throw needs('device', 'rows that torch runs', `--execution segmented --engine ${engine}`);
   }
 }
 

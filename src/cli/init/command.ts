@@ -1,8 +1,8 @@
 // lockstep init: writes lockstep.config.ts from the model and the data that are here.
 import { existsSync } from 'node:fs';
-import { mkdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { makeContract } from '../../checkpoint/index.ts';
 import { defaultConfigFile, loadConfig } from '../../config/index.ts';
 import { readModel } from '../../contract/index.ts';
@@ -14,9 +14,10 @@ import { parsePositiveNumber } from '../shared/option-values.ts';
 import { paint } from '../shared/output.ts';
 import { ask } from './ask.ts';
 import { configText, policyFor } from './config-text.ts';
-import { type DataFiles, dataIn, type Format, type Sample, sampleOf } from './data.ts';
+import { dataIn, type Format, filesOf, noData, type Sample, sampleOf } from './data.ts';
 import { foldersBelow } from './folders.ts';
 import { modelsIn, outFor } from './models.ts';
+import { checkOut } from './out.ts';
 
 interface InitOptions {
   config: string;
@@ -33,16 +34,31 @@ export function initCommand(): Command {
     .description('write lockstep.config.ts from the model and the data in this folder')
     .option(
       '--config <file>',
-      'file to write; one that exists is never replaced',
+      'file to write, .ts or .js; one that exists is never replaced',
+      configFile,
       defaultConfigFile,
     )
     .option('--model <dir>', 'folder of the Hugging Face checkpoint (default: the one found here)')
     .option('--data <files...>', 'files or patterns to train on (default: those found here)')
     .option('--out <dir>', 'folder for the trained checkpoint (default: runs/NAME of the model)')
-    .option('--minutes <x>', 'how long to train', parsePositiveNumber, 10)
+    .option('--minutes <x>', 'how long to train', minutes, 10)
     .option('--yes', 'ask nothing: take what is found')
     .option('--json', 'ask nothing, and print one JSON object')
     .action(runInit);
+}
+
+/** What loads as a config: esbuild goes by the ending. */
+function configFile(name: string): string {
+  if (/\.m?[jt]s$/i.test(name)) return name;
+  throw new InvalidArgumentError('expected a file that ends in .ts, .mts, .js or .mjs.');
+}
+
+const mostMinutes = 366 * 24 * 60;
+
+function minutes(text: string): number {
+  const value = parsePositiveNumber(text);
+  if (value <= mostMinutes) return value;
+  throw new InvalidArgumentError(`expected at most ${mostMinutes}, which is a year.`);
 }
 
 async function runInit(options: InitOptions): Promise<void> {
@@ -64,7 +80,8 @@ async function runInit(options: InitOptions): Promise<void> {
       'data',
     ),
   ];
-  const { format, documents } = await look(train, found);
+  const files = await filesOf(train, found);
+  const { format, documents } = await look(files);
   await checkTemplate(model, format);
   const suggested = outFor(model);
   const out =
@@ -72,6 +89,7 @@ async function runInit(options: InitOptions): Promise<void> {
     (asks
       ? await ask({ text: 'Folder for the trained checkpoint?', found: [suggested] })
       : suggested);
+  await checkOut(path.resolve(out), { data: files, model, config: file });
   const relative = (name: string): string => fromConfig(file, name);
   const text = configText({
     model: relative(model),
@@ -129,23 +147,9 @@ const notOne = {
 };
 
 /** What the files hold; files of two kinds need two policies, and so two configs. */
-async function look(
-  train: readonly string[],
-  found: readonly DataFiles[],
-): Promise<{ format: Format; documents: number }> {
-  const files: string[] = [];
-  for (const name of train.filter((one) => !one.startsWith('!'))) {
-    const absolute = path.resolve(name);
-    const known = found.find(({ pattern }) => pattern === absolute);
-    // Other patterns are the trainer's to resolve.
-    if (known !== undefined) files.push(...known.files);
-    else if (!/[*?[\]{}]/.test(name)) files.push(absolute);
-  }
+async function look(files: readonly string[]): Promise<{ format: Format; documents: number }> {
   const samples: Sample[] = [];
-  for (const file of files.slice(0, 20)) {
-    const folder = (await stat(file).catch(() => null))?.isDirectory() === true;
-    samples.push(folder ? { format: 'unknown', fields: [], documents: 0 } : await sampleOf(file));
-  }
+  for (const file of files.slice(0, 20)) samples.push(await sampleOf(file));
   const formats = [...new Set(samples.map(({ format }) => format))];
   if (formats.length > 1) {
     throw new LockstepError(
@@ -158,6 +162,7 @@ async function look(
     );
   }
   const documents = samples.reduce((sum, sample) => sum + sample.documents, 0);
+  if (formats[0] === 'text' && documents === 0) throw noData('empty files');
   return { format: formats[0] ?? 'unknown', documents };
 }
 
@@ -177,7 +182,7 @@ async function checkTemplate(model: string, format: Format): Promise<void> {
 
 async function writeNew(file: string, name: string, text: string): Promise<void> {
   await mkdir(path.dirname(file), { recursive: true });
-  await writeFile(file, text, { flag: 'wx' }).catch((cause: NodeJS.ErrnoException) => {
+  await writeWhole(file, text).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === 'EEXIST') throw exists(name);
     throw new LockstepError(
       'LS_INIT_WRITE',
@@ -188,6 +193,19 @@ async function writeNew(file: string, name: string, text: string): Promise<void>
       },
     );
   });
+}
+
+/** A new file with its text, or none. */
+async function writeWhole(file: string, text: string): Promise<void> {
+  const handle = await open(file, 'wx');
+  try {
+    await handle.writeFile(text);
+    await handle.close();
+  } catch (error) {
+    await handle.close().catch(() => {});
+    await rm(file, { force: true });
+    throw error;
+  }
 }
 
 function exists(name: string): LockstepError {

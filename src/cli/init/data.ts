@@ -1,10 +1,12 @@
 // Texts to train on: which files there are, and what their rows hold, by the names of their fields.
 import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { createGunzip } from 'node:zlib';
 import { LockstepError } from '../../errors.ts';
 import { systemProblem } from '../../system-error.ts';
 import type { Folder } from './folders.ts';
+import { matching } from './patterns.ts';
 
 /** What rows hold; `unknown` of files that the trainer alone can read. */
 export type Format = 'text' | 'messages' | 'prompt-completion' | 'unknown';
@@ -46,6 +48,51 @@ export function dataIn(folders: readonly Folder[], skipped: readonly string[]): 
   });
 }
 
+/**
+ * The files that `--data` names, as the trainer finds them.
+ *
+ * @param names files and patterns; `!pattern` takes some out
+ * @param found what was found without being named
+ * @throws LS_INIT_DATA for a name without files
+ */
+export async function filesOf(
+  names: readonly string[],
+  found: readonly DataFiles[],
+): Promise<string[]> {
+  const files = new Set<string>();
+  for (const name of names.filter((one) => !one.startsWith('!'))) {
+    const pattern = path.resolve(name);
+    const known = found.find((one) => one.pattern === pattern)?.files;
+    const own = known ?? (await matching(pattern));
+    let any = false;
+    for (const file of own) {
+      if (known === undefined && !(await isData(file))) continue;
+      any = true;
+      files.add(file);
+    }
+    if (any) continue;
+    throw noData(own.length > 0 ? `a plain folder: ${name}` : `none that ${name} names`);
+  }
+  for (const name of names.filter((one) => one.startsWith('!'))) {
+    for (const file of await matching(path.resolve(name.slice(1)))) files.delete(file);
+  }
+  if (files.size === 0) throw noData(`none after ${names.join(' ')}`);
+  return [...files];
+}
+
+/** A file, or a folder that `datasets` saved; other folders hold whatever they hold. */
+async function isData(file: string): Promise<boolean> {
+  if (!(await stat(file)).isDirectory()) return true;
+  return (await stat(path.join(file, 'state.json')).catch(() => null)) !== null;
+}
+
+export function noData(got: string): LockstepError {
+  return new LockstepError('LS_INIT_DATA', `expected files to train on, got ${got}`, {
+    fix: "Name files with text in them with --data; for all texts of a folder: --data 'FOLDER/**/*.txt'.",
+    field: 'data',
+  });
+}
+
 export interface Sample {
   readonly format: Format;
   /** Fields of the first row; none of a plain text. */
@@ -65,7 +112,8 @@ const enough = 1 << 22;
 export async function sampleOf(file: string): Promise<Sample> {
   const name = path.basename(file).toLowerCase();
   const kind = /\.([a-z]+)(\.gz)?$/.exec(name)?.[1];
-  if (name.endsWith('.zst') || kind === 'parquet' || kind === 'arrow') {
+  const saved = (await stat(file).catch(() => null))?.isDirectory() === true;
+  if (saved || name.endsWith('.zst') || kind === 'parquet' || kind === 'arrow') {
     return { format: 'unknown', fields: [], documents: 0 };
   }
   const text = (await beginning(file)).replace(/^\uFEFF/, '');
@@ -77,7 +125,7 @@ export async function sampleOf(file: string): Promise<Sample> {
     return { format: formatOf(fields, file), fields, documents: rows.filter(Boolean).length };
   }
   if (kind !== 'jsonl' && kind !== 'ndjson' && kind !== 'json') {
-    return { format: 'text', fields: [], documents: 1 };
+    return { format: 'text', fields: [], documents: text.trim() === '' ? 0 : 1 };
   }
   const { row, documents } = firstRow(text, file);
   const fields = Object.keys(row);
@@ -154,8 +202,24 @@ async function beginning(file: string): Promise<string> {
   } finally {
     raw.destroy();
   }
-  const text = Buffer.concat(chunks).toString('utf8');
+  const text = decoded(Buffer.concat(chunks), bytes >= enough, file);
   // The last line may be cut.
   const end = text.lastIndexOf('\n');
   return bytes >= enough && end > 0 ? text.slice(0, end) : text;
+}
+
+/** @param cut whether the last character may be cut */
+function decoded(bytes: Buffer, cut: boolean, file: string): string {
+  let text: string | null;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes, { stream: cut });
+  } catch {
+    text = null;
+  }
+  // No text has it, and every program does.
+  if (text?.includes('\0') === false) return text;
+  throw new LockstepError('LS_INIT_DATA', `expected text in UTF-8, got other bytes in ${file}`, {
+    fix: 'Name texts or tables with --data (docs/data.md lists what they may be), or convert the file first.',
+    field: 'data',
+  });
 }

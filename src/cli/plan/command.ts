@@ -8,6 +8,7 @@ import { readModel } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { systemProblem } from '../../system-error.ts';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/tokenizer.ts';
+import { needs } from '../shared/needs.ts';
 import { cancellation, paint, progress } from '../shared/output.ts';
 import { type CutStream, nodeCuts, type PythonCutsOptions, pythonCuts } from './cuts.ts';
 import { printJson } from './print-json.ts';
@@ -67,9 +68,13 @@ export function planCommand(): Command {
     .action(runPlan);
 }
 
-async function runPlan(file: string, options: PlanOptions, command: Command): Promise<void> {
-  if (options.trace && options.runtime === 'python') {
-    return command.error("error: option '--trace' cannot be used with '--runtime python'");
+async function runPlan(file: string, options: PlanOptions): Promise<void> {
+  const { runtime } = options;
+  if (options.trace && runtime === 'python') {
+    throw needs('trace', '--runtime node', '--runtime python');
+  }
+  if (options.python !== undefined && runtime !== 'python') {
+    throw needs('python', '--runtime python', `--runtime ${runtime}`);
   }
   const once = (text: string, name = text): Promise<void> => planOnce(text, name, options);
   const again = (text: string, name = text): Promise<void> =>

@@ -4,7 +4,8 @@ import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';
 import type { ServeConfig } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
-import { CACHE_BYTES, createServer, probePort } from '../../server/index.ts';
+import { CACHE_BYTES, createServer, LOOPBACK, probePort } from '../../server/index.ts';
+import { needs } from '../shared/needs.ts';
 import {
   parseNonNegativeInt,
   parsePositiveInt,
@@ -135,6 +136,7 @@ async function serveUntil(
   const file = await fileOf(dir, options, command);
   const entries =
     file === null ? [await entryOf(dir ?? '', flags, options)] : await entriesOf(file, options.log);
+  checkEffect(options);
   const traces = tracesUrl(options.otlpTracesEndpoint);
   const doors = await openDoors(options, say, file !== null);
   await probePort(options.port, options.host);
@@ -198,6 +200,24 @@ async function fileOf(
   return file;
 }
 
+/** @throws LS_USAGE for options of the server that would change nothing */
+function checkEffect({ allowHost, host, maxPerKey, keys }: ServeOptions): void {
+  const odd = allowHost?.find(
+    (name) => !/^([a-z0-9._-]+|\[?[0-9a-f:]*:[0-9a-f:.]+\]?)$/i.test(name),
+  );
+  if (odd !== undefined) {
+    const words = `expected names of hosts with --allow-host, got ${odd === '' ? 'an empty text' : odd}`;
+    throw new LockstepError('LS_USAGE', words, {
+      fix: 'A name has no scheme and no port: --allow-host box.example',
+      field: 'allow-host',
+    });
+  }
+  if (allowHost !== undefined && !LOOPBACK.includes(host)) {
+    throw needs('allow-host', `--host ${LOOPBACK.join(' or ')}`, `${host}, which takes every name`);
+  }
+  if (maxPerKey !== undefined && keys === undefined) throw needs('max-per-key', '--keys', 'none');
+}
+
 /** The bundler is loaded when it is needed: one model starts without it. */
 async function load(file: string): Promise<ServeConfig> {
   const { loadServe } = await import('../../config/serve.ts');
@@ -257,7 +277,7 @@ function announce(
     const models = opened.map(modelEvent);
     process.stdout.write(`${JSON.stringify({ event: 'ready', url, ...models[0], models })}\n`);
   }
-  if (!locked && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
+  if (!locked && !LOOPBACK.includes(options.host)) {
     say(
       `${colors.yellow('open')}: everyone who reaches ${options.host} may use it; see --keys and --api-key`,
     );

@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { LockstepError } from '../../errors.ts';
 import {
   AuditLog,
+  checkProxies,
   DRAIN_MS,
   KeyRing,
   type LockstepServer,
@@ -88,13 +89,15 @@ function rate(text: string): number | 'off' {
  * Read what the options name.
  *
  * @param always whether SIGHUP has something to read in any case
- * @throws LS_USAGE, LS_SERVE_KEY, LS_KEYS_FILE, LS_KEYS_MODE, LS_KEYS_FORMAT, LS_SERVE_TLS, LS_AUDIT_FILE
+ * @throws LS_USAGE, LS_SERVE_KEY, LS_SERVE_PROXY, LS_KEYS_FILE, LS_KEYS_MODE, LS_KEYS_FORMAT, LS_SERVE_TLS, LS_AUDIT_FILE
  */
 export async function openDoors(
   options: DoorOptions,
   say: (line: string) => void,
   always: boolean,
 ): Promise<Doors> {
+  // The server would find it once its engines are open, after minutes.
+  checkProxies(options.trustProxy ?? []);
   const apiKey = keyFrom(options.apiKey);
   if (apiKey !== null && options.keys !== undefined) {
     throw usage('keys', 'expected --api-key or --keys, got both', 'Add the key to the file.');

@@ -54,7 +54,7 @@ const VLLM_SESSIONS = 256;
  * Judge options before anything is opened.
  *
  * @param flags what stands behind `--`
- * @throws LS_USAGE for options that say nothing to the chosen engine; LS_VLLM_FLAG
+ * @throws LS_USAGE for options that say nothing to the chosen engine; LS_VLLM_FLAG, LS_VLLM_UPSTREAM, LS_ADAPTER_NAME
  */
 export async function checkChoice(choice: EngineChoice, flags: readonly string[]): Promise<void> {
   const { engine, precision, upstream } = choice;
@@ -77,6 +77,10 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
       if (value !== undefined) throw onlyVllm(`--${name}`, name);
     }
     if (flags.length > 0) throw onlyVllm(flags[0] as string, 'flags');
+    if (engine === 'onnx' && choice.python !== undefined) {
+      const fix = 'ONNX Runtime runs without Python. Leave the option out.';
+      throw usage('python', 'expected --engine torch or vllm with --python, got onnx', fix);
+    }
     return;
   }
   if (choice.cacheBytes !== undefined) {
@@ -84,11 +88,14 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
       'vLLM has a prefix cache of its own: lockstep serve DIR --engine vllm -- --no-enable-prefix-caching turns it off.';
     throw usage('cache-bytes', 'expected no --cache-bytes with --engine vllm', fix);
   }
-  const { checkFlags } = await import('../../engines/vllm/index.ts');
+  const { adapterFolders, checkFlags, upstreamOrigin } = await import(
+    '../../engines/vllm/index.ts'
+  );
   if (choice.threads !== undefined) {
     const fix = 'vLLM takes them from OMP_NUM_THREADS or VLLM_CPU_OMP_THREADS_BIND.';
     throw usage('threads', 'expected no --threads with --engine vllm', fix);
   }
+  adapterFolders(choice.adapter ?? []);
   if (upstream === undefined) {
     if (choice.upstreamKey !== undefined) {
       throw usage('upstream-key', 'expected --upstream with --upstream-key', 'Name its address.');
@@ -113,6 +120,8 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
     const fix = 'Give them to the vLLM that runs there.';
     throw usage('flags', `expected no flags of vLLM with --upstream, got ${flags[0]}`, fix);
   }
+  for (const url of upstream) upstreamOrigin(url);
+  upstreamKeyOf(choice);
 }
 
 /**
@@ -188,11 +197,7 @@ async function openVllm(
   };
   const stall = choice.stallTimeout === undefined ? {} : { stallMs: choice.stallTimeout * 1000 };
   if (upstream !== undefined) {
-    const variable = choice.upstreamKey;
-    const key = variable === undefined ? null : secretOf(variable);
-    if (key === '') {
-      throw usage('upstream-key', `expected a key in $${variable}, got none`, 'Set the variable.');
-    }
+    const key = upstreamKeyOf(choice);
     const { relay, failed } = await useVllm(parts, upstream, {
       ...stall,
       key,
@@ -226,6 +231,14 @@ async function openVllm(
     },
   });
   return { engine: relay, failed, probe, adapters: over(relay), ...limits };
+}
+
+/** The key of the vLLM that runs there. @throws LS_USAGE where the variable holds none */
+function upstreamKeyOf({ upstreamKey: variable }: EngineChoice): string | null {
+  if (variable === undefined) return null;
+  const key = secretOf(variable);
+  if (key !== '') return key;
+  throw usage('upstream-key', `expected a key in $${variable}, got none`, 'Set the variable.');
 }
 
 const secrets = new Map<string, string>();

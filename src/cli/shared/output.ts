@@ -51,6 +51,14 @@ export function asLockstepError(error: unknown): LockstepError {
   // By name: a config file carries a copy of this class of its own.
   if ((error as Error | undefined)?.name === 'LockstepError') return error as LockstepError;
   const what = error instanceof Error ? error.message : String(error);
+  const { code, path } = (error ?? {}) as NodeJS.ErrnoException;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new LockstepError(
+      'LS_DISK_FULL',
+      `expected free disk space, got none while writing ${path ?? 'a file'}`,
+      { fix: 'Free space or write to another disk.', cause: error },
+    );
+  }
   return new LockstepError('LS_INTERNAL', what, {
     fix: 'This is a fault of Lockstep: please report it, with the output of LOCKSTEP_DEBUG=1.',
     cause: error,

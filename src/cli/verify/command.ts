@@ -1,13 +1,14 @@
 // lockstep verify: does every serving engine compute what the trainer computed?
 import { Command, InvalidArgumentError } from 'commander';
 import { findPython, type Python } from '../../bridge/index.ts';
-import { loadConfig } from '../../config/index.ts';
+import { type Config, loadConfig } from '../../config/index.ts';
 import {
   type OpenEngine,
   type VerifyReport,
   verify,
   type WholeEngine,
 } from '../../engines/verify/index.ts';
+import { needs } from '../shared/needs.ts';
 import {
   names,
   parseIntegerIn,
@@ -60,8 +61,7 @@ async function runVerify(dir: string, options: VerifyCommandOptions): Promise<vo
   const bar = stageBar({ width: 16 });
   let report: VerifyReport;
   try {
-    const settings =
-      options.config === undefined ? undefined : (await loadConfig(options.config)).verify;
+    const settings = await settingsOf(options);
     const python = await findPython({ python: options.python });
     report = await verify({
       dir,
@@ -84,6 +84,19 @@ async function runVerify(dir: string, options: VerifyCommandOptions): Promise<vo
     options.json ? `${JSON.stringify(report)}\n` : verdict(report, process.stdout),
   );
   if (!report.ok) process.exitCode = exitCodes.failed;
+}
+
+/** The `verify` of `--config`. @throws LS_USAGE where nothing of it would hold; LS_CONFIG_* */
+async function settingsOf(options: VerifyCommandOptions): Promise<Config['verify']> {
+  const { config, text, tokens, tolerance } = options;
+  if (config === undefined) return undefined;
+  if (text !== undefined && tokens !== undefined && tolerance !== undefined) {
+    const wanted = 'something that the command line leaves open';
+    throw needs('config', wanted, '--text, --tokens and --tolerance');
+  }
+  const settings = (await loadConfig(config)).verify;
+  if (settings === undefined) throw needs('config', 'a config with `verify`', `none in ${config}`);
+  return settings;
 }
 
 /** `name` or `name:precision`. */

@@ -8,16 +8,12 @@ import type { NamedAdapter } from './flags.ts';
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/;
 
 /**
- * @param given `NAME=DIR` each
- * @param model the base's name in requests
- * @throws LS_USAGE, LS_ADAPTER_NAME, LS_ADAPTER_FILE, LS_ADAPTER_CONTRACT, LS_ADAPTER_BASE, LS_ADAPTER_RANK
+ * The parts of `NAME=DIR`, before anything is read.
+ *
+ * @throws LS_USAGE, LS_ADAPTER_NAME
  */
-export async function openAdapters(
-  given: readonly string[],
-  model: string,
-  contract: Contract,
-): Promise<NamedAdapter[]> {
-  const found: NamedAdapter[] = [];
+export function adapterFolders(given: readonly string[]): { name: string; dir: string }[] {
+  const found: { name: string; dir: string }[] = [];
   for (const text of given) {
     const at = text.indexOf('=');
     const [name, dir] = [text.slice(0, at), text.slice(at + 1)];
@@ -30,14 +26,34 @@ export async function openAdapters(
     if (!NAME.test(name)) {
       throw naming(`expected letters, digits and . _ / - in the name of an adapter, got ${name}`);
     }
-    if (name === model || found.some((one) => one.name === name)) {
-      throw naming(`expected each model and adapter under a name of its own, got ${name} twice`);
-    }
+    if (found.some((one) => one.name === name)) throw twice(name);
+    found.push({ name, dir });
+  }
+  return found;
+}
+
+/**
+ * @param given `NAME=DIR` each
+ * @param model the base's name in requests
+ * @throws LS_USAGE, LS_ADAPTER_NAME, LS_ADAPTER_FILE, LS_ADAPTER_CONTRACT, LS_ADAPTER_BASE, LS_ADAPTER_RANK
+ */
+export async function openAdapters(
+  given: readonly string[],
+  model: string,
+  contract: Contract,
+): Promise<NamedAdapter[]> {
+  const found: NamedAdapter[] = [];
+  for (const { name, dir } of adapterFolders(given)) {
+    if (name === model) throw twice(name);
     const adapter = await readAdapter(dir);
     checkAdapter(adapter, contract);
     found.push({ name, ...adapter });
   }
   return found;
+}
+
+function twice(name: string): LockstepError {
+  return naming(`expected each model and adapter under a name of its own, got ${name} twice`);
 }
 
 function naming(message: string): LockstepError {

@@ -187,7 +187,9 @@ export async function useVllm(
   } = {},
 ): Promise<VllmEngine> {
   const info = await infoOf(parts.dir);
-  const all = urls.map((url) => replicaOf(origin(url), options.key ?? null, parts, options));
+  const all = urls.map((url) =>
+    replicaOf(upstreamOrigin(url), options.key ?? null, parts, options),
+  );
   const closing = new AbortController();
   const watching = all.map(async (replica) => {
     for (;;) {
@@ -278,8 +280,12 @@ async function infoOf(dir: string, asked?: string): Promise<EngineInfo> {
   return { name: 'vllm', precision, vocabulary, layers, kvHeads, queryHeads, headDim };
 }
 
-/** @throws LS_VLLM_UPSTREAM for anything but an http address without a path */
-function origin(text: string): string {
+/**
+ * Scheme, host and port of a running vLLM.
+ *
+ * @throws LS_VLLM_UPSTREAM for anything but an http address without a path
+ */
+export function upstreamOrigin(text: string): string {
   const bad = (got: string) =>
     new LockstepError('LS_VLLM_UPSTREAM', `expected an address as http://HOST:PORT, got ${got}`, {
       fix: 'Give the address of vLLM: --upstream http://127.0.0.1:8000',

@@ -57,7 +57,9 @@ export class FileStore {
     for (const name of await readdir(folder)) {
       const file = path.join(folder, name);
       // A process that was killed had not said yet that it has these.
-      if (/\.(part|tmp)$/.test(name)) await rm(file, { force: true });
+      if (/\.(part|tmp)$/.test(name) && isFileId(name.slice(0, name.indexOf('.')))) {
+        await rm(file, { force: true });
+      }
       if (name.endsWith('.jsonl')) content.push(path.parse(name).name);
       if (!name.endsWith('.json')) continue;
       store.#enter(readRecord(fileRecord, await readFile(file, 'utf8'), file));

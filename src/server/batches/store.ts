@@ -40,6 +40,7 @@ export class BatchStore {
   static async open(folder: string, limit: number = BATCH_BYTES): Promise<BatchStore> {
     let unlock: (() => Promise<void>) | null = null;
     try {
+      await refuseForeign(folder);
       await mkdir(folder, { recursive: true, mode: 0o700 });
       // Texts of all keys lie here.
       await chmod(folder, 0o700);
@@ -71,6 +72,28 @@ export class BatchStore {
   async close(): Promise<void> {
     await this.#unlock();
   }
+}
+
+/** What a store makes in its folder; a disk that is mounted there has a folder of its own. */
+const OWN = ['files', 'batches', 'lock', 'lost+found'];
+
+/** Other people's files are not shut off from them. A folder that was a store stays one, whatever lies in it. */
+async function refuseForeign(folder: string): Promise<void> {
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException): string[] => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  const foreign = names.filter((name) => !OWN.includes(name));
+  if (foreign.length === 0 || ['files', 'batches'].every((name) => names.includes(name))) return;
+  const got = `other files: ${foreign.slice(0, 3).join(', ')}`;
+  throw new LockstepError(
+    'LS_BATCH_FOLDER',
+    `expected an empty folder or one of batches at ${folder}, got ${got}`,
+    {
+      fix: 'Give --batches a folder of its own; it is made where it is not there.',
+      field: 'batches',
+    },
+  );
 }
 
 async function recordsIn(folder: string): Promise<BatchRecord[]> {

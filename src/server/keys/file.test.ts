@@ -1,8 +1,18 @@
-import { chmodSync, chownSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { changeKeys } from './file.ts';
+import { canMount, fillDisk, mountSmall } from '../../../test/helpers/small-disk.ts';
+import { changeKeys, readKeys } from './file.ts';
 import { newKey } from './secret.ts';
 
 let folder: string;
@@ -23,7 +33,73 @@ const owner = (of: string) => {
   return { uid, gid, mode: mode & 0o777 };
 };
 
+describe('what stands in the file', () => {
+  it.each([
+    ['no text in UTF-8', Buffer.from([0x7b, 0xff, 0x22, 0xe4, 0x7d]), /^expected UTF-8 in/],
+    ['nothing', Buffer.alloc(0), /got an empty file$/],
+    [
+      'a weight that is too large',
+      Buffer.from(
+        JSON.stringify({
+          lockstepKeys: 1,
+          keys: [
+            {
+              name: 'a',
+              id: 'aaaaaaaaaa',
+              hash: `scrypt:16384:8:1:${'a'.repeat(22)}:${'a'.repeat(43)}`,
+              created: '2026-11-30T00:00:00Z',
+              limits: { weight: 1000 },
+            },
+          ],
+        }),
+      ),
+      /limits\.weight \(expected at most 100\)$/,
+    ],
+  ])('%s', async (_, bytes, message) => {
+    writeFileSync(file, bytes, { mode: 0o600 });
+    const refused = {
+      code: 'LS_KEYS_FORMAT',
+      message: expect.stringMatching(message),
+      fix: expect.stringContaining('remove it if it holds no keys'),
+    };
+    await expect(readKeys(file)).rejects.toMatchObject(refused);
+    await expect(add('amy')).rejects.toMatchObject(refused);
+    expect(readFileSync(file)).toEqual(bytes);
+  });
+});
+
 describe('changeKeys', () => {
+  it('in a folder that is not there says how to make it', async () => {
+    file = path.join(folder, 'no', 'k.json');
+    await expect(add('amy')).rejects.toMatchObject({
+      code: 'LS_KEYS_FILE',
+      fix: `Make the folder first: mkdir -p ${path.dirname(file)}`,
+    });
+    await expect(readKeys(file)).rejects.toMatchObject({
+      code: 'LS_KEYS_FILE',
+      fix: expect.stringContaining('lockstep keys add'),
+    });
+  });
+
+  it.skipIf(!canMount())('on a full disk is refused, and the file stays whole', async () => {
+    const disk = path.join(folder, 'disk');
+    const unmount = mountSmall(disk, '32k');
+    try {
+      file = path.join(disk, 'k.json');
+      await add('alice');
+      const before = readFileSync(file, 'utf8');
+      fillDisk(disk);
+      await expect(add('amy')).rejects.toMatchObject({
+        code: 'LS_KEYS_FILE',
+        message: expect.stringContaining('got a full disk'),
+      });
+      expect(readFileSync(file, 'utf8')).toBe(before);
+      expect(readdirSync(disk).filter((name) => name.endsWith('.lock'))).toEqual([]);
+    } finally {
+      unmount();
+    }
+  });
+
   it('keeps the mode', async () => {
     await add('alice');
     expect(owner(file).mode).toBe(0o600);

@@ -3,9 +3,11 @@ import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promi
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockstepError } from '../../errors.ts';
+import { jsonText } from '../../json-text.ts';
+import { shellWord } from '../../shell-word.ts';
 import { systemProblem } from '../../system-error.ts';
 import { checkClosed } from '../closed-file.ts';
-import { type KeyEntry, keysText, parseKeys } from './format.ts';
+import { broken, type KeyEntry, keysText, parseKeys } from './format.ts';
 
 const MOST_BYTES = 16 * 1024 * 1024;
 /** A file that changes while it is read is read again so often. */
@@ -23,7 +25,8 @@ export async function readKeys(file: string): Promise<KeyEntry[]> {
     if (text !== null) return parseKeys(text, file);
     if (tries === TRIES) {
       const got = `one that changed during each of ${TRIES} attempts`;
-      throw failed(file, 'a keys file that does not change while it is read', got);
+      const fix = 'Run the command again once no other program writes to it.';
+      throw failed(file, 'a keys file that does not change while it is read', got, fix);
     }
     await sleep(50 * tries);
   }
@@ -36,23 +39,32 @@ async function readWhole(file: string): Promise<string | null> {
     const before = await handle.stat();
     checkMode(before.mode, file, before.isFile());
     if (before.size > MOST_BYTES) {
-      throw failed(file, `at most ${MOST_BYTES} bytes`, `${before.size}`);
+      throw failed(file, `at most ${MOST_BYTES} bytes`, `${before.size}`, NAME_ONE);
     }
-    const text = await handle.readFile('utf8');
+    const bytes = await handle.readFile().catch((cause) => {
+      throw failed(file, READABLE, systemProblem(cause), NAME_ONE, cause);
+    });
     const after = await handle.stat();
     const same =
-      before.mtimeMs === after.mtimeMs &&
-      before.size === after.size &&
-      Buffer.byteLength(text) === after.size;
-    return same ? text : null;
+      before.mtimeMs === after.mtimeMs && before.size === after.size && bytes.length === after.size;
+    return same ? textOf(bytes, file) : null;
   } finally {
     await handle.close();
   }
 }
 
+/** @throws LS_KEYS_FORMAT */
+function textOf(bytes: Buffer, file: string): string {
+  try {
+    return jsonText(bytes);
+  } catch {
+    throw broken(file, 'UTF-8', 'other bytes');
+  }
+}
+
 /** @throws LS_KEYS_FILE, LS_KEYS_MODE */
 function checkMode(mode: number, file: string, regular: boolean): void {
-  if (!regular) throw failed(file, 'a file', 'something else');
+  if (!regular) throw failed(file, 'a file', 'something else', NAME_ONE);
   // A group may read it: that is how Kubernetes hands a secret to a process that is not root.
   checkClosed(mode, 0o027, file, 'LS_KEYS_MODE');
 }
@@ -63,7 +75,8 @@ function checkMode(mode: number, file: string, regular: boolean): void {
  * the owner of its folder, so that a service which runs as that user can read it.
  *
  * @param change gives the new entries; what it throws leaves the file as it was
- * @throws LS_KEYS_LOCK another command holds the file; what `readKeys` throws
+ * @throws LS_KEYS_LOCK another command holds the file; LS_KEYS_FILE it cannot be written, and is as it was; what
+ *   `readKeys` throws
  */
 export async function changeKeys(
   file: string,
@@ -75,15 +88,32 @@ export async function changeKeys(
   const handle = await opened(lock, 'wx');
   try {
     const keys = await change(await readKeys(target).catch(absent));
-    await handle.writeFile(keysText(keys));
-    await likeBefore(handle, target);
-    await handle.sync();
-    await rename(lock, target);
+    await replace(target, handle, keysText(keys), lock);
   } catch (error) {
     await rm(lock, { force: true });
     throw error;
   } finally {
-    await handle.close();
+    // What matters was synced before.
+    await handle.close().catch(() => {});
+  }
+}
+
+/** Fill the new file and put it in the place of the old one, which stays where the disk refuses. */
+async function replace(
+  target: string,
+  handle: FileHandle,
+  text: string,
+  from: string,
+): Promise<void> {
+  try {
+    await handle.writeFile(text);
+    await likeBefore(handle, target);
+    await handle.sync();
+    await rename(from, target);
+  } catch (cause) {
+    if (cause instanceof LockstepError) throw cause;
+    const fix = 'Free disk space, or name a file on another disk. The keys are as they were.';
+    throw failed(target, 'to write the keys', systemProblem(cause), fix, cause);
   }
 }
 
@@ -121,15 +151,33 @@ async function opened(file: string, flags: 'r' | 'wx'): Promise<FileHandle> {
         { fix: `Wait for it to finish. If no such command is running, delete ${file}.`, cause },
       );
     }
-    const expected =
-      flags === 'r' ? 'a keys file that can be read' : 'a folder that can be written';
-    throw failed(file, expected, systemProblem(cause), cause);
+    const problem = systemProblem(cause);
+    if (flags === 'wx') {
+      const folder = path.dirname(file);
+      const fix =
+        code === 'ENOENT'
+          ? `Make the folder first: mkdir -p ${shellWord(folder)}`
+          : 'Name a file in a folder that you can write to.';
+      throw failed(folder, 'a folder that can be written', problem, fix, cause);
+    }
+    throw failed(file, READABLE, problem, code === 'ENOENT' ? CREATE_ONE : NAME_ONE, cause);
   }
 }
 
-function failed(file: string, expected: string, got: string, cause?: unknown): LockstepError {
+const READABLE = 'a keys file that can be read';
+const CREATE_ONE = 'Create one with `lockstep keys add FILE NAME`.';
+const NAME_ONE =
+  'Name a file that `lockstep keys add FILE NAME` made, and that this user can read.';
+
+function failed(
+  file: string,
+  expected: string,
+  got: string,
+  fix: string,
+  cause?: unknown,
+): LockstepError {
   return new LockstepError('LS_KEYS_FILE', `expected ${expected} at ${file}, got ${got}`, {
-    fix: 'Create one with `lockstep keys add FILE NAME`.',
+    fix,
     cause,
   });
 }

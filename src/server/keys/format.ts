@@ -8,7 +8,11 @@ const KEYS_VERSION = 1;
 /** Names that mean something else: a client without a key, and the one key of `--api-key`. */
 const RESERVED_NAMES = ['anonymous', 'key'];
 
-const count = z.int().positive();
+const WHOLE = 'expected a whole number of at least 1';
+const count = z.int(WHOLE).positive(WHOLE);
+
+/** Largest `weight`. */
+export const MOST_WEIGHT = 100;
 
 /** What one key may ask of the server. A field that is left out sets no limit. */
 const keyLimits = z.strictObject({
@@ -21,7 +25,7 @@ const keyLimits = z.strictObject({
   /** Generations at once, those that wait in the queue counted. */
   sessions: count.optional(),
   /** Places in turn for each one of a key of weight 1, while both wait. */
-  weight: count.max(100).optional(),
+  weight: count.max(MOST_WEIGHT, `expected at most ${MOST_WEIGHT}`).optional(),
 });
 
 export type KeyLimits = z.infer<typeof keyLimits>;
@@ -62,6 +66,7 @@ const keysFile = z.strictObject({
  * @throws LS_KEYS_FORMAT for anything that is not exactly such a file; no part of its text is repeated
  */
 export function parseKeys(text: string, file: string): KeyEntry[] {
+  if (text.trim() === '') throw broken(file, 'keys of clients', 'an empty file');
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -90,8 +95,8 @@ export function keysText(keys: readonly KeyEntry[]): string {
   return `${JSON.stringify({ lockstepKeys: KEYS_VERSION, keys }, null, 2)}\n`;
 }
 
-function broken(file: string, expected: string, got: string): LockstepError {
+export function broken(file: string, expected: string, got: string): LockstepError {
   return new LockstepError('LS_KEYS_FORMAT', `expected ${expected} in ${file}, got ${got}`, {
-    fix: 'Create it with `lockstep keys add FILE NAME`; edit only `limits` by hand.',
+    fix: 'Restore the file, or remove it if it holds no keys: `lockstep keys add FILE NAME` then makes a new one. Edit only `limits` by hand.',
   });
 }

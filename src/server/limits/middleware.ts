@@ -103,7 +103,8 @@ export function headers(tls: boolean): RequestHandler {
  * Refuse names that are not ours while bound to a loopback address: a web page that rebinds its own
  * name to 127.0.0.1 would otherwise reach the model with the visitor's browser.
  */
-export function knownHosts(names: readonly string[] | null): RequestHandler {
+export function knownHosts(given: readonly string[] | null): RequestHandler {
+  const names = given?.map((name) => name.replace(/^\[|\]$/g, '').toLowerCase()) ?? null;
   return (request, _response, next) => {
     const name = hostname(request.get('host') ?? '');
     if (names === null || names.includes(name)) return next();

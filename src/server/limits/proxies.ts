@@ -1,5 +1,5 @@
 // Which proxies are believed when they say who the client is.
-import type { Express } from 'express';
+import express, { type Express } from 'express';
 import { LockstepError } from '../../errors.ts';
 
 /**
@@ -18,4 +18,9 @@ export function trustProxies(app: Express, proxies: readonly string[]): void {
       { fix: 'As in: --trust-proxy loopback 10.0.0.0/8', field: 'trust-proxy', cause },
     );
   }
+}
+
+/** What `trustProxies` refuses, before there is a server. @throws LS_SERVE_PROXY */
+export function checkProxies(proxies: readonly string[]): void {
+  trustProxies(express(), proxies);
 }
