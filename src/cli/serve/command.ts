@@ -8,7 +8,7 @@ import { CACHE_BYTES, createServer, probePort } from '../../server/index.ts';
 import {
   parseNonNegativeInt,
   parsePositiveInt,
-  parsePositiveNumber,
+  parsePositiveSeconds,
   port,
 } from '../shared/option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
@@ -89,7 +89,7 @@ export function serveCommand(): Command {
     .option(
       '--stall-timeout <s>',
       'vllm: seconds without a byte after which an answer is given up (default: 600)',
-      parsePositiveNumber,
+      parsePositiveSeconds,
     )
     .option('--no-probe', 'serve without checking the probe first')
     .option('--python <path>', 'torch, vllm: interpreter to use')

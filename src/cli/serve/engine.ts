@@ -186,7 +186,8 @@ async function openVllm(
     maxTokens: choice.maxTokens ?? Number.MAX_SAFE_INTEGER,
     maxSessions: choice.maxSessions ?? VLLM_SESSIONS * count,
   };
-  const stall = choice.stallTimeout === undefined ? {} : { stallMs: choice.stallTimeout * 1000 };
+  const stall =
+    choice.stallTimeout === undefined ? {} : { stallMs: Math.ceil(choice.stallTimeout * 1000) };
   if (upstream !== undefined) {
     const variable = choice.upstreamKey;
     const key = variable === undefined ? null : secretOf(variable);
