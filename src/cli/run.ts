@@ -35,7 +35,7 @@ async function makeProgram(args: readonly string[]): Promise<Command> {
       if (command.opts()['color'] === false) process.env['NO_COLOR'] = '1';
       applyWeightsOption(action.opts());
     });
-  const named = args.find((arg) => Object.hasOwn(commands, arg));
+  const named = commandOf(args);
   const wanted = named === undefined ? Object.values(commands) : [commands[named]];
   for (const load of wanted) {
     const command = await load?.();
@@ -93,16 +93,26 @@ export async function run(args: readonly string[]): Promise<number> {
   }
 }
 
+/** The command that a line names; undefined where it names none. */
+export function commandOf(args: readonly string[]): string | undefined {
+  return args.find((arg) => Object.hasOwn(commands, arg));
+}
+
 /** The command that a line names, with the one below it: `keys add`. */
 function wordsOf(args: readonly string[], all: readonly Command[]): string {
-  const named = args.find((arg) => Object.hasOwn(commands, arg));
+  const named = commandOf(args);
   const command = all.find((one) => one.name() === named);
   const below = command?.commands.find((one) => args.includes(one.name()));
   return [command, below].flatMap((one) => (one === undefined ? [] : [one.name()])).join(' ');
 }
 
+/** Whether a line asks for the help of a command. */
+export function asksHelp(args: readonly string[]): boolean {
+  return args[0] === 'help' || args.includes('--help') || args.includes('-h');
+}
+
 /** Whether stdout belongs to a program; behind `--` stand the flags of vLLM. */
-function asksJson(args: readonly string[]): boolean {
+export function asksJson(args: readonly string[]): boolean {
   const end = args.indexOf('--');
   return args.slice(0, end === -1 ? undefined : end).includes('--json');
 }
