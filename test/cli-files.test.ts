@@ -108,7 +108,10 @@ describe('quickstart', () => {
   });
 
   test('--exit takes no port', async () => {
-    const run = await lockstep('quickstart', '--exit', '--port', '9000');
+    // A model that is not there: whatever is refused, nothing is trained.
+    const dir = place({ 'mine.config.ts': named('out', 'nowhere') });
+    const mine = ['--config', `${dir}/mine.config.ts`];
+    const run = await lockstep('quickstart', ...mine, '--exit', '--port', '9000');
     refused(run, 'LS_USAGE', '--port');
     expect(run.code).toBe(2);
   });
