@@ -66,7 +66,11 @@ describe('makeContract', () => {
   test('all problems are listed at once', async () => {
     const change = { heads: { long: [7] }, retrieval: { ...settings.retrieval, layers: [8, 9] } };
     await expect(make(change)).rejects.toMatchObject({
-      message: expect.stringMatching(/3 problems.*got 7.*got 8.*got 9/s),
+      message: expect.stringMatching(/^the config has 3 problems.*got 7.*got 8.*got 9/s),
+    });
+    const file = path.join(root, 'mine.config.ts');
+    await expect(make({ ...change, file })).rejects.toMatchObject({
+      message: expect.stringMatching(/mine\.config\.ts has 3 problems/),
     });
   });
 

@@ -146,7 +146,7 @@ describe('--suite ppl', () => {
     mkdirSync(foreign);
     writeFileSync(path.join(foreign, 'notes.txt'), '');
     for (const [folder, why] of [
-      [text, 'EEXIST'],
+      [text, 'ENOTDIR'],
       [foreign, 'notes.txt'],
       ['/proc/lockstep/eval', 'ENOENT'],
     ] as const) {

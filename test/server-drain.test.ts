@@ -49,6 +49,17 @@ describe('the drain', () => {
     expect(told[0]).toMatchObject({ level: 30, cut: 0 });
   });
 
+  test('a time beyond what timers hold is long, not none', async () => {
+    const { lines, log } = logged();
+    const { post, server, engine } = await serve({ delayMs: 5 }, { drainMs: 1e15, log });
+    const ask = { prompt: PROMPT, max_tokens: 60, ignore_eos: true, stream: true };
+    const reading = post('/v1/completions', ask).then(eventsOf);
+    await until(() => engine.sessions === 1);
+    await server.close();
+    expect((await reading).done).toBe(true);
+    expect(lines.find(({ msg }) => msg === 'shutdown')).toMatchObject({ cut: 0, finished: 1 });
+  });
+
   test('what does not end in time is cut, in one line of the log', async () => {
     const { lines, log } = logged();
     const { post, server, engine } = await serve({ delayMs: 5 }, { drainMs: 50, log });

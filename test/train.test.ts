@@ -57,6 +57,8 @@ interface Run {
 interface RunOptions {
   /** Called at every event; may send a signal. */
   onEvent?: (event: TrainEvent, kill: (signal: NodeJS.Signals) => void) => void;
+  /** Called with all that was printed so far. */
+  onOutput?: (out: string) => void;
   /** Shell words before the command, e.g. a ulimit. */
   shell?: string;
 }
@@ -78,6 +80,7 @@ function train(args: string[], options: RunOptions = {}): Promise<Run> {
   });
   child.stdout.on('data', (data: Buffer) => {
     run.out += data;
+    options.onOutput?.(run.out);
     const lines = (rest + data).split('\n');
     rest = lines.pop() ?? '';
     for (const line of lines) {
@@ -232,5 +235,38 @@ describe('lockstep train', () => {
     const plot = await train(['--plot', 'loss.gif']);
     expect(plot.code).toBe(1);
     expect(plot.err).toContain('LS_TRAIN_PLOT');
+  });
+
+  it.runIf(process.platform === 'linux')('goes on without a plot that fails', async () => {
+    mkdirSync(path.join(home, 'drawn'));
+    const run = await train(['--out', 'drawn/it', '--steps', '2', '--plot', 'drawn/plots/p.svg'], {
+      onOutput: (out) => {
+        // A file where its folder was.
+        if (!out.includes('training ') || !existsSync(path.join(home, 'drawn/plots'))) return;
+        rmSync(path.join(home, 'drawn/plots'), { recursive: true });
+        writeFileSync(path.join(home, 'drawn/plots'), '');
+      },
+    });
+    expect(run.err).toBe('');
+    expect(run.code).toBe(0);
+    expect(run.out.match(/warning LS_TRAIN_LOG/g)).toHaveLength(1);
+    expect(run.out).toMatch(/trained 2 steps.*\nnext: lockstep export/s);
+    expect(readdirSync(path.join(home, 'drawn')).sort()).toEqual(['it', 'plots']);
+  });
+
+  it.each([
+    ['stdout', '"$@" | true'],
+    ['stdout and stderr', '"$@" 2>&1 | true'],
+  ])('goes on without %s where they are closed', async (_, line) => {
+    const out = `closed-${line.length}`;
+    const run = await train(['--out', out, '--steps', '2', '--json'], {
+      shell: `set -o pipefail; ${line}; exit $?`,
+    });
+    expect(run.code).toBe(0);
+    if (!line.includes('2>'))
+      expect(run.err).toMatch(/^warning LS_OUTPUT_LOST: stdout is closed.*\n$/);
+    const { contract } = await readContract(path.join(home, out));
+    expect(contract.trained).toMatchObject({ steps: 2 });
+    expect(readdirSync(home).filter((name) => name.startsWith(`.${out}`))).toEqual([]);
   });
 });

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { LockstepError } from '../errors.ts';
+import { systemProblem } from '../system-error.ts';
 
 /**
  * Calls `build` with a new folder beside `out`; `build` fills it and puts it in place. Where it
@@ -19,10 +20,10 @@ export async function buildBeside<T>(
     await mkdir(building, { recursive: true });
     return await build(building);
   } catch (cause) {
-    await rm(building, { recursive: true, force: true });
+    // Where nothing could be made, nothing can be removed: what is told is the first cause.
+    await rm(building, { recursive: true, force: true }).catch(() => {});
     if (cause instanceof LockstepError) throw cause;
-    const { code: reason, message } = cause as NodeJS.ErrnoException;
-    throw new LockstepError(code, `expected to write ${out}, got ${reason ?? message}`, {
+    throw new LockstepError(code, `expected to write ${out}, got ${systemProblem(cause)}`, {
       fix: 'Free disk space, or name a folder that you can write to with --out.',
       cause,
     });

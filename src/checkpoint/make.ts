@@ -1,4 +1,5 @@
 // A contract from a config and a checkpoint: everything that changes a number, gathered once.
+import path from 'node:path';
 import { type ConfigProblem, type ConfigValues, configError } from '../config/schema.ts';
 import { bundlePolicy } from '../contract/bundle.ts';
 import { digestOf } from '../contract/digest.ts';
@@ -22,7 +23,12 @@ export interface ContractFiles {
 export type ContractSettings = Pick<
   ConfigValues,
   'policy' | 'segment' | 'carry' | 'retrieval' | 'heads'
-> & { bos?: boolean | undefined; training?: { truncation: number } | undefined };
+> & {
+  bos?: boolean | undefined;
+  training?: { truncation: number } | undefined;
+  /** Where they stand, as errors name it. */
+  file?: string | undefined;
+};
 
 export interface MakeContractOptions {
   config: ContractSettings;
@@ -45,7 +51,7 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
   checkFit(config, model, long);
   const tokenizer = options.tokenizer ?? (await loadTokenizer(modelDir));
   if (config.bos === true && tokenizer.bos === null) {
-    throw configError('the config', [
+    throw configError(nameOf(config), [
       {
         path: 'bos',
         expected: 'expected false, as the tokenizer has no BOS token',
@@ -97,13 +103,18 @@ export async function makeContract(options: MakeContractOptions): Promise<Contra
   return { contract: { ...contract, digest: digestOf(contract) }, policySource };
 }
 
+/** The file of a config, as a user knows it. */
+function nameOf({ file }: ContractSettings): string {
+  return file === undefined ? 'the config' : path.relative(process.cwd(), file) || file;
+}
+
 /** H_long of every layer: one list for all, or a list for each. */
 function longHeads(config: ContractSettings, model: ModelInfo): number[][] {
   const { long } = config.heads;
   const perLayer = long.length > 0 && Array.isArray(long[0]);
   if (!perLayer) return Array.from({ length: model.layers }, () => [...(long as number[])]);
   if (long.length === model.layers) return (long as number[][]).map((heads) => [...heads]);
-  throw configError('the config', [
+  throw configError(nameOf(config), [
     {
       path: 'heads.long',
       expected: `expected ${model.layers} lists, one for each layer of the model`,
@@ -156,5 +167,5 @@ function checkFit(config: ContractSettings, model: ModelInfo, long: readonly num
       received: '"all"',
     });
   }
-  if (problems.length > 0) throw configError('the config', problems);
+  if (problems.length > 0) throw configError(nameOf(config), problems);
 }

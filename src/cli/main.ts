@@ -1,16 +1,31 @@
 #!/usr/bin/env node
 // The `lockstep` command, as a process.
 import { silenceTelemetry } from '../bridge/environment.ts';
-import { run } from './run.ts';
-import { exitCodes } from './shared/output.ts';
+import { tellWhatTakesLong } from '../contract/time-limit.ts';
+import { asksHelp, asksJson, commandOf, run } from './run.ts';
+import { endedEarly, watchOutput } from './shared/closed-output.ts';
+import { exitCodes, printError, printJsonError } from './shared/output.ts';
 
-// `lockstep plan ... | head` closes the pipe early; that is no failure of the plan.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(exitCodes.ok);
-  throw error;
+const args = process.argv.slice(2);
+let ended = false;
+watchOutput(asksHelp(args) ? undefined : commandOf(args), () => {
+  ended = true;
+});
+// A promise that never settles ends Node with 13 and without a word; process.exit(0) of a config with 0.
+process.once('exit', (code) => {
+  if (ended || (code !== exitCodes.ok && code !== 13)) return;
+  if (asksJson(args)) printJsonError(endedEarly());
+  process.exitCode = printError(endedEarly());
 });
 
 silenceTelemetry();
-const code = await run(process.argv.slice(2));
+tellWhatTakesLong();
+const code = await run(args);
+ended = true;
 // A command may already have set a code of its own.
 if (code !== exitCodes.ok) process.exitCode = code;
+const last = process.exitCode;
+// What a config began may end the process with another code.
+process.once('exit', () => {
+  process.exitCode ||= last;
+});

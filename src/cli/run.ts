@@ -38,8 +38,8 @@ async function makeProgram(words: readonly string[]): Promise<Command> {
     })
     // Where it is all that is asked for, it was answered already.
     .on('option:version', () => program.error('error: more than the version'));
-  const named = words.find((word) => word !== helpWord) ?? '';
-  const wanted = Object.hasOwn(commands, named) ? [commands[named]] : Object.values(commands);
+  const named = namedIn(words);
+  const wanted = named === undefined ? Object.values(commands) : [commands[named]];
   for (const load of wanted) {
     const command = await load?.();
     if (command !== undefined) program.addCommand(prepared(command, program));
@@ -146,14 +146,24 @@ export async function run(args: readonly string[]): Promise<number> {
     if (error.exitCode === 0) return exitCodes.ok;
     if (error.code === 'commander.help') return exitCodes.usage;
     const all = await Promise.all(Object.values(commands).map((load) => load()));
-    const refused = usageError(error, commandOf(words, all), (option) => ownersOf(all, option));
+    const refused = usageError(error, commandPath(words, all), (option) => ownersOf(all, option));
     if (json) printJsonError(refused);
     return printError(refused);
   }
 }
 
+/** The command that a line names; undefined where it names none. */
+export function commandOf(args: readonly string[]): string | undefined {
+  return namedIn(wordsOf(args));
+}
+
+function namedIn(words: readonly string[]): string | undefined {
+  const first = words.find((word) => word !== helpWord);
+  return first !== undefined && Object.hasOwn(commands, first) ? first : undefined;
+}
+
 /** The command that a line names, with the one below it: `keys add`. */
-function commandOf(words: readonly string[], all: readonly Command[]): string {
+function commandPath(words: readonly string[], all: readonly Command[]): string {
   const [first, second] = words.filter((word) => word !== helpWord);
   const command = all.find((one) => one.name() === first);
   const below = command?.commands.find((one) => one.name() === second);
@@ -166,7 +176,12 @@ function asksVersion(args: readonly string[]): boolean {
   return rest.length > 0 && rest.every((arg) => arg === '-v' || arg === '--version');
 }
 
+/** Whether a line asks for the help of a command. */
+export function asksHelp(args: readonly string[]): boolean {
+  return args[0] === helpWord || argsOf(args).some((arg) => arg === '--help' || arg === '-h');
+}
+
 /** Whether stdout belongs to a program. */
-function asksJson(args: readonly string[]): boolean {
+export function asksJson(args: readonly string[]): boolean {
   return argsOf(args).includes('--json');
 }

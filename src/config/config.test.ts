@@ -127,8 +127,47 @@ describe('loadConfig', () => {
     [
       'an import that does not exist',
       `import { nothing } from './nothing.ts';\nexport default nothing;`,
-      { code: 'LS_CONFIG_SYNTAX', message: expect.stringMatching(/:1:\d+: .*nothing\.ts/) },
+      {
+        code: 'LS_CONFIG_IMPORT',
+        message: expect.stringMatching(/:1:\d+: .*nothing\.ts/),
+        fix: expect.stringContaining('Correct its path'),
+      },
     ],
+    [
+      'an import of a file that is no code',
+      `import { nothing } from './texts.parquet';\nexport default nothing;`,
+      {
+        code: 'LS_CONFIG_IMPORT',
+        message: expect.stringMatching(/got texts\.parquet$/),
+        fix: expect.stringContaining('readFileSync'),
+      },
+    ],
+    [
+      'an await outside of functions',
+      `const it = await Promise.resolve({});\nexport default it;`,
+      {
+        code: 'LS_CONFIG_AWAIT',
+        message: expect.stringMatching(/:1:\d+: expected no await/),
+        fix: expect.stringContaining('readFileSync'),
+      },
+    ],
+    [
+      'a promise',
+      `export default new Promise(() => {});`,
+      { code: 'LS_CONFIG_INVALID', message: expect.stringMatching(/got a promise$/) },
+    ],
+    [
+      'an exit',
+      `process.exit(0);\nexport default {};`,
+      { code: 'LS_CONFIG_FAILED', message: expect.stringMatching(/:1:\d+: .*process\.exit\(0\)/) },
+    ],
+    ...['null', 'undefined', '7n', '{ a: 1 }', 'Object.create(null)'].map(
+      (thrown): [string, string, object] => [
+        `throw ${thrown}`,
+        `throw ${thrown};\nexport default {};`,
+        { code: 'LS_CONFIG_FAILED', message: expect.stringMatching(/the config threw \S/) },
+      ],
+    ),
     [
       'a name that lockstep does not export',
       `import { definePolice } from 'lockstep';\nexport default definePolice;`,
@@ -163,7 +202,33 @@ describe('loadConfig', () => {
     ],
     ['no default export', `export const x = 1;`, { code: 'LS_CONFIG_INVALID' }],
   ])('%s is reported with its place', async (_, text, error) => {
+    write('texts.parquet', 'PAR1');
     await expect(loadConfig(write('broken.config.ts', text))).rejects.toMatchObject(error);
+  });
+
+  test.each([
+    ['a folder', 'policies', 'a folder at policies'],
+    ['an empty name', '', 'an empty name'],
+    ['a file that is no text', 'weights.ts', 'a file that is no text at weights.ts'],
+    ['a path through a file', 'weights.ts/a.ts', 'a path through a file that is no folder'],
+  ])('%s is no config', async (_, name, got) => {
+    write('policies/mine.ts', '');
+    write('weights.ts', '\u0000\u0001');
+    const before = process.cwd();
+    process.chdir(project);
+    try {
+      await expect(loadConfig(name)).rejects.toMatchObject({
+        code: 'LS_CONFIG_MISSING',
+        message: expect.stringContaining(`expected a config file, got ${got}`),
+      });
+    } finally {
+      process.chdir(before);
+    }
+  });
+
+  test('text beyond the first bytes may begin anywhere in a letter', async () => {
+    const file = write('long.config.ts', `// ${'é'.repeat(40_000)}\nexport default 3;`);
+    await expect(loadConfig(file)).rejects.toMatchObject({ code: 'LS_CONFIG_INVALID' });
   });
 
   test('a missing file is named', async () => {
@@ -258,6 +323,12 @@ describe('parseConfig', () => {
       '"anchors" or "topk"',
     ],
     ['retrieval.layers', { retrieval: { size: 1, layers: [1, 1] } }, 'expected each number once'],
+    ['carry.size', { carry: { size: Number.NaN } }, 'expected a number, got NaN'],
+    [
+      'training.minutes',
+      { data: { train: ['a'] }, training: { minutes: 1e308 } },
+      'expected a number of at most 10000000, got 1e+308',
+    ],
     ['policy', { policy: sentences }, 'expected a policy such as sentences()'],
     ['data', { training: { steps: 1 } }, 'as training is given, got nothing'],
     ['training.steps', { data: { train: ['a'] }, training: {} }, 'exactly one of'],
@@ -277,6 +348,22 @@ describe('parseConfig', () => {
         message: expect.stringContaining(message),
       }),
     );
+  });
+
+  test('what JSON does not have is shown as well', () => {
+    const circle: object[] = [];
+    circle.push(circle);
+    for (const size of [7n, circle]) {
+      const run = () => parseConfig({ ...good, carry: { size } }, 'f.ts');
+      expect(run).toThrow(/^f\.ts: carry\.size: expected a number, got (7n|<ref \*1> \[.*)$/);
+    }
+  });
+
+  test('one number is one problem', () => {
+    const run = () => parseConfig({ ...good, segment: { max: 1e308 } }, 'f.ts');
+    expect(run).toThrow('f.ts: segment.max: expected a number of at most 2147483647, got 1e+308');
+    const least = () => parseConfig({ ...good, carry: { size: -1e308 } }, 'f.ts');
+    expect(least).toThrow('f.ts: carry.size: expected a number of at least 0, got -1e+308');
   });
 
   test('every problem is listed', () => {

@@ -1,14 +1,16 @@
 // lockstep.config.ts to a validated config: bundled by esbuild, run once, checked against the schema.
-import { existsSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { inspect } from 'node:util';
 import vm from 'node:vm';
 import { type BuildFailure, build, type Message } from 'esbuild';
 import { placeIn } from '../code-frame.ts';
 import { userCodeLimit, withinTime } from '../contract/time-limit.ts';
-import { LockstepError, type SourcePlace } from '../errors.ts';
+import { LockstepError, type LockstepErrorOptions, type SourcePlace } from '../errors.ts';
 import { originOf, type Policy } from '../policies/policy.ts';
+import { systemProblem } from '../system-error.ts';
 import { isOwn, placeInConfig, rememberConfig, rememberInputs } from '../user-places.ts';
 import { configPlugin } from './plugin.ts';
 import { type ConfigValues, parseConfig } from './schema.ts';
@@ -29,15 +31,11 @@ export const defaultConfigFile = 'lockstep.config.ts';
  * Load and validate a config file.
  *
  * @param file path of the config; `lockstep.config.ts` in the working folder by default
- * @throws LS_CONFIG_MISSING, LS_CONFIG_SYNTAX, LS_CONFIG_FAILED (it threw), LS_CONFIG_INVALID
+ * @throws LS_CONFIG_MISSING, LS_CONFIG_FAILED (it threw), LS_CONFIG_INVALID, and what the bundler finds (LS_CONFIG_IMPORT, ...)
  */
 export async function loadConfig(file: string = defaultConfigFile): Promise<Config> {
   const absolute = path.resolve(file);
-  if (!existsSync(absolute)) {
-    throw new LockstepError('LS_CONFIG_MISSING', `expected a config file, got none at ${file}`, {
-      fix: `Create it with lockstep init, or name another one with --config.`,
-    });
-  }
+  checkConfigFile(file, 'Create it with lockstep init, or name another one with --config.');
   const shown = path.relative(process.cwd(), absolute) || absolute;
   const value = await loadDefault(absolute, shown, 'defineConfig({...})');
   const values = parseConfig(value, shown);
@@ -46,17 +44,64 @@ export async function loadConfig(file: string = defaultConfigFile): Promise<Conf
 }
 
 /**
+ * Refuse what is no file of text before anybody looks for its syntax.
+ *
+ * @throws LS_CONFIG_MISSING
+ */
+export function checkConfigFile(file: string, fix: string): void {
+  if (file === '') {
+    throw new LockstepError('LS_CONFIG_MISSING', 'expected a config file, got an empty name', {
+      fix,
+    });
+  }
+  const got = fileProblem(path.resolve(file));
+  if (got === null) return;
+  throw new LockstepError('LS_CONFIG_MISSING', `expected a config file, got ${got} at ${file}`, {
+    fix,
+  });
+}
+
+/** What a config cannot be: null where it is a file that begins with UTF-8 text. */
+function fileProblem(file: string): string | null {
+  try {
+    if (statSync(file).isDirectory()) return 'a folder';
+    const handle = openSync(file, 'r');
+    const start = Buffer.alloc(65_536);
+    try {
+      const text = start.subarray(0, readSync(handle, start, 0, start.length, 0));
+      if (text.includes(0)) return 'a file that is no text';
+      // What the last bytes begin may go on beyond them.
+      new TextDecoder('utf-8', { fatal: true }).decode(text, { stream: true });
+    } finally {
+      closeSync(handle);
+    }
+    return null;
+  } catch (error) {
+    const { code, name } = error as NodeJS.ErrnoException;
+    if (name === 'TypeError') return 'a file that is no text';
+    return code === 'ENOENT' ? 'none' : systemProblem(error);
+  }
+}
+
+/**
  * What a config's module exports by default.
  *
  * @param shown the file, as errors name it
  * @param call what the file is to export
- * @throws LS_CONFIG_SYNTAX, LS_CONFIG_FAILED (it threw), LS_CONFIG_INVALID (it exports nothing)
+ * @throws LS_CONFIG_IMPORT, LS_CONFIG_AWAIT, LS_CONFIG_SYNTAX, LS_CONFIG_FAILED (it threw), LS_CONFIG_INVALID (it exports nothing)
  */
 export async function loadDefault(file: string, shown: string, call: string): Promise<unknown> {
   const value = evaluate(await bundle(file), file, shown);
-  if (value !== undefined) return value;
+  // Awaited, a promise that never settles would end the process without a word.
+  const later = typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function';
+  if (value !== undefined && !later) return value;
+  const fix = `Write \`export default ${call}\`.`;
+  if (later) {
+    const message = `${shown}: expected a default export that is there at once, got a promise`;
+    throw new LockstepError('LS_CONFIG_INVALID', message, { fix });
+  }
   throw new LockstepError('LS_CONFIG_INVALID', `${shown}: expected a default export, got none`, {
-    fix: `Write \`export default ${call}\`.`,
+    fix,
   });
 }
 
@@ -147,12 +192,49 @@ async function bundle(file: string): Promise<string> {
     if (first === undefined) throw error;
     const at = syntaxPlace(first, file);
     const shown = at === undefined ? path.relative(process.cwd(), file) : placeText(at);
-    throw new LockstepError('LS_CONFIG_SYNTAX', `${shown}: ${first.text}`, {
-      fix: 'Correct the syntax of that file; an editor for TypeScript shows it, too.',
-      cause: error,
-      place: at,
-    });
+    throw notBundled(first.text, shown, { cause: error, place: at });
   }
+}
+
+/** What esbuild says that is about no syntax has a code and a remedy of its own. */
+function notBundled(
+  text: string,
+  shown: string,
+  about: Pick<LockstepErrorOptions, 'cause' | 'place'>,
+): LockstepError {
+  const absent = /^Could not resolve (".+")$/.exec(text)?.[1];
+  if (absent !== undefined) {
+    return new LockstepError(
+      'LS_CONFIG_IMPORT',
+      `${shown}: expected an import that can be found, got ${absent}`,
+      { fix: 'Correct its path, or install the package where the config is.', ...about },
+    );
+  }
+  const other = /^No loader is configured for ".*" files: (.+)$/.exec(text)?.[1];
+  if (other !== undefined) {
+    return new LockstepError(
+      'LS_CONFIG_IMPORT',
+      `${shown}: expected TypeScript, JavaScript or JSON, got ${other}`,
+      {
+        fix: 'Read other files with readFileSync; a config itself ends in .ts, .js or .mjs.',
+        ...about,
+      },
+    );
+  }
+  if (text.startsWith('Top-level await')) {
+    return new LockstepError(
+      'LS_CONFIG_AWAIT',
+      `${shown}: expected no await outside of functions, got one`,
+      {
+        fix: 'Write what is awaited to a file beforehand, and read it with readFileSync.',
+        ...about,
+      },
+    );
+  }
+  return new LockstepError('LS_CONFIG_SYNTAX', `${shown}: ${text}`, {
+    fix: 'Correct the syntax of that file; an editor for TypeScript shows it, too.',
+    ...about,
+  });
 }
 
 function syntaxPlace({ location }: Message, file: string): SourcePlace | undefined {
@@ -171,6 +253,8 @@ function placeText({ file, line, column }: SourcePlace): string {
 function evaluate(code: string, file: string, shown: string): unknown {
   const module: { exports: { default?: unknown } } = { exports: {} };
   rememberConfig(file, code);
+  const { exit } = process;
+  process.exit = refuseExit;
   try {
     const run = vm.compileFunction(
       code,
@@ -181,10 +265,10 @@ function evaluate(code: string, file: string, shown: string): unknown {
     );
     const require = createRequire(file);
     const start = () => run(module, module.exports, require, file, path.dirname(file));
-    withinTime(start, userCodeLimit);
+    withinTime(start, userCodeLimit, shown);
   } catch (error) {
     // A LockstepError of the bundle's own copy of the package: policies check their parameters.
-    const { name, code: stable, message, fix } = error as LockstepError;
+    const { name, code: stable, message, fix } = (error ?? {}) as LockstepError;
     const place = placeInConfig(error);
     const at = place === undefined ? shown : placeText(place);
     if (name === 'LockstepError' && stable?.startsWith('LS_')) {
@@ -194,12 +278,25 @@ function evaluate(code: string, file: string, shown: string): unknown {
         place,
       });
     }
-    const what = error instanceof Error ? `${name}: ${message}` : JSON.stringify(error);
+    const what = error instanceof Error ? `${name}: ${message}` : inspect(error, oneLine);
     throw new LockstepError('LS_CONFIG_FAILED', `${at}: the config threw ${what}`, {
       fix: 'Correct the line that the message names.',
       cause: error,
       place,
     });
+  } finally {
+    process.exit = exit;
   }
   return module.exports.default;
+}
+
+const oneLine = { depth: 2, breakLength: Number.POSITIVE_INFINITY };
+
+/** For as long as a config runs: an exit would end the command without a word, and with code 0. */
+function refuseExit(code?: number | string | null): never {
+  throw new LockstepError(
+    'LS_CONFIG_FAILED',
+    `expected the config to export its value, got process.exit(${code ?? ''})`,
+    { fix: 'Remove the call: every command reads the config.' },
+  );
 }

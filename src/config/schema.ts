@@ -1,4 +1,5 @@
 // What lockstep.config.ts may say, and how a config that says something else is reported.
+import { inspect } from 'node:util';
 import { z } from 'zod';
 import { count, positive } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
@@ -195,8 +196,7 @@ export type ConfigValues = z.output<typeof configSchema>;
 export function parseConfig(value: unknown, source: string): ConfigValues {
   const result = configSchema.safeParse(value);
   if (result.success) return result.data;
-  const problems = result.error.issues.flatMap((issue) => problemsOf(issue, value, configSchema));
-  throw configError(source, problems);
+  throw configError(source, problemsOf(result.error.issues, value, configSchema));
 }
 
 /** One thing that does not fit: where, what was expected, what came. */
@@ -227,10 +227,22 @@ export function problemText(source: string, problems: readonly ConfigProblem[]):
 
 /** What zod found, in words. */
 export function problemsOf(
-  issue: z.core.$ZodIssue,
+  issues: readonly z.core.$ZodIssue[],
   root: unknown,
   schema: z.ZodType,
 ): ConfigProblem[] {
+  return issues
+    .filter((issue, i) => !issues.slice(i + 1).some((later) => isStricter(later, issue)))
+    .flatMap((issue) => problemsOfOne(issue, root, schema));
+}
+
+/** A number beyond what an integer can be is beyond the field's own bound, too, which zod says after it. */
+function isStricter(one: z.core.$ZodIssue, other: z.core.$ZodIssue): boolean {
+  const bound = one.code === 'too_big' || one.code === 'too_small';
+  return bound && one.code === other.code && pathText(one.path) === pathText(other.path);
+}
+
+function problemsOfOne(issue: z.core.$ZodIssue, root: unknown, schema: z.ZodType): ConfigProblem[] {
   const path = pathText(issue.path);
   const received = describe(valueAt(root, issue.path));
   if (issue.code === 'unrecognized_keys') {
@@ -306,10 +318,22 @@ function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
   return value;
 }
 
+/** As JSON; what JSON does not have (NaN, big integers, circles), as JavaScript says it. */
+function textOf(value: unknown): string {
+  const plain = (_: string, held: unknown): unknown =>
+    typeof held === 'number' && !Number.isFinite(held) ? String(held) : held;
+  if (typeof value === 'number') return String(value);
+  try {
+    return JSON.stringify(value, plain) ?? String(value);
+  } catch {
+    return inspect(value, { depth: 1, breakLength: Number.POSITIVE_INFINITY });
+  }
+}
+
 function describe(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (typeof value === 'function')
     return `a function${value.name === '' ? '' : ` (${value.name})`}`;
-  const text = JSON.stringify(value) ?? String(value);
+  const text = textOf(value);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

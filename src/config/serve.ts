@@ -1,15 +1,15 @@
 // What serve.config.ts may say: the models behind one server, and the server's own options.
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { count, positive } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
-import { loadDefault } from './load.ts';
+import { longestSeconds } from '../longest-times.ts';
+import { checkConfigFile, loadDefault } from './load.ts';
 import { type ConfigProblem, problemsOf, problemText } from './schema.ts';
 
 const text = z.string().min(1);
-const seconds = z.number().nonnegative();
+const seconds = z.number().nonnegative().max(longestSeconds);
 const limit = z.number().positive();
 
 const modelSchema = z.strictObject({
@@ -42,7 +42,7 @@ const modelSchema = z.strictObject({
   /** vllm: environment variable that holds their key. */
   upstreamKey: text.optional(),
   /** vllm: seconds without a byte after which an answer is given up. */
-  stallTimeout: limit.optional(),
+  stallTimeout: limit.max(longestSeconds).optional(),
   /** vllm: folders of LoRA adapters over it, relative to this file, by their names in requests. */
   adapter: z.record(text, text).optional(),
   /** vllm: its own flags, as ['--max-num-seqs', '64']. */
@@ -122,16 +122,12 @@ export interface ServeConfig {
 /**
  * Load and check a serve.config.ts (.js, .mjs, .json); its paths become absolute.
  *
- * @throws LS_SERVE_CONFIG, LS_SERVE_NAMES, LS_CONFIG_SYNTAX, LS_CONFIG_FAILED (it threw), LS_CONFIG_INVALID
+ * @throws LS_SERVE_CONFIG, LS_SERVE_NAMES, LS_CONFIG_MISSING, LS_CONFIG_IMPORT, LS_CONFIG_SYNTAX, LS_CONFIG_FAILED (it threw), LS_CONFIG_INVALID
  */
 export async function loadServe(file: string): Promise<ServeConfig> {
   const absolute = path.resolve(file);
   const shown = path.relative(process.cwd(), absolute) || absolute;
-  if (!existsSync(absolute)) {
-    throw new LockstepError('LS_CONFIG_MISSING', `expected a config file, got none at ${file}`, {
-      fix: 'Name an existing file: lockstep serve --config serve.config.ts',
-    });
-  }
+  checkConfigFile(file, 'Name an existing file: lockstep serve --config serve.config.ts');
   const value = absolute.endsWith('.json')
     ? await readJson(absolute, shown)
     : await loadDefault(absolute, shown, 'defineServe({...})');
@@ -154,8 +150,7 @@ export async function loadServe(file: string): Promise<ServeConfig> {
 export function checkServe(value: unknown, shown: string): z.output<typeof serveSchema> {
   const result = serveSchema.safeParse(value);
   if (!result.success) {
-    const problems = result.error.issues.flatMap((issue) => problemsOf(issue, value, serveSchema));
-    throw invalid(shown, problems);
+    throw invalid(shown, problemsOf(result.error.issues, value, serveSchema));
   }
   checkNames(result.data.models, shown);
   return result.data;

@@ -1,10 +1,13 @@
 // Settings of `lockstep train`: what a config's `training` may say. None of it is in the digest.
 import { z } from 'zod';
+import { longestMinutes } from '../longest-times.ts';
 
 const fraction = z.number().min(0).max(1);
 
 /** Patterns of parameter names. */
 const patterns = z.array(z.string().min(1)).min(1);
+
+const minutes = z.number().positive().max(longestMinutes);
 
 export const trainingSchema = z
   .strictObject({
@@ -66,9 +69,9 @@ export const trainingSchema = z
     /** Budget in optimizer steps. Exactly one of `steps` and `minutes`. */
     steps: z.int().min(1).optional(),
     /** Budget in minutes of training (loading, scoring and saving not counted). */
-    minutes: z.number().positive().optional(),
+    minutes: minutes.optional(),
     /** Minutes between checkpoints, 10 unless `saveEvery` is given; one is written at the end. */
-    saveMinutes: z.number().positive().optional(),
+    saveMinutes: minutes.optional(),
     /** Steps between checkpoints. */
     saveEvery: z.int().min(1).optional(),
     /** How many checkpoints there are, the newest (`out`) among them; on --resume as before. */

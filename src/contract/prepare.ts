@@ -45,7 +45,13 @@ type Attempt = { tables: Json } | { error: unknown };
 function attempt(policy: Policy, known: Vocabulary, chat: () => ChatMarks): Attempt {
   const vocabulary: Vocabulary = Object.freeze({ ...known, chat });
   try {
-    return { tables: withinTime(() => policy.prepare(vocabulary), userCodeLimit) };
+    return {
+      tables: withinTime(
+        () => policy.prepare(vocabulary),
+        userCodeLimit,
+        `prepare of the policy ${policy.name}`,
+      ),
+    };
   } catch (error) {
     return { error };
   }

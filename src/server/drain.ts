@@ -2,6 +2,7 @@
 import type { Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { longestMs } from '../longest-times.ts';
 
 /** The places of all models. */
 export interface Places {
@@ -34,7 +35,7 @@ export async function drain(
   log: Logger,
 ): Promise<void> {
   const since = performance.now();
-  if (http.listening && preDrainMs > 0) await sleep(preDrainMs);
+  if (http.listening && preDrainMs > 0) await sleep(Math.min(preDrainMs, longestMs));
   const running = places.active;
   const refused = places.waiting;
   places.refuse();
@@ -45,11 +46,17 @@ export async function drain(
   // A connection that falls idle after its last answer would keep the server open otherwise.
   const sweep = setInterval(() => http.closeIdleConnections(), 100);
   let lost = 0;
-  const patience = setTimeout(() => {
-    lost = places.active;
-    cut.abort();
-  }, drainMs);
-  const force = setTimeout(() => http.closeAllConnections(), drainMs + LAST_WORDS_MS);
+  const patience = setTimeout(
+    () => {
+      lost = places.active;
+      cut.abort();
+    },
+    Math.min(drainMs, longestMs),
+  );
+  const force = setTimeout(
+    () => http.closeAllConnections(),
+    Math.min(drainMs + LAST_WORDS_MS, longestMs),
+  );
   await ended;
   clearInterval(sweep);
   clearTimeout(patience);

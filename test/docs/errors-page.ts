@@ -11,7 +11,10 @@ const page = path.join(packageRoot, 'docs', 'errors.md');
 
 /** Sections of the page, in order, with what follows `LS_` in their codes. */
 const AREAS: [string, string[]][] = [
-  ['Commands and configuration', ['USAGE', 'CANCELLED', 'CONFIG', 'QUICKSTART', 'INTERNAL']],
+  [
+    'Commands and configuration',
+    ['USAGE', 'CANCELLED', 'CONFIG', 'QUICKSTART', 'ENDED', 'OUTPUT', 'INTERNAL'],
+  ],
   ['Policies and plans', ['POLICY', 'PLAN']],
   ['Contracts', ['CONTRACT', 'ATTACH', 'DETACH', 'UPGRADE', 'CHECKPOINT', 'SPEC']],
   ['Models and weights', ['MODEL', 'WEIGHTS', 'ROPE', 'DEVICE', 'TRANSFORMERS']],

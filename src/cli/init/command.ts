@@ -1,6 +1,6 @@
 // lockstep init: writes lockstep.config.ts from the model and the data that are here.
 import { existsSync } from 'node:fs';
-import { mkdir, open, rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { makeContract } from '../../checkpoint/index.ts';
@@ -10,7 +10,8 @@ import { LockstepError } from '../../errors.ts';
 import { shellWord } from '../../shell-word.ts';
 import { systemProblem } from '../../system-error.ts';
 import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
-import { parsePositiveNumber } from '../shared/option-values.ts';
+import { makeFolder } from '../shared/make-folder.ts';
+import { parseMinutes } from '../shared/option-values.ts';
 import { paint } from '../shared/output.ts';
 import { ask } from './ask.ts';
 import { configText, policyFor } from './config-text.ts';
@@ -41,7 +42,7 @@ export function initCommand(): Command {
     .option('--model <dir>', 'folder of the Hugging Face checkpoint (default: the one found here)')
     .option('--data <files...>', 'files or patterns to train on (default: those found here)')
     .option('--out <dir>', 'folder for the trained checkpoint (default: runs/NAME of the model)')
-    .option('--minutes <x>', 'how long to train', minutes, 10)
+    .option('--minutes <x>', 'how long to train', parseMinutes, 10)
     .option('--yes', 'ask nothing: take what is found')
     .option('--json', 'ask nothing, and print one JSON object')
     .action(runInit);
@@ -51,14 +52,6 @@ export function initCommand(): Command {
 function configFile(name: string): string {
   if (/\.m?[jt]s$/i.test(name)) return name;
   throw new InvalidArgumentError('expected a file that ends in .ts, .mts, .js or .mjs.');
-}
-
-const mostMinutes = 366 * 24 * 60;
-
-function minutes(text: string): number {
-  const value = parsePositiveNumber(text);
-  if (value <= mostMinutes) return value;
-  throw new InvalidArgumentError(`expected at most ${mostMinutes}, which is a year.`);
 }
 
 async function runInit(options: InitOptions): Promise<void> {
@@ -181,30 +174,24 @@ async function checkTemplate(model: string, format: Format): Promise<void> {
 }
 
 async function writeNew(file: string, name: string, text: string): Promise<void> {
-  await mkdir(path.dirname(file), { recursive: true });
-  await writeWhole(file, text).catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code === 'EEXIST') throw exists(name);
-    throw new LockstepError(
-      'LS_INIT_WRITE',
-      `expected to write ${name}, got ${systemProblem(cause)}`,
-      {
-        fix: 'Name a file with --config, in a folder that you can write to.',
-        cause,
-      },
-    );
+  const notWritten = (cause: unknown): LockstepError =>
+    new LockstepError('LS_INIT_WRITE', `expected to write ${name}, got ${systemProblem(cause)}`, {
+      fix: 'Name a file with --config, in a folder that you can write to.',
+      cause,
+    });
+  await makeFolder(path.dirname(file)).catch((cause: unknown) => {
+    throw notWritten(cause);
   });
-}
-
-/** A new file with its text, or none. */
-async function writeWhole(file: string, text: string): Promise<void> {
-  const handle = await open(file, 'wx');
+  let made = false;
   try {
-    await handle.writeFile(text);
-    await handle.close();
-  } catch (error) {
-    await handle.close().catch(() => {});
-    await rm(file, { force: true });
-    throw error;
+    const handle = await open(file, 'wx');
+    made = true;
+    await handle.writeFile(text).finally(() => handle.close());
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'EEXIST') throw exists(name);
+    // Of a disk that is full, no empty config stays.
+    if (made) await rm(file, { force: true }).catch(() => {});
+    throw notWritten(cause);
   }
 }
 

@@ -1,13 +1,15 @@
 // lockstep plan: where a text is cut, as JSON, as a map on the terminal, or as a page.
-import { stat, writeFile } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { type ContractFiles, makeContract, readContract } from '../../checkpoint/index.ts';
+import { replaceFile } from '../../checkpoint/write.ts';
 import { defaultConfigFile, filesOfConfig, loadConfig } from '../../config/index.ts';
 import { readModel } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { systemProblem } from '../../system-error.ts';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/tokenizer.ts';
+import { checkHtml } from '../shared/html-file.ts';
 import { needs } from '../shared/needs.ts';
 import { cancellation, paint, progress } from '../shared/output.ts';
 import { type CutStream, nodeCuts, type PythonCutsOptions, pythonCuts } from './cuts.ts';
@@ -76,6 +78,7 @@ async function runPlan(file: string, options: PlanOptions): Promise<void> {
   if (options.python !== undefined && runtime !== 'python') {
     throw needs('python', '--runtime python', `--runtime ${runtime}`);
   }
+  checkHtml(options.html, 'LS_PLAN_HTML');
   const once = (text: string, name = text): Promise<void> => planOnce(text, name, options);
   const again = (text: string, name = text): Promise<void> =>
     options.watch === undefined
@@ -123,14 +126,16 @@ async function planOnce(file: string, name: string, options: PlanOptions): Promi
     bar.stop();
     cancel.stop();
   }
+  if (collector !== null) {
+    const map = collector.end();
+    const heading = headingOf(name, source);
+    if (options.html !== undefined) {
+      const page = segmentMapHtml(map, heading, contract);
+      await writePage(options.html, map, page, options.json === true);
+    } else printSegmentMap(map, heading, process.stdout);
+  }
+  // Last: whoever reads it may have enough before its end, and the page is written all the same.
   if (options.json) await printJson(tokens, boundaries, contract.digest);
-  if (collector === null) return;
-  const map = collector.end();
-  const heading = headingOf(name, source);
-  if (options.html !== undefined) {
-    const page = segmentMapHtml(map, heading, contract);
-    await writePage(options.html, map, page, options.json === true);
-  } else printSegmentMap(map, heading, process.stdout);
 }
 
 function cutsOf(
@@ -211,7 +216,7 @@ async function writePage(
   page: string,
   quiet: boolean,
 ): Promise<void> {
-  await writeFile(out, page).catch((cause: NodeJS.ErrnoException) => {
+  await replaceFile(out, page).catch((cause: NodeJS.ErrnoException) => {
     throw new LockstepError(
       'LS_PLAN_WRITE',
       `expected to write ${out}, got ${systemProblem(cause)}`,

@@ -1,13 +1,17 @@
 // lockstep quickstart: the whole way through on real text, each stage the command a user would run.
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { lstat, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, Option } from 'commander';
+import { contractFile } from '../../checkpoint/index.ts';
 import { loadConfig } from '../../config/index.ts';
+import { readModel } from '../../contract/model.ts';
 import { LockstepError } from '../../errors.ts';
 import { packageRoot } from '../../paths.ts';
+import { shellWord } from '../../shell-word.ts';
 import type { RecallResult } from '../recall/run.ts';
 import { recallTable } from '../recall/table.ts';
-import { parsePositiveInt, parsePositiveNumber, port } from '../shared/option-values.ts';
+import { parseMinutes, parsePositiveInt, port } from '../shared/option-values.ts';
 import { complete, startServer } from './serving.ts';
 import { runStage, type StageEvent } from './stage.ts';
 import { perplexityTable, type QuickstartPerplexity, verifyTable } from './tables.ts';
@@ -48,19 +52,17 @@ const WHOLE: Measured = {
   verify: 512,
 };
 const QUICK: Measured = { perplexity: [1024], recall: [1024], documents: 1, verify: 256 };
+/** The example that comes with Lockstep: its own results are replaced. */
+const EXAMPLE = path.join(packageRoot, 'examples', 'quickstart', 'lockstep.config.ts');
 const PROMPT = 'ROMEO. But soft, what light through yonder window breaks?';
 
 export function quickstartCommand(): Command {
   return new Command('quickstart')
     .description('train SmolLM2 on Shakespeare in segments, verify it, export it and serve it')
-    .option(
-      '--config <file>',
-      'the example to run',
-      path.join(packageRoot, 'examples', 'quickstart', 'lockstep.config.ts'),
-    )
-    .option('--exit', 'make one completion over HTTP, then exit')
+    .option('--config <file>', 'the example to run', EXAMPLE)
+    .addOption(new Option('--exit', 'make one completion over HTTP, then exit').conflicts('port'))
     .option('--json', 'print one JSON object as the last line')
-    .option('--minutes <n>', "train this long instead of the config's time", parsePositiveNumber)
+    .option('--minutes <n>', "train this long instead of the config's time", parseMinutes)
     .addOption(
       new Option('--steps <n>', 'train this many optimizer steps instead')
         .argParser(parsePositiveInt)
@@ -86,8 +88,11 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   }
   const config = await loadConfig(options.config);
   const measured = options.quick ? QUICK : WHOLE;
+  await readModel(config.model);
   const trained = config.out;
   const untrained = `${trained}-untrained`;
+  const example = path.resolve(options.config) === EXAMPLE;
+  for (const folder of [trained, untrained]) await checkFree(folder, example, options.config);
   const abort = new AbortController();
   const cancel = (): void =>
     abort.abort(
@@ -104,7 +109,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     args: string[],
     accept: number[] = [],
   ): Promise<StageEvent> => {
-    say(`\n● ${name}   lockstep ${args.map(shorten).join(' ')}`);
+    say(`\n● ${name}   lockstep ${args.map((arg) => shellWord(shorten(arg))).join(' ')}`);
     const started = performance.now();
     const result = await runStage(args, { signal: abort.signal, accept, onEvent: progress });
     seconds[name] = round((performance.now() - started) / 1000, 1);
@@ -112,9 +117,9 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   };
 
   const started = performance.now();
-  rmSync(untrained, { recursive: true, force: true });
-  rmSync(trained, { recursive: true, force: true });
-  await stage('attach', ['attach', config.model, '--config', options.config, '--out', untrained]);
+  // These two refuse to replace what is no checkpoint, too.
+  const attach = ['attach', config.model, '--config', options.config, '--out', untrained];
+  await stage('attach', example ? [...attach, '--force'] : attach);
   const measure = [
     '--text',
     heldOut,
@@ -130,7 +135,8 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     '--mode',
     'full,noSinks,segmented',
   ]);
-  await stage('train', ['train', '--config', options.config, ...budget(options)]);
+  const train = ['train', '--config', options.config, ...budget(options)];
+  await stage('train', example ? [...train, '--overwrite'] : train);
   const after = await stage('perplexity after', [
     'perplexity',
     trained,
@@ -176,7 +182,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
         'LS_VERIFY_FAILED',
         'expected every engine to agree, got the table above.',
         {
-          fix: `Run lockstep verify ${trained} --json: firstDivergence is where they first differ. docs/verify.md#when-it-fails says what to do.`,
+          fix: `Run lockstep verify ${shellWord(trained)} --json: firstDivergence is where they first differ. docs/verify.md#when-it-fails says what to do.`,
         },
       );
     }
@@ -189,6 +195,27 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     process.off('SIGINT', cancel);
     process.off('SIGTERM', cancel);
   }
+}
+
+/**
+ * The example's own checkpoints are made anew; whatever else is there is the user's, and stays.
+ *
+ * @throws LS_QUICKSTART_EXISTS
+ */
+async function checkFree(folder: string, example: boolean, config: string): Promise<void> {
+  const there = await lstat(folder).catch(() => null);
+  if (there === null) return;
+  const names = there.isDirectory() ? await readdir(folder) : null;
+  if (names?.length === 0 || (example && names?.includes(contractFile))) return;
+  const wanted = example ? 'a checkpoint of the quickstart or nothing' : 'nothing';
+  throw new LockstepError(
+    'LS_QUICKSTART_EXISTS',
+    `expected ${wanted} at ${folder}, got ${names?.includes(contractFile) ? 'a checkpoint' : 'something else'}`,
+    {
+      fix: `Set another \`out\` in ${config}, or move it away; nothing was changed.`,
+      field: 'out',
+    },
+  );
 }
 
 /** Progress of a training: one of its steps at most every five seconds. */

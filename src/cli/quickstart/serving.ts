@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { LockstepError } from '../../errors.ts';
+import { shellWord } from '../../shell-word.ts';
 import { spawnStage } from './stage.ts';
 
 export interface RunningServer {
@@ -19,7 +20,7 @@ export async function startServer(
   signal: AbortSignal,
 ): Promise<RunningServer> {
   const args = ['serve', checkpoint, '--engine', 'onnx', '--port', `${port}`];
-  process.stderr.write(`\n● serve   lockstep ${args.join(' ')}\n`);
+  process.stderr.write(`\n● serve   lockstep ${args.map(shellWord).join(' ')}\n`);
   const child = spawnStage([...args, '--json'], signal);
   const closed = once(child, 'close');
   const url = await addressOf(child.stdout as Readable);

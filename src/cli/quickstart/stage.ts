@@ -4,6 +4,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { LockstepError } from '../../errors.ts';
 import { packageRoot } from '../../paths.ts';
+import { shellWord } from '../../shell-word.ts';
 
 const cliPath: string = path.join(packageRoot, 'dist', 'cli', 'main.js');
 
@@ -53,7 +54,7 @@ export async function runStage(args: string[], options: StageOptions): Promise<S
   if (code !== 0 && !options.accept?.includes(code ?? -1)) {
     throw new LockstepError(
       'LS_QUICKSTART_STAGE',
-      `expected \`lockstep ${args.join(' ')}\` to succeed, got exit code ${code}.`,
+      `expected \`lockstep ${args.map(shellWord).join(' ')}\` to succeed, got exit code ${code}.`,
       { fix: 'Read the lines above. Fix the problem, then run that command by hand.' },
     );
   }

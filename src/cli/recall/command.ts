@@ -1,6 +1,7 @@
 // lockstep recall: what a checkpoint still finds of what it read, by length and depth.
 import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { readContract } from '../../checkpoint/index.ts';
 import { replaceFile } from '../../checkpoint/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
@@ -9,6 +10,7 @@ import { type EvalFolder, openFolder, weightsOf } from '../eval/folder.ts';
 import { rowsOf } from '../eval/rows.ts';
 import { type EvaluatedCheckpoints, openWithBase, openWithoutBase } from '../eval/subjects.ts';
 import { chatWrapOrPlain, plainWrap } from '../shared/chat-wrap.ts';
+import { checkHtml } from '../shared/html-file.ts';
 import { lengths, names, parseNonNegativeInt, parsePositiveInt } from '../shared/option-values.ts';
 import { asLockstepError, cancellation } from '../shared/output.ts';
 import { stageBar } from '../shared/stage-bar.ts';
@@ -100,6 +102,9 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
   let folder: EvalFolder | undefined;
   try {
     const where = path.resolve(dir);
+    checkHtml(options.html, 'LS_RECALL_HTML');
+    // First: nothing is made beside a checkpoint that is not there.
+    await readContract(where, { weights: 'ignored' });
     await checkPlaces(where, options);
     const { signal } = cancel;
     const { python, threads, device } = options;

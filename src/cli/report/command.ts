@@ -76,11 +76,12 @@ async function runReport(dir: string, options: ReportOptions): Promise<void> {
       field: 'out',
     });
   }
+  // First: nothing is made beside a checkpoint that is not there.
+  const { contract } = await readContract(folder, { weights: 'ignored' });
+  const recall = await readRecall(folder, contract.digest, options.recall);
   await checkWritable(out).catch((cause) => {
     throw notWritten(out, cause);
   });
-  const { contract } = await readContract(folder, { weights: 'ignored' });
-  const recall = await readRecall(folder, contract.digest, options.recall);
   const data = { ...(await measure(folder, options)), recall };
   const parts = sections(data);
   if (kind === '.html') await write(out, reportHtml(data, parts));

@@ -9,7 +9,7 @@ import { needs } from '../shared/needs.ts';
 import {
   parseNonNegativeInt,
   parsePositiveInt,
-  parsePositiveNumber,
+  parsePositiveSeconds,
   port,
 } from '../shared/option-values.ts';
 import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
@@ -90,7 +90,7 @@ export function serveCommand(): Command {
     .option(
       '--stall-timeout <s>',
       'vllm: seconds without a byte after which an answer is given up (default: 600)',
-      parsePositiveNumber,
+      parsePositiveSeconds,
     )
     .option('--no-probe', 'serve without checking the probe first')
     .option('--python <path>', 'torch, vllm: interpreter to use')

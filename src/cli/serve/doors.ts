@@ -11,7 +11,7 @@ import {
   readTls,
   type ServerOptions,
 } from '../../server/index.ts';
-import { parseNonNegativeNumber, parsePositiveInt } from '../shared/option-values.ts';
+import { parsePositiveInt, parseSeconds } from '../shared/option-values.ts';
 import { asLockstepError, printWarning } from '../shared/output.ts';
 
 export interface DoorOptions {
@@ -64,13 +64,13 @@ export function addDoorOptions(command: Command): Command {
     .option(
       '--pre-drain <seconds>',
       'at shutdown: seconds to keep listening while /health/ready returns 503',
-      parseNonNegativeNumber,
+      parseSeconds,
       0,
     )
     .option(
       '--drain <seconds>',
       'then: seconds that running answers have to finish',
-      parseNonNegativeNumber,
+      parseSeconds,
       DRAIN_MS / 1000,
     );
 }

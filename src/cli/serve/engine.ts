@@ -195,7 +195,8 @@ async function openVllm(
     maxTokens: choice.maxTokens ?? Number.MAX_SAFE_INTEGER,
     maxSessions: choice.maxSessions ?? VLLM_SESSIONS * count,
   };
-  const stall = choice.stallTimeout === undefined ? {} : { stallMs: choice.stallTimeout * 1000 };
+  const stall =
+    choice.stallTimeout === undefined ? {} : { stallMs: Math.ceil(choice.stallTimeout * 1000) };
   if (upstream !== undefined) {
     const key = upstreamKeyOf(choice);
     const { relay, failed } = await useVllm(parts, upstream, {

@@ -6,14 +6,16 @@ import path from 'node:path';
  * `mkdir -p`. Node's own `recursive` tries for ever where a file system answers ENOENT to whatever
  * is made in it, as /proc does.
  *
- * @throws what `mkdir` throws; EEXIST where a file has the name
+ * @throws what `mkdir` throws; ENOTDIR where a file has the name of a folder
  */
 export async function makeFolder(dir: string): Promise<void> {
   const make = async (): Promise<void> => {
     try {
       await mkdir(dir);
     } catch (error) {
-      if ((await stat(dir).catch(() => null))?.isDirectory()) return;
+      const there = await stat(dir).catch(() => null);
+      if (there?.isDirectory()) return;
+      if (there !== null) throw Object.assign(new Error('ENOTDIR'), { code: 'ENOTDIR' });
       throw error;
     }
   };

@@ -5,10 +5,13 @@ import {
   names,
   namesOf,
   parseIntegerIn,
+  parseMinutes,
   parseNonNegativeInt,
   parseNonNegativeNumber,
   parsePositiveInt,
   parsePositiveNumber,
+  parsePositiveSeconds,
+  parseSeconds,
   port,
   seed,
 } from './option-values.ts';
@@ -22,6 +25,10 @@ describe('values of options', () => {
     ['exponents', parseIntegerIn(16), '1e3', 1000],
     ['a fraction', parsePositiveNumber, '0.5', 0.5],
     ['nothing at all', parseNonNegativeNumber, '0', 0],
+    ['no time', parseSeconds, '0', 0],
+    ['weeks', parseSeconds, '2e6', 2_000_000],
+    ['a millisecond', parsePositiveSeconds, '0.001', 0.001],
+    ['years', parseMinutes, '1e7', 10_000_000],
   ])('take %s', (_, parse, text, value) => {
     expect(parse(text)).toBe(value);
   });
@@ -42,6 +49,10 @@ describe('values of options', () => {
     ['0 for a duration', parsePositiveNumber, '0', 'expected a number above 0.'],
     ['infinity', parsePositiveNumber, 'Infinity', 'expected a number above 0.'],
     ['a negative weight', parseNonNegativeNumber, '-1', 'expected a number of at least 0.'],
+    ['what no timer waits', parseSeconds, '9999999', 'expected a number from 0 to 2000000'],
+    ['no limit', parsePositiveSeconds, '0', 'expected a number above 0.'],
+    ['less than a timer', parsePositiveSeconds, '1e-9', 'expected a number from 0.001 to 2000000'],
+    ['centuries', parseMinutes, '1e308', 'expected a number above 0, at most 10000000.'],
     ['an empty weight', parseNonNegativeNumber, '', 'expected a number of at least 0.'],
     [
       'a length of one token',

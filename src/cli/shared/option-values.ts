@@ -1,5 +1,6 @@
 // Values of command-line options: what commander calls to read them, with one wording of what is wrong.
 import { InvalidArgumentError } from 'commander';
+import { longestMinutes, longestSeconds } from '../../longest-times.ts';
 
 type Parser<T> = (text: string) => T;
 
@@ -41,6 +42,27 @@ export function parseNonNegativeNumber(text: string): number {
   const value = numberOf(text);
   if (Number.isFinite(value) && value >= 0) return value;
   throw new InvalidArgumentError('expected a number of at least 0.');
+}
+
+/** Seconds that a timer can wait. */
+export function parseSeconds(text: string): number {
+  const value = parseNonNegativeNumber(text);
+  if (value <= longestSeconds) return value;
+  throw new InvalidArgumentError(`expected a number from 0 to ${longestSeconds} (23 days).`);
+}
+
+/** The same for a limit, which 0 would be none of. */
+export function parsePositiveSeconds(text: string): number {
+  const value = parsePositiveNumber(text);
+  if (value >= 0.001 && value <= longestSeconds) return value;
+  throw new InvalidArgumentError(`expected a number from 0.001 to ${longestSeconds} (23 days).`);
+}
+
+/** How long to train. */
+export function parseMinutes(text: string): number {
+  const value = parsePositiveNumber(text);
+  if (value <= longestMinutes) return value;
+  throw new InvalidArgumentError(`expected a number above 0, at most ${longestMinutes}.`);
 }
 
 /** Comma-separated names, each once, in the order given. */

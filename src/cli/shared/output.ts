@@ -72,7 +72,8 @@ export function printError(error: unknown, screen: Screen = process.stderr): num
   screen.write(`${red('error')} ${bold(failure.code)}: ${failure.message}\n`);
   screen.write(placeText(failure));
   if (failure.fix !== undefined) screen.write(`${dim('fix:')} ${failure.fix}\n`);
-  if (process.env['LOCKSTEP_DEBUG']) screen.write(`${(error as Error).stack ?? ''}\n`);
+  if (process.env['LOCKSTEP_DEBUG'])
+    screen.write(`${(error as Error | null | undefined)?.stack ?? ''}\n`);
   if (failure.code.endsWith('_CANCELLED')) return exitCodes.cancelled;
   return failure.code === 'LS_USAGE' ? exitCodes.usage : exitCodes.failed;
 }

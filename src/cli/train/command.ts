@@ -1,5 +1,5 @@
 // lockstep train: makes the contract, starts the trainer, shows what it does.
-import { rm, writeFile } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { runJob } from '../../bridge/index.ts';
@@ -10,12 +10,13 @@ import {
   loadConfig,
   type TrainingSettings,
 } from '../../config/index.ts';
+import { readModel } from '../../contract/model.ts';
 import { LockstepError } from '../../errors.ts';
-import { pythonRoot } from '../../paths.ts';
 import { nextSteps } from '../shared/next-steps.ts';
-import { parsePositiveInt, parsePositiveNumber, seed } from '../shared/option-values.ts';
+import { parseMinutes, parsePositiveInt, seed } from '../shared/option-values.ts';
 import { cancellation, exitCodes, printWarning } from '../shared/output.ts';
 import type { TrainEvent, TrainResult } from './events.ts';
+import { checkJobFile, writeJobFile } from './job-file.ts';
 import { lossPlot } from './plot.ts';
 import { stagingFolder } from './staging.ts';
 import { trainView } from './view.ts';
@@ -51,11 +52,11 @@ export function trainCommand(): Command {
         .argParser(parsePositiveInt)
         .conflicts('minutes'),
     )
-    .option('--minutes <x>', 'train this long', parsePositiveNumber)
+    .option('--minutes <x>', 'train this long', parseMinutes)
     .option('--seed <n>', 'seed of the sequences and their order', seed)
     .option('--save-every <n>', 'write a checkpoint every n steps', parsePositiveInt)
     .option('--keep <n>', 'how many checkpoints to keep, the newest included', parsePositiveInt)
-    .option('--resume', 'resume from the checkpoint in `out`')
+    .addOption(new Option('--resume', 'resume from the checkpoint in `out`').conflicts('overwrite'))
     .option('--overwrite', 'replace an existing checkpoint and start over')
     .option('--plot <file>', 'keep a loss plot up to date: .svg or .png')
     .option('--logs <dir>', 'also log to this folder: train.jsonl and TensorBoard event files')
@@ -64,8 +65,8 @@ export function trainCommand(): Command {
     .addOption(
       new Option(
         '--job <file>',
-        'do not train: write the file that torchrun needs to start the processes',
-      ).conflicts(['json', 'plot']),
+        'do not train: write the .json that torchrun needs to start the processes',
+      ).conflicts(['json', 'plot', 'python']),
     )
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--python <path>', 'Python interpreter')
@@ -82,12 +83,21 @@ export function trainCommand(): Command {
 const graceMs = 15 * 60_000;
 
 async function runTrain(options: TrainOptions): Promise<void> {
+  checkProcesses(options);
+  if (options.job !== undefined) await checkJob(options.job, options);
   const config = await loadConfig(options.config);
   const training = settings(config, options);
   const out = outFolder(config, options);
-  if (options.job !== undefined) return writeJob(options.job, config, out, training, options);
-  const plot = lossPlot(options.plot, path.basename(out));
+  if (options.job !== undefined) {
+    const start = { config, modelDir: config.model, warn: printWarning };
+    const job = jobOf(config, out, training, options);
+    const command = await writeJobFile(options.job, job, start, options.nproc ?? 1);
+    process.stdout.write(`${command}\n`);
+    return;
+  }
+  await readModel(config.model);
   const view = trainView(process.stdout, options.json === true);
+  const plot = await lossPlot(options.plot, path.basename(out), view.event);
   const cancel = cancellation();
   const staged = await stagingFolder(out);
   let result: TrainResult | undefined;
@@ -118,9 +128,10 @@ async function runTrain(options: TrainOptions): Promise<void> {
     });
   } finally {
     cancel.stop();
-    view.end(result);
     plot.end();
-    await rm(staged, { recursive: true, force: true });
+    view.end(result);
+    // What stays of it, the next training removes.
+    await rm(staged, { recursive: true, force: true }).catch(() => {});
   }
   if (result.stopped) process.exitCode = exitCodes.cancelled;
   else if (!options.json && options.mode === 'segmented') process.stdout.write(nextSteps(out));
@@ -158,32 +169,38 @@ function jobOf(
   };
 }
 
-/** Write the job to `file`, and the model with its contract to the folder `file`.model. */
-async function writeJob(
-  file: string,
-  config: Config,
-  out: string,
-  training: Record<string, unknown>,
-  options: TrainOptions,
-): Promise<void> {
-  const model = `${path.resolve(file)}.model`;
-  await attach({ config, modelDir: config.model, out: model, force: true, warn: printWarning });
-  const job = { ...jobOf(config, out, training, options), model };
-  await writeFile(file, `${JSON.stringify(job)}\n`);
-  process.stdout.write(
-    `LOCKSTEP_JOB=${file} PYTHONPATH=${pythonRoot} ` +
-      `torchrun --nproc-per-node ${options.nproc ?? 1} -m lockstep.train\n`,
+/** @throws LS_TRAIN_PROCESSES for --shard without processes to share over; a job may be for several machines */
+function checkProcesses({ shard, nproc, job }: TrainOptions): void {
+  if (shard !== true || (nproc ?? 1) > 1 || (job !== undefined && nproc !== undefined)) return;
+  throw new LockstepError(
+    'LS_TRAIN_PROCESSES',
+    'expected several processes to share the weights out over, got one',
+    { fix: 'Give --nproc N, or leave out --shard.', field: 'shard' },
   );
+}
+
+/** @throws LS_TRAIN_JOB, LS_USAGE for a device that no process of the job could have */
+async function checkJob(file: string, { device }: TrainOptions): Promise<void> {
+  await checkJobFile(file);
+  if (/^(cpu|cuda|mps|xpu)(:\d+)?$/.test(device)) return;
+  throw new LockstepError('LS_USAGE', `expected --device cpu or cuda, got ${device}`, {
+    fix: 'Name the device that the processes of the job compute on.',
+    field: 'device',
+  });
 }
 
 /** The job's `training`: the config's, with what the command line says instead. */
 function settings(config: Config, options: TrainOptions): Record<string, unknown> {
   const given: TrainingSettings | undefined = config.training;
   if (given === undefined) {
-    throw new LockstepError('LS_CONFIG_INVALID', 'expected `training` in the config, got none', {
-      fix: 'Add training: { steps: 100 } and data: { train: [...] }; docs/training.md lists the settings.',
-      field: 'training',
-    });
+    throw new LockstepError(
+      'LS_CONFIG_INVALID',
+      `expected \`training\` in ${options.config}, got none`,
+      {
+        fix: 'Add training: { steps: 100 } and data: { train: [...] }; docs/training.md lists the settings.',
+        field: 'training',
+      },
+    );
   }
   const budget =
     options.steps !== undefined

@@ -95,6 +95,7 @@ export interface WarningEvent extends JobEvent {
     | 'LS_TRAIN_SPIKE'
     | 'LS_TRAIN_CHANCE'
     | 'LS_TRAIN_CACHE'
+    | 'LS_TRAIN_LOG'
     | 'LS_TRAIN_SHARED'
     | 'LS_TRAIN_WORKER'
     | 'LS_BOS_DIFFERS'

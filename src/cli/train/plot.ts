@@ -1,11 +1,14 @@
 // `lockstep train --plot FILE`: a loss plot that is updated during training.
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { LockstepError } from '../../errors.ts';
+import { systemProblem } from '../../system-error.ts';
 import { lossSvg } from '../drawing/loss-svg.ts';
 import type { CurvePoint } from '../drawing/scale.ts';
 import { short } from '../drawing/scale.ts';
-import type { TrainEvent } from './events.ts';
+import { checkWritable } from '../shared/writable.ts';
+import type { TrainEvent, WarningEvent } from './events.ts';
 
 export interface LossPlot {
   /** Where the training job draws a PNG, for a file of that kind. */
@@ -18,35 +21,64 @@ export interface LossPlot {
 const REWRITE_MS = 2000;
 
 /**
- * The plot named by --plot.
+ * The plot named by --plot. A picture that cannot be written later on ends no training: `warn` is told
+ * once, and it is left out from then on.
  *
- * @throws LS_TRAIN_PLOT for a file that is neither .svg nor .png
+ * @throws LS_TRAIN_PLOT for a file that is neither .svg nor .png, or that cannot be written
  */
-export function lossPlot(file: string | undefined, title: string): LossPlot {
-  const absolute = file === undefined ? undefined : path.resolve(file);
-  const kind = file === undefined ? '' : path.extname(file).toLowerCase();
-  if (absolute === undefined) return { png: undefined, event: () => {}, end: () => {} };
-  if (kind === '.png') return { png: absolute, event: () => {}, end: () => {} };
-  if (kind !== '.svg') {
+export async function lossPlot(
+  file: string | undefined,
+  title: string,
+  warn: (warning: WarningEvent) => void,
+): Promise<LossPlot> {
+  if (file === undefined) return { png: undefined, event: () => {}, end: () => {} };
+  const absolute = path.resolve(file);
+  const kind = path.extname(file).toLowerCase();
+  if (kind !== '.svg' && kind !== '.png') {
     throw new LockstepError(
       'LS_TRAIN_PLOT',
       `expected --plot to name an .svg or a .png, got ${file}`,
-      { fix: 'Name a file that ends in .svg or .png.' },
+      { fix: 'Name a file that ends in .svg or .png.', field: 'plot' },
     );
   }
-  return svgPlot(absolute, title);
+  await checkWritable(absolute).catch((cause: unknown) => {
+    throw new LockstepError(
+      'LS_TRAIN_PLOT',
+      `expected to write ${absolute}, got ${systemProblem(cause)}`,
+      { fix: 'Name a file that you can write to with --plot.', field: 'plot', cause },
+    );
+  });
+  return kind === '.png'
+    ? { png: absolute, event: () => {}, end: () => {} }
+    : svgPlot(absolute, title, warn);
 }
 
-function svgPlot(file: string, title: string): LossPlot {
+function svgPlot(file: string, title: string, warn: (warning: WarningEvent) => void): LossPlot {
   const points: CurvePoint[] = [];
   let subtitle = '';
   let at = 0;
+  let failed = false;
   const draw = (): void => {
+    if (failed) return;
     at = Date.now();
-    const partial = `${file}.new`;
-    mkdirSync(path.dirname(file), { recursive: true });
-    writeFileSync(partial, lossSvg(points, { title: `Training of ${title}`, subtitle }));
-    renameSync(partial, file);
+    const partial = `${file}.${randomUUID().slice(0, 8)}.tmp`;
+    try {
+      mkdirSync(path.dirname(file), { recursive: true });
+      writeFileSync(partial, lossSvg(points, { title: `Training of ${title}`, subtitle }), {
+        flag: 'wx',
+      });
+      renameSync(partial, file);
+    } catch (error) {
+      failed = true;
+      try {
+        rmSync(partial, { force: true });
+      } catch {
+        // The folder itself may be gone.
+      }
+      const step = points.at(-1)?.step ?? 0;
+      const message = `the plot cannot be written, and logging to it stops here: ${file}: ${systemProblem(error)}`;
+      warn({ event: 'warning', code: 'LS_TRAIN_LOG', step, message });
+    }
   };
   return {
     png: undefined,

@@ -1,5 +1,6 @@
 // How long a request may wait for a place, and how long it may take in all.
 import type { Request, Response } from 'express';
+import { longestMs } from '../../longest-times.ts';
 import { HttpError, invalid } from '../errors.ts';
 
 export interface Patience {
@@ -11,8 +12,6 @@ export interface Patience {
 
 /** A header with which a client asks for a shorter limit than the server's, in seconds. */
 const TIMEOUT_HEADER = 'x-request-timeout';
-/** Timers beyond this (24 days) would fire at once. */
-const LONGEST_MS = 2 ** 31 - 1;
 
 /** `performance.now()` of the request's head. */
 export function headOf(response: Response): number {
@@ -33,8 +32,8 @@ export class Deadline {
   constructor(request: Request, response: Response, { queueMs, requestMs }: Patience) {
     this.total = this.#abort.signal;
     this.#queueMs = queueMs;
-    const ms = Math.min(requestMs ?? LONGEST_MS, asked(request) ?? LONGEST_MS);
-    if (ms >= LONGEST_MS) return;
+    const ms = Math.min(requestMs ?? longestMs, asked(request) ?? longestMs);
+    if (ms >= longestMs) return;
     const seconds = ms / 1000;
     const error = new HttpError(
       504,
@@ -49,7 +48,7 @@ export class Deadline {
   queue(): AbortSignal {
     const abort = new AbortController();
     const ms = this.#queueMs;
-    if (ms !== null && ms < LONGEST_MS) {
+    if (ms !== null && ms < longestMs) {
       const error = new HttpError(503, `Expected a free place within ${ms / 1000} s, got none.`, {
         code: 'queue_timeout',
         retryAfter: Math.max(1, Math.ceil(ms / 1000)),
