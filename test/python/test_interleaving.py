@@ -217,6 +217,6 @@ def test_sequences_that_share_a_state_are_seen(
     def mixed(self: PolicyRuntime, pushes: list[tuple[int, Ids]]) -> list[Ids]:
         return right(self, [(pushes[0][0], ids) for _, ids in pushes])
 
-    monkeypatch.setattr(PolicyRuntime, "push_many", mixed)
+    monkeypatch.setattr(PolicyRuntime, "push_each", mixed)
     with pytest.raises(AssertionError):
         check(policies[:3])

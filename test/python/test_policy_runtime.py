@@ -109,6 +109,37 @@ def test_many_sequences_in_one_call(planner: Planner) -> None:
     assert push_batch([], []) == []
 
 
+def test_each_sequence_fails_alone(planner: Planner) -> None:
+    """Wherever the bad tokens stand in the call, and whatever lies before them in its batch."""
+    runtime = planner.runtime
+    for bad in ([0], [3, 4, 9], [11], list(range(12)), []):
+        handles = [runtime.open() for _ in range(12)]
+        first = [[0] * (i % 5) + [1, 0, 0] for i in range(12)]
+        runtime.push_many(list(zip(handles, first, strict=True)))
+        long = [[0, 0, 1] * (4000 if i in (2, 10) else i) for i in range(12)]
+        for i in bad:
+            long[i] = [0, 1, 10, 0]
+        found = runtime.push_each(list(zip(handles, long, strict=True)))
+        for i, cuts in enumerate(found):
+            if i in bad:
+                assert isinstance(cuts, LockstepError) and cuts.code == "LS_PLAN_TOKEN"
+                assert "(id 10)" in cuts.message
+                with pytest.raises(LockstepError, match="closed or failed"):
+                    runtime.push(handles[i], [0])
+                continue
+            whole = planner.plan([*first[i], *long[i], 0, 1])
+            before = planner.plan(first[i])
+            assert [*before, *cuts, *runtime.push(handles[i], [0, 1])] == whole
+    # What a policy cannot be asked at all, and a sequence that was closed.
+    one, two = runtime.open(), runtime.open()
+    runtime.free(one)
+    closed, cuts, large = runtime.push_each([(one, [0]), (two, [0, 1]), (runtime.open(), [2**31])])
+    assert isinstance(closed, LockstepError) and closed.code == "LS_PLAN_CLOSED"
+    assert isinstance(large, LockstepError) and large.code == "LS_PLAN_TOKEN"
+    assert cuts == [2]
+    assert runtime.push_each([]) == []
+
+
 def test_any_thread_may_call(planner: Planner) -> None:
     tokens = [0, 0, 1] * 5000
     expected, results = planner.plan(tokens), []

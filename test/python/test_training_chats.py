@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,14 @@ def shown(corpus: data.Corpus) -> list[tuple[str, str]]:
     return out
 
 
+def called(arguments: Any) -> dict[str, Any]:
+    """A message of the assistant that calls a tool."""
+    call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
 CHAT = talk("Hi", "the end", "Go on.", "an end.", system="Be brief.")
+HALF = "half a surrogate pair at character"
 REASONED = [{**m, "reasoning": "so"} if m["role"] == "assistant" else m for m in CHAT]
 
 
@@ -136,6 +144,49 @@ def test_tools_calls_and_weights(tmp_path: Path) -> None:
     assert [counted for _, counted in shown(marked)] == ["yes<|im_end|>"]
 
 
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_table_invents_no_arguments_and_no_schemas(kind: str, tmp_path: Path) -> None:
+    """Columns of structs have every field that any row has; JSON text keeps what it says."""
+    template = PLAIN.replace(".arguments.n }}", ".arguments | tojson }}")
+    city = {"type": "object", "city": {"type": "string"}}
+    zone = {"type": "object", "zone": {"default": 0}}
+    rows = [
+        {
+            "messages": [*CHAT, called(given)],
+            "tools": [{"name": "f", "parameters": schema, "strict": None}],
+        }
+        for given, schema in (
+            ({"in": {"a": 1, "all": [{"b": 1}, {"c": 2}]}, "city": "Rome"}, city),
+            ({"in": {"d": 1}, "zone": "CET"}, zone),
+        )
+    ]
+    said = [{"messages": [*CHAT, called('{"n": null}')], "tools": None}]
+    arrow_rows = arrow.Table.from_pylist(rows)
+    if kind == "parquet":
+        parquet.write_table(arrow_rows, tmp_path / "b.parquet")
+        parquet.write_table(arrow.Table.from_pylist(said), tmp_path / "c.parquet")
+    else:
+        for name, table in (("b", arrow_rows), ("c", arrow.Table.from_pylist(said))):
+            with arrow.ipc.new_stream(str(tmp_path / f"{name}.arrow"), table.schema) as writer:
+                writer.write_table(table)
+    for row in rows:
+        row["tools"][0].pop("strict")
+    expected = shown(load(tmp_path, rows, rule(template)))
+    assert "null" not in str(expected) and '"city": "Rome"}' in expected[0][1]
+    assert shown(read(tmp_path, f"b.{kind}", rule(template))) == expected
+    [(_, counted)] = shown(read(tmp_path, f"c.{kind}", rule(template)))
+    assert '{"n": null}' in counted
+
+
+def test_a_table_of_what_json_has_not(tmp_path: Path) -> None:
+    when = datetime(2026, 11, 30)
+    rows = [{"messages": [{**m, "at": when} for m in CHAT]}, {"messages": CHAT}]
+    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "b.parquet")
+    with pytest.raises(LockstepError, match="line 1: expected what JSON has in message 1, got dat"):
+        read(tmp_path, "b.parquet", rule())
+    assert len(read(tmp_path, "b.parquet", rule(), skip_broken=True).documents) == 1
+
+
 def test_tools_that_a_template_does_not_show(tmp_path: Path) -> None:
     message = refused(tmp_path, [{"messages": CHAT, "tools": [{"name": "f"}]}], rule())
     assert "line 1: tools are given, and the chat template shows none" in message
@@ -183,6 +234,17 @@ def test_a_token_between_header_and_answer_does_not_count(tmp_path: Path) -> Non
         ({"messages": REASONED}, "what the assistant said cannot"),
         ({"messages": CHAT, "tools": "f"}, "expected tools to be a list"),
         ([1], "expected an object, got list"),
+        ({"messages": [{**CHAT[0], "role": "\ud800"}, *CHAT]}, f"{HALF} 1 of message 1"),
+        ({"messages": [{**CHAT[1], "name": "\ud800"}, *CHAT]}, f"{HALF} 1 of message 1"),
+        ({"messages": [*CHAT, {**CHAT[2], "reasoning": "a\ud800"}]}, f"{HALF} 2 of message 6"),
+        ({"messages": [*CHAT, called({"n": ["\ud800"]})]}, f"{HALF} 1 of message 6"),
+        ({"messages": [*CHAT, called({"\ud800": 1})]}, f"{HALF} 1 of message 6"),
+        ({"messages": [*CHAT, called('{"n": "\\ud800"}')]}, f"{HALF} 1 of message 6"),
+        ({"messages": CHAT, "tools": [{"name": "\ud800"}]}, f"{HALF} 1 of tools"),
+        ({"messages": "[" * 100_000}, "expected a list of messages, got text '[[["),
+        ({"messages": CHAT, "tools": "[" * 100_000}, "expected tools to be a list"),
+        ({"messages": [*CHAT, called("[" * 100_000)]}, "lists and objects in message 6 are nested"),
+        ({"messages": [*CHAT, called("[" * 500 + "]" * 500)]}, "lists and objects in message 6"),
     ],
 )
 def test_bad_rows_are_named_by_their_line(row: Any, words: str, tmp_path: Path) -> None:

@@ -203,6 +203,17 @@ def test_folders_that_are_no_dataset_and_datasets_of_splits(tmp_path: Path) -> N
     assert "got none" in refused(tmp_path, "both/train").message
 
 
+def test_the_folders_own_name_is_no_pattern(tmp_path: Path) -> None:
+    root = tmp_path / "a[1] *?"
+    (root / "texts").mkdir(parents=True)
+    (root / "texts" / "a.txt").write_text("some words")
+    (root / "texts" / "b.txt").write_text("more words")
+    assert texts(load(root, "texts/*.txt", "!texts/b*")) == ["some words"]
+    (tmp_path / "c.txt").write_text("other words")
+    assert texts(load(root, f"{tmp_path}/c*.txt")) == ["other words"]
+    assert texts(load(root, "../c*.txt")) == ["other words"]
+
+
 def test_reading_goes_on_where_it_stopped_in_every_format(tmp_path: Path) -> None:
     """From every place that a reader gives, the rest is what the whole reading gave there."""
     values = [f"text {i} caf\u00e9\n" * (i % 3 + 1) for i in range(12)]

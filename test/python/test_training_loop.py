@@ -325,6 +325,21 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(home: Path, tmp_path: Path)
     assert Run(home, tmp_path / "out", resume=True).losses == whole.losses[2:]
 
 
+def test_a_generation_config_that_transformers_does_not_write(home: Path, tmp_path: Path) -> None:
+    """A temperature without do_sample, as many published models have it."""
+    given: dict[str, Any] = {}
+    for name in ("base", "start"):
+        file = Path(shutil.copytree(home / name, tmp_path / name)) / "generation_config.json"
+        given = {**json.loads(file.read_text()), "temperature": 0.6, "top_p": 0.9}
+        file.write_text(json.dumps(given))
+    shutil.copy(home / "text.txt", tmp_path)
+    run = Run(tmp_path, tmp_path / "out", steps=2, saveEvery=1)
+    assert len(run.named("saved")) == 2
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text()) == given
+    assert run.training.train_state.module.generation_config.temperature == 0.6
+    lockstep.load(tmp_path / "out")
+
+
 def test_the_control_sees_the_same_tokens_and_carries_no_contract(
     home: Path, tmp_path: Path
 ) -> None:

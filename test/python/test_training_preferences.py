@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import make_tiny
 import numpy as np
+import pyarrow as arrow
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from faults import disk_calls, trainings
@@ -61,7 +64,6 @@ def test_the_shapes_of_rows(tmp_path: Path) -> None:
         {"prompt": "Hot?", **whole, "messages": whole["chosen"], "score_chosen": 3},
         {**whole, "prompt": None, "tools": None},
         {"chosen": None, "rejected": None},
-        {k: json.dumps(v) for k, v in whole.items()},
     ]
     corpus = load(tmp_path, rows)
     chat = "<|im_start|>user\nHot?<|im_end|>\n<|im_start|>assistant\n"
@@ -71,10 +73,34 @@ def test_the_shapes_of_rows(tmp_path: Path) -> None:
         ("Hot? Yes.<|endoftext|>", "Yes.<|endoftext|>"),
         ("Hot? No.<|endoftext|>", "No.<|endoftext|>"),
     ]
-    assert found[1:] == [[(yes, "Yes.<|im_end|>"), (no, "No.<|im_end|>")]] * 5
+    assert found[1:] == [[(yes, "Yes.<|im_end|>"), (no, "No.<|im_end|>")]] * 4
     assert tuple(int(corpus.documents[n].ids_N[-1]) for n in (0, 1)) == (END, STOP)
     assert corpus.entries[0].counts.empty == 1
     assert corpus.entries[0].format == "preference"
+
+
+def test_answers_that_are_json_are_text_and_tables_hold_messages_as_json(tmp_path: Path) -> None:
+    calls = [{"prompt": "f? ", "chosen": '[{"name": "f"}]', "rejected": no} for no in ("[]", "{}")]
+    whole = {"chosen": [QUESTION, *said("Yes.")], "rejected": [QUESTION, *said("No.")]}
+    written = {"prompt": "Hot?", **{name: json.dumps(value) for name, value in whole.items()}}
+    load(tmp_path, [*calls, written])
+    names = ("chosen", "rejected")
+    texts = [[one[name] + "<|endoftext|>" for name in names] for one in (*calls, written)]
+    with (tmp_path / "b.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(written))
+        writer.writeheader()
+        writer.writerows([*calls, written])
+    parquet.write_table(arrow.Table.from_pylist([*calls, written]), tmp_path / "c.parquet")
+    reading = data.ReadOptions(
+        tmp_path / "cache", chat=rule(), preferences=True, format="preference"
+    )
+    for name in ("a.jsonl", "b.csv", "c.parquet"):
+        corpus = data.load((name,), tmp_path, TOKENIZER, SIZE, reading)
+        found = [[counted for _, counted in shown(one)] for one in corpus.documents]
+        assert found[:2] == texts[:2], name
+        assert found[2] == (
+            texts[2] if name == "a.jsonl" else ["Yes.<|im_end|>", "No.<|im_end|>"]
+        ), name
 
 
 @pytest.mark.parametrize(

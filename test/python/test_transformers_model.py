@@ -114,18 +114,20 @@ def test_a_later_call_goes_on_from_the_cache(
     assert kept.rows[0].state.position == len(rows[1]) + 29
 
 
+@pytest.mark.parametrize("use_cache", [False, None])
 def test_packed_sequences_share_nothing(
-    model: Any, reference: lockstep.Model, rows: list[list[int]]
+    model: Any, reference: lockstep.Model, rows: list[list[int]], use_cache: bool | None
 ) -> None:
+    """As an evaluation calls, too: no word of a cache, and then there is none."""
     ids = [token for row in rows for token in row]
     places = [at for row in rows for at in range(len(row))]
     with torch.no_grad():
-        logits = model(
-            torch.tensor([ids]), position_ids=torch.tensor([places]), use_cache=False
-        ).logits
+        out = model(torch.tensor([ids]), position_ids=torch.tensor([places]), use_cache=use_cache)
+        plain = model(torch.tensor([ids]), position_ids=torch.arange(len(ids))[None])
+    assert out.past_key_values is None and plain.past_key_values is not None
     start = 0
     for row in rows:
-        assert furthest(logits[0, start : start + len(row)], reference, row) < 1e-9
+        assert furthest(out.logits[0, start : start + len(row)], reference, row) < 1e-9
         start += len(row)
 
 

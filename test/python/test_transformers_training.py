@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,9 @@ import lockstep
 import pytest
 import torch
 from lockstep import tbptt
+from lockstep.contract.reader import read
+from lockstep.training import sidecar_files
+from lockstep.verification import probe
 from oracle.gradient import gradient
 from parity import plain, weights_of
 from transformers import AutoModelForCausalLM
@@ -113,6 +118,53 @@ def test_a_trained_copy_is_saved_under_the_same_contract(
         logits = model.eval()(ids).logits[0]
     assert float((again.logits(rows[0]) - logits).abs().max()) < 1e-4
     assert float((lockstep.load(made).logits(rows[0]) - logits).abs().max()) > 1e-2
+
+
+def test_a_copy_has_every_file_of_the_checkpoint(made: Path, tmp_path: Path) -> None:
+    start = Path(shutil.copytree(made, tmp_path / "start"))
+    for name in sidecar_files.NAMES:
+        if not (start / name).exists():
+            (start / name).parent.mkdir(exist_ok=True)
+            (start / name).write_text("{}" if name.endswith(".json") else f"{name}\n")
+    AutoModelForCausalLM.from_pretrained(start).save_pretrained(tmp_path / "out")
+    for name in (*sidecar_files.NAMES, sidecar_files.POLICY):
+        assert (tmp_path / "out" / name).read_bytes() == (start / name).read_bytes(), name
+    lockstep.load(tmp_path / "out")
+
+
+def test_a_generation_config_that_transformers_does_not_write(made: Path, tmp_path: Path) -> None:
+    start = Path(shutil.copytree(made, tmp_path / "start"))
+    file = start / "generation_config.json"
+    given = json.loads(file.read_text())
+    file.write_text(json.dumps({**given, "temperature": 0.6, "top_p": 0.9, "pad_token_id": -1}))
+    model = AutoModelForCausalLM.from_pretrained(start)
+    with pytest.raises(ValueError, match="do_sample"):
+        model.generation_config.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path / "out")
+    assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes()
+    assert model.generation_config.temperature == 0.6
+    lockstep.load(tmp_path / "out")
+    # Where the checkpoint has no such file, and config.json says it as older models do.
+    file.unlink()
+    model.segments.files.pop(file.name)
+    model.save_pretrained(tmp_path / "other")
+    written = json.loads((tmp_path / "other" / file.name).read_text())
+    assert written["eos_token_id"] == model.generation_config.eos_token_id
+    assert not written.keys() & {"temperature", "top_p", "pad_token_id"}
+
+
+def test_a_probe_of_the_weights_before_does_not_stay(made: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "checkpoint"))
+    probe.record(folder)
+    before = (folder / probe.PROBE_FILE).read_bytes()
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.save_pretrained(folder)  # the same weights: it is theirs
+    assert (folder / probe.PROBE_FILE).read_bytes() == before
+    assert probe.load(folder, read(folder)) is not None
+    with torch.no_grad():
+        model.model.norm.weight.add_(1.0)
+    model.save_pretrained(folder)
+    assert probe.load(folder, read(folder)) is None
 
 
 def test_autocast_and_processes_hooks_see_one_gradient(made: Path, rows: list[list[int]]) -> None:

@@ -19,6 +19,7 @@ POLICIES = {
     "fixed": "fixed()",
     "sentences": "sentences()",
     "sums": "sums()",  # with memory
+    "throws": "throws()",  # on some sequences
     "every": "delimiters({ pattern: '[aeiou ]' })",  # asks often: for segments of one token
 }
 
@@ -82,11 +83,13 @@ def attach(
     source = POLICIES.get(policy, policy)
     retrieving = f"recipe: {recipe!r}, layers: {list(layers)}" if retrieval else "layers: []"
     retrieving += "".join(f", {name}: {size}" for name, size in (sizes or {}).items())
-    shutil.copy(Path(__file__).parent / "sums.ts", folder)
+    for own in ("sums.ts", "throws.ts"):
+        shutil.copy(Path(__file__).parent / own, folder)
     (folder / "lockstep.config.ts").write_text(
         f"""import {{ defineConfig, delimiters, fixed, sentences }} from 'lockstep';
 import {{ sums }} from './sums.ts';
-void [delimiters, fixed, sentences, sums];
+import {{ throws }} from './throws.ts';
+void [delimiters, fixed, sentences, sums, throws];
 export default defineConfig({{
   model: {str(model)!r}, out: 'out', policy: {source},
   segment: {{ min: {least}, max: {most}, align: {align} }},

@@ -10,11 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import checkpoints
+import numpy as np
 import pytest
 from lockstep.contract.planner import Planner
 from lockstep.contract.reader import Contract, read
 from lockstep.errors import LockstepError
 from lockstep.vllm.layout import SegmentLayout
+from lockstep.vllm.tracker import Tracker
 
 IDS = 264
 
@@ -124,6 +126,32 @@ def test_one_request_fails_alone(contract: Contract, layout: SegmentLayout) -> N
     layout.advance([("bad", [*bad, 1])])
     layout.forget(["bad"])
     assert not layout.failed
+
+
+def test_a_row_fails_alone_on_the_worker(contract: Contract) -> None:
+    """Its neighbours keep their state; the row goes on in segments of the largest length."""
+    block, blocks = 8, 20
+    tracker = Tracker(contract, 3 * blocks * block, block, complete=False)
+    rows = [tokens(130, 21), tokens(130, 22), tokens(130, 23)]
+    rows[1][73] = IDS
+    table = np.arange(3 * blocks).reshape(3, blocks)
+    found: list[list[int]] = [[], [], []]
+    for a, b in [(0, 50), (50, 70), *((at, at + 1) for at in range(70, 130))]:
+        spans = tracker.cut(
+            table,
+            np.concatenate([np.arange(a, b) + n * blocks * block for n in range(3)]),
+            np.array([0, b - a, 2 * (b - a), 3 * (b - a)]),
+            np.array([b] * 3),
+            np.concatenate([row[a:b] for row in rows]),
+        )
+        assert sum(span.b - span.a for span in spans) == 3 * (b - a)
+        assert max(span.b - span.start for span in spans) <= 40
+        for span in spans:
+            found[span.row] += [span.b] if span.closes else []
+    planner = Planner(contract)
+    assert [found[0], found[2]] == [planner.plan(rows[0]), planner.plan(rows[2])]
+    before = planner.plan(rows[1][:73])
+    assert found[1] == [*before, *range(before[-1] + 40, 131, 40)] and before
 
 
 def test_a_policy_that_loops_stops_everything(contract: Contract) -> None:

@@ -268,3 +268,32 @@ def paradise_lost(folder: Path, tokens: int) -> tuple[Path, list[list[int]]]:
     )
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     return checkpoint, [tokenizer.encode(text.read_text()[5000:15000]).ids[:tokens]]
+
+
+def test_a_policy_that_throws_while_decoding_ends_its_request_alone(tmp_path: Path) -> None:
+    """The engine goes on: neighbours get the tokens that they get alone, and so do later ones."""
+    token = 77
+    model = checkpoints.write_model(tmp_path / "model")
+    folder = checkpoints.attach(tmp_path, model, policy="throws", least=3, most=40)
+    llm = engine(folder)
+    asked = [{"prompt_token_ids": ids} for ids in prompts((90, 40, 61))]
+
+    def answers(biases: list[int]) -> list[Any]:
+        params = [
+            SamplingParams(
+                max_tokens=ANSWER, temperature=0, ignore_eos=True, logit_bias={token: float(bias)}
+            )
+            for bias in biases
+        ]
+        found = llm.generate(asked, params, use_tqdm=False)
+        return [one.outputs[0] for one in found]
+
+    alone = answers([-100, -100, -100])
+    together = answers([-100, 100, -100])
+    assert together[1].finish_reason == "error"
+    assert list(together[1].token_ids) == [token] * 3
+    for n in (0, 2):
+        assert together[n].finish_reason == "length"
+        assert list(together[n].token_ids) == list(alone[n].token_ids)
+    again = answers([-100, -100, -100])
+    assert [list(one.token_ids) for one in again] == [list(one.token_ids) for one in alone]

@@ -133,8 +133,12 @@ def run(
     *,
     seed: int = 0,
     watch: Callable[[Step], None] | None = None,
+    says: Callable[[str, int], int | None] = lambda name, at: None,
 ) -> tuple[list[Step], dict[str, Any]]:
-    """Serve them to the end: per step the chunks {request: [start, end)}; the last outputs."""
+    """Serve them to the end: per step the chunks {request: [start, end)}; the last outputs.
+
+    says: the token that a request is given at a position, None for any.
+    """
     draw = random.Random(seed)
     everything = {one.request_id: one for one in requests}
     for one in requests:
@@ -151,7 +155,9 @@ def run(
             step[name] = (end - count, end)
             # Placeholders of tokens to come are counted as computed, but not among the tokens.
             known = everything[name].num_tokens
-            sampled.append([draw.randrange(IDS)] if end >= known else [])
+            told_id, any_id = says(name, end), draw.randrange(IDS)
+            token = any_id if told_id is None else told_id
+            sampled.append([token] if end >= known else [])
         steps.append(step)
         if watch is not None:
             watch(step)
@@ -336,6 +342,30 @@ def test_a_request_the_policy_cannot_take_ends_alone(make: Make) -> None:
     assert not any("bad" in step for step in steps)
     assert all(last[one.request_id].finish_reason == FinishReason.LENGTH for one in good)
     assert len(scheduler.layout) == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_request_whose_answer_the_policy_cannot_take_ends_alone(
+    make: Make, planner: Planner, others: int
+) -> None:
+    """The token is never run: nothing that was computed without a plan is told."""
+    good = [request(f"g{i}", ids(100, i), 30, lockstep_segments=1) for i in range(others)]
+    bad = request("bad", ids(60, 9), 30)
+    scheduler = make()
+    steps, last = run(
+        scheduler,
+        [*good, bad],
+        says=lambda name, at: IDS if name == "bad" and at == 63 else None,
+    )
+    assert last["bad"].finish_reason == FinishReason.ERROR
+    assert bad.num_output_tokens == 4
+    assert max(step["bad"][1] for step in steps if "bad" in step) == 63
+    for one in good:
+        assert last[one.request_id].finish_reason == FinishReason.LENGTH
+        told = last[one.request_id].kv_transfer_params["lockstep"]["segments"]
+        assert [end for _, end in told] == planner.plan(list(one.all_token_ids))
+    assert len(scheduler.layout) == 0  # type: ignore[attr-defined]
+    assert scheduler.kv_cache_manager.usage == 0.0
 
 
 def test_an_aborted_request_leaves_nothing(make: Make) -> None:

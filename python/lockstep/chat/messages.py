@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 ANSWERS = "assistant"
+#: Lists and objects within each other that a message or a tool may hold; no schema comes near it.
+DEEPEST = 200
 
 
 class Unfit(Exception):
@@ -37,13 +39,17 @@ def conversation(messages: Any, tools: Any = None) -> Conversation:
     """A row's messages, checked. Raises `Unfit`.
 
     Null fields mean absent ones, text parts are joined, the arguments of a call are given to the
-    template as what their JSON says. Roles are the template's to refuse.
+    template as what their JSON says. Roles are the template's to refuse; what no template could be
+    given, wherever it stands, is refused here.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not len(messages):
         raise Unfit(f"expected a list of messages, got {_kind(messages)}")
     if tools is not None and not (isinstance(tools, list) and all(map(_is_object, tools))):
         raise Unfit("expected tools to be a list of objects")
     out = [_message(one, at) for at, one in enumerate(messages)]
+    for at, one in enumerate(out):
+        _check(one, f"message {at + 1}")
+    _check(tools, "tools")
     untrained = {at for at, one in enumerate(out) if one.pop("weight", 1) == 0}
     return Conversation(out, tools or None, frozenset(untrained))
 
@@ -85,13 +91,13 @@ def _content(value: Any, where: str) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return _sound(value, where)
+        return value
     if isinstance(value, list):
         for part in value:
             text = part.get("text") if isinstance(part, dict) else None
             if not isinstance(text, str) or part.get("type") != "text":
                 raise Unfit(f"expected text alone in {where}, got a part {_kind(part)}")
-        return _sound("".join(part["text"] for part in value), where)
+        return "".join(part["text"] for part in value)
     raise Unfit(f"expected the content of {where} to be text, got {_kind(value)}")
 
 
@@ -104,26 +110,46 @@ def _calls(calls: Any, where: str) -> list[Any]:
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise Unfit(f"expected each of tool_calls of {where} to name a function")
         given = function.get("arguments", {})
-        out.append({**call, "function": {**function, "arguments": _parsed(given)}})
+        out.append({**call, "function": {**function, "arguments": _parsed(given, where)}})
     return out
 
 
-def _parsed(given: Any) -> Any:
+def _parsed(given: Any, where: str) -> Any:
     """Templates write a call's arguments as JSON themselves; clients send them as text."""
     if not isinstance(given, str):
         return given
     try:
         return json.loads(given)
+    except RecursionError as error:
+        raise Unfit(_deep(where)) from error
     except ValueError:
         return given
 
 
-def _sound(text: str, where: str) -> str:
+def _check(value: Any, where: str, depth: int = 0) -> None:
+    """Names and values down to the last are text that UTF-8 can hold, and what JSON has."""
+    if isinstance(value, str):
+        _check_text(value, where)
+    elif isinstance(value, dict | list | tuple):
+        if depth > DEEPEST:
+            raise Unfit(_deep(where))
+        for name in value if isinstance(value, dict) else ():
+            _check(name, where)
+        for one in value.values() if isinstance(value, dict) else value:
+            _check(one, where, depth + 1)
+    elif value is not None and not isinstance(value, int | float):
+        raise Unfit(f"expected what JSON has in {where}, got {_kind(value)}")
+
+
+def _deep(where: str) -> str:
+    return f"lists and objects in {where} are nested too deeply"
+
+
+def _check_text(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise Unfit(f"half a surrogate pair at character {error.start + 1} of {where}") from error
-    return text
 
 
 def _is_object(value: Any) -> bool:

@@ -9,6 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from ..errors import LockstepError
 from .policy import PolicyRuntime
 
 
@@ -133,6 +134,19 @@ def push_batch(segmenters: Sequence[Segmenter], tokens: Sequence[Sequence[int]])
     assert len(segmenters) == len(tokens) and all(one._runtime is runtime for one in segmenters)
     pushes = [(one._handle, ids) for one, ids in zip(segmenters, tokens, strict=True)]
     return runtime.push_many(pushes)
+
+
+def push_each(
+    segmenters: Sequence[Segmenter], tokens: Sequence[Sequence[int]]
+) -> list[list[int] | LockstepError]:
+    """As `push_batch`, of sequences that have nothing to do with each other: each fails alone."""
+    if not segmenters:
+        return []
+    runtime = segmenters[0]._runtime
+    assert len(segmenters) == len(tokens) and all(one._runtime is runtime for one in segmenters)
+    return runtime.push_each(
+        [(one._handle, ids) for one, ids in zip(segmenters, tokens, strict=True)]
+    )
 
 
 def plan(contract: PlannerSource, ids: Sequence[int]) -> list[int]:

@@ -103,6 +103,27 @@ class PolicyRuntime:
                     raise
         return cuts
 
+    def push_each(
+        self, pushes: Sequence[tuple[int, Sequence[int]]]
+    ) -> list[list[int] | LockstepError]:
+        """Push tokens of sequences that have nothing to do with each other, as many as in one call
+        of ``push_many``; per push the cuts decided, or the error of a sequence that failed alone.
+
+        Each handle may occur once. Raises what stops the runtime for all.
+        """
+        cuts: list[list[int]] = [[] for _ in pushes]
+        failed: dict[int, LockstepError] = {}
+        for batch in _batches(pushes):
+            parts = [part for part in batch if part[0] not in failed]
+            if not parts:
+                continue
+            with self._ready():
+                try:
+                    self._exchange(parts, cuts)
+                except LockstepError as error:
+                    failed |= self._apart(parts, cuts, error)
+        return [failed.get(index, found) for index, found in enumerate(cuts)]
+
     def where(self, handle: int) -> tuple[int, int]:
         """(tokens seen, tokens in the open segment) of a sequence."""
         with self._ready():
@@ -191,6 +212,49 @@ class PolicyRuntime:
         cells[0] = len(cells) - _HEADER
         self._engine.write(cells.tobytes(), self._offset)
         self._call("push")
+        self._take(parts, cuts)
+
+    def _apart(
+        self, parts: list[_Part], cuts: list[list[int]], error: LockstepError
+    ) -> dict[int, LockstepError]:
+        """After an exchange that failed: take the answers of those that were pushed, and push those
+        that were not one by one. The errors by index."""
+        if self._stopped is not None:
+            raise error
+        failed: dict[int, LockstepError] = {}
+        begun = 0
+        for index, handle, ids in parts:
+            standing = self._standing.get(handle)
+            at = None if standing is None else self._position(handle)
+            if standing is not None and at is None:
+                failed[index] = error
+            if standing is None or at is None or at < standing[0] + len(ids):
+                break
+            begun += 1
+        self._take(parts[:begun], cuts)
+        for part in parts[begun + len(failed) :]:
+            try:
+                self._exchange([part], cuts)
+            except LockstepError as own:
+                if self._stopped is not None:
+                    raise
+                failed[part[0]] = own
+        for index, handle, _ in parts:
+            if index in failed:
+                self._free(handle)
+        return failed
+
+    def _position(self, handle: int) -> int | None:
+        """Tokens that an open sequence has seen; None of one that is closed."""
+        try:
+            return int(self._call("where", str(handle)).split(",")[0])
+        except LockstepError as error:
+            if error.code != "LS_PLAN_CLOSED":
+                raise
+            return None
+
+    def _take(self, parts: list[_Part], cuts: list[list[int]]) -> None:
+        """Read what was answered to the first parts of an exchange."""
         answer = self._cells(_HEADER + sum(1 + len(ids) for _, _, ids in parts))
         least, most, align = (self._segment[key] for key in ("min", "max", "align"))
         at = _HEADER

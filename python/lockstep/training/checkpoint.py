@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.contract.model_type import segmented_type
-from lockstep.training import card, checkpoint_rotation, lora, manifest, progress, sidecar_files
+from lockstep.training import (
+    card,
+    checkpoint_rotation,
+    generation,
+    lora,
+    manifest,
+    progress,
+    sidecar_files,
+)
 from lockstep.training.atomic import replace_directory
 from lockstep.training.progress import Progress
 from lockstep.training.settings import Job
@@ -36,11 +44,10 @@ def save(
     """
 
     def fill(directory: Path) -> None:
-        model.module.save_pretrained(directory, state_dict=model.weights)
-        for name, content in files.items():
-            if contract is not None or name != sidecar_files.POLICY:
-                (directory / name).parent.mkdir(exist_ok=True)
-                (directory / name).write_bytes(content)
+        with generation.writable(model.module):
+            model.module.save_pretrained(directory, state_dict=model.weights)
+        without = () if contract is not None else (sidecar_files.POLICY,)
+        sidecar_files.write(directory, files, without)
         # Read once: for the contract and for the list of checksums.
         sums = {p.name: manifest.sha256(p) for p in sorted(directory.glob("*.safetensors"))}
         if contract is not None:

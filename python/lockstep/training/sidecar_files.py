@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 # What belongs to the tokenizer and to how the model is prompted and licensed.
@@ -31,3 +32,11 @@ def read(model: Path) -> dict[str, bytes]:
     """
     names = [name for name in (*NAMES, POLICY) if (model / name).is_file()]
     return {name: (model / name).read_bytes() for name in names}
+
+
+def write(directory: Path, files: Mapping[str, bytes], without: Collection[str] = ()) -> None:
+    """Put what `read` returned into ``directory``, some names aside."""
+    for name, content in files.items():
+        if name not in without:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).write_bytes(content)

@@ -54,6 +54,14 @@ def documents(
     return found
 
 
+def is_packed(ids_BL: Tensor, attention_mask: Any, position_ids: Any) -> bool:
+    """Whether a row of a new batch holds several sequences."""
+    if position_ids is None:
+        return False
+    rows = [one.row for one in documents(ids_BL, attention_mask, position_ids)]
+    return len(rows) > len(set(rows))
+
+
 def _runs(
     attention_mask: Any, B: int, L: int, columns: int, past: Sequence[int] | None
 ) -> list[tuple[int, int]]:
@@ -107,6 +115,6 @@ def _positions(expected: str, got: str) -> LockstepError:
         "LS_TRANSFORMERS_POSITIONS",
         f"expected {expected}, got {got}: a segment's positions follow from its contract",
         "Leave position_ids out; in a packed batch they count from 0 in every sequence, and "
-        "use_cache is False.",
+        "no cache is asked for.",
         "position_ids",
     )

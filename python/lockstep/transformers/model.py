@@ -29,7 +29,7 @@ from lockstep.operator.checks import check_boundaries, check_ids
 
 from . import gradient
 from .cache import SegmentedCache
-from .documents import documents
+from .documents import documents, is_packed
 from .segments import Segments, check_dropout
 
 #: Options of a call that change nothing here: counts for the loss, and what packing says twice.
@@ -62,6 +62,8 @@ class SegmentedBody:
     ) -> BaseModelOutputWithPast:
         """Last hidden states [B, L, E], zeros where the mask says padding; the cache, if any.
 
+        Rows of several sequences have none.
+
         With gradient, whole sequences are run and the gradient is that of L_K. Raises
         ``LS_TRANSFORMERS_*`` for what cannot run in segments.
         """
@@ -75,10 +77,13 @@ class SegmentedBody:
             )
         self._check(input_ids, inputs_embeds, options)
         me: Any = self
-        if past_key_values is not None or (
-            (me.config.use_cache if use_cache is None else use_cache)
-            and not (use_cache is None and torch.is_grad_enabled())
-        ):
+        if past_key_values is None and use_cache is None:
+            use_cache = (
+                me.config.use_cache
+                and not torch.is_grad_enabled()
+                and not is_packed(input_ids, attention_mask, position_ids)
+            )
+        if past_key_values is not None or use_cache:
             return self._go_on(input_ids, attention_mask, position_ids, past_key_values)
         found = documents(input_ids, attention_mask, position_ids)
         B, L = input_ids.shape

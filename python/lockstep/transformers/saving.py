@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
-from lockstep.training import checkpoint, lora, manifest
+from lockstep.training import checkpoint, generation, lora, manifest, sidecar_files
+from lockstep.verification import probe
 from lockstep.weights import reader as weights
 
 from .segments import Segments
@@ -19,7 +20,8 @@ def save(model: Any, stock: Callable[..., Any], directory: Any, *args: Any, **op
     ``trained`` of the contract counts what was trained: steps and tokens of the checkpoint that was
     loaded, and since then.
     """
-    stock(directory, *args, **options)
+    with generation.writable(model):
+        stock(directory, *args, **options)
     if options.get("is_main_process", True):
         seal(Path(directory), model.segments)
 
@@ -44,14 +46,15 @@ def save_merged(model: Any, directory: Any) -> None:
 def seal(directory: Path, segments: Segments) -> None:
     """Put the contract, and all that belongs to its digest, beside weights that lie there.
 
-    Trainers write the tokenizer again in their own way: the checkpoint's own bytes replace it.
+    Trainers write the tokenizer again in their own way: the checkpoint's own bytes replace it. A
+    probe of other weights, left by what the folder held before, goes: engines would refuse it.
     """
-    for name, content in segments.files.items():
-        (directory / name).write_bytes(content)
+    sidecar_files.write(directory, segments.files)
     sums = {p.name: manifest.sha256(p) for p in sorted(directory.glob("*.safetensors"))}
-    trained = {
-        "steps": segments.steps,
-        "tokens": segments.tokens,
-        "weights": weights.identity_of(sums),
-    }
+    identity = weights.identity_of(sums)
+    trained = {"steps": segments.steps, "tokens": segments.tokens, "weights": identity}
     checkpoint.seal(directory, {**segments.contract.document, "trained": trained})
+    try:
+        probe.load(directory, segments.contract, identity["sha256"])
+    except LockstepError:
+        (directory / probe.PROBE_FILE).unlink()

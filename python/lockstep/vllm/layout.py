@@ -11,12 +11,19 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..contract.planner import Planner, PlannerSource, Segmenter, push_batch
+from ..contract.planner import Planner, PlannerSource, Segmenter, push_each
 from ..errors import LockstepError
 
 #: What one sequence can do wrong; anything else stops the runtime for all.
 _OWN_FAULTS = frozenset(
-    ("LS_PLAN_TOKEN", "LS_POLICY_THREW", "LS_POLICY_RESULT", "LS_POLICY_FORBIDDEN")
+    (
+        "LS_PLAN_TOKEN",
+        "LS_POLICY_THREW",
+        "LS_POLICY_RESULT",
+        "LS_POLICY_FORBIDDEN",
+        "LS_POLICY_MEMORY",
+        "LS_POLICY_STATE",
+    )
 )
 
 
@@ -52,7 +59,7 @@ class SegmentLayout:
             # A fork leaves the policy's states behind, and numbers new ones from 1 again.
             self._pid = os.getpid()
             self._sequences.clear()
-        fresh: list[tuple[str, _Sequence, Sequence[int], Sequence[int]]] = []
+        fresh: list[tuple[str, _Sequence, Sequence[int]]] = []
         for key, ids in known:
             sequence = self._sequences.get(key)
             count = len(ids)
@@ -67,18 +74,15 @@ class SegmentLayout:
                     sequence = None
             if sequence is None:
                 sequence = self._sequences[key] = _Sequence(self._planner.segmenter())
-            fresh.append((key, sequence, ids, _plain(ids[sequence.seen : count])))
+            fresh.append((key, sequence, _plain(ids[sequence.seen : count])))
         if not fresh:
             return
-        try:
-            cuts = push_batch([one[1].segmenter for one in fresh], [one[3] for one in fresh])
-        except LockstepError as error:
-            if error.code not in _OWN_FAULTS:
-                raise
-            self._replay([(key, ids) for key, _, ids, _ in fresh])
-            return
-        for (_, sequence, _, tokens), ends in zip(fresh, cuts, strict=True):
-            sequence.ends += ends
+        cuts = push_each([one[1].segmenter for one in fresh], [one[2] for one in fresh])
+        for (key, sequence, tokens), ends in zip(fresh, cuts, strict=True):
+            if isinstance(ends, LockstepError):
+                self.failed[key] = own_fault(ends)
+            else:
+                sequence.ends += ends
             sequence.seen += len(tokens)
             if tokens:
                 sequence.last = tokens[-1]
@@ -114,22 +118,12 @@ class SegmentLayout:
         self._sequences.clear()
         self._planner.close()
 
-    def _replay(self, known: Sequence[tuple[str, Sequence[int]]]) -> None:
-        """Plan each of these alone and from its start.
 
-        After a failed call nobody knows how far each sequence got.
-        """
-        for key, ids in known:
-            self.forget([key])
-            sequence = self._sequences[key] = _Sequence(self._planner.segmenter())
-            tokens = _plain(ids)
-            try:
-                sequence.ends = sequence.segmenter.push_many(tokens)
-            except LockstepError as error:
-                if error.code not in _OWN_FAULTS:
-                    raise
-                self.failed[key] = error
-            sequence.seen, sequence.last = len(tokens), tokens[-1] if tokens else -1
+def own_fault(error: LockstepError) -> LockstepError:
+    """What one sequence did wrong. Raises what its neighbours cannot go on after."""
+    if error.code not in _OWN_FAULTS:
+        raise error
+    return error
 
 
 def _plain(ids: Any) -> Sequence[int]:

@@ -41,8 +41,6 @@ class SegmentScheduler(AsyncScheduler):
         self._ends = contract.document["tokenizer"]["ends"]
         self._managers = self.kv_cache_manager.coordinator.single_type_managers
         self.report = SegmentCounters(contract.digest, self.vllm_config, self.kv_cache_config)
-        # Only freeing needs the cuts of decoded tokens: a block's worth of them is pushed at once.
-        self._batch = min(manager.block_size for manager in self._managers)
         self._decoding = 0
         for manager in self._managers:
             if hasattr(manager, "open_start"):
@@ -53,10 +51,11 @@ class SegmentScheduler(AsyncScheduler):
         super().add_request(request)
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        # Before a worker meets a token the policy has taken it, or its request is left out.
         self._advance(
             request
             for request in self.running
-            if request.num_tokens - self.layout.seen(request.request_id) >= self._batch
+            if request.num_tokens > self.layout.seen(request.request_id)
         )
         self._decoding = sum(not request.is_prefill_chunk for request in self.running)
         output = super().schedule(throttle_prefills)
@@ -75,6 +74,8 @@ class SegmentScheduler(AsyncScheduler):
         self, request: Request, num_computed_tokens: int, num_new_tokens: int
     ) -> int:
         """The last word on a chunk's length, asked before its blocks are allocated; 0: wait."""
+        if request.request_id in self.layout.failed:
+            return 0
         offered = super()._reserve_prefill_lookahead(request, num_computed_tokens, num_new_tokens)
         if num_computed_tokens + offered >= request.num_tokens and self.layout.seen(
             request.request_id

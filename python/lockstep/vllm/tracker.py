@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..contract.planner import Planner, PlannerSource
 from ..errors import LockstepError
+from .layout import own_fault
 
 Array = NDArray[np.int64]
 
@@ -39,9 +40,12 @@ class QuerySpan:
 
 @dataclass(slots=True)
 class _Open:
-    """A sequence's policy state after ``position`` tokens; its open segment starts at ``start``."""
+    """A sequence's policy state after ``position`` tokens; its open segment starts at ``start``.
 
-    handle: int
+    ``handle`` None: the policy failed on it. Its request ends, and until then no cut is asked for.
+    """
+
+    handle: int | None
     start: int
     position: int
 
@@ -54,6 +58,7 @@ class Tracker:
 
     def __init__(self, contract: PlannerSource, slots: int, block: int, complete: bool):
         self._runtime = Planner(contract).runtime
+        self._most = int(contract.document["segment"]["max"])
         self._block, self._complete = block, complete
         self._token_of = np.zeros(slots, np.int64)
         self._open: dict[int, _Open] = {}
@@ -68,7 +73,8 @@ class Tracker:
     ) -> list[QuerySpan]:
         """Pieces of a step, by row and position. ``lengths_R`` count this step's tokens too.
 
-        Raises ``LS_VLLM_STATE`` for a prefix-cache hit whose tokens are nowhere.
+        A row on whose tokens the policy fails disturbs no other. Raises ``LS_VLLM_STATE`` for a
+        prefix-cache hit whose tokens are nowhere.
         """
         edges = query_start_R.tolist()
         rows = [r for r in range(len(edges) - 1) if edges[r + 1] > edges[r]]
@@ -78,6 +84,7 @@ class Tracker:
         if self._open:
             self._invalidate(slots_T[:total])
         states: list[_Open] = []
+        asked: list[_Open] = []
         pushes: list[tuple[int, Sequence[int]]] = []
         for r in rows:
             begin, end = edges[r], edges[r + 1]
@@ -89,12 +96,23 @@ class Tracker:
                 if position:
                     tokens = np.concatenate((self._replay(block_table_RN[r], position), tokens))
             states.append(state)
-            pushes.append((state.handle, tokens.tolist()))
-        cuts = self._runtime.push_many(pushes)
+            if state.handle is not None:
+                asked.append(state)
+                pushes.append((state.handle, tokens.tolist()))
+        found: dict[int, list[int]] = {}
+        for state, cuts in zip(asked, self._runtime.push_each(pushes), strict=True):
+            if isinstance(cuts, LockstepError):
+                own_fault(cuts)
+                state.handle = None
+            else:
+                found[id(state)] = cuts
         spans: list[QuerySpan] = []
-        for r, state, ends in zip(rows, states, cuts, strict=True):
+        for r, state in zip(rows, states, strict=True):
             begin, end = edges[r], edges[r + 1]
             length = int(lengths_R[r])
+            # The scheduler, which runs the same policy, ends a request that failed. What runs of it
+            # before is cut where it must be: no segment is longer than the contract's largest.
+            ends = found.get(id(state), range(state.start + self._most, length + 1, self._most))
             a = length - (end - begin)
             for cut in ends:
                 if cut > a:
@@ -118,7 +136,7 @@ class Tracker:
         slot = int(self._slots(blocks_N, position - 1, position)[0])
         state = self._open.pop(slot, None)
         if state is not None and state.position != position:
-            self._runtime.free(state.handle)
+            self._free(state)
             return None
         return state
 
@@ -137,4 +155,8 @@ class Tracker:
             written = set(slots_T.tolist())
             stale = [slot for slot in self._open if slot in written]
         for slot in stale:
-            self._runtime.free(self._open.pop(slot).handle)
+            self._free(self._open.pop(slot))
+
+    def _free(self, state: _Open) -> None:
+        if state.handle is not None:
+            self._runtime.free(state.handle)

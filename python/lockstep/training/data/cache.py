@@ -40,7 +40,7 @@ from .files import compression_of
 from .fingerprint import sha256
 from .rows import Shape, shape_of
 
-VERSION = 2
+VERSION = 3
 EVERY = 1.0  # seconds between two reports of progress
 POLL = 0.1  # seconds between two looks at a lock
 

@@ -21,6 +21,7 @@ _KINDS: dict[str, Kind] = {
 }
 _PACKED = {".gz": "gzip", ".zst": "Zstandard"}
 COLUMNS = ("parquet", "arrow")  # kinds that hold columns with types
+TABLES = ("csv", "tsv", *COLUMNS)  # kinds whose cells may hold lists as JSON
 
 
 def kind_of(path: Path) -> Kind:
@@ -77,7 +78,11 @@ def _named(pattern: str, root: Path) -> set[Path]:
     files: set[Path] = set()
     # A name like `a[1].txt` is a file's before it is a pattern.
     literal = root / pattern
-    names = [literal] if literal.exists() else glob.glob(str(literal), recursive=True)
+    if literal.exists():
+        names = [str(literal)]
+    else:
+        # The folder's own name is none; an absolute pattern stands for itself.
+        names = glob.glob(str(Path(glob.escape(str(root)), pattern)), recursive=True)
     for path in map(Path, names):
         if path.is_file():
             files.add(path)

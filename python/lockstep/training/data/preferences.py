@@ -19,9 +19,13 @@ from .values import kind, text, unpacked
 ANSWERS = ("chosen", "rejected")
 
 
-def preference(row: Mapping[str, Any]) -> Preference | None:
-    """The two answers of a row, None where all of it is null. Raises `Unfit`."""
-    prompt, chosen, rejected = (_listed(row.get(name)) for name in ("prompt", *ANSWERS))
+def preference(row: Mapping[str, Any], as_text: bool) -> Preference | None:
+    """The two answers of a row, None where all of it is null. Raises `Unfit`.
+
+    as_text: the row is of a table, which may hold messages as JSON; elsewhere text is text.
+    """
+    given: list[Any] = [row.get(name) for name in ("prompt", *ANSWERS)]
+    prompt, chosen, rejected = map(_listed, given) if as_text else given
     if chosen is None and rejected is None:
         return None
     if chosen == rejected:
@@ -91,7 +95,10 @@ def _common(chosen: list[Any], rejected: list[Any]) -> int:
 
 
 def _listed(value: Any) -> Any:
-    """Messages as a list; a table of text holds them as JSON."""
+    """Messages that are written as JSON, as a list; an answer may be JSON itself."""
     found = unpacked(value)
-    messages = isinstance(found, list) and all(isinstance(one, dict) for one in found)
-    return found if messages else value
+    return found if isinstance(found, list) and found and all(map(_is_message, found)) else value
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("role"), str)

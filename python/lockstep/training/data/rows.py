@@ -14,7 +14,7 @@ from lockstep.chat.preferences import Preference
 from lockstep.errors import LockstepError
 
 from .chunks import Broken, Chat, Item, Place, Row, chunks
-from .files import COLUMNS, Kind, kind_of
+from .files import COLUMNS, TABLES, Kind, kind_of
 from .preferences import ANSWERS, preference
 from .readers import Rows, read_json, read_jsonl, read_separated, read_text
 from .tables import columns_of, read_table
@@ -152,7 +152,7 @@ def _document(row: Any, shape: Shape) -> str | Conversation | Pair | Preference:
     if shape.format == "text":
         return text(row[shape.field], shape.field)
     if shape.format == "preference":
-        return preference(row) or ""
+        return preference(row, shape.kind in TABLES) or ""
     tools = unpacked(row.get("tools"))
     if shape.format == "messages":
         messages = row[shape.field]

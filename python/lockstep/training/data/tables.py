@@ -46,8 +46,9 @@ def read_table(
 ) -> Iterator[Row | Broken]:
     """Rows of the columns ``names`` from row ``start.at`` on.
 
-    text: they are to be columns of text. Raises LS_TRAIN_DATA for a file that is damaged or has no
-    such columns.
+    text: they are to be columns of text. A column of structs has every field that any row has, null
+    where a row has none: those are left out. Raises LS_TRAIN_DATA for a file that is damaged or has
+    no such columns.
     """
     need_arrow(path)
     rows = _parquet if kind == "parquet" else _arrow
@@ -55,12 +56,21 @@ def read_table(
         for row, values, done in rows(path, start.at, names, text):
             place = Place(row + 1)
             try:
-                value = {name: one.as_py() for name, one in zip(names, values, strict=True)}
+                value = {
+                    name: _present(one.as_py()) for name, one in zip(names, values, strict=True)
+                }
             except UnicodeDecodeError as error:
                 reason = f"not UTF-8 at byte {error.start + 1} of the row"
                 yield Broken(row + 1, reason, place, done)
                 continue
             yield Row(value, row + 1, place, done)
+
+
+def _present(value: Any) -> Any:
+    """A value without the null fields of its structs."""
+    if isinstance(value, dict):
+        return {name: _present(one) for name, one in value.items() if one is not None}
+    return [_present(one) for one in value] if isinstance(value, list) else value
 
 
 class _whole:

@@ -28,7 +28,7 @@ def unpacked(value: Any) -> Any:
         return value
     try:
         return json.loads(value) if value.strip() else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 
