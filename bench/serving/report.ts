@@ -23,6 +23,7 @@ interface Load extends Recorded {
   errors: Record<string, number>;
   events: Record<string, number>;
   problems: string[];
+  note?: string;
   rows: (MemoryRow & { minute: number; requests: number })[];
 }
 
@@ -116,7 +117,7 @@ function streams(result: Streams): string {
   return lines.join('\n');
 }
 
-function load(result: Load): string {
+function load(result: Load, title: string): string {
   const names = [...new Set(Object.values(result.outcomes).flatMap((row) => Object.keys(row)))];
   const kinds = Object.entries(result.outcomes).sort(([a], [b]) => (a < b ? -1 : 1));
   const servers = Object.keys(result.rows[0]?.memory ?? {});
@@ -128,7 +129,7 @@ function load(result: Load): string {
   const step = Math.max(1, Math.ceil(result.rows.length / 20));
   const shown = result.rows.filter((_, i) => i % step === 0 || i === result.rows.length - 1);
   return [
-    `## Mixed load for ${result.minutes} minutes`,
+    `## ${title}`,
     '',
     origin(result),
     '',
@@ -143,7 +144,8 @@ function load(result: Load): string {
     '',
     result.problems.length === 0
       ? 'No wrong answer, no text of another client, no undocumented error, no answer cut but by SIGKILL.'
-      : `Problems:\n\n${result.problems.map((one) => `* ${one}`).join('\n')}`,
+      : `Problems (the first 50 are kept):\n\n${counted(result.problems)}`,
+    ...(result.note === undefined ? [] : ['', result.note]),
     '',
     `Resident memory (MiB) of the process that lived longest. The first third of its life is left out; more than ${MAX_GROWTH} times as much at the end is a problem:`,
     '',
@@ -168,6 +170,15 @@ function load(result: Load): string {
       ]),
     ),
   ].join('\n');
+}
+
+/** Each problem once, with how often it came. */
+function counted(problems: readonly string[]): string {
+  const times = new Map<string, number>();
+  for (const one of problems) times.set(one, (times.get(one) ?? 0) + 1);
+  return [...times]
+    .map(([one, count]) => `* ${one}${count > 1 ? ` (${count} times)` : ''}`)
+    .join('\n');
 }
 
 function searches(results: Search[]): string {
@@ -234,9 +245,10 @@ function beside(result: Beside): string {
   ].join('\n');
 }
 
-const [ofStreams, ofLoad, ofBeside] = [
+const [ofStreams, ofLoad, ofLoadVllm, ofBeside] = [
   read<Streams>('streams'),
   read<Load>('load'),
+  read<Load>('load-vllm'),
   read<Beside>('beside'),
 ];
 const ofSearches = [read<Search>('malformed'), read<Search>('sigterms')].filter(
@@ -248,6 +260,9 @@ const parts = [
   ...(ofStreams === null ? [] : [streams(ofStreams)]),
   ...(ofSearches.length === 0 ? [] : [searches(ofSearches)]),
   ...(ofBeside === null ? [] : [beside(ofBeside)]),
-  ...(ofLoad === null ? [] : [load(ofLoad)]),
+  ...(ofLoad === null ? [] : [load(ofLoad, `Mixed load for ${ofLoad.minutes} minutes`)]),
+  ...(ofLoadVllm === null
+    ? []
+    : [load(ofLoadVllm, `Mixed load for ${ofLoadVllm.minutes} minutes, with the real vLLM`)]),
 ];
 writeFileSync(path.join(packageRoot, 'bench', 'serving', 'RESULTS.md'), `${parts.join('\n\n')}\n`);
