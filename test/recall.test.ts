@@ -1,6 +1,6 @@
 // lockstep recall and lockstep profile --method recall as a user runs them: real processes and text.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { HeadsFile } from '../src/cli/profile/heads-file.ts';
@@ -165,11 +165,19 @@ describe('lockstep recall', () => {
     [['--depths', '0.5,2'], 2, 'from 0 to 1'],
     [['--lengths', '100'], 1, 'LS_RECALL_LENGTH'],
     [['--engine', 'onnx', '--threads', '0'], 2, 'whole number'],
-    [['--html', '.'], 1, 'LS_RECALL_WRITE: expected to write ., got a folder'],
+    [['--html', '.'], 1, 'LS_RECALL_HTML: expected --html to name an .html, got .'],
   ])('refuses %j', (args, status, message) => {
     const run = cli('recall', made.untrained, ...asking, ...args);
     expect(run.stderr).toContain(message);
     expect(run.status).toBe(status);
+  });
+
+  it('refuses a folder for its page before it measures', () => {
+    const folder = path.join(home, 'folder.html');
+    mkdirSync(folder);
+    const run = cli('recall', made.untrained, ...asking, '--html', folder);
+    expect(run.stderr).toContain(`LS_RECALL_WRITE: expected to write ${folder}, got a folder`);
+    expect(run.status).toBe(1);
   });
 });
 
