@@ -1,6 +1,6 @@
 // Random policies in both runtimes: those that are accepted cut alike, to the last byte of their state.
 //
-// 300 policies in `npm test`, 20,000 in `npm run test:slow` (LOCKSTEP_FUZZ=COUNT; LOCKSTEP_FUZZ_SEED=N
+// 200 policies in `npm test`, 20,000 in `npm run test:slow` (LOCKSTEP_FUZZ=COUNT; LOCKSTEP_FUZZ_SEED=N
 // begins elsewhere).
 import { execFile } from 'node:child_process';
 import path from 'node:path';
@@ -11,7 +11,7 @@ import { interleavedPlans, PolicyHost, Segmenter } from '../src/planner/index.ts
 import { python } from './helpers/python.ts';
 import { type RandomCase, randomPolicies, randomTokens } from './helpers/random-policies.ts';
 
-const count = Number(process.env['LOCKSTEP_FUZZ'] ?? 300);
+const count = Number(process.env['LOCKSTEP_FUZZ'] ?? 200);
 const first = Number(process.env['LOCKSTEP_FUZZ_SEED'] ?? 1);
 /** Policies that cross to Python in one process. */
 const batch = 300;

@@ -5,17 +5,14 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { pythonEnvironment } from '../../src/bridge/index.ts';
 import { python, realPython } from '../helpers/python.ts';
 import { isRunning } from '../processes.ts';
 import { until } from '../server-client.ts';
 
-let folder: string;
-
-beforeAll(() => {
-  folder = mkdtempSync(path.join(os.tmpdir(), 'lockstep-warm-'));
-});
+/** Not the system's own folder for temporary files: a file gc.py there would be a program's module. */
+const folder = mkdtempSync(path.join(os.tmpdir(), 'lockstep-warm-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 interface Options {
@@ -64,7 +61,7 @@ describe.runIf(process.platform === 'linux')('as the real interpreter', () => {
       ['-c', 'import os; print(os.environ["A"], "HOME" in os.environ)'],
       { env: { A: '1' } },
     ],
-    ['a folder', ['-c', 'import os; print(os.getcwd())'], { cwd: os.tmpdir() }],
+    ['a folder', ['-c', 'import os; print(os.getcwd())'], { cwd: folder }],
     [
       'threads',
       ['-c', 'import torch; print(torch.get_num_threads())'],
