@@ -39,6 +39,11 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   throw taken(folder);
 }
 
+/** Whether a file is a server's socket, or one that it has not shown yet. */
+export function isLock(name: string): boolean {
+  return LOCKS.test(name.replace(/^\./, ''));
+}
+
 /** Listen under a name, which others see only when somebody answers there. */
 async function announce(folder: string, name: string): Promise<() => Promise<void>> {
   const file = path.join(folder, name);

@@ -40,6 +40,11 @@ it('opens an empty folder, the root of a disk, and a folder that was a store bef
   await (await BatchStore.open(folder)).close();
 });
 
+it('opens a folder in which a killed server left its lock and nothing else', async () => {
+  put('lock-0123abcd', '.lock-4567cdef');
+  await (await BatchStore.open(folder)).close();
+});
+
 it('clears away only what a store writes', async () => {
   await (await BatchStore.open(folder)).close();
   const own = path.join('files', `file-${'0'.repeat(24)}.part`);

@@ -5,7 +5,7 @@ import { LockstepError } from '../../errors.ts';
 import { systemProblem } from '../../system-error.ts';
 import { FileStore, readRecord } from './files.ts';
 import { isBatchId } from './ids.ts';
-import { lockFolder } from './lock.ts';
+import { isLock, lockFolder } from './lock.ts';
 import { type BatchRecord, batchRecord } from './record.ts';
 
 /** Unless told otherwise: most bytes of files. */
@@ -75,7 +75,7 @@ export class BatchStore {
 }
 
 /** What a store makes in its folder; a disk that is mounted there has a folder of its own. */
-const OWN = ['files', 'batches', 'lock', 'lost+found'];
+const OWN = ['files', 'batches', 'lost+found'];
 
 /** Other people's files are not shut off from them. A folder that was a store stays one, whatever lies in it. */
 async function refuseForeign(folder: string): Promise<void> {
@@ -83,7 +83,7 @@ async function refuseForeign(folder: string): Promise<void> {
     if (error.code === 'ENOENT') return [];
     throw error;
   });
-  const foreign = names.filter((name) => !OWN.includes(name));
+  const foreign = names.filter((name) => !OWN.includes(name) && !isLock(name));
   if (foreign.length === 0 || ['files', 'batches'].every((name) => names.includes(name))) return;
   const got = `other files: ${foreign.slice(0, 3).join(', ')}`;
   throw new LockstepError(
