@@ -28,6 +28,15 @@ export function environmentOf(pid: number): Record<string, string> {
   );
 }
 
+/** The program and its arguments, or the title that it took; empty for a process that has ended (Linux). */
+export function commandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
+  } catch {
+    return '';
+  }
+}
+
 /** Ids of all processes that a process started, and of those that they started (Linux). */
 export function descendants(pid: number): number[] {
   const parents = new Map<number, number>();

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { packageRoot } from '../../src/paths.ts';
 
-/** Node would let garbage grow to gigabytes on a large machine, and a leak would not show in the process's memory. */
+/** A heap that leaks ends the server, however large the machine. */
 const HEAP = '--max-old-space-size=512';
 const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
 

@@ -9,7 +9,7 @@
 // SIGHUP. `--vllm` adds the real vLLM with the same tiny model; its engine process is killed now and then.
 // Writes raw/load.json; `npx tsx bench/serving/report.ts` writes RESULTS.md.
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
@@ -24,7 +24,7 @@ import { documentedErrors } from '../../test/helpers/documented-errors.ts';
 import { randomIntegers } from '../../test/helpers/random.ts';
 import { readOpenApi } from '../../test/malformed/openapi.ts';
 import { malformedRequests } from '../../test/malformed/requests.ts';
-import { descendants } from '../../test/processes.ts';
+import { commandLine, descendants } from '../../test/processes.ts';
 import { makeToy } from '../../test/server-toy.ts';
 import { foreseen } from '../../test/vllm-foreseen.ts';
 import { makeTiny } from './checkpoint.ts';
@@ -196,13 +196,7 @@ async function vllmFront(dir: string, door: readonly string[]): Promise<Front> {
 
 /** Kill vLLM's engine process; the server starts it again. */
 function killEngine({ pid }: Front): boolean {
-  const engine = descendants(pid).find((one) => {
-    try {
-      return readFileSync(`/proc/${one}/cmdline`, 'utf8').includes('EngineCore');
-    } catch {
-      return false;
-    }
-  });
+  const engine = descendants(pid).find((one) => commandLine(one).includes('EngineCore'));
   if (engine !== undefined) process.kill(engine, 'SIGKILL');
   return engine !== undefined;
 }

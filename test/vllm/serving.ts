@@ -7,6 +7,7 @@ import { afterAll, beforeAll } from 'vitest';
 import { findPython, type Python, pythonEnvironment } from '../../src/bridge/index.ts';
 import { vllmModules } from '../../src/engines/vllm/index.ts';
 import { packageRoot } from '../../src/paths.ts';
+import { commandLine, descendants } from '../processes.ts';
 import { ServeProcesses, type Serving } from '../serve-processes.ts';
 
 export type { Serving };
@@ -71,15 +72,7 @@ function makeCheckpoint(python: Python, folder: string): string {
 
 /** Processes below this one, the farthest first. */
 export function below(pid: number): { pid: number; name: string }[] {
-  const rows = execFileSync('ps', ['-eo', 'pid,ppid,args'], { encoding: 'utf8' })
-    .split('\n')
-    .flatMap((line) => {
-      const found = /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line);
-      return found === null
-        ? []
-        : [{ pid: Number(found[1]), parent: Number(found[2]), name: found[3] as string }];
-    });
-  const tree = [{ pid, name: '' }];
-  for (const { pid: parent } of tree) tree.push(...rows.filter((row) => row.parent === parent));
-  return tree.slice(1).reverse();
+  return descendants(pid)
+    .map((one) => ({ pid: one, name: commandLine(one) }))
+    .reverse();
 }
