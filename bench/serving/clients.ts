@@ -161,12 +161,12 @@ function saysHealth({ status, body }: { status: number; body: string }): boolean
 }
 
 /** A request as JSON. */
-function bodyOf({ model }: Omit<Target, 'expected'>, request: object): string {
+function bodyOf({ model }: Pick<Target, 'model'>, request: object): string {
   return JSON.stringify({ ...request, ...(model === undefined ? {} : { model }) });
 }
 
 export async function post(
-  target: Omit<Target, 'expected'>,
+  target: Pick<Target, 'url' | 'headers' | 'model'>,
   path: string,
   body: object,
   signal?: AbortSignal,

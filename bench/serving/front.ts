@@ -8,6 +8,12 @@ import { packageRoot } from '../../src/paths.ts';
 
 /** A heap that leaks ends the server, however large the machine. */
 const HEAP = '--max-old-space-size=512';
+/** MALLOC_ARENA_MAX: as deploy/lockstep.service has it. */
+const ENVIRONMENT = {
+  OMP_NUM_THREADS: '1',
+  VLLM_CPU_KVCACHE_SPACE: '1',
+  MALLOC_ARENA_MAX: '1',
+};
 const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
 
 export class Front {
@@ -18,15 +24,20 @@ export class Front {
   /** What it printed to stderr last. */
   printed = '';
   readonly #flags: string[];
+  readonly #env: NodeJS.ProcessEnv;
   #child: ChildProcess | null = null;
   #since = 0;
   #ready = false;
 
-  /** @param flags of `lockstep serve`, the checkpoint first */
-  constructor(name: string, port: number, flags: string[]) {
+  /**
+   * @param flags of `lockstep serve`, the checkpoint first
+   * @param env added to this process's own
+   */
+  constructor(name: string, port: number, flags: string[], env: NodeJS.ProcessEnv = {}) {
     this.name = name;
     this.url = `http://127.0.0.1:${port}`;
     this.#flags = ['--port', String(port), ...flags];
+    this.#env = env;
   }
 
   get pid(): number {
@@ -41,7 +52,7 @@ export class Front {
   async start(): Promise<void> {
     this.#since = performance.now();
     const child = spawn(process.execPath, [HEAP, main, 'serve', ...this.#flags], {
-      env: { ...process.env, OMP_NUM_THREADS: '1', VLLM_CPU_KVCACHE_SPACE: '1' },
+      env: { ...process.env, ...ENVIRONMENT, ...this.#env },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     child.stderr.on('data', (text) => {

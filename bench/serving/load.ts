@@ -7,11 +7,10 @@
 // PyTorch (reference.ts). `relay` stands in front of two fake vLLMs, whose answers can be foreseen; one of
 // them is killed every 20 seconds. `models` has two models (`serve --config`); the second comes and goes by
 // SIGHUP. `--vllm` adds the real vLLM with the same tiny model; its engine process is killed now and then.
-// Writes raw/load.json; `npx tsx bench/serving/report.ts` writes RESULTS.md.
+// Writes raw/load.json (`--vllm`: raw/load-vllm.json); `npx tsx bench/serving/report.ts` writes RESULTS.md.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,9 +29,10 @@ import { foreseen } from '../../test/vllm-foreseen.ts';
 import { makeTiny } from './checkpoint.ts';
 import * as clients from './clients.ts';
 import { Fake } from './fake.ts';
+import { freePort } from './free-port.ts';
 import { Front } from './front.ts';
 import { growthOf, MAX_GROWTH, type MemoryRow } from './memory.ts';
-import { record } from './record.ts';
+import { raw, record } from './record.ts';
 import { referenceOf } from './reference.ts';
 
 const { values } = parseArgs({
@@ -157,7 +157,8 @@ async function main(): Promise<void> {
       problems.push(`${front.name}: memory grew from ${grown.middle} to ${grown.last} MiB`);
     }
   }
-  record('load', { minutes, requests, outcomes, errors, events, problems, rows });
+  const result = { minutes, requests, outcomes, errors, events, problems, rows };
+  record('load', result, path.join(raw, values.vllm ? 'load-vllm.json' : 'load.json'));
   process.stdout.write(
     `${JSON.stringify({ requests, outcomes, errors, events, problems }, null, 1)}\n`,
   );
@@ -309,15 +310,6 @@ async function client(who: number, servers: Server[], over: () => boolean): Prom
 
 function mib(bytes: number | null): number | null {
   return bytes === null ? null : Math.round(bytes / 2 ** 20);
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = net.createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as net.AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
 }
 
 await main();

@@ -5,6 +5,7 @@ import { packageRoot } from '../../src/paths.ts';
 import type { SeenTally } from '../../test/streams/client.ts';
 import type { Tally } from '../../test/streams/judge.ts';
 import type { Row as BesideRow } from './beside.ts';
+import type { BodiesRow } from './bodies.ts';
 import { growthOf, MAX_GROWTH, type MemoryRow } from './memory.ts';
 import { type Recorded, raw } from './record.ts';
 
@@ -46,6 +47,13 @@ interface Beside extends Recorded {
   promptTokens: number;
   rows: BesideRow[];
   note?: string;
+}
+
+interface Bodies extends Recorded {
+  bodies: number;
+  longest: number;
+  quiet: number;
+  rows: BodiesRow[];
 }
 
 function read<T>(name: string): T | null {
@@ -245,11 +253,31 @@ function beside(result: Beside): string {
   ].join('\n');
 }
 
-const [ofStreams, ofLoad, ofLoadVllm, ofBeside] = [
+function ofMegabytes(result: Bodies): string {
+  const { bodies, longest, quiet, rows } = result;
+  return [
+    '## Memory after bodies of megabytes',
+    '',
+    `${origin(result)} ${bodies} texts of up to ${longest / 1e6} MB, one by one, to \`/tokenize\` of a server of a tiny model. Native code of the tokenizer allocates in several threads. By default glibc gives each thread an arena and keeps freed memory there; the unit and the CPU image in \`deploy/\` set \`MALLOC_ARENA_MAX=1\`.`,
+    '',
+    table(
+      [
+        'MALLOC_ARENA_MAX',
+        'RSS at the start (MiB)',
+        'highest after a request (MiB)',
+        `${quiet} s after the last request (MiB)`,
+      ],
+      rows.map((row) => [row.arenas ?? 'not set', row.start, row.most, row.last]),
+    ),
+  ].join('\n');
+}
+
+const [ofStreams, ofLoad, ofLoadVllm, ofBeside, ofBodies] = [
   read<Streams>('streams'),
   read<Load>('load'),
   read<Load>('load-vllm'),
   read<Beside>('beside'),
+  read<Bodies>('bodies'),
 ];
 const ofSearches = [read<Search>('malformed'), read<Search>('sigterms')].filter(
   (one) => one !== null,
@@ -260,6 +288,7 @@ const parts = [
   ...(ofStreams === null ? [] : [streams(ofStreams)]),
   ...(ofSearches.length === 0 ? [] : [searches(ofSearches)]),
   ...(ofBeside === null ? [] : [beside(ofBeside)]),
+  ...(ofBodies === null ? [] : [ofMegabytes(ofBodies)]),
   ...(ofLoad === null ? [] : [load(ofLoad, `Mixed load for ${ofLoad.minutes} minutes`)]),
   ...(ofLoadVllm === null
     ? []
