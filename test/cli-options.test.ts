@@ -79,6 +79,10 @@ describe('an option without effect', () => {
       'got --text, --tokens and --tolerance',
     ],
     [['recall', dir, '--base', 'tiny', '--no-base'], 'expected --base or --no-base, got both'],
+    [
+      ['eval', dir, '--suite', 'ruler', '--tasks', 'vt,cwe', '--haystack', 'nope.txt'],
+      'niah_multiquery with --haystack, got --tasks vt,cwe',
+    ],
     [['eval', dir, '--no-base', '--base', 'tiny'], 'expected --base or --no-base, got both'],
     [['serve', dir, '--allow-host', ''], '--allow-host: expected a value, got an empty text'],
     [['keys', 'list', ''], '<file>: expected a value, got an empty text'],

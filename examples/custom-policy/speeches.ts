@@ -13,8 +13,10 @@ export const speeches = definePolicy({
   start: () => ({ newline: false, ended: 0 }),
   push(state, token, { tables, params }) {
     const newline = has(tables.newline, token);
-    if (has(tables.blank, token) || (newline && state.newline)) state.ended += 1;
+    const ends = has(tables.blank, token) || (newline && state.newline);
     state.newline = newline;
+    if (!ends) return false;
+    state.ended += 1;
     return state.ended >= params.speeches;
   },
   cut: (state) => {

@@ -339,3 +339,7 @@ def test_the_command_names_the_same_tasks() -> None:
     source = (LICENSE.parent / "src" / "cli" / "eval" / "tasks.ts").read_text(encoding="utf-8")
     listed = source.split("rulerTasks = [", 1)[1].split("]", 1)[0]
     assert re.findall(r"'(\w+)'", listed) == list(TASKS)
+    essays = source.split("essayTasks: readonly string[] = [", 1)[1].split("]", 1)[0]
+    assert re.findall(r"'(\w+)'", essays) == [
+        name for name, task in TASKS.items() if getattr(task, "haystack", None) == "essay"
+    ]

@@ -5,7 +5,7 @@ import { LockstepError } from '../../errors.ts';
 import { needs } from '../shared/needs.ts';
 import type { PplAsked } from './ppl.ts';
 import type { EvalEngine, Execution } from './rows.ts';
-import { rulerTasks, type TasksAsked } from './tasks.ts';
+import { essayTasks, rulerTasks, type TasksAsked } from './tasks.ts';
 
 export interface EvalOptions {
   suite: 'ppl' | 'ruler' | 'longbench';
@@ -105,7 +105,10 @@ export function checkOptions(options: EvalOptions): void {
       { fix: `Leave --${name} out.`, field: name },
     );
   }
-  const { engine, execution, device } = options;
+  const { engine, execution, device, haystack, tasks } = options;
+  if (haystack !== undefined && tasks?.some((name) => essayTasks.includes(name)) === false) {
+    throw needs('haystack', `a task of ${essayTasks.join(', ')}`, `--tasks ${tasks.join(',')}`);
+  }
   if (engine === 'torch') return;
   if (execution === 'full') {
     throw needs(`engine ${engine}`, 'segmented rows', '--execution full, which torch runs');

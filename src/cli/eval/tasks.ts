@@ -26,6 +26,15 @@ export const rulerTasks = [
   'fwe',
 ] as const;
 
+/** Those of them that hide needles in a text of the user's (`Niah("essay")` in Python). */
+export const essayTasks: readonly string[] = [
+  'niah_single_2',
+  'niah_single_3',
+  'niah_multikey_1',
+  'niah_multivalue',
+  'niah_multiquery',
+];
+
 /** A mean score from 0 to 100 with its 95% interval; null where a task has fewer than 8 samples. */
 export interface Score extends Bounds {
   score: number;
