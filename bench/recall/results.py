@@ -6,6 +6,7 @@ PYTHONPATH=python .venv/bin/python bench/recall/results.py
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,15 @@ def _count(line: dict[str, Any]) -> int:
 
 def _bounded(one: intervals.Estimate, digits: int = 2) -> str:
     """A value and its interval, which few documents or samples do not have. No -0."""
-    bounds = "" if one.low is None else f" [{one.low:z.{digits}f}, {one.high:z.{digits}f}]"
-    return f"{one.value:z.{digits}f}{bounds}"
+    bounds = ""
+    if one.low is not None and one.high is not None:
+        bounds = f" [{_rounded(one.low, digits)}, {_rounded(one.high, digits)}]"
+    return _rounded(one.value, digits) + bounds
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Halves away from 0: a mean of 31/40 is 0.78, however its sum was rounded."""
+    return f"{value + math.copysign(1e-9, value):z.{digits}f}"
 
 
 #: The rows of ``lockstep recall`` as the tables name them.
