@@ -153,8 +153,9 @@ async function main(): Promise<void> {
   }
   for (const { front } of servers) {
     const grown = growthOf(rows, front.name);
-    if (grown !== null && grown.last > MAX_GROWTH * grown.middle) {
-      problems.push(`${front.name}: memory grew from ${grown.middle} to ${grown.last} MiB`);
+    if (grown !== null && grown.last.median > MAX_GROWTH * grown.middle.median) {
+      const [middle, last] = [grown.middle.median, grown.last.median];
+      problems.push(`${front.name}: memory grew from ${middle} to ${last} MiB`);
     }
   }
   const result = { minutes, requests, outcomes, errors, events, problems, rows };

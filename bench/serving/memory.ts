@@ -1,4 +1,4 @@
-// Does a server's memory grow while it works? Judged over the longest time that one process lived.
+// Does a server's memory grow while it works? Rows of all its processes, by their age.
 
 export interface MemoryRow {
   /** MiB, by server. */
@@ -8,38 +8,51 @@ export interface MemoryRow {
 }
 
 export interface Growth {
-  /** Seconds that the process lived. */
+  /** Seconds that the process lived that lived longest. */
   seconds: number;
-  /** Median MiB of the middle and of the last third of its rows; the first third is warm-up. */
-  middle: number;
-  last: number;
+  /** Processes that the rows are of. */
+  processes: number;
+  /** MiB of rows whose process was as old as the middle and the last third of that time. */
+  middle: Spread;
+  last: Spread;
 }
 
-/** More than this is a problem: last third over middle third. */
+export interface Spread {
+  median: number;
+  lowest: number;
+}
+
+/** More than this is a problem: the last third's median over the middle third's. */
 export const MAX_GROWTH = 1.2;
-/** A life of fewer rows says nothing. */
+/** Bodies of megabytes come and go, so one row says little: a third of fewer rows says nothing. */
 const MIN_ROWS = 9;
 
-/** Of the longest life of a server; null where none was long enough. */
+/** The first third of the time is warm-up. Null where there are too few rows. */
 export function growthOf(rows: readonly MemoryRow[], server: string): Growth | null {
-  const lives: MemoryRow[][] = [];
+  const seen: { age: number; mib: number }[] = [];
+  let processes = 0;
   let before = Number.POSITIVE_INFINITY;
   for (const row of rows) {
     const age = row.age[server] as number;
-    if (age < before) lives.push([]);
+    if (age < before) processes += 1;
     before = age;
-    if (row.memory[server] != null) lives.at(-1)?.push(row);
+    const mib = row.memory[server];
+    if (mib != null) seen.push({ age, mib });
   }
-  const longest = lives.reduce((most, life) => (life.length > most.length ? life : most), []);
-  if (longest.length < MIN_ROWS) return null;
-  const third = Math.floor(longest.length / 3);
-  const median = (part: MemoryRow[]): number => {
-    const sorted = part.map(({ memory }) => memory[server] as number).sort((a, b) => a - b);
-    return sorted[Math.floor(sorted.length / 2)] as number;
-  };
+  const seconds = seen.reduce((most, { age }) => Math.max(most, age), 0);
+  const between = (from: number, to: number): number[] =>
+    seen
+      .filter(({ age }) => age >= from * seconds && age < to * seconds)
+      .map(({ mib }) => mib)
+      .sort((a, b) => a - b);
+  const [middle, last] = [between(1 / 3, 2 / 3), between(2 / 3, Number.POSITIVE_INFINITY)];
+  if (Math.min(middle.length, last.length) < MIN_ROWS) return null;
+  return { seconds, processes, middle: spread(middle), last: spread(last) };
+}
+
+function spread(sorted: number[]): Spread {
   return {
-    seconds: longest.at(-1)?.age[server] as number,
-    middle: median(longest.slice(third, 2 * third)),
-    last: median(longest.slice(2 * third)),
+    median: sorted[Math.floor(sorted.length / 2)] as number,
+    lowest: sorted[0] as number,
   };
 }

@@ -155,15 +155,21 @@ function load(result: Load, title: string): string {
       : `Problems (the first 50 are kept):\n\n${counted(result.problems)}`,
     ...(result.note === undefined ? [] : ['', result.note]),
     '',
-    `Resident memory (MiB) of the process that lived longest. The first third of its life is left out; more than ${MAX_GROWTH} times as much at the end is a problem:`,
+    `Resident memory (MiB) by the age of the process, over all processes of a server. The first third of the longest life is left out as warm-up; a median of the last third more than ${MAX_GROWTH} times the middle third's is a problem:`,
     '',
     table(
-      ['server', 'lived (s)', 'middle third', 'last third', 'ratio'],
+      [
+        ...['server', 'processes', 'longest life (s)', 'middle third: lowest', 'median'],
+        ...['last third: lowest', 'median', 'ratio of the medians'],
+      ],
       servers.flatMap((name) => {
         const grown = growthOf(result.rows, name);
         if (grown === null) return [];
-        const { seconds, middle, last } = grown;
-        return [[name, seconds, middle, last, (last / middle).toFixed(2)]];
+        const { seconds, processes, middle, last } = grown;
+        const ratio = (last.median / middle.median).toFixed(2);
+        return [
+          [name, processes, seconds, middle.lowest, middle.median, last.lowest, last.median, ratio],
+        ];
       }),
     ),
     '',
