@@ -1,7 +1,11 @@
 // The files of deploy/ as far as they can be tried without a cluster, a registry or an init system.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer as createHttpServer, type RequestListener } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -9,6 +13,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findPython } from '../src/bridge/index.ts';
 import { packageRoot } from '../src/paths.ts';
 import { type Commands, lockstepCommands } from './docs/commands.ts';
+import { makeCertificate } from './helpers/certificate.ts';
 import { argumentsOf, copiesOf, type Stage, stagesOf } from './helpers/containerfile.ts';
 import { readOpenApi } from './malformed/openapi.ts';
 import type { Any } from './server-client.ts';
@@ -72,6 +77,39 @@ describe('lockstep.service', () => {
     }
   });
 
+  test('both take more options from one variable, which a drop-in sets', () => {
+    const dropIn = text('vllm.conf').replace(/\\\n/g, ' ');
+    expect(args.at(-1)).toBe('$SERVE_OPTIONS');
+    expect(dropIn).toMatch(/^ExecStart=.* \$SERVE_OPTIONS$/m);
+    expect(all('Environment')).toContain('SERVE_OPTIONS=');
+    // The examples, in the files and on the page.
+    const page = readFileSync(path.join(packageRoot, 'docs/operations.md'), 'utf8');
+    const set = /Environment="SERVE_OPTIONS=([^"]*)"/g;
+    const examples = [unit, dropIn, page].flatMap((from) =>
+      [...from.matchAll(set)].map(([, found]) => found as string),
+    );
+    expect(examples.length).toBeGreaterThan(3);
+    const own = examples.flatMap((one) => (one.split(/(?:^| )-- /)[0] as string).split(' '));
+    expect(unknown(own)).toEqual([]);
+  });
+
+  test('its folders are closed to other users of the machine', () => {
+    const made = ['State', 'Cache', 'Logs', 'Configuration'];
+    expect(made.map((one) => all(`${one}Directory`))).toEqual(made.map(() => ['lockstep']));
+    expect(made.map((one) => all(`${one}DirectoryMode`))).toEqual(made.map(() => ['0750']));
+  });
+
+  test('logrotate.conf moves its audit log, and has it opened again', () => {
+    const [, log, rules] = /^(\/\S+) \{\n([^}]*)\}$/m.exec(text('logrotate.conf')) ?? [];
+    expect(log).toBe(value(args, '--audit'));
+    expect(rules).toContain(`su ${all('User')[0]} ${all('Group')[0]}\n`);
+    // The server makes the file itself, closed to others, and writes to the moved one until then.
+    expect(rules).toMatch(/^ *nocreate$/m);
+    expect(rules).toMatch(/^ *delaycompress$/m);
+    expect(rules).toMatch(/postrotate\n *systemctl try-reload-or-restart lockstep\n *endscript/);
+    expect(all('ExecReload')).toEqual(['/bin/kill -HUP $MAINPID']);
+  });
+
   test('Prometheus asks the port that it listens on, as it speaks there', () => {
     const page = readFileSync(path.join(packageRoot, 'docs/operations.md'), 'utf8');
     expect(args).toContain('--tls-cert');
@@ -111,6 +149,11 @@ describe.each(['Containerfile.cpu', 'Containerfile.cuda'])('%s', (name) => {
   const stages = stagesOf(name);
   const last = stages.at(-1) as Stage;
   const of = (word: string) => argumentsOf(last, word);
+  /** The program of its health check. */
+  const health = (): string => {
+    const [, command = ''] = /CMD (\[.*\])$/.exec(of('HEALTHCHECK')[0] ?? '') ?? [];
+    return (JSON.parse(command) as string[])[2] as string;
+  };
 
   test('copies files that there are, and builds in a stage that is left behind', () => {
     const copied = stages
@@ -138,12 +181,36 @@ describe.each(['Containerfile.cpu', 'Containerfile.cuda'])('%s', (name) => {
     // It listens on every address of the container, so only to who has a key.
     expect(value(args, '--host')).toBe('0.0.0.0');
     expect(value(args, '--keys')).toBe('/etc/lockstep/keys.json');
-    const health = JSON.parse(
-      /CMD (\[.*\])$/.exec(of('HEALTHCHECK')[0] ?? '')?.[1] ?? '',
-    ) as string[];
-    expect(health[2]).toContain(`:${value(args, '--port')}/health/ready`);
-    // It is a program that Node can parse.
-    execFileSync(process.execPath, ['--check', '-'], { input: health[2] as string });
+    expect(health()).toContain(`:${value(args, '--port')}/health/ready`);
+  });
+
+  test('asks whether the server is ready, with and without TLS', async () => {
+    const cert = path.join(folder, `${name}.crt`);
+    const key = path.join(folder, `${name}.key`);
+    await makeCertificate('localhost', cert, key);
+    let status = 200;
+    const answer: RequestListener = ({ url }, response) => {
+      response.writeHead(url === '/health/ready' ? status : 404).end();
+    };
+    const tls = { cert: readFileSync(cert), key: readFileSync(key) };
+    for (const server of [createHttpServer(answer), createHttpsServer(tls, answer)]) {
+      await once(server.listen(0, '127.0.0.1'), 'listening');
+      const { port } = server.address() as AddressInfo;
+      const program = health().replace(':8080/', `:${port}/`);
+      const ask = async (): Promise<number | null> => {
+        const child = spawn(process.execPath, ['-e', program], { stdio: 'ignore' });
+        const [code] = (await once(child, 'exit')) as [number | null];
+        return code;
+      };
+      status = 200;
+      expect(await ask()).toBe(0);
+      status = 503;
+      expect(await ask()).toBe(1);
+      server.close();
+      server.closeAllConnections();
+      await once(server, 'close');
+      expect(await ask()).toBe(1);
+    }
   });
 });
 

@@ -98,6 +98,10 @@ it('packs everything that its files refer to', () => {
   for (const name of ['LICENSE', 'THIRD_PARTY.md', 'CHANGELOG.md', 'python/LICENSE']) {
     expect(existsSync(path.join(unpacked, name)), name).toBe(true);
   }
+  // What a service is set up with. The images are built in a clone.
+  const deploy = readdirSync(path.join(unpacked, 'deploy'));
+  expect(deploy).toContain('lockstep.service');
+  expect(deploy.filter((name) => name.startsWith('Containerfile'))).toEqual([]);
   // The documentation's site is built in a clone; it is no part of the package.
   // Of its folder the server gives away the description of its API alone.
   expect(readdirSync(path.join(unpacked, 'docs'))).toEqual(['openapi.json']);
