@@ -286,6 +286,7 @@ describe('lockstep serve', () => {
     [['--drain', 'soon'], 'expected a number of at least 0'],
     [['--trust-proxy', 'proxy.example'], 'LS_SERVE_PROXY'],
     [['--audit', '/'], 'LS_AUDIT_FILE'],
+    [['--exit-when-lost'], 'expected the engine onnx or torch with --exit-when-lost, got vllm'],
     [['--otlp-traces-endpoint', 'localhost:4318'], 'expected an address for traces'],
   ])('%j is refused', async (options, words) => {
     // A vLLM that is not there: the server starts all the same, unless an option is refused.

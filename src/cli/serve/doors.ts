@@ -24,6 +24,7 @@ export interface DoorOptions {
   tlsKey?: string;
   preDrain: number;
   drain: number;
+  exitWhenLost?: boolean;
 }
 
 export interface Doors {
@@ -72,6 +73,10 @@ export function addDoorOptions(command: Command): Command {
       'then: seconds that running answers have to finish',
       parseSeconds,
       DRAIN_MS / 1000,
+    )
+    .option(
+      '--exit-when-lost',
+      'onnx, torch: end with exit code 1 when the engine has ended, so that systemd or Kubernetes starts the server again; with several models, when the last has',
     );
 }
 
