@@ -1,10 +1,13 @@
 // The dashboard and the alerts ask only for what /metrics has.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
 import path from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findPython } from '../src/bridge/index.ts';
 import { packageRoot } from '../src/paths.ts';
+import { BatchStore } from '../src/server/index.ts';
 import { AdmissionQueue } from '../src/server/limits/admission-queue.ts';
 import { Metrics } from '../src/server/metrics.ts';
 import { type Any, PROMPT } from './server-client.ts';
@@ -21,6 +24,8 @@ interface Query {
 const dashboard = JSON.parse(
   readFileSync(path.join(packageRoot, 'deploy/grafana/lockstep.json'), 'utf8'),
 ) as Any;
+const folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-deploy-'));
+afterAll(() => rm(folder, { recursive: true, force: true }));
 let rules: Any[] = [];
 let queries: Query[] = [];
 
@@ -121,10 +126,9 @@ print(json.dumps(wrong))`;
   });
 
   test('every metric and label of dashboard and alerts stands in /metrics', async () => {
-    const { url, post } = await servers.serve(
-      {},
-      { probe: { status: 'passed', milliseconds: 1 } as Any },
-    );
+    const probe = { status: 'passed', milliseconds: 1 } as Any;
+    const batches = await BatchStore.open(folder);
+    const { url, post } = await servers.serve({}, { probe, batches });
     await (await post('/v1/completions', { prompt: PROMPT, max_tokens: 3 })).text();
     await (await post('/lockstep/plan', { text: PROMPT.repeat(300) })).text();
     const own = await (await fetch(`${url}/metrics`)).text();

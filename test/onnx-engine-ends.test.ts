@@ -23,6 +23,7 @@ describe('ends', () => {
     workers.at(-1)?.emit('error', new Error('Worker terminated due to reaching memory limit'));
     for (const each of steps) expect((await each).code).toBe('LS_ENGINE_CRASHED');
     expect(await failure(doomed.open())).toMatchObject({ code: 'LS_ENGINE_CRASHED' });
+    expect((await doomed.lost)?.code).toBe('LS_ENGINE_CRASHED');
     await session.close();
     await doomed.close();
   });
@@ -35,6 +36,8 @@ describe('ends', () => {
     expect(await dropped).toMatchObject({ code: 'LS_ENGINE_CLOSED' });
     expect(await failure(closing.open())).toMatchObject({ code: 'LS_ENGINE_CLOSED' });
     await closing.close();
+    // Closed is not lost.
+    expect(await Promise.race([closing.lost, 'open'])).toBe('open');
   });
 
   it('neither a run nor an idle engine keeps the process alive', () => {

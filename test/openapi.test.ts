@@ -73,6 +73,53 @@ describe('docs/openapi.json', () => {
     for (const key of required) expect(own).toContain(key);
   });
 
+  test('refers to nothing that is not there, and holds nothing that nobody refers to', () => {
+    const named = new Set(
+      [...JSON.stringify(document).matchAll(/"#\/components\/(\w+)\/(\w+)"/g)].map(
+        ([, kind, name]) => `${kind} ${name}`,
+      ),
+    );
+    const { securitySchemes: _, ...components } = document.components as unknown as Any;
+    const there = Object.entries(components as Record<string, object>).flatMap(([kind, all]) =>
+      Object.keys(all).map((name) => `${kind} ${name}`),
+    );
+    expect([...named].sort()).toEqual(there.sort());
+  });
+
+  test('says which headers and kinds of text an answer has', async () => {
+    const { url, post } = await serve({ delayMs: 50 }, { requestsPerMinute: 6 });
+    const idOf = async (id: string) => {
+      const response = await fetch(`${url}/health`, { headers: { 'x-request-id': id } });
+      return response.headers.get('x-request-id');
+    };
+    const { RequestId, RequestTimeout } = (document.components as Any).parameters;
+    for (const id of ['mine-1', 'not mine', 'x'.repeat(129)]) {
+      const fits = new RegExp(RequestId.schema.pattern).test(id);
+      expect((await idOf(id)) === id, id).toBe(fits);
+    }
+    const late = await fetch(`${url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', [RequestTimeout.name]: '0.2' },
+      body: JSON.stringify({ prompt: PROMPT, max_tokens: 50 }),
+    });
+    const code = async (response: Response) => ((await response.json()) as Any).error.code;
+    expect([late.status, await code(late)]).toEqual([504, 'deadline_exceeded']);
+    const other = await fetch(`${url}/v1/models`, { method: 'PUT' });
+    expect([other.status, other.headers.get('allow')]).toEqual([405, 'GET']);
+    expect(other.headers.get('x-request-id')).toBeTruthy();
+    const metrics = document.paths['/metrics'] as Any;
+    const kinds = Object.keys(metrics.get.responses['200'].content);
+    for (const kind of kinds) {
+      const response = await fetch(`${url}/metrics`, { headers: { accept: kind } });
+      expect(response.headers.get('content-type')?.split(';')[0]).toBe(kind);
+    }
+    const refused: Response[] = [];
+    while (refused.length < 8) refused.push(await post('/tokenize', { text: 'a' }));
+    const last = refused.at(-1) as Response;
+    expect([last.status, await code(last)]).toEqual([429, 'too_many_requests']);
+    expect(last.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
+  });
+
   test('is served as it stands', async () => {
     const { url } = await serve({}, { apiKey: 'sk-1' });
     const response = await fetch(`${url}/openapi.json`);

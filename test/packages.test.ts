@@ -221,5 +221,8 @@ print(json.dumps({
   expect(told.version).toBe(version);
   expect(told.extras).toEqual(expect.arrayContaining(['train', 'vllm', 'transformers', 'eval']));
   expect(told.licenses.sort()).toEqual(['LICENSE', 'NOTICE.md']);
-  expect(told.hint).toBe('python -m pip install "lockstep[trl]"');
+  const installed = './node_modules/lockstep/python';
+  expect(told.hint).toBe(
+    `python -m pip install "${installed}[trl]" -c "${installed}/constraints.txt"`,
+  );
 }, 900_000);

@@ -153,11 +153,33 @@ describe('lockstep serve', () => {
     child.kill('SIGHUP');
     await until(async () => (await status(bob)) === 200);
     expect(await status(alice)).toBe(401);
+    const scraper = await addKey(file, 'scraper', '--metrics');
+    child.kill('SIGHUP');
+    await until(async () => (await status(scraper)) === 200);
+    const reloads = async () => {
+      const headers = { authorization: `Bearer ${scraper}` };
+      const text = await (await fetch(`${url}/metrics`, { headers })).text();
+      const of = (name: string) =>
+        ['keys', 'tls', 'models', 'audit'].map((what) =>
+          Number(new RegExp(`^${name}{what="${what}"} (\\d+)`, 'm').exec(text)?.[1]),
+        );
+      return [of('lockstep_reload_failed_total'), of('lockstep_reload_stale')];
+    };
+    const none = [0, 0, 0, 0];
+    expect(await reloads()).toEqual([none, none]);
     await chmod(file, 0o644);
     child.kill('SIGHUP');
     await until(() => stderr().includes('LS_KEYS_MODE'));
     expect(stderr()).toContain('the previous keys stay in use');
     expect(await status(bob)).toBe(200);
+    expect(await reloads()).toEqual([
+      [1, 0, 0, 0],
+      [1, 0, 0, 0],
+    ]);
+    await chmod(file, 0o600);
+    child.kill('SIGHUP');
+    await until(async () => (await reloads())[1]?.[0] === 0);
+    expect(await reloads()).toEqual([[1, 0, 0, 0], none]);
     child.kill('SIGTERM');
     expect(await ended).toEqual([0, null]);
     const lines = (await readFile(auditFile, 'utf8')).trim().split('\n');
@@ -165,7 +187,9 @@ describe('lockstep serve', () => {
     expect(events.map(({ time: _, ...rest }) => rest)).toEqual([
       { event: 'start', keys: 1 },
       { event: 'keys', keys: 1, added: ['bob'], removed: ['alice'] },
+      { event: 'keys', keys: 2, added: ['scraper'], removed: [] },
       { event: 'keys', code: 'LS_KEYS_MODE' },
+      { event: 'keys', keys: 2, added: [], removed: [] },
       { event: 'stop' },
     ]);
     for (const key of [alice, bob]) expect(lines.join()).not.toContain(key.slice(14));
@@ -181,11 +205,15 @@ describe('lockstep serve', () => {
     await rm(folder, { recursive: true });
     child.kill('SIGHUP');
     await until(() => stderr().includes('LS_AUDIT_FILE'));
+    const metrics = async () => (await fetch(`${url}/metrics`)).text();
+    expect(await metrics()).toContain('lockstep_reload_failed_total{what="audit"} 1\n');
+    expect(await metrics()).toContain('lockstep_reload_stale{what="audit"} 1\n');
     expect((await ask(url, 1)).status).toBe(200);
     await until(async () => (await readFile(kept, 'utf8')).includes('"event":"request"'));
     await mkdir(folder);
     child.kill('SIGHUP');
     await until(() => existsSync(auditFile));
+    expect(await metrics()).toContain('lockstep_reload_stale{what="audit"} 0\n');
     child.kill('SIGTERM');
     expect(await ended).toEqual([0, null]);
     expect(await readFile(auditFile, 'utf8')).toContain('"event":"stop"');
@@ -214,6 +242,8 @@ describe('lockstep serve', () => {
     child.kill('SIGHUP');
     await until(() => stderr().includes('LS_SERVE_TLS'));
     expect(name()).toBe('two');
+    const scraped = execFileSync('curl', ['-sk', `${url}/metrics`], { encoding: 'utf8' });
+    expect(scraped).toContain('lockstep_reload_stale{what="tls"} 1\n');
   });
 
   test('SIGTERM: not ready but open, then closed; no stream is cut, one line is logged', async () => {
@@ -286,6 +316,7 @@ describe('lockstep serve', () => {
     [['--drain', 'soon'], 'expected a number of at least 0'],
     [['--trust-proxy', 'proxy.example'], 'LS_SERVE_PROXY'],
     [['--audit', '/'], 'LS_AUDIT_FILE'],
+    [['--exit-when-lost'], 'expected the engine onnx or torch with --exit-when-lost, got vllm'],
     [['--otlp-traces-endpoint', 'localhost:4318'], 'expected an address for traces'],
   ])('%j is refused', async (options, words) => {
     // A vLLM that is not there: the server starts all the same, unless an option is refused.

@@ -181,6 +181,9 @@ describe('load', () => {
       expect(((await answer.json()) as Any).error.type).toBe('rate_limit_error');
     }
     expect((await fetch(`${url}/health/ready`)).status).toBe(200);
+    const metrics = await (await fetch(`${url}/metrics`)).text();
+    expect(metrics).toContain('lockstep_queue_refused_total{model="toy"} 7\n');
+    expect(metrics).not.toContain('lockstep_caller_refused_total{');
   });
 
   test('a silent stream is kept alive by comments', async () => {

@@ -170,7 +170,7 @@ describe('requests read by a thread equal those read by the event loop', () => {
   });
 
   test('requests beyond the queue of large ones get 429', async () => {
-    const { post } = await servers.serve({}, { ...options, maxLarge: 1 });
+    const { post, url } = await servers.serve({}, { ...options, maxLarge: 1 });
     const body = JSON.stringify({ text });
     const answers = await Promise.all(
       Array.from({ length: 6 }, () => post('/lockstep/plan', body)),
@@ -181,6 +181,10 @@ describe('requests read by a thread equal those read by the event loop', () => {
     const refused = answers.find(({ status }) => status === 429);
     expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(0);
     await Promise.all(answers.map((answer) => answer.arrayBuffer()));
+    const metrics = await (await fetch(`${url}/metrics`)).text();
+    const count = statuses.filter((status) => status === 429).length;
+    expect(metrics).toContain(`lockstep_large_refused_total ${count}\n`);
+    expect(metrics).toContain('lockstep_queue_refused_total{model="toy"} 0\n');
     expect((await post('/lockstep/plan', body)).status).toBe(200);
   });
 });

@@ -246,12 +246,15 @@ print(json.dumps({
       expect(['LS_PYTHON_DIED', 'LS_ENGINE_SESSION']).toContain((await step).code);
     }
     expect((await failure(doomed.open())).code).toBe('LS_PYTHON_DIED');
+    expect((await doomed.lost)?.code).toBe('LS_PYTHON_DIED');
     await session.close();
     await doomed.close();
     const again = await openTorchEngine(dir, { python, threads: 1 });
     const fresh = await again.open();
     expect((await fresh.step([5], { rows: 'last', close: false })).rows).toBe(1);
     await again.close();
+    // Closed is not lost.
+    expect(await Promise.race([again.lost, 'open'])).toBe('open');
   });
 
   it.runIf(process.platform === 'linux')('leaves nothing behind in shared memory', () => {

@@ -22,11 +22,13 @@ def version() -> str:
 
 def install(extra: str) -> str:
     """The command that installs what ``extra`` of pyproject.toml lists, for where this one is: a
-    clone has a set-up of its own, the npm package holds the Python half, a wheel knows its name."""
+    clone has a set-up of its own, the npm package holds the Python half. A wheel was made from
+    that half, and its name on an index is not this project: the command is for the folder in which
+    npm installed Lockstep."""
     if (_PACKAGE.parent / "scripts" / "setup.mjs").is_file():
         option = {"vllm": " -- --vllm", "eval": " -- --tools", "trl": " -- --tools"}.get(extra, "")
         return f"npm run setup{option}"
-    half = Path(__file__).parents[1]
-    if (half / "pyproject.toml").is_file():
-        return f'python -m pip install "{half}[{extra}]" -c "{half / "constraints.txt"}"'
-    return f'python -m pip install "lockstep[{extra}]"'
+    half = str(Path(__file__).parents[1])
+    if not (Path(half) / "pyproject.toml").is_file():
+        half = "./node_modules/lockstep/python"
+    return f'python -m pip install "{half}[{extra}]" -c "{half}/constraints.txt"'

@@ -66,6 +66,11 @@ export class PythonSession {
   #end: LockstepError | undefined;
   #ended: Promise<void> = Promise.resolve();
   #files = 0;
+  #die: (error: LockstepError) => void = () => {};
+  /** Settles with LS_PYTHON_DIED when the interpreter has ended by itself, also while no call ran. */
+  readonly died = new Promise<LockstepError>((resolve) => {
+    this.#die = resolve;
+  });
 
   private constructor(python: Python, timeoutMs: number | undefined) {
     this.python = python;
@@ -252,6 +257,7 @@ export class PythonSession {
   #finish(error: LockstepError): void {
     if (this.#end !== undefined) return;
     this.#end = error;
+    if (error.code !== 'LS_PYTHON_CLOSED') this.#die(error);
     this.#pythonia?.stop();
     // The process's end is awaited by `close`: it must not be the reason for Node to leave early.
     this.#pythonia?.keepAlive(true);

@@ -95,6 +95,8 @@ const serverSchema = z.strictObject({
   preDrain: seconds.optional(),
   /** Seconds that running answers then have to finish. */
   drain: seconds.optional(),
+  /** End with exit code 1 when the onnx and torch engines of all models have ended. */
+  exitWhenLost: z.boolean().optional(),
   /** Where OpenTelemetry traces go, as http://127.0.0.1:4318/v1/traces. */
   otlpTracesEndpoint: text.optional(),
   log: z.enum(['silent', 'error', 'info']).optional(),

@@ -1,5 +1,6 @@
 // One interface for everything that can run a segment.
 import type { Contract } from '../contract/schema.ts';
+import type { LockstepError } from '../errors.ts';
 import type { Retrieved, SessionMemory } from '../state/sequence.ts';
 
 export type { Retrieved, SessionMemory };
@@ -73,5 +74,7 @@ export interface Engine {
   readonly sessions: number;
   /** Bytes of all kept states; what several of them share counts once. */
   readonly keptBytes?: number;
+  /** Settles with the reason when the engine has ended by itself, at rest too: nothing runs on it any more. */
+  readonly lost?: Promise<LockstepError>;
   close(): Promise<void>;
 }

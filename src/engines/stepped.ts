@@ -72,6 +72,8 @@ class LocalRunner implements Runner {
     this.#memory = memory;
     this.#forms = new Forms(tokenizer, source.contract.tokenizer.ends);
     this.#reader = memory && new AnswerReader(engine, source, memory);
+    // It may end while nothing runs on it.
+    void engine.lost?.then((error) => this.#notice(error));
   }
 
   get info() {

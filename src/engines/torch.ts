@@ -115,6 +115,10 @@ class TorchEngine implements Engine {
     return this.#registry.size;
   }
 
+  get lost(): Promise<LockstepError> {
+    return this.python.died;
+  }
+
   open(): Promise<EngineSession> {
     return this.begin(0, () => this.python.call<number>('lockstep.engine.sessions:open_session'));
   }

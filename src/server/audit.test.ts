@@ -1,8 +1,9 @@
-import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
+import fs from 'node:fs';
+import { mkdir, mkdtemp, readFile, rename, rm, symlink } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { AuditLog } from './audit.ts';
 
 let root: string;
@@ -39,5 +40,56 @@ describe('AuditLog', () => {
     expect(told).toHaveLength(2);
     expect(await eventsIn(file)).toEqual(['again']);
     log.close();
+    expect([log.failed, log.lost]).toEqual([0, 0]);
   });
+
+  it('keeps lines that cannot be written until they can be, but not without end', async () => {
+    root = await mkdtemp(path.join(os.tmpdir(), 'lockstep-audit-'));
+    const file = path.join(root, 'audit.jsonl');
+    const told: string[] = [];
+    const log = new AuditLog(
+      file,
+      (error) => told.push((error as { code?: string }).code ?? ''),
+      300,
+    );
+    const events = async () =>
+      (await readFile(file, 'utf8'))
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line).event);
+    log.write('0', {});
+    // A full disk.
+    const full = vi.spyOn(fs, 'writeSync').mockImplementation(() => {
+      throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+    });
+    for (let i = 1; i <= 8; i++) log.write(String(i), {});
+    expect(told).toEqual(Array(8).fill('ENOSPC'));
+    const kept = 8 - log.lost;
+    expect([log.failed, kept]).toEqual([8, 6]);
+    full.mockRestore();
+    // The line for which there is no room makes the others be written.
+    log.write('9', {});
+    log.write('10', {});
+    expect(await events()).toEqual(['0', '1', '2', '3', '4', '5', '6', '10']);
+    expect([log.failed, log.lost, told.length]).toEqual([8, 3, 8]);
+    log.close();
+  });
+
+  it.runIf(process.platform === 'linux')(
+    'writes what waits to the file that a rotation opens',
+    async () => {
+      root = await mkdtemp(path.join(os.tmpdir(), 'lockstep-audit-'));
+      const file = path.join(root, 'audit.jsonl');
+      await symlink('/dev/full', file);
+      const told: string[] = [];
+      const log = new AuditLog(file, (error) => told.push((error as { code?: string }).code ?? ''));
+      for (const event of ['one', 'two']) log.write(event, {});
+      expect([told, log.failed, log.lost]).toEqual([['ENOSPC', 'ENOSPC'], 2, 0]);
+      await rm(file);
+      expect(log.reopen()).toBe(true);
+      const lines = (await readFile(file, 'utf8')).trim().split('\n');
+      expect(lines.map((line) => JSON.parse(line).event)).toEqual(['one', 'two']);
+      log.close();
+    },
+  );
 });

@@ -9,6 +9,9 @@ import { usedBy } from './stages.ts';
 
 type Destination = ReturnType<typeof pino.destination>;
 
+/** Most bytes of lines that wait until the file can be written again. */
+const WAITING_BYTES = 16 * 1024 * 1024;
+
 /** Ids, counts and codes; never a text, a key or a header. */
 export class AuditLog {
   readonly #file: string;
@@ -16,22 +19,46 @@ export class AuditLog {
   readonly #broken: (error: Error) => void;
   /** Why the file could not be opened again: the destination emits it once more. */
   #notOpened: unknown = null;
+  /** The last error of a write: pino emits the first one twice. */
+  #told: unknown = null;
+  #failed = 0;
+  #lost = 0;
 
   /**
    * Append to a file, which is made with mode 0600 where it is not there.
    *
-   * @param broken told of each line that could not be written, and of a file that could not be opened again
-   *   (LS_AUDIT_FILE); requests are served all the same
+   * @param broken told of each line that could not be written (it waits in memory for the next that can), and of
+   *   a file that could not be opened again (LS_AUDIT_FILE); requests are served all the same
+   * @param waitingBytes most bytes of lines that wait; further ones are lost
    * @throws LS_AUDIT_FILE
    */
-  constructor(file: string, broken: (error: Error) => void) {
+  constructor(file: string, broken: (error: Error) => void, waitingBytes = WAITING_BYTES) {
     checkFile(file);
     this.#file = file;
     this.#broken = broken;
-    this.#destination = pino.destination({ dest: file, append: true, mode: 0o600, sync: true });
+    const how = { append: true, mode: 0o600, sync: true, maxLength: waitingBytes };
+    this.#destination = pino.destination({ dest: file, ...how });
     this.#destination.on('error', (error: Error) => {
-      if (error !== this.#notOpened) broken(error);
+      if (error === this.#notOpened || error === this.#told) return;
+      this.#told = error;
+      this.#failed += 1;
+      broken(error);
     });
+    this.#destination.on('drop', () => {
+      this.#lost += 1;
+      // Instead of a line that is dropped nothing is written: try those that wait.
+      this.#destination.write('');
+    });
+  }
+
+  /** Writes that failed. */
+  get failed(): number {
+    return this.#failed;
+  }
+
+  /** Lines that will never be written. */
+  get lost(): number {
+    return this.#lost;
   }
 
   write(event: string, fields: object): void {
@@ -39,15 +66,21 @@ export class AuditLog {
     try {
       this.#destination.write(`${line}\n`);
     } catch (error) {
+      this.#lost += 1;
       this.#broken(error as Error);
     }
   }
 
-  /** Open the file by its name again, after a rotation has moved it. Where that fails, the open one stays in use. */
-  reopen(): void {
+  /**
+   * Open the file by its name again, after a rotation has moved it. Where that fails, the open one stays in use.
+   *
+   * @returns whether it is open
+   */
+  reopen(): boolean {
     const before = this.#destination.listeners('ready');
     try {
       this.#destination.reopen();
+      return true;
     } catch (error) {
       this.#notOpened = error;
       // What was to close the file that is open: it would do so after the next time that opens one.
@@ -55,6 +88,7 @@ export class AuditLog {
         if (!before.includes(listener)) this.#destination.off('ready', listener as () => void);
       }
       this.#broken(noFile(this.#file, (error as NodeJS.ErrnoException).code ?? 'an error', error));
+      return false;
     }
   }
 

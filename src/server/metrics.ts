@@ -14,8 +14,14 @@ export interface Watched {
   readonly name: string;
   readonly runner: Runner;
   readonly probe: ProbeOutcome | undefined;
-  readonly context: { readonly queue: { readonly active: number; readonly waiting: number } };
+  readonly context: {
+    readonly queue: { readonly active: number; readonly waiting: number; readonly refused: number };
+  };
 }
+
+/** What SIGHUP reads again. */
+export type Reloaded = 'keys' | 'tls' | 'models' | 'audit';
+const RELOADED: readonly Reloaded[] = ['keys', 'tls', 'models', 'audit'];
 
 interface Held {
   model: string;
@@ -34,6 +40,8 @@ export class Metrics {
   readonly large: Histogram<'work'>;
   readonly segments: Counter<'model'>;
   readonly segmentTokens: Histogram<'model'>;
+  readonly #reloadFailed: Counter<'what'>;
+  readonly #stale: Gauge<'what'>;
   readonly #held = new Map<object, Held>();
   /** Models that run; two of one name where one replaces the other. */
   readonly #watched = new Set<Watched>();
@@ -90,6 +98,23 @@ export class Metrics {
       buckets: [16, 32, 64, 128, 256, 512, 1024, 2048, 4096],
       registers,
     });
+    this.#reloadFailed = new Counter({
+      name: 'lockstep_reload_failed_total',
+      help: 'Reloads (SIGHUP) that failed, by what could not be read: keys, tls, models, audit.',
+      labelNames: ['what'],
+      registers,
+    });
+    this.#stale = new Gauge({
+      name: 'lockstep_reload_stale',
+      help: '1 from a reload that failed to one that succeeds: what is used is older than the file.',
+      labelNames: ['what'],
+      registers,
+    });
+    // A first failure shows as an increase only where the series was there before.
+    for (const what of RELOADED) {
+      this.#reloadFailed.inc({ what }, 0);
+      this.#stale.set({ what }, 0);
+    }
     const gauge = (name: string, help: string, value: (model: Watched) => number) =>
       this.#gauge(name, help, () => [...this.#watched].map((one) => [one.name, value(one)]));
     gauge('lockstep_sessions', 'Sequences open in the engine.', ({ runner }) => runner.sessions);
@@ -103,6 +128,7 @@ export class Metrics {
       'Requests that wait for a slot.',
       ({ context }) => context.queue.waiting,
     );
+    this.#watchRefused();
     this.#watchMemory();
     this.#watchSessions();
   }
@@ -127,8 +153,33 @@ export class Metrics {
     this.#watched.delete(model);
   }
 
-  /** How many large requests wait for a thread. */
-  watchPool(pool: { readonly waiting: number }): void {
+  /** Something was read again, or could not be. */
+  reloaded(what: Reloaded, ok: boolean): void {
+    if (!ok) this.#reloadFailed.inc({ what });
+    this.#stale.set({ what }, ok ? 0 : 1);
+  }
+
+  /** What became of the lines of the audit log; null: there is none. */
+  watchAudit(log: { readonly failed: number; readonly lost: number } | null): void {
+    this.#total(
+      'lockstep_audit_failed_total',
+      'Writes to the audit log that failed; the lines wait in memory for the next that succeeds.',
+      () => log?.failed ?? 0,
+    );
+    this.#total(
+      'lockstep_audit_lost_total',
+      'Lines of the audit log that were lost: too many waited.',
+      () => log?.lost ?? 0,
+    );
+  }
+
+  /** How many large requests wait for a thread, and how many were turned away. */
+  watchPool(pool: { readonly waiting: number; readonly refused: number }): void {
+    this.#total(
+      'lockstep_large_refused_total',
+      'Large requests refused with 429 because --max-large waited.',
+      () => pool.refused,
+    );
     new Gauge({
       name: 'lockstep_large_waiting',
       help: 'Large requests that wait for a worker thread.',
@@ -143,6 +194,33 @@ export class Metrics {
   hold(owner: object, model: string, memory: SessionMemory | null): void {
     if (memory === null) this.#held.delete(owner);
     else this.#held.set(owner, { model, memory });
+  }
+
+  /** A count that is kept elsewhere. */
+  #total(name: string, help: string, value: () => number): void {
+    new Counter({
+      name,
+      help,
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        this.inc(value());
+      },
+    });
+  }
+
+  #watchRefused(): void {
+    const watched = this.#watched;
+    new Counter({
+      name: 'lockstep_queue_refused_total',
+      help: 'Requests refused with 429 because the queue of the model was full.',
+      labelNames: ['model'],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        for (const { name, context } of watched) this.inc({ model: name }, context.queue.refused);
+      },
+    });
   }
 
   /** A gauge by model; values of one model are added up. */

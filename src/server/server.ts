@@ -42,7 +42,7 @@ import { trustProxies } from './limits/proxies.ts';
 import { limitRate } from './limits/rate.ts';
 import { watchReaders } from './limits/stall.ts';
 import { listen } from './listen.ts';
-import { Metrics } from './metrics.ts';
+import { Metrics, type Reloaded } from './metrics.ts';
 import { type ModelParts, ServedModel, type SharedParts } from './models/model.ts';
 import { type Listed, Models } from './models/models.ts';
 import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
@@ -140,6 +140,8 @@ export interface LockstepServer {
   listen(port: number): Promise<{ host: string; port: number; url: string }>;
   /** Use another certificate from now on; open connections keep theirs. Nothing without TLS. */
   setTls(context: SecureContextOptions): void;
+  /** For the metrics: something was read again while it serves, or could not be. */
+  reloaded(what: Reloaded, ok: boolean): void;
   /** End: say so to balancers, refuse newcomers, let running answers finish, free the engine. Idempotent. */
   close(): Promise<void>;
 }
@@ -185,6 +187,7 @@ export function createServer(parts: ServerParts): LockstepServer {
     onEnd: (kind, seconds) => metrics.large.observe({ work: kind }, seconds),
   });
   metrics.watchPool(pool);
+  metrics.watchAudit(auditLog);
   const shared: SharedParts = {
     pool,
     accounts: new Accounts(metrics.registry),
@@ -328,6 +331,7 @@ export function createServer(parts: ServerParts): LockstepServer {
     setTls(context) {
       https?.setSecureContext(context);
     },
+    reloaded: (what, ok) => metrics.reloaded(what, ok),
     close() {
       closed ??= (async () => {
         ending = true;

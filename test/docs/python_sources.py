@@ -147,7 +147,7 @@ def expression(node: ast.AST | None) -> dict[str, Any]:
 
 @cache
 def installing(extra: str) -> str:
-    """What lockstep.install.install says in a clone, and where Lockstep was installed by pip."""
+    """What lockstep.install.install says in a clone, and where npm installed Lockstep."""
     file = Path(sys.argv[1]) / "install.py"
     module: Any = types.ModuleType("install")
     module.__file__ = str(file)
@@ -156,7 +156,7 @@ def installing(extra: str) -> str:
     # As where neither a clone nor the npm package is around it.
     module.__file__ = "/none/python/lockstep/install.py"
     module._PACKAGE = Path("/none/package.json")
-    return f"Run `{clone}` in a clone, or `{module.install(extra)}` elsewhere"
+    return f"Run `{clone}` in a clone, or `{module.install(extra)}` where npm installed Lockstep"
 
 
 def text(value: str) -> dict[str, Any]:

@@ -140,6 +140,7 @@ describe('what is refused at the start', () => {
     [['--engine', 'onnx'], 'expected no --engine with --config'],
     [['--no-probe'], 'expected no --no-probe with --config'],
     [['--rate', '5'], 'expected --rate or `rate` in'],
+    [['--exit-when-lost'], 'expected the engine onnx or torch with --exit-when-lost, got vllm'],
     [['somewhere'], 'expected a checkpoint or --config, got both'],
   ])('%j beside the file', async (options, words) => {
     await config.write({ models: [{ name: 'a', dir: toy.dir, ...absent }], rate: 3 });

@@ -136,12 +136,13 @@ async function serveUntil(
   const file = await fileOf(dir, options, command);
   const entries =
     file === null ? [await entryOf(dir ?? '', flags, options)] : await entriesOf(file, options.log);
-  checkEffect(options);
+  checkEffect(options, entries);
   const traces = tracesUrl(options.otlpTracesEndpoint);
   const doors = await openDoors(options, say, file !== null);
   await probePort(options.port, options.host);
   const batches = await openBatchStore(options);
-  const fleet = new Fleet({ say, colors, signal: stop.signal });
+  const telling = { say, colors, signal: stop.signal };
+  const fleet = new Fleet(telling, options.exitWhenLost);
   let begun = false;
   try {
     await fleet.open(entries);
@@ -201,7 +202,10 @@ async function fileOf(
 }
 
 /** @throws LS_USAGE for options of the server that would change nothing */
-function checkEffect({ allowHost, host, maxPerKey, keys }: ServeOptions): void {
+function checkEffect(
+  { allowHost, host, maxPerKey, keys, exitWhenLost }: ServeOptions,
+  entries: readonly ModelEntry[],
+): void {
   const odd = allowHost?.find(
     (name) => !/^([a-z0-9._-]+|\[?[0-9a-f:]*:[0-9a-f:.]+\]?)$/i.test(name),
   );
@@ -216,6 +220,9 @@ function checkEffect({ allowHost, host, maxPerKey, keys }: ServeOptions): void {
     throw needs('allow-host', `--host ${LOOPBACK.join(' or ')}`, `${host}, which takes every name`);
   }
   if (maxPerKey !== undefined && keys === undefined) throw needs('max-per-key', '--keys', 'none');
+  if (exitWhenLost && entries.every(({ choice }) => choice.engine === 'vllm')) {
+    throw needs('exit-when-lost', 'the engine onnx or torch', 'vllm');
+  }
 }
 
 /** The bundler is loaded when it is needed: one model starts without it. */

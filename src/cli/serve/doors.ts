@@ -24,6 +24,7 @@ export interface DoorOptions {
   tlsKey?: string;
   preDrain: number;
   drain: number;
+  exitWhenLost?: boolean;
 }
 
 export interface Doors {
@@ -72,6 +73,10 @@ export function addDoorOptions(command: Command): Command {
       'then: seconds that running answers have to finish',
       parseSeconds,
       DRAIN_MS / 1000,
+    )
+    .option(
+      '--exit-when-lost',
+      'onnx, torch: end with exit code 1 when the engine has ended, so that systemd or Kubernetes starts the server again; with several models, when the last has',
     );
 }
 
@@ -142,7 +147,7 @@ export async function openDoors(
     },
     follow(server, models) {
       followed = server;
-      readModels = models && oneAtATime(() => modelsAgain(models, audit));
+      readModels = models && oneAtATime(() => modelsAgain(server, models, audit));
       if (early) hangUp();
     },
     close() {
@@ -159,19 +164,25 @@ function auditTrouble(error: Error): void {
     printWarning({ code, message: `${message}; lines go into the file that is open` });
     return;
   }
-  const message = `a line of the audit log is lost: ${error.message}`;
+  const message = `the audit log could not be written: ${error.message}; its lines wait in memory`;
   printWarning({ code: 'LS_AUDIT_WRITE', message });
 }
 
 /** Models take their time to start; keys do not wait for them. */
-async function modelsAgain(models: () => Promise<object>, audit: AuditLog | null): Promise<void> {
+async function modelsAgain(
+  server: LockstepServer,
+  models: () => Promise<object>,
+  audit: AuditLog | null,
+): Promise<void> {
   try {
     const change = await models();
+    server.reloaded('models', true);
     audit?.write('models', change);
   } catch (error) {
     const { code, message } = asLockstepError(error);
     // The server ends.
     if (code === 'LS_CANCELLED') return;
+    server.reloaded('models', false);
     printWarning({ code, message: `${message}; the previous models stay in use` });
     audit?.write('models', { code });
   }
@@ -203,29 +214,32 @@ async function readAgain(
   audit: AuditLog | null,
   say: (line: string) => void,
 ): Promise<void> {
-  audit?.reopen();
-  const warn = (error: unknown, kept: string): string => {
+  if (audit !== null) server.reloaded('audit', audit.reopen());
+  const warn = (what: 'keys' | 'tls', error: unknown, kept: string): string => {
     const { code, message } = asLockstepError(error);
+    server.reloaded(what, false);
     printWarning({ code, message: `${message}; ${kept} stay in use` });
     return code;
   };
   if (keys !== null) {
     try {
       const change = await keys.reload();
+      server.reloaded('keys', true);
       audit?.write('keys', change);
       const { added, removed } = change;
       say(`keys: ${change.keys} (${added.length} added, ${removed.length} removed)`);
     } catch (error) {
-      audit?.write('keys', { code: warn(error, 'the previous keys') });
+      audit?.write('keys', { code: warn('keys', error, 'the previous keys') });
     }
   }
   try {
     const tls = await tlsOf(options);
     if (tls === null) return;
     server.setTls(tls);
+    server.reloaded('tls', true);
     say('TLS: the certificate was read again');
   } catch (error) {
-    warn(error, 'the certificate and key');
+    warn('tls', error, 'the certificate and key');
   }
 }
 

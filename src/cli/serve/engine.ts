@@ -39,6 +39,8 @@ export interface Opened {
   adapters?: { name: string; runner: Runner }[];
   /** Settles with the reason when nothing can be served any more. */
   failed: Promise<LockstepError>;
+  /** Settles with the reason when an engine has ended that nobody starts again (onnx, torch). */
+  lost: Promise<LockstepError>;
 }
 
 const PRECISIONS = {
@@ -141,17 +143,24 @@ export async function openChosen(
   const threads = choice.threads === undefined ? {} : { threads: choice.threads };
   // Beside each generation stands one that continues from it (`n`), or an answer that is read again.
   const common = { maxSessions: 2 * maxSessions + 1, maxTokens, ...threads };
-  const opened = { maxTokens, maxSessions, failed: new Promise<LockstepError>(() => {}) };
+  const opened = async (engine: Engine): Promise<Opened> => ({
+    engine,
+    maxTokens,
+    maxSessions,
+    failed: never(),
+    lost: engine.lost ?? never(),
+    probe: await probed(engine, files, choice, maxTokens, say),
+  });
   if (choice.engine === 'torch') {
     const { openTorchEngine } = await import('../../engines/torch.ts');
     const dtype = (choice.precision ?? 'float32') as (typeof PRECISIONS.torch)[number];
     const engine = await openTorchEngine(files.dir, { ...common, dtype, python: choice.python });
-    return { ...opened, engine, probe: await probed(engine, files, choice, maxTokens, say) };
+    return opened(engine);
   }
   const { openOnnxEngine } = await import('../../engines/onnx.ts');
   const precision = (choice.precision ?? 'fp32') as (typeof PRECISIONS.onnx)[number];
   const engine = await openOnnxEngine(files.dir, { ...common, precision });
-  return { ...opened, engine, probe: await probed(engine, files, choice, maxTokens, say) };
+  return opened(engine);
 }
 
 /** Run the checkpoint's probe; an engine that fails it is closed. */
@@ -204,7 +213,7 @@ async function openVllm(
       key,
       onReady: ({ name, identity }) => say(`vLLM at ${name}: ${identityLine(identity)}`),
     });
-    return { engine: relay, failed, probe: null, adapters: over(relay), ...limits };
+    return { engine: relay, failed, lost: never(), probe: null, adapters: over(relay), ...limits };
   }
   await checkWeights(files.dir, files.source.contract.trained, true);
   const python = await findPython({ python: choice.python, modules: vllmModules });
@@ -231,7 +240,7 @@ async function openVllm(
       }
     },
   });
-  return { engine: relay, failed, probe, adapters: over(relay), ...limits };
+  return { engine: relay, failed, lost: never(), probe, adapters: over(relay), ...limits };
 }
 
 /** The key of the vLLM that runs there. @throws LS_USAGE where the variable holds none */
@@ -250,6 +259,10 @@ function secretOf(variable: string): string {
   delete process.env[variable];
   if (value !== undefined) secrets.set(variable, value);
   return secrets.get(variable) ?? '';
+}
+
+function never(): Promise<LockstepError> {
+  return new Promise(() => {});
 }
 
 function onlyVllm(what: string, field: string): LockstepError {

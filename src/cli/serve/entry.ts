@@ -27,6 +27,8 @@ export interface OpenedModel {
   digest: string;
   /** Settles with the reason when its engine can serve nothing any more. */
   failed: Promise<LockstepError>;
+  /** The same of an engine that nobody starts again: where `--exit-when-lost` is given, it counts too. */
+  lost: Promise<LockstepError>;
 }
 
 export interface Telling {
@@ -52,7 +54,7 @@ export async function openEntry(entry: ModelEntry, telling: Telling): Promise<Op
   const since = performance.now();
   const parts = { dir, source: files, tokenizer, model: name };
   const opened = await openChosen(parts, choice, flags, say, signal);
-  const { engine, maxTokens, maxSessions, probe, adapters, failed } = opened;
+  const { engine, maxTokens, maxSessions, probe, adapters, failed, lost } = opened;
   const seconds = ((performance.now() - since) / 1000).toFixed(1);
   const { info } = engine;
   say(
@@ -64,6 +66,7 @@ export async function openEntry(entry: ModelEntry, telling: Telling): Promise<Op
   return {
     digest: contract.digest,
     failed,
+    lost,
     parts: {
       name,
       engine,

@@ -35,9 +35,12 @@ export class Fleet {
     this.#lose = resolve;
   });
   readonly #telling: Telling;
+  readonly #exitWhenLost: boolean;
 
-  constructor(telling: Telling) {
+  /** @param exitWhenLost whether a model whose onnx or torch engine has ended counts as one that cannot be served */
+  constructor(telling: Telling, exitWhenLost = false) {
     this.#telling = telling;
+    this.#exitWhenLost = exitWhenLost;
   }
 
   /** Open the first models. @throws what keeps one of them from opening; `close` frees the others */
@@ -145,7 +148,8 @@ export class Fleet {
       throw entry.place === null ? error : placed(error, entry.place);
     });
     const member: Member = { entry, state, opened, lost: false };
-    void opened.failed.then((error) => {
+    const { failed, lost } = opened;
+    void (this.#exitWhenLost ? Promise.race([failed, lost]) : failed).then((error) => {
       member.lost = true;
       if (!this.#members.includes(member)) return;
       if (this.#members.every((one) => one.lost)) this.#lose(error);

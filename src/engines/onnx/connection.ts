@@ -27,6 +27,11 @@ export class Connection {
   readonly #waiting = new Map<number, Waiting>();
   #calls = 0;
   #end: LockstepError | null = null;
+  #lose: (error: LockstepError) => void = () => {};
+  /** Settles with LS_ENGINE_CRASHED when the worker has ended by itself, also while no call ran. */
+  readonly lost = new Promise<LockstepError>((resolve) => {
+    this.#lose = resolve;
+  });
   #closing = false;
 
   private constructor(worker: Worker, shared: Int32Array) {
@@ -115,6 +120,7 @@ export class Connection {
   }
 
   #fail(error: LockstepError): void {
+    if (this.#end === null && error.code !== 'LS_ENGINE_CLOSED') this.#lose(error);
     this.#end ??= error;
     for (const { reject } of this.#waiting.values()) reject(this.#end);
     this.#waiting.clear();

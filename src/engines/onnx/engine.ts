@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { readContract } from '../../checkpoint/index.ts';
 import type { Contract } from '../../contract/index.ts';
+import type { LockstepError } from '../../errors.ts';
 import { layoutOf } from '../../state/index.ts';
 import type {
   Engine,
@@ -92,6 +93,10 @@ class WorkerEngine implements OnnxEngine {
 
   get sessions(): number {
     return this.#registry.size;
+  }
+
+  get lost(): Promise<LockstepError> {
+    return this.connection.lost;
   }
 
   open(): Promise<OnnxSession> {

@@ -46,6 +46,11 @@ export class WorkPool {
     return this.#queue.waiting;
   }
 
+  /** Requests that were turned away because too many waited. */
+  get refused(): number {
+    return this.#queue.refused;
+  }
+
   /** Work may name this kit from now on. */
   add(setup: KitSetup): number {
     this.#lastKit += 1;

@@ -55,6 +55,7 @@ export class AdmissionQueue {
   /** Turns of whoever was last let in from the queue, before that turn. */
   #time = 0;
   #closed = false;
+  #refused = 0;
   /** Holders in the background, the oldest first; who was told to give way is no longer among them. */
   readonly #background = new Set<Background>();
   /** Holders that were told to give way and still hold a slot. */
@@ -78,6 +79,11 @@ export class AdmissionQueue {
 
   get waiting(): number {
     return this.#waiting;
+  }
+
+  /** How many were turned away because the queue was full. */
+  get refused(): number {
+    return this.#refused;
   }
 
   /** Whether work in the background would get a slot. */
@@ -204,6 +210,7 @@ export class AdmissionQueue {
       `Expected at most ${this.slots} running and ${this.depth} waiting ${this.#what}; all places are taken.`,
       this.patience,
     );
+    this.#refused += 1;
     const youngest = longest.at(-1);
     if (youngest === undefined || longest.length <= own + 1) throw full;
     this.#remove(youngest);
