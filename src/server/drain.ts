@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { longestMs } from '../longest-times.ts';
 
-/** The places of all models. */
+/** The slots of all models. */
 export interface Places {
   readonly active: number;
   readonly waiting: number;

@@ -65,7 +65,7 @@ export interface ServerOptions
   model?: string;
   /** Address to listen on. Default 127.0.0.1: this machine alone. */
   host?: string;
-  /** Most requests that wait for a place of one model; the next one gets 429. */
+  /** Most requests that wait for a slot of one model; the next one gets 429. */
   maxQueue?: number;
   /** Most bytes of a request body. */
   maxBodyBytes?: number;
@@ -95,7 +95,7 @@ export interface ServerOptions
   traces?: Traces | null;
   /** Files and batches on the disk; null keeps none. The server closes it. */
   batches?: BatchStore | null;
-  /** Most requests of batches at once (default: all places but one; 1 where the engine runs one step at a time). */
+  /** Most requests of batches at once (default: all slots but one; 1 where the engine runs one step at a time). */
   batchPlaces?: number | undefined;
   /** How slowly a request may come. */
   connections?: Partial<ConnectionLimits>;

@@ -1,4 +1,4 @@
-// Whose line runs next: while places are idle, owners take turns, and of each the oldest batch goes first.
+// Whose line runs next: while slots are idle, owners take turns, and of each the oldest batch goes first.
 import type { Caller } from '../keys/caller.ts';
 import type { Batch } from './batch.ts';
 import { seconds } from './ids.ts';
@@ -88,7 +88,7 @@ export class Scheduler {
 
   #fill(): void {
     const { places, idle } = this.#parts;
-    // A line has its place a moment after it was begun.
+    // A line has its slot a moment after it was begun.
     for (let begun = 0; this.#lines.size < places() && begun < idle(); begun += 1) {
       const next = this.#stopped ? null : this.#next();
       if (next === null) return;

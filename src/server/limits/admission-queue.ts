@@ -1,23 +1,23 @@
 // How many generations run at once, who waits, whose turn is next, and who is turned away.
 import { busy, HttpError } from '../errors.ts';
 
-/** Who asks for a place. */
+/** Who asks for a slot. */
 export interface Ticket {
-  /** The name of their key; places are shared out by it. */
+  /** The name of their key. Slots are divided among keys. */
   caller: string;
-  /** Places that this caller gets for each one of a caller of weight 1, while both wait (default 1). */
+  /** Slots that this caller gets for each slot of a caller of weight 1, while both wait (default 1). */
   weight?: number;
-  /** Most places that this caller may hold (default: as many as the queue allows to one caller). */
+  /** Most slots that this caller may hold (default: as many as the queue allows to one caller). */
   most?: number;
-  /** Called when no place is free at once. */
+  /** Called when no slot is free at once. */
   onWait?: () => void;
-  /** It asks for idle capacity: a place that nobody else wants, given back when somebody does. */
+  /** It asks for idle capacity: a slot that no request wants, given back as soon as one does. */
   background?: Background;
 }
 
-/** What holds an idle place. */
+/** Work in the background that holds a slot. */
 export interface Background {
-  /** Somebody waits for the place: give it back now. */
+  /** A request waits for the slot: give it back now. */
   giveWay(): void;
 }
 
@@ -52,10 +52,10 @@ export class AdmissionQueue {
   readonly #queues = new Map<string, Waiter[]>();
   /** Turns that a caller has had, in turns of weight 1; callers without an entry are at `#time`. */
   readonly #turns = new Map<string, number>();
-  /** Turns of whoever was last let in from the queue, before that turn. */
+  /** Turns of the caller that was last admitted from the queue, before that turn. */
   #time = 0;
   #closed = false;
-  /** Holders in the background, the oldest first; who was told to give way is no longer among them. */
+  /** Holders in the background, the oldest first, without those that were told to give way. */
   readonly #background = new Set<Background>();
   /** Holders that were told to give way and still hold a slot. */
   #givingWay = 0;
@@ -124,7 +124,7 @@ export class AdmissionQueue {
   }
 
   #takeIdle(holder: Background): () => void {
-    if (!this.idle) throw busy('Expected an idle place; all are taken.', 1, 'no_idle_place');
+    if (!this.idle) throw busy('Expected an idle slot; all slots are busy.', 1, 'no_idle_place');
     this.#active += 1;
     this.#background.add(holder);
     let held = true;
@@ -201,7 +201,7 @@ export class AdmissionQueue {
     for (const queue of this.#queues.values()) if (queue.length > longest.length) longest = queue;
     const own = this.#queues.get(caller)?.length ?? 0;
     const full = busy(
-      `Expected at most ${this.slots} running and ${this.depth} waiting ${this.#what}; all places are taken.`,
+      `The queue is full: ${this.depth} ${this.#what} already wait, and at most ${this.slots} run at once.`,
       this.patience,
     );
     const youngest = longest.at(-1);

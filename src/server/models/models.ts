@@ -39,7 +39,7 @@ export class Models {
     return [...this.#names.keys()];
   }
 
-  /** Generations that hold a place. */
+  /** Generations that hold a slot. */
   get active(): number {
     return this.running.reduce((sum, { context }) => sum + context.queue.active, 0);
   }
