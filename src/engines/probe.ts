@@ -223,7 +223,7 @@ export function probeLine(outcome: ProbeOutcome): string {
     case 'absent':
       return `probe: this checkpoint has no ${probeFile}; lockstep probe DIR records one`;
     case 'short':
-      return 'probe: not run, --max-tokens is shorter than it';
+      return 'probe: skipped, because --max-tokens is smaller than the probe';
     default: {
       const { tokens, boundaries, positions, off, kind, bound, milliseconds } = outcome;
       return `probe: passed, ${tokens} tokens, ${boundaries} boundaries, ${positions} positions, ${kind} |dlogp| ${(off ?? 0).toExponential(1)} of ${bound} nats, ${Math.round(milliseconds)} ms`;

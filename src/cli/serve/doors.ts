@@ -223,7 +223,7 @@ async function readAgain(
     const tls = await tlsOf(options);
     if (tls === null) return;
     server.setTls(tls);
-    say('TLS: the certificate was read again');
+    say('TLS certificate reloaded');
   } catch (error) {
     warn(error, 'the certificate and key');
   }
