@@ -212,7 +212,7 @@ class LocalRunner implements Runner {
     const option = ignore_eos ? 'ignore_eos' : 'min_tokens';
     throw new LockstepError(
       'LS_FORM_OPTIONS',
-      `expected no ${option} with structured output, got it: the JSON may be complete earlier`,
+      `${option} cannot be combined with structured output: the JSON may end earlier`,
       { fix: `Leave out ${option}, or ask for plain text.` },
     );
   }

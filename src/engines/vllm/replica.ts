@@ -209,7 +209,7 @@ export function notReady(url: string, why: string): LockstepError {
 function unreachable(url: string, cause: unknown): LockstepError {
   const code = (cause as NodeJS.ErrnoException)?.code ?? (cause as Error)?.message;
   return new LockstepError('LS_VLLM_UNREACHABLE', `expected vLLM at ${url}, got ${code}`, {
-    fix: 'Start it there, or name its address with --upstream; one that is supervised is restarted.',
+    fix: 'Start vLLM at that address, or correct --upstream. lockstep serve restarts a vLLM that it started itself.',
     cause,
   });
 }

@@ -227,7 +227,7 @@ export class Batch {
       ? error
       : {
           code: 'internal_error',
-          message: 'The server failed; its log has the details under the id of the batch.',
+          message: 'Internal server error. Search the server log for the ID of this batch.',
         };
     await this.#end('failed', [
       { code: code ?? 'internal_error', message, param: null, line: null },

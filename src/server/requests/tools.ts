@@ -45,7 +45,7 @@ export function toolsOf(body: ToolFields): ToolsAsked {
   const tools = body.tools ?? [];
   const choice = body.tool_choice ?? (tools.length > 0 ? 'auto' : 'none');
   if (tools.length === 0) {
-    const without = (field: string) => invalid(field, `\`${field}\`: expected \`tools\` with it.`);
+    const without = (field: string) => invalid(field, `\`${field}\` requires \`tools\`.`);
     if (choice !== 'none' && choice !== 'auto') throw without('tool_choice');
     if (body.parallel_tool_calls === false) throw without('parallel_tool_calls');
     return { shown: null, mode: null, format: null };
