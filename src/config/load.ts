@@ -196,7 +196,7 @@ async function bundle(file: string): Promise<string> {
   }
 }
 
-/** What esbuild says that is about no syntax has a code and a remedy of its own. */
+/** Errors of esbuild that are not about syntax get their own code and fix. */
 function notBundled(
   text: string,
   shown: string,

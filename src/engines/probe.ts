@@ -76,8 +76,8 @@ const bounds: Readonly<Record<string, Bound>> = {
 /**
  * The probe beside a contract; null where there is none.
  *
- * @throws LS_PROBE_FILE what stands there is none; LS_PROBE_STALE it is another contract's, or of other
- *   weights
+ * @throws LS_PROBE_FILE the file is not a probe; LS_PROBE_STALE the probe belongs to another contract or to
+ *   other weights
  */
 export async function readProbe(dir: string, contract: Contract): Promise<Probe | null> {
   const file = path.join(dir, probeFile);

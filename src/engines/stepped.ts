@@ -238,7 +238,7 @@ function askedOf({ keepSpecialTokens: _, extra = {}, ...request }: RunRequest, c
   };
 }
 
-/** Another sequence that stands where this one does. */
+/** A copy of this sequence, at the same position. */
 async function forkOf(sequence: Sequence, segmenter: Segmenter): Promise<Sequence> {
   const session = await sequence.session.fork();
   return new Sequence(session, segmenter.fork(), sequence.position);

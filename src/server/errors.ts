@@ -122,8 +122,8 @@ function fromBodyParser(error: ParserError): HttpError | null {
 }
 
 /**
- * What a client is told about `error`. Errors of our own carry words made for readers; anything else
- * is a defect, whose details stay in the log.
+ * What a client gets for `error`. Our own errors have messages written for users. Anything else is a
+ * defect, and its details stay in the log.
  */
 export function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error;

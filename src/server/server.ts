@@ -209,7 +209,7 @@ export function createServer(parts: ServerParts): LockstepServer {
       messages: bounds.maxMessages,
     }),
   };
-  /** The first chat finds the renderer started. Completions need no template: one that cannot be read is told. */
+  /** Start the renderer before the first chat. A template that cannot be read is only a warning: completions need none. */
   const readTemplate = async ({ name, served }: ServedModel) => {
     await served.template?.check().catch((cause: unknown) => {
       if (!closing.signal.aborted && !ending) options.warn?.(cause, name);
@@ -233,7 +233,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   if (traces !== null) app.use(traces.follow());
   if (auditLog !== null) app.use(audit(auditLog));
   app.use(authenticate(keys ?? apiKey));
-  // Before the limit of requests: whoever watches the server must not lose sight of it.
+  // Before the limit of requests: monitoring must work under load, too.
   app.get('/metrics', operatorsOnly(), metricsRoute(metrics, models));
   app.get('/lockstep/engine', operatorsOnly(), engineRoute(models));
   app.use(limitRate(requestsPerMinute, shared.accounts));

@@ -33,7 +33,7 @@ export interface Used {
 
 const kept = new WeakMap<Response, Stages>();
 
-/** A generation begins to wait for its slot; whoever runs it writes down what becomes of it. */
+/** A generation begins to wait for its slot; the code that runs it fills in the rest. */
 export function enterStages(response: Response, prompt: number): Stages {
   const stages: Stages = { prompt, completion: 0, entered: performance.now() };
   kept.set(response, stages);

@@ -1,4 +1,4 @@
-"""What a training is told: the job's JSON, checked, as one frozen value."""
+"""The settings of a training: the job's JSON, checked, as one frozen value."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ function oneAtATime(act: () => Promise<void>): () => void {
   };
 }
 
-/** Each part by itself: what is broken stays as it was, and is told. */
+/** Read each part by itself. A part that cannot be read keeps its previous state, with a warning. */
 async function readAgain(
   server: LockstepServer,
   options: DoorOptions,

@@ -146,7 +146,7 @@ async function underOwnContract(staged: string, made: ContractFiles, out: string
   }
 }
 
-/** What `python -m lockstep.train` is told, but for the model that it starts from. */
+/** The job for `python -m lockstep.train`, without the model that it starts from. */
 function jobOf(
   config: Config,
   out: string,

@@ -123,7 +123,7 @@ export class Replica {
   }
 
   /**
-   * Send a completion; gives its event stream, read at the pace of whoever iterates.
+   * Send a completion and return its event stream, which is read only as fast as the caller iterates.
    *
    * @throws LS_VLLM_UNREACHABLE nothing was answered: another replica may be asked;
    *   LS_VLLM_REFUSED vLLM's own 4xx; LS_VLLM_FAILED its 5xx; the signal's reason

@@ -199,7 +199,7 @@ async function streamed(
     }
     if (event.type === 'ran') {
       tracer?.ran(event, memory);
-      // A long prompt is told of as it runs; afterwards every token's own chunk tells.
+      // While a long prompt runs, chunks without text report it; after that, the chunk of each token does.
       if (tracer !== null && event.prompt) await send([], shown());
     } else if (event.type === 'token') {
       const delta = format.textChoice(choice, event.text, [event]);

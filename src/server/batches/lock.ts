@@ -1,4 +1,4 @@
-// One server for one folder: it listens on a socket in it, which the system closes however the process ends.
+// Only one server may use a folder. It listens on a socket in it, which the system closes however the process ends.
 import { createHash, randomBytes } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
 import net from 'node:net';
@@ -24,7 +24,7 @@ const TRIES = 5;
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   if (process.platform === 'win32') return holdPipe(folder);
   for (let tries = 0; tries < TRIES; tries++) {
-    // Whoever came at the same moment comes again at another one.
+    // Another server may have tried at the same moment: try again after a random pause.
     if (tries > 0) await sleep(20 + Math.random() * 60 * tries);
     const own = `lock-${randomBytes(4).toString('hex')}`;
     const leave = await announce(folder, own);

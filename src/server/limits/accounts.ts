@@ -99,7 +99,7 @@ export class Accounts {
     const caller = callerOf(response);
     if (caller === null) throw new Error('a generation without a caller');
     const { name, limits } = caller;
-    // Work in the background has slots of its own, which take none of the caller's.
+    // Work in the background does not count against the sessions of its key.
     const counted = backgroundOf(response) === undefined;
     const open = this.#sessions.get(name) ?? 0;
     if (counted && limits.sessions !== undefined && open >= limits.sessions) {

@@ -28,8 +28,8 @@ interface Waiter {
 }
 
 /**
- * `slots` holders, at most `depth` waiting, everyone else gets 429 with a `Retry-After` estimated from
- * how long holders have lately held their slot.
+ * At most `slots` requests run and `depth` wait. All others get 429 with a `Retry-After`, estimated from
+ * how long recent requests held their slot.
  *
  * A free slot goes to the waiting caller who holds the fewest for their weight; among equals they take
  * turns, as many as their weight says (stride scheduling), and one caller's requests stay in their
@@ -37,7 +37,7 @@ interface Waiter {
  * has most in it, if that is more than the newcomer has.
  *
  * Work in the background gets a slot only while one is free and nobody waits. It does not wait itself. When others
- * wait and no slot is free, the youngest of it is told to give way, and the slot goes to those who wait.
+ * wait and no slot is free, the youngest of it has to give way, and its slot goes to a waiting request.
  */
 export class AdmissionQueue {
   readonly slots: number;

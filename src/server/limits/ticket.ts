@@ -4,7 +4,7 @@ import { callerOf } from '../keys/caller.ts';
 import type { Background, Ticket } from './admission-queue.ts';
 import type { Patience } from './deadline.ts';
 
-/** Write down that nobody waits for the answer: it runs on idle capacity. */
+/** Mark the request as one of a batch: it runs on idle capacity. */
 export function setBackground(response: Response, background: Background): void {
   response.locals['background'] = background;
 }
