@@ -114,7 +114,7 @@ class LocalRunner implements Runner {
       return {
         events,
         memory: () => remembered.sequence.session.memory(),
-        // Whoever reads the events has seen every cut.
+        // The events already contain every cut.
         spans: () => null,
         async close() {
           await events.return();

@@ -20,7 +20,7 @@ export class AuditLog {
   /**
    * Append to a file, which is made with mode 0600 where it is not there.
    *
-   * @param broken told of each line that could not be written, and of a file that could not be opened again
+   * @param broken called for each line that could not be written, and for a file that could not be reopened
    *   (LS_AUDIT_FILE); requests are served all the same
    * @throws LS_AUDIT_FILE
    */

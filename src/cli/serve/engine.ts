@@ -47,7 +47,7 @@ const PRECISIONS = {
   vllm: precisions,
 } as const;
 
-/** As many sequences as vLLM runs at once unless told otherwise. */
+/** As many sequences as vLLM runs at once by default. */
 const VLLM_SESSIONS = 256;
 
 /**

@@ -16,7 +16,7 @@ const MOST_ANSWER_BYTES = 256 * 1024 * 1024;
 /** Tokens a chunk of an answer that nobody watches may gather: fewer events to frame and to parse. */
 const STREAM_INTERVAL = 32;
 
-/** Some tokens of one choice, as vLLM told of them. */
+/** Some tokens of one choice, as vLLM reported them. */
 export interface TokenChunk {
   choice: number;
   tokens: ({ top: Alternative[] } & Alternative)[];

@@ -6,7 +6,7 @@ import { linesOf } from './lines.ts';
 
 /** Most lines of a batch. */
 export const MOST_LINES = 50_000;
-/** Problems that are told; a file has as many as it has lines. */
+/** Most problems that are reported; a file may have one for each line. */
 const MOST_PROBLEMS = 100;
 
 export interface InputRules extends Expected {

@@ -17,7 +17,7 @@ const TRIES = 5;
  * Hold a folder. The function that this gives lets go of it.
  *
  * Each server listens on a socket whose name is its own, and then looks for others: of two, at least the one that looks
- * last sees the other. No name is used twice, so that removing the socket of a killed server harms nobody.
+ * last sees the other. No name is used twice, so removing the socket of a killed server is safe.
  *
  * @throws LS_BATCH_LOCK another process holds it; LS_BATCH_FOLDER
  */

@@ -60,7 +60,7 @@ export function openBatches(store: BatchStore | null, setup: BatchesSetup): Batc
   });
 }
 
-/** Lines of one model at once, unless told otherwise: a slot stays free for requests where steps run together. */
+/** Lines of one model at once, by default: a slot stays free for requests where steps run together. */
 function usualPlaces({ runner, context }: ServedModel): number {
   return runner.together === 1 ? 1 : Math.max(1, context.queue.slots - 1);
 }

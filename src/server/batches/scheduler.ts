@@ -11,7 +11,7 @@ const TICK_MS = 500;
 export interface SchedulerParts {
   /** Most lines at once. */
   places(): number;
-  /** Places of models that can answer, for which nobody waits. */
+  /** Idle slots of models that can answer. */
   idle(): number;
   /** The caller that an owner is now; null: its key is not there any more, and its lines wait. */
   callerOf(owner: string): Caller | null;

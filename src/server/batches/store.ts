@@ -8,7 +8,7 @@ import { isBatchId } from './ids.ts';
 import { isLock, lockFolder } from './lock.ts';
 import { type BatchRecord, batchRecord } from './record.ts';
 
-/** Unless told otherwise: most bytes of files. */
+/** Default: most bytes of files. */
 export const BATCH_BYTES = 10 * 1024 ** 3;
 
 export class BatchStore {
@@ -106,7 +106,7 @@ async function recordsIn(folder: string): Promise<BatchRecord[]> {
       if (error.code === 'ENOENT') return null;
       throw error;
     });
-    // Made, and never told of.
+    // It was made, but no answer reported it.
     if (text === null) await rm(path.join(folder, name), { recursive: true });
     else records.push(readRecord(batchRecord, text, file));
   }

@@ -1,4 +1,4 @@
-// How much of the server one request or one caller may take, with what holds unless told otherwise.
+// How much of the server one request or one caller may take, with the defaults.
 
 export interface Bounds {
   /** A request that waits for a slot this long gets 503; null sets no limit. */

@@ -19,7 +19,7 @@ import { chatTemplate } from '../prompt/chat.ts';
 import { inPool } from '../requests/body.ts';
 import { limitOf, type Served } from '../routes/job.ts';
 
-/** Unless told otherwise: some 30 states of a model of 135 million parameters, with S = 512. */
+/** Default: some 30 states of a model of 135 million parameters, with S = 512. */
 export const CACHE_BYTES = 512 * 1024 * 1024;
 
 export interface ModelParts {
@@ -53,7 +53,7 @@ export interface SharedParts
   bounds: Partial<Bounds>;
   /** Limits of a chat template's process. */
   template: Partial<TemplateLimits>;
-  /** Told when a model has an idle slot. */
+  /** Called when a model has an idle slot. */
   onIdle(): void;
 }
 
@@ -139,7 +139,7 @@ export class ServedModel {
     return this.runner.health();
   }
 
-  /** Most tokens of a sequence: known in full only once the engine has told. */
+  /** Most tokens of a sequence: complete only once the engine has reported its own limit. */
   get maxTokens(): number {
     return limitOf(this.served, this.context);
   }

@@ -38,7 +38,7 @@ export function makeChat(sequence, tell) {
   const bubbles = new Map();
   let reads = [];
   let running = null;
-  /** Told when the turn that is running has ended. */
+  /** Functions to call when the running turn has ended. */
   const waiting = [];
   /** @type {{asked: Turn, answer: Turn} | null} the turn that is running */
   let unfinished = null;
