@@ -22,7 +22,7 @@ export interface Told {
   decode: number | null;
   prompt: number;
   completion: number;
-  /** Tokens of the prompt that were remembered. */
+  /** Tokens of the prompt that came from the prefix cache. */
   cached: number;
   /** The most that it was seen to hold, where the engine tells. */
   memory: SessionMemory | null;
@@ -76,7 +76,7 @@ export class Timings {
     );
     this.#cached = histogram(
       'lockstep_prompt_cached_tokens',
-      'Tokens of a request’s prompts that were remembered and did not run.',
+      'Tokens of a request’s prompts that came from the prefix cache and did not run.',
       TOKENS,
     );
     this.#bytes = histogram(
