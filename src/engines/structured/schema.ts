@@ -65,8 +65,7 @@ export class SchemaReader {
    */
   read(schema: unknown = this.#root, path = ''): Node {
     this.#depth += 1;
-    if (this.#depth > MOST_DEPTH)
-      throw refused(path, `nesting of at most ${MOST_DEPTH} schemas`);
+    if (this.#depth > MOST_DEPTH) throw refused(path, `nesting of at most ${MOST_DEPTH} schemas`);
     const node = this.#read(schema, path);
     this.#depth -= 1;
     return node;
@@ -153,8 +152,7 @@ export class SchemaReader {
       const meant = Object.keys(RULES).find((name) =>
         rules.some((rule) => RULES[name]?.includes(rule)),
       );
-      if (meant === undefined)
-        throw refused(at(path, rules[0] as string), 'a supported keyword');
+      if (meant === undefined) throw refused(at(path, rules[0] as string), 'a supported keyword');
       return [meant];
     }
     const types = Array.isArray(type) ? type : [type];

@@ -53,7 +53,8 @@ export function common(
   }
   const spans = body.lockstep?.segments ?? false;
   if (spans && body.stream) {
-    const words = '`lockstep.segments` requires `stream: false`. For a stream, use `lockstep.trace`.';
+    const words =
+      '`lockstep.segments` requires `stream: false`. For a stream, use `lockstep.trace`.';
     throw invalid('lockstep.segments', words);
   }
   const asked = Object.entries(body.lockstep ?? {}).find(([, on]) => on)?.[0];
