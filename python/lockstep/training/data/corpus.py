@@ -83,7 +83,7 @@ def load(
             "LS_TRAIN_DATA",
             f"expected text with at least two tokens, got {few} documents with fewer"
             + (
-                f" and {none} conversations with no trainable token within training.sequence"
+                f" and {none} conversations without a target within training.sequence"
                 if none
                 else ""
             )
