@@ -44,7 +44,7 @@ export async function checkNames(dir: string): Promise<void> {
   }
 }
 
-/** Null for what is no JSON: whoever needs the file says so. */
+/** Null for invalid JSON: the code that needs the file reports it. */
 function parsed(text: string): unknown {
   try {
     return JSON.parse(text);

@@ -19,8 +19,8 @@ export function isPlainName(name: unknown): name is string {
 
 /**
  * Refuse a file of a checkpoint that is a link out of the checkpoint's folder. A Hugging Face cache is
- * made of links, from `snapshots/REVISION` to `blobs`: these are followed. A file that is not there
- * is nobody's link; whoever reads it says so.
+ * made of links, from `snapshots/REVISION` to `blobs`: these are followed. A missing file
+ * passes: the code that reads it reports it.
  *
  * @param dir the checkpoint's folder
  * @param file a path below it

@@ -69,14 +69,17 @@ describe('an option without effect', () => {
       'expected no --upgrade with --discard-training',
     ],
     [['attach', dir, '--out', 'o', '--no-probe', '--python', 'p'], 'with --python, got --no-probe'],
-    [['eval', dir, '--execution', 'full', '--engine', 'onnx'], 'expected segmented rows with'],
+    [
+      ['eval', dir, '--execution', 'full', '--engine', 'onnx'],
+      '--execution full always runs in torch',
+    ],
     [
       ['eval', dir, '--execution', 'segmented', '--engine', 'onnx', '--device', 'cpu'],
-      'expected rows that torch runs with --device',
+      '--device applies only to rows that torch runs',
     ],
     [
       ['verify', dir, '--config', 'c', '--text', 't', '--tokens', '9', '--tolerance', '1'],
-      'got --text, --tokens and --tolerance',
+      '--config has no effect: --text, --tokens and --tolerance already set everything',
     ],
     [['recall', dir, '--base', 'tiny', '--no-base'], 'expected --base or --no-base, got both'],
     [

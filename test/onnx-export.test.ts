@@ -51,7 +51,7 @@ describe('lockstep export', () => {
     const args = ['--precision', 'int4', '--max-loss', '0.01', '--force'];
     const { code, out } = lockstep('export', dir, ...args);
     expect(code).toBe(0);
-    expect(out).toContain('kept by --force');
+    expect(out).toContain('kept because of --force');
     const meta = JSON.parse(readFileSync(path.join(dir, 'onnx/int4/meta.json'), 'utf8'));
     expect(meta.quality).toMatchObject({ forced: true });
   });

@@ -54,7 +54,7 @@ test('a reload during an answer keeps what has arrived, and the message being ty
   await page.waitForSelector('.bubble');
   expect(await page.locator('.bubble.user').textContent()).toBe('First.');
   expect(await page.locator('.bubble.assistant').textContent()).toContain(written);
-  expect(await page.textContent('.meta')).toBe('Broken off.');
+  expect(await page.textContent('.meta')).toBe('Interrupted.');
   expect(await page.inputValue('#message')).toBe('Not yet sent.');
   expect(await page.inputValue('#system')).toBe('Be brief.');
   await expect.poll(() => engine.sessions).toBe(0);

@@ -15,7 +15,7 @@ const short = { prompt: PROMPT, max_tokens: 3 };
 
 const CALLED = 'lockstep_caller_prompt_tokens_count{caller="anonymous"}';
 
-describe('waiting for a place', () => {
+describe('waiting for a slot', () => {
   test('a stream in the queue has headers and a comment before it has a place', async () => {
     const { post, engine } = await serve({ delayMs: 5 }, { maxSessions: 1 });
     const leave = new AbortController();
@@ -26,7 +26,7 @@ describe('waiting for a place', () => {
     expect(second.status).toBe(200);
     const reader = (second.body as ReadableStream<Uint8Array>).getReader();
     const first = new TextDecoder().decode((await reader.read()).value);
-    expect(first).toBe(': waiting for a place\n\n');
+    expect(first).toBe(': waiting for a slot\n\n');
     expect(engine.sessions).toBe(1);
     leave.abort();
     let rest = '';

@@ -51,7 +51,7 @@ describe('lockstep verify', () => {
     );
     expect(status).toBe(1);
     expect(stdout).toMatch(
-      /first parts at position \d+: log p of ".*": trainer -?\d+\.\d{6}, engine/,
+      /first difference at position \d+: log p of ".*": trainer -?\d+\.\d{6}, engine/,
     );
     expect(stdout).toContain('not consistent: torch fp32');
   });

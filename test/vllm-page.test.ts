@@ -47,7 +47,9 @@ test('shows KV by group, segments, cache and preemptions, and chats', async () =
   await page.fill('#message', 'Tell me of the sea. It is wide. It is deep and cold.');
   await page.click('#send');
   await page.waitForSelector('.meta');
-  expect(await page.innerText('#memory')).toContain('the engine does not tell bytes by request');
+  expect(await page.innerText('#memory')).toContain(
+    'the engine does not report memory per request',
+  );
   expect(await page.locator('#sequence').innerText()).toContain('Tell me of the sea.');
   const folder = process.env['LOCKSTEP_SCREENSHOTS'];
   if (folder) await page.screenshot({ path: `${folder}/vllm.png`, fullPage: true });

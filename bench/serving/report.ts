@@ -229,7 +229,7 @@ function beside(result: Beside): string {
   return [
     '## Answers beside a long prompt',
     '',
-    `${origin(result)} Prompt: ${promptTokens.toLocaleString('en')} tokens; ${threads} ${threads === 1 ? 'thread' : 'threads'}; load average at the end: ${busy.toFixed(1)}. [The bound](../../docs/server.md#answers-during-a-long-prompt): a token takes on average at most twice as long beside the prompt as before it.`,
+    `${origin(result)} Prompt: ${promptTokens.toLocaleString('en')} tokens; ${threads} ${threads === 1 ? 'thread' : 'threads'}; load average at the end: ${busy.toFixed(1)}. [The bound](../../docs/server.md#decoding-during-a-long-prefill): a token takes on average at most twice as long beside the prompt as before it.`,
     '',
     table(
       [

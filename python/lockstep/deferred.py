@@ -43,7 +43,7 @@ def _stand_in(name: str) -> ModuleType:
         return getattr(real(), _FUNCTIONS[name])(*args, **kwargs)
 
     def other(attribute: str) -> Any:
-        """Whoever asks for anything else needs the real module now."""
+        """Any other attribute needs the real module, which is imported now."""
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         return getattr(real(), attribute)

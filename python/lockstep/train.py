@@ -54,8 +54,10 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def _record_probe(out: Path, step: int) -> None:
-    """What engines are compared with before they serve the checkpoint. Without one it is as good:
-    whatever stands in the way is a warning."""
+    """Record the probe, which engines must reproduce before they serve the checkpoint.
+
+    The checkpoint is complete without it, so a failure is only a warning.
+    """
     from lockstep.training import lora
     from lockstep.verification import probe
     from lockstep.weights import adapter

@@ -37,7 +37,7 @@ export interface AttachOptions {
   force?: boolean;
   /** Replace it where it was trained, too. */
   discardTraining?: boolean;
-  /** Told of what people should know of the contract that is made. */
+  /** Called with warnings about the new contract. */
   warn?: (warning: BosWarning) => void;
 }
 

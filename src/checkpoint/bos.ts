@@ -5,7 +5,7 @@ import { templateContext } from '../template/context.ts';
 import { TemplateRenderer } from '../template/template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
-/** What people are told. */
+/** The warning that is shown. */
 export interface BosWarning {
   code: 'LS_BOS_DIFFERS';
   message: string;

@@ -20,7 +20,7 @@ export async function buildBeside<T>(
     await mkdir(building, { recursive: true });
     return await build(building);
   } catch (cause) {
-    // Where nothing could be made, nothing can be removed: what is told is the first cause.
+    // A failure to remove the folder is ignored: the first error is the one to report.
     await rm(building, { recursive: true, force: true }).catch(() => {});
     if (cause instanceof LockstepError) throw cause;
     throw new LockstepError(code, `expected to write ${out}, got ${systemProblem(cause)}`, {

@@ -26,7 +26,7 @@ carry and retrieval instead of a full KV cache.${
 The first ${carry.sinks} tokens (attention sinks) stay visible to every segment, which keeps an untrained model close to
 full attention. Training in segments brings it closer.`
       : `
-No attention sinks are kept (A = 0), so an untrained model loses much. Set \`carry.sinks\` to 4, or train before use.`
+No attention sinks are kept (A = 0), so the quality of an untrained model is poor. Set \`carry.sinks\` to 4, or train before use.`
   }
 
 ${contractTable(contract, `${longHeads} of ${all} KV heads`)}

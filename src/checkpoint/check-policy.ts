@@ -69,7 +69,7 @@ function difference(one: readonly number[], other: readonly number[]): number | 
 }
 
 const closureFix =
-  'Let push, start and cut use only state, params and tables: what they close over is not shipped, and what engines do differently is not the same in Node and in policy.js.';
+  'Let push, start and cut use only state, params and tables. policy.js does not contain the variables that they capture, and some built-ins differ between JavaScript engines.';
 
 function closure(name: string, index: number, token: number): LockstepError {
   return new LockstepError(

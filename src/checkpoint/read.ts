@@ -162,6 +162,9 @@ function edited(
   return new LockstepError(
     `LS_CONTRACT_${kind}`,
     `expected ${field} to be ${show(expected)}, got ${show(actual)} (${where})`,
-    { fix: `The checkpoint was changed by hand or mixed up. ${remake}`, field },
+    {
+      fix: `A file of this checkpoint was edited, or comes from another checkpoint. ${remake}`,
+      field,
+    },
   );
 }

@@ -11,6 +11,7 @@ import { needs } from './shared/needs.ts';
 import { nextSteps } from './shared/next-steps.ts';
 import { asLockstepError, cancellation, paint, printWarning } from './shared/output.ts';
 import { type Recorded, recordedLine, recordProbe } from './shared/record-probe.ts';
+import { untrainedLine } from './shared/untrained.ts';
 
 interface AttachCommandOptions {
   config: string;
@@ -37,7 +38,7 @@ export function attachCommand(): Command {
       '--upgrade',
       'renew the contract of a checkpoint from an earlier version of Lockstep, in place or to --out',
     )
-    .option('--check', 'only check: does the model fit, and the config it? Nothing is written')
+    .option('--check', 'check the model and the config; write nothing')
     .option('--no-probe', 'do not record the probe that engines run before they serve')
     .option('--python <path>', 'Python interpreter that records the probe')
     .option('--json', 'print one JSON object')
@@ -71,15 +72,12 @@ async function runAttach(
   });
   const probe = await probeOf(out, options);
   if (options.json) return print({ out: path.resolve(out), ...facts(contract), probe });
-  const { digest, policy, carry } = contract;
-  const { bold, dim, yellow } = paint(process.stdout);
-  const advice =
-    carry.sinks > 0
-      ? `it works thanks to its ${carry.sinks} sinks; training brings it closer to full attention`
-      : 'without sinks it loses much: set carry.sinks, or train it';
+  const { digest, policy } = contract;
+  const colors = paint(process.stdout);
+  const { bold, dim } = colors;
   process.stdout.write(
     `${bold(out)}  ${policy.name}  ${dim(digest)}\n` +
-      `${yellow('untrained')} under this contract: ${advice}\n` +
+      `${untrainedLine(contract, colors)}\n` +
       `${probeNote(probe, out)}\n${nextSteps(out)}`,
   );
 }

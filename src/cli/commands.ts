@@ -1,7 +1,7 @@
 // The commands of `lockstep`, by name, in the order in which the help shows them.
 import type { Command } from 'commander';
 
-/** Headings of the help, each with its commands; a heading comes where its first command stands below. */
+/** Headings of the help, each with its commands; a heading appears before its first command in this list. */
 const groups: Readonly<Record<string, readonly string[]>> = {
   'Set up:': ['init', 'doctor', 'quickstart', 'completion'],
   'Train:': ['plan', 'profile', 'train', 'attach', 'detach'],

@@ -26,8 +26,12 @@ async function runDetach(dir: string, options: DetachCommandOptions): Promise<vo
     return;
   }
   const { bold, dim, yellow } = paint(process.stdout);
+  const use =
+    trained.steps > 0
+      ? 'any Hugging Face program can run it, with full attention instead of the segments it was trained with'
+      : 'any Hugging Face program can run it';
   process.stdout.write(
     `${bold(options.out)}  ${dim(`without the contract ${digest}`)}\n` +
-      `${yellow('full attention')}: any Hugging Face program runs it, in another way than it was trained for\n`,
+      `${yellow('full attention')}: ${use}\n`,
   );
 }

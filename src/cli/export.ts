@@ -126,7 +126,7 @@ function table(rows: readonly Exported[]): string {
         row.ratio === null || row.perplexity === null
           ? ''
           : `  perplexity ${row.perplexity.toFixed(2)}, ${row.ratio.toFixed(3)} x fp32`;
-      const forced = row.forced ? yellow('  beyond the limit, kept by --force') : '';
+      const forced = row.forced ? yellow('  exceeds the limit; kept because of --force') : '';
       return `${bold(row.precision)}${size}${loss}${forced}  ${dim(row.path)}`;
     })
     .join('\n');

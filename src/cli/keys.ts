@@ -40,7 +40,7 @@ export function keysCommand(): Command {
     .option('--sessions <n>', 'maximum generations at once', parsePositiveInt)
     .option(
       '--weight <n>',
-      `turns in the queue for each turn of a key of weight 1, at most ${MOST_WEIGHT}`,
+      `scheduling weight, relative to other keys: 1 to ${MOST_WEIGHT} (default: 1)`,
       parsePositiveInt,
     )
     .option(
@@ -91,7 +91,7 @@ async function add(file: string, name: string, options: AddOptions): Promise<voi
         'LS_KEYS_LIMIT',
         `expected a ${limit} from 1 to ${MOST_WEIGHT}, got ${limits[limit as keyof KeyLimits]}`,
         {
-          fix: `Give --${limit} a smaller number: it counts turns in the queue for each turn of a key of weight 1.`,
+          fix: `Give --${limit} a smaller number: it is relative to the ${limit} of other keys.`,
           field: limit,
         },
       );

@@ -97,7 +97,7 @@ export async function loadDefault(file: string, shown: string, call: string): Pr
   if (value !== undefined && !later) return value;
   const fix = `Write \`export default ${call}\`.`;
   if (later) {
-    const message = `${shown}: expected a default export that is there at once, got a promise`;
+    const message = `${shown}: expected the default export to be a config, got a promise`;
     throw new LockstepError('LS_CONFIG_INVALID', message, { fix });
   }
   throw new LockstepError('LS_CONFIG_INVALID', `${shown}: expected a default export, got none`, {
@@ -196,7 +196,7 @@ async function bundle(file: string): Promise<string> {
   }
 }
 
-/** What esbuild says that is about no syntax has a code and a remedy of its own. */
+/** Errors of esbuild that are not about syntax get their own code and fix. */
 function notBundled(
   text: string,
   shown: string,

@@ -41,11 +41,11 @@ const modelSchema = z.strictObject({
   upstream: z.array(text).min(1).optional(),
   /** vllm: environment variable that holds their key. */
   upstreamKey: text.optional(),
-  /** vllm: seconds without a byte after which an answer is given up. */
+  /** vllm: abort an answer after this many seconds without data. */
   stallTimeout: limit.max(longestSeconds).optional(),
   /** vllm: folders of LoRA adapters over it, relative to this file, by their names in requests. */
   adapter: z.record(text, text).optional(),
-  /** vllm: its own flags, as ['--max-num-seqs', '64']. */
+  /** vllm: vLLM's own flags, as ['--max-num-seqs', '64']. */
   flags: z.array(text).default([]),
 });
 

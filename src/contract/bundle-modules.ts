@@ -98,8 +98,8 @@ async function shortened(file: string, contents: string, loader: Loader): Promis
     target: 'es2022',
     tsconfigRaw: {},
   });
-  // Names inside of Lockstep's own policies are no part of a contract. In a step of its own: the
-  // short names depend on the text, of which types and extensions are part before.
+  // Names inside of Lockstep's own policies are not part of a contract. They are shortened in a second
+  // step, because short names depend on the text, and the text before this step has types and extensions.
   const bare = code.replace(/(from"\.{1,2}\/[^"]*)\.[jt]s"/g, '$1"');
   const { code: short } = await transform(bare, {
     minifyIdentifiers: true,

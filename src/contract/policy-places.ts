@@ -41,7 +41,7 @@ export function placeOfStack(
   return undefined;
 }
 
-/** Where the policy's `push` stands: what the runtime refuses of its answer or state has no stack. */
+/** Where the policy's `push` is defined. It is shown where the runtime refuses its answer or state, as that error has no stack. */
 export function placeOfPush(policySource: string, name: string): SourcePlace | undefined {
   const found: { line: number; column: number }[] = [];
   const program = parse(policySource, { ecmaVersion: 2022, locations: true });

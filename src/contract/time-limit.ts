@@ -24,7 +24,7 @@ function waitingFor(what: string, milliseconds: number): () => void {
   const line = `still running ${what} after ${patience / 1000} s; it is interrupted after ${milliseconds / 1000} s\n`;
   const code = `setTimeout(() => require('node:fs').writeSync(2, ${JSON.stringify(line)}), ${patience})`;
   const teller = new Worker(code, { eval: true, env: {}, execArgv: [] });
-  // Where stderr is closed, nobody waits.
+  // A closed stderr is no error: nobody reads it.
   teller.on('error', () => {});
   teller.unref();
   return () => void teller.terminate();

@@ -7,9 +7,9 @@ export interface Adjustments {
   minTokens?: number | undefined;
   /** Logits of ids in prompt or answer: divided by it where positive, else multiplied. 1: as they are. */
   repetitionPenalty?: number | undefined;
-  /** Taken off the logit of an id, times how often it stands in the answer. */
+  /** Taken off the logit of an id, times how often it is in the answer. */
   frequencyPenalty?: number | undefined;
-  /** Taken off the logit of an id that stands in the answer. */
+  /** Taken off the logit of an id that is in the answer. */
   presencePenalty?: number | undefined;
   /** Which ids may come next, by the form that the text is held to. */
   form?: TokenForm | undefined;

@@ -37,9 +37,9 @@ export interface EngineSession {
    */
   replaceRetrieved(retrieved: Retrieved[]): Promise<void>;
   memory(): Promise<SessionMemory>;
-  /** A new session that stands where this one does; both go on independently. */
+  /** A new session with a copy of this one's state; both continue independently. */
   fork(): Promise<EngineSession>;
-  /** Hold on to a copy of the state as it stands; an engine without it remembers no prompt. */
+  /** Keep a copy of the current state. Without this method, prompts are not cached. */
   keep?(): Promise<KeptState>;
   /** Free everything. Idempotent. */
   close(): Promise<void>;
@@ -47,7 +47,7 @@ export interface EngineSession {
 
 /** A copy of a session's state that the engine holds; it is no session. */
 export interface KeptState {
-  /** A new session that stands where the copied one stood. */
+  /** A new session that starts from the copied state. */
   open(): Promise<EngineSession>;
   /** Free it. Idempotent. */
   drop(): Promise<void>;

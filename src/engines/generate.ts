@@ -57,7 +57,7 @@ export async function* generate(
 }
 
 /**
- * Run the prompt's tokens from where the sequence stands.
+ * Run the prompt's tokens from the sequence's current position.
  *
  * @returns the logits after its last token
  */

@@ -17,7 +17,7 @@ export interface Remembered {
   /** Tokens that lead to it. */
   length: number;
   trail: Trail | null;
-  /** A session that stands there. */
+  /** Open a session that continues from this state. */
   open(): Promise<EngineSession>;
 }
 
@@ -60,10 +60,10 @@ export class PrefixMemory implements MemoryFigures {
   }
 
   /**
-   * The longest state on the way of these tokens. Whoever opens it does so at once: later it may be gone.
+   * The longest kept state for a beginning of these tokens. Open it at once: it may be evicted later.
    *
    * @param most tokens of it
-   * @param silent nobody waits for it: it counts for no figure
+   * @param silent no request waits for it: do not count it as a hit or a miss
    */
   find(tokens: Int32Array, most: number, silent = false): Remembered | null {
     const lengths = [...this.#lengths.keys()].filter((length) => length <= most);
@@ -84,7 +84,7 @@ export class PrefixMemory implements MemoryFigures {
     return { length, trail, open: () => kept.open() };
   }
 
-  /** Remember how the session stands, unless that is known. */
+  /** Keep the state of the session, unless it is already kept. */
   async remember(session: EngineSession, path: PrefixHash, trail: Trail | null): Promise<void> {
     const key = path.key();
     if (this.#entries.has(key)) this.#touch(key);

@@ -76,8 +76,8 @@ const bounds: Readonly<Record<string, Bound>> = {
 /**
  * The probe beside a contract; null where there is none.
  *
- * @throws LS_PROBE_FILE what stands there is none; LS_PROBE_STALE it is another contract's, or of other
- *   weights
+ * @throws LS_PROBE_FILE the file is not a probe; LS_PROBE_STALE the probe belongs to another contract or to
+ *   other weights
  */
 export async function readProbe(dir: string, contract: Contract): Promise<Probe | null> {
   const file = path.join(dir, probeFile);
@@ -223,7 +223,7 @@ export function probeLine(outcome: ProbeOutcome): string {
     case 'absent':
       return `probe: this checkpoint has no ${probeFile}; lockstep probe DIR records one`;
     case 'short':
-      return 'probe: not run, --max-tokens is shorter than it';
+      return 'probe: skipped, because --max-tokens is smaller than the probe';
     default: {
       const { tokens, boundaries, positions, off, kind, bound, milliseconds } = outcome;
       return `probe: passed, ${tokens} tokens, ${boundaries} boundaries, ${positions} positions, ${kind} |dlogp| ${(off ?? 0).toExponential(1)} of ${bound} nats, ${Math.round(milliseconds)} ms`;

@@ -1,5 +1,5 @@
-// An answer is written token by token, which rounds otherwise than reading it: so that the next turn
-// finds it remembered, it is read once it is whole and nobody waits.
+// Generating an answer token by token rounds differently from running it as a prompt. So once a turn has
+// ended and no request waits, the whole turn runs again as a prompt, and the next turn finds its state cached.
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Engine } from './engine.ts';
 import type { PrefixMemory } from './memory.ts';

@@ -13,7 +13,7 @@ export const STEP_TOKENS = 128;
 /** A part of a prompt that was remembered. */
 export type Recalled = Pick<StepOutput, 'from' | 'tokens' | 'boundary'>;
 
-/** A sequence that stands at a remembered state, or at its beginning. */
+/** A sequence that continues from a cached state, or from its beginning. */
 export class RememberedSequence {
   readonly sequence: Sequence;
   /** Tokens that need not run. */
@@ -40,8 +40,8 @@ export class RememberedSequence {
   /**
    * @param tokens the prompt
    * @param most tokens of it that may be recalled
-   * @param segmenter says where the tokens are cut; it stands at the beginning; closed with the sequence, or where that cannot be had
-   * @param silent nobody waits for it
+   * @param segmenter says where the tokens are cut; it has seen none yet; closed with the sequence, or if opening fails
+   * @param silent no request waits for it
    * @throws LS_ENGINE_*, LS_POLICY_*
    */
   static async open(

@@ -71,7 +71,7 @@ export type RunEvent = {
 );
 
 export interface Run {
-  /** To be iterated once; whatever the run holds is freed when that ends. Whoever may not begin calls `close`. */
+  /** Iterate once: when the iteration ends, everything that the run holds is freed. Without iterating, call `close`. */
   events: AsyncGenerator<RunEvent, void>;
   /** Bytes held now; null: the engine does not tell. */
   memory(): Promise<SessionMemory | null>;
@@ -117,7 +117,7 @@ export interface Runner {
    * @throws LS_ENGINE_*, LS_POLICY_*, LS_VLLM_*; while iterating too, and the signal's reason
    */
   run(request: RunRequest, signal: AbortSignal): Promise<Run>;
-  /** Figures of an engine of its own, for `/metrics` (Prometheus' text) and `/lockstep/engine`. */
+  /** Figures that only this engine has, for `/metrics` (Prometheus' text) and `/lockstep/engine`. */
   figures?(): Promise<Figures>;
   close(): Promise<void>;
 }

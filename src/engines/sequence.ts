@@ -23,7 +23,7 @@ export interface RunOptions {
   rows?: Rows;
   /** Stop before the next piece, and do not wait for the one that runs. */
   signal?: AbortSignal | undefined;
-  /** Most tokens of one step (default 512): short enough that whoever waits sees progress. */
+  /** Most tokens of one step (default 512): short enough to report progress often. */
   pieceTokens?: number;
   /** Runs each step when its turn has come (default: at once). */
   turn?: Turn | undefined;

@@ -116,7 +116,7 @@ class LocalRunner implements Runner {
       return {
         events,
         memory: () => remembered.sequence.session.memory(),
-        // Whoever reads the events has seen every cut.
+        // The events already contain every cut.
         spans: () => null,
         async close() {
           await events.return();
@@ -214,7 +214,7 @@ class LocalRunner implements Runner {
     const option = ignore_eos ? 'ignore_eos' : 'min_tokens';
     throw new LockstepError(
       'LS_FORM_OPTIONS',
-      `expected no ${option} with structured output, got it: the JSON may be complete earlier`,
+      `${option} cannot be combined with structured output: the JSON may end earlier`,
       { fix: `Leave out ${option}, or ask for plain text.` },
     );
   }
@@ -240,7 +240,7 @@ function askedOf({ keepSpecialTokens: _, extra = {}, ...request }: RunRequest, c
   };
 }
 
-/** Another sequence that stands where this one does. */
+/** A copy of this sequence, at the same position. */
 async function forkOf(sequence: Sequence, segmenter: Segmenter): Promise<Sequence> {
   const session = await sequence.session.fork();
   return new Sequence(session, segmenter.fork(), sequence.position);

@@ -21,10 +21,10 @@ const PAID_BACK = 1.2;
  * for 1.2 times as long as it took before the next one begins. So while a prompt runs, the tokens of an answer
  * take on average at most twice the time that they take without it, and the longest pause between two
  * of them is one step of a prompt. Steps are not divided further: what runs in which step follows from
- * the tokens alone, so that the numbers are the same whoever else is served.
+ * the tokens alone, so the numbers do not depend on other requests.
  *
- * Work in the background takes a step only while no other sequence is open, one step at a time: it holds up
- * whoever comes by at most the one step that runs.
+ * Work in the background takes a step only while no other sequence is open, one step at a time: it
+ * delays a new sequence by at most the one step that runs.
  */
 export class Turns {
   /** Milliseconds that prompts have taken and answers have not yet had. */
@@ -39,13 +39,13 @@ export class Turns {
   #ended = 0;
   /** When an answer last took or ended a step. */
   #seen = 0;
-  /** The last step of a prompt that stands in line. */
+  /** The last step of a prompt in the queue. */
   #line: Promise<void> = Promise.resolve();
   /** Called when a prompt that waits for answers may look again. */
   #wake: () => void = () => {};
   /** Sequences that are not in the background. */
   #open = 0;
-  /** The last step in the background that stands in line. */
+  /** The last step in the background in the queue. */
   #backgroundLine: Promise<void> = Promise.resolve();
   /** Steps in the background that wait until no other sequence is open. */
   readonly #patient = new Set<() => void>();
@@ -147,7 +147,7 @@ export class Turns {
     }
   }
 
-  /** Until answers have had their time, or none of them goes on. */
+  /** Wait until answers have had their share of time, or no answer takes steps any more. */
   async #clear(signal: AbortSignal | undefined): Promise<void> {
     signal?.throwIfAborted();
     // Steps of answers that the engine has already been given come first in any case.

@@ -290,7 +290,7 @@ export class PolicyHost {
       const why =
         error.kind === 'interrupted'
           ? `no answer within ${milliseconds / 1000} s: it loops, or needs more than ${megabytes} MiB`
-          : 'it calls itself without end, or its data are nested too deeply';
+          : 'the stack overflowed: unbounded recursion, or data nested too deeply';
       this.#stopped = this.#error({
         code: 'LS_POLICY_LIMIT',
         message: `expected an answer, got none: ${why}`,

@@ -125,7 +125,7 @@ export class Segmenter {
     return this.#host.snapshot(this.#opened);
   }
 
-  /** Another segmenter that stands where this one does. */
+  /** A copy of this segmenter, at the same position. */
   fork(): Segmenter {
     return Segmenter.restore(this.#host, this.snapshot());
   }

@@ -14,7 +14,7 @@ export interface Traced {
   readonly policy: Instrumented;
 }
 
-/** What stands in the runtime, and what stands there instead. Lines stay where they are. */
+/** Text of the runtime, and the text that replaces it here. Line numbers do not change. */
 const changes: readonly (readonly [frozen: string, traced: string])[] = [
   ['Error.stackTraceLimit = 0;', 'Error.stackTraceLimit = 32;'],
   [

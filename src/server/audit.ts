@@ -27,8 +27,8 @@ export class AuditLog {
   /**
    * Append to a file, which is made with mode 0600 where it is not there.
    *
-   * @param broken told of each line that could not be written (it waits in memory for the next that can), and of
-   *   a file that could not be opened again (LS_AUDIT_FILE); requests are served all the same
+   * @param broken called for each line that could not be written (it waits in memory for the next that can), and for
+   *   a file that could not be reopened (LS_AUDIT_FILE); requests are served all the same
    * @param waitingBytes most bytes of lines that wait; further ones are lost
    * @throws LS_AUDIT_FILE
    */

@@ -1,10 +1,10 @@
-// The end of a server: first balancers are told, then newcomers are refused, then running answers may finish.
+// The shutdown of a server: health checks fail first, then new requests are refused, then running answers may finish.
 import type { Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { longestMs } from '../longest-times.ts';
 
-/** The places of all models. */
+/** The slots of all models. */
 export interface Places {
   readonly active: number;
   readonly waiting: number;

@@ -106,9 +106,11 @@ function fromBodyParser(error: ParserError): HttpError | null {
       return tooLarge(error.limit ?? 0);
     case 'encoding.unsupported':
     case 'charset.unsupported':
-      return new HttpError(415, 'Expected the body as UTF-8 JSON without an unknown encoding.', {
-        code: 'unsupported_encoding',
-      });
+      return new HttpError(
+        415,
+        'Expected a UTF-8 JSON body with a supported charset and content encoding.',
+        { code: 'unsupported_encoding' },
+      );
     case 'request.aborted':
     case 'request.size.invalid':
       return new HttpError(400, 'The body ended before its announced length.', {
@@ -120,8 +122,8 @@ function fromBodyParser(error: ParserError): HttpError | null {
 }
 
 /**
- * What a client is told about `error`. Errors of our own carry words made for readers; anything else
- * is a defect, whose details stay in the log.
+ * What a client gets for `error`. Our own errors have messages written for users. Anything else is a
+ * defect, and its details stay in the log.
  */
 export function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error;
@@ -137,7 +139,7 @@ export function toHttpError(error: unknown): HttpError {
       });
     }
     if (isEngineLost(error)) {
-      const ended = `The model's engine has ended and answers nothing more: ${sentence}`;
+      const ended = `The model's engine has stopped: ${sentence}`;
       return new HttpError(503, `${ended} Start the server again: lockstep serve.`, {
         code: error.code,
         cause: error,
@@ -164,7 +166,7 @@ export function toHttpError(error: unknown): HttpError {
       cause: error,
     });
   }
-  return new HttpError(500, 'The server failed; its log has the details under this request id.', {
+  return new HttpError(500, 'Internal server error. Search the server log for this request ID.', {
     code: 'internal_error',
     cause: error,
   });

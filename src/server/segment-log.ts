@@ -70,7 +70,7 @@ export class SegmentLog {
   readonly #since: number[] = [];
   #last: number;
 
-  /** @param placed when the generation got its place */
+  /** @param placed when the generation got its slot */
   constructor(placed: number) {
     this.#last = placed;
   }

@@ -65,7 +65,7 @@ export interface ServerOptions
   model?: string;
   /** Address to listen on. Default 127.0.0.1: this machine alone. */
   host?: string;
-  /** Most requests that wait for a place of one model; the next one gets 429. */
+  /** Most requests that wait for a slot of one model; the next one gets 429. */
   maxQueue?: number;
   /** Most bytes of a request body. */
   maxBodyBytes?: number;
@@ -95,7 +95,7 @@ export interface ServerOptions
   traces?: Traces | null;
   /** Files and batches on the disk; null keeps none. The server closes it. */
   batches?: BatchStore | null;
-  /** Most requests of batches at once (default: all places but one; 1 where the engine runs one step at a time). */
+  /** Most requests of batches at once (default: all slots but one; 1 where the engine runs one step at a time). */
   batchPlaces?: number | undefined;
   /** How slowly a request may come. */
   connections?: Partial<ConnectionLimits>;
@@ -212,7 +212,7 @@ export function createServer(parts: ServerParts): LockstepServer {
       messages: bounds.maxMessages,
     }),
   };
-  /** The first chat finds the renderer started. Completions need no template: one that cannot be read is told. */
+  /** Start the renderer before the first chat. A template that cannot be read is only a warning: completions need none. */
   const readTemplate = async ({ name, served }: ServedModel) => {
     await served.template?.check().catch((cause: unknown) => {
       if (!closing.signal.aborted && !ending) options.warn?.(cause, name);
@@ -236,7 +236,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   if (traces !== null) app.use(traces.follow());
   if (auditLog !== null) app.use(audit(auditLog));
   app.use(authenticate(keys ?? apiKey));
-  // Before the limit of requests: whoever watches the server must not lose sight of it.
+  // Before the limit of requests: monitoring must work under load, too.
   app.get('/metrics', operatorsOnly(), metricsRoute(metrics, models));
   app.get('/lockstep/engine', operatorsOnly(), engineRoute(models));
   app.use(limitRate(requestsPerMinute, shared.accounts));

@@ -8,13 +8,13 @@ export interface Stages {
   readonly prompt: number;
   /** Tokens written so far. */
   completion: number;
-  /** It stands in line for a place. */
+  /** It waits for a slot. */
   readonly entered: number;
-  /** It got its place. */
+  /** It got its slot. */
   placed?: number;
   /** Its first token was written. */
   first?: number;
-  /** How it ended, where it had a place. */
+  /** How it ended, where it had a slot. */
   outcome?: string;
   /** Its segments, where it is traced. */
   segments?: SegmentLog;
@@ -24,7 +24,7 @@ export interface Stages {
 export interface Used {
   prompt_tokens: number;
   completion_tokens: number;
-  /** From the check of the key's limits to a place; absent while it waits. */
+  /** From the check of the key's limits to a slot; absent while it waits. */
   queue_ms?: number;
   /** From the check of the key's limits to the first token, the queue in it. */
   first_token_ms?: number;
@@ -33,7 +33,7 @@ export interface Used {
 
 const kept = new WeakMap<Response, Stages>();
 
-/** A generation begins to wait for its place; whoever runs it writes down what becomes of it. */
+/** A generation begins to wait for its slot; the code that runs it fills in the rest. */
 export function enterStages(response: Response, prompt: number): Stages {
   const stages: Stages = { prompt, completion: 0, entered: performance.now() };
   kept.set(response, stages);

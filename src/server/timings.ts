@@ -16,13 +16,13 @@ export interface Tag {
   model: string;
 }
 
-/** What a generation that had a place came to. */
+/** What a generation that had a slot came to. */
 export interface Told {
   /** Seconds from the first token to the end; null: there was none. */
   decode: number | null;
   prompt: number;
   completion: number;
-  /** Tokens of the prompt that were remembered. */
+  /** Tokens of the prompt that came from the prefix cache. */
   cached: number;
   /** The most that it was seen to hold, where the engine tells. */
   memory: SessionMemory | null;
@@ -50,7 +50,7 @@ export class Timings {
     ): OfModel<T> => telling<'model' | T>(registry, name, help, buckets, ['model', ...more]);
     this.#queue = histogram(
       'lockstep_queue_seconds',
-      'Seconds that a generation waited for a place.',
+      'Seconds that a generation waited for a slot.',
       [0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300],
     );
     this.#first = histogram(
@@ -60,7 +60,7 @@ export class Timings {
     );
     this.#prefill = histogram(
       'lockstep_prefill_seconds',
-      'Seconds from a place in the engine to the first token.',
+      'Seconds from a slot in the engine to the first token.',
       SECONDS,
     );
     this.#decode = histogram(
@@ -76,7 +76,7 @@ export class Timings {
     );
     this.#cached = histogram(
       'lockstep_prompt_cached_tokens',
-      'Tokens of a request’s prompts that were remembered and did not run.',
+      'Tokens of a request’s prompts that came from the prefix cache and did not run.',
       TOKENS,
     );
     this.#bytes = histogram(
@@ -99,12 +99,12 @@ export class Timings {
     for (const one of [...all, ...counts, this.#interToken]) one.zero({ model });
   }
 
-  /** It has waited so long for a place: until it got one, or until it left without one. */
+  /** It has waited so long for a slot: until it got one, or until it left without one. */
   waited(tag: Tag, seconds: number): void {
     this.#queue.observe(tagged(tag, seconds));
   }
 
-  /** Its first token is there. Seconds since the request's head, and since it got its place. */
+  /** Its first token is there. Seconds since the request's head, and since it got its slot. */
   began(tag: Tag, sinceHead: number, sincePlace: number): void {
     this.#first.observe(tagged(tag, sinceHead));
     this.#prefill.observe(tagged(tag, sincePlace));

@@ -8,7 +8,7 @@ export class KeptStates {
   /** Bytes of all of them. */
   bytes = 0;
 
-  /** Hold a copy of a state, as it stands, under a number of its own. */
+  /** Keep a copy of a state under a new number. */
   add(number: number, state: SequenceState): void {
     const copy = state.fork();
     this.#states.set(number, copy);
@@ -19,7 +19,7 @@ export class KeptStates {
     }
   }
 
-  /** A state to go on with; undefined where there is none of that number. */
+  /** The state to continue from; undefined if there is none of that number. */
   fork(number: number): SequenceState | undefined {
     return this.#states.get(number)?.fork();
   }

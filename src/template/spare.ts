@@ -1,5 +1,5 @@
-// Processes of templates that were closed: whoever opens the same template within seconds (a model that is replaced,
-// the next server of a program) need not wait for Python to start.
+// Processes of closed templates are kept for seconds. If the same template is opened again in that time (a model is
+// replaced, or a program starts its next server), it need not wait for Python to start.
 import type { ChildProcess } from 'node:child_process';
 
 /** How long one is kept, in milliseconds. */

@@ -1,9 +1,9 @@
 // The process that renders a checkpoint's chat template: Jinja2 itself, in a Python of WebAssembly. It
-// may run out of time or memory: it is ended and started again then, and nobody else notices. It has no
+// may run out of time or memory: then it is ended and started again, without effect on other requests. It has no
 // part of the server's environment, and what runs in it sees no file, no network and no JavaScript.
 import { startRendering } from './python.ts';
 
-/** What it is told: the template at first, then one rendering after the other. */
+/** What it gets: the template first, then one rendering after the other. */
 export type TemplateRequest =
   | { source: string }
   /** JSON texts: what the template is given, and the request that this is from where it matters. */

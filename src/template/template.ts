@@ -120,7 +120,7 @@ export class TemplateRenderer {
     if (first !== undefined) this.#leave(first);
   }
 
-  /** Hand a process that waits for work to whoever opens this template next. */
+  /** Keep an idle process for the next time that this template is opened. */
   #leave(child: ChildProcess): void {
     if (!keepSpare(this.#key, child)) {
       child.kill('SIGKILL');

@@ -90,7 +90,7 @@ function checkPattern(pattern: string, field: string, file: string): void {
   const shown = pattern.length > 120 ? `${pattern.slice(0, 120)}…` : pattern;
   throw new LockstepError(
     'LS_TOKENIZER_PATTERN',
-    `expected a pattern whose work grows with the text alone at ${field} of ${file}, got ${shown}: ${problem}`,
+    `expected a regular expression that runs in linear time at ${field} of ${file}, got ${shown}: ${problem}`,
     {
       fix: `Such a pattern can stop the whole server on a short text. If you trust its source and accept that: ${trusting}=${name}`,
       field,

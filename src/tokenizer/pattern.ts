@@ -1,4 +1,4 @@
-// Which regular expressions of a tokenizer.json may run: those whose work grows with the text alone.
+// Which regular expressions of a tokenizer.json may run: those that run in linear time.
 // Counterpart of python/lockstep/tokenizer/pattern.py; a test has both judge the same patterns.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -32,7 +32,7 @@ export function patternName(pattern: string): string {
  * Why a pattern may take more than time in proportion to the text; null where it cannot.
  *
  * Going back is what makes a regular expression slow. So in each alternative a repetition without an
- * upper bound stands over one character or class, and whatever follows it may be left out: once it has
+ * upper bound repeats one character or class, and everything after it is optional: once it has
  * begun, the alternative has matched. Bounded choices are counted. Everything that is not understood
  * here is refused.
  */

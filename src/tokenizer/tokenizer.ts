@@ -53,7 +53,7 @@ export interface Tokenizer {
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
   /** Incremental decoding, safe for characters that span ids. */
   decoder(options?: DecodeOptions): TextDecoderOfTokens;
-  /** Bytes that an id stands for; none for an id that the tokenizer does not define. */
+  /** Bytes of an id; none for an id that the tokenizer does not define. */
   bytes(id: number): Uint8Array;
 }
 

@@ -82,9 +82,13 @@ def note_call(node: ast.Call, inside: int, model: dict[str, Any]) -> None:
     elif is_code(named.get("code")):
         given = named
         warns = {"warns": True}
-    elif callee == "Refusal":  # vllm/unsupported.py; vllm/checks.py makes the error of it
-        field, expected, fix = args[:3]
-        words = [text("expected "), field, text(" to be "), expected, text(", got "), UNKNOWN]
+    elif callee in ("RefusedValue", "RefusedFeature"):
+        # In vllm/unsupported.py; vllm/checks.py makes the error.
+        field, what, fix = args[:3]
+        if callee == "RefusedValue":
+            words = [text("expected "), field, text(" to be "), what, text(", got "), UNKNOWN]
+        else:
+            words = [what, text(" ("), field, text(") is not supported with segments")]
         given = {"code": text("LS_VLLM_FEATURE"), "message": {"kind": "parts", "of": words}}
         given["fix"] = fix
     else:

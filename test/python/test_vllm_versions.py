@@ -74,6 +74,13 @@ def test_the_other_runner_is_refused() -> None:
     assert rule.wrong(SimpleNamespace()) is None
 
 
+def test_a_refusal_names_the_feature_or_the_value() -> None:
+    rules = {rule.field: rule for rule in unsupported.UNSUPPORTED}
+    feature = "speculative decoding (speculative_config) is not supported with segments"
+    assert rules["speculative_config"].message("SpeculativeConfig") == feature
+    assert rules["runner"].message("pooling") == "expected runner to be generate, got pooling"
+
+
 def test_a_request_ends_with_an_error_in_a_set() -> None:
     """vLLM 0.32."""
     waiting = {"other"}

@@ -1,13 +1,13 @@
-"""Runs a command and lets nothing of it outlive whoever started it.
+"""Runs a command, and ends it with all that it started when the process that asked for it ends.
 
 ``python -I guard.py GRACE COMMAND ...``: Node (`src/bridge/service.ts`) holds the other end of
 stdin. When stdin ends (Node stopped it, or was killed), the command gets SIGTERM and GRACE seconds,
-then it and everything it started is killed; the same where the command ends by itself and leaves
-processes behind. The guard adopts orphans (a child subreaper), so that it finds them wherever they
-hide.
+then it and everything it started is killed. If the command ends by itself and leaves processes
+behind, these are killed too. The guard adopts orphans (it is a child subreaper), so that it finds
+all of them.
 
-It imports the standard library alone, and nothing of this package: it must start at once, and go on
-when all else fails.
+It imports only the standard library and nothing of this package: it must start at once, and work
+even if the package is broken.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ class Encoder:
         if spans is None:
             mask_T = np.ones(len(ids_T), dtype=bool)
             (at,) = np.nonzero(ends_T)
-            # What stands behind the last end is layout.
+            # Text after the last end is layout.
             offsets = encoding.offsets
             if rule.end is not None and len(at) and not text[offsets[at[-1]][1] :].strip():
                 ids_T, mask_T = ids_T[: at[-1] + 1], mask_T[: at[-1] + 1]
@@ -247,7 +247,7 @@ class Encoder:
         if not mask_T[1:].any():
             return Skipped("untargeted")
         headed = 0
-        # From the last to the first: what stands before keeps its place.
+        # From the last to the first, so that earlier positions stay valid.
         for begin, _ in reversed(spans):
             if not ((first_T < begin) & (last_T > begin)).any() and (
                 other := self._header(text, begin, ids_T, first_T)

@@ -39,8 +39,8 @@ def conversation(messages: Any, tools: Any = None) -> Conversation:
     """A row's messages, checked. Raises `Unfit`.
 
     Null fields mean absent ones, text parts are joined, the arguments of a call are given to the
-    template as what their JSON says. Roles are the template's to refuse; what no template could be
-    given, wherever it stands, is refused here.
+    template as what their JSON says. Only the template can refuse a role. Values that
+    no template can take are refused here, wherever they are.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not len(messages):
         raise Unfit(f"expected a list of messages, got {_kind(messages)}")

@@ -140,7 +140,7 @@ class Renderer:
         turns: Sequence[Sequence[int] | None],
         options: Mapping[str, Any] | None = None,
     ) -> list[Rendering | Refused]:
-        """`render` of each, on all processes; what a template refuses stands in its place."""
+        """`render` of each, on all processes; a `Refused` where the template refuses one."""
 
         def one(work: tuple[Conversation, Sequence[int] | None]) -> Rendering | Refused:
             try:

@@ -42,7 +42,7 @@ def check_names(path: str | Path) -> None:
         try:
             value = json.loads(file.read_bytes())
         except (OSError, ValueError):
-            continue  # whoever needs the file says so
+            continue  # the reader of this file reports it
         if name in indexes:
             _check_index(value, file)
         else:

@@ -77,11 +77,11 @@ class Segmenter:
         return self._runtime.push(self._handle, tokens)
 
     def snapshot(self) -> str:
-        """JSON from which ``Planner.restore`` goes on exactly."""
+        """JSON from which ``Planner.restore`` continues exactly."""
         return self._runtime.snapshot(self._handle)
 
     def fork(self) -> Segmenter:
-        """Another segmenter that stands where this one does."""
+        """A copy of this segmenter, at the same position."""
         return Segmenter(self._runtime, self._runtime.restore(self.snapshot()))
 
     @property

@@ -327,7 +327,7 @@ class PolicyRuntime:
                 f"no answer within {self._seconds:g} s: it loops, or needs more than "
                 f"{self._megabytes} MiB"
                 if error.kind == "interrupted"
-                else "it calls itself without end, or its data are nested too deeply"
+                else "the stack overflowed: unbounded recursion, or data nested too deeply"
             )
             _, _, index, token = self._cells(_HEADER)
             message = f"expected an answer, got none: {why}"

@@ -267,6 +267,6 @@ def _edited(kind: str, field: str, expected: Any, actual: Any, where: str) -> Lo
     return LockstepError(
         f"LS_CONTRACT_{kind}",
         f"expected {field} to be {show(expected)}, got {show(actual)} ({where})",
-        f"The checkpoint was changed by hand or mixed up; {_REMAKE}",
+        f"A file of this checkpoint was edited, or comes from another checkpoint. {_REMAKE}",
         field,
     )

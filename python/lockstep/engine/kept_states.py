@@ -18,7 +18,7 @@ class KeptStates:
         self._next = 1
 
     def add(self, state: State) -> int:
-        """Hold a copy of a state as it stands; its number."""
+        """Keep a copy of a state; returns its number."""
         number = self._next
         self._next += 1
         self._states[number] = copy = state.fork()

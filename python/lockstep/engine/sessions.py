@@ -189,7 +189,7 @@ def memory(handle: int) -> dict[str, int]:
 
 
 def fork(handle: int) -> int:
-    """The handle of a new sequence that stands where this one does."""
+    """The handle of a new sequence with a copy of the state of this one."""
     return _loaded().fork(handle)
 
 
@@ -199,7 +199,7 @@ def keep(handle: int) -> dict[str, int]:
 
 
 def resume(kept: int) -> int:
-    """The handle of a new sequence that stands where the kept one stood."""
+    """The handle of a new sequence that starts from the kept state."""
     return _loaded().resume(kept)
 
 

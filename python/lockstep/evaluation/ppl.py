@@ -2,8 +2,8 @@
 
 ``python -m lockstep.evaluation.ppl`` reads ``{folder, windows, rows, threads, dtype, device,
 summary}``: it cuts the windows (`windows.cut_windows`), runs the rows that are torch's
-(`torch_losses.fill`) and, unless ``summary`` is null, sums up (`summary.summarize`). Rows of other
-engines are made by whoever starts the job, between two calls.
+(`torch_losses.fill`) and, unless ``summary`` is null, sums up (`summary.summarize`). The
+caller computes the rows of other engines itself, between two calls.
 """
 
 from __future__ import annotations

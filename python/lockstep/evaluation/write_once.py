@@ -11,7 +11,7 @@ from lockstep.errors import LockstepError
 def keep(path: Path, text: str) -> None:
     """Write a file whole, or find it there with the same content.
 
-    What was measured goes with what stands in it: other content is refused (``LS_EVAL_RESUME``).
+    Earlier measurements belong to its content: other content is refused (``LS_EVAL_RESUME``).
     """
     if path.is_file():
         if path.read_text(encoding="utf-8") == text:

@@ -259,9 +259,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _probe(exporter: Exporter) -> dict[str, Any]:
-    """Record the checkpoint's probe, unless one stands there that belongs to it.
+    """Record the checkpoint's probe, unless it already has one that fits.
 
-    What recorded says, or ``{"error"}``: the graphs are good without one.
+    Returns what was recorded, or ``{"error"}``: the graphs can be used without one.
     """
     from ..verification import probe
 

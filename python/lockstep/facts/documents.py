@@ -1,7 +1,7 @@
 """Texts with needles in them: functions of a seed, in token ids.
 
-A document is a text of the user's own with one needle at each depth, all of unlike wordings. It is
-read once, and every needle asked for by a question of its own behind it.
+A document is a text of the user with one needle at each depth, each worded differently. It is read
+once. For every needle, one question is asked after the end.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .templates import KINDS, TEMPLATES, Kind, Split, Template, key, value
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-REACH = 64  # tokens that a needle may move to stand behind the end of a sentence
+REACH = 64  # tokens that a needle may move to follow the end of a sentence
 
 
 @dataclass(frozen=True)
 class Wrap:
-    """What stands before a text and behind its question; of a chat template, or nothing."""
+    """Text before a document and after its question: from a chat template, or nothing."""
 
     before: str = ""
     behind: str = " "
@@ -41,7 +41,7 @@ class Needle:
     wording: str
     depth: float
     span: range  #: the tokens of its value within the document
-    tail: list[int]  #: question, what stands behind it, the answer's beginning, and the value
+    tail: list[int]  #: question, the text after it, the answer's beginning, and the value
     opening: int  #: tokens of the tail before the answer's beginning
     answer: range  #: the value's tokens within the tail
 

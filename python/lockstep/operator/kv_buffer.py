@@ -20,7 +20,8 @@ class KVBuffer:
         """Add rows; a buffer that must be reallocated holds at least ``reserve``."""
         end = self.n + x_HTD.shape[1]
         data = self._data_HCD
-        # Rows beyond one's own may be written once: whoever comes second takes a copy.
+        # Forks share the buffer, and each row of it is written once. The first fork to append
+        # writes after its own rows; a fork that appends later copies the buffer.
         if data is None or self._written[0] != self.n or end > data.shape[1]:
             H, _, D = x_HTD.shape
             size = max(end, reserve, int(self.n * self._growth))

@@ -25,7 +25,9 @@ class Ragged:
 
     @classmethod
     def of(cls, positions_HR: Tensor) -> Ragged | None:
-        """From retrieved positions, where -1 stands in front of a shorter head's; None: all alike.
+        """From retrieved positions, where -1 fills the front of a shorter head's.
+
+        Returns None if all heads have equally many.
 
         Raises ValueError where more than two lengths occur.
         """

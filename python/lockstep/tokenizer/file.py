@@ -123,7 +123,7 @@ def _check_pattern(pattern: str, field: str, file: str | Path) -> None:
     shown = pattern if len(pattern) <= 120 else pattern[:120] + "…"
     raise LockstepError(
         "LS_TOKENIZER_PATTERN",
-        f"expected a pattern whose work grows with the text alone at {field} of {file}, "
+        f"expected a regular expression that runs in linear time at {field} of {file}, "
         f"got {shown}: {problem}",
         "Such a pattern can stop the whole process on a short text; if you trust its source "
         f"and accept that: {TRUSTING}={name}",

@@ -1,4 +1,4 @@
-"""Which patterns of a tokenizer.json may run: those whose work grows with the text alone.
+"""Which patterns of a tokenizer.json may run: those that run in linear time.
 
 Counterpart of src/tokenizer/pattern.ts, which explains the rule; a test has both judge the same.
 """

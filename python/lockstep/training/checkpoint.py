@@ -38,8 +38,8 @@ def save(
     """Replace ``job.out`` by a checkpoint of ``model``.
 
     contract: content of `lockstep.json` (None: full-attention control). files: what is taken over
-    from the base model (`sidecar_files.read`). first: no checkpoint of this training stands at
-    ``job.out`` yet, so what stands there is not kept. Raises LS_TRAIN_DISK and LS_TRAIN_WRITE when
+    from the base model (`sidecar_files.read`). first: ``job.out`` holds no checkpoint of
+    this training yet, so its content is not kept. Raises LS_TRAIN_DISK and LS_TRAIN_WRITE when
     it cannot be written; ``job.out`` then stays what it was.
     """
 

@@ -1,7 +1,7 @@
 """When each document of a step begins, so that a pass holds no more tokens than it may.
 
-Documents of one step share no state, so they may run in any pass; a document that has begun goes on
-in every pass until it ends. Long ones take their places first, short ones fill what is left.
+Documents of one step share no state, so they may run in any pass. A document that has begun runs
+in every pass until it ends. Long documents are placed first, short ones fill what is left.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def forked(
 ) -> list[int]:
     """`starts` where some documents begin with segments of another: (which, how many of them).
 
-    Both go on in the pass behind the last one that they share. ``lengths`` of such a document are
+    Both continue in the pass after the last one that they share. ``lengths`` of such a document are
     those of its own segments.
     """
     units: dict[int, list[int]] = {}

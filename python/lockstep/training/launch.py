@@ -1,8 +1,8 @@
-"""`--nproc N`: one process a rank, watched by this one.
+"""`--nproc N`: one process for each rank, watched by this one.
 
-The same variables as torchrun's tell a rank who it is, so `lockstep.train` does not care who
-started it. Rank 0's events are passed on; the first error of any rank is the training's error. When
-one rank ends badly, the others are ended too: nobody waits for the dead.
+Ranks get the same environment variables as under torchrun, so `lockstep.train` runs the same way
+under both. Rank 0's events are passed on; the first error of any rank is the training's error. When
+one rank fails, the others are ended too, because they would wait for it forever.
 """
 
 from __future__ import annotations
@@ -150,10 +150,10 @@ def _environment(rank: int, world: int, port: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port on which one of the processes may listen, and which the system gives to nobody else.
+    """A port that the system gives to no other program until rank 0 listens on it.
 
-    It is bound here and nobody listens on it, so whoever sets SO_REUSEADDR, as rank 0 does, may
-    listen on it: between a look for a free port and its use are seconds.
+    Seconds pass between finding a free port and using it. So this process binds the port, with
+    SO_REUSEADDR, and does not listen: rank 0, which sets SO_REUSEADDR too, may then listen on it.
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -47,7 +47,8 @@ def _take(path: Path, out: Path) -> int:
                 "Wait until it has ended, or choose another `out`.",
                 "out",
             ) from None
-        # Whoever held it may have removed the file before we had the lock: then nobody sees ours.
+        # The former holder may have removed the file before we locked it. Then our lock is on a
+        # file without a name, which no other process can see.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 os.truncate(descriptor, 0)

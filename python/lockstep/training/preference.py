@@ -26,7 +26,7 @@ from lockstep.training.answers import Row, log_probs, segments
 from lockstep.training.data import TrainSequence, slots, twos
 from lockstep.training.settings import Dpo
 
-#: What is told of rows beside their loss: the mean margin, the share whose margin is above 0.
+#: Reported with the loss: the mean margin, and the share of rows whose margin is above 0.
 FACTS = ("margin", "accuracy")
 Reference = Callable[[Sequence[Row]], list[tuple[float, float]]]
 

@@ -16,8 +16,8 @@ from lockstep.training.data import Cursor
 
 STATE, OPTIMIZER = "training/state.json", "training/optimizer.safetensors"
 ADAPTER = "training/adapter.safetensors"
-# What a clock decided stands apart: every other file of a training with a budget in steps is, bit
-# by bit, a function of its inputs, however often it was interrupted.
+# What depends on a clock has its own file. With a budget in steps, every other file of a training
+# depends bit for bit on its inputs alone, however often the training was interrupted.
 CLOCK = "training/clock.json"
 SECONDS = 2  # the column of the curve that a clock decided
 VERSION = 2

@@ -1,4 +1,4 @@
-"""What a training is told: the job's JSON, checked, as one frozen value."""
+"""The settings of a training: the job's JSON, checked, as one frozen value."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def read_job(raw: dict[str, Any]) -> Job:
     if raw["shard"] and raw["processes"] < 2:
         raise LockstepError(
             "LS_TRAIN_PROCESSES",
-            "expected several processes to share the weights out over, got one",
+            "--shard needs --nproc of at least 2, got 1",
             "Give --nproc N, or leave out --shard.",
         )
     if raw["processes"] > settings["batch"] * settings["accumulate"]:

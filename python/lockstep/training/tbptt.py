@@ -79,12 +79,12 @@ def backward(
     ``passes`` is for weights that are sharded over processes (FSDP), where every process must make
     the same forward and backward passes, whatever its documents: this many segment steps are made,
     at least as many as these documents have. A document of one-token segments without a target
-    runs along, so a process goes on when its own documents have ended, or without any.
+    is added, so a process can run steps after its own documents have ended, or without any.
 
     ``scales`` are factors of each document's loss, in the place of 1 / targets. ``shared``: a
     document may begin with the segments of an earlier one, (which, how many); they run once, and
-    the state is forked behind them. None of them may hold a target that counts, and the earlier
-    document goes on behind them.
+    the state is forked behind them. None of the shared segments may hold a target that
+    counts, and the earlier document must continue after them.
     """
     if isinstance(truncation, bool) or not isinstance(truncation, int) or truncation < 0:
         raise LockstepError(

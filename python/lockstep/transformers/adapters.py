@@ -49,7 +49,7 @@ def save_adapter(model: Any, directory: Any) -> None:
     _check_base(base, segments)
     _check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Until the new seal stands there is none: a folder that is half written is refused.
+    # The old seal goes first and the new one comes last: a half-written folder is refused.
     for name in (adapter.SEAL, "probe.json"):
         (folder / name).unlink(missing_ok=True)
     document = segments.contract.document

@@ -1,6 +1,6 @@
 """Hidden states of whole sequences with the exact truncated gradient behind them.
 
-The values are the plain forward pass's. Whatever loss stands on them sends back the gradient of
+The values are the plain forward pass's. A loss computed from them sends back the gradient of
 each row; `tbptt.backward` carries it through the segments, across the contract's K boundaries and
 no further (SEMANTICS.md 6). So a trainer that calls ``loss.backward()`` trains as Lockstep's does.
 """

@@ -199,9 +199,9 @@ def record_adapter(folder: str | Path, adapter: Adapter) -> None:
 
 
 def current(folder: str | Path, contract: Contract) -> bool:
-    """Whether a probe stands there that belongs to this contract and these weights.
+    """Whether ``folder`` has a probe of this contract and these weights.
 
-    It stays then: a new one would agree with whatever the weights have become.
+    Such a probe is kept: a new one would also match weights that were changed since.
     """
     try:
         return load(folder, contract) is not None

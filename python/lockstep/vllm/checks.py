@@ -38,7 +38,7 @@ def check(vllm_config: Any) -> Contract:
         if wrong is not None:
             raise LockstepError(
                 "LS_VLLM_FEATURE",
-                f"expected {rule.field} to be {rule.expected}, got {_short(wrong)}",
+                rule.message(_short(wrong)),
                 rule.fix,
                 rule.field,
             )

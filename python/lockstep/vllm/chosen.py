@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Chosen:
     """Token positions int32 [H, R] by pool block; spare ones point at 0.
 
-    Heads of one segment may have unlike numbers of rows (`blocks`: a head that took the pool's
-    shorter last block); then -1 stands in front of the shorter ones' rows.
+    Heads of one segment may have different numbers of rows (`blocks`: a head that took the pool's
+    shorter last block); then -1 fills the front of the shorter ones.
     """
 
     def __init__(self, blocks: int, heads: int, spec: Spec, device: torch.device):

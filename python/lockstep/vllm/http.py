@@ -115,9 +115,9 @@ class WorkerExtension:
 
 
 _SAID = {
-    "skipped": "not run: --no-probe",
+    "skipped": "skipped, because of --no-probe",
     "absent": "there is none: lockstep probe DIR (of an adapter: lockstep train) records it",
-    "short": "not run: --max-model-len is shorter than it",
+    "short": "skipped, because --max-model-len is smaller than the probe",
 }
 
 

@@ -39,7 +39,7 @@ class SegmentLayout:
     """Segment ends of requests by request id; any thread may call, one at a time.
 
     ``failed`` holds the error of each request on whose tokens the policy failed: it gets no
-    further cuts, and whoever schedules it should end it. A policy that loops or takes too much
+    further cuts, and the scheduler should end it. A policy that loops or takes too much
     memory raises instead (``LS_POLICY_LIMIT``): nothing can be planned after that.
     """
 
@@ -120,7 +120,7 @@ class SegmentLayout:
 
 
 def own_fault(error: LockstepError) -> LockstepError:
-    """What one sequence did wrong. Raises what its neighbours cannot go on after."""
+    """Return an error that concerns one sequence only; raise one that concerns all of them."""
     if error.code not in _OWN_FAULTS:
         raise error
     return error

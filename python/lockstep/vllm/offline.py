@@ -66,7 +66,7 @@ def open_engine(dir: str, dtype: str, max_tokens: int, **settings: Any) -> Any:
 
 
 def answer(llm: Any, prompt: list[int], sampling: Any, report: Callable[[int], None]) -> Any:
-    """Run one request to its end; ``report`` is told after every step how many tokens have run."""
+    """Run one request to its end. After every step, ``report`` gets the number of tokens run."""
     engine = llm.llm_engine
     engine.add_request("only", {"prompt_token_ids": prompt}, sampling)
     scheduler = engine.engine_core.engine_core.scheduler

@@ -40,7 +40,7 @@ class KeyIndex:
     block_nW: Tensor
     offset_nW: Tensor
     sinks: Rotation | None  # kinds that store rotated keys: the sinks' own rotation [n, 1, A, D]
-    at_nW: Tensor | None  # kind pool: where each column stands, its segment's prefix from 0 on
+    at_nW: Tensor | None  # kind pool: position of each column; its segment's prefix counts from 0
     rows: dict[int, Tensor] = field(default_factory=dict)  # by head count: cache rows [n * h * W]
     #: By head count: the rotation of those rows.
     turns: dict[int, InPlaceRotation] = field(default_factory=dict)
@@ -65,10 +65,10 @@ class Bucket:
 
     count: int
     queries: int
-    flat_nq: Tensor  # where each query stands in the batch; padded ones repeat their run's first
+    flat_nq: Tensor  # index of each query in the batch; padded ones repeat their run's first
     whole: bool  # the runs are the batch itself, in order
     kept: Tensor | None  # of the n * q queries those that are not padding; None: all
-    target: Tensor  # where the kept ones stand in the batch
+    target: Tensor  # indices of the kept ones in the batch
     row_n: Tensor
     # Pool block that holds what the run's segment retrieved (0, the null block: nothing), or the
     # closing of this very step that chooses it, else -1; on the host and on the device.
@@ -86,7 +86,7 @@ class SegmentEnd:
     row: int
     start: int
     end: int
-    flat: int  # where its last token stands in the batch
+    flat: int  # index of its last token in the batch
     block: int  # pool block of its last token
     last: bool  # no later closing of this step writes to that block
 

@@ -1,4 +1,4 @@
-"""Where an answer ends: at the ids that the contract names, whoever asked (SEMANTICS.md 5)."""
+"""Every answer ends at the ids that the contract names, whichever client asked (SEMANTICS.md 5)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 def stop_at(sampling: Any, ends: Sequence[int]) -> None:
     """Let a request end at ``ends`` beside the stop ids that it asks for.
 
-    vLLM itself knows the tokenizer's and generation_config's end ids alone. One that says
-    ``ignore_eos`` goes on: `lockstep serve` says it, and names every id.
+    vLLM itself knows only the end ids of the tokenizer and of generation_config. A request with
+    ``ignore_eos`` does not end at ``ends``: `lockstep serve` sets it and names every id itself.
     """
     if sampling is None or sampling.ignore_eos:
         return

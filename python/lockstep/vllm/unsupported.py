@@ -1,6 +1,6 @@
 """Settings of vLLM that a segmented model is not served under, each with what to do instead.
 
-What stands here changes what is computed, or was not shown to leave it alone.
+Each of them changes what is computed, or was not shown to leave it alone.
 """
 
 from __future__ import annotations
@@ -20,13 +20,29 @@ RUNTIME_ADAPTERS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A setting, what it has to be, and how to get there. ``wrong`` gives what it is instead."""
+class RefusedValue:
+    """A setting that must have a certain value. ``wrong`` returns the other value that it has."""
 
     field: str
     expected: str
     fix: str
     wrong: Callable[[Any], Any]
+
+    def message(self, got: str) -> str:
+        return f"expected {self.field} to be {self.expected}, got {got}"
+
+
+@dataclass(frozen=True)
+class RefusedFeature:
+    """A feature that must be off. ``wrong`` returns something other than None where it is on."""
+
+    field: str
+    name: str
+    fix: str
+    wrong: Callable[[Any], Any]
+
+    def message(self, _got: str) -> str:
+        return f"{self.name} ({self.field}) is not supported with segments"
 
 
 def _unless(value: Any, *fine: Any) -> Any:
@@ -66,154 +82,154 @@ def _scheduler(config: Any) -> Any:
     return _unless(name, None, SCHEDULER, "lockstep.vllm.SegmentScheduler")
 
 
-_WITHOUT = "start vLLM without it"
+_WITHOUT = "start vLLM without this option"
 
-UNSUPPORTED = (
-    Refusal(
+UNSUPPORTED: tuple[RefusedValue | RefusedFeature, ...] = (
+    RefusedFeature(
         "speculative_config",
-        "no speculative decoding",
-        f"{_WITHOUT}: a rejected draft would leave cuts behind",
+        "speculative decoding",
+        f"{_WITHOUT}: a rejected draft would leave its cuts behind",
         lambda c: c.speculative_config,
     ),
-    Refusal(
+    RefusedFeature(
         "kv_transfer_config",
-        "no KV connector",
+        "a KV connector",
         f"{_WITHOUT}: connectors do not carry sinks",
         lambda c: c.kv_transfer_config,
     ),
-    Refusal(
+    RefusedFeature(
         "kv_offloading_size",
-        "no KV offloading",
-        f"{_WITHOUT}: it does not carry sinks",
+        "KV offloading",
+        f"{_WITHOUT}: offloading does not carry sinks",
         lambda c: c.cache_config.kv_offloading_size,
     ),
-    Refusal(
+    RefusedFeature(
         "ec_transfer_config",
-        "no encoder-cache connector",
+        "an encoder-cache connector",
         _WITHOUT,
         lambda c: c.ec_transfer_config,
     ),
-    Refusal(
+    RefusedValue(
         "decode_context_parallel_size",
         "1",
         f"{_WITHOUT}: use tensor parallelism",
         lambda c: _unless(c.parallel_config.decode_context_parallel_size, 1),
     ),
-    Refusal(
+    RefusedValue(
         "prefill_context_parallel_size",
         "1",
         f"{_WITHOUT}: use tensor parallelism",
         lambda c: _unless(c.parallel_config.prefill_context_parallel_size, 1),
     ),
-    Refusal(
+    RefusedValue(
         "pipeline_parallel_size",
         "1",
         f"{_WITHOUT}: use tensor parallelism",
         lambda c: _unless(c.parallel_config.pipeline_parallel_size, 1),
     ),
-    Refusal(
+    RefusedValue(
         "data_parallel_size",
         "1",
-        "start one engine a replica: lockstep serve --engine vllm --replicas N",
+        "start one engine for each replica: lockstep serve --engine vllm --replicas N",
         lambda c: _unless(c.parallel_config.data_parallel_size, 1),
     ),
-    Refusal(
+    RefusedFeature(
         "enable_dbo",
-        "no dual-batch overlap",
+        "dual-batch overlap",
         _WITHOUT,
         lambda c: c.parallel_config.use_ubatching or None,
     ),
-    Refusal(
+    RefusedFeature(
         "async_scheduling",
-        "no async scheduling",
+        "async scheduling",
         f"{_WITHOUT}: where the next segment starts depends on the token just sampled, which the "
         "host has only after the step",
         lambda c: c.scheduler_config.async_scheduling or None,
     ),
-    Refusal(
+    RefusedValue(
         "scheduler_cls",
         SCHEDULER,
         f"{_WITHOUT}: the plugin chooses it",
         _scheduler,
     ),
-    Refusal(
+    RefusedValue(
         "model_runner",
         "V1",
         "start vLLM without VLLM_USE_V2_MODEL_RUNNER: the plugin asks for V1, which is tested; "
         "V2 is not",
         _runner,
     ),
-    Refusal(
+    RefusedFeature(
         "disable_hybrid_kv_cache_manager",
-        "the hybrid KV cache manager",
+        "vLLM without its hybrid KV cache manager",
         f"{_WITHOUT}: head groups keep different tokens",
         lambda c: c.scheduler_config.disable_hybrid_kv_cache_manager or None,
     ),
-    Refusal(
+    RefusedFeature(
         "fully_sharded_loras",
-        "adapters whose A is whole on every rank",
+        "full sharding of adapters",
         _WITHOUT,
         lambda c: (c.lora_config and c.lora_config.fully_sharded_loras) or None,
     ),
-    Refusal(
+    RefusedValue(
         "lora_dtype",
         "the model's own dtype",
         f"{_WITHOUT}: an adapter uses the dtype of its base",
         _lora_dtype,
     ),
-    Refusal(
+    RefusedFeature(
         "lora_modules",
-        "the adapters that it was started with",
+        "loading adapters into a running vLLM",
         f"start vLLM without {RUNTIME_ADAPTERS}: another adapter in the folder of an earlier one "
         "would find the earlier one's keys and values in the prefix cache",
         lambda c: (
             (c.lora_config and os.environ.get(RUNTIME_ADAPTERS, "0") not in ("", "0")) or None
         ),
     ),
-    Refusal(
+    RefusedFeature(
         "quantization",
-        "the weights that the trainer wrote",
+        "weight quantization",
         _WITHOUT,
         lambda c: c.model_config.quantization,
     ),
-    Refusal(
+    RefusedValue(
         "kv_cache_dtype",
         "auto",
-        f"{_WITHOUT}: a quantised KV cache computes other numbers",
+        f"{_WITHOUT}: a quantized KV cache computes other numbers",
         _cache_dtype,
     ),
-    Refusal("dtype", " or ".join(_DTYPES), "start vLLM with --dtype float32", _dtype),
-    Refusal(
+    RefusedValue("dtype", " or ".join(_DTYPES), "start vLLM with --dtype float32", _dtype),
+    RefusedValue(
         "load_format",
         "safetensors",
         f"{_WITHOUT}: the weights are the checkpoint's own",
         lambda c: _unless(c.load_config.load_format, "auto", "safetensors"),
     ),
-    Refusal(
+    RefusedFeature(
         "enable_prompt_embeds",
-        "token ids as prompts",
+        "passing prompts as embeddings",
         f"{_WITHOUT}: a policy sees token ids",
         lambda c: c.model_config.enable_prompt_embeds or None,
     ),
-    Refusal(
+    RefusedValue(
         "runner",
         "generate",
         f"{_WITHOUT}: pooling is not tested",
         lambda c: _unless(c.model_config.runner_type, "generate"),
     ),
-    Refusal(
+    RefusedFeature(
         "hf_overrides",
-        "the checkpoint's own config.json",
+        "overriding config.json",
         f"{_WITHOUT}: the contract was made for that file",
         lambda c: c.model_config.hf_overrides or None,
     ),
-    Refusal(
+    RefusedFeature(
         "kv_sharing_fast_prefill",
-        "no KV sharing",
+        "KV sharing",
         _WITHOUT,
         lambda c: c.cache_config.kv_sharing_fast_prefill or None,
     ),
-    Refusal(
+    RefusedValue(
         "cudagraph_mode",
         "NONE or PIECEWISE",
         'start vLLM with --compilation-config \'{"cudagraph_mode": "PIECEWISE"}\'',

@@ -36,7 +36,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     [T, best], ``retrieved`` what it retrieved: ``[{at, layers: [{layer, positions}]}]``. Written
     under ``out``: ``vllm-logp.f64`` [T, 1 + best], log p of the next token (0 at the last position)
     and of the trainer's best, and ``vllm-argmax.i32`` [T]. A token that is not among the LISTED
-    best of vLLM stands with the last listed one's log p, which it is below.
+    best of vLLM gets the log p of the last listed one, an upper bound.
 
     Returns ``{digest, boundaries, scheduled, retrieved}``: the cuts of the worker and of the
     scheduler, and what vLLM itself would have retrieved.

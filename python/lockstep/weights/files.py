@@ -88,7 +88,7 @@ def _read_index(folder: Path) -> dict[str, str]:
     size = file.stat().st_size if file.exists() else 0
     if size > _INDEX_LIMIT:
         raise _index(f"expected {INDEX} of at most {_INDEX_LIMIT} bytes in {folder}, got {size}")
-    # What is no JSON is told below, with everything else that is no index.
+    # Invalid JSON gets the same error below as everything else that is not an index.
     with contextlib.suppress(OSError, ValueError, RecursionError):
         held = json.loads(file.read_bytes().decode("utf-8"), parse_constant=_refuse)
     found: Any = held.get("weight_map") if isinstance(held, dict) else None

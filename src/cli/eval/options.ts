@@ -94,7 +94,7 @@ const suitesOf = {
   data: ['longbench'],
 } as const satisfies Partial<Record<keyof EvalOptions, readonly string[]>>;
 
-/** @throws LS_USAGE for an option that says nothing to the suite, or to the rows that it has */
+/** @throws LS_USAGE for an option that the suite or its rows do not use */
 export function checkOptions(options: EvalOptions): void {
   for (const [name, suites] of Object.entries(suitesOf)) {
     const given = options[name as keyof typeof suitesOf] !== undefined;
@@ -111,10 +111,18 @@ export function checkOptions(options: EvalOptions): void {
   }
   if (engine === 'torch') return;
   if (execution === 'full') {
-    throw needs(`engine ${engine}`, 'segmented rows', '--execution full, which torch runs');
+    throw new LockstepError(
+      'LS_USAGE',
+      `--execution full always runs in torch, got --engine ${engine}`,
+      { fix: 'Leave --engine out.', field: 'engine' },
+    );
   }
   if (device !== undefined && execution === 'segmented') {
-    throw needs('device', 'rows that torch runs', `--execution segmented --engine ${engine}`);
+    throw new LockstepError(
+      'LS_USAGE',
+      `--device applies only to rows that torch runs, got --execution segmented --engine ${engine}`,
+      { fix: 'Leave --device out.', field: 'device' },
+    );
   }
 }
 

@@ -55,7 +55,7 @@ export function configText(facts: ConfigFacts): string {
         ]),
     ...(format === 'text'
       ? [
-          '    // Practise to find facts that were read segments ago (docs/data.md, "Recall documents"):',
+          '    // Also train on recalling facts from earlier segments (docs/data.md, "Recall documents"):',
           '    // recall: { share: 0.2 },',
         ]
       : []),

@@ -134,7 +134,7 @@ async function planOnce(file: string, name: string, options: PlanOptions): Promi
       await writePage(options.html, map, page, options.json === true);
     } else printSegmentMap(map, heading, process.stdout);
   }
-  // Last: whoever reads it may have enough before its end, and the page is written all the same.
+  // Last: the reader of stdout may close it early (`| head`), and the page must still be written.
   if (options.json) await printJson(tokens, boundaries, contract.digest);
 }
 

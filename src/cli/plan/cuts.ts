@@ -35,7 +35,7 @@ export interface PythonCutsOptions {
   tokenizerFile: string;
   python?: string | undefined;
   signal: AbortSignal;
-  /** Told how far the work is: bytes of the text, half of them for tokenizing, half for planning. */
+  /** Called with the progress: bytes of the text, half of them for tokenizing, half for planning. */
   onProgress: (bytes: number, note: string) => void;
 }
 

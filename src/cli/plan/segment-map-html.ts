@@ -85,12 +85,12 @@ ${chartOf({
 
 interface Chart {
   caption: string;
-  /** What a reader who cannot see it is told. */
+  /** Text alternative of the chart, for screen readers. */
   label: string;
   drawn: string;
   /** Where the tallest bar would end. */
   y: string;
-  /** First and last of what stands from left to right. */
+  /** Labels of the left and the right end. */
   x: [string, string];
 }
 

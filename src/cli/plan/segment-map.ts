@@ -1,6 +1,6 @@
 // A plan with the text it cuts, gathered from a stream: what the text map and the page are drawn from.
 
-/** One segment: tokens [start, end) and what stands in it. */
+/** One segment: tokens [start, end) and its text. */
 export interface SegmentRow {
   index: number;
   start: number;

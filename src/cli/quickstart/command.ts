@@ -97,7 +97,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   const cancel = (): void =>
     abort.abort(
       new LockstepError('LS_CANCELLED', 'the quickstart was cancelled.', {
-        fix: 'Run npm start again; finished stages run again.',
+        fix: 'Run npm start again; it repeats every stage.',
       }),
     );
   process.once('SIGINT', cancel);

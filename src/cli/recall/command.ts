@@ -46,7 +46,7 @@ interface RecallOptions {
 
 export function recallCommand(): Command {
   return new Command('recall')
-    .description('hide facts in a text and ask for them: full attention next to segments')
+    .description('measure recall of facts hidden in a text, segmented and with full attention')
     .argument('<dir>', 'checkpoint folder with a contract')
     .option('--lengths <n,…>', 'tokens of a document', lengths, [1024, 2048])
     .option(
@@ -76,7 +76,7 @@ export function recallCommand(): Command {
     )
     .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
     .option('--no-base', 'skip the untrained model')
-    .option('--beside <dir...>', 'more checkpoints to measure, each under its own contract')
+    .option('--beside <dir...>', 'also measure these checkpoints, each under its own contract')
     .addOption(
       new Option('--engine <name>', 'what runs the segments')
         .choices(['torch', 'onnx'])

@@ -17,7 +17,7 @@ export interface RecallAsked {
   seed: number;
   text: string;
   skip: number;
-  /** What stands before the text and behind the question. */
+  /** Texts before the document and after the question. */
   wrap: [string, string];
 }
 

@@ -4,7 +4,7 @@ import { narrow, wide } from '../drawing/text-lines.ts';
 export interface Figure {
   /** Part of a file name. */
   name: string;
-  /** What a reader who cannot see it is told. */
+  /** Text alternative of the picture, for screen readers. */
   alt: string;
   svg: string;
   /** The same for a phone. */

@@ -39,7 +39,7 @@ export function serveCommand(): Command {
     .argument('[dir]', 'checkpoint with a contract (lockstep attach, lockstep train)')
     .argument(
       '[flags...]',
-      'vllm: its own flags, after --: lockstep serve DIR -- --max-num-seqs 64',
+      'vllm: vLLM’s own flags, after --: lockstep serve DIR -- --max-num-seqs 64',
     )
     .option(
       '--config <file>',
@@ -89,7 +89,7 @@ export function serveCommand(): Command {
     .option('--upstream-key <variable>', 'vllm: environment variable that holds their key')
     .option(
       '--stall-timeout <s>',
-      'vllm: seconds without a byte after which an answer is given up (default: 600)',
+      'vllm: abort an answer after this many seconds without data (default: 600)',
       parsePositiveSeconds,
     )
     .option('--no-probe', 'serve without checking the probe first')

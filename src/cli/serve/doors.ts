@@ -206,7 +206,7 @@ function oneAtATime(act: () => Promise<void>): () => void {
   };
 }
 
-/** Each part by itself: what is broken stays as it was, and is told. */
+/** Read each part by itself. A part that cannot be read keeps its previous state, with a warning. */
 async function readAgain(
   server: LockstepServer,
   options: DoorOptions,
@@ -237,7 +237,7 @@ async function readAgain(
     if (tls === null) return;
     server.setTls(tls);
     server.reloaded('tls', true);
-    say('TLS: the certificate was read again');
+    say('TLS certificate reloaded');
   } catch (error) {
     warn('tls', error, 'the certificate and key');
   }

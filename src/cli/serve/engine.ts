@@ -49,13 +49,13 @@ const PRECISIONS = {
   vllm: precisions,
 } as const;
 
-/** As many sequences as vLLM runs at once unless told otherwise. */
+/** As many sequences as vLLM runs at once by default. */
 const VLLM_SESSIONS = 256;
 
 /**
  * Judge options before anything is opened.
  *
- * @param flags what stands behind `--`
+ * @param flags the arguments after `--`
  * @throws LS_USAGE for options that say nothing to the chosen engine; LS_VLLM_FLAG, LS_VLLM_UPSTREAM, LS_ADAPTER_NAME
  */
 export async function checkChoice(choice: EngineChoice, flags: readonly string[]): Promise<void> {

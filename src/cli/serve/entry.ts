@@ -7,6 +7,7 @@ import type { LockstepError } from '../../errors.ts';
 import type { ModelParts } from '../../server/index.ts';
 import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
 import type { Paint } from '../shared/output.ts';
+import { untrainedLine } from '../shared/untrained.ts';
 import { type EngineChoice, openChosen } from './engine.ts';
 
 export interface ModelEntry {
@@ -60,7 +61,7 @@ export async function openEntry(entry: ModelEntry, telling: Telling): Promise<Op
   say(
     choice.upstream === undefined
       ? `${info.name} ${info.precision}, ${info.layers} layers, ready after ${seconds} s`
-      : `asking ${choice.upstream.join(', ')} every few seconds; /health/ready says when it serves`,
+      : `polling ${choice.upstream.join(', ')} every few seconds; /health/ready says when it serves`,
   );
   const { cacheBytes } = choice;
   return {
@@ -86,12 +87,7 @@ function describe(name: string, contract: Contract, { say, colors }: Telling): v
   say(
     `${colors.bold(name)}  ${policy.name}, S ${segment.max}, M ${carry.size}, A ${carry.sinks}, R ${retrieval.size}  ${colors.dim(digest)}`,
   );
-  if (isTrained(contract)) return;
-  const why =
-    carry.sinks > 0
-      ? `its ${carry.sinks} sinks make it usable; training brings it closer to full attention`
-      : 'it has no sinks either and will write badly; set carry.sinks, or train it';
-  say(`${colors.yellow('untrained')} under this contract: ${why}`);
+  if (!isTrained(contract)) say(untrainedLine(contract, colors));
 }
 
 /** A text that is another one when the entry's options, its contract or a file of its folder are others. */

@@ -27,7 +27,7 @@ export async function chatWrap(
   return [before, behind];
 }
 
-/** The same, or what stands around a question in plain text where there is no template. */
+/** The same, or the texts around a question in plain text where there is no template. */
 export async function chatWrapOrPlain(
   tokenizer: Tokenizer,
   fix: string,

@@ -1,14 +1,14 @@
-// What a command does when nobody takes its output any more: `lockstep plan ... | head`, a full disk.
+// What a command does when nothing reads its output any more: `lockstep plan ... | head`, a full disk.
 import { LockstepError } from '../../errors.ts';
 import { systemProblem } from '../../system-error.ts';
 import { exitCodes, printError, printWarning } from './output.ts';
 
-/** Commands that do nothing but print. For them a reader who has enough is the end, and no failure. */
+/** Commands that do nothing but print. When their reader stops reading, they end, and that is no failure. */
 const printers: readonly (string | undefined)[] = ['plan', 'completion', 'doctor', 'keys', 'help'];
 
 /**
- * Say what happens on an error of stdout: who prints ends; who trains, measures or serves goes on
- * without the view, says so once, and tidies up at its end.
+ * Handle errors of stdout. A command that only prints ends. A command that trains, measures or serves
+ * continues without printing, warns once, and cleans up at its end.
  *
  * @param command the name of the command; undefined: its help
  * @param leave called before the process ends on purpose
@@ -27,7 +27,10 @@ export function watchOutput(command: string | undefined, leave: () => void): voi
     // A pipe that is closed was closed by somebody. A file that is full is not what was asked for.
     if (!enough) process.exitCode = exitCodes.failed;
     const got = enough ? 'stdout is closed' : notWritten(error).message;
-    printWarning({ code: 'LS_OUTPUT_LOST', message: `${got}; the command goes on without it` });
+    printWarning({
+      code: 'LS_OUTPUT_LOST',
+      message: `${got}; the command continues without printing`,
+    });
   });
   // As in `lockstep train 2>&1 | head`: there is no one left to tell.
   process.stderr.on('error', () => {});
@@ -43,7 +46,7 @@ function notWritten(error: unknown): LockstepError {
 
 /** LS_ENDED for a process that ends while its command still runs. */
 export function endedEarly(): LockstepError {
-  return new LockstepError('LS_ENDED', 'expected the command to end by itself, got an early exit', {
+  return new LockstepError('LS_ENDED', 'the process exited before the command finished', {
     fix: 'Look for process.exit in the config and in what it imports; where there is none, this is a fault of Lockstep: please report it.',
   });
 }

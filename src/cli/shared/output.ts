@@ -48,7 +48,7 @@ export function paint(screen: Screen): Paint {
 
 /** An error that an exit code and a user can be given; anything else becomes LS_INTERNAL. */
 export function asLockstepError(error: unknown): LockstepError {
-  // By name: a config file carries a copy of this class of its own.
+  // By name: a config file has its own copy of this class.
   if ((error as Error | undefined)?.name === 'LockstepError') return error as LockstepError;
   const what = error instanceof Error ? error.message : String(error);
   const { code, path } = (error ?? {}) as NodeJS.ErrnoException;

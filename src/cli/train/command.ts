@@ -146,7 +146,7 @@ async function underOwnContract(staged: string, made: ContractFiles, out: string
   }
 }
 
-/** What `python -m lockstep.train` is told, but for the model that it starts from. */
+/** The job for `python -m lockstep.train`, without the model that it starts from. */
 function jobOf(
   config: Config,
   out: string,
@@ -172,11 +172,10 @@ function jobOf(
 /** @throws LS_TRAIN_PROCESSES for --shard without processes to share over; a job may be for several machines */
 function checkProcesses({ shard, nproc, job }: TrainOptions): void {
   if (shard !== true || (nproc ?? 1) > 1 || (job !== undefined && nproc !== undefined)) return;
-  throw new LockstepError(
-    'LS_TRAIN_PROCESSES',
-    'expected several processes to share the weights out over, got one',
-    { fix: 'Give --nproc N, or leave out --shard.', field: 'shard' },
-  );
+  throw new LockstepError('LS_TRAIN_PROCESSES', '--shard needs --nproc of at least 2, got 1', {
+    fix: 'Give --nproc N, or leave out --shard.',
+    field: 'shard',
+  });
 }
 
 /** @throws LS_TRAIN_JOB, LS_USAGE for a device that no process of the job could have */

@@ -64,7 +64,7 @@ export async function writeJobFile(
   );
 }
 
-/** Of what stands where the model is to go; the remedies of `attach` are options of its own. */
+/** An error about `model`, the folder to write. The fixes of `attach` name options that `train` does not have. */
 function ofJob(error: unknown, model: string): unknown {
   const { code, cause } = error as LockstepError;
   if (code === 'LS_ATTACH_WRITE') return notWritten(model, cause);

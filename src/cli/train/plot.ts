@@ -21,8 +21,8 @@ export interface LossPlot {
 const REWRITE_MS = 2000;
 
 /**
- * The plot named by --plot. A picture that cannot be written later on ends no training: `warn` is told
- * once, and it is left out from then on.
+ * The plot named by --plot. If the picture cannot be written later on, the training continues: `warn` is
+ * called once, and no picture is written from then on.
  *
  * @throws LS_TRAIN_PLOT for a file that is neither .svg nor .png, or that cannot be written
  */

@@ -157,7 +157,7 @@ function sentence(event: Exclude<TrainEvent, StepEvent>): string {
       const aside = event.aside === null ? '' : `; what was there is now ${event.aside}`;
       return (
         `the newest checkpoint is ${what === '' ? 'missing' : `damaged (${what})`}. ` +
-        `Going on from the last good one, after step ${event.step} (${event.path})${aside}`
+        `Continuing from the last good checkpoint (${event.path}, step ${event.step})${aside}`
       );
     }
   }

@@ -8,6 +8,7 @@ import {
   verify,
   type WholeEngine,
 } from '../../engines/verify/index.ts';
+import { LockstepError } from '../../errors.ts';
 import { needs } from '../shared/needs.ts';
 import {
   names,
@@ -86,13 +87,16 @@ async function runVerify(dir: string, options: VerifyCommandOptions): Promise<vo
   if (!report.ok) process.exitCode = exitCodes.failed;
 }
 
-/** The `verify` of `--config`. @throws LS_USAGE where nothing of it would hold; LS_CONFIG_* */
+/** The `verify` of `--config`. @throws LS_USAGE where it would change nothing; LS_CONFIG_* */
 async function settingsOf(options: VerifyCommandOptions): Promise<Config['verify']> {
   const { config, text, tokens, tolerance } = options;
   if (config === undefined) return undefined;
   if (text !== undefined && tokens !== undefined && tolerance !== undefined) {
-    const wanted = 'something that the command line leaves open';
-    throw needs('config', wanted, '--text, --tokens and --tolerance');
+    throw new LockstepError(
+      'LS_USAGE',
+      '--config has no effect: --text, --tokens and --tolerance already set everything it provides',
+      { fix: 'Leave --config out.', field: 'config' },
+    );
   }
   const settings = (await loadConfig(config)).verify;
   if (settings === undefined) throw needs('config', 'a config with `verify`', `none in ${config}`);

@@ -1,4 +1,4 @@
-// What lockstep verify prints: a row an engine, where each parts from the trainer, the verdict.
+// What lockstep verify prints: a row for each engine, where it differs from the trainer, the verdict.
 import type { Divergence, EngineReport, VerifyReport } from '../../engines/verify/index.ts';
 import { type Paint, paint, type Screen } from '../shared/output.ts';
 
@@ -10,7 +10,7 @@ const heads = [
   'greedy',
   'max |Δ|',
   'mean |Δ|',
-  'allowed',
+  'tolerance',
   '',
 ];
 
@@ -50,18 +50,19 @@ function notes(engine: EngineReport, colors: Paint): string[] {
   const out: string[] = [];
   const explained = engine.nearTies;
   if (explained > 0) {
+    const [s, differ] = explained === 1 ? ['', 'differs'] : ['s', 'differ'];
     out.push(
       engine.gapBound === null
-        ? `  ${explained} retrieval${explained === 1 ? '' : 's'} decided otherwise: any gap passes at ${engine.precision}`
-        : `  ${explained} retrieval near-tie${explained === 1 ? '' : 's'} decided otherwise: ` +
-            `gap up to ${scientific(engine.largestGap)} of |q||k|, allowed ${scientific(engine.gapBound)}`,
+        ? `  ${explained} retrieval${s} ${differ}: any gap passes at ${engine.precision}`
+        : `  ${explained} retrieval near-tie${s} ${differ}: ` +
+            `gap up to ${scientific(engine.largestGap)} of |q||k|, tolerance ${scientific(engine.gapBound)}`,
     );
   }
   if (engine.firstDivergence !== null) {
-    out.push(`  ${colors.yellow('first parts')} ${place(engine.firstDivergence)}`);
+    out.push(`  ${colors.yellow('first difference')} ${place(engine.firstDivergence)}`);
   }
   if (engine.worst !== null && engine.worst !== engine.firstDivergence) {
-    out.push(colors.dim(`  furthest apart ${place(engine.worst)}`));
+    out.push(colors.dim(`  largest difference ${place(engine.worst)}`));
   }
   return out;
 }

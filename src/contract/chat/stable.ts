@@ -1,4 +1,4 @@
-// The ids of a fixed text that do not depend on what stands around it.
+// The ids of a fixed text that do not depend on the text around it.
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { Place } from './renderings.ts';
 

@@ -35,7 +35,7 @@ export interface OnnxEngineOptions {
 
 /** A session that can also be copied. */
 export interface OnnxSession extends EngineSession {
-  /** A new session that stands where this one does; full pages of the pool are shared. */
+  /** A new session with a copy of this one's state; full pages of the pool are shared. */
   fork(): Promise<OnnxSession>;
 }
 

@@ -18,8 +18,8 @@ export interface WorkerSetup {
 }
 
 /**
- * Shared between both threads. A thread that ends inside onnxruntime aborts the whole process (an
- * exception in native code), so whoever ends the worker asks for a stop and waits until it is at rest.
+ * Shared between both threads. Ending a thread inside onnxruntime aborts the whole process (an exception
+ * in native code). So to end the worker, ask it to stop and wait until it runs nothing.
  */
 export const flags = { running: 0, stopping: 1 } as const;
 

@@ -10,7 +10,7 @@ export function checkOneOf(schemas: readonly unknown[], root: unknown, path: str
   const all = schemas.map((one) => resolved(one, root));
   all.forEach((one, i) => {
     if (all.slice(0, i).some((other) => mayShare(one, other, root))) {
-      throw refused(path, 'schemas that no value fits two of, by `type` or by a required `const`');
+      throw refused(path, 'schemas that differ by `type` or by a required `const`');
     }
   });
 }

@@ -14,7 +14,7 @@ export function refused(path: string, expected: string): LockstepError {
     'LS_FORM_SCHEMA',
     `expected ${expected} at ${shown === '' ? 'the root' : shown} of the JSON schema`,
     {
-      fix: 'Use the rules that docs/http-api.md lists, or serve with --engine vllm, which follows more.',
+      fix: 'Use the keywords that docs/http-api.md lists, or serve with --engine vllm, which supports more.',
     },
   );
 }

@@ -65,8 +65,7 @@ export class SchemaReader {
    */
   read(schema: unknown = this.#root, path = ''): Node {
     this.#depth += 1;
-    if (this.#depth > MOST_DEPTH)
-      throw refused(path, `at most ${MOST_DEPTH} schemas in each other`);
+    if (this.#depth > MOST_DEPTH) throw refused(path, `nesting of at most ${MOST_DEPTH} schemas`);
     const node = this.#read(schema, path);
     this.#depth -= 1;
     return node;
@@ -82,7 +81,9 @@ export class SchemaReader {
     for (const alone of ['$ref', 'anyOf', 'oneOf', 'allOf'] as const) {
       if (!(alone in given)) continue;
       const other = rules.find((name) => name !== alone);
-      if (other !== undefined) throw refused(at(path, other), `no other rule with \`${alone}\``);
+      if (other !== undefined) {
+        throw refused(at(path, other), `\`${alone}\` without other keywords`);
+      }
       return this.#combined(alone, given[alone], at(path, alone));
     }
     if ('const' in given || 'enum' in given) return this.#values(given, rules, path);
@@ -90,7 +91,7 @@ export class SchemaReader {
     const types = this.#types(given, rules, path);
     const known = new Set(['type', ...types.flatMap((type) => RULES[type] ?? [])]);
     const other = rules.find((name) => !known.has(name));
-    if (other !== undefined) throw refused(at(path, other), `a rule that is supported`);
+    if (other !== undefined) throw refused(at(path, other), 'a supported keyword');
     return choice(...types.map((type) => this.#typed(type, given, path)));
   }
 
@@ -98,7 +99,7 @@ export class SchemaReader {
     if (how === '$ref') return this.#reference(value, path);
     if (!Array.isArray(value) || value.length === 0) throw refused(path, 'a list of schemas');
     if (value.length > MOST_REFERENCES) throw refused(path, `at most ${MOST_REFERENCES} schemas`);
-    if (how === 'allOf' && value.length > 1) throw refused(path, 'one schema in it');
+    if (how === 'allOf' && value.length > 1) throw refused(path, 'a list of one schema');
     if (how === 'oneOf') checkOneOf(value, this.#root, path);
     return choice(...value.map((one, i) => this.read(one, at(path, i))));
   }
@@ -110,7 +111,9 @@ export class SchemaReader {
     const known = this.#pointed.get(pointer);
     if (known !== undefined) return known.node;
     const target = pointed(this.#root, pointer);
-    if (target === undefined) throw refused(path, `something at ${pointer}`);
+    if (target === undefined) {
+      throw refused(path, `a reference to an existing schema, got ${pointer}`);
+    }
     if (this.#pointed.size === MOST_REFERENCES) {
       throw refused(path, `references to at most ${MOST_REFERENCES} places`);
     }
@@ -121,20 +124,24 @@ export class SchemaReader {
     };
     this.#pointed.set(pointer, own);
     own.form = this.read(target, path);
-    if (beginsWithItself(own.form)) throw refused(path, `something beyond itself at ${pointer}`);
+    if (beginsWithItself(own.form)) {
+      throw refused(path, `a reference that does not only refer to itself, got ${pointer}`);
+    }
     return own.node;
   }
 
   #values(schema: Schema, rules: readonly string[], path: string): Node {
     const other = rules.find((name) => !['const', 'enum', 'type'].includes(name));
-    if (other !== undefined) throw refused(at(path, other), 'no such rule with `const` or `enum`');
+    if (other !== undefined) {
+      throw refused(at(path, other), '`const` or `enum` with no keyword but `type`');
+    }
     const values = 'const' in schema ? [schema['const']] : schema['enum'];
     if (!Array.isArray(values) || values.length === 0) {
       throw refused(at(path, 'enum'), 'a list of values');
     }
     const types = 'type' in schema ? this.#types(schema, rules, path) : null;
     const right = values.filter((value) => types?.some((type) => isOf(value, type)) ?? true);
-    if (right.length === 0) throw refused(path, 'a value of the type that it states');
+    if (right.length === 0) throw refused(path, 'a value that matches `type`');
     return choice(...right.map(constant));
   }
 
@@ -145,8 +152,7 @@ export class SchemaReader {
       const meant = Object.keys(RULES).find((name) =>
         rules.some((rule) => RULES[name]?.includes(rule)),
       );
-      if (meant === undefined)
-        throw refused(at(path, rules[0] as string), 'a rule that is supported');
+      if (meant === undefined) throw refused(at(path, rules[0] as string), 'a supported keyword');
       return [meant];
     }
     const types = Array.isArray(type) ? type : [type];

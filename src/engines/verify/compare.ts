@@ -31,7 +31,7 @@ export interface EngineReport {
   gapBound: number | null;
   /** The largest gap seen, in the same unit; the largest number where no near-tie explains it. */
   largestGap: number;
-  /** Retrieval mismatches within the bound: (near-)ties that the engine's rounding decided otherwise. */
+  /** Retrieval mismatches within the bound: (near-)ties that rounding in the engine decides differently. */
   nearTies: number;
   /** Retrieval mismatches whose gap is above the bound. */
   unexplainedRetrievals: number;

@@ -226,7 +226,7 @@ async function compareRetrieved(
   judge: Judge,
   comparison: Comparison,
 ): Promise<void> {
-  // An engine that retrieves another number of rows has no room for ours: it goes on with its own.
+  // An engine that retrieves another number of rows has no room for ours: it continues with its own.
   const { same, sameSize } = await judgeRetrieved(boundary, trainer, judge, comparison);
   const theirs = trainer.retrieved.get(boundary.at) ?? [];
   if (!same && sameSize) await session.replaceRetrieved(theirs);

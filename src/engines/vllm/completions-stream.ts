@@ -16,7 +16,7 @@ const MOST_ANSWER_BYTES = 256 * 1024 * 1024;
 /** Tokens a chunk of an answer that nobody watches may gather: fewer events to frame and to parse. */
 const STREAM_INTERVAL = 32;
 
-/** Some tokens of one choice, as vLLM told of them. */
+/** Some tokens of one choice, as vLLM reported them. */
 export interface TokenChunk {
   choice: number;
   tokens: ({ top: Alternative[] } & Alternative)[];
@@ -45,7 +45,7 @@ export function completionBody(request: RunRequest, ends: readonly number[]): ob
     frequency_penalty: 0,
     ...extra,
     ...(request.seed == null ? {} : { seed: request.seed }),
-    // Node decides where a text stops; vLLM is told so that it does not run on.
+    // Node decides where a text stops. vLLM gets the stop strings too, so that it does not generate past them.
     stop: request.stop,
     // What vLLM itself takes for ends, from files that the contract may not follow, is left out.
     ...(extra.ignore_eos ? {} : { stop_token_ids: ends, ignore_eos: true }),
@@ -181,7 +181,7 @@ async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<stri
   const events: string[] = [];
   let bad: LockstepError | null = null;
   const parser = createParser({
-    // What stands behind such a line in one packet is not believed either.
+    // Events after a malformed line in the same packet are not used either.
     onEvent: ({ data }) => bad === null && events.push(data),
     onError: ({ type, line }) => {
       bad ??= malformed(

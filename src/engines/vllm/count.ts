@@ -11,8 +11,8 @@ export interface Counted {
 
 /**
  * Keeps count of a stream of one text. An event that was lost, doubled or moved, or that belongs to
- * another request, is well formed: only its count and its id tell. With several texts in a stream,
- * counts that agree by accident would hide some: each text has a stream of its own.
+ * another request, is well formed: only its count and its id show it. With several texts in one stream,
+ * counts that agree by accident would hide some such events. So each text has its own stream.
  */
 export class StreamCount {
   readonly #prompt: ArrayLike<number>;

@@ -44,7 +44,7 @@ function withoutPrefix(line: string): string {
 function fixFor(reason: string, signal: string | null): string {
   if (/No module named .?vllm/.test(reason)) return 'Install vLLM: npm run setup -- --vllm';
   if (/desired CPU memory utilization/.test(reason)) {
-    return 'Free memory, or let vLLM take a smaller share of it: -- --gpu-memory-utilization 0.5 (so named on a CPU too).';
+    return 'Free memory, or let vLLM take a smaller share of it: -- --gpu-memory-utilization 0.5 (vLLM uses this option on CPUs, too).';
   }
   if (/KV cache|max seq len|max_model_len/i.test(reason)) {
     return 'Give it more memory for KV (VLLM_CPU_KVCACHE_SPACE, in GiB, on a CPU), or lower --max-tokens.';

@@ -52,7 +52,7 @@ interface Opened {
   end(): void;
 }
 
-/** Where a prompt is cut, and the segmenter that stands at its end. */
+/** Where a prompt is cut, and the segmenter after its last token. */
 interface Planned {
   cuts: readonly number[];
   segmenter: Segmenter;
@@ -97,7 +97,7 @@ export class Relay implements Runner {
     const failed = this.#parts.failed();
     const error = failed ?? replicas[0]?.notReadyReason;
     const said = this.#parts.status();
-    // Its connections broke, and whoever supervises it has not seen it end yet.
+    // Its connections broke, and its supervisor has not noticed yet that it ended.
     const status = said === 'ready' ? 'engine unreachable' : said;
     return {
       ready: false,

@@ -123,7 +123,7 @@ export class Replica {
   }
 
   /**
-   * Send a completion; gives its event stream, read at the pace of whoever iterates.
+   * Send a completion and return its event stream, which is read only as fast as the caller iterates.
    *
    * @throws LS_VLLM_UNREACHABLE nothing was answered: another replica may be asked;
    *   LS_VLLM_REFUSED vLLM's own 4xx; LS_VLLM_FAILED its 5xx; the signal's reason
@@ -209,7 +209,7 @@ export function notReady(url: string, why: string): LockstepError {
 function unreachable(url: string, cause: unknown): LockstepError {
   const code = (cause as NodeJS.ErrnoException)?.code ?? (cause as Error)?.message;
   return new LockstepError('LS_VLLM_UNREACHABLE', `expected vLLM at ${url}, got ${code}`, {
-    fix: 'Start it there, or name its address with --upstream; one that is supervised is restarted.',
+    fix: 'Start vLLM at that address, or correct --upstream. lockstep serve restarts a vLLM that it started itself.',
     cause,
   });
 }

@@ -19,7 +19,7 @@ export class ChoiceText {
   #last: number | null = null;
   ended = false;
 
-  /** @param segmenter stands at the prompt's end; closed with this */
+  /** @param segmenter is at the prompt's end; closed with this */
   constructor(
     choice: number,
     segmenter: Segmenter,

@@ -1,4 +1,4 @@
-// One generation over HTTP: a place in the queue, a session, an answer whole or streamed.
+// One generation over HTTP: a slot in the queue, a session, an answer whole or streamed.
 import type { Request, Response } from 'express';
 import type { Contract } from '../../contract/schema.ts';
 import { runMany } from '../../engines/many.ts';
@@ -52,7 +52,7 @@ export async function answer(
   try {
     const waiting = AbortSignal.any([gone.signal, deadline.total, deadline.queue()]);
     // A stream that has to wait says so: proxies give up on a connection without a byte.
-    const onWait = () => job.stream && begin().comment('waiting for a place');
+    const onWait = () => job.stream && begin().comment('waiting for a slot');
     release = await context.queue.acquire(waiting, { ...ticketOf(response), onWait });
     stats.placed();
     signal.throwIfAborted();
@@ -199,7 +199,7 @@ async function streamed(
     }
     if (event.type === 'ran') {
       tracer?.ran(event, memory);
-      // A long prompt is told of as it runs; afterwards every token's own chunk tells.
+      // While a long prompt runs, chunks without text report it; after that, the chunk of each token does.
       if (tracer !== null && event.prompt) await send([], shown());
     } else if (event.type === 'token') {
       const delta = format.textChoice(choice, event.text, [event]);

@@ -39,7 +39,7 @@ export class GenerationStats {
   /** The session's, once there is one. */
   memory: Run['memory'] | null = null;
 
-  /** From now on it stands in line for a place. */
+  /** From now on it waits for a slot. */
   constructor(job: Job, context: ModelContext, response: Response, account: Account) {
     this.#context = context;
     this.#account = account;
@@ -52,7 +52,7 @@ export class GenerationStats {
     this.#traced = response.locals['traced'] === true && context.runner.stepped;
   }
 
-  /** It has a place. */
+  /** It has a slot. */
   placed(): void {
     const placed = performance.now();
     this.#stages.placed = placed;
@@ -61,7 +61,7 @@ export class GenerationStats {
     this.#waited();
   }
 
-  /** How long it stood in line, whether or not it got a place. */
+  /** How long it waited, whether or not it got a slot. */
   #waited(): void {
     if (!this.#timed) return;
     const seconds = (performance.now() - this.#stages.entered) / 1000;
@@ -120,7 +120,7 @@ export class GenerationStats {
     timings.began(this.#tag, (now - this.#arrived) / 1000, (now - placed) / 1000);
   }
 
-  /** Only the first outcome counts. One that never had a place generated nothing. */
+  /** Only the first outcome counts. One that never had a slot generated nothing. */
   end(outcome: Outcome): void {
     if (this.#outcome !== null) return;
     this.#outcome = outcome;

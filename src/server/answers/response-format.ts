@@ -3,7 +3,7 @@ import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { HttpError } from '../errors.ts';
 import type { ToolText } from './tool-calls.ts';
 
-/** One sampled token as the client is told of it. */
+/** One sampled token, with what an answer says about it. */
 export interface SampledToken {
   id: number;
   /** Text that became certain with this token; may be empty, may hold earlier tokens' text. */

@@ -134,7 +134,7 @@ export function responseFormat(
     const said = tools === null ? [{ content: text, calls: [] }] : [tools.push(text)];
     if (tools !== null && last) said.push(tools.end());
     for (const { content, calls } of said) {
-      // Spaces around calls are no text of their own.
+      // Spaces around calls are not a text.
       if (open !== null || content.trim() !== '') yield* write(content);
       for (const call of calls) yield* tell(call);
     }

@@ -6,7 +6,7 @@ import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { Place } from '../prompt/places.ts';
 import { TokenShow } from '../prompt/tokens.ts';
 
-/** Spans that are told of a segment. */
+/** Most spans that are reported for a segment. */
 const MOST_SPANS = 64;
 
 /** What one segment of an answer retrieved. Offsets count UTF-16 code units. */
@@ -83,7 +83,7 @@ export class Sources {
     return this.#all;
   }
 
-  /** Those that were not told yet, or nothing. */
+  /** Those that were not reported yet, or nothing. */
   take(): { sources?: Source[] | null } {
     if (this.#all === null) {
       const first = !this.#silent;

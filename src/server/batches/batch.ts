@@ -1,4 +1,4 @@
-// One batch from its validation to its files. Its record on the disk is written before anybody is told.
+// One batch from its validation to its files. Its record on the disk is written before any answer reports it.
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,16 +13,16 @@ import { type BatchRecord, batchObject, type End, hasEnded, type Pause } from '.
 
 /** Kept so that a full disk still has room for the record that says so. */
 const SPARE_BYTES = 16 * 1024;
-/** A disk that cannot take the last word is asked again after so long, in milliseconds. */
+/** Milliseconds until another try where the disk did not take the final record. */
 const AGAIN_MS = 2_000;
 
-/** What a batch needs of whoever keeps it. */
+/** What a batch needs from `Batches`, which keeps all of them. */
 export interface BatchHost {
   files: FileStore;
   rules(endpoint: BatchRecord['endpoint']): InputRules;
-  /** Told when the record has changed. */
+  /** Called when the record has changed. */
   changed(batch: Batch): void;
-  /** Told of what no client can be told any more. */
+  /** Called with an error that can no longer be sent to a client. */
   failed(batch: Batch, error: unknown): void;
 }
 
@@ -219,7 +219,7 @@ export class Batch {
     if (this.#ending === null && !this.ended) void this.#end('expired');
   }
 
-  /** It cannot go on. Answers that are there stay. */
+  /** End it with an error. Answers that exist are kept. */
   async fail(error: unknown): Promise<void> {
     const known = error instanceof HttpError;
     if (!known) this.#host.failed(this, error);
@@ -227,7 +227,7 @@ export class Batch {
       ? error
       : {
           code: 'internal_error',
-          message: 'The server failed; its log has the details under the id of the batch.',
+          message: 'Internal server error. Search the server log for the ID of this batch.',
         };
     await this.#end('failed', [
       { code: code ?? 'internal_error', message, param: null, line: null },

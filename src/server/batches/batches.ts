@@ -138,7 +138,7 @@ export class Batches {
     );
   }
 
-  /** A place may be idle. */
+  /** A slot may be idle. */
   wake(): void {
     this.#scheduler.wake();
   }

@@ -89,7 +89,7 @@ export class LineFile {
   }
 }
 
-/** A failure of the disk as a client and a batch are told of it; any other error as it is. */
+/** A failure of the disk, as an error for a client and a batch; any other error unchanged. */
 export function storageError(error: unknown): unknown {
   if (error instanceof HttpError) return error;
   const { code } = error as NodeJS.ErrnoException;

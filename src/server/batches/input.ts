@@ -1,4 +1,4 @@
-// The input file of a batch: every line looked at once, and where each of them stands.
+// The input file of a batch: every line is checked once, and its byte offset is kept.
 import { type FileHandle, open } from 'node:fs/promises';
 import { setImmediate as pause } from 'node:timers/promises';
 import { type Expected, type LineRequest, type Problem, readLine } from './line.ts';
@@ -6,7 +6,7 @@ import { linesOf } from './lines.ts';
 
 /** Most lines of a batch. */
 export const MOST_LINES = 50_000;
-/** Problems that are told; a file has as many as it has lines. */
+/** Most problems that are reported; a file may have one for each line. */
 const MOST_PROBLEMS = 100;
 
 export interface InputRules extends Expected {
@@ -52,7 +52,7 @@ export class BatchInput {
     let number = 0;
     for await (const { bytes, start, end } of linesOf(file, rules.lineBytes, signal)) {
       number += 1;
-      // Streams go on while a large file is read.
+      // Streams continue while a large file is read.
       if (number % 64 === 0) await pause();
       signal.throwIfAborted();
       const found = bytes === null ? tooLong(rules.lineBytes, end - start) : look(bytes, rules);

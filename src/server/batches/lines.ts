@@ -1,4 +1,4 @@
-// The lines of a file, one after the other, with their places in it; a long one is told of and not held.
+// The lines of a file, one after the other, with their byte offsets. A line that is too long is reported, not kept in memory.
 import { createReadStream, existsSync } from 'node:fs';
 
 export interface Line {

@@ -1,4 +1,4 @@
-// One server for one folder: it listens on a socket in it, which the system closes however the process ends.
+// Only one server may use a folder. It listens on a socket in it, which the system closes however the process ends.
 import { createHash, randomBytes } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
 import net from 'node:net';
@@ -17,14 +17,14 @@ const TRIES = 5;
  * Hold a folder. The function that this gives lets go of it.
  *
  * Each server listens on a socket whose name is its own, and then looks for others: of two, at least the one that looks
- * last sees the other. No name is used twice, so that removing the socket of a killed server harms nobody.
+ * last sees the other. No name is used twice, so removing the socket of a killed server is safe.
  *
  * @throws LS_BATCH_LOCK another process holds it; LS_BATCH_FOLDER
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   if (process.platform === 'win32') return holdPipe(folder);
   for (let tries = 0; tries < TRIES; tries++) {
-    // Whoever came at the same moment comes again at another one.
+    // Another server may have tried at the same moment: try again after a random pause.
     if (tries > 0) await sleep(20 + Math.random() * 60 * tries);
     const own = `lock-${randomBytes(4).toString('hex')}`;
     const leave = await announce(folder, own);

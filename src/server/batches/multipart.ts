@@ -1,4 +1,4 @@
-// multipart/form-data (RFC 7578) as a stream: a file goes on as its bytes come, and is never held whole.
+// multipart/form-data (RFC 7578) as a stream: the bytes of a file are passed on as they come, and a file is never in memory whole.
 import { HttpError, invalid } from '../errors.ts';
 
 /** Most bytes of the headers of one part. */

@@ -16,7 +16,7 @@ import type { LineOrigin } from './run-line.ts';
 import type { BatchStore } from './store.ts';
 
 export interface BatchesSetup {
-  /** Most lines at once; undefined: of each model all places but one, or 1 where its engine runs one step at a time. */
+  /** Most lines at once; undefined: of each model all slots but one, or 1 where its engine runs one step at a time. */
   places: number | undefined;
   /** Mounts the routes that answer. */
   mount(app: Express): void;
@@ -60,7 +60,7 @@ export function openBatches(store: BatchStore | null, setup: BatchesSetup): Batc
   });
 }
 
-/** Lines of one model at once, unless told otherwise: a place stays for requests where steps run together. */
+/** Lines of one model at once, by default: a slot stays free for requests where steps run together. */
 function usualPlaces({ runner, context }: ServedModel): number {
   return runner.together === 1 ? 1 : Math.max(1, context.queue.slots - 1);
 }

@@ -51,7 +51,7 @@ export function pageOf<T extends { id: string }>(
         'unknown_parameter',
       );
     }
-    if (typeof value !== 'string') throw invalid(name, `\`${name}\`: expected it once.`);
+    if (typeof value !== 'string') throw invalid(name, `\`${name}\` is given more than once.`);
   }
   const { limit = String(usual), after, order = 'desc' } = query as Record<string, string>;
   const count = /^[0-9]{1,6}$/.test(limit) ? Number(limit) : 0;

@@ -90,7 +90,7 @@ const getContent: Handler = async ({ files }, request, response) => {
     'content-length': String(bytes),
     'content-disposition': `attachment; filename="${id}.jsonl"`,
   });
-  // Whoever leaves in the middle has left: there is nobody to tell.
+  // If the client disconnects, no one is left to get an error.
   await pipeline(stream, response).catch(() => response.destroy());
 };
 

@@ -1,4 +1,4 @@
-// Whose line runs next: while places are idle, owners take turns, and of each the oldest batch goes first.
+// Whose line runs next: while slots are idle, owners take turns, and of each the oldest batch goes first.
 import type { Caller } from '../keys/caller.ts';
 import type { Batch } from './batch.ts';
 import { seconds } from './ids.ts';
@@ -11,7 +11,7 @@ const TICK_MS = 500;
 export interface SchedulerParts {
   /** Most lines at once. */
   places(): number;
-  /** Places of models that can answer, for which nobody waits. */
+  /** Idle slots of models that can answer. */
   idle(): number;
   /** The caller that an owner is now; null: its key is not there any more, and its lines wait. */
   callerOf(owner: string): Caller | null;
@@ -88,7 +88,7 @@ export class Scheduler {
 
   #fill(): void {
     const { places, idle } = this.#parts;
-    // A line has its place a moment after it was begun.
+    // A line has its slot a moment after it was begun.
     for (let begun = 0; this.#lines.size < places() && begun < idle(); begun += 1) {
       const next = this.#stopped ? null : this.#next();
       if (next === null) return;

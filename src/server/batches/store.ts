@@ -8,7 +8,7 @@ import { isBatchId } from './ids.ts';
 import { isLock, lockFolder } from './lock.ts';
 import { type BatchRecord, batchRecord } from './record.ts';
 
-/** Unless told otherwise: most bytes of files. */
+/** Default: most bytes of files. */
 export const BATCH_BYTES = 10 * 1024 ** 3;
 
 export class BatchStore {
@@ -74,10 +74,10 @@ export class BatchStore {
   }
 }
 
-/** What a store makes in its folder; a disk that is mounted there has a folder of its own. */
+/** Names that a store makes in its folder, and `lost+found`, which the file system makes on a mounted disk. */
 const OWN = ['files', 'batches', 'lost+found'];
 
-/** Other people's files are not shut off from them. A folder that was a store stays one, whatever lies in it. */
+/** Refuse a folder that holds other files. A folder that already is a store may hold anything. */
 async function refuseForeign(folder: string): Promise<void> {
   const names = await readdir(folder).catch((error: NodeJS.ErrnoException): string[] => {
     if (error.code === 'ENOENT') return [];
@@ -106,7 +106,7 @@ async function recordsIn(folder: string): Promise<BatchRecord[]> {
       if (error.code === 'ENOENT') return null;
       throw error;
     });
-    // Made, and never told of.
+    // It was made, but no answer reported it.
     if (text === null) await rm(path.join(folder, name), { recursive: true });
     else records.push(readRecord(batchRecord, text, file));
   }

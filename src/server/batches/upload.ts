@@ -85,7 +85,7 @@ class Form {
       this.#part?.name === name ||
       (name === 'file' ? this.#upload !== null : this.#fieldBytes > 0)
     ) {
-      throw invalid(name, `\`${name}\`: expected it once, got it twice.`);
+      throw invalid(name, `\`${name}\` is given more than once.`);
     }
     if (name === 'file') {
       if (filename === null) {
@@ -139,7 +139,7 @@ function missing(param: string, expected: string): HttpError {
 function unknownField(name: string): HttpError {
   const shown = name.slice(0, 80);
   if (/^expires_after\b/.test(name)) {
-    const words = `\`${shown}\` is not supported by this server; files stay until they are deleted.`;
+    const words = `This server does not support \`${shown}\`; it keeps files until they are deleted.`;
     return invalid(shown, words, 'unsupported_parameter');
   }
   const words = `Expected the fields \`file\` and \`purpose\`, got \`${shown}\`.`;

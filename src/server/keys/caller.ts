@@ -16,7 +16,7 @@ export interface Caller {
 /** Everybody, where the server asks for no key. */
 export const ANONYMOUS: Caller = { name: 'anonymous', limits: {}, operator: true };
 
-/** Whoever holds the one key of `--api-key`. */
+/** The holder of the one key of `--api-key`. */
 export const KEYHOLDER: Caller = { name: 'key', limits: {}, operator: true };
 
 /** Write down who sent the request. */

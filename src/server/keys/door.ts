@@ -50,7 +50,7 @@ export function authenticate(keys: string | KeyRing | null): RequestHandler {
     }
     if (exhausted) throw tooMany(guesses.msBeforeNext);
     await wrong.penalty(address);
-    throw unauthorized(response, 'The API key is not one of this server.');
+    throw unauthorized(response, 'Unknown API key.');
   };
 }
 

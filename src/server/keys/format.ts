@@ -1,4 +1,4 @@
-// What stands in a keys file, and what is refused in one. The schema is strict: an unknown field is an error.
+// The content of a keys file, and what is refused in one. The schema is strict: an unknown field is an error.
 import { z } from 'zod';
 import { LockstepError } from '../../errors.ts';
 

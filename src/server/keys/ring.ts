@@ -45,7 +45,7 @@ export class KeyRing {
   }
 
   /**
-   * Read the file again. A key that is gone from it opens nothing any more; answers that it began go on.
+   * Read the file again. A key that is gone from it opens nothing any more; answers that it began continue.
    *
    * @throws LS_KEYS_FILE, LS_KEYS_MODE, LS_KEYS_FORMAT; the keys stay as they were then
    */

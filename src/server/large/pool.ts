@@ -12,7 +12,7 @@ export interface PoolOptions {
   waiting?: number;
   /** Longest that one may take, in milliseconds; its thread is ended then. */
   milliseconds?: number;
-  /** Told of each piece of work that has ended, with its seconds. */
+  /** Called after each piece of work, with its seconds. */
   onEnd?: (kind: string, seconds: number) => void;
 }
 

@@ -10,7 +10,7 @@ import { backgroundOf } from './ticket.ts';
 
 /** One generation on a caller's account. */
 export interface Account {
-  /** It holds a place: its prompt counts from now on, whatever becomes of it. */
+  /** It holds a slot: its prompt counts from now on, whatever becomes of it. */
   begin(): void;
   /** Tokens were written. */
   wrote(tokens: number): void;
@@ -57,11 +57,11 @@ export class Accounts {
       telling(registry, name, help, TOKENS, ['caller']);
     this.#promptTokens = histogram(
       'lockstep_caller_prompt_tokens',
-      'Tokens of a request’s prompts, by caller; only of requests that got a place.',
+      'Tokens of a request’s prompts, by caller; only of requests that got a slot.',
     );
     this.#completionTokens = histogram(
       'lockstep_caller_completion_tokens',
-      'Tokens that a request wrote, by caller; only of requests that got a place.',
+      'Tokens that a request wrote, by caller; only of requests that got a slot.',
     );
     this.#refused = new Counter({
       name: 'lockstep_caller_refused_total',
@@ -99,7 +99,7 @@ export class Accounts {
     const caller = callerOf(response);
     if (caller === null) throw new Error('a generation without a caller');
     const { name, limits } = caller;
-    // Work in the background has places of its own, which take none of the caller's.
+    // Work in the background does not count against the sessions of its key.
     const counted = backgroundOf(response) === undefined;
     const open = this.#sessions.get(name) ?? 0;
     if (counted && limits.sessions !== undefined && open >= limits.sessions) {
@@ -108,7 +108,7 @@ export class Accounts {
       throw busy(words, 1, 'too_many_sessions');
     }
     if (counted) this.#sessions.set(name, open + 1);
-    /** Tokens of its answer; null: it has no place yet, and its prompt is only reserved. */
+    /** Tokens of its answer; null: it has no slot yet, and its prompt is only reserved. */
     let written: number | null = null;
     let taken: readonly Taken[] = [];
     let left = false;

@@ -58,7 +58,7 @@ describe('work in the background', () => {
     const { take, told } = background(queue);
     for (const name of ['one', 'two', 'three']) await take(name);
     for (let i = 0; i < 3; i++) void queue.acquire(never(), { caller: 'a' });
-    // `a` may hold two places and no more.
+    // `a` may hold two slots and no more.
     expect([told, queue.waiting]).toEqual([['three', 'two'], 3]);
     void queue.acquire(never(), { caller: 'b' });
     expect(told).toEqual(['three', 'two', 'one']);

@@ -37,7 +37,7 @@ describe('AdmissionQueue', () => {
     expect(log).toEqual(['a1', 'a2', 'a3']);
   });
 
-  it('gives a free place to who holds fewest, and to equals in turn', async () => {
+  it('gives a free slot to who holds fewest, and to equals in turn', async () => {
     const queue = new AdmissionQueue(2, 16);
     const { log, ask, end } = watched(queue);
     await ask('a', 'a1');
@@ -59,7 +59,7 @@ describe('AdmissionQueue', () => {
     expect([queue.heldBy('a'), queue.heldBy('b'), queue.heldBy('c')]).toEqual([0, 1, 1]);
   });
 
-  it('counts a weight as so many places', async () => {
+  it('counts a weight as so many slots', async () => {
     const { log, ask, end } = watched(new AdmissionQueue(4, 16));
     for (const name of ['x1', 'x2', 'x3', 'x4']) await ask('x', name);
     for (const name of ['a1', 'a2', 'a3', 'a4']) void ask('a', name, { weight: 3 });
@@ -68,7 +68,7 @@ describe('AdmissionQueue', () => {
     expect(log.slice(4).sort()).toEqual(['a1', 'a2', 'a3', 'b1']);
   });
 
-  it('gives turns by weight where there is one place, to callers that ask again and again', async () => {
+  it('gives turns by weight where there is one slot, to callers that ask again and again', async () => {
     const { log, ask, end } = watched(new AdmissionQueue(1, 16));
     await ask('x', 'x');
     let count = 0;
@@ -91,7 +91,7 @@ describe('AdmissionQueue', () => {
     expect(turns.join('')).not.toContain('aaaaa');
   });
 
-  it('leaves a place for others: one caller of several cannot hold them all', async () => {
+  it('leaves a slot for others: one caller of several cannot hold them all', async () => {
     const queue = new AdmissionQueue(3, 8, 2);
     const { log, ask, end } = watched(queue);
     await ask('a', 'a1');
@@ -100,7 +100,7 @@ describe('AdmissionQueue', () => {
     expect([queue.active, queue.waiting]).toEqual([2, 1]);
     await ask('b', 'b1');
     await end('b1');
-    // The place that b left stays free for another.
+    // The slot that b left stays free for another.
     expect([queue.active, queue.waiting]).toEqual([2, 1]);
     await end('a1');
     expect(log).toEqual(['a1', 'a2', 'b1', 'a3']);

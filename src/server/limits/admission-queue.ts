@@ -1,23 +1,23 @@
 // How many generations run at once, who waits, whose turn is next, and who is turned away.
 import { busy, HttpError } from '../errors.ts';
 
-/** Who asks for a place. */
+/** Who asks for a slot. */
 export interface Ticket {
-  /** The name of their key; places are shared out by it. */
+  /** The name of their key. Slots are divided among keys. */
   caller: string;
-  /** Places that this caller gets for each one of a caller of weight 1, while both wait (default 1). */
+  /** Slots that this caller gets for each slot of a caller of weight 1, while both wait (default 1). */
   weight?: number;
-  /** Most places that this caller may hold (default: as many as the queue allows to one caller). */
+  /** Most slots that this caller may hold (default: as many as the queue allows to one caller). */
   most?: number;
-  /** Called when no place is free at once. */
+  /** Called when no slot is free at once. */
   onWait?: () => void;
-  /** It asks for idle capacity: a place that nobody else wants, given back when somebody does. */
+  /** It asks for idle capacity: a slot that no request wants, given back as soon as one does. */
   background?: Background;
 }
 
-/** What holds an idle place. */
+/** Work in the background that holds a slot. */
 export interface Background {
-  /** Somebody waits for the place: give it back now. */
+  /** A request waits for the slot: give it back now. */
   giveWay(): void;
 }
 
@@ -28,8 +28,8 @@ interface Waiter {
 }
 
 /**
- * `slots` holders, at most `depth` waiting, everyone else gets 429 with a `Retry-After` estimated from
- * how long holders have lately held their slot.
+ * At most `slots` requests run and `depth` wait. All others get 429 with a `Retry-After`, estimated from
+ * how long recent requests held their slot.
  *
  * A free slot goes to the waiting caller who holds the fewest for their weight; among equals they take
  * turns, as many as their weight says (stride scheduling), and one caller's requests stay in their
@@ -37,7 +37,7 @@ interface Waiter {
  * has most in it, if that is more than the newcomer has.
  *
  * Work in the background gets a slot only while one is free and nobody waits. It does not wait itself. When others
- * wait and no slot is free, the youngest of it is told to give way, and the slot goes to those who wait.
+ * wait and no slot is free, the youngest of it has to give way, and its slot goes to a waiting request.
  */
 export class AdmissionQueue {
   readonly slots: number;
@@ -52,11 +52,11 @@ export class AdmissionQueue {
   readonly #queues = new Map<string, Waiter[]>();
   /** Turns that a caller has had, in turns of weight 1; callers without an entry are at `#time`. */
   readonly #turns = new Map<string, number>();
-  /** Turns of whoever was last let in from the queue, before that turn. */
+  /** Turns of the caller that was last admitted from the queue, before that turn. */
   #time = 0;
   #closed = false;
   #refused = 0;
-  /** Holders in the background, the oldest first; who was told to give way is no longer among them. */
+  /** Holders in the background, the oldest first, without those that were told to give way. */
   readonly #background = new Set<Background>();
   /** Holders that were told to give way and still hold a slot. */
   #givingWay = 0;
@@ -130,7 +130,7 @@ export class AdmissionQueue {
   }
 
   #takeIdle(holder: Background): () => void {
-    if (!this.idle) throw busy('Expected an idle place; all are taken.', 1, 'no_idle_place');
+    if (!this.idle) throw busy('Expected an idle slot; all slots are busy.', 1, 'no_idle_place');
     this.#active += 1;
     this.#background.add(holder);
     let held = true;
@@ -207,7 +207,7 @@ export class AdmissionQueue {
     for (const queue of this.#queues.values()) if (queue.length > longest.length) longest = queue;
     const own = this.#queues.get(caller)?.length ?? 0;
     const full = busy(
-      `Expected at most ${this.slots} running and ${this.depth} waiting ${this.#what}; all places are taken.`,
+      `The queue is full: ${this.depth} ${this.#what} already wait, and at most ${this.slots} run at once.`,
       this.patience,
     );
     this.#refused += 1;

@@ -1,11 +1,11 @@
-// How much of the server one request or one caller may take, with what holds unless told otherwise.
+// How much of the server one request or one caller may take, with the defaults.
 
 export interface Bounds {
-  /** A request that waits for a place this long gets 503; null sets no limit. */
+  /** A request that waits for a slot this long gets 503; null sets no limit. */
   queueTimeoutMs: number | null;
   /** A request that takes longer than this in all is broken off (504); null sets no limit. */
   requestTimeoutMs: number | null;
-  /** Most places that one key of several may hold. */
+  /** Most slots that one key of several may hold. */
   maxPerCaller: number;
   /** Most tokens of an answer; null sets no limit beside the session's. */
   maxCompletion: number | null;
@@ -17,7 +17,7 @@ export interface Bounds {
   maxLarge: number;
 }
 
-/** @param sessions most generations at once: one key leaves a place for the others */
+/** @param sessions most generations at once: one key leaves a slot for the others */
 export function boundsOf(options: Partial<Bounds>, sessions: number): Bounds {
   return {
     queueTimeoutMs: null,

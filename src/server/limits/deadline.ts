@@ -1,4 +1,4 @@
-// How long a request may wait for a place, and how long it may take in all.
+// How long a request may wait for a slot, and how long it may take in all.
 import type { Request, Response } from 'express';
 import { longestMs } from '../../longest-times.ts';
 import { HttpError, invalid } from '../errors.ts';
@@ -49,7 +49,7 @@ export class Deadline {
     const abort = new AbortController();
     const ms = this.#queueMs;
     if (ms !== null && ms < longestMs) {
-      const error = new HttpError(503, `Expected a free place within ${ms / 1000} s, got none.`, {
+      const error = new HttpError(503, `Expected a free slot within ${ms / 1000} s, got none.`, {
         code: 'queue_timeout',
         retryAfter: Math.max(1, Math.ceil(ms / 1000)),
       });

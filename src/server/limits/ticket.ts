@@ -4,7 +4,7 @@ import { callerOf } from '../keys/caller.ts';
 import type { Background, Ticket } from './admission-queue.ts';
 import type { Patience } from './deadline.ts';
 
-/** Write down that nobody waits for the answer: it runs on idle capacity. */
+/** Mark the request as one of a batch: it runs on idle capacity. */
 export function setBackground(response: Response, background: Background): void {
   response.locals['background'] = background;
 }
@@ -22,7 +22,7 @@ export function ticketOf(response: Response): Ticket {
   const background = backgroundOf(response);
   const caller = callerOf(response);
   // Without a key of their own, or with the one that everyone has, callers are many under one name: no
-  // limit of places fits them.
+  // limit of slots fits them.
   const name = caller?.name ?? 'anonymous';
   if (background !== undefined) return { caller: name, background };
   if (caller?.id === undefined) return { caller: name, most: Infinity };

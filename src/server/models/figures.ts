@@ -32,7 +32,7 @@ export function joinFigures(all: readonly ModelFigures[]): string {
 /**
  * The same in OpenMetrics' text (1.0.0), without its last line, `# EOF`. A counter's family loses `_total`, which its
  * samples keep; one without it has no type there, so that its samples keep their name. Times of creation
- * (`_created`) are left out: as gauges of their own, OpenMetrics has no room for them beside their counter.
+ * (`_created`) are left out: OpenMetrics does not allow them as separate gauges beside their counter.
  */
 export function joinOpenMetrics(all: readonly ModelFigures[]): string {
   const lines = familiesOf(all).flatMap(({ name, help, type, samples }) => {

@@ -1,4 +1,4 @@
-// One model that a server serves: an engine with its places, a tokenizer, a contract, a chat template.
+// One model that a server serves: an engine with its slots, a tokenizer, a contract, a chat template.
 import path from 'node:path';
 import type { Engine } from '../../engines/engine.ts';
 import type { ProbeOutcome } from '../../engines/probe.ts';
@@ -19,7 +19,7 @@ import { chatTemplate } from '../prompt/chat.ts';
 import { inPool } from '../requests/body.ts';
 import { limitOf, type Served } from '../routes/job.ts';
 
-/** Unless told otherwise: some 30 states of a model of 135 million parameters, with S = 512. */
+/** Default: some 30 states of a model of 135 million parameters, with S = 512. */
 export const CACHE_BYTES = 512 * 1024 * 1024;
 
 export interface ModelParts {
@@ -47,13 +47,13 @@ export interface SharedParts
   extends Pick<ModelContext, 'accounts' | 'metrics' | 'log' | 'closing' | 'stream' | 'patience'> {
   metrics: Metrics;
   pool: WorkPool;
-  /** Most requests that wait for a place of one model. */
+  /** Most requests that wait for a slot of one model. */
   maxQueue: number;
   maxBodyBytes: number;
   bounds: Partial<Bounds>;
   /** Limits of a chat template's process. */
   template: Partial<TemplateLimits>;
-  /** Told when a model has an idle place. */
+  /** Called when a model has an idle slot. */
   onIdle(): void;
 }
 
@@ -62,7 +62,7 @@ export class ServedModel {
   readonly served: Served;
   readonly context: ModelContext;
   readonly probe: ProbeOutcome | undefined;
-  /** The model that this is an adapter over: places, tokenizer and template are that one's. */
+  /** The model that this is an adapter over: slots, tokenizer and template are that one's. */
   readonly parent: ServedModel | null = null;
   readonly adapters: readonly ServedModel[] = [];
   /** Seconds since 1970. */
@@ -139,7 +139,7 @@ export class ServedModel {
     return this.runner.health();
   }
 
-  /** Most tokens of a sequence: known in full only once the engine has told. */
+  /** Most tokens of a sequence: complete only once the engine has reported its own limit. */
   get maxTokens(): number {
     return limitOf(this.served, this.context);
   }

@@ -39,7 +39,7 @@ export class Models {
     return [...this.#names.keys()];
   }
 
-  /** Generations that hold a place. */
+  /** Generations that hold a slot. */
   get active(): number {
     return this.running.reduce((sum, { context }) => sum + context.queue.active, 0);
   }
@@ -100,7 +100,7 @@ export class Models {
     return Promise.all(left.map((model) => this.#leave(model))).then(() => {});
   }
 
-  /** Turn away everyone who waits or comes; what runs goes on. */
+  /** Turn away everyone who waits or comes; running generations continue. */
   refuse(): void {
     for (const { context } of this.running) context.queue.close();
   }

@@ -38,14 +38,14 @@ export function makeChat(sequence, tell) {
   const bubbles = new Map();
   let reads = [];
   let running = null;
-  /** Told when the turn that is running has ended. */
+  /** Functions to call when the running turn has ended. */
   const waiting = [];
   /** @type {{asked: Turn, answer: Turn} | null} the turn that is running */
   let unfinished = null;
 
   function welcome() {
     const words = contract.chat
-      ? 'Say something, or start with one of these and watch the instruments.'
+      ? 'Type a message, or try an example.'
       : 'This model has no chat template. What you write is continued as text.';
     const empty = h('div', { class: 'empty' }, h('p', {}, words));
     for (const prompt of prompts) {
@@ -228,7 +228,7 @@ export function makeChat(sequence, tell) {
     if (!known) console.error(error);
     if (answer.text !== '') {
       answer.sources = undefined;
-      finish(answer, 'Broken off.');
+      finish(answer, 'Interrupted.');
       return;
     }
     remove(answer);
@@ -247,7 +247,7 @@ export function makeChat(sequence, tell) {
     }
     const { asked, answer } = unfinished;
     if (answer.text !== '') {
-      const broken = { ...answer, meta: 'Broken off.', sources: undefined };
+      const broken = { ...answer, meta: 'Interrupted.', sources: undefined };
       const list = entries.map((entry) => (entry === answer ? broken : entry));
       return { list, draft: chat.draft };
     }
@@ -314,7 +314,7 @@ export function makeChat(sequence, tell) {
 
   function busy(on) {
     log.setAttribute('aria-busy', String(on));
-    say(on ? 'Waiting for a place…' : '');
+    say(on ? 'Queued…' : '');
   }
 
   function scrollDown() {

@@ -36,7 +36,7 @@ export function showFacts(contract) {
     [
       'Trained',
       trained.steps === 0
-        ? 'No. It runs untrained because of the sinks; training improves it.'
+        ? 'No. Quality is lower until it is trained under this contract.'
         : `${number(trained.steps)} steps, ${number(trained.tokens)} tokens, K = ${contract.training.truncation}`,
     ],
     [

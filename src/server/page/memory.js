@@ -92,7 +92,7 @@ export function makeMemory(stage) {
         ? ''
         : sequence.ran
           ? sequence.memory === null
-            ? 'Computed from the contract; the engine does not tell bytes by request.'
+            ? 'Computed from the contract; the engine does not report memory per request.'
             : 'Measured in the running session.'
           : 'Computed from the contract; nothing has run.';
     drawChart(series(sequence));

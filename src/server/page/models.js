@@ -32,7 +32,7 @@ async function readStates() {
   try {
     return (await getReady()).models ?? null;
   } catch {
-    // Whoever sends a message is told why.
+    // The next message that is sent shows the error.
     return null;
   }
 }

@@ -5,7 +5,7 @@ import { number } from './model.js';
 
 /** Spans that are listed at first. */
 const FEW = 4;
-/** Shorter spans are quoted with what stands around them. */
+/** Shorter spans are quoted with the text around them. */
 const SHORT = 40;
 const AROUND = 32;
 const LONGEST = 180;
@@ -146,7 +146,7 @@ export function makeReads(answer, placeOf, bubbleOf) {
   }
   root.append(list, more, filling);
   fill();
-  // Whoever marks spans for another answer takes these away first.
+  // Call this before marking spans for another answer.
   root.unmark = () => {
     pin(null);
     mark(null, false);
@@ -206,7 +206,7 @@ function bars(level) {
   return [1, 2, 3, 4].map((step) => h('i', { class: step <= level ? 'on' : null }));
 }
 
-/** The span's own words, and where it is short, what stands around them. */
+/** The text of the span; of a short span, also the text around it. */
 function quote({ place: { entry, from, to } }) {
   const own = entry.text.slice(from, to);
   if (own.trim().length >= SHORT) {

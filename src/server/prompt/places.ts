@@ -1,4 +1,4 @@
-// Where each message's content stands in the prompt that the chat template made of the messages.
+// Where each message's content is in the prompt that the chat template made of the messages.
 import { randomBytes } from 'node:crypto';
 import type { ChatTemplate, TemplateMessage } from './chat.ts';
 
@@ -16,9 +16,9 @@ export interface Place {
 /**
  * Find the messages in the prompt.
  *
- * The template is rendered once more with a mark in place of every content: what stands between the
+ * The template is rendered once more with a mark in place of every content: the text between the
  * marks is the template's own text. A text that only looks like a message is not taken for one. Content
- * that the template changes otherwise than by leaving out its ends has no place.
+ * has no place if the template changes more than its ends.
  *
  * @param prompt what the template gave for `messages`
  * @param more variables that the request set for it

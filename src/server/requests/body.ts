@@ -61,13 +61,15 @@ export async function inPool<T>(
   }
 }
 
-/** @throws HttpError 415 for another encoding than UTF-8 */
+/** @throws HttpError 415 for a charset other than UTF-8 */
 export function givenBytes(request: Request): Buffer {
   const charset = /charset\s*=\s*"?([^\s;"]+)/i.exec(request.get('content-type') ?? '')?.[1];
   if (charset !== undefined && !/^utf-?8$/i.test(charset)) {
-    throw new HttpError(415, 'Expected the body as UTF-8 JSON without an unknown encoding.', {
-      code: 'unsupported_encoding',
-    });
+    throw new HttpError(
+      415,
+      'Expected a UTF-8 JSON body with a supported charset and content encoding.',
+      { code: 'unsupported_encoding' },
+    );
   }
   return Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
 }

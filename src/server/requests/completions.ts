@@ -171,7 +171,8 @@ function checkChat(
     context.addIssue({
       code: 'custom',
       path: ['top_logprobs'],
-      message: 'expected `logprobs: true` with it',
+      message: 'requires `logprobs: true`',
+      params: { whole: true },
     });
   }
   const { max_tokens: old, max_completion_tokens: limit } = body;
@@ -189,7 +190,8 @@ function checkChat(
     context.addIssue({
       code: 'custom',
       path: ['chat_template_kwargs', taken],
-      message: 'expected none of this name, which the server sets itself',
+      message: 'the server sets this variable; leave it out',
+      params: { whole: true },
     });
   }
 }

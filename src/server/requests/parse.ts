@@ -50,7 +50,7 @@ export function parseBody<T>(
     if (value !== null && neutral !== undefined && !neutral(value)) {
       throw invalid(
         key,
-        `\`${key}\` is not supported by this server with this value; leave the field out.`,
+        `This server does not support this value of \`${key}\`; leave the field out.`,
         'unsupported_parameter',
       );
     }
@@ -98,11 +98,17 @@ function describe(issue: z.core.$ZodIssue, value: unknown): string {
       return `expected ${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}, got ${kind(value)}`;
     case 'invalid_value':
       return `expected one of ${issue.values.map((one) => JSON.stringify(one)).join(', ')}, got ${kind(value)}`;
+    case 'custom':
+      // A message that needs no value after it.
+      if (issue.params?.['whole'] === true) return issue.message;
+      return withValue(issue.message, value);
     default:
-      return issue.message.includes('got ')
-        ? issue.message
-        : `${issue.message}, got ${kind(value)}`;
+      return withValue(issue.message, value);
   }
+}
+
+function withValue(message: string, value: unknown): string {
+  return message.includes('got ') ? message : `${message}, got ${kind(value)}`;
 }
 
 /** A value in a few words: short scalars themselves, never a whole text. */

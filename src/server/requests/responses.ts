@@ -1,4 +1,4 @@
-// `/v1/responses`: what a request may say, and the chat that it stands for.
+// `/v1/responses`: what a request may say, and the chat that it means.
 import { z } from 'zod';
 import { type ChatRequest, chatRequest } from './completions.ts';
 import type { ChatMessage } from './messages.ts';

@@ -1,7 +1,7 @@
 // Answers that clients send back: what their libraries add to them says nothing new.
 import { z } from 'zod';
 
-/** What a client library made of a text that stands beside it. */
+/** A field that a client library computed from a text in the same message. */
 export const parsedByClient = z.unknown().optional();
 
 /**

@@ -29,10 +29,10 @@ export interface ToolFields {
 }
 
 export interface ToolsAsked {
-  /** What the chat template is told of; null: none. */
+  /** The tools that the chat template gets; null: none. */
   shown: readonly object[] | null;
   mode: ToolMode | null;
-  /** What the text is held to, where a call is demanded. */
+  /** The form that the text must have, where a call is required. */
   format: object | null;
 }
 
@@ -45,7 +45,7 @@ export function toolsOf(body: ToolFields): ToolsAsked {
   const tools = body.tools ?? [];
   const choice = body.tool_choice ?? (tools.length > 0 ? 'auto' : 'none');
   if (tools.length === 0) {
-    const without = (field: string) => invalid(field, `\`${field}\`: expected \`tools\` with it.`);
+    const without = (field: string) => invalid(field, `\`${field}\` requires \`tools\`.`);
     if (choice !== 'none' && choice !== 'auto') throw without('tool_choice');
     if (body.parallel_tool_calls === false) throw without('parallel_tool_calls');
     return { shown: null, mode: null, format: null };
@@ -110,7 +110,7 @@ const NAMED = ['properties', 'patternProperties', 'dependentSchemas', '$defs', '
 const VALUES = ['const', 'enum', 'default', 'examples'];
 
 /**
- * A schema that stands at `place` of another: what its references call `#` is there now.
+ * A schema that was moved to `place` inside another one: its references to `#` now point there.
  *
  * @param named whether its keys are the user's own, not JSON Schema's
  */

@@ -9,5 +9,5 @@ export function asked(request: Request, models: Models): ServedModel {
   const { model } = request.query;
   if (model === undefined) return models.first;
   if (typeof model === 'string') return models.find(model);
-  throw invalid('model', '`model`: expected it once, got it more often.');
+  throw invalid('model', '`model` is given more than once.');
 }

@@ -1,4 +1,4 @@
-// From a chat's messages to the prompt that it stands for, and what the answer may be.
+// From a chat's messages to the prompt that the template makes of it, and what the answer may be.
 import type { Request, Response } from 'express';
 import type { ExtraRequest, RunRequest } from '../../engines/runner.ts';
 import type { ModelContext } from '../answers/answer.ts';

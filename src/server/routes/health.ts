@@ -10,7 +10,7 @@ import type { Models } from '../models/models.ts';
  * `/health/live`: the process answers. `/health/ready`: it takes requests for every model, and what they are.
  * `/health`: the same in the short form of vLLM and llama.cpp.
  *
- * @param ending whether the server has been told to stop
+ * @param ending whether the server is shutting down
  */
 export function healthRoutes(models: Models, ending: () => boolean): RequestHandler {
   const healthOf = (model: ServedModel): Health =>

@@ -45,21 +45,22 @@ export function common(
   run: Omit<RunRequest, 'prompt' | 'maxTokens'>;
 } {
   if (body.stream_options !== undefined && !body.stream) {
-    throw invalid('stream_options', '`stream_options`: expected `stream: true` with it.');
+    throw invalid('stream_options', '`stream_options` requires `stream: true`.');
   }
   const trace = body.lockstep?.trace ?? false;
   if (trace && !body.stream) {
-    throw invalid('lockstep.trace', '`lockstep.trace`: expected `stream: true` with it.');
+    throw invalid('lockstep.trace', '`lockstep.trace` requires `stream: true`.');
   }
   const spans = body.lockstep?.segments ?? false;
   if (spans && body.stream) {
-    const words = '`lockstep.segments`: expected `stream: false`; a stream has `lockstep.trace`.';
+    const words =
+      '`lockstep.segments` requires `stream: false`. For a stream, use `lockstep.trace`.';
     throw invalid('lockstep.segments', words);
   }
   const asked = Object.entries(body.lockstep ?? {}).find(([, on]) => on)?.[0];
   if (asked !== undefined && (extra.n ?? 1) * prompts > 1) {
     const field = `lockstep.${asked}`;
-    throw invalid(field, `\`${field}\`: expected one prompt and \`n: 1\` with it.`);
+    throw invalid(field, `\`${field}\` requires one prompt and \`n: 1\`.`);
   }
   return {
     run: {

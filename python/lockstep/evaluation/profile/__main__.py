@@ -98,7 +98,7 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
     if "wrap" in asked:
         identity["wrap"] = asked["wrap"]
     partial = Partial(Path(asked["out"]), identity)
-    # Whoever writes the result removes it then: a result that cannot be written loses no step.
+    # It is removed only after the result is written: a failed write loses no measured step.
     measured = METHODS[method](model, draws.drawn, asked, partial)
     return measured[0], facts | measured[1]
 

@@ -92,9 +92,9 @@ def _highest(scores_LH: Sequence[Sequence[float]], want_heads: int) -> Long:
 
 
 def mixed(*scores: Sequence[Sequence[float]]) -> list[list[float]]:
-    """One score of several: a head counts as much as where it stands best, by rank (1: first).
+    """One score made of several: the best rank that a head has in any of them (1: first).
 
-    Ranks, as the scores have unlike scales; equal scores share the higher rank.
+    Ranks are used because the scores have different scales. Equal scores share the higher rank.
     """
     L, H = len(scores[0]), len(scores[0][0])
     found = [[0.0] * H for _ in range(L)]

@@ -30,7 +30,7 @@ class Asked:
     """recalled: all tokens of the value; logp: mean log p of them (nats). cut: the last cut before
     the value, counted from the answer's beginning (negative: before it; None: there is none). held:
     per layer of L_long the KV heads whose rows retrieved there hold the whole value; None where the
-    value stands so near that it needs no retrieval."""
+    value is so near that it needs no retrieval."""
 
     recalled: bool
     logp: float

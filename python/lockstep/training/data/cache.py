@@ -47,10 +47,10 @@ POLL = 0.1  # seconds between two looks at a lock
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How files become tokens, and who is told of it.
+    """How files become tokens, and where progress is reported.
 
     cache: folder of the entries. field: where rows hold their text or messages, None for the usual
-    names. skip_broken: go on after rows that cannot be used. emit, cancelled: as of a job. format:
+    names. skip_broken: skip rows that cannot be used. emit, cancelled: those of a job. format:
     of the rows, or ``auto``. chat: how conversations become ids, and with which id texts end; None
     reads texts alone, without an end. workers: processes that render conversations. preferences:
     whether rows are to hold two answers; no file mixes them with others, and no training does.
@@ -222,7 +222,7 @@ class Cache:
                     tick(0)
                     time.sleep(POLL)
             yield
-            # The entry is there now: whoever waits, or makes a lock of this name again, finds it.
+            # The entry exists now: a process that waited, or that makes a new lock, finds it.
             lock.unlink(missing_ok=True)
 
     @contextmanager

@@ -82,7 +82,11 @@ def load(
         raise LockstepError(
             "LS_TRAIN_DATA",
             f"expected text with at least two tokens, got {few} documents with fewer"
-            + (f" and {none} conversations without a target in reach" if none else "")
+            + (
+                f" and {none} conversations without a target within training.sequence"
+                if none
+                else ""
+            )
             + (f" and {sum(e.counts.documents for e in entries)} held out" if fraction else ""),
             field="training.data",
         )

@@ -60,8 +60,9 @@ def find(patterns: tuple[str, ...], root: Path) -> list[Path]:
         if (packed := compression_of(path)) and kind_of(path) in COLUMNS:
             raise LockstepError(
                 "LS_TRAIN_DATA",
-                f"expected a {kind_of(path)} file that is compressed inside, got {path}",
-                f"Unpack it: such files are compressed by column, not with {packed} around them.",
+                f"expected an uncompressed .{kind_of(path)} file (its columns are compressed "
+                f"inside), got {path}",
+                f"Unpack it: such files are compressed by column; {packed} around them is not read.",
                 "training.data",
             )
     if not found:

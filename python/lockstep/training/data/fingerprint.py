@@ -20,7 +20,7 @@ def sha256(path: Path, cache: Path, tick: Callable[[int], None] = lambda done: N
 
     The sum is kept in ``cache`` under the file's path, size, times and inode, so that gigabytes
     are not read at every start; a file that changed within the last seconds is always read (git
-    calls such an entry racily clean). ``tick`` is told the bytes read.
+    calls such an entry racily clean). ``tick`` is called with the number of bytes read.
     """
     stat = path.stat()
     facts = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]

@@ -60,7 +60,9 @@ class Prefetcher:
             except OSError as error:
                 self._stop()
                 self._count = 0
-                self._warn(f"a worker that cuts sequences ended ({error}); they are cut here now")
+                self._warn(
+                    f"a prefetch worker exited ({error}); the trainer now cuts sequences itself"
+                )
         return [(one, self._plan(one)) for one in ids]
 
     def close(self) -> None:

@@ -53,8 +53,7 @@ def slots(drawn: Sequence[TrainSequence]) -> list[list[TrainSequence]]:
 class Cursor:
     """Where the next sequence comes from; all that a resumption needs to continue with the data.
 
-    data: digest of the corpus that it stands in, and how it is packed; empty before the first
-    sequence.
+    data: digest of the corpus and of how it is packed; empty before the first sequence.
     """
 
     epoch: int = 0
@@ -70,11 +69,11 @@ class Sequences:
     windows of all documents. A sequence never holds tokens of two documents. Nothing is kept but a
     number for every few thousand documents.
 
-    ``pack``: as many windows as fit, in their order, take the room of one sequence together. None
-    packs conversations, whose documents have a mask, alone. Each keeps a state of its own.
+    ``pack``: as many windows as fit, in their order, share the room of one sequence. None
+    packs only conversations, whose documents have a mask. Each document keeps its own state.
 
     ``workers`` processes cut the sequences that come next while the caller computes; 0 cuts them
-    when they are taken. ``warn`` hears of a worker that died; its work is then done here.
+    when they are taken. ``warn`` reports a worker that died; its work is then done here.
     """
 
     #: Whether one window alone shares a slot with itself: what it is drawn as has several parts.
