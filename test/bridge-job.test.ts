@@ -142,6 +142,19 @@ describe('runJob', () => {
     expect(error).toBe(thrown);
   });
 
+  it('ends a job whose events nobody can take, and says what the job itself said', async () => {
+    const thrown = new Error('listener');
+    const onEvent = () => {
+      throw thrown;
+    };
+    expect(await failure(fault({ fault: 'until-cancelled' }, { onEvent }))).toBe(thrown);
+    expect(await failure(fault({ fault: 'deaf' }, { onEvent, graceMs: 200 }))).toBe(thrown);
+    expect(await failure(fault({ fault: 'garbage-until-cancelled' }))).toMatchObject({
+      code: 'LS_JOB_PROTOCOL',
+      cause: { code: 'LS_TEST_REFUSED' },
+    });
+  });
+
   it('cancels: with a result, without one, before the start, and against resistance', async () => {
     const cancelling = (job: Record<string, unknown>, graceMs?: number) => {
       const controller = new AbortController();
@@ -163,11 +176,15 @@ describe('runJob', () => {
 
   it('ends even if a grandchild keeps the pipes open', async () => {
     let grandchild = 0;
-    await fault(
+    const result = await fault(
       { fault: 'grandchild' },
       { onEvent: (event) => (grandchild = event['pid'] as number) },
     );
+    // 0 would be this process and all of its group.
+    expect(grandchild).toBeGreaterThan(1);
+    expect(isRunning(grandchild)).toBe(true);
     process.kill(grandchild, 'SIGKILL');
+    expect(result).toEqual({ event: 'result' });
   });
 
   it.each(['until-cancelled', 'deaf'])('dies with its parent (%s)', async (name) => {

@@ -170,6 +170,36 @@ describe('lockstep profile', () => {
     expect(result.code).toBe(code);
   });
 
+  test('gates with blocks, from options and from a config in which every head carries', async () => {
+    const args = ['--steps', '2', '--retrieval', '32'];
+    const options = [...measure, ...sizes, ...args, '--recipe', 'blocks'];
+    const first = await profile(...options, '--out', 'blocks.json');
+    expect(first.code, first.err).toBe(0);
+    expect(read('blocks.json').execution?.['retrieval']).toEqual({
+      ...{ size: 32, recipe: 'blocks', block: 32, distance: 128, window: 64 },
+    });
+    const text = config('blocks.json')
+      .replace('carry: { size: 8 }', "carry: { size: 8, heads: 'all' }")
+      .replace('retrieval: { size: 8,', "retrieval: { size: 32, recipe: 'blocks', window: 16,");
+    writeFileSync(path.join(home, 'carrying.config.ts'), text);
+    const second = ['--config', 'carrying.config.ts', '--out', 'carrying.json'];
+    const { code, err } = await profile(...counts, ...args, ...second);
+    expect(code, err).toBe(0);
+    expect(read('carrying.json').execution).toMatchObject({
+      carry: { size: 8, heads: 'all' },
+      retrieval: { recipe: 'blocks', window: 16 },
+    });
+  }, 300_000);
+
+  test('without texts it leaves no folder behind', async () => {
+    expect((await profile(...counts, '--method', 'even', '--out', 'none.json')).code).toBe(0);
+    const text = config('none.json').replace(/\n +data: .*,/, '\n ');
+    writeFileSync(path.join(home, 'none.config.ts'), text);
+    const { err } = await profile(...counts, '--config', 'none.config.ts', '--out', 'left.json');
+    expect(err).toContain('LS_CONFIG_INVALID: expected data.train');
+    expect(readdirSync(home).filter((name) => name.includes('left'))).toEqual([]);
+  });
+
   test.each([
     ['truncation', (text: string) => text.replace('steps: 2', 'steps: 2, truncation: 2')],
     [

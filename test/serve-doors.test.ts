@@ -3,6 +3,7 @@ import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_pro
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
@@ -218,6 +219,30 @@ describe('lockstep serve', () => {
     expect(await ended).toEqual([0, null]);
     expect(await readFile(auditFile, 'utf8')).toContain('"event":"stop"');
     expect(stderr().match(/LS_AUDIT/g)).toHaveLength(1);
+  });
+
+  test('a start that ends at the port or at the batches has its end in the audit log', async () => {
+    const holder = createServer().listen(0, '127.0.0.1');
+    await once(holder, 'listening');
+    const { port } = holder.address() as AddressInfo;
+    const foreign = at('foreign');
+    await mkdir(foreign);
+    await writeFile(path.join(foreign, 'letter.txt'), '');
+    const upstream = ['--engine', 'vllm', '--upstream', 'http://127.0.0.1:9'];
+    try {
+      for (const [options, code] of [
+        [['--port', `${port}`], 'LS_SERVE_PORT'],
+        [['--port', '0', '--batches', foreign], 'LS_BATCH_FOLDER'],
+      ] as const) {
+        const file = at(`audit-${code}.jsonl`);
+        const { stderr } = await run('serve', toy.dir, ...upstream, ...options, '--audit', file);
+        expect(stderr).toContain(code);
+        const lines = (await readFile(file, 'utf8')).trim().split('\n');
+        expect(lines.map((line) => JSON.parse(line).event)).toEqual(['start', 'stop']);
+      }
+    } finally {
+      holder.close();
+    }
   });
 
   test('SIGHUP: another certificate, without a new start', async () => {

@@ -203,6 +203,15 @@ describe('lockstep attach --upgrade', () => {
     expect(readFileSync(path.join(dir, 'training/SHA256SUMS'), 'utf8')).toBe(sums());
   });
 
+  test('checksums that cannot be read are not left as they were', () => {
+    const dir = old();
+    mkdirSync(path.join(dir, 'training/SHA256SUMS'), { recursive: true });
+    writeFileSync(path.join(dir, 'training/SHA256SUMS/file'), '');
+    const { code, error } = lockstep('attach', '--upgrade', dir);
+    expect([code, error]).toEqual([1, expect.stringMatching(/LS_ATTACH_WRITE.*got a folder/s)]);
+    expect(contractOf(dir).lockstep).toBe(1);
+  });
+
   test("a user's own policy comes from the config, and has to be the same", async () => {
     const dir = old('custom');
     const alone = lockstep('attach', '--upgrade', dir);

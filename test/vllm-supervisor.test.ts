@@ -1,9 +1,10 @@
 // Readiness by digest, restarts, replicas, and that nothing is left running, on real processes.
 import { rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { noTelemetry } from '../src/bridge/index.ts';
 import { writeContract } from '../src/checkpoint/write.ts';
+import { Replica } from '../src/engines/vllm/replica.ts';
 import type { LockstepError } from '../src/errors.ts';
 import { realPython } from './helpers/python.ts';
 import { descendants, ended, environmentOf, isRunning } from './processes.ts';
@@ -150,15 +151,19 @@ describe('a supervised vLLM', () => {
     ],
   ])('with %s is refused, and nothing is left of it', async (_, args, code) => {
     const lines: string[] = [];
+    const closed = vi.spyOn(Replica.prototype, 'close');
     const error = await failure(
       opened.supervise(['--engine-process', ...args], { onLine: (line) => lines.push(line) }),
     );
+    expect(closed).toHaveBeenCalledTimes(1);
+    closed.mockRestore();
     expect(error.code).toBe(code);
     expect(error.fix).toBeTruthy();
-    for (const word of ['pid', 'engine']) {
-      const pid = pidIn(lines, word);
-      if (!Number.isNaN(pid)) expect(isRunning(pid)).toBe(false);
-    }
+    const pids = ['pid', 'engine'].map((word) => pidIn(lines, word));
+    // What crashes at its start has started nothing.
+    const told = args[0] !== '--crash-at-start';
+    expect(pids.map(Number.isInteger)).toEqual([told, told]);
+    expect(pids.map(isRunning)).toEqual([false, false]);
   });
 
   test('killed under streams: each ends cleanly, and the next is served by the restarted one', async () => {

@@ -186,13 +186,12 @@ class SegmentedLM(TemplateLM):
         for request in self._bar(requests, disable_tqdm):
             (text,) = request.args
             ids = [self.prefix_token_id, *self.tok_encode(text, add_special_tokens=False)]
-            row_1E = torch.zeros(0)
             cache, total = SegmentedCache(), 0.0
             for at in range(0, len(ids) - 1, lm_head.CHUNK):
                 some = ids[at : min(at + lm_head.CHUNK, len(ids) - 1)]
-                row_1E = cache.advance(self.model, [some], len(some))[0]
-                targets_T = torch.tensor(ids[at + 1 : at + 1 + len(some)], device=row_1E.device)
-                total -= float(lm_head.nll(self.module.lm_head, row_1E, targets_T).sum())
+                hidden_TE = cache.advance(self.model, [some], len(some))[0]
+                targets_T = torch.tensor(ids[at + 1 : at + 1 + len(some)], device=hidden_TE.device)
+                total -= float(lm_head.nll(self.module.lm_head, hidden_TE, targets_T).sum())
             out.append(total)
             self.cache_hook.add_partial("loglikelihood_rolling", (text,), total)
         return out

@@ -26,7 +26,7 @@ export interface RunJobOptions {
   env?: NodeJS.ProcessEnv;
   /** More folders for PYTHONPATH. */
   pythonPath?: readonly string[];
-  /** Called for every event but `result` and `error`, in order. */
+  /** Called for every event but `result` and `error`, in order. What it throws ends the job. */
   onEvent?: (event: JobEvent) => void;
   /** Called for every line on the job's stderr and stdout. */
   onLine?: (line: string) => void;
@@ -72,8 +72,10 @@ export async function runJob(options: RunJobOptions): Promise<JobEvent> {
   const tail = new LineTail(options.stderrLines ?? 20, options.onLine);
   drain(child.stdout as Readable, tail);
   drain(child.stderr as Readable, tail);
-  const inbox = receive(child.stdio[3] as Readable, options.onEvent);
-  const stopCancelling = cancelOn(signal, child, options.graceMs ?? 30_000);
+  const stopping = stopper(child, options.graceMs ?? 30_000);
+  signal?.addEventListener('abort', stopping.stop, { once: true });
+  // A job whose events cannot be read or taken has no use: it does not run on for hours.
+  const inbox = receive(child.stdio[3] as Readable, options.onEvent, stopping.stop);
   const stdin = child.stdin as Writable;
   stdin.on('error', () => {}); // A child that died at once: its exit says why.
   stdin.write(`${JSON.stringify(options.job)}\n`);
@@ -82,12 +84,15 @@ export async function runJob(options: RunJobOptions): Promise<JobEvent> {
   try {
     exit = await exited(child, python);
   } finally {
-    stopCancelling();
+    signal?.removeEventListener('abort', stopping.stop);
+    stopping.ended();
     stdin.destroy();
   }
   tail.end();
-  if (inbox.thrown !== undefined) throw inbox.thrown;
-  if (inbox.error !== undefined) throw inbox.error;
+  const { thrown, error } = inbox;
+  if (thrown instanceof Error && error !== undefined) thrown.cause ??= error;
+  if (thrown !== undefined) throw thrown;
+  if (error !== undefined) throw error;
   if (inbox.result !== undefined) return inbox.result;
   if (signal?.aborted || inbox.cancelled) throw cancelled(name, signal);
   throw crashed(name, exit, tail.lines());
@@ -106,18 +111,30 @@ interface Inbox {
   thrown?: unknown;
 }
 
-function receive(stream: Readable, onEvent: ((event: JobEvent) => void) | undefined): Inbox {
+/** @param failed called once, when `thrown` is set */
+function receive(
+  stream: Readable,
+  onEvent: ((event: JobEvent) => void) | undefined,
+  failed: () => void,
+): Inbox {
   const inbox: Inbox = { cancelled: false };
+  const fail = (why: unknown): void => {
+    if (inbox.thrown !== undefined) return;
+    inbox.thrown = why;
+    failed();
+  };
   const lines = new EventLines((line) => {
     let event: JobEvent;
     try {
       event = JSON.parse(line) as JobEvent;
       if (typeof event?.event !== 'string') throw new TypeError('no `event`');
-    } catch (cause) {
-      inbox.thrown ??= new LockstepError(
-        'LS_JOB_PROTOCOL',
-        `expected one JSON event a line on the job's event channel, got ${JSON.stringify(line.slice(0, 80))}`,
-        { cause, fix: 'Report through lockstep.job.emit and write nothing else to fd 3.' },
+    } catch {
+      fail(
+        new LockstepError(
+          'LS_JOB_PROTOCOL',
+          `expected one JSON event a line on the job's event channel, got ${JSON.stringify(line.slice(0, 80))}`,
+          { fix: 'Report through lockstep.job.emit and write nothing else to fd 3.' },
+        ),
       );
       return;
     }
@@ -127,8 +144,8 @@ function receive(stream: Readable, onEvent: ((event: JobEvent) => void) | undefi
     else {
       try {
         onEvent?.(event);
-      } catch (cause) {
-        inbox.thrown ??= cause;
+      } catch (error) {
+        fail(error);
       }
     }
   });
@@ -175,21 +192,15 @@ function drain(stream: Readable, tail: LineTail): void {
   stream.on('error', () => {});
 }
 
-/** SIGTERM when the signal aborts, SIGKILL after the grace; returns how to stop listening. */
-function cancelOn(
-  signal: AbortSignal | undefined,
-  child: ChildProcess,
-  graceMs: number,
-): () => void {
+/** SIGTERM when asked to stop, SIGKILL after the grace; `ended` calls the latter off. */
+function stopper(child: ChildProcess, graceMs: number): { stop: () => void; ended: () => void } {
   let timer: NodeJS.Timeout | undefined;
-  const cancel = (): void => {
-    child.kill('SIGTERM');
-    timer = setTimeout(() => child.kill('SIGKILL'), graceMs);
-  };
-  signal?.addEventListener('abort', cancel, { once: true });
-  return () => {
-    signal?.removeEventListener('abort', cancel);
-    clearTimeout(timer);
+  return {
+    stop() {
+      child.kill('SIGTERM');
+      timer ??= setTimeout(() => child.kill('SIGKILL'), graceMs);
+    },
+    ended: () => clearTimeout(timer),
   };
 }
 

@@ -26,6 +26,8 @@ export type ContractSettings = Pick<
 > & {
   bos?: boolean | undefined;
   training?: { truncation: number } | undefined;
+  /** Long heads are chosen later: what only they use may stand without any. */
+  headsOpen?: true;
   /** Where they stand, as errors name it. */
   file?: string | undefined;
 };
@@ -160,7 +162,8 @@ function checkFit(config: ContractSettings, model: ModelInfo, long: readonly num
       received: String(config.carry.size),
     });
   }
-  if (config.carry.heads === 'all' && long.every((heads) => heads.length === 0)) {
+  const none = config.headsOpen !== true && long.every((heads) => heads.length === 0);
+  if (config.carry.heads === 'all' && none) {
     problems.push({
       path: 'carry.heads',
       expected: 'expected "local", as no head is long',

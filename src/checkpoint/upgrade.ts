@@ -11,6 +11,7 @@ import { LockstepError } from '../errors.ts';
 import { plan } from '../planner/index.ts';
 import type { Policy } from '../policies/policy.ts';
 import { rebuild } from '../policies/rebuild.ts';
+import { readIfThere } from '../read-if-there.ts';
 import { shellWord } from '../shell-word.ts';
 import { checkTarget, exchange, linkFile, refuseInside } from './attach.ts';
 import { buildBeside } from './build-beside.ts';
@@ -203,7 +204,7 @@ async function filesBelow(dir: string): Promise<string[]> {
 /** The checksums of a training's checkpoint, of what was written again, if it has them. */
 async function sumAgain(dir: string): Promise<void> {
   const file = path.join(dir, sums);
-  const text = await readFile(file, 'utf8').catch(() => null);
+  const text = await readIfThere(file);
   if (text === null) return;
   const written = ['config.json', contractFile, 'policy.js', ...naming];
   const lines: string[] = [];

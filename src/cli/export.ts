@@ -84,7 +84,7 @@ async function runExport(dir: string, options: ExportOptions): Promise<void> {
       : `${table(result['precisions'] as Exported[])}${probeNote(result['probe'])}`;
     process.stdout.write(`${text}\n`);
   } catch (error) {
-    throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
+    throw asLockstepError(cancel.reason(error));
   } finally {
     bar.stop();
     cancel.stop();

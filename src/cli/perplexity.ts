@@ -74,7 +74,7 @@ async function runPerplexity(dir: string, options: PerplexityOptions): Promise<v
     bar.stop();
     process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : table(result, options));
   } catch (error) {
-    throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
+    throw asLockstepError(cancel.reason(error));
   } finally {
     bar.stop();
     cancel.stop();

@@ -25,7 +25,7 @@ async function runProbeCommand(dir: string, options: ProbeOptions): Promise<void
       options.json ? `${JSON.stringify(recorded)}\n` : `${recordedLine(recorded)}\n`,
     );
   } catch (error) {
-    throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
+    throw asLockstepError(cancel.reason(error));
   } finally {
     cancel.stop();
   }

@@ -242,6 +242,12 @@ function askedOf({ keepSpecialTokens: _, extra = {}, ...request }: RunRequest, c
 
 /** A copy of this sequence, at the same position. */
 async function forkOf(sequence: Sequence, segmenter: Segmenter): Promise<Sequence> {
-  const session = await sequence.session.fork();
-  return new Sequence(session, segmenter.fork(), sequence.position);
+  // The segmenter first: the policy may refuse it, and nobody would close a session made before.
+  const own = segmenter.fork();
+  try {
+    return new Sequence(await sequence.session.fork(), own, sequence.position);
+  } catch (error) {
+    own.close();
+    throw error;
+  }
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,32 @@ def test_a_template_is_held_in_its_sandbox(tmp_path: Path) -> None:
     with Renderer(source(reach)) as renderer, pytest.raises(Refused):
         renderer.render(conversation(TALK))
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_does_not_start_leaves_its_place_to_the_next(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = conversation(TALK)
+    with Renderer(source(CHATML), workers=workers) as renderer:
+        with monkeypatch.context() as patch:
+
+            def full(*_: object, **__: object) -> None:
+                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+            patch.setattr("subprocess.Popen", full)
+            for _ in range(workers):
+                with pytest.raises(LockstepError, match="temporarily unavailable") as caught:
+                    renderer.render(found)
+                assert caught.value.code == "LS_TEMPLATE_START"
+        # Rendered by a thread: without a free place it would wait for ever.
+        rendered: list[str] = []
+        thread = threading.Thread(
+            target=lambda: rendered.append(renderer.render(found).text), daemon=True
+        )
+        thread.start()
+        thread.join(60)
+        assert len(rendered) == 1
 
 
 def test_what_a_template_refuses_and_what_it_is_not() -> None:

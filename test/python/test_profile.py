@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,9 +27,11 @@ LENGTH = 22
 IDS = text(LENGTH, seed=3)
 
 
-def model_of(architecture: str, recipe: str = "topk", *, seed: int = 0, layers: int = 3) -> Model:
+def model_of(
+    architecture: str, recipe: str = "topk", *, seed: int = 0, layers: int = 3, **more: Any
+) -> Model:
     module = tiny(architecture, seed=seed, layers=layers, group=3, head_dim=4, hidden=24)
-    spec = Spec(**SIZES, recipe=recipe, long_heads=((),) * layers)  # type: ignore[arg-type]
+    spec = Spec(**SIZES, recipe=recipe, long_heads=((),) * layers, **more)  # type: ignore[arg-type]
     return Model(module, spec)
 
 
@@ -44,13 +47,18 @@ def theta_of(model: Model, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "recipe", "truncation"),
-    [("llama", "topk", 0), ("qwen3", "anchors", 1), ("llama", "topk", 2)],
+    ("architecture", "recipe", "truncation", "more"),
+    [
+        ("llama", "topk", 0, {}),
+        ("qwen3", "anchors", 1, {}),
+        ("llama", "topk", 2, {}),
+        ("llama", "blocks", 1, {"block": 2, "window": 3, "distance": 5, "carry_heads": "all"}),
+    ],
 )
 def test_gradient_of_the_gates_is_that_of_the_definition(
-    architecture: str, recipe: str, truncation: int
+    architecture: str, recipe: str, truncation: int, more: dict[str, Any]
 ) -> None:
-    model = model_of(architecture, recipe, layers=4)
+    model = model_of(architecture, recipe, layers=4, **more)
     weights = {name: w.detach() for name, w in model.module.named_parameters()}
     theta = theta_of(model).requires_grad_()
     generator = torch.Generator().manual_seed(9)

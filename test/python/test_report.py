@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from lockstep import full
 from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
-from lockstep.evaluation.report.__main__ import _way
+from lockstep.evaluation.report.__main__ import _base, _way
 from lockstep.evaluation.report.hits import hit_maps
 from lockstep.evaluation.report.passes import Pass, cache_bytes, full_attention, segmented
 from lockstep.loader import load_module
@@ -108,3 +109,13 @@ def test_a_device_that_is_not_there_is_named() -> None:
         with pytest.raises(LockstepError, match=device) as caught:
             load_module("nowhere", device=device)
         assert caught.value.code == "LS_DEVICE"
+
+
+@pytest.mark.parametrize("config", [b"{", b"[]", b"\xff"])
+def test_a_base_whose_settings_are_no_json_object(tmp_path: Path, config: bytes) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_bytes(config)
+    document = {"heads": {"long": [[]]}, "tokenizer": {"size": 8, "sha256": "x"}}
+    with pytest.raises(LockstepError, match=r"a JSON object in .*config\.json") as caught:
+        _base(tmp_path, None, {"base": "base"}, document)
+    assert caught.value.code == "LS_REPORT_BASE" and caught.value.fix

@@ -273,13 +273,20 @@ def test_a_log_or_picture_that_cannot_be_written_ends_no_training(
     assert [e["code"] for e in run.named("warning")].count("LS_TRAIN_LOG") == 1
 
     # The disk of the logs fills up in the middle.
+    lines: list[Any] = []
+
     def full(run: Run) -> None:
         if len(run.named("step")) == 1:
-            run.training.logs[0]._file = Path("/dev/full").open("w")  # noqa: SIM115
+            lines.extend(run.training.logs[:1])
+            lines[0]._file = Path("/dev/full").open("w")  # noqa: SIM115
 
     run = Run(home, tmp_path / "two", steps=3, logs=str(tmp_path / "logs"), between=full)
     assert run.result["step"] == 3
-    assert [e["code"] for e in run.named("warning")].count("LS_TRAIN_LOG") == 1
+    [warning] = [e for e in run.named("warning") if e["code"] == "LS_TRAIN_LOG"]
+    assert "the log train.jsonl cannot be written" in warning["message"]
+    assert lines[0]._file.closed
+    # The other one goes on.
+    assert sorted(scalars(tmp_path / "logs")["train/loss"]) == [1, 2, 3]
 
 
 def test_a_step_may_be_split_otherwise_on_resumption(home: Path, tmp_path: Path) -> None:

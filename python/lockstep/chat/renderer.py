@@ -90,7 +90,10 @@ class Renderer:
         self._all.clear()
 
     def check(self) -> None:
-        """See that the template can be read. Raises LS_TEMPLATE_SYNTAX, LS_TEMPLATE_LIMIT."""
+        """See that the template can be read.
+
+        Raises LS_TEMPLATE_SYNTAX, LS_TEMPLATE_LIMIT, LS_TEMPLATE_START.
+        """
         self._idle.put(self._taken())
 
     def render(
@@ -104,7 +107,8 @@ class Renderer:
         """The text of a conversation. header: with the header of an answer at its end. turns: which
         of the assistant's messages to find in it (of a template with `{% generation %}`: all).
 
-        Raises `Refused` with the template's own words; LS_TEMPLATE_LIMIT, LS_TEMPLATE_SYNTAX.
+        Raises `Refused` with the template's own words; LS_TEMPLATE_LIMIT, LS_TEMPLATE_SYNTAX,
+        LS_TEMPLATE_START.
         """
         request = {
             "messages": conversation.messages,
@@ -155,13 +159,27 @@ class Renderer:
         process = self._idle.get()
         if process is not None:
             return process
-        process = _Process(self.limits, self.source)
+        try:
+            return self._started()
+        except BaseException:
+            # Without its place the next rendering would wait for ever.
+            self._idle.put(None)
+            raise
+
+    def _started(self) -> _Process:
+        try:
+            process = _Process(self.limits, self.source)
+        except OSError as error:
+            raise LockstepError(
+                "LS_TEMPLATE_START",
+                f"expected to start the process of the chat template, got: {error}",
+                "Let this user start another process.",
+            ) from error
         answer = process.answer()
         if answer is not None and answer["kind"] == "ready":
             self._all.add(process)
             return process
         reason = process.end()
-        self._idle.put(None)
         if answer is None:
             raise self._ended(reason)
         raise LockstepError(

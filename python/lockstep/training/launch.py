@@ -35,14 +35,21 @@ class _Rank:
         self.error: dict[str, Any] | None = None
         self.failed_at = 0.0
         self.cancelled = False
+        #: The first line that is no event.
+        self.unreadable: str | None = None
         readable, writable = os.pipe()
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "lockstep.train"],
-            stdin=subprocess.PIPE,
-            pass_fds=(writable,),
-            env=_environment(rank, world, port) | {"LOCKSTEP_EVENTS_FD": str(writable)},
-        )
-        os.close(writable)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "lockstep.train"],
+                stdin=subprocess.PIPE,
+                pass_fds=(writable,),
+                env=_environment(rank, world, port) | {"LOCKSTEP_EVENTS_FD": str(writable)},
+            )
+        except BaseException:
+            os.close(readable)
+            raise
+        finally:
+            os.close(writable)
         assert self.process.stdin is not None
         # It stays open: its end tells the rank that this process is gone.
         with contextlib.suppress(BrokenPipeError):
@@ -58,10 +65,16 @@ class _Rank:
         return code
 
     def _read(self, descriptor: int) -> None:
-        with open(descriptor, encoding="utf-8") as lines:
+        with open(descriptor, encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                event = json.loads(line)
-                name = event.pop("event")
+                try:
+                    event = json.loads(line)
+                    name = event.pop("event")
+                except (ValueError, AttributeError, LookupError, TypeError):
+                    # Without its end it is what a killed process did not write any more.
+                    if line.endswith("\n"):
+                        self.unreadable = self.unreadable or line
+                    continue
                 if name == "error":
                     self.error = self.error or event
                     self.failed_at = time.monotonic()
@@ -76,30 +89,43 @@ class _Rank:
 def run(description: dict[str, Any], processes: int) -> dict[str, Any]:
     """Train in ``processes`` ranks on this machine; returns rank 0's result.
 
-    Raises the error of the rank that failed first, LS_TRAIN_RANK where one was killed.
+    Raises the error of the rank that failed first; LS_TRAIN_RANK where one was killed, wrote a line
+    that is no event, or ended without a result.
     """
     with reserved_port() as port:
         return _run(description, processes, port)
 
 
 def _run(description: dict[str, Any], processes: int, port: int) -> dict[str, Any]:
-    ranks = [_Rank(rank, processes, port, description) for rank in range(processes)]
+    ranks: list[_Rank] = []
     ended: list[_Rank] = []
     try:
+        # One after the other: where one does not start, those before it are ended below.
+        for rank in range(processes):
+            ranks.append(_Rank(rank, processes, port, description))
         _watch(ranks)
-        ended = [rank for rank in ranks if rank.process.poll() is not None]
+        ended = [one for one in ranks if one.process.poll() is not None]
     finally:
-        for rank in ranks:
-            rank.process.kill()
-        codes = [rank.wait() for rank in ranks]
-    if any(rank.cancelled for rank in ranks) and ranks[0].result is None:
+        for started in ranks:
+            started.process.kill()
+        codes = [started.wait() for started in ranks]
+    unreadable = [(one.rank, one.unreadable) for one in ranks if one.unreadable is not None]
+    if any(one.cancelled for one in ranks) and ranks[0].result is None and not unreadable:
         raise job.Cancelled
     failed = sorted((r for r in ranks if r.error is not None), key=lambda rank: rank.failed_at)
     errors = [rank.error for rank in failed if rank.error is not None]
     # That a peer is gone says less than why it went.
     errors.sort(key=lambda error: error["code"] == "LS_TRAIN_RANK")
     killed = [rank.rank for rank in ended if rank.error is None and not _ended_well(rank)]
-    if killed and (not errors or errors[0]["code"] in CONSEQUENCES):
+    unexplained = not errors or errors[0]["code"] in CONSEQUENCES
+    if unreadable and unexplained:
+        number, line = unreadable[0]
+        raise LockstepError(
+            "LS_TRAIN_RANK",
+            f"expected one JSON event a line from process {number}, got {line[:80]!r}",
+            "Report events through lockstep.job.emit alone; continue with --resume.",
+        )
+    if killed and unexplained:
         raise LockstepError(
             "LS_TRAIN_RANK",
             f"expected {processes} processes to train to the end, got exit code "
@@ -111,15 +137,22 @@ def _run(description: dict[str, Any], processes: int, port: int) -> dict[str, An
         fields = {k: errors[0].get(k) for k in ("code", "message", "fix", "field")}
         raise LockstepError(**fields)  # type: ignore[arg-type]
     if ranks[0].result is None:
-        raise job.Cancelled
+        raise LockstepError(
+            "LS_TRAIN_RANK",
+            f"expected a result from process 0, got exit code {codes[0]} without one",
+            "Read what it printed last; continue with --resume.",
+        )
     return ranks[0].result
 
 
 def _watch(ranks: list[_Rank]) -> None:
-    """Until all have ended: pass a wish to stop on, and end the others when one ends badly."""
+    """Until all have ended: pass a wish to stop on, and end the others when one ends badly.
+
+    What one writes may be no event: then nobody can follow the training, and all are asked to stop.
+    """
     told, deadline = False, None
     while any(rank.process.poll() is None for rank in ranks):
-        if job.cancelled() and not told:
+        if not told and (job.cancelled() or any(rank.unreadable for rank in ranks)):
             told = True
             for rank in ranks:
                 rank.process.terminate()

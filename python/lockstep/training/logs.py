@@ -39,6 +39,8 @@ TAGS = {
 class Log(Protocol):
     """Where events go."""
 
+    name: str
+
     def write(self, event: str, fields: dict[str, Any]) -> None: ...
 
     def close(self) -> None: ...
@@ -65,6 +67,8 @@ def opened(folder: Path | None, step: int) -> list[Log]:
 class Lines:
     """`train.jsonl`: every event as it was reported, flushed line by line."""
 
+    name = LINES
+
     def __init__(self, path: Path, step: int):
         kept = _until(path, step) if step else []
         partial = path.with_name(f".{path.name}.new")
@@ -85,6 +89,8 @@ class Lines:
 
 class Board:
     """Scalars for TensorBoard (`tensorboard --logdir FOLDER`)."""
+
+    name = "for TensorBoard"
 
     def __init__(self, folder: Path, step: int):
         from tensorboardX import SummaryWriter

@@ -248,11 +248,18 @@ class Training:
         """Report an event: rank 0's alone."""
         if self.ranks.first:
             self._emit(event, **fields)
-            try:
-                for log in self.logs:
+            broken: list[tuple[logs.Log, OSError]] = []
+            for log in self.logs:
+                try:
                     log.write(event, fields)
-            except OSError as error:
-                self._without("log", error)
+                except OSError as error:
+                    broken.append((log, error))
+            for log, _ in broken:
+                self.logs.remove(log)
+                with contextlib.suppress(OSError):
+                    log.close()
+            for log, why in broken:
+                self._left_out(f"log {log.name}", why)
 
     def _announce(self) -> None:
         self.emit(
@@ -341,15 +348,12 @@ class Training:
         try:
             plot.write_png(self.job.plot, self.progress.curve, f"Training of {self.job.out.name}")
         except OSError as error:
-            self._without("plot", error)
+            self.job = replace(self.job, plot=None)
+            self._left_out("plot", error)
 
-    def _without(self, what: str, error: OSError) -> None:
+    def _left_out(self, what: str, error: OSError) -> None:
         """A picture or a log that cannot be written ends no training: said once, and left out."""
         message = f"the {what} cannot be written, and logging to it stops here: {error}"
-        if what == "plot":
-            self.job = replace(self.job, plot=None)
-        else:
-            self.logs = []
         self.emit("warning", step=self.progress.step, code="LS_TRAIN_LOG", message=message)
 
     def _result(self) -> dict[str, Any]:

@@ -25,8 +25,7 @@ def check(vllm_config: Any) -> Contract:
     """The contract of the model to be served, after everything about it was found right.
 
     Raises ``LS_CONTRACT_*``, ``LS_VLLM_FEATURE`` for a setting that is not supported,
-    ``LS_VLLM_HEADS``, ``LS_VLLM_TOKENIZER``, ``LS_VLLM_VERSION``, ``LS_MODEL_SLIDING``,
-    ``LS_ROPE_SCALING``.
+    ``LS_VLLM_HEADS``, ``LS_VLLM_VERSION``, ``LS_MODEL_SLIDING``, ``LS_ROPE_SCALING``.
     """
     check_version()
     contract = contract_of(vllm_config)

@@ -90,7 +90,7 @@ function npmPackages(versions: Record<string, string>): Check[] {
       if (name !== 'pythonia') require(name);
       return { name, status: 'ok', detail: version };
     } catch (error) {
-      const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
+      const reason = firstLine(error);
       return {
         name,
         status: 'missing',
@@ -112,7 +112,7 @@ function policyEngine(versions: Record<string, string>): Check {
     if (actual !== engineSha256) throw new Error(`Python's copy is another one (${actual})`);
     return { name, status: 'ok', detail: `${engineName}, the same bytes in Node and in Python` };
   } catch (error) {
-    const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
+    const reason = firstLine(error);
     return {
       name,
       status: 'missing',
@@ -174,7 +174,7 @@ async function pythonPackages(python: Python, versions: Record<string, string>):
   try {
     found = JSON.parse(await run(python.executable, ['-c', script, JSON.stringify(wanted)]));
   } catch (error) {
-    const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
+    const reason = firstLine(error);
     return [
       {
         name: 'Python packages',
@@ -217,7 +217,7 @@ async function vllm(python: Python, versions: Record<string, string>): Promise<C
   try {
     found = await installedVllm(python);
   } catch (error) {
-    const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
+    const reason = firstLine(error);
     return { name, status: 'optional', detail: `expected to look for it, got: ${reason}`, fix };
   }
   if (found.version === null) {
@@ -247,6 +247,11 @@ async function vllm(python: Python, versions: Record<string, string>): Promise<C
     status: 'ok',
     detail: `${detail}, Model Runner ${found.runner}, with the plugin lockstep`,
   };
+}
+
+/** Of what an error says. */
+function firstLine(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).split('\n')[0] as string;
 }
 
 function pinned(name = 'requirements.txt'): Record<string, string> {

@@ -61,10 +61,11 @@ describe('lossSvg', () => {
     expect(svg).toContain('loss (nats per token)');
     expect(svg).toContain('optimizer step');
     expect(svg).toContain('mean of 10 steps');
-    for (const [, x] of svg.matchAll(/ x="(-?[\d.]+)"/g)) {
-      expect(Number(x)).toBeGreaterThanOrEqual(0);
-      expect(Number(x)).toBeLessThanOrEqual(640);
-    }
+    const places = [...svg.matchAll(/ x="(-?[\d.]+)"/g)].map(([, x]) => Number(x));
+    // Title, summary, legend, names of the axes, and a number at each tick.
+    expect(places).toHaveLength(17);
+    expect(Math.min(...places)).toBeGreaterThanOrEqual(0);
+    expect(Math.max(...places)).toBeLessThanOrEqual(640);
   });
 
   it('draws the curve where its values are', () => {

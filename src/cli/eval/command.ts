@@ -142,7 +142,7 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
       options.json ? `${JSON.stringify({ ...about, ...shown.result })}\n` : shown.table,
     );
   } catch (error) {
-    throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
+    throw asLockstepError(cancel.reason(error));
   } finally {
     bar.stop();
     await folder?.close();

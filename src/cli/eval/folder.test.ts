@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { expect, it } from 'vitest';
@@ -25,3 +25,16 @@ it.skipIf(!canMount())(
     }
   },
 );
+
+it('an identity that cannot be read is no folder of other files', async () => {
+  const out = mkdtempSync(path.join(os.tmpdir(), 'ls-eval-'));
+  try {
+    mkdirSync(path.join(out, 'eval.json'));
+    await expect(openFolder(out, {})).rejects.toMatchObject({
+      code: 'LS_EVAL_OUT',
+      message: expect.stringContaining('got EISDIR'),
+    });
+  } finally {
+    rmSync(out, { recursive: true });
+  }
+});

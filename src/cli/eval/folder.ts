@@ -1,9 +1,10 @@
 // The folder of an evaluation's results: one from which a later call resumes, or a temporary one.
-import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { replaceFile } from '../../checkpoint/write.ts';
 import { LockstepError } from '../../errors.ts';
+import { readIfThere } from '../../read-if-there.ts';
 import { fileSet } from '../../weights/files.ts';
 import { makeFolder } from '../shared/make-folder.ts';
 import type { EvaluatedCheckpoints } from './subjects.ts';
@@ -31,7 +32,9 @@ export async function openFolder(
   const dir = path.resolve(asked);
   const file = path.join(dir, identityFile);
   const text = `${JSON.stringify(identity, null, 2)}\n`;
-  const there = await readFile(file, 'utf8').catch(() => null);
+  const there = await readIfThere(file).catch((cause: unknown) => {
+    throw unusable(dir, cause);
+  });
   if (there === null) await begin(dir, file, text);
   else if (there !== text) throw resumeError(dir, differing(there, identity));
   return { dir, close: async () => {} };
@@ -44,9 +47,13 @@ async function begin(dir: string, file: string, text: string): Promise<void> {
     others = await readdir(dir);
     if (others.length === 0) await replaceFile(file, text);
   } catch (cause) {
-    throw outError(dir, `${(cause as NodeJS.ErrnoException).code ?? cause}`, cause);
+    throw unusable(dir, cause);
   }
   if (others.length > 0) throw outError(dir, `other files: ${others.slice(0, 3).join(', ')}`);
+}
+
+function unusable(dir: string, cause: unknown): LockstepError {
+  return outError(dir, `${(cause as NodeJS.ErrnoException).code ?? cause}`, cause);
 }
 
 function outError(dir: string, got: string, cause?: unknown): LockstepError {

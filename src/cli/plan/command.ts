@@ -121,7 +121,7 @@ async function planOnce(file: string, name: string, options: PlanOptions): Promi
       onProgress(step.bytes, `${thousands(tokens)} tokens`);
     }
   } catch (error) {
-    throw cancel.signal.aborted ? cancel.signal.reason : error;
+    throw cancel.reason(error);
   } finally {
     bar.stop();
     cancel.stop();

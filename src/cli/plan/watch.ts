@@ -52,15 +52,18 @@ interface Change {
 }
 
 /** Folders are watched, not files: an editor may put another file in the place of the one there was. */
-function nextChange(files: readonly string[], signal: AbortSignal): Change {
+export function nextChange(files: readonly string[], signal: AbortSignal): Change {
   const watchers: FSWatcher[] = [];
   let timer: NodeJS.Timeout | undefined;
+  let left = (): void => {};
   const stop = (): void => {
+    signal.removeEventListener('abort', left);
     clearTimeout(timer);
     for (const watcher of watchers) watcher.close();
   };
   const changed = new Promise<string | undefined>((resolve) => {
-    signal.addEventListener('abort', () => resolve(undefined), { once: true });
+    left = () => resolve(undefined);
+    signal.addEventListener('abort', left, { once: true });
     for (const folder of new Set(files.map((file) => path.dirname(file)))) {
       const watcher = watch(folder, (_event, name) => {
         const file = path.join(folder, String(name));

@@ -47,7 +47,7 @@ export function profileCommand(): Command {
     .option('--retrieval <n>', 'R, rows that a long head retrieves', parsePositiveInt, 512)
     .addOption(
       new Option('--recipe <name>', 'without a config: how rows are chosen')
-        .choices(['anchors', 'topk'])
+        .choices(['anchors', 'topk', 'blocks'])
         .default('anchors'),
     )
     .option(

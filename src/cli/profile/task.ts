@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { attach, type ContractSettings } from '../../checkpoint/index.ts';
 import { type Config, loadConfig } from '../../config/index.ts';
+import { blockDefaults } from '../../contract/schema-retrieval.ts';
 import { LockstepError } from '../../errors.ts';
 import { fixed } from '../../policies/index.ts';
 import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
@@ -19,7 +20,7 @@ export interface ProfileOptions {
   carry: number;
   sinks: number;
   retrieval: number;
-  recipe: 'anchors' | 'topk';
+  recipe: 'anchors' | 'topk' | 'blocks';
   length?: number;
   sequences: number;
   needles: number;
@@ -112,7 +113,6 @@ export async function measureTask(
   if (config !== undefined && retrievalGiven) settings.retrieval.size = options.retrieval;
   const out = path.resolve(options.out);
   const staged = path.join(path.dirname(out), `.${path.basename(out)}.start`);
-  await attach({ config: settings, modelDir, out: staged, force: true });
   const { method, sequences, needles, steps, penalty } = options;
   const usual = method === 'recall' ? needleLength : 4 * settings.segment.max;
   const asks = method === 'recall' || method === 'mixed';
@@ -128,6 +128,8 @@ export async function measureTask(
     ...(method === 'gates' || method === 'mixed' ? { steps, penalty } : {}),
     ...(asks ? { needles, wrap: await wrapOf(modelDir) } : {}),
   };
+  // Last: what fails after it would leave the folder behind.
+  await attach({ config: settings, modelDir, out: staged, force: true });
   return { task, staged };
 }
 
@@ -162,6 +164,7 @@ function bare(config: Config): ContractSettings {
   return {
     ...config,
     heads: { long: [] },
+    headsOpen: true,
     retrieval: { ...config.retrieval, layers: [] },
   };
 }
@@ -169,11 +172,12 @@ function bare(config: Config): ContractSettings {
 /** The paper's fixed cuts, in the sizes of the command line. */
 function fixedSettings(options: ProfileOptions): ContractSettings {
   const { segment, carry, sinks, retrieval, recipe } = options;
+  const rows = { size: retrieval, layers: [] };
   return {
     policy: fixed({ size: segment }),
     segment: { min: 1, max: segment, align: 1 },
     carry: { size: carry, sinks },
-    retrieval: { size: retrieval, recipe, layers: [] },
+    retrieval: recipe === 'blocks' ? { ...rows, recipe, ...blockDefaults } : { ...rows, recipe },
     heads: { long: [] },
   };
 }

@@ -157,7 +157,7 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
       options.json ? `${JSON.stringify(result)}\n` : recallTable(result, process.stdout),
     );
   } catch (error) {
-    throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
+    throw asLockstepError(cancel.reason(error));
   } finally {
     bar.stop();
     await folder?.close();

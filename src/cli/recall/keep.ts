@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { replaceFile } from '../../checkpoint/write.ts';
 import { LockstepError } from '../../errors.ts';
+import { readIfThere } from '../../read-if-there.ts';
 import { systemProblem } from '../../system-error.ts';
 import { documentsText, labelOf, shownRows } from './grid.ts';
 import type { RecallResult } from './run.ts';
@@ -17,8 +18,8 @@ export type KeptRecall = RecallResult & { digest: string };
 export async function keepRecall(dir: string, result: KeptRecall): Promise<void> {
   const card = path.join(dir, 'README.md');
   try {
+    const text = (await readIfThere(card)) ?? '';
     await replaceFile(path.join(dir, recallFile), `${JSON.stringify(result)}\n`);
-    const text = await readFile(card, 'utf8').catch(() => '');
     await replaceFile(card, withTable(text, recallMarkdown(result)));
   } catch (cause) {
     throw notWritten(dir, cause, 'Leave --card out, or give write permission to the folder.');

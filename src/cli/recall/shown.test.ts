@@ -1,5 +1,14 @@
 // How a measurement is shown and kept; what is measured is tested in test/recall.test.ts.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, expect, it } from 'vitest';
@@ -126,4 +135,16 @@ it('the card has one table, and what was kept is read again under its contract a
   await expect(keepRecall(path.join(dir, 'none'), result)).rejects.toMatchObject({
     code: 'LS_RECALL_WRITE',
   });
+});
+
+it('a card that cannot be read is no empty one', async () => {
+  const own = path.join(dir, 'own');
+  mkdirSync(own);
+  symlinkSync('README.md', path.join(own, 'README.md'));
+  await expect(keepRecall(own, result)).rejects.toMatchObject({
+    code: 'LS_RECALL_WRITE',
+    message: expect.stringContaining('links that lead in a circle'),
+  });
+  expect(readdirSync(own)).toEqual(['README.md']);
+  expect(readlinkSync(path.join(own, 'README.md'))).toBe('README.md');
 });

@@ -132,7 +132,7 @@ async function measure(
     >;
     return { ...data, text: { ...data.text, file: path.basename(options.text) } };
   } catch (error) {
-    throw asLockstepError(cancel.signal.aborted ? cancel.signal.reason : error);
+    throw asLockstepError(cancel.reason(error));
   } finally {
     bar?.stop();
     cancel.stop();

@@ -1,4 +1,4 @@
-// What the report's job measured (python/lockstep/report): the one thing that report files are made of.
+// What the report's job measured (python/lockstep/evaluation/report): the one thing that report files are made of.
 import type { RecallResult } from '../recall/run.ts';
 
 /** How things stand after so many tokens of a pass. */

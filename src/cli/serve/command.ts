@@ -4,7 +4,13 @@ import { Command, Option } from 'commander';
 import { type Logger, pino } from 'pino';
 import type { ServeConfig } from '../../config/index.ts';
 import { LockstepError } from '../../errors.ts';
-import { CACHE_BYTES, createServer, LOOPBACK, probePort } from '../../server/index.ts';
+import {
+  CACHE_BYTES,
+  createServer,
+  LOOPBACK,
+  probePort,
+  type ServerOptions,
+} from '../../server/index.ts';
 import { needs } from '../shared/needs.ts';
 import {
   parseNonNegativeInt,
@@ -12,7 +18,13 @@ import {
   parsePositiveSeconds,
   port,
 } from '../shared/option-values.ts';
-import { asLockstepError, type Paint, paint, printWarning } from '../shared/output.ts';
+import {
+  asLockstepError,
+  cancellation,
+  type Paint,
+  paint,
+  printWarning,
+} from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
 import { addBatchOptions, type BatchOptions, openBatchStore } from './batches.ts';
 import { addBoundOptions, type BoundOptions, boundsFrom } from './bounds.ts';
@@ -139,12 +151,13 @@ async function serveUntil(
   checkEffect(options, entries);
   const traces = tracesUrl(options.otlpTracesEndpoint);
   const doors = await openDoors(options, say, file !== null);
-  await probePort(options.port, options.host);
-  const batches = await openBatchStore(options);
   const telling = { say, colors, signal: stop.signal };
   const fleet = new Fleet(telling, options.exitWhenLost);
+  let batches: ServerOptions = {};
   let begun = false;
   try {
+    await probePort(options.port, options.host);
+    batches = await openBatchStore(options);
     await fleet.open(entries);
     const log = logger(options.log);
     const server = createServer({
@@ -329,26 +342,16 @@ interface StopSignal {
 
 /** The first SIGINT or SIGTERM asks to stop, the second ends the process at once. */
 function stopSignal(): StopSignal {
-  const stopping = new AbortController();
-  const { signal } = stopping;
+  const { signal, stop } = cancellation();
   const promise = new Promise<void>((resolve) => {
     signal.addEventListener('abort', () => resolve(), { once: true });
   });
-  const ask = (): void => {
-    if (signal.aborted) process.exit(130);
-    stopping.abort(new LockstepError('LS_CANCELLED', 'cancelled.'));
-  };
-  process.on('SIGINT', ask);
-  process.on('SIGTERM', ask);
   return {
     get asked() {
       return signal.aborted;
     },
     signal,
     promise,
-    off: () => {
-      process.off('SIGINT', ask);
-      process.off('SIGTERM', ask);
-    },
+    off: stop,
   };
 }

@@ -13,6 +13,7 @@ import {
 } from '../../server/index.ts';
 import { parsePositiveInt, parseSeconds } from '../shared/option-values.ts';
 import { asLockstepError, printWarning } from '../shared/output.ts';
+import { usage } from './usage.ts';
 
 export interface DoorOptions {
   apiKey?: string;
@@ -263,8 +264,4 @@ function keyFrom(variable: string | undefined): string | null {
     fix: `--api-key takes the name of an environment variable: ${variable}=… lockstep serve …`,
     field: 'api-key',
   });
-}
-
-function usage(field: string, message: string, fix: string): LockstepError {
-  return new LockstepError('LS_USAGE', message, { fix, field });
 }

@@ -6,7 +6,8 @@ import { notRun, type ProbeOutcome, probeLine, readProbe, runProbe } from '../..
 import type { Runner } from '../../engines/runner.ts';
 import { precisions } from '../../engines/vllm/flags.ts';
 import type { Relay, VllmParts } from '../../engines/vllm/index.ts';
-import { LockstepError } from '../../errors.ts';
+import type { LockstepError } from '../../errors.ts';
+import { usage } from './usage.ts';
 
 export interface EngineChoice {
   engine: 'onnx' | 'torch' | 'vllm';
@@ -267,8 +268,4 @@ function never(): Promise<LockstepError> {
 
 function onlyVllm(what: string, field: string): LockstepError {
   return usage(field, `expected --engine vllm with ${what}`, 'Only vLLM has it.');
-}
-
-function usage(field: string, message: string, fix: string): LockstepError {
-  return new LockstepError('LS_USAGE', message, { fix, field });
 }

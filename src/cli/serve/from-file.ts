@@ -5,6 +5,7 @@ import { LockstepError } from '../../errors.ts';
 import { asLockstepError } from '../shared/output.ts';
 import { checkChoice, type EngineChoice } from './engine.ts';
 import type { ModelEntry } from './entry.ts';
+import { usage } from './usage.ts';
 
 /** Options that belong to a model: with a file, each model has its own there. */
 const OF_MODELS = [
@@ -123,8 +124,4 @@ function camel(name: string): string {
 
 function dashed(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-}
-
-function usage(field: string, message: string, fix: string): LockstepError {
-  return new LockstepError('LS_USAGE', message, { fix, field });
 }

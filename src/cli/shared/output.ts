@@ -147,11 +147,16 @@ function lines(label: string, total: number, screen: Screen): Progress {
   };
 }
 
-/**
- * A signal that SIGINT and SIGTERM abort; a second one ends the process at once.
- * `stop` gives the signals back their default.
- */
-export function cancellation(): { signal: AbortSignal; stop: () => void } {
+export interface Cancellation {
+  readonly signal: AbortSignal;
+  /** Why work ended: the cancellation where there was one, else what was thrown. */
+  reason(thrown: unknown): unknown;
+  /** Give SIGINT and SIGTERM back their default. */
+  stop(): void;
+}
+
+/** A signal that SIGINT and SIGTERM abort; a second one ends the process at once. */
+export function cancellation(): Cancellation {
   const controller = new AbortController();
   const cancel = (): void => {
     if (controller.signal.aborted) process.exit(exitCodes.cancelled);
@@ -161,6 +166,7 @@ export function cancellation(): { signal: AbortSignal; stop: () => void } {
   process.on('SIGTERM', cancel);
   return {
     signal: controller.signal,
+    reason: (thrown) => (controller.signal.aborted ? controller.signal.reason : thrown),
     stop: () => {
       process.off('SIGINT', cancel);
       process.off('SIGTERM', cancel);

@@ -76,7 +76,7 @@ async function runVerify(dir: string, options: VerifyCommandOptions): Promise<vo
       onProgress: bar.update,
     });
   } catch (thrown) {
-    throw cancel.signal.aborted ? cancel.signal.reason : thrown;
+    throw cancel.reason(thrown);
   } finally {
     bar.stop();
     cancel.stop();
@@ -111,6 +111,7 @@ function opener(
 ): OpenEngine | WholeEngine {
   const [name, precision] = choice.split(':') as [string, string | undefined];
   if (name === 'vllm') {
+    // It runs in float32 here, the only precision that `known` lets through.
     return {
       run: async (input) => (await import('../../engines/verify/vllm.ts')).runVllm(input),
     };

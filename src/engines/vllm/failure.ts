@@ -1,6 +1,7 @@
 // Why a vLLM did not start or died, out of what it printed last.
 import type { ServiceExit } from '../../bridge/index.ts';
 import { LockstepError } from '../../errors.ts';
+import { setUpCommand } from '../../paths.ts';
 
 /** The fix of LS_VLLM_REFUSED: vLLM's own words say what is wrong with the request. */
 export const REFUSED_FIX = 'Change or remove the field that vLLM names.';
@@ -42,7 +43,7 @@ function withoutPrefix(line: string): string {
 }
 
 function fixFor(reason: string, signal: string | null): string {
-  if (/No module named .?vllm/.test(reason)) return 'Install vLLM: npm run setup -- --vllm';
+  if (/No module named .?vllm/.test(reason)) return `Install vLLM: ${setUpCommand('vllm')}`;
   if (/desired CPU memory utilization/.test(reason)) {
     return 'Free memory, or let vLLM take a smaller share of it: -- --gpu-memory-utilization 0.5 (vLLM uses this option on CPUs, too).';
   }

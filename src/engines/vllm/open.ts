@@ -108,11 +108,15 @@ export async function superviseVllm(
     ...(maxTokens === null ? {} : { VLLM_ALLOW_LONG_MAX_MODEL_LEN: '1' }),
   };
   const supervisors: Supervisor[] = [];
+  const all: Replica[] = [];
   const stopAll = () => Promise.all(supervisors.map((one) => one.stop()));
+  const closeAll = async () => {
+    await stopAll();
+    await Promise.all(all.map((replica) => replica.close()));
+  };
   const stop = () => void stopAll();
   options.signal?.addEventListener('abort', stop, { once: true });
   try {
-    const all: Replica[] = [];
     for (let i = 0; i < replicas; i++) {
       const socket = newSocket();
       const replica = replicaOf(`unix:${socket}`, key, parts, options);
@@ -147,10 +151,7 @@ export async function superviseVllm(
       failed: () =>
         supervisors.every((one) => one.failed) ? (supervisors[0]?.failed ?? null) : null,
       status: () => supervisors.find((one) => one.failed === null)?.status ?? 'failed',
-      close: async () => {
-        await stopAll();
-        await Promise.all(all.map((replica) => replica.close()));
-      },
+      close: closeAll,
     });
     await Promise.all(supervisors.map((one) => one.started));
     const failed = Promise.all(supervisors.map((one) => one.ended)).then(
@@ -161,7 +162,7 @@ export async function superviseVllm(
     );
     return { relay, failed, pids: () => supervisors.flatMap((one) => one.pid ?? []) };
   } catch (error) {
-    await stopAll();
+    await closeAll();
     options.signal?.throwIfAborted();
     throw error;
   } finally {

@@ -56,7 +56,10 @@ export class LineFile {
   static async open(file: string, size: number): Promise<LineFile> {
     try {
       const handle = await open(file, constants.O_RDWR | constants.O_CREAT, 0o600);
-      await handle.truncate(size);
+      await handle.truncate(size).catch(async (error: unknown) => {
+        await handle.close();
+        throw error;
+      });
       return new LineFile(file, handle, size);
     } catch (error) {
       throw storageError(error);

@@ -48,13 +48,26 @@ export class Progress {
     const output = await readBack(answersFile(folder, 'output'), input, done);
     const error = await readBack(answersFile(folder, 'error'), input, done);
     input.forgetIds();
-    store.reserve(output.size + error.size);
-    const files = {
-      output: await LineFile.open(answersFile(folder, 'output'), output.size),
-      error: await LineFile.open(answersFile(folder, 'error'), error.size),
+    const reserved = output.size + error.size;
+    store.reserve(reserved);
+    const opened: LineFile[] = [];
+    const openSide = async (side: Side, size: number): Promise<LineFile> => {
+      const file = await LineFile.open(answersFile(folder, side), size);
+      opened.push(file);
+      return file;
     };
-    await syncFolder(folder);
-    return new Progress(input, store, files, { output: output.count, error: error.count }, done);
+    try {
+      const files = {
+        output: await openSide('output', output.size),
+        error: await openSide('error', error.size),
+      };
+      await syncFolder(folder);
+      return new Progress(input, store, files, { output: output.count, error: error.count }, done);
+    } catch (failure) {
+      store.release(reserved);
+      await Promise.all(opened.map((file) => file.close()));
+      throw failure;
+    }
   }
 
   /** Answered with success and without, and how many there are. */

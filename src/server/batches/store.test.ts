@@ -36,13 +36,23 @@ it("leaves a folder with other people's files as it is", async () => {
 it('opens an empty folder, the root of a disk, and a folder that was a store before', async () => {
   mkdirSync(path.join(folder, 'lost+found'));
   await (await BatchStore.open(folder)).close();
+  expect(readdirSync(folder).sort()).toEqual(['batches', 'files', 'lost+found']);
   put('notes.txt');
-  await (await BatchStore.open(folder)).close();
+  const store = await BatchStore.open(folder);
+  expect(store.found).toEqual([]);
+  await store.close();
+  expect(readdirSync(folder).sort()).toEqual(['batches', 'files', 'lost+found', 'notes.txt']);
 });
 
 it('opens a folder in which a killed server left its lock and nothing else', async () => {
   put('lock-0123abcd', '.lock-4567cdef');
-  await (await BatchStore.open(folder)).close();
+  const store = await BatchStore.open(folder);
+  const locks = readdirSync(folder).filter((name) => name.startsWith('lock'));
+  expect(locks).toEqual([expect.stringMatching(/^lock-[0-9a-f]{8}$/)]);
+  expect(locks).not.toContain('lock-0123abcd');
+  await store.close();
+  // A hidden one may be that of a server which starts: it stays.
+  expect(readdirSync(folder).sort()).toEqual(['.lock-4567cdef', 'batches', 'files']);
 });
 
 it('clears away only what a store writes', async () => {

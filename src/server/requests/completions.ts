@@ -4,15 +4,13 @@ import type { ExtraRequest } from '../../engines/runner.ts';
 import { message } from './messages.ts';
 import { isWellFormed, kind } from './parse.ts';
 import { text } from './text-field.ts';
-import { tool, toolChoice } from './tools.ts';
+import { MOST_TOOLS, tool, toolChoice } from './tools.ts';
 
 const MAX_STOPS = 4;
 /** As many texts as one request may ask for after each prompt. */
 const MOST_CHOICES = 128;
 /** As many prompts as one request may bring. */
 const MOST_PROMPTS = 2048;
-/** As many tools as one request may bring. */
-const MOST_TOOLS = 128;
 const ids = z.array(z.int().min(0));
 
 const stop = z
@@ -24,6 +22,14 @@ const stop = z
   .refine((list) => list.every((one) => one.length > 0), {
     error: 'expected non-empty stop strings',
   });
+
+/** What a request says of a JSON schema; `/v1/responses` has it beside the format's type. */
+export const schemaFields = {
+  name: z.string(),
+  description: z.string().nullish(),
+  schema: z.record(z.string(), z.unknown()),
+  strict: z.boolean().nullish(),
+};
 
 /** Fields that go to the engine as they are. */
 const more = {
@@ -48,12 +54,7 @@ const more = {
       z.strictObject({ type: z.literal('json_object') }),
       z.strictObject({
         type: z.literal('json_schema'),
-        json_schema: z.strictObject({
-          name: z.string(),
-          description: z.string().nullish(),
-          schema: z.record(z.string(), z.unknown()),
-          strict: z.boolean().nullish(),
-        }),
+        json_schema: z.strictObject(schemaFields),
       }),
     ])
     .optional(),

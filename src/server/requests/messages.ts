@@ -1,6 +1,6 @@
 // The messages of a chat request, as clients send them: their own, and answers that come back.
 import { z } from 'zod';
-import { kind } from './parse.ts';
+import { kind, passOn } from './parse.ts';
 import { parsedByClient, withoutNulls } from './sent-back.ts';
 import { text } from './text-field.ts';
 
@@ -117,13 +117,7 @@ export const message = z.unknown().transform((value, context): ChatMessage => {
   const given =
     (value as { role?: unknown } | null)?.role === 'assistant' ? withoutNulls(value, true) : value;
   const parsed = judge(given as Parameters<typeof judge>[0]).safeParse(given);
-  if (!parsed.success) {
-    for (const issue of parsed.error.issues) {
-      context.addIssue(issue as Parameters<typeof context.addIssue>[0]);
-    }
-    return z.NEVER;
-  }
-  return shown(parsed.data as Given);
+  return parsed.success ? shown(parsed.data as Given) : passOn(parsed.error, context);
 });
 
 type Given = Partial<Omit<z.infer<typeof called>, 'role'>> & {

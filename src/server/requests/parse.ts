@@ -1,5 +1,5 @@
 // Checking a request's body against a strict schema: a field is understood, or it is refused by its name.
-import type { z } from 'zod';
+import { z } from 'zod';
 import { type HttpError, invalid } from '../errors.ts';
 
 /** Fields of OpenAI's interface that this server does not do, with the value that asks for nothing. */
@@ -63,6 +63,12 @@ export function parseBody<T>(
   const parsed = schema.safeParse(given);
   if (parsed.success) return parsed.data;
   throw fromIssue(parsed.error.issues[0] as z.core.$ZodIssue, given);
+}
+
+/** What one schema says against a value, for the schema that asked it. */
+export function passOn({ issues }: z.ZodError, context: z.RefinementCtx): never {
+  for (const issue of issues) context.addIssue(issue as Parameters<typeof context.addIssue>[0]);
+  return z.NEVER;
 }
 
 function fromIssue(issue: z.core.$ZodIssue, body: unknown): HttpError {

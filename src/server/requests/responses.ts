@@ -1,13 +1,12 @@
 // `/v1/responses`: what a request may say, and the chat that it means.
 import { z } from 'zod';
-import { type ChatRequest, chatRequest } from './completions.ts';
+import { type ChatRequest, chatRequest, schemaFields } from './completions.ts';
 import type { ChatMessage } from './messages.ts';
 import { metadata } from './metadata.ts';
-import { isWellFormed, kind, parseBody } from './parse.ts';
+import { isWellFormed, kind, parseBody, passOn } from './parse.ts';
 import { parsedByClient, withoutNulls } from './sent-back.ts';
 import { text } from './text-field.ts';
-
-const MOST_TOOLS = 128;
+import { functionFields, MOST_TOOLS } from './tools.ts';
 
 const stateless = 'expected nothing to be stored: send the whole conversation as `input`';
 const none = z
@@ -77,11 +76,7 @@ function judge(value: { type?: unknown; role?: unknown } | null) {
 const item = z.unknown().transform((value, context): Item => {
   const given = withoutNulls(value);
   const parsed = judge(given as Parameters<typeof judge>[0]).safeParse(given);
-  if (parsed.success) return parsed.data as Item;
-  for (const issue of parsed.error.issues) {
-    context.addIssue(issue as Parameters<typeof context.addIssue>[0]);
-  }
-  return z.NEVER;
+  return parsed.success ? (parsed.data as Item) : passOn(parsed.error, context);
 });
 
 const input = z.unknown().transform((value, context): Item[] => {
@@ -94,31 +89,15 @@ const input = z.unknown().transform((value, context): Item[] => {
     return z.NEVER;
   }
   const parsed = z.array(item).safeParse(value);
-  if (parsed.success) return parsed.data;
-  for (const issue of parsed.error.issues) {
-    context.addIssue(issue as Parameters<typeof context.addIssue>[0]);
-  }
-  return z.NEVER;
+  return parsed.success ? parsed.data : passOn(parsed.error, context);
 });
 
-const tool = z.strictObject({
-  type: z.literal('function'),
-  name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'expected letters, digits, _ and -'),
-  description: z.string().nullish(),
-  parameters: z.record(z.string(), z.unknown()).nullish(),
-  strict: z.boolean().nullish(),
-});
+const tool = z.strictObject({ type: z.literal('function'), ...functionFields });
 
 const format = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('text') }),
   z.strictObject({ type: z.literal('json_object') }),
-  z.strictObject({
-    type: z.literal('json_schema'),
-    name: z.string(),
-    description: z.string().nullish(),
-    schema: z.record(z.string(), z.unknown()),
-    strict: z.boolean().nullish(),
-  }),
+  z.strictObject({ type: z.literal('json_schema'), ...schemaFields }),
 ]);
 
 export const responseRequest = z.strictObject({

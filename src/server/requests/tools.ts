@@ -3,14 +3,20 @@ import { z } from 'zod';
 import type { ToolMode } from '../answers/tool-calls.ts';
 import { invalid } from '../errors.ts';
 
+/** As many tools as one request may bring. */
+export const MOST_TOOLS = 128;
+
+/** What a request says of a function; `/v1/responses` has it beside the tool's type. */
+export const functionFields = {
+  name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'expected letters, digits, _ and -'),
+  description: z.string().nullish(),
+  parameters: z.record(z.string(), z.unknown()).nullish(),
+  strict: z.boolean().nullish(),
+};
+
 export const tool = z.strictObject({
   type: z.literal('function'),
-  function: z.strictObject({
-    name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'expected letters, digits, _ and -'),
-    description: z.string().nullish(),
-    parameters: z.record(z.string(), z.unknown()).nullish(),
-    strict: z.boolean().nullish(),
-  }),
+  function: z.strictObject(functionFields),
 });
 
 const named = z.strictObject({

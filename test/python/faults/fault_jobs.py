@@ -52,6 +52,11 @@ def run(description):
     if fault == "garbage":
         os.write(3, b"not an event\n")
         return {}
+    if fault == "garbage-until-cancelled":
+        os.write(3, b"not an event\n")
+        while not job.cancelled():
+            time.sleep(0.01)
+        raise LockstepError("LS_TEST_REFUSED", "expected tea, got coffee")
     if fault == "full":
         raise OSError(28, "No space left on device", "model.safetensors")
     if fault == "memory":

@@ -155,7 +155,14 @@ def _base(
     try:
         config = json.loads((base / "config.json").read_bytes())
     except ValueError:
-        config = {}
+        config = None
+    if not isinstance(config, dict):
+        raise LockstepError(
+            "LS_REPORT_BASE",
+            f"expected a JSON object in {base / 'config.json'}, got something else",
+            "Copy config.json again from the original checkpoint.",
+            field="base",
+        )
     tokenizer = base / "tokenizer.json"
     summed = sha256(tokenizer) if tokenizer.is_file() else "none"
     for what, wanted, got in (
