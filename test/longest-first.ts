@@ -6,17 +6,8 @@ const longest = [
   ...['quickstart', 'conformance', 'policy-fuzz', 'example-chat', 'edits', 'examples', 'recipes'],
   ...['page-choice', 'clients/clients', 'cli-plan', 'serve-config/hangup', 'recall', 'eval'],
   ...['server-template', 'server-process', 'verify', 'server-batches-process', 'page-sources'],
-  ...[
-    'serve-doors',
-    'serve-lost',
-    'train',
-    'memory',
-    'packages',
-    'policy-wall',
-    'init',
-    'profile',
-    'report',
-  ],
+  ...['serve-doors', 'train', 'memory', 'packages', 'policy-wall', 'init', 'profile', 'report'],
+  'serve-lost',
 ];
 
 export class LongestFirst extends BaseSequencer {
