@@ -7,6 +7,7 @@ const longest = [
   ...['page-choice', 'clients/clients', 'cli-plan', 'serve-config/hangup', 'recall', 'eval'],
   ...['server-template', 'server-process', 'verify', 'server-batches-process', 'page-sources'],
   ...['serve-doors', 'train', 'memory', 'packages', 'policy-wall', 'init', 'profile', 'report'],
+  'serve-lost',
 ];
 
 export class LongestFirst extends BaseSequencer {

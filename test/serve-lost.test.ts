@@ -107,13 +107,6 @@ describe.runIf(process.platform === 'linux')('an engine whose process is killed'
     ]);
   });
 
-  test('--exit-when-lost: at rest too', async () => {
-    const { pids, stderr, ended } = await serve(...torch(), '--exit-when-lost');
-    process.kill(pids()[0] as number, 'SIGKILL');
-    expect(await ended).toEqual([1, null]);
-    expect(stderr()).toContain('LS_PYTHON_DIED');
-  });
-
   test('exitWhenLost: with several models, when the last is lost', async () => {
     const file = path.join(folder, 'serve.config.json');
     const model = { dir, engine: 'torch', threads: 1, python: realPython };
@@ -129,6 +122,7 @@ describe.runIf(process.platform === 'linux')('an engine whose process is killed'
     const statuses = (await Promise.all(asked)).map(({ status }) => status);
     expect(statuses.sort()).toEqual([200, 503]);
     expect(isRunning(child.pid as number)).toBe(true);
+    // At rest.
     process.kill(both[1] as number, 'SIGKILL');
     expect(await ended).toEqual([1, null]);
     expect(stderr()).toMatch(/^error LS_PYTHON_DIED: /m);
