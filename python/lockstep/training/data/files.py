@@ -62,7 +62,7 @@ def find(patterns: tuple[str, ...], root: Path) -> list[Path]:
                 "LS_TRAIN_DATA",
                 f"expected an uncompressed .{kind_of(path)} file (its columns are compressed "
                 f"inside), got {path}",
-                f"Unpack it: such files are compressed by column; {packed} around them is not read.",
+                f"Unpack it: such files are compressed by column, and {packed} is not read.",
                 "training.data",
             )
     if not found:
