@@ -15,7 +15,11 @@ export function trustProxies(app: Express, proxies: readonly string[]): void {
     throw new LockstepError(
       'LS_SERVE_PROXY',
       `expected addresses or networks of proxies, got ${proxies.join(', ')} (${(cause as Error).message})`,
-      { fix: 'Give exact addresses where you can: --trust-proxy loopback 10.0.0.7', field: 'trust-proxy', cause },
+      {
+        fix: 'Give exact addresses where you can: --trust-proxy loopback 10.0.0.7',
+        field: 'trust-proxy',
+        cause,
+      },
     );
   }
 }
