@@ -15,9 +15,8 @@ export const speeches = definePolicy({
     const newline = has(tables.newline, token);
     const ends = has(tables.blank, token) || (newline && state.newline);
     state.newline = newline;
-    if (!ends) return false;
-    state.ended += 1;
-    return state.ended >= params.speeches;
+    if (ends) state.ended += 1;
+    return ends && state.ended >= params.speeches;
   },
   cut: (state) => {
     state.ended = 0;
