@@ -1,7 +1,6 @@
 // The probe of a checkpoint: before anything is served, an engine must come to the trainer's numbers
 // on a short stored sequence (python/lockstep/verification/probe.py records it; vLLM's plugin checks it itself).
 
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { probeFile } from '../checkpoint/write.ts';
@@ -9,6 +8,7 @@ import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { parseJson } from '../json.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
+import { readIfThere } from '../read-if-there.ts';
 import { shellWord } from '../shell-word.ts';
 import type { Engine } from './engine.ts';
 import { roundedLimits } from './rounded.ts';
@@ -81,13 +81,10 @@ const bounds: Readonly<Record<string, Bound>> = {
  */
 export async function readProbe(dir: string, contract: Contract): Promise<Probe | null> {
   const file = path.join(dir, probeFile);
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw unreadable(file, (cause as Error).message, dir);
-  }
+  const text = await readIfThere(file).catch((cause: Error) => {
+    throw unreadable(file, cause.message, dir);
+  });
+  if (text === null) return null;
   const parsed = probeSchema.safeParse(parseJson(text) ?? null);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];

@@ -106,11 +106,7 @@ function fromBodyParser(error: ParserError): HttpError | null {
       return tooLarge(error.limit ?? 0);
     case 'encoding.unsupported':
     case 'charset.unsupported':
-      return new HttpError(
-        415,
-        'Expected a UTF-8 JSON body with a supported charset and content encoding.',
-        { code: 'unsupported_encoding' },
-      );
+      return unsupportedEncoding();
     case 'request.aborted':
     case 'request.size.invalid':
       return new HttpError(400, 'The body ended before its announced length.', {
@@ -170,4 +166,13 @@ export function toHttpError(error: unknown): HttpError {
     code: 'internal_error',
     cause: error,
   });
+}
+
+/** A body in another charset than UTF-8, or compressed in a way that is not supported. */
+export function unsupportedEncoding(): HttpError {
+  return new HttpError(
+    415,
+    'Expected a UTF-8 JSON body with a supported charset and content encoding.',
+    { code: 'unsupported_encoding' },
+  );
 }

@@ -128,7 +128,11 @@ export class Metrics {
       'Requests that wait for a slot.',
       ({ context }) => context.queue.waiting,
     );
-    this.#watchRefused();
+    this.#totals(
+      'lockstep_queue_refused_total',
+      'Requests refused with 429 because the queue of the model was full.',
+      () => [...this.#watched].map(({ name, context }) => [name, context.queue.refused]),
+    );
     this.#watchMemory();
     this.#watchSessions();
   }
@@ -209,16 +213,16 @@ export class Metrics {
     });
   }
 
-  #watchRefused(): void {
-    const watched = this.#watched;
+  /** Counts by model that are kept elsewhere. */
+  #totals(name: string, help: string, values: () => Iterable<readonly [string, number]>): void {
     new Counter({
-      name: 'lockstep_queue_refused_total',
-      help: 'Requests refused with 429 because the queue of the model was full.',
+      name,
+      help,
       labelNames: ['model'],
       registers: [this.registry],
       collect() {
         this.reset();
-        for (const { name, context } of watched) this.inc({ model: name }, context.queue.refused);
+        for (const [model, value] of values()) this.inc({ model }, value);
       },
     });
   }
@@ -351,15 +355,8 @@ export class Metrics {
         }
       },
     });
-    new Counter({
-      name: 'lockstep_prefix_evictions_total',
-      help: 'Cached prompt states evicted.',
-      labelNames: ['model'],
-      registers,
-      collect() {
-        this.reset();
-        for (const [model, memory] of remembering()) this.inc({ model }, memory.evictions);
-      },
-    });
+    this.#totals('lockstep_prefix_evictions_total', 'Cached prompt states evicted.', () =>
+      remembering().map(([model, memory]) => [model, memory.evictions]),
+    );
   }
 }

@@ -20,29 +20,33 @@ RUNTIME_ADAPTERS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
 
 @dataclass(frozen=True)
-class RefusedValue:
-    """A setting that must have a certain value. ``wrong`` returns the other value that it has."""
+class Refused:
+    """A setting and what to do instead. ``wrong`` returns its value where it is refused, or None.
+
+    what: the value that it must have, or the name of the feature that it turns on.
+    """
 
     field: str
-    expected: str
+    what: str
     fix: str
     wrong: Callable[[Any], Any]
 
     def message(self, got: str) -> str:
-        return f"expected {self.field} to be {self.expected}, got {got}"
+        raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class RefusedFeature:
-    """A feature that must be off. ``wrong`` returns something other than None where it is on."""
+class RefusedValue(Refused):
+    """A setting that must have a certain value."""
 
-    field: str
-    name: str
-    fix: str
-    wrong: Callable[[Any], Any]
+    def message(self, got: str) -> str:
+        return f"expected {self.field} to be {self.what}, got {got}"
 
-    def message(self, _got: str) -> str:
-        return f"{self.name} ({self.field}) is not supported with segments"
+
+class RefusedFeature(Refused):
+    """A feature that must be off."""
+
+    def message(self, got: str) -> str:
+        return f"{self.what} ({self.field}) is not supported with segments"
 
 
 def _unless(value: Any, *fine: Any) -> Any:
@@ -84,7 +88,7 @@ def _scheduler(config: Any) -> Any:
 
 _WITHOUT = "start vLLM without this option"
 
-UNSUPPORTED: tuple[RefusedValue | RefusedFeature, ...] = (
+UNSUPPORTED: tuple[Refused, ...] = (
     RefusedFeature(
         "speculative_config",
         "speculative decoding",

@@ -1,7 +1,7 @@
 // From the bytes of a request to its body: small ones are read here, large ones in a worker thread.
 import type { Request, RequestHandler, Response } from 'express';
 import express from 'express';
-import { HttpError } from '../errors.ts';
+import { unsupportedEncoding } from '../errors.ts';
 import { LARGE_BYTES, type WorkPool } from '../large/pool.ts';
 import { type Counts, checkCounts, readJson, type SchemaName, schemas } from '../large/work.ts';
 import { Deadline, type Patience } from '../limits/deadline.ts';
@@ -65,11 +65,7 @@ export async function inPool<T>(
 export function givenBytes(request: Request): Buffer {
   const charset = /charset\s*=\s*"?([^\s;"]+)/i.exec(request.get('content-type') ?? '')?.[1];
   if (charset !== undefined && !/^utf-?8$/i.test(charset)) {
-    throw new HttpError(
-      415,
-      'Expected a UTF-8 JSON body with a supported charset and content encoding.',
-      { code: 'unsupported_encoding' },
-    );
+    throw unsupportedEncoding();
   }
   return Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
 }
