@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+from lockstep.bridge import job
 from lockstep.errors import LockstepError
 from lockstep.training import launch
 
@@ -97,3 +98,17 @@ def test_an_error_of_its_own_says_more_than_a_line(ranks: Any) -> None:
 def test_half_a_line_of_a_killed_process_is_no_line(ranks: Any) -> None:
     ranks('say(\'{"event": "st\')\nos.kill(os.getpid(), signal.SIGKILL)')
     assert "exit code -9" in failure().message
+
+
+def test_a_rank_asked_to_stop_before_it_listens_is_cancelled(
+    ranks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranks('if rank == "1": signal.signal(signal.SIGTERM, signal.SIG_DFL)\nwait()')
+    monkeypatch.setattr("lockstep.bridge.job._stopping", True)
+    with pytest.raises(job.Cancelled):
+        launch.run({}, 2)
+
+
+def test_a_rank_that_another_program_ends_is_not_cancelled(ranks: Any) -> None:
+    ranks("signal.signal(signal.SIGTERM, signal.SIG_DFL)\nos.kill(os.getpid(), signal.SIGTERM)")
+    assert "exit code -15" in failure().message

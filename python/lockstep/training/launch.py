@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -110,7 +111,8 @@ def _run(description: dict[str, Any], processes: int, port: int) -> dict[str, An
             started.process.kill()
         codes = [started.wait() for started in ranks]
     unreadable = [(one.rank, one.unreadable) for one in ranks if one.unreadable is not None]
-    if any(one.cancelled for one in ranks) and ranks[0].result is None and not unreadable:
+    cancelled = any(one.cancelled or _never_began(one) for one in ranks)
+    if cancelled and ranks[0].result is None and not unreadable:
         raise job.Cancelled
     failed = sorted((r for r in ranks if r.error is not None), key=lambda rank: rank.failed_at)
     errors = [rank.error for rank in failed if rank.error is not None]
@@ -161,6 +163,11 @@ def _watch(ranks: list[_Rank]) -> None:
         if deadline is not None and time.monotonic() > deadline:
             return
         time.sleep(0.05)
+
+
+def _never_began(rank: _Rank) -> bool:
+    """Whether it was asked to stop before it could listen: Python itself was still starting."""
+    return job.cancelled() and rank.error is None and rank.process.returncode == -signal.SIGTERM
 
 
 def _ended_well(rank: _Rank) -> bool:

@@ -208,15 +208,15 @@ export class Relay implements Runner {
     leave: AbortController,
   ): AsyncGenerator<RunEvent, void> {
     const count = request.extra?.n ?? 1;
-    let texts: ChoiceText[] | null = null;
+    const texts: ChoiceText[] = [];
     try {
       for await (const { choice, tokens, reason } of chunks(first)) {
-        if (texts === null) {
+        if (texts.length === 0) {
           if (cuts !== null) yield* promptRan(request.prompt, cuts, scores());
-          texts = Array.from({ length: count }, (_, i) => {
+          for (let i = 0; i < count; i++) {
             const mine = i === count - 1 ? segmenter : segmenter.fork();
-            return new ChoiceText(i, mine, this.#parts, request);
-          });
+            texts.push(new ChoiceText(i, mine, this.#parts, request));
+          }
         }
         const text = texts[choice] as ChoiceText;
         yield* text.take(tokens);
@@ -226,7 +226,7 @@ export class Relay implements Runner {
       }
     } finally {
       leave.abort();
-      for (const text of texts ?? []) text.close();
+      for (const text of texts) text.close();
       segmenter.close();
     }
   }
