@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import importlib.util
+import json
 import os
 import resource
 import runpy
@@ -52,11 +54,26 @@ def become(
         first = str(Path(request["cwd"], request["what"]).parent)
     sys.path[:] = [first, *folders, *rest]
     importlib.invalidate_caches()
+    _settle_lockstep()
     # As a new import seeds them; `random` seeds itself after a fork.
     sys.modules["numpy"].random.seed()
     sys.modules["torch"].seed()
     if "OMP_NUM_THREADS" in environment:
         sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
+
+
+def _settle_lockstep() -> None:
+    """Keep the imported Lockstep where this program would import the same files, forget it else."""
+    package = sys.modules.pop("lockstep")
+    found = importlib.util.find_spec("lockstep")
+    sys.modules["lockstep"] = package
+    own = Path(package.__file__)
+    if found is not None and found.origin is not None and own.samefile(found.origin):
+        # As its import does.
+        os.environ.update(json.loads(own.with_name("no_telemetry.json").read_text()))
+        return
+    for name in [one for one in sys.modules if one.partition(".")[0] == "lockstep"]:
+        del sys.modules[name]
 
 
 def _open_streams(unbuffered: bool) -> None:
@@ -105,6 +122,8 @@ def run(request: dict[str, Any]) -> int:
 def _run(kind: str, what: str, arguments: list[str]) -> None:
     sys.argv = ["-c" if kind == "-c" else what, *arguments]
     if kind == "-m":
+        # It is imported as `__main__` alone: `runpy` warns of a second one.
+        sys.modules.pop(what, None)
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     elif kind == "script":
         runpy.run_path(what, run_name="__main__")

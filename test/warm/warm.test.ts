@@ -7,6 +7,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, describe, expect, test } from 'vitest';
 import { pythonEnvironment } from '../../src/bridge/index.ts';
+import { packageRoot } from '../../src/paths.ts';
 import { python, realPython } from '../helpers/python.ts';
 import { isRunning } from '../processes.ts';
 import { until } from '../server-client.ts';
@@ -14,6 +15,8 @@ import { until } from '../server-client.ts';
 /** Not the system's own folder for temporary files: a file gc.py there would be a program's module. */
 const folder = mkdtempSync(path.join(os.tmpdir(), 'lockstep-warm-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const pythonFolder = path.join(packageRoot, 'python');
 
 interface Options {
   env?: NodeJS.ProcessEnv;
@@ -79,6 +82,21 @@ describe.runIf(process.platform === 'linux')('as the real interpreter', () => {
     const expected = run(realPython, args, { ...options, env });
     expect(run(python, args, { ...options, env })).toEqual(expected);
     expect(isWarm(['-c', importedAtOnce], { ...options, env })).toBe(true);
+  });
+
+  test('another Lockstep, and none', () => {
+    const other = path.join(folder, 'other');
+    mkdirSync(path.join(other, 'lockstep'), { recursive: true });
+    writeFileSync(path.join(other, 'lockstep', '__init__.py'), 'loader = "another"');
+    const program = 'import lockstep; print(lockstep.__file__, lockstep.loader)';
+    const asked = (args: string[], PYTHONPATH: string) => {
+      const got = run(python, args, { env: { PYTHONPATH } });
+      expect(got).toEqual(run(realPython, args, { env: { PYTHONPATH } }));
+      return got;
+    };
+    expect(asked(['-c', program], other).stdout).toContain('another');
+    expect(asked(['-m', 'lockstep.training.loop'], pythonFolder).stderr).toBe('');
+    expect(isWarm(['-c', importedAtOnce], { env: { PYTHONPATH: other } })).toBe(true);
   });
 
   test('limits, the mask of new files, and open files', () => {

@@ -27,12 +27,18 @@ from ..errors import LockstepError
 # interrupted code holds.
 _stopping = False
 _write_lock = threading.Lock()
-_events_fd = int(os.environ.get("LOCKSTEP_EVENTS_FD", "1"))
-_from_node = "LOCKSTEP_EVENTS_FD" in os.environ
 
 
 class Cancelled(Exception):
     """The job was asked to stop and has nothing worth returning."""
+
+
+def _from_node() -> bool:
+    return "LOCKSTEP_EVENTS_FD" in os.environ
+
+
+def _events_fd() -> int:
+    return int(os.environ.get("LOCKSTEP_EVENTS_FD", "1"))
 
 
 def cancelled() -> bool:
@@ -58,10 +64,11 @@ def emit(event: str, **fields: Any) -> None:
     except ValueError:
         text = json.dumps(_finite(record), allow_nan=False)
     data = memoryview(text.encode() + b"\n")
+    descriptor = _events_fd()
     with _write_lock:
         try:
             while data:
-                data = data[os.write(_events_fd, data) :]
+                data = data[os.write(descriptor, data) :]
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EBADF):
                 raise
@@ -118,7 +125,7 @@ def main(run: Callable[[dict[str, Any]], dict[str, Any] | None]) -> NoReturn:
         _die_with_parent()
         _take_signals()
         description = _read_description()
-        if _from_node:
+        if _from_node():
             _watch_parent()
         result = run(description)
         emit("result", **(result or {}))
@@ -163,14 +170,14 @@ def _ask_to_stop(*_: object) -> None:
 def _take_signals() -> None:
     signal.signal(signal.SIGTERM, _ask_to_stop)
     # A terminal's Ctrl-C reaches the whole process group; under Node it is Node that decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN if _from_node else _ask_to_stop)
-    if _events_fd > 2:
-        os.set_inheritable(_events_fd, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if _from_node() else _ask_to_stop)
+    if _events_fd() > 2:
+        os.set_inheritable(_events_fd(), False)
 
 
 def _die_with_parent() -> None:
     """Linux: the kernel sends SIGTERM when the parent's thread ends. Elsewhere `_watch_parent`."""
-    if not (_from_node and sys.platform == "linux"):
+    if not (_from_node() and sys.platform == "linux"):
         return
     with contextlib.suppress(OSError, AttributeError):  # the watcher below notices too
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
