@@ -4,21 +4,23 @@ import { Segmenter } from './segmenter.ts';
 import type { PolicySource } from './source.ts';
 
 /** Longest piece of a sequence that is pushed in one go, tokens. */
-const longest = 48;
+const longest = 128;
 
 /**
  * Plans of the sequences, taken in turns of a few tokens and in random order, each going back and forth
  * between two engines by way of snapshots. A policy without memory but its state cuts as it does when
  * each sequence runs alone.
  *
+ * @param first runs this policy already, and stays open: it becomes one of the two engines
  * @returns cuts of each sequence, as `plan` gives them
  * @throws LS_POLICY_* where the policy fails
  */
 export function interleavedPlans(
   source: PolicySource,
   sequences: readonly ArrayLike<number>[],
+  first?: PolicyHost,
 ): number[][] {
-  const hosts = [new PolicyHost(source), new PolicyHost(source)] as const;
+  const hosts = [first ?? new PolicyHost(source), new PolicyHost(source)] as const;
   try {
     const draw = integers(20261128);
     const running = sequences.map((tokens) => ({
@@ -41,7 +43,7 @@ export function interleavedPlans(
     }
     return running.map(({ cuts }) => cuts);
   } finally {
-    for (const host of hosts) host.close();
+    for (const host of hosts) if (host !== first) host.close();
   }
 }
 

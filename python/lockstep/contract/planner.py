@@ -99,22 +99,27 @@ class Segmenter:
         self._runtime.free(self._handle)
 
 
+#: Longest piece of a sequence that is pushed in one go, tokens (as in src/planner/interleaved.ts).
+_LONGEST = 128
+
+
 def interleaved_plans(
-    contract: PlannerSource, sequences: Sequence[Sequence[int]]
+    contract: PlannerSource, sequences: Sequence[Sequence[int]], first: Planner | None = None
 ) -> list[list[int]]:
     """Plans of the sequences, taken in turns of a few tokens and in random order, each going back
     and forth between two engines by way of snapshots (counterpart of src/planner/interleaved.ts).
 
-    A policy without memory but its state cuts as it does when each sequence runs alone.
+    A policy without memory but its state cuts as it does when each sequence runs alone. ``first``,
+    a planner of this contract, becomes one of the two.
     """
-    planners = Planner(contract), Planner(contract)
+    planners = first or Planner(contract), Planner(contract)
     draw = random.Random(20261128)
     running = [planners[0].segmenter() for _ in sequences]
     side, at = [0] * len(sequences), [0] * len(sequences)
     cuts: list[list[int]] = [[] for _ in sequences]
     while left := [i for i, ids in enumerate(sequences) if at[i] < len(ids)]:
         i = draw.choice(left)
-        end = at[i] + draw.randint(1, 48)
+        end = at[i] + draw.randint(1, _LONGEST)
         cuts[i] += running[i].push_many(sequences[i][at[i] : end])
         at[i] = end
         if draw.random() < 0.25:

@@ -6,11 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import rfc8785
 
 from ..errors import LockstepError
@@ -20,11 +18,14 @@ from ..weights import reader as weights
 from . import shape, shape_fields
 from .checkpoint_names import check_names
 from .model_type import segmented_type
+from .schema import first_problem
 
 CONTRACT_FILE = "lockstep.json"
 #: The version that this Lockstep reads.
 VERSION = 2
 _UNDIGESTED = ("digest", "training", "trained")
+#: Digests whose golden sequences this process has planned. A digest has all that a plan depends on.
+_replayed: set[str] = set()
 _REMAKE = "Make the contract again from the config: lockstep attach MODEL --config F --out DIR"
 
 
@@ -98,12 +99,6 @@ def read(
     return contract
 
 
-@cache
-def _validator(name: str = "contract") -> jsonschema.protocols.Validator:
-    schema = json.loads((Path(__file__).parent / f"{name}.schema.json").read_text("utf-8"))
-    return jsonschema.Draft202012Validator(schema)
-
-
 def _read_document(folder: Path) -> dict[str, Any]:
     file = folder / CONTRACT_FILE
     try:
@@ -141,7 +136,7 @@ def _version(file: Path, version: int, fix: str) -> LockstepError:
 
 
 def _fit(schema: str, document: Any, file: Path) -> None:
-    problem = jsonschema.exceptions.best_match(_validator(schema).iter_errors(document))
+    problem = first_problem(schema, document)
     if problem is None:
         return
     field = ""
@@ -233,13 +228,16 @@ def _difference(field: str, expected: Any, actual: Any) -> tuple[str, Any, Any] 
 def _replay_golden(contract: Contract) -> None:
     """Plan the golden sequences here, each alone and all in turns: this runtime must cut as the one
     that made the contract."""
+    if contract.digest in _replayed:
+        return
     from .planner import Planner, interleaved_plans
 
     planner = Planner(contract)
     golden = contract.document["golden"]
     sequences = [one["tokens"] for one in golden]
     _compare_golden(golden, [planner.plan(ids) for ids in sequences])
-    _compare_golden(golden, interleaved_plans(contract, sequences))
+    _compare_golden(golden, interleaved_plans(contract, sequences, planner))
+    _replayed.add(contract.digest)
 
 
 def _compare_golden(golden: list[dict[str, Any]], plans: list[list[int]]) -> None:
