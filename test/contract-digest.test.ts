@@ -186,8 +186,8 @@ describe('schema', () => {
     ];
     const judged = await python(
       `import json, sys
-from lockstep.contract.reader import _validator
-print(json.dumps([_validator().is_valid(document) for document in json.load(sys.stdin)]))`,
+from lockstep.contract.schema import first_problem
+print(json.dumps([first_problem("contract", document) is None for document in json.load(sys.stdin)]))`,
       JSON.stringify(documents),
     );
     const here = documents.map((value) => contractSchema.safeParse(value).success);

@@ -43,6 +43,8 @@ LIBRARIES = (
     "referencing.jsonschema",
     "rfc8785",
     "wasmtime",
+    "numpy.ma",
+    "numpy.ctypeslib",
 )
 # Most of Lockstep, for forks that would import the same files. No variable is read at its import.
 OWN = ("lockstep.training.loop", "lockstep.loader", "lockstep.contract.planner")
@@ -246,6 +248,8 @@ def start(folder: str) -> None:
     with importlib.import_module("lockstep.deferred").deferred():
         for name in LIBRARIES + OWN:
             importlib.import_module(name)
+    # transformers makes it, of hundreds of patterns, when it loads a first model.
+    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("")
     if len(os.listdir("/proc/self/task")) != threads:
         raise SystemExit("expected no thread of a library before the first fork, got one")
     gc.freeze()
