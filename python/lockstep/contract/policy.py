@@ -281,6 +281,7 @@ class PolicyRuntime:
         return cells
 
     def _call(self, operation: str, given: str | int | None = None) -> str:
+        """What an operation of the runtime answers. Raises ``LS_POLICY_*``, ``LS_PLAN_*``."""
         if self._stopped is not None:
             raise self._stopped
         engine = self._engine
@@ -288,9 +289,14 @@ class PolicyRuntime:
         values = [engine.name(operation)]
         if given is not None:
             values.append(engine.text(given) if isinstance(given, str) else given)
-        text = self._guard(lambda: engine.call(self._invoke, values, interrupt, seconds))
+        answer = self._guard(lambda: engine.call(self._invoke, values, interrupt, seconds))
         if given is not None:
             engine.free(values[1])
+        # A push is answered in the cells: its text, which is empty, need not be fetched.
+        if operation == "push" and self._cells(1)[0] >= 0:
+            engine.free(answer)
+            return ""
+        text = engine.take(answer)
         if not text.startswith('{"error":'):
             return text
         error = json.loads(text)["error"]

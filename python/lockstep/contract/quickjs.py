@@ -159,11 +159,11 @@ class QuickJs:
 
     def call(
         self, function: int, given: Sequence[int], interrupt: Callable[[], bool], seconds: float
-    ) -> str:
-        """Call a function; its value as text. Raises ``EngineError``."""
+    ) -> int:
+        """Call a function; its value, which `take` or `free` gives back. Raises ``EngineError``."""
         assert len(given) <= _ARGUMENTS
         self.write(b"".join(value.to_bytes(4, "little") for value in given), self._arguments)
-        result = self._guarded(
+        return self._guarded(
             interrupt,
             seconds,
             "call",
@@ -173,7 +173,21 @@ class QuickJs:
             len(given),
             self._arguments,
         )
-        return self._read(result)
+
+    def take(self, value: int) -> str:
+        """A value's text; the value is freed."""
+        pointer = self._do("get_string", self._context, value)
+        text = ""
+        if pointer:
+            end, step = pointer, 256
+            data = bytearray()
+            while b"\0" not in data:
+                data += self.read(end, end + step)
+                end, step = end + step, step * 2
+            text = data[: data.index(0)].decode("utf-8", "replace")
+            self._do("free_c_string", self._context, pointer)
+        self.free(value)
+        return text
 
     def _do(self, name: str, *given: int) -> int:
         result = self._functions[name](self._store, *given)
@@ -196,7 +210,7 @@ class QuickJs:
                 if exception:
                     self._do("free_value", self._context, result)
                     # To say what was thrown may run code as well.
-                    thrown = self._read(exception)
+                    thrown = self.take(exception)
         except Trap as trap:
             interrupted = "interrupt" in str(trap)
             raise self._end("interrupted" if interrupted else "trapped", str(trap)) from None
@@ -214,21 +228,6 @@ class QuickJs:
     def _end(self, kind: Kind, text: str) -> EngineError:
         self._ended = EngineError(kind, text.splitlines()[0])
         return self._ended
-
-    def _read(self, value: int) -> str:
-        """A value's text; the value is freed."""
-        pointer = self._do("get_string", self._context, value)
-        text = ""
-        if pointer:
-            end, step = pointer, 256
-            data = bytearray()
-            while b"\0" not in data:
-                data += self.read(end, end + step)
-                end, step = end + step, step * 2
-            text = data[: data.index(0)].decode("utf-8", "replace")
-            self._do("free_c_string", self._context, pointer)
-        self._do("free_value", self._context, value)
-        return text
 
     def _copied(self, text: str) -> tuple[int, int]:
         data = text.encode("utf-8", "surrogatepass")
