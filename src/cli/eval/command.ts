@@ -10,7 +10,7 @@ import { type EvalFolder, openFolder, weightsOf } from './folder.ts';
 import { checkOptions, type EvalOptions, pplAsked, tasksAsked } from './options.ts';
 import { runPpl } from './ppl.ts';
 import { type EvalRow, rowsOf } from './rows.ts';
-import { type EvaluatedCheckpoints, openWithBase, openWithoutBase } from './subjects.ts';
+import { type EvaluatedCheckpoints, openSubjects } from './subjects.ts';
 import { pplTable, tasksTable } from './table.ts';
 import { rulerTasks, runTasks } from './tasks.ts';
 
@@ -84,10 +84,7 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
   try {
     const where = path.resolve(dir);
     checkOptions(options);
-    subjects =
-      options.base === false
-        ? await openWithoutBase(where)
-        : await openWithBase(where, options.base);
+    subjects = await openSubjects(where, options.base);
     const { contract } = subjects.files;
     const executions = [options.execution ?? (['segmented', 'full'] as const)].flat();
     const rows = rowsOf(subjects.all, executions, options.engine, options.precision ?? null);
