@@ -45,7 +45,7 @@ from faults.trainings import (  # noqa: E402
     survive_event,
 )
 from machine import header  # noqa: E402
-from test_training_loop import SETTINGS  # noqa: E402
+from training_run import SETTINGS  # noqa: E402
 
 # The first is killed everywhere; of the others only what the first has not: from the swap of the
 # last checkpoint on, and at the events.

@@ -90,32 +90,7 @@ def load_module(
     check_names(folder)
     # What transformers would pass over, or read otherwise than other runtimes do.
     weights.read(folder, bytes_too=weights_check)
-    config = plain_config(folder)
-    with paused():
-        from transformers import AutoModelForCausalLM
-        from transformers.models.llama import modeling_llama  # noqa: F401  # what all families import
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    loaded: Any
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=DTYPES[dtype],
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise LockstepError(
-            "LS_MODEL_LOAD",
-            f"expected weights in safetensors files in {folder}, got: {error}",
-            "Convert the checkpoint with save_pretrained(..., safe_serialization=True).",
-        ) from error
-    module, info = loaded
+    module, info = _from_pretrained(folder, DTYPES[dtype])
     # transformers would go on with random values in place of some, and without the others.
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         found = sorted(str(key) for key in info[kind])
@@ -128,6 +103,36 @@ def load_module(
             )
     _forget_ids(module, folder)
     return module.to(device).eval()
+
+
+def _from_pretrained(folder: Path, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """The module as transformers loads it, and what it says of names that do not fit."""
+    config = plain_config(folder)
+    with paused():
+        from transformers import AutoModelForCausalLM
+        from transformers.models.llama import modeling_llama  # noqa: F401  # what all families import
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    loaded: Any
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise LockstepError(
+            "LS_MODEL_LOAD",
+            f"expected weights in safetensors files in {folder}, got: {error}",
+            "Convert the checkpoint with save_pretrained(..., safe_serialization=True).",
+        ) from error
+    return loaded
 
 
 def _forget_ids(module: Any, folder: Path) -> None:

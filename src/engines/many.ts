@@ -1,4 +1,5 @@
 // Several prompts of one request as one run: choices are numbered through, prompt after prompt.
+import type { SessionMemory } from './engine.ts';
 import type { Run, RunEvent, Runner, RunRequest } from './runner.ts';
 
 /**
@@ -71,17 +72,20 @@ export async function runMany(
     async memory() {
       const held = await Promise.all([...running.values()].map((run) => run.memory()));
       const told = held.filter((one) => one !== null);
-      if (told.length === 0) return null;
-      return told.reduce((sum, one) => ({
-        sinks: sum.sinks + one.sinks,
-        carry: sum.carry + one.carry,
-        pool: sum.pool + one.pool,
-        retrieved: sum.retrieved + one.retrieved,
-        open: sum.open + one.open,
-        total: sum.total + one.total,
-        fullAttention: sum.fullAttention + one.fullAttention,
-      }));
+      return told.length === 0 ? null : told.reduce((sum, one) => added(sum, one));
     },
     spans: () => null,
+  };
+}
+
+function added(a: SessionMemory, b: SessionMemory): SessionMemory {
+  return {
+    sinks: a.sinks + b.sinks,
+    carry: a.carry + b.carry,
+    pool: a.pool + b.pool,
+    retrieved: a.retrieved + b.retrieved,
+    open: a.open + b.open,
+    total: a.total + b.total,
+    fullAttention: a.fullAttention + b.fullAttention,
   };
 }

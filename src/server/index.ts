@@ -10,12 +10,6 @@ export { checkProxies } from './limits/proxies.ts';
 export { probePort } from './listen.ts';
 export { CACHE_BYTES, type ModelParts, type ServedModel } from './models/model.ts';
 export type { Listed } from './models/models.ts';
-export {
-  createServer,
-  DRAIN_MS,
-  LOOPBACK,
-  type LockstepServer,
-  type ServerOptions,
-  type ServerParts,
-} from './server.ts';
+export { DRAIN_MS, LOOPBACK, type ServerOptions } from './options.ts';
+export { createServer, type LockstepServer, type ServerParts } from './server.ts';
 export { readTls } from './tls.ts';

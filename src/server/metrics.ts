@@ -115,24 +115,7 @@ export class Metrics {
       this.#reloadFailed.inc({ what }, 0);
       this.#stale.set({ what }, 0);
     }
-    const gauge = (name: string, help: string, value: (model: Watched) => number) =>
-      this.#gauge(name, help, () => [...this.#watched].map((one) => [one.name, value(one)]));
-    gauge('lockstep_sessions', 'Sequences open in the engine.', ({ runner }) => runner.sessions);
-    gauge(
-      'lockstep_generations_active',
-      'Generations that hold a slot.',
-      ({ context }) => context.queue.active,
-    );
-    gauge(
-      'lockstep_queue_waiting',
-      'Requests that wait for a slot.',
-      ({ context }) => context.queue.waiting,
-    );
-    this.#totals(
-      'lockstep_queue_refused_total',
-      'Requests refused with 429 because the queue of the model was full.',
-      () => [...this.#watched].map(({ name, context }) => [name, context.queue.refused]),
-    );
+    this.#watchQueues();
     this.#watchMemory();
     this.#watchSessions();
   }
@@ -239,6 +222,27 @@ export class Metrics {
         for (const [model, value] of values()) this.inc({ model }, value);
       },
     });
+  }
+
+  #watchQueues(): void {
+    const gauge = (name: string, help: string, value: (model: Watched) => number) =>
+      this.#gauge(name, help, () => [...this.#watched].map((one) => [one.name, value(one)]));
+    gauge('lockstep_sessions', 'Sequences open in the engine.', ({ runner }) => runner.sessions);
+    gauge(
+      'lockstep_generations_active',
+      'Generations that hold a slot.',
+      ({ context }) => context.queue.active,
+    );
+    gauge(
+      'lockstep_queue_waiting',
+      'Requests that wait for a slot.',
+      ({ context }) => context.queue.waiting,
+    );
+    this.#totals(
+      'lockstep_queue_refused_total',
+      'Requests refused with 429 because the queue of the model was full.',
+      () => [...this.#watched].map(({ name, context }) => [name, context.queue.refused]),
+    );
   }
 
   #watchEngines(): void {

@@ -18,8 +18,8 @@ from lockstep.verification import probe
 from lockstep.weights import adapter
 from lockstep.weights import reader as weights
 from safetensors.torch import load_file, save_file
-from test_training_loop import Run, same
-from test_training_loop import home as home
+from training_run import Run, same
+from training_run import home as home
 
 LORA = {"rank": 4, "alpha": 8, "modules": ["q_proj", "k_proj", "o_proj", "down_proj"]}
 

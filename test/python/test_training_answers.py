@@ -12,8 +12,8 @@ from lockstep.chat.encode import Encoder, Rule
 from lockstep.chat.messages import conversation
 from lockstep.operator.model import Model
 from lockstep.tokenizer.file import load_tokenizer
-from test_training_loop import SETTINGS, Run
-from test_training_loop import home as home
+from training_run import SETTINGS, Run
+from training_run import home as home
 
 #: The same in every row, so that it would be learned by heart where it counts.
 QUESTION = "Quizzical zephyrs vex jumbled dwarfs, do they not?"

@@ -23,7 +23,7 @@ from faults.trainings import Case, Trainings, hashes, survive, survive_event
 from lockstep.errors import LockstepError
 from lockstep.training import atomic, checkpoint_rotation, loop, manifest
 from lockstep.training.lock import exclusive
-from test_training_loop import SETTINGS
+from training_run import SETTINGS
 
 pytestmark = pytest.mark.skipif(
     not disk_calls.supported(), reason="watches system calls of Linux on x86-64"

@@ -1,13 +1,9 @@
-"""Trainings of a tiny model on real text: resumption, faults, budgets, checkpoints."""
+"""Trainings of a tiny model on real text: what they compute, count and write."""
 
 from __future__ import annotations
 
 import json
-import os
-import resource
 import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,138 +13,10 @@ import pytest
 import torch
 from lockstep.chat.encode import Rule
 from lockstep.errors import LockstepError
-from lockstep.training import data, loop, manifest, progress
+from lockstep.training import data, manifest
 from lockstep.training.settings import read_job
-from safetensors.torch import load_file
-
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = """
-import {{ defineConfig, sentences }} from 'lockstep';
-export default defineConfig({{
-  model: './base', out: './out', policy: sentences(), segment: {{ min: 8, max: {most} }},
-  carry: {{ size: 8, sinks: 4 }}, retrieval: {{ size: 8, layers: [1, 2] }}, heads: {{ long: [1] }},
-}});
-"""
-SETTINGS: dict[str, Any] = {
-    "data": ["text.txt"],
-    "heldOut": None,
-    "texts": {
-        "format": "auto",
-        "field": "text",
-        "loss": "assistant",
-        "end": None,
-        "long": "cut",
-        "pack": None,
-        "skipBroken": False,
-        "cache": None,
-        "workers": 0,
-        "heldOutDocuments": 64,
-        "recall": None,
-    },
-    "heldOutTokens": 128,
-    "truncation": 1,
-    "sequence": 96,
-    "batch": 2,
-    "accumulate": 1,
-    "learningRate": 3e-3,
-    "schedule": "cosine",
-    "warmup": 0.1,
-    "finalRate": 0.1,
-    "weightDecay": 0.01,
-    "clip": 1.0,
-    "trainable": "all",
-    "lora": None,
-    "dpo": None,
-    "precision": "float32",
-    "recompute": False,
-    "seed": 1,
-    "steps": 6,
-    "minutes": None,
-    "saveMinutes": 10,
-    "saveEvery": None,
-    "keep": None,
-    "validateEvery": None,
-    "spike": 2.0,
-    "patience": 16,
-}
-
-
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a text, a tiny model, and two checkpoints of it that differ in segment.max."""
-    torch.set_num_threads(1)
-    home = tmp_path_factory.mktemp("training")
-    shutil.copyfile(ROOT / "LICENSE", home / "text.txt")
-    make_tiny.write(home / "base")
-    for name, most in (("start", 32), ("other", 40)):
-        (home / "lockstep.config.ts").write_text(CONFIG.format(most=most))
-        command = ["node", ROOT / "dist/cli/main.js", "attach", home / "base"]
-        command += ["--config", home / "lockstep.config.ts", "--out", home / name]
-        subprocess.run(command, check=True, capture_output=True)
-    return home
-
-
-class Run:
-    """One call of the trainer; what it reported is in ``events`` and ``result``."""
-
-    def __init__(
-        self,
-        home: Path,
-        out: Path,
-        stop_after: int | None = None,
-        between: Callable[[Run], None] = lambda run: None,
-        **options: Any,
-    ):
-        """``between`` is called before the first step and after each one."""
-        self.events: list[dict[str, Any]] = []
-        changed = {k: options.pop(k) for k in list(options) if k in SETTINGS}
-        job: dict[str, Any] = {
-            "model": str(home / "start"),
-            "base": str(home / "base"),
-            "out": str(out),
-            "root": str(home),
-            "mode": "segmented",
-            "resume": False,
-            "overwrite": False,
-            "device": "cpu",
-            "plot": None,
-            "logs": None,
-            "processes": 1,
-            "shard": False,
-            "training": {**SETTINGS, **changed},
-        }
-
-        def emit(event: str, **fields: Any) -> None:
-            self.events.append({"event": event, **fields})
-
-        def cancelled() -> bool:
-            between(self)
-            return stop_after is not None and len(self.named("step")) >= stop_after
-
-        self.training = loop.Training(read_job({**job, **options}), emit, cancelled)
-        self.result = self.training.run()
-
-    def named(self, name: str) -> list[dict[str, Any]]:
-        return [e for e in self.events if e["event"] == name]
-
-    @property
-    def losses(self) -> list[float]:
-        return [e["loss"] for e in self.named("step")]
-
-
-def weights(directory: Path) -> dict[str, torch.Tensor]:
-    return load_file(directory / "model.safetensors")
-
-
-def same(a: Path, b: Path) -> bool:
-    left, right = weights(a), weights(b)
-    return left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
-
-
-def refusal(home: Path, out: Path, **options: Any) -> LockstepError:
-    with pytest.raises(LockstepError) as caught:
-        Run(home, out, **options)
-    return caught.value
+from training_run import SETTINGS, Run, refusal, weights
+from training_run import home as home
 
 
 def test_a_training_lowers_the_loss_and_writes_a_checkpoint_that_opens(
@@ -220,29 +88,6 @@ def read_job_of(home: Path, tmp_path: Path) -> Any:
     return read_job({**raw, **rest, **more, "training": SETTINGS})
 
 
-@pytest.mark.parametrize("mode", ["segmented", "full"])
-def test_interrupted_and_resumed_gives_the_same_weights(
-    home: Path, tmp_path: Path, mode: str
-) -> None:
-    whole = Run(home, tmp_path / "whole", mode=mode)
-    first = Run(home, tmp_path / "parts", mode=mode, stop_after=2)
-    assert first.result["stopped"] is True and first.result["step"] == 2
-    second = Run(home, tmp_path / "parts", mode=mode, resume=True, stop_after=1)
-    third = Run(home, tmp_path / "parts", mode=mode, resume=True)
-    assert first.losses + second.losses + third.losses == whole.losses
-    assert same(tmp_path / "whole", tmp_path / "parts")
-    assert third.result["tokens"] == whole.result["tokens"]
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_a_finished_training_resumed_does_nothing(home: Path, tmp_path: Path) -> None:
-    Run(home, tmp_path / "out", steps=2)
-    before = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
-    again = Run(home, tmp_path / "out", steps=2, resume=True)
-    assert again.losses == [] and again.result["stopped"] is False
-    assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == before
-
-
 def test_what_a_model_saw_before_counts_where_the_contract_is_the_same(
     home: Path, tmp_path: Path
 ) -> None:
@@ -253,76 +98,6 @@ def test_what_a_model_saw_before_counts_where_the_contract_is_the_same(
     trained = lockstep.load(tmp_path / "two").contract.document["trained"]
     assert trained["steps"] == 5
     assert trained["tokens"] == first.result["tokens"] + second.result["tokens"]
-
-
-def test_another_contract_is_refused_with_the_fields_that_differ(
-    home: Path, tmp_path: Path
-) -> None:
-    Run(home, tmp_path / "out", stop_after=1)
-    error = refusal(home, tmp_path / "out", resume=True, model=str(home / "other"))
-    assert error.code == "LS_TRAIN_CONTRACT"
-    assert "segment.max 32 -> 40" in error.message and "policy" not in error.message
-
-
-def test_other_settings_are_refused_but_not_a_longer_budget(home: Path, tmp_path: Path) -> None:
-    Run(home, tmp_path / "out", stop_after=1)
-    error = refusal(home, tmp_path / "out", resume=True, learningRate=1.0, batch=1)
-    assert error.code == "LS_TRAIN_RESUME"
-    assert "batch: 2 -> 1; learningRate: 0.003 -> 1.0" in error.message
-    assert Run(home, tmp_path / "out", resume=True, steps=7).result["step"] == 7
-
-
-def test_nothing_to_resume_and_nothing_to_overwrite(home: Path, tmp_path: Path) -> None:
-    assert refusal(home, tmp_path / "none", resume=True).code == "LS_TRAIN_RESUME"
-    Run(home, tmp_path / "out", steps=1)
-    assert refusal(home, tmp_path / "out", steps=1).code == "LS_TRAIN_OUT"
-    assert Run(home, tmp_path / "out", steps=1, overwrite=True).result["step"] == 1
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("dear")
-    assert refusal(home, tmp_path / "mine", overwrite=True).code == "LS_TRAIN_OUT"
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "dear"
-
-
-def test_a_damaged_optimizer_file_is_named(home: Path, tmp_path: Path) -> None:
-    Run(home, tmp_path / "out", stop_after=1)
-    (tmp_path / "out" / progress.OPTIMIZER).write_bytes(b"\x08\0\0\0\0\0\0\0{}")
-    error = refusal(home, tmp_path / "out", resume=True)
-    assert error.code == "LS_TRAIN_RESUME" and "optimizer" in error.message
-
-
-def test_nan_stops_and_the_last_good_checkpoint_stays(home: Path, tmp_path: Path) -> None:
-    """A real one: a learning rate that throws the weights out of float32's range."""
-    Run(home, tmp_path / "out", stop_after=1, learningRate=1e30, clip=0)
-    good = weights(tmp_path / "out")
-    error = refusal(home, tmp_path / "out", learningRate=1e30, clip=0, resume=True)
-    assert error.code == "LS_TRAIN_NAN" and "last good checkpoint" in error.message + (
-        error.fix or ""
-    )
-    now = weights(tmp_path / "out")
-    assert all(torch.equal(good[n], now[n]) for n in good)
-
-
-def test_weights_that_became_infinite_in_the_last_step_are_not_saved(
-    home: Path, tmp_path: Path
-) -> None:
-    error = refusal(home, tmp_path / "out", steps=1, learningRate=1e39, warmup=0.0, clip=0)
-    assert error.code == "LS_TRAIN_NAN" and not (tmp_path / "out").exists()
-
-
-def test_a_full_disk_leaves_the_last_good_checkpoint(home: Path, tmp_path: Path) -> None:
-    Run(home, tmp_path / "out", stop_after=2)
-    good = weights(tmp_path / "out")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        error = refusal(home, tmp_path / "out", resume=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert error.code == "LS_TRAIN_DISK"
-    assert all(torch.equal(t, good[n]) for n, t in weights(tmp_path / "out").items())
-    assert os.listdir(tmp_path) == ["out"]
-    whole = Run(home, tmp_path / "whole")
-    assert Run(home, tmp_path / "out", resume=True).losses == whole.losses[2:]
 
 
 def test_a_generation_config_that_transformers_does_not_write(home: Path, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from lockstep.chat.preferences import COUNTS, halves
 from lockstep.errors import LockstepError
 from lockstep.training import data
 from test_training_chats import END, SIZE, STOP, TOKENIZER, rule
-from test_training_loop import SETTINGS, Run, same, weights
-from test_training_loop import home as home
+from training_run import SETTINGS, Run, same, weights
+from training_run import home as home
 
 ANSWER = {"role": "assistant"}
 QUESTION = {"role": "user", "content": "Hot?"}

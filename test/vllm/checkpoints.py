@@ -121,7 +121,7 @@ def trained(home: Path, name: str, probe: bool = False, **lora: object) -> Path:
     from lockstep.training.lora import FOLDER
     from lockstep.verification.probe import record_adapter
     from lockstep.weights import adapter
-    from test_training_loop import Run
+    from training_run import Run
 
     out = home / name
     Run(home, out, lora=lora, trainable=[], steps=6, learningRate=3e-2)

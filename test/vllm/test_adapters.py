@@ -25,7 +25,7 @@ from lockstep import retrieval
 from lockstep.errors import LockstepError
 from lockstep.vllm.verify import _Watch
 from lockstep.weights import adapter
-from test_training_loop import ROOT
+from training_run import ROOT
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 

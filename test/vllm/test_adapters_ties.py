@@ -13,7 +13,7 @@ os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 import checkpoints
 import lockstep
 from test_adapters import BOUND, engine, off, scored, served
-from test_training_loop import ROOT
+from training_run import ROOT
 
 
 def test_repeated_tokens_tie_to_the_lower_position(tmp_path: Path) -> None:

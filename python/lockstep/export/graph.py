@@ -41,20 +41,8 @@ def build(
 ) -> ModelProto:
     """The step graph; its large weights are written to ``file`` on the way."""
     graph = Graph(file)
-    inputs: list[Any] = [
-        helper.make_tensor_value_info("ids", INT64, ["T"]),
-        helper.make_tensor_value_info("cos", FLOAT, ["T", model.head_dim // 2]),
-        helper.make_tensor_value_info("sin", FLOAT, ["T", model.head_dim // 2]),
-        helper.make_tensor_value_info("rows", INT64, ["n"]),
-    ]
+    inputs = _inputs(model, parts)
     outputs = [helper.make_tensor_value_info("logits", FLOAT, ["n", model.vocabulary])]
-    groups = {
-        group_of(layer, heads, kind) for layer, heads in enumerate(parts) for kind in heads.kinds
-    }
-    for group in sorted(groups):
-        inputs.append(helper.make_tensor_value_info(f"{group}_last", INT32, [1]))
-        inputs.append(helper.make_tensor_value_info(f"{group}_total", INT32, []))
-
     embedding = weights["model.embed_tokens.weight"]
     tokens = linear.embed(graph, "ids", embedding)
     hidden = graph.node("Unsqueeze", [tokens, graph.small("axis0", np.array([0]))], "hidden0")
@@ -94,6 +82,27 @@ def build(
     head = embedding if model.tied else weights["lm_head.weight"]
     logits = linear.head(graph, rows, head, model.tied)
     graph.node("Identity", [logits], "logits")
+    return _model(graph, inputs, outputs)
+
+
+def _inputs(model: ModelShape, parts: list[LayerHeads]) -> list[Any]:
+    """Those of the tokens and of the groups; each layer adds its own."""
+    inputs = [
+        helper.make_tensor_value_info("ids", INT64, ["T"]),
+        helper.make_tensor_value_info("cos", FLOAT, ["T", model.head_dim // 2]),
+        helper.make_tensor_value_info("sin", FLOAT, ["T", model.head_dim // 2]),
+        helper.make_tensor_value_info("rows", INT64, ["n"]),
+    ]
+    groups = {
+        group_of(layer, heads, kind) for layer, heads in enumerate(parts) for kind in heads.kinds
+    }
+    for group in sorted(groups):
+        inputs.append(helper.make_tensor_value_info(f"{group}_last", INT32, [1]))
+        inputs.append(helper.make_tensor_value_info(f"{group}_total", INT32, []))
+    return inputs
+
+
+def _model(graph: Graph, inputs: list[Any], outputs: list[Any]) -> ModelProto:
     body = helper.make_graph(
         graph.nodes, "lockstep-step", inputs, outputs, list(graph.initializers.values())
     )

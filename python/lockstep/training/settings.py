@@ -164,6 +164,26 @@ def read_job(raw: dict[str, Any]) -> Job:
             + ("neither" if settings["steps"] is None else "both"),
             "Give --steps N or --minutes X.",
         )
+    _check_processes(raw, settings)
+    training = _settings(settings)
+    return Job(
+        model=Path(raw["model"]),
+        base=Path(raw["base"]),
+        out=Path(raw["out"]),
+        root=Path(raw["root"]),
+        mode=raw["mode"],
+        resume=bool(raw["resume"]),
+        overwrite=bool(raw["overwrite"]),
+        device=raw["device"],
+        plot=Path(raw["plot"]) if raw["plot"] else None,
+        logs=Path(raw["logs"]) if raw["logs"] else None,
+        processes=raw["processes"],
+        shard=bool(raw["shard"]),
+        training=training,
+    )
+
+
+def _check_processes(raw: dict[str, Any], settings: dict[str, Any]) -> None:
     if raw["shard"] and raw["processes"] < 2:
         raise LockstepError(
             "LS_TRAIN_PROCESSES",
@@ -185,6 +205,9 @@ def read_job(raw: dict[str, Any]) -> Job:
             "got --shard",
             "Leave out --shard.",
         )
+
+
+def _settings(settings: dict[str, Any]) -> Settings:
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     if given["lora"] is not None:
         _same_names("training.lora", {f.name for f in fields(Lora)}, given["lora"])
@@ -194,21 +217,7 @@ def read_job(raw: dict[str, Any]) -> Job:
         given["dpo"] = Dpo(**given["dpo"])
     _same_names("training.texts", {f.name for f in fields(TextOptions)}, given["texts"])
     given["texts"] = TextOptions(**{**given["texts"], "recall": _recall(given["texts"]["recall"])})
-    return Job(
-        model=Path(raw["model"]),
-        base=Path(raw["base"]),
-        out=Path(raw["out"]),
-        root=Path(raw["root"]),
-        mode=raw["mode"],
-        resume=bool(raw["resume"]),
-        overwrite=bool(raw["overwrite"]),
-        device=raw["device"],
-        plot=Path(raw["plot"]) if raw["plot"] else None,
-        logs=Path(raw["logs"]) if raw["logs"] else None,
-        processes=raw["processes"],
-        shard=bool(raw["shard"]),
-        training=Settings(**given),
-    )
+    return Settings(**given)
 
 
 def _recall(given: dict[str, Any] | None) -> RecallRows | None:

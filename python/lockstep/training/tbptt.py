@@ -23,11 +23,13 @@ from ..operator.contexts import PackedSpan, TrainContext, packed_spans
 from ..operator.lm_head import Loss
 from ..operator.model import Model
 from ..operator.state import State
-from . import document_starts
+from .segment_passes import segment_passes
 
 Grads = list[Tensor | None]
-# (last hidden states of a pack [T, E], (document, its segment) in order) -> loss, gradient [T, E].
-Score = Callable[[Tensor, Sequence[tuple[int, PackedSpan]]], tuple[float, Tensor]]
+# The segments of a pass: (document, its segment) in order.
+Rows = Sequence[tuple[int, PackedSpan]]
+# (last hidden states of a pass [T, E], its segments) -> loss, gradient [T, E].
+Score = Callable[[Tensor, Rows], tuple[float, Tensor]]
 
 
 @dataclass
@@ -86,80 +88,50 @@ def backward(
     the state is forked behind them. None of the shared segments may hold a target that
     counts, and the earlier document must continue after them.
     """
-    if isinstance(truncation, bool) or not isinstance(truncation, int) or truncation < 0:
-        raise LockstepError(
-            "LS_TRAINING_TRUNCATION",
-            f"expected truncation >= 0, got {truncation!r}",
-            "Correct training.truncation in lockstep.config.ts.",
-            "training.truncation",
-        )
+    _check_truncation(truncation)
     sequences = [model._sequence(ids, cuts) for ids, cuts in docs]
-    wanted = lm_head.wanted([ids_T for ids_T, _ in sequences], masks)
+    plans = [packed_spans(len(ids_T), cuts) for ids_T, cuts in sequences]
+    tokens = [ids_T for ids_T, _ in sequences]
+    wanted = lm_head.wanted(tokens, masks)
     count = sum(int((targets_T >= 0).sum()) for targets_T in wanted)
     # Another loss may be one of a document's last position, too.
-    if not (passes or count or (score and sequences)):
+    if not (passes or count or (score and tokens)):
         return Loss(0.0, 0)
     scale = 1.0 / (max(1, count) if targets is None else targets)
     params: Sequence[Tensor] | None = inputs
+    filler: list[PackedSpan] | None = None
     if passes is not None:
         # Gradients gather in the gathered weights, which are no parameters of the module.
         params = None
-        filler_T = torch.zeros(passes, dtype=torch.int64, device=model.device)
-        sequences.append((filler_T, list(range(1, passes))))
-        wanted.append(torch.full_like(filler_T, -1))
+        filler = packed_spans(passes, range(1, passes))
+        tokens.append(torch.zeros(passes, dtype=torch.int64, device=model.device))
+        wanted.append(torch.full_like(tokens[-1], -1))
     elif inputs is None:
         params = [p for p in model.module.parameters() if p.requires_grad]
-    plans = [packed_spans(len(ids_T), cuts) for ids_T, cuts in sequences]
-    origins: list[tuple[int, int] | None] = [None] * len(docs) if shared is None else list(shared)
-    for d, origin in enumerate(origins):
-        plans[d] = plans[d] if origin is None else plans[d][origin[1] :]
-    lengths = [[span.length for span in plan] for plan in plans]
-    # The filler runs in every pass and takes no room.
-    fillers = len(plans) - len(docs)
-    begun = document_starts.forked(lengths[: len(docs)], origins, most) + [0] * fillers
-    origins += [None] * fillers
+    order = segment_passes(plans, shared, most, filler)
     states: dict[int, State] = {}
     live: deque[_Live] = deque()
     leaves: list[Tensor] = []
     total = 0.0
-    for i in range(max(at + len(plan) for at, plan in zip(begun, plans, strict=True))):
-        active = [d for d, plan in enumerate(plans) if begun[d] <= i < begun[d] + len(plan)]
-        segments = [plans[d][i - begun[d]] for d in active]
-        states.update({d: model.state() for d in active if begun[d] == i and origins[d] is None})
-        ids_T = torch.cat(
-            [
-                sequences[d][0][p.start : p.start + p.length]
-                for d, p in zip(active, segments, strict=True)
-            ]
-        )
-        targets_T = torch.cat(
-            [wanted[d][p.start : p.start + p.length] for d, p in zip(active, segments, strict=True)]
-        )
+    for i in range(len(order)):
+        rows = order.segments(i)
+        states.update({d: model.state() for d in order.new(i)})
+        ids_T = _together(tokens, rows)
+        targets_T = _together(wanted, rows)
         with torch.enable_grad():
-            context = TrainContext(
-                model.layout,
-                model.spec,
-                model.rope,
-                _packed(segments),
-                [states[d] for d in active],
-                recompute,
-            )
-            hidden_TE = model.forward(ids_T, context)
+            hidden_TE, context = _forward(model, ids_T, rows, states, recompute)
             if score is None:
                 factor: float | Tensor = scale
                 if scales is not None:
-                    rows_T = torch.tensor([p.length for p in segments], device=model.device)
-                    own = torch.tensor([scales[d] for d in active], dtype=torch.float64)
-                    factor = own.to(model.device).repeat_interleave(rows_T)
+                    factor = _factors(scales, rows, model.device)
                 nll, grad_TE = lm_head.backward(model.head, hidden_TE.detach(), targets_T, factor)
             else:
-                rows = list(zip(active, segments, strict=True))
                 nll, grad_TE = score(hidden_TE.detach(), rows)
             total += nll
             silent = passes is None and score is None and bool((targets_T < 0).all())
             step = _Live(hidden_TE, grad_TE, leaves, silent)
-            on = [d for d in active if i + 1 < begun[d] + len(plans[d])]
-            for n, d in enumerate(active):
+            on = [d for d, _ in rows if order.goes_on(d, i)]
+            for n, (d, _) in enumerate(rows):
                 if d in on:
                     context.cross_boundary(n)
             context.release()
@@ -169,15 +141,44 @@ def backward(
         states = {d: states[d] for d in on}
         step.outs, leaves = _cut(list(states.values()), truncation)
         step.tail = [None] * len(step.outs)
-        for d, origin in enumerate(origins):
-            if origin is not None and begun[d] == i + 1:
-                # The same leaves: what both go on to gather in them is summed.
-                states[d] = states[origin[0]].fork()
+        for d, origin in order.forks(i + 1):
+            # The same leaves: what both go on to gather in them is summed.
+            states[d] = states[origin].fork()
         if len(live) == truncation + 1:
             _flush(live.popleft(), params)
     while live:
         _flush(live.popleft(), params)
     return Loss(total, count)
+
+
+def _check_truncation(truncation: int) -> None:
+    if isinstance(truncation, bool) or not isinstance(truncation, int) or truncation < 0:
+        raise LockstepError(
+            "LS_TRAINING_TRUNCATION",
+            f"expected truncation >= 0, got {truncation!r}",
+            "Correct training.truncation in lockstep.config.ts.",
+            "training.truncation",
+        )
+
+
+def _together(of_documents: Sequence[Tensor], rows: Rows) -> Tensor:
+    """What the documents' tensors hold for these segments, one behind the other, [T]."""
+    return torch.cat([of_documents[d][p.start : p.start + p.length] for d, p in rows])
+
+
+def _forward(
+    model: Model, ids_T: Tensor, rows: Rows, states: dict[int, State], recompute: bool
+) -> tuple[Tensor, TrainContext]:
+    """The last hidden states of a pass [T, E], and what the boundaries behind it need."""
+    context = TrainContext(
+        model.layout,
+        model.spec,
+        model.rope,
+        _packed([span for _, span in rows]),
+        [states[d] for d, _ in rows],
+        recompute,
+    )
+    return model.forward(ids_T, context), context
 
 
 def _packed(segments: Sequence[PackedSpan]) -> list[PackedSpan]:
@@ -186,6 +187,13 @@ def _packed(segments: Sequence[PackedSpan]) -> list[PackedSpan]:
         spans.append(PackedSpan(offset, span.length, span.start))
         offset += span.length
     return spans
+
+
+def _factors(scales: Sequence[float], rows: Rows, device: torch.device) -> Tensor:
+    """The factor of each token's loss, [T]: that of its document."""
+    rows_T = torch.tensor([p.length for _, p in rows], device=device)
+    own = torch.tensor([scales[d] for d, _ in rows], dtype=torch.float64)
+    return own.to(device).repeat_interleave(rows_T)
 
 
 def _reach_back(live: deque[_Live], truncation: int, from_top: bool) -> None:

@@ -89,23 +89,12 @@ class Tracker:
         for r in rows:
             begin, end = edges[r], edges[r + 1]
             position = int(lengths_R[r]) - (end - begin)
-            tokens = tokens_T[begin:end]
-            state = self._take(block_table_RN[r], position)
-            if state is None:
-                state = _Open(self._runtime.open(), 0, 0)
-                if position:
-                    tokens = np.concatenate((self._replay(block_table_RN[r], position), tokens))
+            state, tokens = self._resume(block_table_RN[r], position, tokens_T[begin:end])
             states.append(state)
             if state.handle is not None:
                 asked.append(state)
                 pushes.append((state.handle, tokens.tolist()))
-        found: dict[int, list[int]] = {}
-        for state, cuts in zip(asked, self._runtime.push_each(pushes), strict=True):
-            if isinstance(cuts, LockstepError):
-                own_fault(cuts)
-                state.handle = None
-            else:
-                found[id(state)] = cuts
+        found = self._push(asked, pushes)
         spans: list[QuerySpan] = []
         for r, state in zip(rows, states, strict=True):
             begin, end = edges[r], edges[r + 1]
@@ -124,6 +113,29 @@ class Tracker:
             state.position = length
             self._open[int(slots_T[end - 1])] = state
         return spans
+
+    def _resume(self, blocks_N: Array, position: int, tokens_T: Array) -> tuple[_Open, Array]:
+        """The state after ``position`` tokens, and what to push: a new one sees all its tokens."""
+        state = self._take(blocks_N, position)
+        if state is not None:
+            return state, tokens_T
+        state = _Open(self._runtime.open(), 0, 0)
+        if position:
+            tokens_T = np.concatenate((self._replay(blocks_N, position), tokens_T))
+        return state, tokens_T
+
+    def _push(
+        self, states: Sequence[_Open], pushes: Sequence[tuple[int, Sequence[int]]]
+    ) -> dict[int, list[int]]:
+        """Cuts by the id of the state; none of a state on whose tokens the policy fails."""
+        found: dict[int, list[int]] = {}
+        for state, cuts in zip(states, self._runtime.push_each(pushes), strict=True):
+            if isinstance(cuts, LockstepError):
+                own_fault(cuts)
+                state.handle = None
+            else:
+                found[id(state)] = cuts
+        return found
 
     def _slots(self, blocks_N: Array, start: int, end: int) -> Array:
         at = np.arange(start, end)

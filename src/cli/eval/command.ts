@@ -5,14 +5,20 @@ import { lengths, names, parseNonNegativeInt, parsePositiveInt } from '../shared
 import { asLockstepError, cancellation } from '../shared/output.ts';
 import { stageBar } from '../shared/stage-bar.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
-import { checkEngines, openRunner, openStepped, rowEngineOptions } from './engine.ts';
+import {
+  checkEngines,
+  openRunner,
+  openStepped,
+  type RowEngineOptions,
+  rowEngineOptions,
+} from './engine.ts';
 import { type EvalFolder, openFolder, weightsOf } from './folder.ts';
 import { checkOptions, type EvalOptions, pplAsked, tasksAsked } from './options.ts';
-import { runPpl } from './ppl.ts';
-import { type EvalRow, rowsOf } from './rows.ts';
-import { type EvaluatedCheckpoints, openWithBase, openWithoutBase } from './subjects.ts';
+import { type PplInput, runPpl } from './ppl.ts';
+import { rowsOf } from './rows.ts';
+import { type EvaluatedCheckpoints, openSubjects } from './subjects.ts';
 import { pplTable, tasksTable } from './table.ts';
-import { rulerTasks, runTasks } from './tasks.ts';
+import { rulerTasks, runTasks, type TasksInput } from './tasks.ts';
 
 export function evalCommand(): Command {
   return new Command('eval')
@@ -84,10 +90,7 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
   try {
     const where = path.resolve(dir);
     checkOptions(options);
-    subjects =
-      options.base === false
-        ? await openWithoutBase(where)
-        : await openWithBase(where, options.base);
+    subjects = await openSubjects(where, options.base);
     const { contract } = subjects.files;
     const executions = [options.execution ?? (['segmented', 'full'] as const)].flat();
     const rows = rowsOf(subjects.all, executions, options.engine, options.precision ?? null);
@@ -119,23 +122,13 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
       ...{ dir: where, rows, python, signal },
       ...{ folder: folder.dir, onProgress: bar.update },
     };
-    let shown: { result: object; table: string };
+    let shown: Shown;
     if ('texts' in asked) {
-      const open = (row: EvalRow) => openStepped(row, engine);
       const { bos } = contract.tokenizer;
-      const result = await runPpl({
-        ...asked,
-        ...common,
-        bos,
-        device,
-        threads: threads ?? null,
-        open,
-      });
-      shown = { result, table: pplTable(result, process.stdout) };
+      const input = { ...asked, ...common, bos, device, threads: threads ?? null };
+      shown = await measurePpl(input, engine);
     } else {
-      const open = (row: EvalRow) => openRunner(row, engine);
-      const result = await runTasks({ asked, contract, ...common, open });
-      shown = { result, table: tasksTable(result, process.stdout) };
+      shown = await measureTasks({ asked, contract, ...common }, engine);
     }
     bar.stop();
     process.stdout.write(
@@ -149,4 +142,22 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
     await subjects?.close();
     cancel.stop();
   }
+}
+
+interface Shown {
+  result: object;
+  table: string;
+}
+
+async function measurePpl(input: Omit<PplInput, 'open'>, engine: RowEngineOptions): Promise<Shown> {
+  const result = await runPpl({ ...input, open: (row) => openStepped(row, engine) });
+  return { result, table: pplTable(result, process.stdout) };
+}
+
+async function measureTasks(
+  input: Omit<TasksInput, 'open'>,
+  engine: RowEngineOptions,
+): Promise<Shown> {
+  const result = await runTasks({ ...input, open: (row) => openRunner(row, engine) });
+  return { result, table: tasksTable(result, process.stdout) };
 }

@@ -38,13 +38,17 @@ export interface EvaluatedCheckpoints {
 /**
  * Open a checkpoint for evaluation.
  *
- * @param base folder of the untrained model; by default where the checkpoint says it lies
+ * @param base folder of the untrained model, by default where the checkpoint says it lies; false: without it
  * @throws LS_CONTRACT_*, LS_EVAL_BASE when the untrained model is not found or does not fit
  */
-export async function openWithBase(
+export function openSubjects(
   dir: string,
-  base: string | undefined,
+  base: string | false | undefined,
 ): Promise<EvaluatedCheckpoints> {
+  return base === false ? openWithoutBase(dir) : openWithBase(dir, base);
+}
+
+async function openWithBase(dir: string, base: string | undefined): Promise<EvaluatedCheckpoints> {
   const files = await readContract(dir);
   const state = await trainingState(dir);
   const common = { files, trainingContext: state.sequence };
@@ -75,7 +79,7 @@ export async function openWithBase(
 }
 
 /** The checkpoint alone (`--no-base`). */
-export async function openWithoutBase(dir: string): Promise<EvaluatedCheckpoints> {
+async function openWithoutBase(dir: string): Promise<EvaluatedCheckpoints> {
   const files = await readContract(dir);
   const weights = isTrained(files.contract) ? 'trained' : 'untrained';
   const { sequence } = await trainingState(dir);

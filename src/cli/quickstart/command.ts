@@ -9,12 +9,18 @@ import { readModel } from '../../contract/model.ts';
 import { LockstepError } from '../../errors.ts';
 import { packageRoot } from '../../paths.ts';
 import { shellWord } from '../../shell-word.ts';
-import type { RecallResult } from '../recall/run.ts';
-import { recallTable } from '../recall/table.ts';
 import { parseMinutes, parsePositiveInt, port } from '../shared/option-values.ts';
+import {
+  askFacts,
+  type Checkpoints,
+  exportAndVerify,
+  HELD_OUT,
+  QUICK,
+  trainAndCompare,
+  WHOLE,
+} from './measuring.ts';
 import { complete, startServer } from './serving.ts';
-import { runStage, type StageEvent } from './stage.ts';
-import { perplexityTable, type QuickstartPerplexity, verifyTable } from './tables.ts';
+import { say, secondsSince, timedStages } from './timed-stages.ts';
 
 interface QuickstartOptions {
   config: string;
@@ -26,32 +32,6 @@ interface QuickstartOptions {
   steps?: number;
 }
 
-/** Shares of facts recalled at one length. */
-export interface QuickstartRecall {
-  full: number;
-  segmentedBefore: number;
-  segmentedAfter: number;
-}
-
-/** The text that nothing here was trained on, and how far in its measuring starts (characters). */
-const HELD_OUT = path.join('.lockstep', 'texts', 'milton', 'paradiselost.txt');
-const HELD_OUT_SKIP = 60_000;
-
-/** What is measured: perplexity over so many tokens, and facts in texts of so many, five in each document. */
-interface Measured {
-  perplexity: number[];
-  recall: number[];
-  documents: number;
-  /** Tokens that every engine is compared over. */
-  verify: number;
-}
-const WHOLE: Measured = {
-  perplexity: [2048, 4096],
-  recall: [1024, 2048],
-  documents: 2,
-  verify: 512,
-};
-const QUICK: Measured = { perplexity: [1024], recall: [1024], documents: 1, verify: 256 };
 /** The example that comes with Lockstep: its own results are replaced. */
 const EXAMPLE = path.join(packageRoot, 'examples', 'quickstart', 'lockstep.config.ts');
 const PROMPT = 'ROMEO. But soft, what light through yonder window breaks?';
@@ -80,19 +60,14 @@ function budget({ minutes, steps }: QuickstartOptions): string[] {
 }
 
 async function quickstart(options: QuickstartOptions): Promise<void> {
-  const heldOut = path.join(packageRoot, HELD_OUT);
-  if (!existsSync(heldOut)) {
+  if (!existsSync(path.join(packageRoot, HELD_OUT))) {
     throw new LockstepError('LS_QUICKSTART_INPUTS', `expected the text ${HELD_OUT}, got no file.`, {
       fix: 'The quickstart is part of a clone: run npm run setup there.',
     });
   }
-  const config = await loadConfig(options.config);
+  const checkpoints = await freeCheckpoints(options.config);
+  const { trained } = checkpoints;
   const measured = options.quick ? QUICK : WHOLE;
-  await readModel(config.model);
-  const trained = config.out;
-  const untrained = `${trained}-untrained`;
-  const example = path.resolve(options.config) === EXAMPLE;
-  for (const folder of [trained, untrained]) await checkFree(folder, example, options.config);
   const abort = new AbortController();
   const cancel = (): void =>
     abort.abort(
@@ -103,89 +78,24 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   process.once('SIGINT', cancel);
   process.once('SIGTERM', cancel);
 
-  const seconds: Record<string, number> = {};
-  const stage = async (
-    name: string,
-    args: string[],
-    accept: number[] = [],
-  ): Promise<StageEvent> => {
-    say(`\n● ${name}   lockstep ${args.map((arg) => shellWord(shorten(arg))).join(' ')}`);
-    const started = performance.now();
-    const result = await runStage(args, { signal: abort.signal, accept, onEvent: progress });
-    seconds[name] = round((performance.now() - started) / 1000, 1);
-    return result;
-  };
-
   const started = performance.now();
-  // These two refuse to replace what is no checkpoint, too.
-  const attach = ['attach', config.model, '--config', options.config, '--out', untrained];
-  await stage('attach', example ? [...attach, '--force'] : attach);
-  const measure = [
-    '--text',
-    heldOut,
-    '--skip',
-    `${HELD_OUT_SKIP}`,
-    '--tokens',
-    measured.perplexity.join(),
-  ];
-  const before = await stage('perplexity before', [
-    'perplexity',
-    untrained,
-    ...measure,
-    '--mode',
-    'full,noSinks,segmented',
-  ]);
-  const train = ['train', '--config', options.config, ...budget(options)];
-  await stage('train', example ? [...train, '--overwrite'] : train);
-  const after = await stage('perplexity after', [
-    'perplexity',
-    trained,
-    ...measure,
-    '--mode',
-    'segmented',
-  ]);
-  const perplexity = join(measured.perplexity, before, after);
-  say(`\n${perplexityTable(perplexity)}`);
-  const recalled = await stage('recall', [
-    'recall',
-    trained,
-    ...['--text', heldOut, '--skip', `${HELD_OUT_SKIP}`, '--card'],
-    ...['--lengths', measured.recall.join(), '--samples', `${measured.documents}`],
-  ]);
-  const grid = recalled as unknown as RecallResult;
-  say(`\n${recallTable(grid, process.stderr)}`);
-  await stage('export', ['export', trained, '--precision', 'fp32']);
-  const verified = await stage(
-    'verify',
-    [
-      'verify',
-      trained,
-      ...['--text', heldOut, '--tokens', `${measured.verify}`, '--against', 'onnx,torch'],
-    ],
-    [1],
-  );
-  const rows = verified['engines'] as StageEvent[];
-  say(`\n${verifyTable(rows)}`);
+  const seconds: Record<string, number> = {};
+  const run = timedStages(abort.signal, seconds);
+  const { perplexity: lengths, verify: tokens } = measured;
+  const perplexity = await trainAndCompare(run, checkpoints, lengths, budget(options));
+  const recall = await askFacts(run, trained, measured);
+  const { rows, ok } = await exportAndVerify(run, trained, tokens);
 
   const server = await startServer(trained, options.exit ? 0 : options.port, abort.signal);
   try {
     const asked = performance.now();
     const completion = await complete(server.url, PROMPT, abort.signal);
-    seconds['completion'] = round((performance.now() - asked) / 1000, 1);
-    seconds['total'] = round((performance.now() - started) / 1000, 1);
+    seconds['completion'] = secondsSince(asked);
+    seconds['total'] = secondsSince(started);
     say(`\n${PROMPT}\n  … ${completion.trim()}\n`);
-    const recall = recallByLength(grid);
     const result = { checkpoint: trained, perplexity, recall, verify: rows, completion, seconds };
     if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
-    if (verified['ok'] !== true) {
-      throw new LockstepError(
-        'LS_VERIFY_FAILED',
-        'expected every engine to agree, got the table above.',
-        {
-          fix: `Run lockstep verify ${shellWord(trained)} --json: firstDivergence is where they first differ. docs/verify.md#when-it-fails says what to do.`,
-        },
-      );
-    }
+    if (!ok) throw disagreement(trained);
     if (!options.exit) {
       say(`The page: ${server.url}/   (Ctrl-C stops it)`);
       await server.closed;
@@ -195,6 +105,27 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     process.off('SIGINT', cancel);
     process.off('SIGTERM', cancel);
   }
+}
+
+function disagreement(checkpoint: string): LockstepError {
+  return new LockstepError(
+    'LS_VERIFY_FAILED',
+    'expected every engine to agree, got the table above.',
+    {
+      fix: `Run lockstep verify ${shellWord(checkpoint)} --json: firstDivergence is where they first differ. docs/verify.md#when-it-fails says what to do.`,
+    },
+  );
+}
+
+/** Where the config's checkpoints go. @throws LS_QUICKSTART_EXISTS */
+async function freeCheckpoints(file: string): Promise<Checkpoints> {
+  const config = await loadConfig(file);
+  await readModel(config.model);
+  const { model, out: trained } = config;
+  const untrained = `${trained}-untrained`;
+  const replace = path.resolve(file) === EXAMPLE;
+  for (const folder of [trained, untrained]) await checkFree(folder, replace, file);
+  return { config: file, model, untrained, trained, replace };
 }
 
 /**
@@ -216,69 +147,4 @@ async function checkFree(folder: string, example: boolean, config: string): Prom
       field: 'out',
     },
   );
-}
-
-/** Progress of a training: one of its steps at most every five seconds. */
-let shown = 0;
-function progress(event: StageEvent): void {
-  if (event['event'] !== 'step' || performance.now() - shown < 5000) return;
-  shown = performance.now();
-  const number = (key: string, digits: number): string => Number(event[key]).toFixed(digits);
-  say(
-    `  step ${event['step']}   loss ${number('loss', 3)}   ${number('tokensPerSecond', 0)} tokens/s   ${number('eta', 0)} s to go`,
-  );
-}
-
-function join(
-  lengths: readonly number[],
-  before: StageEvent,
-  after: StageEvent,
-): Record<string, QuickstartPerplexity> {
-  type Table = Record<string, Record<string, number>>;
-  const first = before['perplexity'] as Table;
-  const last = after['perplexity'] as Table;
-  return Object.fromEntries(
-    lengths.map((length) => {
-      const row = first[length];
-      return [
-        `${length}`,
-        {
-          full: row?.['full'] ?? Number.NaN,
-          noSinks: row?.['noSinks'] ?? Number.NaN,
-          segmentedBefore: row?.['segmented'] ?? Number.NaN,
-          segmentedAfter: last[length]?.['segmented'] ?? Number.NaN,
-        },
-      ];
-    }),
-  );
-}
-
-/** Shares recalled over all depths, by length. */
-function recallByLength({ asked, rows }: RecallResult): Record<string, QuickstartRecall> {
-  const at = (name: string, length: number): number =>
-    rows.find((row) => row.name === name)?.lengths.find((one) => one.length === length)?.recalled ??
-    Number.NaN;
-  return Object.fromEntries(
-    asked.lengths.map((length) => [
-      `${length}`,
-      {
-        full: at('untrained-full', length),
-        segmentedBefore: at('untrained-segmented', length),
-        segmentedAfter: at('trained-segmented', length),
-      },
-    ]),
-  );
-}
-
-function shorten(arg: string): string {
-  const relative = path.isAbsolute(arg) ? path.relative(process.cwd(), arg) : arg;
-  return relative === '' || relative.startsWith('..') ? arg : relative;
-}
-
-function round(value: number, digits: number): number {
-  return Number(value.toFixed(digits));
-}
-
-function say(text: string): void {
-  process.stderr.write(`${text}\n`);
 }

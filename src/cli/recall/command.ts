@@ -8,7 +8,7 @@ import { loadTokenizer } from '../../tokenizer/tokenizer.ts';
 import { checkEngines, rowEngineOptions } from '../eval/engine.ts';
 import { type EvalFolder, openFolder, weightsOf } from '../eval/folder.ts';
 import { rowsOf } from '../eval/rows.ts';
-import { type EvaluatedCheckpoints, openWithBase, openWithoutBase } from '../eval/subjects.ts';
+import { type EvaluatedCheckpoints, openSubjects } from '../eval/subjects.ts';
 import { chatWrapOrPlain, plainWrap } from '../shared/chat-wrap.ts';
 import { checkHtml } from '../shared/html-file.ts';
 import { lengths, names, parseNonNegativeInt, parsePositiveInt } from '../shared/option-values.ts';
@@ -108,10 +108,7 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
     await checkPlaces(where, options);
     const { signal } = cancel;
     const { python, threads, device } = options;
-    subjects =
-      options.base === false
-        ? await openWithoutBase(where)
-        : await openWithBase(where, options.base);
+    subjects = await openSubjects(where, options.base);
     const { contract } = subjects.files;
     const others = await openBeside(options.beside ?? [], contract);
     const rows: RecallRow[] = [
@@ -146,11 +143,7 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
     const result = { ...about, ...measured };
     bar.stop();
     if (options.html !== undefined) {
-      const file = path.resolve(options.html);
-      const page = recallHtml(path.basename(where), result, contract);
-      await replaceFile(file, page).catch((cause) => {
-        throw notWritten(file, cause, 'Name a file that you can write to with --html.');
-      });
+      await writePage(options.html, recallHtml(path.basename(where), result, contract));
     }
     if (options.card) await keepRecall(where, result);
     process.stdout.write(
@@ -178,6 +171,13 @@ async function checkPlaces(dir: string, { html, card }: RecallOptions): Promise<
       );
     });
   }
+}
+
+async function writePage(html: string, page: string): Promise<void> {
+  const file = path.resolve(html);
+  await replaceFile(file, page).catch((cause) => {
+    throw notWritten(file, cause, 'Name a file that you can write to with --html.');
+  });
 }
 
 /** Comma-separated numbers from 0 to 1, each once, ascending. */

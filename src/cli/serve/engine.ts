@@ -60,7 +60,7 @@ const VLLM_SESSIONS = 256;
  * @throws LS_USAGE for options that say nothing to the chosen engine; LS_VLLM_FLAG, LS_VLLM_UPSTREAM, LS_ADAPTER_NAME
  */
 export async function checkChoice(choice: EngineChoice, flags: readonly string[]): Promise<void> {
-  const { engine, precision, upstream } = choice;
+  const { engine, precision } = choice;
   const known: readonly string[] = PRECISIONS[engine];
   if (precision !== undefined && !known.includes(precision)) {
     throw usage(
@@ -69,23 +69,28 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
       'Each engine has its own precisions: lockstep serve --help',
     );
   }
-  if (engine !== 'vllm') {
-    for (const [name, value] of [
-      ['replicas', choice.replicas],
-      ['upstream', upstream],
-      ['upstream-key', choice.upstreamKey],
-      ['stall-timeout', choice.stallTimeout],
-      ['adapter', choice.adapter],
-    ] as const) {
-      if (value !== undefined) throw onlyVllm(`--${name}`, name);
-    }
-    if (flags.length > 0) throw onlyVllm(flags[0] as string, 'flags');
-    if (engine === 'onnx' && choice.python !== undefined) {
-      const fix = 'ONNX Runtime runs without Python. Leave the option out.';
-      throw usage('python', 'expected --engine torch or vllm with --python, got onnx', fix);
-    }
-    return;
+  if (engine === 'vllm') await checkVllm(choice, flags);
+  else checkEmbedded(choice, flags);
+}
+
+function checkEmbedded(choice: EngineChoice, flags: readonly string[]): void {
+  for (const [name, value] of [
+    ['replicas', choice.replicas],
+    ['upstream', choice.upstream],
+    ['upstream-key', choice.upstreamKey],
+    ['stall-timeout', choice.stallTimeout],
+    ['adapter', choice.adapter],
+  ] as const) {
+    if (value !== undefined) throw onlyVllm(`--${name}`, name);
   }
+  if (flags.length > 0) throw onlyVllm(flags[0] as string, 'flags');
+  if (choice.engine === 'onnx' && choice.python !== undefined) {
+    const fix = 'ONNX Runtime runs without Python. Leave the option out.';
+    throw usage('python', 'expected --engine torch or vllm with --python, got onnx', fix);
+  }
+}
+
+async function checkVllm(choice: EngineChoice, flags: readonly string[]): Promise<void> {
   if (choice.cacheBytes !== undefined) {
     const fix =
       'vLLM has a prefix cache of its own: lockstep serve DIR --engine vllm -- --no-enable-prefix-caching turns it off.';
@@ -99,6 +104,7 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
     throw usage('threads', 'expected no --threads with --engine vllm', fix);
   }
   adapterFolders(choice.adapter ?? []);
+  const { upstream } = choice;
   if (upstream === undefined) {
     if (choice.upstreamKey !== undefined) {
       throw usage('upstream-key', 'expected --upstream with --upstream-key', 'Name its address.');
@@ -106,10 +112,17 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
     checkFlags(flags);
     return;
   }
+  checkUpstream(choice, flags);
+  for (const url of upstream) upstreamOrigin(url);
+  upstreamKeyOf(choice);
+}
+
+/** What only a vLLM that is started here can be told. */
+function checkUpstream(choice: EngineChoice, flags: readonly string[]): void {
   for (const [name, value] of [
     ['replicas', choice.replicas],
     ['python', choice.python],
-    ['precision', precision],
+    ['precision', choice.precision],
   ] as const) {
     if (value === undefined) continue;
     const fix = 'This server did not start the vLLM of --upstream. Leave the option out.';
@@ -123,8 +136,6 @@ export async function checkChoice(choice: EngineChoice, flags: readonly string[]
     const fix = 'Give them to the vLLM that runs there.';
     throw usage('flags', `expected no flags of vLLM with --upstream, got ${flags[0]}`, fix);
   }
-  for (const url of upstream) upstreamOrigin(url);
-  upstreamKeyOf(choice);
 }
 
 /**

@@ -5,7 +5,7 @@
 import type { AnyNode, Pattern, Program } from 'acorn';
 import { fullAncestor } from 'acorn-walk';
 import type { Finding } from './determinism.ts';
-import { isFunction, memberName, resolver } from './free-identifiers.ts';
+import { isFunction, memberName, type Resolve, resolver } from './free-identifiers.ts';
 import { runTimeCode, topLevel } from './reach.ts';
 
 const fix =
@@ -30,119 +30,145 @@ const mutators: readonly string[] = [
 /** Makers of what JSON does not hold. */
 const collections = /^(Map|Set|WeakMap|WeakSet|ArrayBuffer|DataView|\w+Array)$/;
 
+/** Something that a policy may not do, and where. */
+interface Seen {
+  node: AnyNode;
+  what: string;
+}
+
+/** What a name or an expression in a module is. */
+interface Names {
+  /** Whether a variable of the module is meant. */
+  isModules(name: string, ancestors: readonly AnyNode[]): boolean;
+  /** The module's variable that an expression is, or is part of; through local names for it. */
+  variableOf(node: AnyNode, ancestors: readonly AnyNode[]): string | undefined;
+}
+
 /** Writes to what outlives a call, in order of place. */
 export function outsideMemory(program: Program): Finding[] {
   const resolve = resolver(program);
   const atRunTime = runTimeCode(program, resolve);
+  const names = namesIn(program, resolve);
+  const findings: Finding[] = [];
+  fullAncestor(program, (node, _state, ancestors) => {
+    const runs = ancestors.slice(0, -1).some(isFunction) && atRunTime(ancestors);
+    const seen = [
+      ...(node.type === 'Property' ? sharedStart(node, ancestors, names) : []),
+      ...(runs ? changes(node, ancestors, names) : []),
+    ];
+    for (const { node: at, what } of seen) {
+      const { line, column } = at.loc?.start ?? { line: 1, column: 0 };
+      findings.push({ line, column, what, fix });
+    }
+  });
+  return findings.sort((a, b) => a.line - b.line || a.column - b.column);
+}
+
+function namesIn(program: Program, resolve: Resolve): Names {
   const initial = initialValues(program);
   const declarations = topLevel(program);
-  const findings: Finding[] = [];
-  const report = (node: AnyNode, what: string): void => {
-    const { line, column } = node.loc?.start ?? { line: 1, column: 0 };
-    findings.push({ line, column, what, fix });
-  };
-
-  /** The module's variable that an expression is, or is part of; through local names for it. */
-  const moduleVariable = (
+  const variableOf = (
     node: AnyNode,
     ancestors: readonly AnyNode[],
     depth = 0,
   ): string | undefined => {
-    if (node.type === 'MemberExpression') return moduleVariable(node.object, ancestors, depth);
-    if (node.type === 'ChainExpression') return moduleVariable(node.expression, ancestors, depth);
+    if (node.type === 'MemberExpression') return variableOf(node.object, ancestors, depth);
+    if (node.type === 'ChainExpression') return variableOf(node.expression, ancestors, depth);
     if (node.type !== 'Identifier' || depth > 8) return undefined;
     const scope = resolve(node.name, ancestors);
     // The runtime gives typed arrays their first bytes back before each token.
     if (scope === program) return isTypedArray(declarations.get(node.name)) ? undefined : node.name;
     const value = scope === undefined ? undefined : initial.get(scope)?.get(node.name);
-    return value === undefined ? undefined : moduleVariable(value, ancestors, depth + 1);
+    return value === undefined ? undefined : variableOf(value, ancestors, depth + 1);
   };
-  const written = (target: AnyNode, ancestors: readonly AnyNode[]): void => {
-    for (const part of targets(target as Pattern)) {
-      if (part.type === 'Identifier') {
-        // A local name for a module's value may itself be assigned again.
-        if (resolve(part.name, ancestors) !== program) continue;
-        report(part, `writes to ${part.name}, a variable of its module`);
-        continue;
-      }
-      const name = moduleVariable(part, ancestors);
-      if (name !== undefined)
-        report(part, `writes to a property of ${name}, which outlives the call`);
-    }
+  return {
+    isModules: (name, ancestors) => resolve(name, ancestors) === program,
+    variableOf: (node, ancestors) => variableOf(node, ancestors),
   };
+}
 
-  fullAncestor(program, (node, _state, ancestors) => {
-    if (!ancestors.slice(0, -1).some(isFunction) || !atRunTime(ancestors)) {
-      if (node.type === 'Property') checkStart(node, ancestors);
-      return;
+/** What a node of code that runs changes beyond its call. */
+function changes(node: AnyNode, ancestors: readonly AnyNode[], names: Names): Seen[] {
+  switch (node.type) {
+    case 'AssignmentExpression':
+      return [...writes(node.left, ancestors, names), ...collectionInState(node, ancestors)];
+    case 'UpdateExpression':
+      return writes(node.argument, ancestors, names);
+    case 'UnaryExpression':
+      return node.operator === 'delete' ? writes(node.argument, ancestors, names) : [];
+    case 'ForInStatement':
+    case 'ForOfStatement':
+      return node.left.type === 'VariableDeclaration' ? [] : writes(node.left, ancestors, names);
+    case 'CallExpression': {
+      if (node.callee.type !== 'MemberExpression') return [];
+      const method = memberName(node.callee);
+      if (method === undefined || !mutators.includes(method)) return [];
+      const name = names.variableOf(node.callee.object, ancestors);
+      if (name === undefined) return [];
+      return [{ node, what: `calls ${method} on ${name}, which outlives the call` }];
     }
-    switch (node.type) {
-      case 'AssignmentExpression':
-        written(node.left, ancestors);
-        checkCollection(node, ancestors);
-        return;
-      case 'UpdateExpression':
-        written(node.argument, ancestors);
-        return;
-      case 'UnaryExpression':
-        if (node.operator === 'delete') written(node.argument, ancestors);
-        return;
-      case 'ForInStatement':
-      case 'ForOfStatement':
-        if (node.left.type !== 'VariableDeclaration') written(node.left, ancestors);
-        return;
-      case 'CallExpression': {
-        if (node.callee.type !== 'MemberExpression') return;
-        const method = memberName(node.callee);
-        if (method === undefined || !mutators.includes(method)) return;
-        const name = moduleVariable(node.callee.object, ancestors);
-        if (name !== undefined) report(node, `calls ${method} on ${name}, which outlives the call`);
-        return;
-      }
-      case 'Property':
-        checkStart(node, ancestors);
-        return;
+    default:
+      return [];
+  }
+}
+
+/** `target = value` */
+function writes(target: AnyNode, ancestors: readonly AnyNode[], names: Names): Seen[] {
+  return targets(target as Pattern).flatMap((node): Seen[] => {
+    if (node.type === 'Identifier') {
+      // A local name for a module's value may itself be assigned again.
+      if (!names.isModules(node.name, ancestors)) return [];
+      return [{ node, what: `writes to ${node.name}, a variable of its module` }];
     }
+    const name = names.variableOf(node, ancestors);
+    if (name === undefined) return [];
+    return [{ node, what: `writes to a property of ${name}, which outlives the call` }];
   });
-  return findings.sort((a, b) => a.line - b.line || a.column - b.column);
+}
 
-  /** `start: () => initial` gives every sequence the same object. */
-  function checkStart(node: AnyNode & { type: 'Property' }, ancestors: readonly AnyNode[]): void {
-    if (node.key.type !== 'Identifier' || node.key.name !== 'start') return;
-    if (!isFunction(node.value)) return;
-    const { body } = node.value;
-    const value = (
-      body.type === 'BlockStatement'
-        ? body.body.find((statement) => statement.type === 'ReturnStatement')?.argument
-        : body
-    ) as AnyNode | null | undefined;
-    if (value == null || (value.type !== 'Identifier' && value.type !== 'MemberExpression')) return;
-    const name = moduleVariable(value, [...ancestors, node.value]);
-    if (name !== undefined)
-      report(value, `returns ${name}, one object for all sequences, from start`);
+/** `state.seen = new Set()`: the state holds JSON alone. */
+function collectionInState(
+  node: AnyNode & { type: 'AssignmentExpression' },
+  ancestors: readonly AnyNode[],
+): Seen[] {
+  const { left, right } = node;
+  if (left.type !== 'MemberExpression' || right.type !== 'NewExpression') return [];
+  if (right.callee.type !== 'Identifier' || !collections.test(right.callee.name)) return [];
+  const owner = ancestors.find(
+    (each) =>
+      each.type === 'Property' &&
+      each.key.type === 'Identifier' &&
+      ['push', 'cut'].includes(each.key.name),
+  );
+  const [state] = owner?.type === 'Property' && isFunction(owner.value) ? owner.value.params : [];
+  let root: AnyNode = left;
+  while (root.type === 'MemberExpression') root = root.object;
+  if (state?.type !== 'Identifier' || root.type !== 'Identifier' || root.name !== state.name) {
+    return [];
   }
+  return [{ node, what: `keeps a ${right.callee.name} in the state, which holds JSON alone` }];
+}
 
-  /** `state.seen = new Set()`: the state holds JSON alone. */
-  function checkCollection(
-    node: AnyNode & { type: 'AssignmentExpression' },
-    ancestors: readonly AnyNode[],
-  ): void {
-    const { left, right } = node;
-    if (left.type !== 'MemberExpression' || right.type !== 'NewExpression') return;
-    if (right.callee.type !== 'Identifier' || !collections.test(right.callee.name)) return;
-    const owner = ancestors.find(
-      (each) =>
-        each.type === 'Property' &&
-        each.key.type === 'Identifier' &&
-        ['push', 'cut'].includes(each.key.name),
-    );
-    const [state] = owner?.type === 'Property' && isFunction(owner.value) ? owner.value.params : [];
-    let root: AnyNode = left;
-    while (root.type === 'MemberExpression') root = root.object;
-    if (state?.type !== 'Identifier' || root.type !== 'Identifier' || root.name !== state.name)
-      return;
-    report(node, `keeps a ${right.callee.name} in the state, which holds JSON alone`);
+/** `start: () => initial` gives every sequence the same object. */
+function sharedStart(
+  node: AnyNode & { type: 'Property' },
+  ancestors: readonly AnyNode[],
+  names: Names,
+): Seen[] {
+  if (node.key.type !== 'Identifier' || node.key.name !== 'start') return [];
+  if (!isFunction(node.value)) return [];
+  const { body } = node.value;
+  const value = (
+    body.type === 'BlockStatement'
+      ? body.body.find((statement) => statement.type === 'ReturnStatement')?.argument
+      : body
+  ) as AnyNode | null | undefined;
+  if (value == null || (value.type !== 'Identifier' && value.type !== 'MemberExpression')) {
+    return [];
   }
+  const name = names.variableOf(value, [...ancestors, node.value]);
+  if (name === undefined) return [];
+  return [{ node: value, what: `returns ${name}, one object for all sequences, from start` }];
 }
 
 function isTypedArray(declaration: AnyNode | undefined): boolean {

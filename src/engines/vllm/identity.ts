@@ -82,6 +82,21 @@ export async function identify(
     );
   }
   const told = parse(identity, answer.text, IDENTITY_PATH);
+  checkEngines(told, digest);
+  checkAdapters(told, adapters);
+  const listed = await get('/v1/models');
+  if (listed.status !== 200) {
+    throw new LockstepError(
+      'LS_VLLM_PROTOCOL',
+      `expected the list of models, got HTTP ${listed.status} from /v1/models`,
+      { fix: 'If vLLM asks for a key, name its variable: --upstream-key VARIABLE' },
+    );
+  }
+  const list = parse(models, listed.text, '/v1/models');
+  return { identity: told, maxTokens: list.data[0]?.max_model_len ?? null };
+}
+
+function checkEngines(told: Identity, digest: string): void {
   const stock = told.engines.find((engine) => !engine.architecture.startsWith('Segmented'));
   if (stock !== undefined) {
     throw new LockstepError(
@@ -100,6 +115,9 @@ export async function identify(
       { fix: 'Serve both from the same checkpoint folder.' },
     );
   }
+}
+
+function checkAdapters(told: Identity, adapters: ReadonlyMap<string, string>): void {
   for (const [name, sha256] of adapters) {
     const found = told.adapters.find((one) => one.name === name);
     if (found?.sha256 === sha256) continue;
@@ -112,16 +130,6 @@ export async function identify(
       },
     );
   }
-  const listed = await get('/v1/models');
-  if (listed.status !== 200) {
-    throw new LockstepError(
-      'LS_VLLM_PROTOCOL',
-      `expected the list of models, got HTTP ${listed.status} from /v1/models`,
-      { fix: 'If vLLM asks for a key, name its variable: --upstream-key VARIABLE' },
-    );
-  }
-  const list = parse(models, listed.text, '/v1/models');
-  return { identity: told, maxTokens: list.data[0]?.max_model_len ?? null };
 }
 
 /** What a vLLM is and what became of its probe, in a line for people. */

@@ -89,24 +89,13 @@ export async function superviseVllm(
   parts: VllmParts,
   options: SupervisedOptions = {},
 ): Promise<VllmEngine> {
-  const { flags = [], replicas = 1, maxTokens = null, env = childEnvironment() } = options;
+  const { flags = [], replicas = 1, env = childEnvironment() } = options;
   checkFlags(flags);
   const info = await vllmInfo(parts.dir, options.dtype);
   const python = await interpreter(options);
   if (options.command === undefined) await checkVersion(python, env);
   const key = randomBytes(24).toString('base64url');
-  const childEnv: NodeJS.ProcessEnv = {
-    ...env,
-    ...PLUGIN_ENVIRONMENT,
-    ...defaultKvCacheSpace(env, flags, replicas),
-    ...tracesProtocol(env, flags),
-    VLLM_API_KEY: key,
-    // Routes that change a running engine; nobody needs them here.
-    VLLM_SERVER_DEV_MODE: '0',
-    ...(options.probe === false ? { LOCKSTEP_PROBE: '0' } : {}),
-    // Segments need no scaling of positions: the limit is what was asked for (SEMANTICS 3).
-    ...(maxTokens === null ? {} : { VLLM_ALLOW_LONG_MAX_MODEL_LEN: '1' }),
-  };
+  const childEnv = vllmEnvironment(env, key, options);
   const supervisors: Supervisor[] = [];
   const all: Replica[] = [];
   const stopAll = () => Promise.all(supervisors.map((one) => one.stop()));
@@ -121,20 +110,11 @@ export async function superviseVllm(
       const socket = newSocket();
       const replica = replicaOf(`unix:${socket}`, key, parts, options);
       all.push(replica);
-      const launch = {
-        dir: path.resolve(parts.dir),
-        model: parts.model,
-        adapters: parts.adapters ?? [],
-        at: socket,
-        maxTokens,
-        flags,
-        dtype: info.precision,
-      };
       supervisors.push(
         new Supervisor({
           ...options,
           python,
-          command: options.command?.(socket) ?? vllmCommand(launch),
+          command: options.command?.(socket) ?? launch(socket, info.precision, parts, options),
           env: childEnv,
           socket,
           replica,
@@ -169,6 +149,44 @@ export async function superviseVllm(
     // It aborts a start; from here on `close` decides when running answers have had their time.
     options.signal?.removeEventListener('abort', stop);
   }
+}
+
+/** @param key what every request must show */
+function vllmEnvironment(
+  env: NodeJS.ProcessEnv,
+  key: string,
+  { flags = [], replicas = 1, maxTokens = null, probe }: SupervisedOptions,
+): NodeJS.ProcessEnv {
+  return {
+    ...env,
+    ...PLUGIN_ENVIRONMENT,
+    ...defaultKvCacheSpace(env, flags, replicas),
+    ...tracesProtocol(env, flags),
+    VLLM_API_KEY: key,
+    // Routes that change a running engine; nobody needs them here.
+    VLLM_SERVER_DEV_MODE: '0',
+    ...(probe === false ? { LOCKSTEP_PROBE: '0' } : {}),
+    // Segments need no scaling of positions: the limit is what was asked for (SEMANTICS 3).
+    ...(maxTokens === null ? {} : { VLLM_ALLOW_LONG_MAX_MODEL_LEN: '1' }),
+  };
+}
+
+/** The command of a vLLM that listens on a socket. */
+function launch(
+  socket: string,
+  dtype: string,
+  { dir, model, adapters = [] }: VllmParts,
+  { maxTokens = null, flags = [] }: SupervisedOptions,
+): string[] {
+  return vllmCommand({
+    dir: path.resolve(dir),
+    model,
+    adapters,
+    at: socket,
+    maxTokens,
+    flags,
+    dtype,
+  });
 }
 
 /**

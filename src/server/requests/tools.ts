@@ -75,26 +75,8 @@ export function toolsOf(body: ToolFields): ToolsAsked {
       '`response_format`: expected none with a `tool_choice` that requires a call.',
     );
   }
-  const anything = { type: 'object' };
   if (choice === 'required') {
-    const calls = tools.map(({ function: { name } }, i) => ({
-      type: 'object',
-      properties: { name: { const: name }, arguments: { $ref: `#/$defs/arguments${i}` } },
-      required: ['name', 'arguments'],
-      additionalProperties: false,
-    }));
-    const most = single ? { maxItems: 1 } : {};
-    const $defs = Object.fromEntries(
-      tools.map(({ function: { parameters } }, i) => {
-        const name = `arguments${i}`;
-        return [name, moved(parameters ?? anything, `#/$defs/${name}`)];
-      }),
-    );
-    return {
-      shown: tools,
-      mode: { kind: 'list' },
-      format: held({ type: 'array', minItems: 1, ...most, items: { anyOf: calls }, $defs }),
-    };
+    return { shown: tools, mode: { kind: 'list' }, format: held(listOfCalls(tools, single)) };
   }
   const one = tools.find((other) => other.function.name === choice.function.name);
   if (one === undefined) {
@@ -108,6 +90,26 @@ export function toolsOf(body: ToolFields): ToolsAsked {
     mode: { kind: 'one', name: one.function.name },
     format: held(one.function.parameters ?? anything),
   };
+}
+
+const anything = { type: 'object' };
+
+/** The schema of a list that calls at least one of these tools. */
+function listOfCalls(tools: readonly z.infer<typeof tool>[], single: boolean): object {
+  const calls = tools.map(({ function: { name } }, i) => ({
+    type: 'object',
+    properties: { name: { const: name }, arguments: { $ref: `#/$defs/arguments${i}` } },
+    required: ['name', 'arguments'],
+    additionalProperties: false,
+  }));
+  const most = single ? { maxItems: 1 } : {};
+  const $defs = Object.fromEntries(
+    tools.map(({ function: { parameters } }, i) => {
+      const name = `arguments${i}`;
+      return [name, moved(parameters ?? anything, `#/$defs/${name}`)];
+    }),
+  );
+  return { type: 'array', minItems: 1, ...most, items: { anyOf: calls }, $defs };
 }
 
 /** Their values are schemas by names of the user's own. */

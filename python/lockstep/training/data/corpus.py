@@ -69,27 +69,9 @@ def load(
             )
         entries.append(entry)
     edge = int(fraction * 2.0**64)
-    rule = json.dumps([[e.key for e in entries], edge])
-    digest = hashlib.sha256(rule.encode()).hexdigest()[:40]
-    kept = (_index(file, rows[rows[:, 2] >= edge]) for file, rows in _rows(entries))
-    index_N3 = write_index(reading.cache / "index" / f"{digest}.bin", kept)
-    masks = [None if e.targets is None else str(e.targets) for e in entries]
-    tokens = Tokens([(str(e.folder / "tokens.bin"), e.dtype) for e in entries], masks)
-    documents = Documents([e.name for e in entries], tokens, index_N3, digest)
+    documents = _trained(entries, edge, reading.cache / "index")
     if not len(documents):
-        few = sum(e.counts.empty + e.counts.single for e in entries)
-        none = sum(e.counts.untargeted + e.counts.long for e in entries)
-        raise LockstepError(
-            "LS_TRAIN_DATA",
-            f"expected text with at least two tokens, got {few} documents with fewer"
-            + (
-                f" and {none} conversations without a target within training.sequence"
-                if none
-                else ""
-            )
-            + (f" and {sum(e.counts.documents for e in entries)} held out" if fraction else ""),
-            field="training.data",
-        )
+        raise _nothing_left(entries, fraction)
     count = sum(
         int(documents.lengths(at, at + CHUNK).sum()) for at in range(0, len(documents), CHUNK)
     )
@@ -116,6 +98,29 @@ def shared(corpus: Corpus, others: Corpus) -> int:
     """Number of ``corpus``' documents whose text is that of one of ``others``."""
     known = np.unique(np.concatenate([rows[:, 2] for _, rows in _rows(others.entries)]))
     return sum(int(np.isin(rows[:, 2], known).sum()) for _, rows in _rows(corpus.entries))
+
+
+def _trained(entries: Sequence[Entry], edge: int, folder: Path) -> Documents:
+    """The documents whose hash is at least ``edge``; their index is written to ``folder``."""
+    rule = json.dumps([[e.key for e in entries], edge])
+    digest = hashlib.sha256(rule.encode()).hexdigest()[:40]
+    kept = (_index(file, rows[rows[:, 2] >= edge]) for file, rows in _rows(entries))
+    index_N3 = write_index(folder / f"{digest}.bin", kept)
+    masks = [None if e.targets is None else str(e.targets) for e in entries]
+    tokens = Tokens([(str(e.folder / "tokens.bin"), e.dtype) for e in entries], masks)
+    return Documents([e.name for e in entries], tokens, index_N3, digest)
+
+
+def _nothing_left(entries: Sequence[Entry], fraction: float) -> LockstepError:
+    few = sum(e.counts.empty + e.counts.single for e in entries)
+    none = sum(e.counts.untargeted + e.counts.long for e in entries)
+    return LockstepError(
+        "LS_TRAIN_DATA",
+        f"expected text with at least two tokens, got {few} documents with fewer"
+        + (f" and {none} conversations without a target within training.sequence" if none else "")
+        + (f" and {sum(e.counts.documents for e in entries)} held out" if fraction else ""),
+        field="training.data",
+    )
 
 
 def _rows(entries: Sequence[Entry]) -> Iterator[tuple[int, np.ndarray]]:
