@@ -222,7 +222,7 @@ describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
       if (again) expect(got.cached).toBeGreaterThan(0);
     }
     await Promise.all([plain.close(), remembering.close()]);
-    expect(two.keptBytes).toBe(0);
+    expect(two.snapshotBytes).toBe(0);
   });
 
   it('counts the bytes of what it holds, once each, and frees them', async () => {

@@ -1,6 +1,6 @@
 // What an engine remembers of prompts: states by the tokens that lead to them, the least used given up first.
 import { createHash, type Hash } from 'node:crypto';
-import type { Engine, EngineSession, KeptState, Retrieved } from './engine.ts';
+import type { Engine, EngineSession, Retrieved, StateSnapshot } from './engine.ts';
 import type { MemoryFigures } from './runner.ts';
 
 /** Boundaries on the way to a state, the last first; states that have a way in common share it. */
@@ -22,7 +22,7 @@ export interface Remembered {
 }
 
 interface Entry {
-  kept: KeptState;
+  snapshot: StateSnapshot;
   length: number;
   trail: Trail | null;
 }
@@ -52,7 +52,7 @@ export class PrefixMemory implements MemoryFigures {
   }
 
   get bytes(): number {
-    return (this.#engine.keptBytes ?? 0) + this.#trails;
+    return (this.#engine.snapshotBytes ?? 0) + this.#trails;
   }
 
   get states(): number {
@@ -80,8 +80,8 @@ export class PrefixMemory implements MemoryFigures {
       return null;
     }
     if (!silent) this.hits += 1;
-    const { kept, length, trail } = this.#touch(found);
-    return { length, trail, open: () => kept.open() };
+    const { snapshot, length, trail } = this.#touch(found);
+    return { length, trail, open: () => snapshot.open() };
   }
 
   /** Keep the state of the session, unless it is already kept. */
@@ -92,10 +92,10 @@ export class PrefixMemory implements MemoryFigures {
     const { length } = path;
     this.#coming.add(key);
     try {
-      const kept = await session.keep?.();
-      if (kept === undefined) return;
-      if (this.#closed) return await kept.drop();
-      this.#entries.set(key, { kept, length, trail });
+      const snapshot = await session.snapshot?.();
+      if (snapshot === undefined) return;
+      if (this.#closed) return await snapshot.drop();
+      this.#entries.set(key, { snapshot, length, trail });
     } finally {
       this.#coming.delete(key);
     }
@@ -121,13 +121,13 @@ export class PrefixMemory implements MemoryFigures {
   }
 
   async #give(key: string): Promise<void> {
-    const { kept, length, trail } = this.#entries.get(key) as Entry;
+    const { snapshot, length, trail } = this.#entries.get(key) as Entry;
     this.#entries.delete(key);
     const others = (this.#lengths.get(length) as number) - 1;
     if (others > 0) this.#lengths.set(length, others);
     else this.#lengths.delete(length);
     this.#release(trail);
-    await kept.drop();
+    await snapshot.drop();
   }
 
   #hold(trail: Trail | null): void {

@@ -41,7 +41,7 @@ export function steppedRunner(
       { fix: 'Export the checkpoint again: lockstep export DIR' },
     );
   }
-  const remembers = cacheBytes > 0 && engine.keptBytes !== undefined;
+  const remembers = cacheBytes > 0 && engine.snapshotBytes !== undefined;
   const memory = remembers ? new PrefixMemory(engine, cacheBytes) : null;
   return new LocalRunner(engine, tokenizer, source, memory);
 }
