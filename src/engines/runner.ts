@@ -61,7 +61,7 @@ export type RunEvent = {
       tokens: Int32Array;
       /** Of each of them where that was asked for; null for the sequence's first. */
       scores?: readonly (Sampled | null)[];
-      /** They were remembered and did not run again. */
+      /** They came from the prefix cache and did not run again. */
       cached?: boolean;
       /** Set where the segment ended with these tokens; `retrieved` null: the engine does not tell. */
       boundary: { at: number; retrieved: Retrieved[] | null } | null;
@@ -107,8 +107,8 @@ export interface Runner {
   readonly sessions: number;
   /** Most tokens of a sequence, where the engine has a limit of its own. */
   readonly maxTokens: number | null;
-  /** What it remembers of earlier prompts, where it does so itself. */
-  readonly memory?: MemoryFigures | undefined;
+  /** Its prefix cache, where it is one of this process. */
+  readonly prefixCache?: PrefixCacheStats | undefined;
   health(): Health;
   /**
    * Begin. The same request on the same state gives the same tokens where `seed` is set or
@@ -122,17 +122,17 @@ export interface Runner {
   close(): Promise<void>;
 }
 
-/** What is remembered of sequences that ran. */
-export interface MemoryFigures {
+/** What a prefix cache holds and how it was used. */
+export interface PrefixCacheStats {
   /** Bytes held, each once however many states share them. */
   readonly bytes: number;
   /** Most bytes. */
   readonly limit: number;
   readonly states: number;
-  /** Prompts that began at a remembered state, and prompts that began at none. */
+  /** Prompts that began at a cached state, and prompts that began at none. */
   readonly hits: number;
   readonly misses: number;
-  /** States given up for room. */
+  /** States evicted for room. */
   readonly evictions: number;
 }
 

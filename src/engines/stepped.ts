@@ -6,10 +6,10 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { TokenForm } from './adjust.ts';
 import type { Engine } from './engine.ts';
 import { runAnswer, runPrompt } from './generate.ts';
-import { PrefixMemory } from './memory.ts';
-import { AnswerReader } from './reader.ts';
-import { RememberedSequence, STEP_TOKENS } from './remembering.ts';
-import type { Health, MemoryFigures, Run, RunEvent, Runner, RunRequest } from './runner.ts';
+import { PrefixCache } from './prefix-cache.ts';
+import { CacheWarmer } from './cache-warmer.ts';
+import { CachedSequence, STEP_TOKENS } from './cached-sequence.ts';
+import type { Health, PrefixCacheStats, Run, RunEvent, Runner, RunRequest } from './runner.ts';
 import { Sequence } from './sequence.ts';
 import { Forms, type ResponseFormat } from './structured/form.ts';
 import { Turns } from './turns.ts';
@@ -22,7 +22,7 @@ export function isEngineLost(error: unknown): boolean {
 }
 
 export interface SteppedOptions {
-  /** Most bytes of what is remembered of prompts; 0, the default, remembers nothing. */
+  /** Most bytes of the prefix cache; 0, the default, has none. */
   cacheBytes?: number;
 }
 
@@ -41,9 +41,9 @@ export function steppedRunner(
       { fix: 'Export the checkpoint again: lockstep export DIR' },
     );
   }
-  const remembers = cacheBytes > 0 && engine.snapshotBytes !== undefined;
-  const memory = remembers ? new PrefixMemory(engine, cacheBytes) : null;
-  return new LocalRunner(engine, tokenizer, source, memory);
+  const caches = cacheBytes > 0 && engine.snapshotBytes !== undefined;
+  const prefixCache = caches ? new PrefixCache(engine, cacheBytes) : null;
+  return new LocalRunner(engine, tokenizer, source, prefixCache);
 }
 
 class LocalRunner implements Runner {
@@ -53,8 +53,8 @@ class LocalRunner implements Runner {
   readonly #engine: Engine;
   readonly #tokenizer: Tokenizer;
   readonly #source: PlannerSource;
-  readonly #memory: PrefixMemory | null;
-  readonly #reader: AnswerReader | null;
+  readonly #prefixCache: PrefixCache | null;
+  readonly #warmer: CacheWarmer | null;
   readonly #forms: Forms;
   readonly #turns = new Turns();
   #running = 0;
@@ -64,14 +64,14 @@ class LocalRunner implements Runner {
     engine: Engine,
     tokenizer: Tokenizer,
     source: PlannerSource,
-    memory: PrefixMemory | null,
+    prefixCache: PrefixCache | null,
   ) {
     this.#engine = engine;
     this.#tokenizer = tokenizer;
     this.#source = source;
-    this.#memory = memory;
+    this.#prefixCache = prefixCache;
     this.#forms = new Forms(tokenizer, source.contract.tokenizer.ends);
-    this.#reader = memory && new AnswerReader(engine, source, memory);
+    this.#warmer = prefixCache && new CacheWarmer(engine, source, prefixCache);
     // It may end while nothing runs on it.
     void engine.lost?.then((error) => this.#notice(error));
   }
@@ -88,8 +88,8 @@ class LocalRunner implements Runner {
     return this.#engine.sessions;
   }
 
-  get memory(): MemoryFigures | undefined {
-    return this.#memory ?? undefined;
+  get prefixCache(): PrefixCacheStats | undefined {
+    return this.#prefixCache ?? undefined;
   }
 
   health(): Health {
@@ -100,28 +100,28 @@ class LocalRunner implements Runner {
   async run(request: RunRequest, signal: AbortSignal): Promise<Run> {
     const prompt = Int32Array.from(request.prompt);
     const form = this.#formOf(request);
-    if (!request.background) await this.#reader?.makeWay(prompt, signal);
+    if (!request.background) await this.#warmer?.yieldTo(prompt, signal);
     // The last token runs in any case: its logits are wanted. Of scored prompts, those of all are.
     const most = request.scored ? 0 : prompt.length - 1;
     try {
       const segmenter = new Segmenter(this.#source);
-      const remembered = await RememberedSequence.open(
+      const cached = await CachedSequence.open(
         this.#engine,
-        this.#memory,
+        this.#prefixCache,
         prompt,
         most,
         segmenter,
       );
-      const events = this.#events(remembered, segmenter, { ...request, prompt, form }, signal);
+      const events = this.#events(cached, segmenter, { ...request, prompt, form }, signal);
       return {
         events,
-        memory: () => remembered.sequence.session.memory(),
+        memory: () => cached.sequence.session.memory(),
         // The events already contain every cut.
         spans: () => null,
         async close() {
           await events.return();
           // Events that never began have nothing to leave.
-          await remembered.sequence.close();
+          await cached.sequence.close();
         },
       };
     } catch (error) {
@@ -131,18 +131,18 @@ class LocalRunner implements Runner {
   }
 
   async close(): Promise<void> {
-    await this.#reader?.close();
-    await this.#memory?.close();
+    await this.#warmer?.close();
+    await this.#prefixCache?.close();
     await this.#engine.close();
   }
 
   async *#events(
-    remembered: RememberedSequence,
+    cached: CachedSequence,
     segmenter: Segmenter,
     request: RunRequest & { prompt: Int32Array; form: (() => TokenForm) | null },
     signal: AbortSignal,
   ): AsyncGenerator<RunEvent, void> {
-    const { sequence } = remembered;
+    const { sequence } = cached;
     const { prompt, keepSpecialTokens: keep, form, extra = {} } = request;
     const { background = false } = request;
     const turns = background ? this.#turns.background : this.#turns;
@@ -160,13 +160,13 @@ class LocalRunner implements Runner {
     /** The last choice, once it has ended. */
     let answer: number[] | null = null;
     try {
-      for (const part of remembered.recalled()) {
+      for (const part of cached.cachedParts()) {
         yield { choice: 0, type: 'ran', prompt: true, cached: true, ...part };
       }
-      const running = runPrompt(sequence, prompt.subarray(remembered.length), asked);
+      const running = runPrompt(sequence, prompt.subarray(cached.length), asked);
       let ran = await running.next();
       for (; !ran.done; ran = await running.next()) {
-        await remembered.note(ran.value);
+        await cached.cacheAfter(ran.value);
         yield { choice: 0, ...ran.value };
       }
       const logits = ran.value;
@@ -202,7 +202,7 @@ class LocalRunner implements Runner {
         const turn = new Int32Array(prompt.length + answer.length);
         turn.set(prompt);
         turn.set(answer, prompt.length);
-        this.#reader?.read(turn);
+        this.#warmer?.warm(turn);
       }
     }
   }

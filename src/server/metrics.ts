@@ -3,7 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { isTrained } from '../contract/index.ts';
 import type { SessionMemory } from '../engines/engine.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
-import type { MemoryFigures, Runner } from '../engines/runner.ts';
+import type { PrefixCacheStats, Runner } from '../engines/runner.ts';
 import { type Telling, telling } from './exemplars.ts';
 import { MEMORY_PARTS, Timings } from './timings.ts';
 
@@ -133,7 +133,7 @@ export class Metrics {
       'Requests refused with 429 because the queue of the model was full.',
       () => [...this.#watched].map(({ name, context }) => [name, context.queue.refused]),
     );
-    this.#watchMemory();
+    this.#watchPrefixCaches();
     this.#watchSessions();
   }
 
@@ -322,15 +322,15 @@ export class Metrics {
     );
   }
 
-  /** What engines remember of prompts. */
-  #watchMemory(): void {
+  /** The prefix caches of engines. */
+  #watchPrefixCaches(): void {
     const registers = [this.registry];
     const watched = this.#watched;
-    const remembering = (): [string, MemoryFigures][] =>
+    const caches = (): [string, PrefixCacheStats][] =>
       [...watched].flatMap(({ name, runner }) =>
-        runner.memory === undefined ? [] : [[name, runner.memory]],
+        runner.prefixCache === undefined ? [] : [[name, runner.prefixCache]],
       );
-    const gauges: [name: string, help: string, value: (memory: MemoryFigures) => number][] = [
+    const gauges: [name: string, help: string, value: (stats: PrefixCacheStats) => number][] = [
       ['lockstep_prefix_bytes', 'Bytes of cached prompt states.', (one) => one.bytes],
       [
         'lockstep_prefix_bytes_limit',
@@ -340,7 +340,7 @@ export class Metrics {
       ['lockstep_prefix_states', 'Cached prompt states.', (one) => one.states],
     ];
     for (const [name, help, value] of gauges) {
-      this.#gauge(name, help, () => remembering().map(([model, one]) => [model, value(one)]));
+      this.#gauge(name, help, () => caches().map(([model, one]) => [model, value(one)]));
     }
     new Counter({
       name: 'lockstep_prefix_lookups_total',
@@ -349,14 +349,14 @@ export class Metrics {
       registers,
       collect() {
         this.reset();
-        for (const [model, memory] of remembering()) {
-          this.inc({ model, result: 'hit' }, memory.hits);
-          this.inc({ model, result: 'miss' }, memory.misses);
+        for (const [model, stats] of caches()) {
+          this.inc({ model, result: 'hit' }, stats.hits);
+          this.inc({ model, result: 'miss' }, stats.misses);
         }
       },
     });
     this.#totals('lockstep_prefix_evictions_total', 'Cached prompt states evicted.', () =>
-      remembering().map(([model, memory]) => [model, memory.evictions]),
+      caches().map(([model, stats]) => [model, stats.evictions]),
     );
   }
 }

@@ -64,8 +64,8 @@ export class StageSegments {
 export class SegmentLog {
   readonly prefill: StageSegments = new StageSegments();
   readonly decode: StageSegments = new StageSegments();
-  /** Segments that were remembered and did not run. */
-  remembered = 0;
+  /** Segments that came from the prefix cache and did not run. */
+  cached = 0;
   /** When each choice's open segment began. */
   readonly #since: number[] = [];
   #last: number;
@@ -86,7 +86,7 @@ export class SegmentLog {
     this.#last = now;
     if (closed === null || event.type !== 'ran') return;
     if (event.cached) {
-      this.remembered += 1;
+      this.cached += 1;
       return;
     }
     const retrieved = (event.boundary?.retrieved ?? []).reduce(

@@ -93,8 +93,8 @@ export class Traces {
     const { entered, placed, first, segments } = stagesOf(response) ?? {};
     const stage = (name: string, from?: number, to?: number, ran?: StageSegments) => {
       if (from === undefined) return;
-      const remembered = name === 'prefill' ? segments?.remembered : undefined;
-      const attributes = ran === undefined ? {} : counted(ran, remembered);
+      const cached = name === 'prefill' ? segments?.cached : undefined;
+      const attributes = ran === undefined ? {} : counted(ran, cached);
       const made = this.#tracer.startSpan(name, { startTime: clock(from), attributes }, inside);
       if (ran !== undefined) this.#segments(ran, trace.setSpan(inside, made));
       made.end(clock(to ?? now));
@@ -122,11 +122,11 @@ export class Traces {
 }
 
 /** What a stage says of its segments. */
-function counted({ kept, leftOut }: StageSegments, remembered: number | undefined): Attributes {
+function counted({ kept, leftOut }: StageSegments, cached: number | undefined): Attributes {
   return {
     'lockstep.segments.closed': kept.length + leftOut,
     'lockstep.segments.left_out': leftOut,
-    ...(remembered === undefined ? {} : { 'lockstep.segments.remembered': remembered }),
+    ...(cached === undefined ? {} : { 'lockstep.segments.remembered': cached }),
   };
 }
 

@@ -30,7 +30,7 @@ export class GenerationStats {
   /** When each choice's last token came. */
   readonly #last: number[] = [];
   readonly #segments: OpenSegments;
-  /** Tokens of prompts that were remembered. */
+  /** Tokens of prompts that came from the prefix cache. */
   #cached = 0;
   #memoryIn = 0;
   #outcome: Outcome | null = null;
@@ -74,7 +74,7 @@ export class GenerationStats {
       prompt_tokens: prompt,
       completion_tokens: completion,
       total_tokens: prompt + completion,
-      ...(this.#context.runner.memory === undefined
+      ...(this.#context.runner.prefixCache === undefined
         ? {}
         : { prompt_tokens_details: { cached_tokens: this.#cached } }),
     };

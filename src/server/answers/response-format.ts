@@ -27,7 +27,7 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
-  /** Where the engine remembers prompts. */
+  /** Where the engine has a prefix cache. */
   prompt_tokens_details?: { cached_tokens: number };
 }
 

@@ -34,7 +34,7 @@ export interface ModelParts {
   maxTokens?: number;
   /** Most generations at once. Each holds a session of the engine. */
   maxSessions?: number;
-  /** Most bytes of what a stepped engine remembers of prompts; 0 remembers nothing. */
+  /** Most bytes of the prefix cache of a stepped engine; 0 has none. */
   cacheBytes?: number;
   /** What became of the checkpoint's probe, for `/metrics`. */
   probe?: ProbeOutcome;
