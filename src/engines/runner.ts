@@ -117,8 +117,8 @@ export interface Runner {
    * @throws LS_ENGINE_*, LS_POLICY_*, LS_VLLM_*; while iterating too, and the signal's reason
    */
   run(request: RunRequest, signal: AbortSignal): Promise<Run>;
-  /** Figures that only this engine has, for `/metrics` (Prometheus' text) and `/lockstep/engine`. */
-  figures?(): Promise<Figures>;
+  /** Metrics that only this engine has, for `/metrics` (Prometheus' text) and `/lockstep/engine`. */
+  metrics?(): Promise<EngineMetrics>;
   close(): Promise<void>;
 }
 
@@ -136,7 +136,7 @@ export interface PrefixCacheStats {
   readonly evictions: number;
 }
 
-export interface Figures {
+export interface EngineMetrics {
   /** Prometheus' text format. */
   prometheus: string;
   /** The same in short, for the page. */

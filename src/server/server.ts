@@ -48,7 +48,7 @@ import { type Listed, Models } from './models/models.ts';
 import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
 import { asked } from './routes/asked.ts';
 import { chatCompletions, completions } from './routes/completions.ts';
-import { engineRoute, metricsRoute } from './routes/figures.ts';
+import { engineRoute, metricsRoute } from './routes/metrics.ts';
 import { healthRoutes } from './routes/health.ts';
 import { modelCard, modelList } from './routes/models.ts';
 import { openapi } from './routes/openapi.ts';

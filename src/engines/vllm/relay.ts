@@ -8,7 +8,7 @@ import type { EngineInfo } from '../engine.ts';
 import { runMany } from '../many.ts';
 import { pushInPieces } from '../planned.ts';
 import type {
-  Figures,
+  EngineMetrics,
   Health,
   Run,
   RunEvent,
@@ -25,7 +25,7 @@ import {
   type TokenChunk,
   type WholeAnswer,
 } from './completions-stream.ts';
-import { figuresOf } from './figures.ts';
+import { metricsOf } from './metrics.ts';
 import type { Replica } from './replica.ts';
 import { prefixKeys, Router } from './route.ts';
 import { ChoiceText } from './text.ts';
@@ -191,8 +191,8 @@ export class Relay implements Runner {
     };
   }
 
-  figures(): Promise<Figures> {
-    return figuresOf(this.#parts.replicas);
+  metrics(): Promise<EngineMetrics> {
+    return metricsOf(this.#parts.replicas);
   }
 
   async close(): Promise<void> {
