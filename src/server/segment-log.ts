@@ -70,9 +70,9 @@ export class SegmentLog {
   readonly #since: number[] = [];
   #last: number;
 
-  /** @param placed when the generation got its slot */
-  constructor(placed: number) {
-    this.#last = placed;
+  /** @param admitted when the generation got its slot */
+  constructor(admitted: number) {
+    this.#last = admitted;
   }
 
   /**

@@ -96,7 +96,7 @@ export interface ServerOptions
   /** Files and batches on the disk; null keeps none. The server closes it. */
   batches?: BatchStore | null;
   /** Most requests of batches at once (default: all slots but one; 1 where the engine runs one step at a time). */
-  batchPlaces?: number | undefined;
+  batchSlots?: number | undefined;
   /** How slowly a request may come. */
   connections?: Partial<ConnectionLimits>;
   /** Told of a model whose chat template cannot be read (LockstepError): its chats are refused. */
@@ -256,7 +256,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   };
   mountAnswers(app);
   batches = openBatches(options.batches ?? null, {
-    places: options.batchPlaces,
+    slots: options.batchSlots,
     keys: keys ?? apiKey,
     audit: auditLog,
     mount: mountAnswers,

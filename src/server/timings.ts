@@ -105,9 +105,9 @@ export class Timings {
   }
 
   /** Its first token is there. Seconds since the request's head, and since it got its slot. */
-  began(tag: Tag, sinceHead: number, sincePlace: number): void {
+  began(tag: Tag, sinceHead: number, sinceSlot: number): void {
     this.#first.observe(tagged(tag, sinceHead));
-    this.#prefill.observe(tagged(tag, sincePlace));
+    this.#prefill.observe(tagged(tag, sinceSlot));
   }
 
   /** Another token came, so many seconds after the one before it. */

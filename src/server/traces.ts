@@ -90,7 +90,7 @@ export class Traces {
     span.setAttributes(told(request, response, route));
     const failed = response.statusCode >= 500 || !response.writableFinished;
     if (failed) span.setStatus({ code: SpanStatusCode.ERROR });
-    const { entered, placed, first, segments } = stagesOf(response) ?? {};
+    const { entered, admitted, first, segments } = stagesOf(response) ?? {};
     const stage = (name: string, from?: number, to?: number, ran?: StageSegments) => {
       if (from === undefined) return;
       const cached = name === 'prefill' ? segments?.cached : undefined;
@@ -99,8 +99,8 @@ export class Traces {
       if (ran !== undefined) this.#segments(ran, trace.setSpan(inside, made));
       made.end(clock(to ?? now));
     };
-    stage('queue', entered, placed);
-    stage('prefill', placed, first, segments?.prefill);
+    stage('queue', entered, admitted);
+    stage('prefill', admitted, first, segments?.prefill);
     stage('decode', first, now, segments?.decode);
     span.end(clock(now));
   }

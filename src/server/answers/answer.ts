@@ -54,7 +54,7 @@ export async function answer(
     // A stream that has to wait says so: proxies give up on a connection without a byte.
     const onWait = () => job.stream && begin().comment('waiting for a slot');
     release = await context.queue.acquire(waiting, { ...ticketOf(response), onWait });
-    stats.placed();
+    stats.admitted();
     signal.throwIfAborted();
     const background = backgroundOf(response) !== undefined;
     const runs = background ? job.runs.map((run) => ({ ...run, background })) : job.runs;

@@ -53,10 +53,10 @@ export class GenerationStats {
   }
 
   /** It has a slot. */
-  placed(): void {
-    const placed = performance.now();
-    this.#stages.placed = placed;
-    if (this.#traced) this.#stages.segments = new SegmentLog(placed);
+  admitted(): void {
+    const admitted = performance.now();
+    this.#stages.admitted = admitted;
+    if (this.#traced) this.#stages.segments = new SegmentLog(admitted);
     this.#account.begin();
     this.#waited();
   }
@@ -115,20 +115,20 @@ export class GenerationStats {
   #began(now: number): void {
     this.#stages.first = now;
     if (!this.#timed) return;
-    const placed = this.#stages.placed ?? this.#arrived;
+    const admitted = this.#stages.admitted ?? this.#arrived;
     const { timings } = this.#context.metrics;
-    timings.began(this.#tag, (now - this.#arrived) / 1000, (now - placed) / 1000);
+    timings.began(this.#tag, (now - this.#arrived) / 1000, (now - admitted) / 1000);
   }
 
   /** Only the first outcome counts. One that never had a slot generated nothing. */
   end(outcome: Outcome): void {
     if (this.#outcome !== null) return;
     this.#outcome = outcome;
-    const { prompt, completion, placed, first } = this.#stages;
-    if (placed === undefined) this.#waited();
+    const { prompt, completion, admitted, first } = this.#stages;
+    if (admitted === undefined) this.#waited();
     const { metrics, model } = this.#context;
     metrics.hold(this, model, null);
-    if (placed === undefined) return;
+    if (admitted === undefined) return;
     metrics.generations.inc({ model, outcome });
     this.#stages.outcome = outcome;
     if (!this.#timed) return;

@@ -17,7 +17,7 @@ import type { BatchStore } from './store.ts';
 
 export interface BatchesSetup {
   /** Most lines at once; undefined: of each model all slots but one, or 1 where its engine runs one step at a time. */
-  places: number | undefined;
+  slots: number | undefined;
   /** Mounts the routes that answer. */
   mount(app: Express): void;
   models: Models;
@@ -49,8 +49,8 @@ export function openBatches(store: BatchStore | null, setup: BatchesSetup): Batc
   app.use(notFound(), answerErrors(log));
   return new Batches({
     store,
-    places: () => setup.places ?? sum(now().map(usualPlaces)),
-    idle: () => sum(now().map(idlePlaces)),
+    slots: () => setup.slots ?? sum(now().map(usualSlots)),
+    idle: () => sum(now().map(idleSlots)),
     inside,
     callerOf: callersOf(keys),
     rules: () => ({ models: models.names, lineBytes: maxBodyBytes + LINE_BYTES }),
@@ -61,11 +61,11 @@ export function openBatches(store: BatchStore | null, setup: BatchesSetup): Batc
 }
 
 /** Lines of one model at once, by default: a slot stays free for requests where steps run together. */
-function usualPlaces({ runner, context }: ServedModel): number {
+function usualSlots({ runner, context }: ServedModel): number {
   return runner.together === 1 ? 1 : Math.max(1, context.queue.slots - 1);
 }
 
-function idlePlaces(model: ServedModel): number {
+function idleSlots(model: ServedModel): number {
   const { queue } = model.context;
   return queue.idle && model.health().ready ? queue.slots - queue.active : 0;
 }

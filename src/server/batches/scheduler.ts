@@ -10,7 +10,7 @@ const TICK_MS = 500;
 
 export interface SchedulerParts {
   /** Most lines at once. */
-  places(): number;
+  slots(): number;
   /** Idle slots of models that can answer. */
   idle(): number;
   /** The caller that an owner is now; null: its key is not there any more, and its lines wait. */
@@ -87,9 +87,9 @@ export class Scheduler {
   }
 
   #fill(): void {
-    const { places, idle } = this.#parts;
+    const { slots, idle } = this.#parts;
     // A line has its slot a moment after it was begun.
-    for (let begun = 0; this.#lines.size < places() && begun < idle(); begun += 1) {
+    for (let begun = 0; this.#lines.size < slots() && begun < idle(); begun += 1) {
       const next = this.#stopped ? null : this.#next();
       if (next === null) return;
       const line = this.#run(...next).finally(() => {

@@ -33,7 +33,7 @@ interface Waiter {
  *
  * A free slot goes to the waiting caller who holds the fewest for their weight; among equals they take
  * turns, as many as their weight says (stride scheduling), and one caller's requests stay in their
- * order. When the queue is full, a newcomer takes the place of the youngest request of the caller who
+ * order. When the queue is full, a newcomer replaces the youngest request of the caller who
  * has most in it, if that is more than the newcomer has.
  *
  * Work in the background gets a slot only while one is free and nobody waits. It does not wait itself. When others
