@@ -24,13 +24,13 @@ export interface RanSegment extends ClosedSegment {
 }
 
 type Ran = RunEvent & { type: 'ran' };
-type Place = Pick<ClosedSegment, 'index' | 'first'>;
+type OpenSegment = Pick<ClosedSegment, 'index' | 'first'>;
 
 /** Numbers the segments of each choice. The choices of a prompt go on where the prompt has ended. */
 export class OpenSegments {
   readonly #choices: number;
-  readonly #open: Place[] = [];
-  readonly #prompts: Place[] = [];
+  readonly #open: OpenSegment[] = [];
+  readonly #prompts: OpenSegment[] = [];
 
   /** @param choices texts after each prompt */
   constructor(choices: number) {
