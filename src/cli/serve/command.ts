@@ -252,7 +252,7 @@ async function entryOf(
 ): Promise<ModelEntry> {
   await checkChoice(options, flags);
   const name = options.model ?? path.basename(path.resolve(dir));
-  return { name, dir, aliases: [], choice: options, flags, place: null };
+  return { name, dir, aliases: [], choice: options, flags, location: null };
 }
 
 /** Serve what the file says now. @returns what the audit log is to say */

@@ -19,7 +19,7 @@ export interface ModelEntry {
   /** vLLM's own flags. */
   flags: readonly string[];
   /** Where it stands in its file, as `serve.config.ts: models[1]`; null on the command line. */
-  place: string | null;
+  location: string | null;
 }
 
 /** An entry whose engine is open. */

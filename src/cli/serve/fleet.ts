@@ -3,7 +3,7 @@ import { LockstepError } from '../../errors.ts';
 import type { Listed, LockstepServer } from '../../server/index.ts';
 import { printWarning } from '../shared/output.ts';
 import { type ModelEntry, type OpenedModel, openEntry, stateOf, type Telling } from './entry.ts';
-import { placed } from './from-file.ts';
+import { atLocation } from './from-file.ts';
 
 interface Member {
   entry: ModelEntry;
@@ -145,7 +145,7 @@ export class Fleet {
   async #open(entry: ModelEntry): Promise<Member> {
     const state = await stateOf(entry);
     const opened = await openEntry(entry, this.#telling).catch((error: unknown) => {
-      throw entry.place === null ? error : placed(error, entry.place);
+      throw entry.location === null ? error : atLocation(error, entry.location);
     });
     const member: Member = { entry, state, opened, lost: false };
     const { failed, lost } = opened;
