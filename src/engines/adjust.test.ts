@@ -32,14 +32,14 @@ describe('adjusted logits', () => {
     expect(row(adjuster)).toEqual([1, -1, 2, 0.5]);
   });
 
-  it('follow a form, which no bias can break', () => {
+  it('follow a grammar, which no bias can break', () => {
     const taken: number[] = [];
-    const form = {
+    const grammar = {
       mask: (own: Float32Array) => own.fill(Number.NEGATIVE_INFINITY, 2),
-      take: (id: number) => taken.push(id),
+      accept: (id: number) => taken.push(id),
       close: () => {},
     };
-    const adjuster = new Adjuster({ bias: { 2: 100 }, form }, [0]);
+    const adjuster = new Adjuster({ bias: { 2: 100 }, grammar }, [0]);
     expect(row(adjuster).slice(2)).toEqual([Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY]);
     adjuster.take(1);
     expect(taken).toEqual([1]);

@@ -45,7 +45,7 @@ export interface ExtraRequest {
   min_tokens?: number;
   ignore_eos?: boolean;
   logit_bias?: Record<string, number>;
-  /** A form that the text is held to. */
+  /** What the text must be: JSON, or JSON of a schema. */
   response_format?: object;
 }
 

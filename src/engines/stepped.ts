@@ -3,7 +3,7 @@ import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { TokenForm } from './adjust.ts';
+import type { GrammarMatcher } from './adjust.ts';
 import type { Engine } from './engine.ts';
 import { runAnswer, runPrompt } from './generate.ts';
 import { PrefixCache } from './prefix-cache.ts';
@@ -11,7 +11,7 @@ import { CacheWarmer } from './cache-warmer.ts';
 import { CachedSequence, STEP_TOKENS } from './cached-sequence.ts';
 import type { Health, PrefixCacheStats, Run, RunEvent, Runner, RunRequest } from './runner.ts';
 import { Sequence } from './sequence.ts';
-import { Forms, type ResponseFormat } from './structured/form.ts';
+import { GrammarCompiler, type ResponseFormat } from './structured/grammar-compiler.ts';
 import { Turns } from './turns.ts';
 
 const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
@@ -55,7 +55,7 @@ class LocalRunner implements Runner {
   readonly #source: PlannerSource;
   readonly #prefixCache: PrefixCache | null;
   readonly #warmer: CacheWarmer | null;
-  readonly #forms: Forms;
+  readonly #grammars: GrammarCompiler;
   readonly #turns = new Turns();
   #running = 0;
   #lost: LockstepError | undefined;
@@ -70,7 +70,7 @@ class LocalRunner implements Runner {
     this.#tokenizer = tokenizer;
     this.#source = source;
     this.#prefixCache = prefixCache;
-    this.#forms = new Forms(tokenizer, source.contract.tokenizer.ends);
+    this.#grammars = new GrammarCompiler(tokenizer, source.contract.tokenizer.ends);
     this.#warmer = prefixCache && new CacheWarmer(engine, source, prefixCache);
     // It may end while nothing runs on it.
     void engine.lost?.then((error) => this.#notice(error));
@@ -99,7 +99,7 @@ class LocalRunner implements Runner {
 
   async run(request: RunRequest, signal: AbortSignal): Promise<Run> {
     const prompt = Int32Array.from(request.prompt);
-    const form = this.#formOf(request);
+    const grammar = this.#grammarOf(request);
     if (!request.background) await this.#warmer?.yieldTo(prompt, signal);
     // The last token runs in any case: its logits are wanted. Of scored prompts, those of all are.
     const most = request.scored ? 0 : prompt.length - 1;
@@ -112,7 +112,7 @@ class LocalRunner implements Runner {
         most,
         segmenter,
       );
-      const events = this.#events(cached, segmenter, { ...request, prompt, form }, signal);
+      const events = this.#events(cached, segmenter, { ...request, prompt, grammar }, signal);
       return {
         events,
         memory: () => cached.sequence.session.memory(),
@@ -139,11 +139,11 @@ class LocalRunner implements Runner {
   async *#events(
     cached: CachedSequence,
     segmenter: Segmenter,
-    request: RunRequest & { prompt: Int32Array; form: (() => TokenForm) | null },
+    request: RunRequest & { prompt: Int32Array; grammar: (() => GrammarMatcher) | null },
     signal: AbortSignal,
   ): AsyncGenerator<RunEvent, void> {
     const { sequence } = cached;
-    const { prompt, keepSpecialTokens: keep, form, extra = {} } = request;
+    const { prompt, keepSpecialTokens: keep, grammar, extra = {} } = request;
     const { background = false } = request;
     const turns = background ? this.#turns.background : this.#turns;
     const asked = { ...askedOf(request, this.#source.contract), signal, turns };
@@ -179,7 +179,7 @@ class LocalRunner implements Runner {
         signal.throwIfAborted();
         const seed = request.seed == null ? null : request.seed + choice;
         const tokens: number[] = [];
-        const own = { ...asked, seed, form: form?.() };
+        const own = { ...asked, seed, grammar: grammar?.() };
         for await (const event of runAnswer(mine, logits, own, decoder())) {
           if (event.type === 'token') tokens.push(event.id);
           if (event.type === 'end') answer = tokens;
@@ -207,10 +207,10 @@ class LocalRunner implements Runner {
     }
   }
 
-  #formOf({ extra = {} }: RunRequest): (() => TokenForm) | null {
+  #grammarOf({ extra = {} }: RunRequest): (() => GrammarMatcher) | null {
     const { response_format: format, ignore_eos, min_tokens = 0 } = extra;
     if (format === undefined) return null;
-    if (!ignore_eos && min_tokens === 0) return this.#forms.prepare(format as ResponseFormat);
+    if (!ignore_eos && min_tokens === 0) return this.#grammars.compile(format as ResponseFormat);
     const option = ignore_eos ? 'ignore_eos' : 'min_tokens';
     throw new LockstepError(
       'LS_FORM_OPTIONS',

@@ -1,6 +1,6 @@
 // Calls of tools in a model's text, as the usual templates teach it to write them.
 import { randomInt } from 'node:crypto';
-import { type Call, callsIn, isJson, mistralCalls, TAGS } from './tool-call-forms.ts';
+import { type Call, callsIn, isJson, mistralCalls, TAGS } from './tool-call-formats.ts';
 
 export interface ToolCall {
   index: number;

@@ -38,14 +38,14 @@ export interface ToolsAsked {
   /** The tools that the chat template gets; null: none. */
   shown: readonly object[] | null;
   mode: ToolMode | null;
-  /** The form that the text must have, where a call is required. */
+  /** The response format of the text, where a call is required. */
   format: object | null;
 }
 
 /**
  * What tools a chat request brings and what is to be done with them.
  *
- * @throws HttpError 400 for a choice without tools, an unknown name, a call and a form both demanded
+ * @throws HttpError 400 for a choice without tools, an unknown name, a call and a response format both demanded
  */
 export function toolsOf(body: ToolFields): ToolsAsked {
   const tools = body.tools ?? [];

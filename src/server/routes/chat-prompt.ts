@@ -2,7 +2,7 @@
 import type { Request, Response } from 'express';
 import type { ExtraRequest, RunRequest } from '../../engines/runner.ts';
 import type { ModelContext } from '../answers/answer.ts';
-import { CALL_TOKENS } from '../answers/tool-call-forms.ts';
+import { CALL_TOKENS } from '../answers/tool-call-formats.ts';
 import { type ChatTemplate, needTemplate } from '../prompt/chat.ts';
 import { encodePrompt } from '../prompt/tokens.ts';
 import { bodyText } from '../requests/body-text.ts';
@@ -30,7 +30,7 @@ export interface ChatFields {
 
 /**
  * @param most most tokens to generate; undefined: all that the session limit leaves
- * @throws HttpError 400 for tools, forms and lengths that cannot be, and what the template refuses
+ * @throws HttpError 400 for tools, response formats and lengths that cannot be, and what the template refuses
  */
 export async function chatPrompt(
   request: Request,
