@@ -1,6 +1,6 @@
 // One generation: the prompt, then token by token, until something says stop.
 import { LockstepError } from '../errors.ts';
-import { Adjuster, type Adjustments } from './adjust.ts';
+import { LogitsProcessor, type LogitsOptions } from './logits-processor.ts';
 import { type Sampled, Sampler, type SamplingOptions, scored } from './sampling.ts';
 import type { RunOptions, Sequence, StepOutput } from './sequence.ts';
 import { StopStringBuffer, type TextDecoder } from './stop-strings.ts';
@@ -10,7 +10,7 @@ export type { TextDecoder };
 
 export interface GenerateRequest
   extends SamplingOptions,
-    Adjustments,
+    LogitsOptions,
     Pick<RunOptions, 'pieceTokens'> {
   /** At least one id. */
   prompt: ArrayLike<number>;
@@ -102,14 +102,14 @@ export async function* runAnswer(
   const { stop = [], signal, turns } = request;
   const stopIds = new Set(request.stopIds);
   const sampler = new Sampler(request);
-  const adjuster = new Adjuster(request, request.prompt, stopIds);
+  const processor = new LogitsProcessor(request, request.prompt, stopIds);
   const text = new StopStringBuffer(decoder, stop);
   let logits = first;
   for (let count = 0; count < request.maxTokens; count++) {
     signal?.throwIfAborted();
-    const sampled = sampler.sample(logits, adjuster.apply(logits));
+    const sampled = sampler.sample(logits, processor.apply(logits));
     if (!Number.isFinite(sampled.logprob)) throw notNumbers(sequence.position);
-    adjuster.take(sampled.id);
+    processor.take(sampled.id);
     const ends = stopIds.has(sampled.id);
     const { text: sure, stopped } = ends ? text.end() : text.push(sampled.id);
     yield { type: 'token', text: sure, ...sampled };

@@ -3,7 +3,7 @@ import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { GrammarMatcher } from './adjust.ts';
+import type { GrammarMatcher } from './logits-processor.ts';
 import type { Engine } from './engine.ts';
 import { runAnswer, runPrompt } from './generate.ts';
 import { PrefixCache } from './prefix-cache.ts';

@@ -1,7 +1,7 @@
 // Texts held to a grammar: which tokens may come next, after those that came.
 import { LockstepError } from '../../errors.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
-import type { GrammarMatcher } from '../adjust.ts';
+import type { GrammarMatcher } from '../logits-processor.ts';
 import { CompiledGrammar, type State } from './grammar.ts';
 import { anyObject } from './json.ts';
 import { SchemaReader } from './schema.ts';

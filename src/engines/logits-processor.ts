@@ -1,6 +1,6 @@
 // What a request changes in the model's logits before a token is drawn: vLLM's steps, in vLLM's order.
 
-export interface Adjustments {
+export interface LogitsOptions {
   /** Added to the logits of these ids. */
   bias?: Readonly<Record<string, number>> | undefined;
   /** No id that ends the text is drawn before this many tokens. */
@@ -25,8 +25,8 @@ export interface GrammarMatcher {
   close(): void;
 }
 
-/** Adjusts the logits of one answer. */
-export class Adjuster {
+/** Changes the logits of one answer. */
+export class LogitsProcessor {
   readonly #bias: readonly (readonly [id: number, bias: number])[];
   readonly #ends: readonly number[];
   readonly #minTokens: number;
@@ -44,7 +44,7 @@ export class Adjuster {
    * @param prompt ids before the answer
    * @param ends ids that end it
    */
-  constructor(options: Adjustments, prompt: ArrayLike<number>, ends: Iterable<number> = []) {
+  constructor(options: LogitsOptions, prompt: ArrayLike<number>, ends: Iterable<number> = []) {
     this.#bias = Object.entries(options.bias ?? {}).map(([id, bias]) => [Number(id), bias]);
     this.#ends = [...ends];
     this.#minTokens = options.minTokens ?? 0;
