@@ -13,7 +13,7 @@ import { openBatches } from './batches/open.ts';
 import { mountBatches } from './batches/routes.ts';
 import type { BatchStore } from './batches/store.ts';
 import { drain } from './drain.ts';
-import { authenticate, operatorsOnly } from './keys/door.ts';
+import { authenticate, operatorsOnly } from './keys/authenticate.ts';
 import type { KeyRing } from './keys/ring.ts';
 import { WorkPool } from './large/pool.ts';
 import type { SchemaName } from './large/work.ts';

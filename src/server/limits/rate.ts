@@ -3,7 +3,7 @@ import type { Request, RequestHandler, Response } from 'express';
 import { rateLimit } from 'express-rate-limit';
 import { busy } from '../errors.ts';
 import { callerOf } from '../keys/caller.ts';
-import { addressOf } from '../keys/door.ts';
+import { addressOf } from '../keys/authenticate.ts';
 import type { Accounts } from './accounts.ts';
 
 /**
