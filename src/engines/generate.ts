@@ -4,7 +4,7 @@ import { LogitsProcessor, type LogitsOptions } from './logits-processor.ts';
 import { type Sampled, Sampler, type SamplingOptions, scored } from './sampling.ts';
 import type { RunOptions, Sequence, StepOutput } from './sequence.ts';
 import { StopStringBuffer, type TextDecoder } from './stop-strings.ts';
-import type { TurnsOf } from './turns.ts';
+import type { SequenceScheduler } from './step-scheduler.ts';
 
 export type { TextDecoder };
 
@@ -24,7 +24,7 @@ export interface GenerateRequest
   scored?: boolean | undefined;
   signal?: AbortSignal | undefined;
   /** Says when steps run beside those of other sequences. */
-  turns?: TurnsOf | undefined;
+  scheduler?: SequenceScheduler | undefined;
 }
 
 export type GenerateEvent =
@@ -64,7 +64,7 @@ export async function* generate(
 export async function* runPrompt(
   sequence: Sequence,
   rest: ArrayLike<number>,
-  { prompt, logprobs, scored: scoring = false, signal, pieceTokens, turns }: GenerateRequest,
+  { prompt, logprobs, scored: scoring = false, signal, pieceTokens, scheduler }: GenerateRequest,
 ): AsyncGenerator<GenerateEvent & { type: 'ran' }, Float32Array> {
   if (prompt.length === 0) throw new RangeError('expected a prompt of at least one token');
   const pieces = pieceTokens === undefined ? {} : { pieceTokens };
@@ -72,7 +72,7 @@ export async function* runPrompt(
   /** The logits before the next piece. */
   let before: Float32Array | null = null;
   const rows = scoring ? ('all' as const) : ('last' as const);
-  for await (const ran of sequence.run(rest, { signal, rows, turn: turns?.prompt, ...pieces })) {
+  for await (const ran of sequence.run(rest, { signal, rows, runStep: scheduler?.prompt, ...pieces })) {
     const { from, tokens, boundary } = ran;
     const event = { type: 'ran' as const, prompt: true, from, tokens, boundary };
     logits = ran.logits;
@@ -99,7 +99,7 @@ export async function* runAnswer(
   request: GenerateRequest,
   decoder: TextDecoder,
 ): AsyncGenerator<GenerateEvent, void> {
-  const { stop = [], signal, turns } = request;
+  const { stop = [], signal, scheduler } = request;
   const stopIds = new Set(request.stopIds);
   const sampler = new Sampler(request);
   const processor = new LogitsProcessor(request, request.prompt, stopIds);
@@ -118,7 +118,7 @@ export async function* runAnswer(
       return;
     }
     if (count + 1 === request.maxTokens) break;
-    for await (const ran of sequence.run([sampled.id], { signal, turn: turns?.answer })) {
+    for await (const ran of sequence.run([sampled.id], { signal, runStep: scheduler?.answer })) {
       const { from, tokens, boundary } = ran;
       logits = ran.logits;
       yield { type: 'ran', prompt: false, from, tokens, boundary };

@@ -12,7 +12,7 @@ import { CachedSequence, STEP_TOKENS } from './cached-sequence.ts';
 import type { Health, PrefixCacheStats, Run, RunEvent, Runner, RunRequest } from './runner.ts';
 import { Sequence } from './sequence.ts';
 import { GrammarCompiler, type ResponseFormat } from './structured/grammar-compiler.ts';
-import { Turns } from './turns.ts';
+import { StepScheduler } from './step-scheduler.ts';
 
 const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
 
@@ -56,7 +56,7 @@ class LocalRunner implements Runner {
   readonly #prefixCache: PrefixCache | null;
   readonly #warmer: CacheWarmer | null;
   readonly #grammars: GrammarCompiler;
-  readonly #turns = new Turns();
+  readonly #scheduler = new StepScheduler();
   #running = 0;
   #lost: LockstepError | undefined;
 
@@ -145,8 +145,8 @@ class LocalRunner implements Runner {
     const { sequence } = cached;
     const { prompt, keepSpecialTokens: keep, grammar, extra = {} } = request;
     const { background = false } = request;
-    const turns = background ? this.#turns.background : this.#turns;
-    const asked = { ...askedOf(request, this.#source.contract), signal, turns };
+    const scheduler = background ? this.#scheduler.background : this.#scheduler;
+    const asked = { ...askedOf(request, this.#source.contract), signal, scheduler };
     const decoder = () => this.#tokenizer.decoder(keep === undefined ? {} : { keep });
     const open = new Set([sequence]);
     // Closing drops a step that waits or runs, so that the engine is free for others at once.
@@ -154,7 +154,7 @@ class LocalRunner implements Runner {
       for (const one of open) void one.session.close();
     };
     signal.addEventListener('abort', leave, { once: true });
-    const leaveTurns = background ? () => {} : this.#turns.open();
+    const closeSequence = background ? () => {} : this.#scheduler.openSequence();
     if (!background) this.#running += 1;
     let written = () => {};
     /** The last choice, once it has ended. */
@@ -171,7 +171,7 @@ class LocalRunner implements Runner {
       }
       const logits = ran.value;
       const last = (extra.n ?? 1) - 1;
-      if (!background) written = this.#turns.begin();
+      if (!background) written = this.#scheduler.beginAnswer();
       for (let choice = 0; choice <= last; choice++) {
         // The last one needs what the prompt left no longer.
         const mine = choice === last ? sequence : await forkOf(sequence, segmenter);
@@ -196,7 +196,7 @@ class LocalRunner implements Runner {
       signal.removeEventListener('abort', leave);
       written();
       await Promise.all([...open].map((one) => one.close()));
-      leaveTurns();
+      closeSequence();
       if (!background) this.#running -= 1;
       if (request.followed && !background && answer !== null && this.#running === 0) {
         const turn = new Int32Array(prompt.length + answer.length);
