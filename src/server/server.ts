@@ -195,7 +195,7 @@ export function createServer(parts: ServerParts): LockstepServer {
     log,
     closing: closing.signal,
     stream: { keepAliveMs, stallMs },
-    patience: { queueMs: bounds.queueTimeoutMs, requestMs: bounds.requestTimeoutMs },
+    timeouts: { queueMs: bounds.queueTimeoutMs, requestMs: bounds.requestTimeoutMs },
     maxQueue,
     maxBodyBytes,
     bounds: options,
@@ -206,7 +206,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   void models.serve(listOf(parts, shared));
   const reading: Reading = {
     pool,
-    patience: shared.patience,
+    timeouts: shared.timeouts,
     counts: () => ({
       tokens: Math.max(...models.all.map(({ model }) => model.maxTokens)),
       messages: bounds.maxMessages,

@@ -18,7 +18,7 @@ const TRIES = 3;
 const BETWEEN = 2;
 
 /** Refusals that say nothing about the line: it waits as long as they last. */
-const PATIENT = new Set([
+const TRANSIENT = new Set([
   'no_idle_place',
   'shutting_down',
   'not_ready',
@@ -86,7 +86,7 @@ function toRunAgain(batch: Batch, number: number, answer: InsideAnswer): string 
   if (code === 'shutting_down') return code;
   // What is refused until after the end of the batch is an answer.
   if (until >= batch.record.expires_at) return null;
-  if (!PATIENT.has(code)) {
+  if (!TRANSIENT.has(code)) {
     const tries = (batch.tries.get(number) ?? 0) + 1;
     if (tries >= TRIES) return null;
     batch.tries.set(number, tries);

@@ -97,7 +97,7 @@ export class AdmissionQueue {
   }
 
   /** Seconds until a newcomer would get a slot, estimated. */
-  get patience(): number {
+  get expectedWaitSeconds(): number {
     return ((this.#waiting + 1) / this.slots) * this.#holdSeconds;
   }
 
@@ -208,7 +208,7 @@ export class AdmissionQueue {
     const own = this.#queues.get(caller)?.length ?? 0;
     const full = busy(
       `The queue is full: ${this.depth} ${this.#what} already wait, and at most ${this.slots} run at once.`,
-      this.patience,
+      this.expectedWaitSeconds,
     );
     this.#refused += 1;
     const youngest = longest.at(-1);

@@ -3,7 +3,7 @@ import type { Request, Response } from 'express';
 import { longestMs } from '../../longest-times.ts';
 import { HttpError, invalid } from '../errors.ts';
 
-export interface Patience {
+export interface Timeouts {
   /** Most milliseconds in the queue; null: no limit. */
   queueMs: number | null;
   /** Most milliseconds from the request's head to the end of its answer; null: no limit. */
@@ -29,7 +29,7 @@ export class Deadline {
   /**
    * @throws HttpError 400 for a header that is no number of seconds
    */
-  constructor(request: Request, response: Response, { queueMs, requestMs }: Patience) {
+  constructor(request: Request, response: Response, { queueMs, requestMs }: Timeouts) {
     this.total = this.#abort.signal;
     this.#queueMs = queueMs;
     const ms = Math.min(requestMs ?? longestMs, asked(request) ?? longestMs);

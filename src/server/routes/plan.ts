@@ -25,7 +25,7 @@ export function tool(name: ToolName, models: Models, reading: Reading) {
       response.json(await answerTool(name, body, { tokenizer, source }, factsOf(model)));
       return;
     }
-    const answer = await inPool(request, response, reading.patience, async (signal, ticket) => {
+    const answer = await inPool(request, response, reading.timeouts, async (signal, ticket) => {
       const { pool } = reading;
       const read = { kind: 'body', schema: name, body: bytes, counts: reading.counts() } as const;
       const given = inBody ? await pool.run({ ...read, only: 'model' }, signal, ticket) : {};
