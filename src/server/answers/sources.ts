@@ -1,7 +1,7 @@
 // The `lockstep.sources` field: which spans of the text each segment of an answer retrieved.
 import type { Contract } from '../../contract/schema.ts';
 import type { RunEvent } from '../../engines/runner.ts';
-import { spansOfTaken, type TakenSpan, takenAt, withoutFilling } from '../../engines/taken.ts';
+import { retrievedSpans, type RetrievedSpan, retrievedTokens, withoutFilling } from '../../engines/retrieved-tokens.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { MessageSpan } from '../prompt/message-spans.ts';
 import { TokenShow } from '../prompt/tokens.ts';
@@ -111,14 +111,14 @@ export class Sources {
     const whole =
       retrieved.some(({ positions }) => positions.length > 0) && eligible <= retrieval.size;
     const parts = retrieval.recipe === 'anchors' && !whole ? withoutFilling(retrieved) : null;
-    const taken = takenAt({ at, retrieved: parts?.chosen ?? retrieved }, carry.sinks);
-    const spans = spansOfTaken(taken);
+    const found = retrievedTokens({ at, retrieved: parts?.chosen ?? retrieved }, carry.sinks);
+    const spans = retrievedSpans(found);
     const messageSpans = this.#text.faithful ? this.#asked.messageSpans : [];
     this.#all.push({
       segment: this.#boundaries,
       at,
       token: this.#tokens,
-      heads: taken.heads,
+      heads: found.heads,
       whole,
       filled: parts?.filled ? [carry.sinks, carry.sinks + parts.filled] : null,
       spans: spans.slice(0, MOST_SPANS).map((span) => this.#span(span, messageSpans)),
@@ -126,7 +126,7 @@ export class Sources {
     });
   }
 
-  #span({ tokens, weight }: TakenSpan, messageSpans: readonly MessageSpan[]): SourceSpan {
+  #span({ tokens, weight }: RetrievedSpan, messageSpans: readonly MessageSpan[]): SourceSpan {
     const chars = this.#text.range(tokens);
     const text = this.#text.slice(chars);
     const message = messageOf(messageSpans, chars);
