@@ -4,7 +4,7 @@ import { isTrained } from '../contract/index.ts';
 import type { SessionMemory } from '../engines/engine.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
 import type { PrefixCacheStats, Runner } from '../engines/runner.ts';
-import { type Telling, telling } from './exemplars.ts';
+import { type ExemplarHistogram, exemplarHistogram } from './exemplars.ts';
 import { MEMORY_PARTS, Timings } from './timings.ts';
 
 export type Outcome = 'stop' | 'length' | 'cancelled' | 'timeout' | 'error';
@@ -32,7 +32,7 @@ interface Held {
 export class Metrics {
   readonly registry: Registry = new Registry();
   readonly requests: Counter<'route' | 'method' | 'status'>;
-  readonly requestSeconds: Telling<'route'>;
+  readonly requestSeconds: ExemplarHistogram<'route'>;
   readonly tokens: Counter<'model' | 'kind'>;
   readonly generations: Counter<'model' | 'outcome'>;
   readonly timings: Timings;
@@ -58,7 +58,7 @@ export class Metrics {
       labelNames: ['route', 'method', 'status'],
       registers,
     });
-    this.requestSeconds = telling(
+    this.requestSeconds = exemplarHistogram(
       this.registry,
       'lockstep_http_request_seconds',
       'Seconds from the head of a request to the end of its answer.',

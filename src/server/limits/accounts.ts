@@ -3,7 +3,7 @@ import type { Response } from 'express';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
 import { busy, HttpError } from '../errors.ts';
-import { seen, type Telling, telling } from '../exemplars.ts';
+import { withExemplar, type ExemplarHistogram, exemplarHistogram } from '../exemplars.ts';
 import { ANONYMOUS, type Caller, callerOf } from '../keys/caller.ts';
 import { TOKENS } from '../timings.ts';
 import { backgroundOf } from './ticket.ts';
@@ -41,8 +41,8 @@ export class Accounts {
   ) as Record<Window, RateLimiterMemory>;
   readonly #sessions = new Map<string, number>();
   readonly #tokens: Counter<'caller' | 'kind'>;
-  readonly #promptTokens: Telling<'caller'>;
-  readonly #completionTokens: Telling<'caller'>;
+  readonly #promptTokens: ExemplarHistogram<'caller'>;
+  readonly #completionTokens: ExemplarHistogram<'caller'>;
   readonly #refused: Counter<'caller' | 'limit'>;
 
   constructor(registry: Registry) {
@@ -54,7 +54,7 @@ export class Accounts {
       registers,
     });
     const histogram = (name: string, help: string) =>
-      telling(registry, name, help, TOKENS, ['caller']);
+      exemplarHistogram(registry, name, help, TOKENS, ['caller']);
     this.#promptTokens = histogram(
       'lockstep_caller_prompt_tokens',
       'Tokens of a request’s prompts, by caller; only of requests that got a slot.',
@@ -145,8 +145,8 @@ export class Accounts {
 
   #told(response: Response, caller: string, prompt: number, written: number): void {
     const id = String(response.locals['requestId']);
-    this.#promptTokens.observe(seen(id, { caller }, prompt));
-    this.#completionTokens.observe(seen(id, { caller }, written));
+    this.#promptTokens.observe(withExemplar(id, { caller }, prompt));
+    this.#completionTokens.observe(withExemplar(id, { caller }, written));
   }
 
   #leave(name: string): void {
