@@ -46,7 +46,7 @@ import { Metrics, type Reloaded } from './metrics.ts';
 import { type ModelParts, ServedModel, type SharedParts } from './models/model.ts';
 import { type Listed, Models } from './models/models.ts';
 import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
-import { asked } from './routes/asked.ts';
+import { queryModel } from './routes/query-model.ts';
 import { chatCompletions, completions } from './routes/completions.ts';
 import { engineRoute, metricsRoute } from './routes/metrics.ts';
 import { healthRoutes } from './routes/health.ts';
@@ -243,7 +243,7 @@ export function createServer(parts: ServerParts): LockstepServer {
   app.get('/v1/models', modelList(models));
   app.get('/v1/models/:model', modelCard(models));
   app.get('/lockstep/contract', (request, response) => {
-    response.json(asked(request, models).summary());
+    response.json(queryModel(request, models).summary());
   });
 
   const bytes = [jsonOnly(), smallBody(maxBodyBytes), bytesOf(maxBodyBytes)];

@@ -10,7 +10,7 @@ import type { AdmissionQueue } from '../limits/admission-queue.ts';
 import type { Timeouts } from '../limits/deadline.ts';
 import type { Metrics } from '../metrics.ts';
 import type { EventFormat, ResponseFormat } from './response-format.ts';
-import type { SourcesAsked } from './sources.ts';
+import type { SourcesRequest } from './sources.ts';
 import type { EventStreamOptions } from './sse.ts';
 
 /** What the generations of one model share. */
@@ -43,7 +43,7 @@ export interface Job {
   includeUsage: boolean;
   trace: boolean;
   /** What to tell sources by; null: they are not wanted. */
-  sources: SourcesAsked | null;
+  sources: SourcesRequest | null;
 }
 
 /** Tokens of all prompts of a request. */

@@ -42,7 +42,7 @@ export interface SourceSpan {
 }
 
 /** What a request with `lockstep.sources` brings. */
-export interface SourcesAsked {
+export interface SourcesRequest {
   /** The prompt as text; null where it was given as token ids. */
   text: string | null;
   messageSpans: readonly MessageSpan[];
@@ -50,7 +50,7 @@ export interface SourcesAsked {
 
 /** Follows one generation. It holds the last boundary and the text; nothing is summed up unread. */
 export class Sources {
-  readonly #asked: SourcesAsked;
+  readonly #request: SourcesRequest;
   readonly #contract: Contract;
   readonly #text: SequenceText;
   #boundaries = 0;
@@ -60,10 +60,10 @@ export class Sources {
   #told = 0;
   #silent = false;
 
-  constructor(asked: SourcesAsked, tokenizer: Tokenizer, contract: Contract) {
-    this.#asked = asked;
+  constructor(request: SourcesRequest, tokenizer: Tokenizer, contract: Contract) {
+    this.#request = request;
     this.#contract = contract;
-    this.#text = new SequenceText(tokenizer, asked.text, contract.tokenizer.bos);
+    this.#text = new SequenceText(tokenizer, request.text, contract.tokenizer.bos);
   }
 
   see(event: RunEvent): void {
@@ -113,7 +113,7 @@ export class Sources {
     const parts = retrieval.recipe === 'anchors' && !whole ? withoutFilling(retrieved) : null;
     const found = retrievedTokens({ at, retrieved: parts?.chosen ?? retrieved }, carry.sinks);
     const spans = retrievedSpans(found);
-    const messageSpans = this.#text.faithful ? this.#asked.messageSpans : [];
+    const messageSpans = this.#text.faithful ? this.#request.messageSpans : [];
     this.#all.push({
       segment: this.#boundaries,
       at,

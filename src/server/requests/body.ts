@@ -24,7 +24,7 @@ export function bytesOf(limit: number): RequestHandler {
 /** Read the body by its schema; it is then what `parseBody` is given. */
 export function bodyOf(name: SchemaName, reading: Reading): RequestHandler {
   return async (request, response, next) => {
-    const bytes = givenBytes(request);
+    const bytes = bodyBytes(request);
     keepBody(request, bytes);
     if (bytes.length < LARGE_BYTES) {
       request.body = readJson(bytes);
@@ -62,7 +62,7 @@ export async function inPool<T>(
 }
 
 /** @throws HttpError 415 for a charset other than UTF-8 */
-export function givenBytes(request: Request): Buffer {
+export function bodyBytes(request: Request): Buffer {
   const charset = /charset\s*=\s*"?([^\s;"]+)/i.exec(request.get('content-type') ?? '')?.[1];
   if (charset !== undefined && !/^utf-?8$/i.test(charset)) {
     throw unsupportedEncoding();

@@ -34,7 +34,7 @@ export interface ToolFields {
   response_format?: { type: string } | undefined;
 }
 
-export interface ToolsAsked {
+export interface RequestedTools {
   /** The tools that the chat template gets; null: none. */
   shown: readonly object[] | null;
   mode: ToolMode | null;
@@ -47,7 +47,7 @@ export interface ToolsAsked {
  *
  * @throws HttpError 400 for a choice without tools, an unknown name, a call and a response format both demanded
  */
-export function toolsOf(body: ToolFields): ToolsAsked {
+export function toolsOf(body: ToolFields): RequestedTools {
   const tools = body.tools ?? [];
   const choice = body.tool_choice ?? (tools.length > 0 ? 'auto' : 'none');
   if (tools.length === 0) {

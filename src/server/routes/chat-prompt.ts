@@ -7,13 +7,13 @@ import { type ChatTemplate, needTemplate } from '../prompt/chat.ts';
 import { encodePrompt } from '../prompt/tokens.ts';
 import { bodyText } from '../requests/body-text.ts';
 import type { ChatRequest } from '../requests/completions.ts';
-import { type ToolsAsked, toolsOf } from '../requests/tools.ts';
+import { type RequestedTools, toolsOf } from '../requests/tools.ts';
 import { checkedExtra, limitOf, room, type Served } from './job.ts';
 
 /** A chat as the engine takes it. */
 export interface ChatPrompt {
   template: ChatTemplate;
-  tools: ToolsAsked;
+  tools: RequestedTools;
   /** The prompt as the template wrote it. */
   text: string;
   /** The request as it came, from which the template reads numbers exactly. */

@@ -5,7 +5,7 @@ import { openMetrics } from '../exemplars.ts';
 import type { Metrics } from '../metrics.ts';
 import { joinPrometheus, joinOpenMetrics } from '../models/prometheus-text.ts';
 import type { Models } from '../models/models.ts';
-import { asked } from './asked.ts';
+import { queryModel } from './query-model.ts';
 
 /** Our own metrics, then those of engines that have some of their own; exemplars where OpenMetrics is asked for. */
 export function metricsRoute({ registry }: Metrics, models: Models) {
@@ -26,7 +26,7 @@ export function metricsRoute({ registry }: Metrics, models: Models) {
 
 export function engineRoute(models: Models) {
   return async (request: Request, response: Response): Promise<void> => {
-    const { runner } = asked(request, models);
+    const { runner } = queryModel(request, models);
     const { name, precision } = runner.info;
     const summary = (await runner.metrics?.())?.summary;
     const { prefixCache } = runner;
