@@ -11,7 +11,7 @@ import type { ServedModel } from '../models/model.ts';
 import type { Models } from '../models/models.ts';
 import type { Traces } from '../traces.ts';
 import { Batches } from './batches.ts';
-import { Inside } from './inside.ts';
+import { InProcessClient } from './in-process-client.ts';
 import type { LineOrigin } from './run-line.ts';
 import type { BatchStore } from './store.ts';
 
@@ -43,15 +43,15 @@ export function openBatches(store: BatchStore | null, setup: BatchesSetup): Batc
   app.use(requestId(), observe(log, null));
   if (setup.traces !== null) app.use(setup.traces.follow());
   if (setup.audit !== null) app.use(audit(setup.audit));
-  const inside: Inside<LineOrigin> = new Inside(app);
-  app.use(from(inside));
+  const client: InProcessClient<LineOrigin> = new InProcessClient(app);
+  app.use(withOrigin(client));
   setup.mount(app);
   app.use(notFound(), answerErrors(log));
   return new Batches({
     store,
     slots: () => setup.slots ?? sum(now().map(usualSlots)),
     idle: () => sum(now().map(idleSlots)),
-    inside,
+    client,
     callerOf: callersOf(keys),
     rules: () => ({ models: models.names, lineBytes: maxBodyBytes + LINE_BYTES }),
     log,
@@ -75,9 +75,9 @@ function sum(numbers: readonly number[]): number {
 }
 
 /** Who sent the line, instead of a key that it shows. */
-function from(inside: Inside<LineOrigin>): RequestHandler {
+function withOrigin(client: InProcessClient<LineOrigin>): RequestHandler {
   return (request, response, next) => {
-    const { caller, background, batch } = inside.whoOf(request.socket);
+    const { caller, background, batch } = client.originOf(request.socket);
     setCaller(response, caller);
     setBackground(response, background);
     response.locals['batch'] = batch;

@@ -2,7 +2,7 @@
 import type { Caller } from '../keys/caller.ts';
 import type { Batch } from './batch.ts';
 import { seconds } from './ids.ts';
-import type { Inside } from './inside.ts';
+import type { InProcessClient } from './in-process-client.ts';
 import { type LineOrigin, type Outcome, runLine } from './run-line.ts';
 
 /** How often expiry, pauses and the engine are looked at, in milliseconds. */
@@ -15,7 +15,7 @@ export interface SchedulerParts {
   idle(): number;
   /** The caller that an owner is now; null: its key is not there any more, and its lines wait. */
   callerOf(owner: string): Caller | null;
-  inside: Inside<LineOrigin>;
+  client: InProcessClient<LineOrigin>;
   told(outcome: Outcome): void;
 }
 
@@ -102,7 +102,7 @@ export class Scheduler {
 
   async #run(batch: Batch, number: number, caller: Caller): Promise<void> {
     try {
-      this.#parts.told(await runLine(batch, number, caller, this.#parts.inside));
+      this.#parts.told(await runLine(batch, number, caller, this.#parts.client));
     } catch (error) {
       // Its end may have to wait for room on the disk; other lines do not.
       void batch.fail(error);
