@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { HttpError } from '../errors.ts';
 import type { ResponseRequest } from '../requests/responses.ts';
 import type { EventFormat, Usage, WholeChoice } from './response-format.ts';
-import type { ToolCall, ToolText } from './tool-calls.ts';
+import type { ToolCall, ToolCallParser } from './tool-calls.ts';
 
 export interface ResponseHead {
   model: string;
@@ -26,7 +26,7 @@ type Item = TextItem | ReturnType<typeof callItem>;
 export function responseFormat(
   head: ResponseHead,
   body: ResponseRequest,
-  tools: ToolText | null,
+  tools: ToolCallParser | null,
 ): EventFormat {
   const id = `resp_${bare()}`;
   const output: Item[] = [];

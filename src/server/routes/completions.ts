@@ -3,7 +3,7 @@ import type { Request, Response } from 'express';
 import type { RunRequest } from '../../engines/runner.ts';
 import { answer } from '../answers/answer.ts';
 import { chatFormat, completionFormat } from '../answers/response-format.ts';
-import { ToolText } from '../answers/tool-calls.ts';
+import { ToolCallParser } from '../answers/tool-calls.ts';
 import type { Models } from '../models/models.ts';
 import { messageSpansOf } from '../prompt/message-spans.ts';
 import { checkIds, encodePrompt } from '../prompt/tokens.ts';
@@ -70,7 +70,7 @@ export function chatCompletions(models: Models) {
       head('chatcmpl', served, context),
       context.tokenizer,
       body.logprobs,
-      mode && (() => new ToolText(mode)),
+      mode && (() => new ToolCallParser(mode)),
     );
     const job = common(body, made.extra, logprobs, 1);
     const run = { ...job.run, ...made.run };
