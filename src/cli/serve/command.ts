@@ -151,8 +151,8 @@ async function serveUntil(
   checkEffect(options, entries);
   const traces = tracesUrl(options.otlpTracesEndpoint);
   const access = await openAccess(options, say, file !== null);
-  const telling = { say, colors, signal: stop.signal };
-  const fleet = new Fleet(telling, options.exitWhenLost);
+  const context = { say, colors, signal: stop.signal };
+  const fleet = new Fleet(context, options.exitWhenLost);
   let batches: ServerOptions = {};
   let begun = false;
   try {
