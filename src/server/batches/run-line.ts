@@ -47,14 +47,14 @@ export async function runLine(
 ): Promise<Outcome> {
   const controller = batch.enter(number);
   let why = 'stopped';
-  const giveWay = (): void => {
+  const preempt = (): void => {
     why = 'gave_way';
     controller.abort();
   };
   try {
     const { signal } = controller;
     const { customId, body } = await batch.read(number);
-    const origin = { caller, background: { giveWay }, batch: batch.id };
+    const origin = { caller, background: { preempt }, batch: batch.id };
     let answer: InProcessResponse;
     try {
       answer = await client.post({ path: batch.endpoint, body, origin, signal });
