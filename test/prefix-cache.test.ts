@@ -102,7 +102,7 @@ function request(prompt: readonly number[], more: Partial<RunRequest> = {}): Run
     logprobs: 20,
     traced: false,
     streamed: false,
-    followed: true,
+    expectsNextTurn: true,
     extra: { ignore_eos: true },
     ...more,
   };
@@ -196,7 +196,7 @@ describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
           const shared = [before, before.slice(0, 1 + draw(before.length)), []][draw(3)];
           const prompt = [...(shared as number[]), ...text(60)];
           const extra = { ignore_eos: true, ...(draw(4) === 0 ? { n: 2 } : {}) };
-          const asked = request(prompt, { seed: draw(1000), followed: draw(2) === 0, extra });
+          const asked = request(prompt, { seed: draw(1000), expectsNextTurn: draw(2) === 0, extra });
           const leave = new AbortController();
           if (draw(4) === 0) {
             setTimeout(() => leave.abort(), draw(30));

@@ -22,7 +22,7 @@ export interface RunRequest extends SamplingOptions {
   /** The spans of the segments are wanted at the end: `Run.spans`. */
   spans?: boolean;
   /** A turn of a chat: the next one is likely to begin with this prompt and its answer. */
-  followed?: boolean;
+  expectsNextTurn?: boolean;
   /** Nobody waits for it: its steps run only while no other run has any, where the engine is stepped from here. */
   background?: boolean;
   /** How likely each token of the prompt was is wanted: `scores` of its events. */
@@ -102,7 +102,7 @@ export interface Runner {
   /** Its engine is stepped from this process: what an event tells of has just happened. */
   readonly stepped: boolean;
   /** Most runs of one request at the same time: 1 where they would only take turns. */
-  readonly together: number;
+  readonly maxConcurrentRuns: number;
   /** Runs that hold something in the engine now. */
   readonly sessions: number;
   /** Most tokens of a sequence, where the engine has a limit of its own. */

@@ -48,7 +48,7 @@ export function steppedRunner(
 
 class LocalRunner implements Runner {
   readonly stepped = true;
-  readonly together = 1;
+  readonly maxConcurrentRuns = 1;
   readonly maxTokens = null;
   readonly #engine: Engine;
   readonly #tokenizer: Tokenizer;
@@ -146,7 +146,7 @@ class LocalRunner implements Runner {
     const { prompt, keepSpecialTokens: keep, grammar, extra = {} } = request;
     const { background = false } = request;
     const scheduler = background ? this.#scheduler.background : this.#scheduler;
-    const asked = { ...askedOf(request, this.#source.contract), signal, scheduler };
+    const options = { ...generateOptions(request, this.#source.contract), signal, scheduler };
     const decoder = () => this.#tokenizer.decoder(keep === undefined ? {} : { keep });
     const open = new Set([sequence]);
     // Closing drops a step that waits or runs, so that the engine is free for others at once.
@@ -163,7 +163,7 @@ class LocalRunner implements Runner {
       for (const part of cached.cachedParts()) {
         yield { choice: 0, type: 'ran', prompt: true, cached: true, ...part };
       }
-      const running = runPrompt(sequence, prompt.subarray(cached.length), asked);
+      const running = runPrompt(sequence, prompt.subarray(cached.length), options);
       let ran = await running.next();
       for (; !ran.done; ran = await running.next()) {
         await cached.cacheAfter(ran.value);
@@ -179,7 +179,7 @@ class LocalRunner implements Runner {
         signal.throwIfAborted();
         const seed = request.seed == null ? null : request.seed + choice;
         const tokens: number[] = [];
-        const own = { ...asked, seed, grammar: grammar?.() };
+        const own = { ...options, seed, grammar: grammar?.() };
         for await (const event of runAnswer(mine, logits, own, decoder())) {
           if (event.type === 'token') tokens.push(event.id);
           if (event.type === 'end') answer = tokens;
@@ -198,7 +198,7 @@ class LocalRunner implements Runner {
       await Promise.all([...open].map((one) => one.close()));
       closeSequence();
       if (!background) this.#running -= 1;
-      if (request.followed && !background && answer !== null && this.#running === 0) {
+      if (request.expectsNextTurn && !background && answer !== null && this.#running === 0) {
         const turn = new Int32Array(prompt.length + answer.length);
         turn.set(prompt);
         turn.set(answer, prompt.length);
@@ -225,7 +225,7 @@ class LocalRunner implements Runner {
 }
 
 /** A run's request as generation takes it. */
-function askedOf({ keepSpecialTokens: _, extra = {}, ...request }: RunRequest, contract: Contract) {
+function generateOptions({ keepSpecialTokens: _, extra = {}, ...request }: RunRequest, contract: Contract) {
   return {
     ...request,
     pieceTokens: STEP_TOKENS,

@@ -62,7 +62,7 @@ export function openBatches(store: BatchStore | null, setup: BatchesSetup): Batc
 
 /** Lines of one model at once, by default: a slot stays free for requests where steps run together. */
 function usualSlots({ runner, context }: ServedModel): number {
-  return runner.together === 1 ? 1 : Math.max(1, context.queue.slots - 1);
+  return runner.maxConcurrentRuns === 1 ? 1 : Math.max(1, context.queue.slots - 1);
 }
 
 function idleSlots(model: ServedModel): number {

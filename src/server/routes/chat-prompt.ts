@@ -19,7 +19,7 @@ export interface ChatPrompt {
   /** The request as it came, from which the template reads numbers exactly. */
   body: string | undefined;
   extra: ExtraRequest;
-  run: Pick<RunRequest, 'prompt' | 'maxTokens' | 'keepSpecialTokens' | 'followed'>;
+  run: Pick<RunRequest, 'prompt' | 'maxTokens' | 'keepSpecialTokens' | 'expectsNextTurn'>;
 }
 
 /** What the request calls its fields. */
@@ -65,6 +65,6 @@ export async function chatPrompt(
     text,
     body,
     extra,
-    run: { ...keep, prompt, maxTokens, followed: true },
+    run: { ...keep, prompt, maxTokens, expectsNextTurn: true },
   };
 }
