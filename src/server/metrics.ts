@@ -23,7 +23,7 @@ export interface Watched {
 export type Reloaded = 'keys' | 'tls' | 'models' | 'audit';
 const RELOADED: readonly Reloaded[] = ['keys', 'tls', 'models', 'audit'];
 
-interface Held {
+interface RunningSession {
   model: string;
   memory: SessionMemory;
 }
@@ -42,7 +42,7 @@ export class Metrics {
   readonly segmentTokens: Histogram<'model'>;
   readonly #reloadFailed: Counter<'what'>;
   readonly #stale: Gauge<'what'>;
-  readonly #held = new Map<object, Held>();
+  readonly #sessions = new Map<object, RunningSession>();
   /** Models that run; two of one name where one replaces the other. */
   readonly #watched = new Set<Watched>();
   /** Names of models that were ever watched. */
@@ -194,10 +194,10 @@ export class Metrics {
     });
   }
 
-  /** Remember what a running generation holds; null when it has ended. */
-  hold(owner: object, model: string, memory: SessionMemory | null): void {
-    if (memory === null) this.#held.delete(owner);
-    else this.#held.set(owner, { model, memory });
+  /** What a running generation holds; null when it has ended. */
+  setSessionMemory(owner: object, model: string, memory: SessionMemory | null): void {
+    if (memory === null) this.#sessions.delete(owner);
+    else this.#sessions.set(owner, { model, memory });
   }
 
   /** A count that is kept elsewhere. */
@@ -295,7 +295,7 @@ export class Metrics {
 
   /** What running generations hold. */
   #watchSessions(): void {
-    const held = this.#held;
+    const sessions = this.#sessions;
     const watched = this.#watched;
     new Gauge({
       name: 'lockstep_session_bytes',
@@ -307,7 +307,7 @@ export class Metrics {
         for (const { name } of watched) {
           for (const part of MEMORY_PARTS) this.inc({ model: name, part }, 0);
         }
-        for (const { model, memory } of held.values()) {
+        for (const { model, memory } of sessions.values()) {
           for (const part of MEMORY_PARTS) this.inc({ model, part }, memory[part]);
         }
       },
@@ -317,7 +317,7 @@ export class Metrics {
       'Bytes that a full-attention cache of the same tokens would hold.',
       () => [
         ...[...watched].map(({ name }) => [name, 0] as const),
-        ...[...held.values()].map(({ model, memory }) => [model, memory.fullAttention] as const),
+        ...[...sessions.values()].map(({ model, memory }) => [model, memory.fullAttention] as const),
       ],
     );
   }

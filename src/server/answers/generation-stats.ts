@@ -107,7 +107,7 @@ export class GenerationStats {
     if (!always && closed === null && this.#memoryIn > 0) return null;
     this.#memoryIn = MEMORY_EVERY;
     const memory = (await this.memory?.()) ?? null;
-    metrics.hold(this, model, memory);
+    metrics.setSessionMemory(this, model, memory);
     if (memory !== null) this.#most = larger(this.#most, memory);
     return memory;
   }
@@ -127,7 +127,7 @@ export class GenerationStats {
     const { prompt, completion, admitted, first } = this.#stages;
     if (admitted === undefined) this.#waited();
     const { metrics, model } = this.#context;
-    metrics.hold(this, model, null);
+    metrics.setSessionMemory(this, model, null);
     if (admitted === undefined) return;
     metrics.generations.inc({ model, outcome });
     this.#stages.outcome = outcome;

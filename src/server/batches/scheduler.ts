@@ -16,7 +16,7 @@ export interface SchedulerParts {
   /** The caller that an owner is now; null: its key is not there any more, and its lines wait. */
   callerOf(owner: string): Caller | null;
   client: InProcessClient<LineOrigin>;
-  told(outcome: Outcome): void;
+  onOutcome(outcome: Outcome): void;
 }
 
 export class Scheduler {
@@ -102,7 +102,7 @@ export class Scheduler {
 
   async #run(batch: Batch, number: number, caller: Caller): Promise<void> {
     try {
-      this.#parts.told(await runLine(batch, number, caller, this.#parts.client));
+      this.#parts.onOutcome(await runLine(batch, number, caller, this.#parts.client));
     } catch (error) {
       // Its end may have to wait for room on the disk; other lines do not.
       void batch.fail(error);

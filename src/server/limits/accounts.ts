@@ -117,7 +117,7 @@ export class Accounts {
       left = true;
       if (counted) this.#leave(name);
       if (written === null) this.#giveBack(reserved);
-      else this.#told(response, name, prompt, written);
+      else this.#observe(response, name, prompt, written);
     };
     response.once('close', leave);
     try {
@@ -143,7 +143,7 @@ export class Accounts {
     };
   }
 
-  #told(response: Response, caller: string, prompt: number, written: number): void {
+  #observe(response: Response, caller: string, prompt: number, written: number): void {
     const id = String(response.locals['requestId']);
     this.#promptTokens.observe(withExemplar(id, { caller }, prompt));
     this.#completionTokens.observe(withExemplar(id, { caller }, written));

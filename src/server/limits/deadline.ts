@@ -32,7 +32,7 @@ export class Deadline {
   constructor(request: Request, response: Response, { queueMs, requestMs }: Timeouts) {
     this.total = this.#abort.signal;
     this.#queueMs = queueMs;
-    const ms = Math.min(requestMs ?? longestMs, asked(request) ?? longestMs);
+    const ms = Math.min(requestMs ?? longestMs, requestedMs(request) ?? longestMs);
     if (ms >= longestMs) return;
     const seconds = ms / 1000;
     const error = new HttpError(
@@ -71,7 +71,7 @@ export class Deadline {
 }
 
 /** Milliseconds that the client's header asks for; null without one. */
-function asked(request: Request): number | null {
+function requestedMs(request: Request): number | null {
   const given = request.get(TIMEOUT_HEADER);
   if (given === undefined) return null;
   const seconds = Number(given);
