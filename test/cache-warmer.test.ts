@@ -1,8 +1,8 @@
 // The warmer of the prefix cache: what it does to the event loop before the engine has anything to do.
 import { rm } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
-import type { PrefixCache } from '../src/engines/prefix-cache.ts';
 import { CacheWarmer } from '../src/engines/cache-warmer.ts';
+import type { PrefixCache } from '../src/engines/prefix-cache.ts';
 import { Segmenter } from '../src/planner/index.ts';
 import { makeToy, type Toy, ToyEngine } from './server-toy.ts';
 

@@ -4,8 +4,8 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { attach, type ContractFiles, readContract } from '../src/checkpoint/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
-import { PrefixHash, PrefixCache } from '../src/engines/prefix-cache.ts';
 import { openOnnxEngine } from '../src/engines/onnx.ts';
+import { PrefixCache, PrefixHash } from '../src/engines/prefix-cache.ts';
 import type { Runner, RunRequest } from '../src/engines/runner.ts';
 import { steppedRunner } from '../src/engines/stepped.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
@@ -196,7 +196,11 @@ describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
           const shared = [before, before.slice(0, 1 + draw(before.length)), []][draw(3)];
           const prompt = [...(shared as number[]), ...text(60)];
           const extra = { ignore_eos: true, ...(draw(4) === 0 ? { n: 2 } : {}) };
-          const asked = request(prompt, { seed: draw(1000), expectsNextTurn: draw(2) === 0, extra });
+          const asked = request(prompt, {
+            seed: draw(1000),
+            expectsNextTurn: draw(2) === 0,
+            extra,
+          });
           const leave = new AbortController();
           if (draw(4) === 0) {
             setTimeout(() => leave.abort(), draw(30));

@@ -3,7 +3,11 @@ import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Engine } from '../src/engines/engine.ts';
 import { openOnnxEngine } from '../src/engines/onnx.ts';
-import { retrievedSpans, type RetrievedTokens, retrievedTokens } from '../src/engines/retrieved-tokens.ts';
+import {
+  type RetrievedTokens,
+  retrievedSpans,
+  retrievedTokens,
+} from '../src/engines/retrieved-tokens.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
 import { runCase, type TinyCase, TinyCheckpoints } from './onnx-checkpoints.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
@@ -53,7 +57,9 @@ async function retrievedBy(engine: Engine, one: TinyCase): Promise<RetrievedToke
   const { retrieved } = await runCase(session, one, 24, engine.info.vocabulary);
   await session.close();
   await engine.close();
-  return [...retrieved].map(([at, layers]) => retrievedTokens({ at, retrieved: layers }, one.carry.sinks));
+  return [...retrieved].map(([at, layers]) =>
+    retrievedTokens({ at, retrieved: layers }, one.carry.sinks),
+  );
 }
 
 describe.each(cases.map((one) => [one.name, one] as const))('%s', (_, one) => {

@@ -2,8 +2,8 @@ import { getEventListeners } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { makeToy, type Toy, ToyEngine } from '../../test/server-toy.ts';
-import { PrefixCache } from './prefix-cache.ts';
 import { CacheWarmer } from './cache-warmer.ts';
+import { PrefixCache } from './prefix-cache.ts';
 
 let toy: Toy;
 afterEach(() => rm(toy.dir, { recursive: true, force: true }));

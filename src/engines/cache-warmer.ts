@@ -1,10 +1,10 @@
 // Generating an answer token by token rounds differently from running it as a prompt. So once a turn has ended
 // and no request waits, the whole turn runs again as a prompt, and the next turn finds its state in the prefix cache.
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
-import type { Engine } from './engine.ts';
-import type { PrefixCache } from './prefix-cache.ts';
-import { PlannedCuts, pushInPieces } from './planned.ts';
 import { CachedSequence, STEP_TOKENS } from './cached-sequence.ts';
+import type { Engine } from './engine.ts';
+import { PlannedCuts, pushInPieces } from './planned.ts';
+import type { PrefixCache } from './prefix-cache.ts';
 
 interface Warming {
   /** What runs again: a prompt that begins with it need not run it. */

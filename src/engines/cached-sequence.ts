@@ -1,7 +1,7 @@
 // Running prompts with the prefix cache: from the longest cached state on, and what is cached of the rest.
 import type { Engine, EngineSession } from './engine.ts';
-import { PrefixHash, type PrefixCache, type BoundaryChain } from './prefix-cache.ts';
 import { pushInPieces } from './planned.ts';
+import { type BoundaryChain, type PrefixCache, PrefixHash } from './prefix-cache.ts';
 import { type BoundarySource, Sequence, type StepOutput } from './sequence.ts';
 
 /**
@@ -84,7 +84,8 @@ export class CachedSequence {
   async cacheAfter({ tokens, boundary }: Pick<StepOutput, 'tokens' | 'boundary'>): Promise<void> {
     if (this.#cache === null) return;
     this.#path.push(tokens);
-    if (boundary !== null) this.#boundaries = { ...boundary, before: this.#boundaries, references: 0 };
+    if (boundary !== null)
+      this.#boundaries = { ...boundary, before: this.#boundaries, references: 0 };
     const rest = this.#tokens.length - this.#path.length;
     // Of an open segment the last whole step is enough: earlier ones lead to it.
     const last = tokens.length === STEP_TOKENS && rest < STEP_TOKENS;

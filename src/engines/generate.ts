@@ -1,10 +1,10 @@
 // One generation: the prompt, then token by token, until something says stop.
 import { LockstepError } from '../errors.ts';
-import { LogitsProcessor, type LogitsOptions } from './logits-processor.ts';
+import { type LogitsOptions, LogitsProcessor } from './logits-processor.ts';
 import { type Sampled, Sampler, type SamplingOptions, scored } from './sampling.ts';
 import type { RunOptions, Sequence, StepOutput } from './sequence.ts';
-import { StopStringBuffer, type TextDecoder } from './stop-strings.ts';
 import type { SequenceScheduler } from './step-scheduler.ts';
+import { StopStringBuffer, type TextDecoder } from './stop-strings.ts';
 
 export type { TextDecoder };
 
@@ -72,7 +72,12 @@ export async function* runPrompt(
   /** The logits before the next piece. */
   let before: Float32Array | null = null;
   const rows = scoring ? ('all' as const) : ('last' as const);
-  for await (const ran of sequence.run(rest, { signal, rows, runStep: scheduler?.prompt, ...pieces })) {
+  for await (const ran of sequence.run(rest, {
+    signal,
+    rows,
+    runStep: scheduler?.prompt,
+    ...pieces,
+  })) {
     const { from, tokens, boundary } = ran;
     const event = { type: 'ran' as const, prompt: true, from, tokens, boundary };
     logits = ran.logits;

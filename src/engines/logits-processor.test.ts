@@ -6,7 +6,9 @@ const row = (processor: LogitsProcessor) => Array.from(processor.apply(logits));
 
 describe('logits', () => {
   it('are the same array where nothing changes', () => {
-    expect(new LogitsProcessor({ minTokens: 0, repetitionPenalty: 1 }, [1, 2]).apply(logits)).toBe(logits);
+    expect(new LogitsProcessor({ minTokens: 0, repetitionPenalty: 1 }, [1, 2]).apply(logits)).toBe(
+      logits,
+    );
     expect(Array.from(logits)).toEqual([1, -1, 2, 0.5]);
   });
 

@@ -85,7 +85,11 @@ export class PrefixCache implements PrefixCacheStats {
   }
 
   /** Cache the state of the session, unless it is cached already. */
-  async store(session: EngineSession, path: PrefixHash, boundaries: BoundaryChain | null): Promise<void> {
+  async store(
+    session: EngineSession,
+    path: PrefixHash,
+    boundaries: BoundaryChain | null,
+  ): Promise<void> {
     const key = path.key();
     if (this.#entries.has(key)) this.#touch(key);
     if (this.#entries.has(key) || this.#pending.has(key) || this.#closed) return;

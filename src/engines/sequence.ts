@@ -83,7 +83,10 @@ export class Sequence {
       const piece = ids.slice(at, end);
       const from = this.#position;
       const step = () => this.session.step(piece, { rows: wanted, close });
-      const result = await unlessAborted(runStep === undefined ? step() : runStep(step, signal), signal);
+      const result = await unlessAborted(
+        runStep === undefined ? step() : runStep(step, signal),
+        signal,
+      );
       this.#position += piece.length;
       at = end;
       yield { from, tokens: piece, ...result };

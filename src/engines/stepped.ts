@@ -3,16 +3,16 @@ import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { GrammarMatcher } from './logits-processor.ts';
-import type { Engine } from './engine.ts';
-import { runAnswer, runPrompt } from './generate.ts';
-import { PrefixCache } from './prefix-cache.ts';
 import { CacheWarmer } from './cache-warmer.ts';
 import { CachedSequence, STEP_TOKENS } from './cached-sequence.ts';
+import type { Engine } from './engine.ts';
+import { runAnswer, runPrompt } from './generate.ts';
+import type { GrammarMatcher } from './logits-processor.ts';
+import { PrefixCache } from './prefix-cache.ts';
 import type { Health, PrefixCacheStats, Run, RunEvent, Runner, RunRequest } from './runner.ts';
 import { Sequence } from './sequence.ts';
-import { GrammarCompiler, type ResponseFormat } from './structured/grammar-compiler.ts';
 import { StepScheduler } from './step-scheduler.ts';
+import { GrammarCompiler, type ResponseFormat } from './structured/grammar-compiler.ts';
 
 const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
 
@@ -225,7 +225,10 @@ class LocalRunner implements Runner {
 }
 
 /** A run's request as generation takes it. */
-function generateOptions({ keepSpecialTokens: _, extra = {}, ...request }: RunRequest, contract: Contract) {
+function generateOptions(
+  { keepSpecialTokens: _, extra = {}, ...request }: RunRequest,
+  contract: Contract,
+) {
   return {
     ...request,
     pieceTokens: STEP_TOKENS,

@@ -317,7 +317,9 @@ export class Metrics {
       'Bytes that a full-attention cache of the same tokens would hold.',
       () => [
         ...[...watched].map(({ name }) => [name, 0] as const),
-        ...[...sessions.values()].map(({ model, memory }) => [model, memory.fullAttention] as const),
+        ...[...sessions.values()].map(
+          ({ model, memory }) => [model, memory.fullAttention] as const,
+        ),
       ],
     );
   }

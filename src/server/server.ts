@@ -46,14 +46,14 @@ import { Metrics, type Reloaded } from './metrics.ts';
 import { type ModelParts, ServedModel, type SharedParts } from './models/model.ts';
 import { type Listed, Models } from './models/models.ts';
 import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
-import { queryModel } from './routes/query-model.ts';
 import { chatCompletions, completions } from './routes/completions.ts';
-import { engineRoute, metricsRoute } from './routes/metrics.ts';
 import { healthRoutes } from './routes/health.ts';
+import { engineRoute, metricsRoute } from './routes/metrics.ts';
 import { modelCard, modelList } from './routes/models.ts';
 import { openapi } from './routes/openapi.ts';
 import { page } from './routes/page.ts';
 import { tool } from './routes/plan.ts';
+import { queryModel } from './routes/query-model.ts';
 import { responses } from './routes/responses.ts';
 import type { Traces } from './traces.ts';
 

@@ -1,7 +1,7 @@
 // Where a request's time goes, and what one generation takes: histograms whose exemplars name a request.
 import type { Registry } from 'prom-client';
 import type { SessionMemory } from '../engines/engine.ts';
-import { withExemplar, type ExemplarHistogram, exemplarHistogram } from './exemplars.ts';
+import { type ExemplarHistogram, exemplarHistogram, withExemplar } from './exemplars.ts';
 
 export const MEMORY_PARTS = ['sinks', 'carry', 'pool', 'retrieved', 'open'] as const;
 
@@ -47,7 +47,8 @@ export class Timings {
       help: string,
       buckets: number[],
       more: T[] = [],
-    ): OfModel<T> => exemplarHistogram<'model' | T>(registry, name, help, buckets, ['model', ...more]);
+    ): OfModel<T> =>
+      exemplarHistogram<'model' | T>(registry, name, help, buckets, ['model', ...more]);
     this.#queue = histogram(
       'lockstep_queue_seconds',
       'Seconds that a generation waited for a slot.',

@@ -26,9 +26,9 @@ import {
   printWarning,
 } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
+import { type AccessOptions, addAccessOptions, openAccess } from './access.ts';
 import { addBatchOptions, type BatchOptions, openBatchStore } from './batches.ts';
 import { addBoundOptions, type BoundOptions, boundsFrom } from './bounds.ts';
-import { addAccessOptions, type AccessOptions, openAccess } from './access.ts';
 import { checkChoice, type EngineChoice } from './engine.ts';
 import type { ModelEntry, OpenedModel } from './entry.ts';
 import { type Change, Fleet } from './fleet.ts';

@@ -2,7 +2,13 @@
 import { LockstepError } from '../../errors.ts';
 import type { Listed, LockstepServer } from '../../server/index.ts';
 import { printWarning } from '../shared/output.ts';
-import { type ModelEntry, type OpenedModel, openEntry, stateOf, type StartContext } from './entry.ts';
+import {
+  type ModelEntry,
+  type OpenedModel,
+  openEntry,
+  type StartContext,
+  stateOf,
+} from './entry.ts';
 import { atLocation } from './from-file.ts';
 
 interface Member {

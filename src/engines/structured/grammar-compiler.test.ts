@@ -7,8 +7,8 @@ import { isValid, randomSchema, randomValue } from '../../../test/helpers/schema
 import { makeToy, type Toy } from '../../../test/server-toy.ts';
 import { packageRoot } from '../../paths.ts';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/tokenizer.ts';
-import { GrammarCompiler, type ResponseFormat } from './grammar-compiler.ts';
 import { CompiledGrammar, type State } from './grammar.ts';
+import { GrammarCompiler, type ResponseFormat } from './grammar-compiler.ts';
 import { SchemaReader } from './schema.ts';
 
 const smollm = path.join(packageRoot, '.lockstep', 'models', 'smollm2-135m-instruct');
@@ -225,7 +225,9 @@ describe('a schema that is too large', () => {
       expect.objectContaining({ code: 'LS_FORM_SIZE' }),
     );
     const properties = Object.fromEntries(many(1001).map((name) => [name, {}]));
-    expect(() => compiler().compile(held({ type: 'object', properties }))).toThrow(/1000 properties/);
+    expect(() => compiler().compile(held({ type: 'object', properties }))).toThrow(
+      /1000 properties/,
+    );
   });
 
   it('is taken up to that', () => {

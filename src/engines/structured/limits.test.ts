@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeToy, type Toy } from '../../../test/server-toy.ts';
 import { packageRoot } from '../../paths.ts';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/tokenizer.ts';
-import { GrammarCompiler } from './grammar-compiler.ts';
 import { CompiledGrammar, type State } from './grammar.ts';
+import { GrammarCompiler } from './grammar-compiler.ts';
 import { SchemaReader } from './schema.ts';
 
 let toy: Toy;

@@ -6,7 +6,7 @@ import type { Health, Run, RunEvent, SegmentSpans } from '../../engines/runner.t
 import { isEngineLost } from '../../engines/stepped.ts';
 import { HttpError, toHttpError } from '../errors.ts';
 import { Deadline } from '../limits/deadline.ts';
-import { backgroundOf, timeoutsOf, ticketOf } from '../limits/ticket.ts';
+import { backgroundOf, ticketOf, timeoutsOf } from '../limits/ticket.ts';
 import { TokenShow } from '../prompt/tokens.ts';
 import { Echoes } from './echo.ts';
 import { GenerationStats } from './generation-stats.ts';

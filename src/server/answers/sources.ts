@@ -1,7 +1,12 @@
 // The `lockstep.sources` field: which spans of the text each segment of an answer retrieved.
 import type { Contract } from '../../contract/schema.ts';
+import {
+  type RetrievedSpan,
+  retrievedSpans,
+  retrievedTokens,
+  withoutFilling,
+} from '../../engines/retrieved-tokens.ts';
 import type { RunEvent } from '../../engines/runner.ts';
-import { retrievedSpans, type RetrievedSpan, retrievedTokens, withoutFilling } from '../../engines/retrieved-tokens.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { MessageSpan } from '../prompt/message-spans.ts';
 import { TokenShow } from '../prompt/tokens.ts';
@@ -135,7 +140,10 @@ export class Sources {
 }
 
 /** The part of a span that lies in the message which holds most of it. */
-function messageOf(messageSpans: readonly MessageSpan[], [from, to]: [number, number]): SourceSpan['message'] {
+function messageOf(
+  messageSpans: readonly MessageSpan[],
+  [from, to]: [number, number],
+): SourceSpan['message'] {
   let best: SourceSpan['message'] = null;
   let most = 0;
   for (const { message, at, length, within } of messageSpans) {

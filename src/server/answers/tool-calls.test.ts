@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type ParsedText, type ToolMode, ToolCallParser } from './tool-calls.ts';
+import { type ParsedText, ToolCallParser, type ToolMode } from './tool-calls.ts';
 
 const free: ToolMode = { kind: 'free', names: ['weather', 'time'], single: false };
 
@@ -7,7 +7,8 @@ const free: ToolMode = { kind: 'free', names: ['weather', 'time'], single: false
 function read(text: string, mode: ToolMode = free, size = text.length || 1) {
   const parser = new ToolCallParser(mode);
   const parsed: ParsedText[] = [];
-  for (let at = 0; at < text.length; at += size) parsed.push(parser.push(text.slice(at, at + size)));
+  for (let at = 0; at < text.length; at += size)
+    parsed.push(parser.push(text.slice(at, at + size)));
   parsed.push(parser.end());
   return {
     content: parsed.map((one) => one.content).join(''),

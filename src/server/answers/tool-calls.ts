@@ -58,7 +58,8 @@ export class ToolCallParser {
     if (mode.kind === 'free' && !this.#begun && !isJson(this.#unread)) this.#readTagged(parsed);
     const rest = this.#consume(this.#unread.length);
     if (mode.kind !== 'one') this.#read(rest, parsed);
-    else if (isJson(rest)) parsed.calls.push(this.#call({ name: mode.name, arguments: rest.trim() }));
+    else if (isJson(rest))
+      parsed.calls.push(this.#call({ name: mode.name, arguments: rest.trim() }));
     else parsed.content += rest;
     return parsed;
   }

@@ -3,7 +3,7 @@ import type { Response } from 'express';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
 import { busy, HttpError } from '../errors.ts';
-import { withExemplar, type ExemplarHistogram, exemplarHistogram } from '../exemplars.ts';
+import { type ExemplarHistogram, exemplarHistogram, withExemplar } from '../exemplars.ts';
 import { ANONYMOUS, type Caller, callerOf } from '../keys/caller.ts';
 import { TOKENS } from '../timings.ts';
 import { backgroundOf } from './ticket.ts';

@@ -1,6 +1,6 @@
 // Two engines' texts as one, in both of Prometheus' formats.
 import { expect, test } from 'vitest';
-import { joinPrometheus, joinOpenMetrics } from './prometheus-text.ts';
+import { joinOpenMetrics, joinPrometheus } from './prometheus-text.ts';
 
 const text = `# HELP vllm:runs_total Runs of "it" \\\\ more.
 # TYPE vllm:runs_total counter

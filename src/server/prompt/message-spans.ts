@@ -51,7 +51,11 @@ export async function messageSpansOf(
 }
 
 /** @param parts the template's own texts, and between them the indices of messages */
-function align(prompt: string, contents: readonly string[], parts: readonly string[]): MessageSpan[] {
+function align(
+  prompt: string,
+  contents: readonly string[],
+  parts: readonly string[],
+): MessageSpan[] {
   const messageSpans: MessageSpan[] = [];
   let at = 0;
   if (!prompt.startsWith(parts[0] as string)) return [];

@@ -5,7 +5,7 @@ import { unsupportedEncoding } from '../errors.ts';
 import { LARGE_BYTES, type WorkPool } from '../large/pool.ts';
 import { type Counts, checkCounts, readJson, type SchemaName, schemas } from '../large/work.ts';
 import { Deadline, type Timeouts } from '../limits/deadline.ts';
-import { timeoutsOf, ticketOf } from '../limits/ticket.ts';
+import { ticketOf, timeoutsOf } from '../limits/ticket.ts';
 import { keepBody } from './body-text.ts';
 import { markChecked } from './parse.ts';
 

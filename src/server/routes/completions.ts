@@ -77,7 +77,10 @@ export function chatCompletions(models: Models) {
     const more = body.chat_template_kwargs;
     const { template, text } = made;
     const sources = body.lockstep?.sources
-      ? { text, messageSpans: await messageSpansOf(template, body.messages, shown, text, more, made.body) }
+      ? {
+          text,
+          messageSpans: await messageSpansOf(template, body.messages, shown, text, more, made.body),
+        }
       : null;
     await answer(request, response, { ...job, sources, format, echo: null, runs: [run] }, context);
   };

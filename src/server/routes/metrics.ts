@@ -3,8 +3,8 @@ import type { Request, Response } from 'express';
 import { Registry } from 'prom-client';
 import { openMetrics } from '../exemplars.ts';
 import type { Metrics } from '../metrics.ts';
-import { joinPrometheus, joinOpenMetrics } from '../models/prometheus-text.ts';
 import type { Models } from '../models/models.ts';
+import { joinOpenMetrics, joinPrometheus } from '../models/prometheus-text.ts';
 import { queryModel } from './query-model.ts';
 
 /** Our own metrics, then those of engines that have some of their own; exemplars where OpenMetrics is asked for. */
