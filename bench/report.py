@@ -87,12 +87,12 @@ def turns(raw: dict) -> str:
             for own, none in zip(row["with"], row["without"], strict=True)
         ]
         what = "processor time" if row["measured"] == "cpuMilliseconds" else "time"
-        head = ["turn", "prompt", "remembered", f"{what} with memory", "without"]
+        head = ["turn", "prompt", "cached", f"{what} with cache", "without"]
         last, ratio = settings["turns"], row["ratio"]
         parts += [
             f"**{row['engine']}**",
             table(head, lines),
-            f"Turn {last} / turn 1: {ratio['with']:.2f} with memory (target {settings['target']}), "
+            f"Turn {last} / turn 1: {ratio['with']:.2f} with cache (target {settings['target']}), "
             f"{ratio['without']:.2f} without.",
         ]
     return "\n\n".join(parts)

@@ -1,12 +1,12 @@
-// A chat's turns: time to the first token with and without memory of the turns before.
+// A chat's turns: time to the first token with and without a prefix cache.
 //
 // usage: npx tsx bench/turns.ts DIR TEXT [--engines onnx:fp32,torch:float32] [--turns 8] [--words 300]
 //          [--answer 24] [--rounds 3] [--threads 1] [--json FILE]
 //
 // DIR is an attached and exported checkpoint with a chat template. A server over a real socket, with
-// and without memory; both hold the same chat: each turn brings `--words` new words of TEXT and gets
+// and without a prefix cache; both hold the same chat: each turn brings `--words` new words of TEXT and gets
 // `--answer` tokens. Between two turns the client reads: it waits until the engine runs nothing, so
-// that the answer was read again where there is a memory. The chats of both take turns, each round has
+// that the answer ran again as a prompt where there is a cache. The chats of both take turns, each round has
 // a text of its own; times are medians over the rounds. One JSON object; only ratios within one run
 // mean anything.
 import { readFile, writeFile } from 'node:fs/promises';
@@ -152,17 +152,17 @@ async function measure(name: string, source: readonly string[]) {
         cpuMilliseconds: median(all.map((one) => one.cpuMilliseconds)),
       };
     });
-  const [memory, none] = [row('with'), row('without')];
+  const [cached, none] = [row('with'), row('without')];
   // Time on the clock is everybody's on a machine that others use too; the onnx engine's own is not.
   const measured = name.startsWith('onnx') ? 'cpuMilliseconds' : 'milliseconds';
   const ratio = (list: Turn[]) =>
     Number(((list.at(-1)?.[measured] ?? 0) / (list[0]?.[measured] ?? 1)).toFixed(2));
   return {
     engine: name,
-    with: memory,
+    with: cached,
     without: none,
     measured,
-    ratio: { with: ratio(memory), without: ratio(none) },
+    ratio: { with: ratio(cached), without: ratio(none) },
   };
 }
 

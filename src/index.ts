@@ -29,10 +29,10 @@ export type {
   Engine,
   EngineInfo,
   EngineSession,
-  KeptState,
   Retrieved,
   Rows,
   SessionMemory,
+  StateSnapshot,
   StepOptions,
   StepResult,
 } from './engines/engine.ts';

@@ -78,13 +78,13 @@ function seriesOf(text: string) {
   return { names, labels };
 }
 
-/** What an engine that remembers prompts adds to /metrics; the toy engine does not. */
-function ofMemory(): Promise<string> {
-  const memory = { bytes: 0, limit: 1, states: 0, hits: 0, misses: 0, evictions: 0 };
+/** What an engine with a prefix cache adds to /metrics; the toy engine does not. */
+function ofPrefixCache(): Promise<string> {
+  const prefixCache = { bytes: 0, limit: 1, states: 0, hits: 0, misses: 0, evictions: 0 };
   const { contract } = servers.toy.files;
   const health = () => ({ ready: true, status: 'ready' });
   const info = { name: 'toy', precision: 'fp32' };
-  const runner = { info, contract, sessions: 0, memory, health };
+  const runner = { info, contract, sessions: 0, prefixCache, health };
   const metrics = new Metrics();
   metrics.watch({
     name: 'toy',
@@ -132,7 +132,7 @@ print(json.dumps(wrong))`;
     await (await post('/v1/completions', { prompt: PROMPT, max_tokens: 3 })).text();
     await (await post('/lockstep/plan', { text: PROMPT.repeat(300) })).text();
     const own = await (await fetch(`${url}/metrics`)).text();
-    const { names, labels } = seriesOf(own + (await ofMemory()));
+    const { names, labels } = seriesOf(own + (await ofPrefixCache()));
     expect(queries.length).toBeGreaterThan(40);
     for (const { where, expr } of queries) {
       const asked = namesIn(expr);

@@ -57,7 +57,7 @@ describe('lockstep.service', () => {
     expect(Number(all('TimeoutStopSec')[0])).toBeGreaterThan(seconds(args));
   });
 
-  test('vllm.conf starts it with vLLM, with the same doors', () => {
+  test('vllm.conf starts it with vLLM, with the same access options', () => {
     const dropIn = text('vllm.conf').replace(/\\\n/g, ' ');
     const starts = [...dropIn.matchAll(/^ExecStart=(.*)$/gm)].map(([, found]) => found as string);
     // The empty one takes away the unit's own.

@@ -6,7 +6,16 @@ const longest = [
   ...['quickstart', 'conformance', 'policy-fuzz', 'example-chat', 'edits', 'examples', 'recipes'],
   ...['page-choice', 'clients/clients', 'cli-plan', 'serve-config/hangup', 'recall', 'eval'],
   ...['server-template', 'server-process', 'verify', 'server-batches-process', 'page-sources'],
-  ...['serve-doors', 'train', 'memory', 'packages', 'policy-wall', 'init', 'profile', 'report'],
+  ...[
+    'serve-access',
+    'train',
+    'prefix-cache',
+    'packages',
+    'policy-wall',
+    'init',
+    'profile',
+    'report',
+  ],
   'serve-lost',
 ];
 

@@ -29,16 +29,16 @@ export let complaints: string[];
 /**
  * Call once in a test file.
  *
- * @param patience milliseconds that the page has for what it is asked
+ * @param timeoutMs how long the page may take for what it is asked
  */
-export function usePages(patience = 15_000): void {
+export function usePages(timeoutMs = 15_000): void {
   let browser: Browser;
   beforeAll(async () => {
     [toy, browser] = await Promise.all([makeToy(), launch()]);
   });
   beforeEach(async () => {
     page = await browser.newPage({ viewport: { width: 1360, height: 900 } });
-    page.setDefaultTimeout(patience);
+    page.setDefaultTimeout(timeoutMs);
   });
   afterEach(async () => {
     await page.close();

@@ -1,4 +1,4 @@
-// Batches use what others leave: places, steps, tokens of a key. Who has which key sees which batch.
+// Batches use what others leave: slots, steps, tokens of a key. Who has which key sees which batch.
 import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import OpenAI from 'openai';
@@ -36,11 +36,11 @@ function stepsOf(engine: ToyEngine): { id: string | undefined; tokens: number }[
 }
 
 describe('idle capacity', () => {
-  test('a request takes the place of a line at once, and the line runs again', async () => {
-    const served = await serve({ delayMs: 5 }, { maxSessions: 2, maxQueue: 0, batchPlaces: 2 });
+  test('a request takes the slot of a line at once, and the line runs again', async () => {
+    const served = await serve({ delayMs: 5 }, { maxSessions: 2, maxQueue: 0, batchSlots: 2 });
     const { id } = await create(served, many(4, { max_tokens: 300 }));
     await until(() => served.engine.sessions === 2);
-    // Both places are held by lines, and nobody may queue: each request has a place all the same.
+    // Both slots are held by lines, and nobody may queue: each request has a slot all the same.
     const ask = () => served.post('/v1/completions', { prompt: PROMPT, max_tokens: 10 });
     const asked = await Promise.all([ask(), ask()]);
     expect(asked.map(({ status }) => status)).toEqual([200, 200]);
@@ -53,7 +53,7 @@ describe('idle capacity', () => {
   });
 
   test('no step of a line runs while an answer is written', async () => {
-    const served = await serve({ delayMs: 3 }, { maxSessions: 4, batchPlaces: 3 });
+    const served = await serve({ delayMs: 3 }, { maxSessions: 4, batchSlots: 3 });
     const log = stepsOf(served.engine);
     const { id } = await create(served, many(12, { max_tokens: 40 }));
     await until(() => served.engine.sessions === 3);
@@ -185,9 +185,9 @@ describe('keys', () => {
     expect((await ended(ann, id)).status).toBe('cancelled');
   });
 
-  test('the places of a key are not those of its batches', async () => {
+  test('the slots of a key are not those of its batches', async () => {
     const { file, keys } = await withKeys({ ann: { sessions: 1 } });
-    const served = await serve({ delayMs: 3 }, { keys: await KeyRing.open(file), batchPlaces: 2 });
+    const served = await serve({ delayMs: 3 }, { keys: await KeyRing.open(file), batchSlots: 2 });
     const { key = '' } = keys['ann'] ?? {};
     const ann = as(served.url, key);
     const { id } = await create(ann, many(6, { max_tokens: 20 }));

@@ -38,7 +38,7 @@ type Process = TestClient & { child: ChildProcess };
 /** @param before a command of the shell that is run before, as `ulimit -f 40` */
 async function start(folder: string, upstream: string, before = 'true'): Promise<Process> {
   const flags = ['--engine', 'vllm', '--upstream', upstream, '--port', '0', '--json'];
-  const own = ['--batches', folder, '--batch-places', '3'];
+  const own = ['--batches', folder, '--batch-slots', '3'];
   const argv = [process.execPath, main, 'serve', vllm.toy.dir, '--model', 'toy', ...flags, ...own];
   const child = spawn('sh', ['-c', `${before}; exec "$@"`, 'sh', ...argv], {
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -16,12 +16,12 @@ const short = { prompt: PROMPT, max_tokens: 3 };
 const CALLED = 'lockstep_caller_prompt_tokens_count{caller="anonymous"}';
 
 describe('waiting for a slot', () => {
-  test('a stream in the queue has headers and a comment before it has a place', async () => {
+  test('a stream in the queue has headers and a comment before it has a slot', async () => {
     const { post, engine } = await serve({ delayMs: 5 }, { maxSessions: 1 });
     const leave = new AbortController();
     await post('/v1/completions', long, { signal: leave.signal });
     await until(() => engine.sessions === 1);
-    // The one place is taken for as long as the first client stays.
+    // The one slot is taken for as long as the first client stays.
     const second = await post('/v1/completions', { ...short, stream: true });
     expect(second.status).toBe(200);
     const reader = (second.body as ReadableStream<Uint8Array>).getReader();

@@ -1,4 +1,4 @@
-// Places by key: one client cannot take them all, and who waits gets the next one in turn.
+// Slots by key: one client cannot take them all, and who waits gets the next one in turn.
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -48,21 +48,21 @@ async function flood(served: Served, count: number) {
   return leave;
 }
 
-describe('places by key', () => {
-  test('one key cannot hold every place: another client is served at once', async () => {
+describe('slots by key', () => {
+  test('one key cannot hold every slot: another client is served at once', async () => {
     const served = await serve({ delayMs: 5 }, { maxSessions: 4, keys: await KeyRing.open(ring) });
     const leave = await flood(served, 6);
     await until(() => served.engine.sessions === 3);
     const modest = await ask(served, 'modest');
     expect(modest.status).toBe(200);
     expect(((await modest.json()) as Any).usage.completion_tokens).toBe(3);
-    // The three that wait still wait: the fourth place is not theirs.
+    // The three that wait still wait: the fourth slot is not theirs.
     expect(served.engine.sessions).toBe(3);
     for (const one of leave) one.abort();
     await until(() => served.engine.sessions === 0);
   });
 
-  test('the next free place goes to the key that holds none, whoever came first', async () => {
+  test('the next free slot goes to the key that holds none, whoever came first', async () => {
     const options = { maxSessions: 2, maxPerCaller: 2, keys: await KeyRing.open(ring) };
     const served = await serve({ delayMs: 5 }, options);
     const leave = await flood(served, 2);
@@ -81,7 +81,7 @@ describe('places by key', () => {
     await until(() => served.engine.sessions === 0);
   });
 
-  test('a full queue gives up the place of the key that has most in it', async () => {
+  test('a full queue gives up a request of the key that has most in it', async () => {
     const options = { maxSessions: 1, maxQueue: 3, keys: await KeyRing.open(ring) };
     const served = await serve({ delayMs: 5 }, options);
     const leave = await flood(served, 1);
@@ -101,7 +101,7 @@ describe('places by key', () => {
   });
 });
 
-/** Requests that wait for a place, as the key that may read /metrics sees them. */
+/** Requests that wait for a slot, as the key that may read /metrics sees them. */
 async function waiting({ url }: Served): Promise<number> {
   const headers = { authorization: `Bearer ${keys['watcher']}` };
   const text = await (await fetch(`${url}/metrics`, { headers })).text();

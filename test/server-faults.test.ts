@@ -46,7 +46,7 @@ describe('clients that leave, engines that fail', () => {
     }
   });
 
-  test('leaving the queue gives the place to the next', async () => {
+  test('leaving the queue gives the slot to the next', async () => {
     const { post, engine } = await serve({ delayMs: 10 }, { maxSessions: 1, maxQueue: 4 });
     const ask = { prompt: PROMPT, max_tokens: 30 };
     const first = post('/v1/completions', ask);

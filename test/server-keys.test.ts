@@ -230,7 +230,7 @@ describe('what a key may use', () => {
       'lockstep_caller_refused_total{caller="minute",limit="tokens_per_minute"} 6',
       'lockstep_caller_refused_total{caller="day",limit="tokens_per_day"} 6',
       'lockstep_caller_tokens_total{caller="watcher",kind="prompt"} 150',
-      // Two requests of it had a place; those that were refused are in neither.
+      // Two requests of it had a slot; those that were refused are in neither.
       'lockstep_caller_prompt_tokens_count{caller="minute"} 2',
       'lockstep_caller_prompt_tokens_sum{caller="minute"} 80',
       'lockstep_caller_completion_tokens_sum{caller="minute"} 20',

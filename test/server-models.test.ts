@@ -144,7 +144,7 @@ describe('two models', () => {
     expect((await post('/v1/completions', tooMany)).status).toBe(400);
   });
 
-  test('each model has places of its own', async () => {
+  test('each model has slots of its own', async () => {
     const models = [
       { ...partsOf(0, 'one', { delayMs: 5 }), maxSessions: 1 },
       { ...partsOf(1, 'two'), maxSessions: 1 },

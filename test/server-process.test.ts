@@ -226,7 +226,7 @@ describe('both engines', () => {
     },
   );
 
-  test('--cache-bytes 0 remembers nothing, and the answers are the same', async () => {
+  test('--cache-bytes 0 caches nothing, and the answers are the same', async () => {
     const [on, off] = [await serve(), await serve('--cache-bytes', '0')];
     const ask = { model: 'tiny', prompt: PROMPT, max_tokens: 20, temperature: 1, seed: 4 };
     const answers: Any[] = [];

@@ -1,4 +1,4 @@
-// The page in front of vLLM's protocol, in a real browser: what it runs, and a chat without memory figures.
+// The page in front of vLLM's protocol, in a real browser: what it runs, and a chat without numbers of memory.
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Browser } from 'playwright-core';

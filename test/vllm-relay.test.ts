@@ -255,7 +255,7 @@ describe('answers', () => {
     expect(bodies[0]).toMatchObject({ stream: false, prompt_logprobs: 2, max_tokens: 1 });
   });
 
-  test('beside vLLM’s figures, OpenMetrics has our exemplars, and one end', async () => {
+  test('beside vLLM’s metrics, OpenMetrics has our exemplars, and one end', async () => {
     const { url, post } = await served();
     await (await post('/v1/completions', { prompt: PROMPT, max_tokens: 5 })).text();
     const headers = { accept: 'application/openmetrics-text; version=1.0.0' };
@@ -276,7 +276,7 @@ describe('answers', () => {
     }
   });
 
-  test('vLLM’s figures stand in /metrics and /lockstep/engine', async () => {
+  test('vLLM’s metrics stand in /metrics and /lockstep/engine', async () => {
     const { url } = await served();
     const metrics = await (await fetch(`${url}/metrics`)).text();
     expect(metrics).toContain('# TYPE vllm:num_preemptions_total counter');

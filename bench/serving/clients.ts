@@ -134,7 +134,7 @@ export async function large(target: Target, bytes: number): Promise<Outcome> {
 export async function malformed(target: Target, request: RawRequest): Promise<Outcome> {
   const { bytes, whole: ends } = request;
   const lines = Object.entries(target.headers).map(([name, value]) => `${name}: ${value}\r\n`);
-  // As the well-formed ones: a request without a key gets no further than the door.
+  // As the well-formed ones: a request without a key is refused before all else.
   const end = bytes.indexOf('\r\n') + 2;
   const opened = Buffer.concat([
     bytes.subarray(0, end),

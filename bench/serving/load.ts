@@ -99,24 +99,24 @@ async function main(): Promise<void> {
     fakes.push(...(await Promise.all([0, 1].map(() => Fake.start(files.contract.digest)))));
     const keys = path.join(folder, 'keys.json');
     const headers: Record<string, string> = {};
-    const door: string[] = [];
+    const access: string[] = [];
     if (!values['no-keys']) {
       const { key } = JSON.parse(lockstep('keys', 'add', keys, 'load', '--metrics', '--json'));
       headers['authorization'] = `Bearer ${key}`;
-      door.push('--keys', keys);
+      access.push('--keys', keys);
     }
     const documented = documentedErrors();
     const tiny = await makeTiny(path.join(folder, 'one'));
     const other = await makeTiny(path.join(folder, 'two'), 2, 24);
     const config = new ModelsFile(folder, tiny, other);
-    const onnx = new Front('onnx', await freePort(), [tiny, '--threads', '1', ...door]);
-    const models = new Front('models', await freePort(), ['--config', config.path, ...door]);
+    const onnx = new Front('onnx', await freePort(), [tiny, '--threads', '1', ...access]);
+    const models = new Front('models', await freePort(), ['--config', config.path, ...access]);
     const upstreams = fakes.map(({ url }) => url);
     const relay = new Front('relay', await freePort(), [
-      ...[toy.dir, '--engine', 'vllm', '--max-sessions', '32', ...door],
+      ...[toy.dir, '--engine', 'vllm', '--max-sessions', '32', ...access],
       ...['--upstream', ...upstreams],
     ]);
-    const vllm = values.vllm ? await vllmFront(tiny, door) : null;
+    const vllm = values.vllm ? await vllmFront(tiny, access) : null;
     await Promise.all([onnx, relay, models, vllm].map((front) => front?.start()));
     const expected = await referenceOf(tiny, prompts, LENGTHS);
     const request = { headers, documented };
@@ -140,7 +140,7 @@ async function main(): Promise<void> {
       servers.push({ front: vllm, targets: [{ ...request, url: vllm.url, expected }] });
     }
     process.stderr.write(`load for ${minutes} minutes\n`);
-    await load(servers, fakes, config, door.length > 0 ? keys : null);
+    await load(servers, fakes, config, access.length > 0 ? keys : null);
     for (const { front } of servers) {
       const code = await front.stop('SIGTERM');
       if (code !== 0) problems.push(`${front.name}: exit code ${code} after SIGTERM`);
@@ -188,10 +188,10 @@ class ModelsFile {
 }
 
 /** A server with a vLLM of its own. */
-async function vllmFront(dir: string, door: readonly string[]): Promise<Front> {
+async function vllmFront(dir: string, access: readonly string[]): Promise<Front> {
   const { executable } = await findPython({ modules: vllmModules });
   return new Front('vllm', await freePort(), [
-    ...[dir, '--engine', 'vllm', '--python', executable, '--max-tokens', '1024', ...door],
+    ...[dir, '--engine', 'vllm', '--python', executable, '--max-tokens', '1024', ...access],
     ...['--', '--enforce-eager', '--max-num-seqs', '16'],
   ]);
 }

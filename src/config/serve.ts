@@ -82,7 +82,7 @@ const serverSchema = z.strictObject({
   /** Maximum bytes of files of batches. */
   batchBytes: positive.optional(),
   /** Maximum requests of batches at once. */
-  batchPlaces: positive.optional(),
+  batchSlots: positive.optional(),
   /** Requests per minute from one key or address; 'off' sets no limit. */
   rate: z.union([positive, z.literal('off')]).optional(),
   /** Proxies whose X-Forwarded-For says who the client is. */

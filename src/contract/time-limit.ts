@@ -11,7 +11,7 @@ export class TimeLimitError extends Error {
 export const userCodeLimit = 120_000;
 
 /** Somebody waits in front of a command: after so long it says for what. */
-const patience = 5_000;
+const NOTICE_MS = 5_000;
 let told = false;
 
 /** From now on what takes long is named on stderr while it runs. */
@@ -21,8 +21,8 @@ export function tellWhatTakesLong(): void {
 
 /** Name it from another thread: this one cannot, as it runs what is waited for. @returns how to stop */
 function waitingFor(what: string, milliseconds: number): () => void {
-  const line = `still running ${what} after ${patience / 1000} s; it is interrupted after ${milliseconds / 1000} s\n`;
-  const code = `setTimeout(() => require('node:fs').writeSync(2, ${JSON.stringify(line)}), ${patience})`;
+  const line = `still running ${what} after ${NOTICE_MS / 1000} s; it is interrupted after ${milliseconds / 1000} s\n`;
+  const code = `setTimeout(() => require('node:fs').writeSync(2, ${JSON.stringify(line)}), ${NOTICE_MS})`;
   const teller = new Worker(code, { eval: true, env: {}, execArgv: [] });
   // A closed stderr is no error: nobody reads it.
   teller.on('error', () => {});

@@ -39,14 +39,14 @@ export interface EngineSession {
   memory(): Promise<SessionMemory>;
   /** A new session with a copy of this one's state; both continue independently. */
   fork(): Promise<EngineSession>;
-  /** Keep a copy of the current state. Without this method, prompts are not cached. */
-  keep?(): Promise<KeptState>;
+  /** A copy of the current state. Without this method, prompts are not cached. */
+  snapshot?(): Promise<StateSnapshot>;
   /** Free everything. Idempotent. */
   close(): Promise<void>;
 }
 
 /** A copy of a session's state that the engine holds; it is no session. */
-export interface KeptState {
+export interface StateSnapshot {
   /** A new session that starts from the copied state. */
   open(): Promise<EngineSession>;
   /** Free it. Idempotent. */
@@ -72,8 +72,8 @@ export interface Engine {
   open(): Promise<EngineSession>;
   /** Sessions open now. */
   readonly sessions: number;
-  /** Bytes of all kept states; what several of them share counts once. */
-  readonly keptBytes?: number;
+  /** Bytes of all snapshots; what several of them share counts once. */
+  readonly snapshotBytes?: number;
   /** Settles with the reason when the engine has ended by itself, at rest too: nothing runs on it any more. */
   readonly lost?: Promise<LockstepError>;
   close(): Promise<void>;

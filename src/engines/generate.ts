@@ -1,16 +1,16 @@
 // One generation: the prompt, then token by token, until something says stop.
 import { LockstepError } from '../errors.ts';
-import { Adjuster, type Adjustments } from './adjust.ts';
+import { type LogitsOptions, LogitsProcessor } from './logits-processor.ts';
 import { type Sampled, Sampler, type SamplingOptions, scored } from './sampling.ts';
 import type { RunOptions, Sequence, StepOutput } from './sequence.ts';
+import type { SequenceScheduler } from './step-scheduler.ts';
 import { StopStringBuffer, type TextDecoder } from './stop-strings.ts';
-import type { TurnsOf } from './turns.ts';
 
 export type { TextDecoder };
 
 export interface GenerateRequest
   extends SamplingOptions,
-    Adjustments,
+    LogitsOptions,
     Pick<RunOptions, 'pieceTokens'> {
   /** At least one id. */
   prompt: ArrayLike<number>;
@@ -24,7 +24,7 @@ export interface GenerateRequest
   scored?: boolean | undefined;
   signal?: AbortSignal | undefined;
   /** Says when steps run beside those of other sequences. */
-  turns?: TurnsOf | undefined;
+  scheduler?: SequenceScheduler | undefined;
 }
 
 export type GenerateEvent =
@@ -64,7 +64,7 @@ export async function* generate(
 export async function* runPrompt(
   sequence: Sequence,
   rest: ArrayLike<number>,
-  { prompt, logprobs, scored: scoring = false, signal, pieceTokens, turns }: GenerateRequest,
+  { prompt, logprobs, scored: scoring = false, signal, pieceTokens, scheduler }: GenerateRequest,
 ): AsyncGenerator<GenerateEvent & { type: 'ran' }, Float32Array> {
   if (prompt.length === 0) throw new RangeError('expected a prompt of at least one token');
   const pieces = pieceTokens === undefined ? {} : { pieceTokens };
@@ -72,7 +72,12 @@ export async function* runPrompt(
   /** The logits before the next piece. */
   let before: Float32Array | null = null;
   const rows = scoring ? ('all' as const) : ('last' as const);
-  for await (const ran of sequence.run(rest, { signal, rows, turn: turns?.prompt, ...pieces })) {
+  for await (const ran of sequence.run(rest, {
+    signal,
+    rows,
+    runStep: scheduler?.prompt,
+    ...pieces,
+  })) {
     const { from, tokens, boundary } = ran;
     const event = { type: 'ran' as const, prompt: true, from, tokens, boundary };
     logits = ran.logits;
@@ -99,17 +104,17 @@ export async function* runAnswer(
   request: GenerateRequest,
   decoder: TextDecoder,
 ): AsyncGenerator<GenerateEvent, void> {
-  const { stop = [], signal, turns } = request;
+  const { stop = [], signal, scheduler } = request;
   const stopIds = new Set(request.stopIds);
   const sampler = new Sampler(request);
-  const adjuster = new Adjuster(request, request.prompt, stopIds);
+  const processor = new LogitsProcessor(request, request.prompt, stopIds);
   const text = new StopStringBuffer(decoder, stop);
   let logits = first;
   for (let count = 0; count < request.maxTokens; count++) {
     signal?.throwIfAborted();
-    const sampled = sampler.sample(logits, adjuster.apply(logits));
+    const sampled = sampler.sample(logits, processor.apply(logits));
     if (!Number.isFinite(sampled.logprob)) throw notNumbers(sequence.position);
-    adjuster.take(sampled.id);
+    processor.take(sampled.id);
     const ends = stopIds.has(sampled.id);
     const { text: sure, stopped } = ends ? text.end() : text.push(sampled.id);
     yield { type: 'token', text: sure, ...sampled };
@@ -118,7 +123,7 @@ export async function* runAnswer(
       return;
     }
     if (count + 1 === request.maxTokens) break;
-    for await (const ran of sequence.run([sampled.id], { signal, turn: turns?.answer })) {
+    for await (const ran of sequence.run([sampled.id], { signal, runStep: scheduler?.answer })) {
       const { from, tokens, boundary } = ran;
       logits = ran.logits;
       yield { type: 'ran', prompt: false, from, tokens, boundary };

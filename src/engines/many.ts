@@ -3,12 +3,12 @@ import type { SessionMemory } from './engine.ts';
 import type { Run, RunEvent, Runner, RunRequest } from './runner.ts';
 
 /**
- * Begin a run of each request; at most `runner.together` of them run at a time.
+ * Begin a run of each request; at most `runner.maxConcurrentRuns` of them run at a time.
  *
  * Choice c of request i is choice i * n + c of the whole. The requests have the same `n`.
  */
 export async function runMany(
-  runner: Pick<Runner, 'run' | 'together'>,
+  runner: Pick<Runner, 'run' | 'maxConcurrentRuns'>,
   requests: readonly RunRequest[],
   signal: AbortSignal,
 ): Promise<Run> {
@@ -40,7 +40,7 @@ export async function runMany(
     try {
       advance(0, opened);
       for (;;) {
-        while (waiting.length > 0 && steps.size < runner.together) {
+        while (waiting.length > 0 && steps.size < runner.maxConcurrentRuns) {
           const index = waiting.shift() as number;
           advance(index, await begin(index));
         }

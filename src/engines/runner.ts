@@ -22,7 +22,7 @@ export interface RunRequest extends SamplingOptions {
   /** The spans of the segments are wanted at the end: `Run.spans`. */
   spans?: boolean;
   /** A turn of a chat: the next one is likely to begin with this prompt and its answer. */
-  followed?: boolean;
+  expectsNextTurn?: boolean;
   /** Nobody waits for it: its steps run only while no other run has any, where the engine is stepped from here. */
   background?: boolean;
   /** How likely each token of the prompt was is wanted: `scores` of its events. */
@@ -45,7 +45,7 @@ export interface ExtraRequest {
   min_tokens?: number;
   ignore_eos?: boolean;
   logit_bias?: Record<string, number>;
-  /** A form that the text is held to. */
+  /** What the text must be: JSON, or JSON of a schema. */
   response_format?: object;
 }
 
@@ -61,7 +61,7 @@ export type RunEvent = {
       tokens: Int32Array;
       /** Of each of them where that was asked for; null for the sequence's first. */
       scores?: readonly (Sampled | null)[];
-      /** They were remembered and did not run again. */
+      /** They came from the prefix cache and did not run again. */
       cached?: boolean;
       /** Set where the segment ended with these tokens; `retrieved` null: the engine does not tell. */
       boundary: { at: number; retrieved: Retrieved[] | null } | null;
@@ -102,13 +102,13 @@ export interface Runner {
   /** Its engine is stepped from this process: what an event tells of has just happened. */
   readonly stepped: boolean;
   /** Most runs of one request at the same time: 1 where they would only take turns. */
-  readonly together: number;
+  readonly maxConcurrentRuns: number;
   /** Runs that hold something in the engine now. */
   readonly sessions: number;
   /** Most tokens of a sequence, where the engine has a limit of its own. */
   readonly maxTokens: number | null;
-  /** What it remembers of earlier prompts, where it does so itself. */
-  readonly memory?: MemoryFigures | undefined;
+  /** Its prefix cache, where it is one of this process. */
+  readonly prefixCache?: PrefixCacheStats | undefined;
   health(): Health;
   /**
    * Begin. The same request on the same state gives the same tokens where `seed` is set or
@@ -117,26 +117,26 @@ export interface Runner {
    * @throws LS_ENGINE_*, LS_POLICY_*, LS_VLLM_*; while iterating too, and the signal's reason
    */
   run(request: RunRequest, signal: AbortSignal): Promise<Run>;
-  /** Figures that only this engine has, for `/metrics` (Prometheus' text) and `/lockstep/engine`. */
-  figures?(): Promise<Figures>;
+  /** Metrics that only this engine has, for `/metrics` (Prometheus' text) and `/lockstep/engine`. */
+  metrics?(): Promise<EngineMetrics>;
   close(): Promise<void>;
 }
 
-/** What is remembered of sequences that ran. */
-export interface MemoryFigures {
+/** What a prefix cache holds and how it was used. */
+export interface PrefixCacheStats {
   /** Bytes held, each once however many states share them. */
   readonly bytes: number;
   /** Most bytes. */
   readonly limit: number;
   readonly states: number;
-  /** Prompts that began at a remembered state, and prompts that began at none. */
+  /** Prompts that began at a cached state, and prompts that began at none. */
   readonly hits: number;
   readonly misses: number;
-  /** States given up for room. */
+  /** States evicted for room. */
   readonly evictions: number;
 }
 
-export interface Figures {
+export interface EngineMetrics {
   /** Prometheus' text format. */
   prometheus: string;
   /** The same in short, for the page. */

@@ -1,7 +1,7 @@
 // One sequence on an engine: the planner says where a segment ends, the session runs it.
 import type { Segmenter } from '../planner/index.ts';
 import type { EngineSession, Rows, StepResult } from './engine.ts';
-import type { Turn } from './turns.ts';
+import type { RunStep } from './step-scheduler.ts';
 
 /** The part of a `Segmenter` that running a sequence needs. */
 export type BoundarySource = Pick<Segmenter, 'push' | 'pushMany' | 'close'>;
@@ -25,8 +25,8 @@ export interface RunOptions {
   signal?: AbortSignal | undefined;
   /** Most tokens of one step (default 512): short enough to report progress often. */
   pieceTokens?: number;
-  /** Runs each step when its turn has come (default: at once). */
-  turn?: Turn | undefined;
+  /** Runs each step when it is due (default: at once). */
+  runStep?: RunStep | undefined;
 }
 
 export interface FeedOptions extends RunOptions {
@@ -60,7 +60,7 @@ export class Sequence {
     tokens: ArrayLike<number>,
     options: RunOptions = {},
   ): AsyncGenerator<StepOutput, void> {
-    const { rows = 'last', signal, pieceTokens = 512, turn } = options;
+    const { rows = 'last', signal, pieceTokens = 512, runStep } = options;
     const ids = Int32Array.from(tokens);
     const start = this.#position;
     // Cuts are asked for step by step: those of a whole prompt at once would hold up the event loop.
@@ -83,7 +83,10 @@ export class Sequence {
       const piece = ids.slice(at, end);
       const from = this.#position;
       const step = () => this.session.step(piece, { rows: wanted, close });
-      const result = await unlessAborted(turn === undefined ? step() : turn(step, signal), signal);
+      const result = await unlessAborted(
+        runStep === undefined ? step() : runStep(step, signal),
+        signal,
+      );
       this.#position += piece.length;
       at = end;
       yield { from, tokens: piece, ...result };

@@ -3,16 +3,16 @@ import type { Contract } from '../contract/schema.ts';
 import { LockstepError } from '../errors.ts';
 import { type PlannerSource, Segmenter } from '../planner/index.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { TokenForm } from './adjust.ts';
+import { CacheWarmer } from './cache-warmer.ts';
+import { CachedSequence, STEP_TOKENS } from './cached-sequence.ts';
 import type { Engine } from './engine.ts';
 import { runAnswer, runPrompt } from './generate.ts';
-import { PrefixMemory } from './memory.ts';
-import { AnswerReader } from './reader.ts';
-import { RememberedSequence, STEP_TOKENS } from './remembering.ts';
-import type { Health, MemoryFigures, Run, RunEvent, Runner, RunRequest } from './runner.ts';
+import type { GrammarMatcher } from './logits-processor.ts';
+import { PrefixCache } from './prefix-cache.ts';
+import type { Health, PrefixCacheStats, Run, RunEvent, Runner, RunRequest } from './runner.ts';
 import { Sequence } from './sequence.ts';
-import { Forms, type ResponseFormat } from './structured/form.ts';
-import { Turns } from './turns.ts';
+import { StepScheduler } from './step-scheduler.ts';
+import { GrammarCompiler, type ResponseFormat } from './structured/grammar-compiler.ts';
 
 const LOST = ['LS_ENGINE_CRASHED', 'LS_ENGINE_CLOSED', 'LS_PYTHON_DIED', 'LS_PYTHON_CLOSED'];
 
@@ -22,7 +22,7 @@ export function isEngineLost(error: unknown): boolean {
 }
 
 export interface SteppedOptions {
-  /** Most bytes of what is remembered of prompts; 0, the default, remembers nothing. */
+  /** Most bytes of the prefix cache; 0, the default, has none. */
   cacheBytes?: number;
 }
 
@@ -41,22 +41,22 @@ export function steppedRunner(
       { fix: 'Export the checkpoint again: lockstep export DIR' },
     );
   }
-  const remembers = cacheBytes > 0 && engine.keptBytes !== undefined;
-  const memory = remembers ? new PrefixMemory(engine, cacheBytes) : null;
-  return new LocalRunner(engine, tokenizer, source, memory);
+  const caches = cacheBytes > 0 && engine.snapshotBytes !== undefined;
+  const prefixCache = caches ? new PrefixCache(engine, cacheBytes) : null;
+  return new LocalRunner(engine, tokenizer, source, prefixCache);
 }
 
 class LocalRunner implements Runner {
   readonly stepped = true;
-  readonly together = 1;
+  readonly maxConcurrentRuns = 1;
   readonly maxTokens = null;
   readonly #engine: Engine;
   readonly #tokenizer: Tokenizer;
   readonly #source: PlannerSource;
-  readonly #memory: PrefixMemory | null;
-  readonly #reader: AnswerReader | null;
-  readonly #forms: Forms;
-  readonly #turns = new Turns();
+  readonly #prefixCache: PrefixCache | null;
+  readonly #warmer: CacheWarmer | null;
+  readonly #grammars: GrammarCompiler;
+  readonly #scheduler = new StepScheduler();
   #running = 0;
   #lost: LockstepError | undefined;
 
@@ -64,14 +64,14 @@ class LocalRunner implements Runner {
     engine: Engine,
     tokenizer: Tokenizer,
     source: PlannerSource,
-    memory: PrefixMemory | null,
+    prefixCache: PrefixCache | null,
   ) {
     this.#engine = engine;
     this.#tokenizer = tokenizer;
     this.#source = source;
-    this.#memory = memory;
-    this.#forms = new Forms(tokenizer, source.contract.tokenizer.ends);
-    this.#reader = memory && new AnswerReader(engine, source, memory);
+    this.#prefixCache = prefixCache;
+    this.#grammars = new GrammarCompiler(tokenizer, source.contract.tokenizer.ends);
+    this.#warmer = prefixCache && new CacheWarmer(engine, source, prefixCache);
     // It may end while nothing runs on it.
     void engine.lost?.then((error) => this.#notice(error));
   }
@@ -88,8 +88,8 @@ class LocalRunner implements Runner {
     return this.#engine.sessions;
   }
 
-  get memory(): MemoryFigures | undefined {
-    return this.#memory ?? undefined;
+  get prefixCache(): PrefixCacheStats | undefined {
+    return this.#prefixCache ?? undefined;
   }
 
   health(): Health {
@@ -99,29 +99,29 @@ class LocalRunner implements Runner {
 
   async run(request: RunRequest, signal: AbortSignal): Promise<Run> {
     const prompt = Int32Array.from(request.prompt);
-    const form = this.#formOf(request);
-    if (!request.background) await this.#reader?.makeWay(prompt, signal);
+    const grammar = this.#grammarOf(request);
+    if (!request.background) await this.#warmer?.yieldTo(prompt, signal);
     // The last token runs in any case: its logits are wanted. Of scored prompts, those of all are.
     const most = request.scored ? 0 : prompt.length - 1;
     try {
       const segmenter = new Segmenter(this.#source);
-      const remembered = await RememberedSequence.open(
+      const cached = await CachedSequence.open(
         this.#engine,
-        this.#memory,
+        this.#prefixCache,
         prompt,
         most,
         segmenter,
       );
-      const events = this.#events(remembered, segmenter, { ...request, prompt, form }, signal);
+      const events = this.#events(cached, segmenter, { ...request, prompt, grammar }, signal);
       return {
         events,
-        memory: () => remembered.sequence.session.memory(),
+        memory: () => cached.sequence.session.memory(),
         // The events already contain every cut.
         spans: () => null,
         async close() {
           await events.return();
           // Events that never began have nothing to leave.
-          await remembered.sequence.close();
+          await cached.sequence.close();
         },
       };
     } catch (error) {
@@ -131,22 +131,22 @@ class LocalRunner implements Runner {
   }
 
   async close(): Promise<void> {
-    await this.#reader?.close();
-    await this.#memory?.close();
+    await this.#warmer?.close();
+    await this.#prefixCache?.close();
     await this.#engine.close();
   }
 
   async *#events(
-    remembered: RememberedSequence,
+    cached: CachedSequence,
     segmenter: Segmenter,
-    request: RunRequest & { prompt: Int32Array; form: (() => TokenForm) | null },
+    request: RunRequest & { prompt: Int32Array; grammar: (() => GrammarMatcher) | null },
     signal: AbortSignal,
   ): AsyncGenerator<RunEvent, void> {
-    const { sequence } = remembered;
-    const { prompt, keepSpecialTokens: keep, form, extra = {} } = request;
+    const { sequence } = cached;
+    const { prompt, keepSpecialTokens: keep, grammar, extra = {} } = request;
     const { background = false } = request;
-    const turns = background ? this.#turns.background : this.#turns;
-    const asked = { ...askedOf(request, this.#source.contract), signal, turns };
+    const scheduler = background ? this.#scheduler.background : this.#scheduler;
+    const options = { ...generateOptions(request, this.#source.contract), signal, scheduler };
     const decoder = () => this.#tokenizer.decoder(keep === undefined ? {} : { keep });
     const open = new Set([sequence]);
     // Closing drops a step that waits or runs, so that the engine is free for others at once.
@@ -154,24 +154,24 @@ class LocalRunner implements Runner {
       for (const one of open) void one.session.close();
     };
     signal.addEventListener('abort', leave, { once: true });
-    const leaveTurns = background ? () => {} : this.#turns.open();
+    const closeSequence = background ? () => {} : this.#scheduler.openSequence();
     if (!background) this.#running += 1;
     let written = () => {};
     /** The last choice, once it has ended. */
     let answer: number[] | null = null;
     try {
-      for (const part of remembered.recalled()) {
+      for (const part of cached.cachedParts()) {
         yield { choice: 0, type: 'ran', prompt: true, cached: true, ...part };
       }
-      const running = runPrompt(sequence, prompt.subarray(remembered.length), asked);
+      const running = runPrompt(sequence, prompt.subarray(cached.length), options);
       let ran = await running.next();
       for (; !ran.done; ran = await running.next()) {
-        await remembered.note(ran.value);
+        await cached.cacheAfter(ran.value);
         yield { choice: 0, ...ran.value };
       }
       const logits = ran.value;
       const last = (extra.n ?? 1) - 1;
-      if (!background) written = this.#turns.begin();
+      if (!background) written = this.#scheduler.beginAnswer();
       for (let choice = 0; choice <= last; choice++) {
         // The last one needs what the prompt left no longer.
         const mine = choice === last ? sequence : await forkOf(sequence, segmenter);
@@ -179,7 +179,7 @@ class LocalRunner implements Runner {
         signal.throwIfAborted();
         const seed = request.seed == null ? null : request.seed + choice;
         const tokens: number[] = [];
-        const own = { ...asked, seed, form: form?.() };
+        const own = { ...options, seed, grammar: grammar?.() };
         for await (const event of runAnswer(mine, logits, own, decoder())) {
           if (event.type === 'token') tokens.push(event.id);
           if (event.type === 'end') answer = tokens;
@@ -196,21 +196,21 @@ class LocalRunner implements Runner {
       signal.removeEventListener('abort', leave);
       written();
       await Promise.all([...open].map((one) => one.close()));
-      leaveTurns();
+      closeSequence();
       if (!background) this.#running -= 1;
-      if (request.followed && !background && answer !== null && this.#running === 0) {
+      if (request.expectsNextTurn && !background && answer !== null && this.#running === 0) {
         const turn = new Int32Array(prompt.length + answer.length);
         turn.set(prompt);
         turn.set(answer, prompt.length);
-        this.#reader?.read(turn);
+        this.#warmer?.warm(turn);
       }
     }
   }
 
-  #formOf({ extra = {} }: RunRequest): (() => TokenForm) | null {
+  #grammarOf({ extra = {} }: RunRequest): (() => GrammarMatcher) | null {
     const { response_format: format, ignore_eos, min_tokens = 0 } = extra;
     if (format === undefined) return null;
-    if (!ignore_eos && min_tokens === 0) return this.#forms.prepare(format as ResponseFormat);
+    if (!ignore_eos && min_tokens === 0) return this.#grammars.compile(format as ResponseFormat);
     const option = ignore_eos ? 'ignore_eos' : 'min_tokens';
     throw new LockstepError(
       'LS_FORM_OPTIONS',
@@ -225,7 +225,10 @@ class LocalRunner implements Runner {
 }
 
 /** A run's request as generation takes it. */
-function askedOf({ keepSpecialTokens: _, extra = {}, ...request }: RunRequest, contract: Contract) {
+function generateOptions(
+  { keepSpecialTokens: _, extra = {}, ...request }: RunRequest,
+  contract: Contract,
+) {
   return {
     ...request,
     pieceTokens: STEP_TOKENS,

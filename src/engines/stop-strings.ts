@@ -17,7 +17,7 @@ export interface SafeText {
 export class StopStringBuffer {
   readonly #decoder: TextDecoder;
   readonly #stops: readonly string[];
-  #held = '';
+  #buffer = '';
 
   constructor(decoder: TextDecoder, stops: readonly string[]) {
     this.#decoder = decoder;
@@ -26,18 +26,18 @@ export class StopStringBuffer {
 
   /** Take a token that belongs to the text. */
   push(id: number): SafeText {
-    this.#held += this.#decoder.push(id);
-    const found = firstStop(this.#held, this.#stops);
-    const sure = found >= 0 ? found : safeLength(this.#held, this.#stops);
-    const text = this.#held.slice(0, sure);
-    this.#held = this.#held.slice(sure);
+    this.#buffer += this.#decoder.push(id);
+    const found = firstStop(this.#buffer, this.#stops);
+    const sure = found >= 0 ? found : safeLength(this.#buffer, this.#stops);
+    const text = this.#buffer.slice(0, sure);
+    this.#buffer = this.#buffer.slice(sure);
     return { text, stopped: found >= 0 };
   }
 
   /** No token follows: what was held back. */
   end(): SafeText {
-    const rest = this.#held + this.#decoder.end();
-    this.#held = '';
+    const rest = this.#buffer + this.#decoder.end();
+    this.#buffer = '';
     const found = firstStop(rest, this.#stops);
     return found < 0
       ? { text: rest, stopped: false }

@@ -9,9 +9,9 @@ import type {
   Engine,
   EngineInfo,
   EngineSession,
-  KeptState,
   Retrieved,
   SessionMemory,
+  StateSnapshot,
   StepOptions,
   StepResult,
 } from './engine.ts';
@@ -95,7 +95,7 @@ class TorchEngine implements Engine {
   readonly python: PythonSession;
   readonly logits: LogitsReader;
   readonly #registry: SessionRegistry;
-  keptBytes = 0;
+  snapshotBytes = 0;
 
   constructor(
     info: EngineInfo,
@@ -131,23 +131,23 @@ class TorchEngine implements Engine {
     );
   }
 
-  /** Keep a copy of a session of this length. */
-  async keep(handle: number, length: number): Promise<KeptState> {
-    const { kept, bytes } = await this.python.call<{ kept: number; bytes: number }>(
-      'lockstep.engine.sessions:keep',
+  /** A copy of a session of this length. */
+  async snapshot(handle: number, length: number): Promise<StateSnapshot> {
+    const { snapshot, bytes } = await this.python.call<{ snapshot: number; bytes: number }>(
+      'lockstep.engine.sessions:snapshot',
       { handle },
     );
-    this.keptBytes = bytes;
+    this.snapshotBytes = bytes;
     let dropped: Promise<void> | undefined;
     const drop = async () => {
       // Where Python has died, its states went with it.
-      const left = this.python.call<number>('lockstep.engine.sessions:drop', { kept });
-      this.keptBytes = await left.catch(() => 0);
+      const left = this.python.call<number>('lockstep.engine.sessions:drop', { snapshot });
+      this.snapshotBytes = await left.catch(() => 0);
     };
     return {
       open: () =>
         this.begin(length, () =>
-          this.python.call<number>('lockstep.engine.sessions:resume', { kept }),
+          this.python.call<number>('lockstep.engine.sessions:resume', { snapshot }),
         ),
       drop: () => {
         dropped ??= drop();
@@ -158,7 +158,7 @@ class TorchEngine implements Engine {
 
   async close(): Promise<void> {
     this.#registry.clear();
-    this.keptBytes = 0;
+    this.snapshotBytes = 0;
     await this.python.close();
     this.logits.close();
   }
@@ -228,9 +228,9 @@ class TorchSession implements EngineSession {
     );
   }
 
-  async keep(): Promise<KeptState> {
+  async snapshot(): Promise<StateSnapshot> {
     this.#lease.check();
-    return this.#engine.keep(this.#handle, this.#lease.length);
+    return this.#engine.snapshot(this.#handle, this.#lease.length);
   }
 
   memory(): Promise<SessionMemory> {

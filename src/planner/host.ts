@@ -25,7 +25,7 @@ export interface HostLimits {
 }
 
 /** A call over many tokens may take this many times what one token may. */
-const PATIENCE = 12;
+const CALL_FACTOR = 12;
 
 /** Engines that have loaded a runtime and no policy yet, by its text and by memory limit. */
 const started = new Map<string, Map<number, { image: Image; offset: number; invoke: Value }>>();
@@ -148,7 +148,7 @@ export class PolicyHost {
     const pushed: Outcome<number[]>[] = [];
     try {
       this.#guard(() =>
-        this.#engine.together(this.#limits.milliseconds * PATIENCE, () => {
+        this.#engine.together(this.#limits.milliseconds * CALL_FACTOR, () => {
           for (const one of pushes) pushed.push(this.#attempt(one));
         }),
       );
@@ -264,7 +264,7 @@ export class PolicyHost {
   #timer(): { interrupt: () => boolean; milliseconds: number } {
     const { milliseconds } = this.#limits;
     const interrupt = tokenTimer(milliseconds, () => this.#cells()[2] as number);
-    return { interrupt, milliseconds: milliseconds * PATIENCE };
+    return { interrupt, milliseconds: milliseconds * CALL_FACTOR };
   }
 
   /** @throws LS_POLICY_LIMIT where the engine was stopped, LS_POLICY_LOAD where policy.js threw */

@@ -4,7 +4,7 @@ import { audit } from './audit.ts';
 import type { Batches } from './batches/batches.ts';
 import { openBatches } from './batches/open.ts';
 import { mountBatches } from './batches/routes.ts';
-import { authenticate, operatorsOnly } from './keys/door.ts';
+import { authenticate, operatorsOnly } from './keys/authenticate.ts';
 import type { SchemaName } from './large/work.ts';
 import { boundsOf } from './limits/bounds.ts';
 import {
@@ -25,14 +25,14 @@ import type { SharedParts } from './models/model.ts';
 import type { Models } from './models/models.ts';
 import { LOOPBACK, type Settings } from './options.ts';
 import { bodyOf, bytesOf, type Reading } from './requests/body.ts';
-import { asked } from './routes/asked.ts';
 import { chatCompletions, completions } from './routes/completions.ts';
-import { engineRoute, metricsRoute } from './routes/figures.ts';
 import { healthRoutes } from './routes/health.ts';
+import { engineRoute, metricsRoute } from './routes/metrics.ts';
 import { modelCard, modelList } from './routes/models.ts';
 import { openapi } from './routes/openapi.ts';
 import { page } from './routes/page.ts';
 import { tool } from './routes/plan.ts';
+import { queryModel } from './routes/query-model.ts';
 import { responses } from './routes/responses.ts';
 
 export interface AppParts {
@@ -85,7 +85,7 @@ function mountDoor(app: Express, { settings, shared, models }: AppParts): void {
   app.get('/v1/models', modelList(models));
   app.get('/v1/models/:model', modelCard(models));
   app.get('/lockstep/contract', (request, response) => {
-    response.json(asked(request, models).summary());
+    response.json(queryModel(request, models).summary());
   });
 }
 
@@ -97,7 +97,7 @@ function mountWork(app: Express, { settings, shared, models }: AppParts): Batche
   const mount = (to: Express) => mountAnswers(to, models, bytes, reading);
   mount(app);
   const batches = openBatches(settings.batches ?? null, {
-    places: settings.batchPlaces,
+    slots: settings.batchSlots,
     keys: settings.keys ?? settings.apiKey,
     audit: settings.audit,
     mount,
@@ -127,11 +127,11 @@ function mountAnswers(
   app.post('/v1/responses', body('response'), responses(models));
 }
 
-function readingOf(settings: Settings, { pool, patience }: SharedParts, models: Models): Reading {
+function readingOf(settings: Settings, { pool, timeouts }: SharedParts, models: Models): Reading {
   const { maxMessages } = boundsOf(settings, 1);
   return {
     pool,
-    patience,
+    timeouts,
     counts: () => ({
       tokens: Math.max(...models.all.map(({ model }) => model.maxTokens)),
       messages: maxMessages,

@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import { longestMs } from '../longest-times.ts';
 
 /** The slots of all models. */
-export interface Places {
+export interface Slots {
   readonly active: number;
   readonly waiting: number;
   /** Turn away everyone who waits or comes. */
@@ -29,16 +29,16 @@ const LAST_WORDS_MS = 5_000;
  */
 export async function drain(
   http: Server,
-  places: Places,
+  slots: Slots,
   cut: AbortController,
   { preDrainMs, drainMs }: DrainTimes,
   log: Logger,
 ): Promise<void> {
   const since = performance.now();
   if (http.listening && preDrainMs > 0) await sleep(Math.min(preDrainMs, longestMs));
-  const running = places.active;
-  const refused = places.waiting;
-  places.refuse();
+  const running = slots.active;
+  const refused = slots.waiting;
+  slots.refuse();
   const ended = new Promise<void>((resolve) => {
     if (http.listening) http.close(() => resolve());
     else resolve();
@@ -46,9 +46,9 @@ export async function drain(
   // A connection that falls idle after its last answer would keep the server open otherwise.
   const sweep = setInterval(() => http.closeIdleConnections(), 100);
   let lost = 0;
-  const patience = setTimeout(
+  const cutTimer = setTimeout(
     () => {
-      lost = places.active;
+      lost = slots.active;
       cut.abort();
     },
     Math.min(drainMs, longestMs),
@@ -59,7 +59,7 @@ export async function drain(
   );
   await ended;
   clearInterval(sweep);
-  clearTimeout(patience);
+  clearTimeout(cutTimer);
   clearTimeout(force);
   const ms = Math.round(performance.now() - since);
   const told = { ms, finished: running - lost, cut: lost, refused };

@@ -2,16 +2,16 @@
 import { Histogram, type OpenMetricsContentType, Registry } from 'prom-client';
 
 /** `request_id` is an exemplar's label; no series has it. */
-export type Telling<T extends string> = Histogram<T | 'request_id'>;
+export type ExemplarHistogram<T extends string> = Histogram<T | 'request_id'>;
 
 /** A histogram with exemplars, entered into the registry. */
-export function telling<T extends string>(
+export function exemplarHistogram<T extends string>(
   registry: Registry,
   name: string,
   help: string,
   buckets: number[],
   labelNames: readonly T[],
-): Telling<T> {
+): ExemplarHistogram<T> {
   // Entered by hand: prom-client takes exemplars for registries of OpenMetrics alone.
   const options = { name, help, buckets, labelNames, enableExemplars: true, registers: [] };
   const made = new Histogram<T | 'request_id'>(options);
@@ -20,7 +20,7 @@ export function telling<T extends string>(
 }
 
 /** A value that `observe` takes, with the request it came from. OpenMetrics takes at most 128 characters of an exemplar's labels. */
-export function seen<T extends string>(
+export function withExemplar<T extends string>(
   requestId: string,
   labels: Record<T, string>,
   value: number,

@@ -3,8 +3,8 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { isTrained } from '../contract/index.ts';
 import type { SessionMemory } from '../engines/engine.ts';
 import type { ProbeOutcome } from '../engines/probe.ts';
-import type { MemoryFigures, Runner } from '../engines/runner.ts';
-import { type Telling, telling } from './exemplars.ts';
+import type { PrefixCacheStats, Runner } from '../engines/runner.ts';
+import { type ExemplarHistogram, exemplarHistogram } from './exemplars.ts';
 import { MEMORY_PARTS, Timings } from './timings.ts';
 
 export type Outcome = 'stop' | 'length' | 'cancelled' | 'timeout' | 'error';
@@ -23,7 +23,7 @@ export interface Watched {
 export type Reloaded = 'keys' | 'tls' | 'models' | 'audit';
 const RELOADED: readonly Reloaded[] = ['keys', 'tls', 'models', 'audit'];
 
-interface Held {
+interface RunningSession {
   model: string;
   memory: SessionMemory;
 }
@@ -32,7 +32,7 @@ interface Held {
 export class Metrics {
   readonly registry: Registry = new Registry();
   readonly requests: Counter<'route' | 'method' | 'status'>;
-  readonly requestSeconds: Telling<'route'>;
+  readonly requestSeconds: ExemplarHistogram<'route'>;
   readonly tokens: Counter<'model' | 'kind'>;
   readonly generations: Counter<'model' | 'outcome'>;
   readonly timings: Timings;
@@ -42,7 +42,7 @@ export class Metrics {
   readonly segmentTokens: Histogram<'model'>;
   readonly #reloadFailed: Counter<'what'>;
   readonly #stale: Gauge<'what'>;
-  readonly #held = new Map<object, Held>();
+  readonly #sessions = new Map<object, RunningSession>();
   /** Models that run; two of one name where one replaces the other. */
   readonly #watched = new Set<Watched>();
   /** Names of models that were ever watched. */
@@ -58,7 +58,7 @@ export class Metrics {
       labelNames: ['route', 'method', 'status'],
       registers,
     });
-    this.requestSeconds = telling(
+    this.requestSeconds = exemplarHistogram(
       this.registry,
       'lockstep_http_request_seconds',
       'Seconds from the head of a request to the end of its answer.',
@@ -116,7 +116,7 @@ export class Metrics {
       this.#stale.set({ what }, 0);
     }
     this.#watchQueues();
-    this.#watchMemory();
+    this.#watchPrefixCaches();
     this.#watchSessions();
   }
 
@@ -177,10 +177,10 @@ export class Metrics {
     });
   }
 
-  /** Remember what a running generation holds; null when it has ended. */
-  hold(owner: object, model: string, memory: SessionMemory | null): void {
-    if (memory === null) this.#held.delete(owner);
-    else this.#held.set(owner, { model, memory });
+  /** What a running generation holds; null when it has ended. */
+  setSessionMemory(owner: object, model: string, memory: SessionMemory | null): void {
+    if (memory === null) this.#sessions.delete(owner);
+    else this.#sessions.set(owner, { model, memory });
   }
 
   /** A count that is kept elsewhere. */
@@ -299,7 +299,7 @@ export class Metrics {
 
   /** What running generations hold. */
   #watchSessions(): void {
-    const held = this.#held;
+    const sessions = this.#sessions;
     const watched = this.#watched;
     new Gauge({
       name: 'lockstep_session_bytes',
@@ -311,7 +311,7 @@ export class Metrics {
         for (const { name } of watched) {
           for (const part of MEMORY_PARTS) this.inc({ model: name, part }, 0);
         }
-        for (const { model, memory } of held.values()) {
+        for (const { model, memory } of sessions.values()) {
           for (const part of MEMORY_PARTS) this.inc({ model, part }, memory[part]);
         }
       },
@@ -321,20 +321,22 @@ export class Metrics {
       'Bytes that a full-attention cache of the same tokens would hold.',
       () => [
         ...[...watched].map(({ name }) => [name, 0] as const),
-        ...[...held.values()].map(({ model, memory }) => [model, memory.fullAttention] as const),
+        ...[...sessions.values()].map(
+          ({ model, memory }) => [model, memory.fullAttention] as const,
+        ),
       ],
     );
   }
 
-  /** What engines remember of prompts. */
-  #watchMemory(): void {
+  /** The prefix caches of engines. */
+  #watchPrefixCaches(): void {
     const registers = [this.registry];
     const watched = this.#watched;
-    const remembering = (): [string, MemoryFigures][] =>
+    const caches = (): [string, PrefixCacheStats][] =>
       [...watched].flatMap(({ name, runner }) =>
-        runner.memory === undefined ? [] : [[name, runner.memory]],
+        runner.prefixCache === undefined ? [] : [[name, runner.prefixCache]],
       );
-    const gauges: [name: string, help: string, value: (memory: MemoryFigures) => number][] = [
+    const gauges: [name: string, help: string, value: (stats: PrefixCacheStats) => number][] = [
       ['lockstep_prefix_bytes', 'Bytes of cached prompt states.', (one) => one.bytes],
       [
         'lockstep_prefix_bytes_limit',
@@ -344,7 +346,7 @@ export class Metrics {
       ['lockstep_prefix_states', 'Cached prompt states.', (one) => one.states],
     ];
     for (const [name, help, value] of gauges) {
-      this.#gauge(name, help, () => remembering().map(([model, one]) => [model, value(one)]));
+      this.#gauge(name, help, () => caches().map(([model, one]) => [model, value(one)]));
     }
     new Counter({
       name: 'lockstep_prefix_lookups_total',
@@ -353,14 +355,14 @@ export class Metrics {
       registers,
       collect() {
         this.reset();
-        for (const [model, memory] of remembering()) {
-          this.inc({ model, result: 'hit' }, memory.hits);
-          this.inc({ model, result: 'miss' }, memory.misses);
+        for (const [model, stats] of caches()) {
+          this.inc({ model, result: 'hit' }, stats.hits);
+          this.inc({ model, result: 'miss' }, stats.misses);
         }
       },
     });
     this.#totals('lockstep_prefix_evictions_total', 'Cached prompt states evicted.', () =>
-      remembering().map(([model, memory]) => [model, memory.evictions]),
+      caches().map(([model, stats]) => [model, stats.evictions]),
     );
   }
 }

@@ -49,7 +49,7 @@ export interface ServerOptions
   /** Files and batches on the disk; null keeps none. The server closes it. */
   batches?: BatchStore | null;
   /** Most requests of batches at once (default: all slots but one; 1 where the engine runs one step at a time). */
-  batchPlaces?: number | undefined;
+  batchSlots?: number | undefined;
   /** How slowly a request may come. */
   connections?: Partial<ConnectionLimits>;
   /** Told of a model whose chat template cannot be read (LockstepError): its chats are refused. */

@@ -1,4 +1,4 @@
-// Which segment of which text ends where, what was remembered, and how many spans a stage may have.
+// Which segment of which text ends where, what was cached, and how many spans a stage may have.
 import { describe, expect, test } from 'vitest';
 import type { RunEvent } from '../engines/runner.ts';
 import { MOST_SEGMENTS, OpenSegments, SegmentLog } from './segment-log.ts';
@@ -32,7 +32,7 @@ describe('open segments', () => {
 });
 
 describe('the log', () => {
-  test('what ran, what was remembered, and what ended in the answer', () => {
+  test('what ran, what was cached, and what ended in the answer', () => {
     const log = new SegmentLog(performance.now());
     const segments = new OpenSegments(1);
     const see = (event: Ran, first?: number) => log.see(event, segments.take(event), first);
@@ -41,7 +41,7 @@ describe('the log', () => {
     see(ran(0, 20, 25, { prompt: true, boundary: null }));
     const first = performance.now();
     see(ran(0, 25, 30), first);
-    expect(log.remembered).toBe(1);
+    expect(log.cached).toBe(1);
     expect(log.prefill.kept).toMatchObject([{ index: 1, first: 10, end: 20, retrieved: 2 }]);
     expect(log.decode.kept).toMatchObject([{ index: 2, first: 20, end: 30, from: first }]);
   });

@@ -24,13 +24,13 @@ export interface RanSegment extends ClosedSegment {
 }
 
 type Ran = RunEvent & { type: 'ran' };
-type Place = Pick<ClosedSegment, 'index' | 'first'>;
+type OpenSegment = Pick<ClosedSegment, 'index' | 'first'>;
 
 /** Numbers the segments of each choice. The choices of a prompt go on where the prompt has ended. */
 export class OpenSegments {
   readonly #choices: number;
-  readonly #open: Place[] = [];
-  readonly #prompts: Place[] = [];
+  readonly #open: OpenSegment[] = [];
+  readonly #prompts: OpenSegment[] = [];
 
   /** @param choices texts after each prompt */
   constructor(choices: number) {
@@ -64,15 +64,15 @@ export class StageSegments {
 export class SegmentLog {
   readonly prefill: StageSegments = new StageSegments();
   readonly decode: StageSegments = new StageSegments();
-  /** Segments that were remembered and did not run. */
-  remembered = 0;
+  /** Segments that came from the prefix cache and did not run. */
+  cached = 0;
   /** When each choice's open segment began. */
   readonly #since: number[] = [];
   #last: number;
 
-  /** @param placed when the generation got its slot */
-  constructor(placed: number) {
-    this.#last = placed;
+  /** @param admitted when the generation got its slot */
+  constructor(admitted: number) {
+    this.#last = admitted;
   }
 
   /**
@@ -86,7 +86,7 @@ export class SegmentLog {
     this.#last = now;
     if (closed === null || event.type !== 'ran') return;
     if (event.cached) {
-      this.remembered += 1;
+      this.cached += 1;
       return;
     }
     const retrieved = (event.boundary?.retrieved ?? []).reduce(

@@ -144,7 +144,7 @@ function sharedParts(settings: Settings, closing: AbortSignal, onIdle: () => voi
     log,
     closing,
     stream: { keepAliveMs, stallMs },
-    patience: { queueMs: bounds.queueTimeoutMs, requestMs: bounds.requestTimeoutMs },
+    timeouts: { queueMs: bounds.queueTimeoutMs, requestMs: bounds.requestTimeoutMs },
     maxQueue,
     maxBodyBytes,
     bounds: settings,

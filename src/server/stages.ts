@@ -11,7 +11,7 @@ export interface Stages {
   /** It waits for a slot. */
   readonly entered: number;
   /** It got its slot. */
-  placed?: number;
+  admitted?: number;
   /** Its first token was written. */
   first?: number;
   /** How it ended, where it had a slot. */
@@ -49,11 +49,11 @@ export function stagesOf(response: Response): Stages | undefined {
 export function usedBy(response: Response): Used | undefined {
   const stages = kept.get(response);
   if (stages === undefined) return undefined;
-  const { prompt, completion, entered, placed, first, outcome } = stages;
+  const { prompt, completion, entered, admitted, first, outcome } = stages;
   return {
     prompt_tokens: prompt,
     completion_tokens: completion,
-    ...(placed === undefined ? {} : { queue_ms: Math.round(placed - entered) }),
+    ...(admitted === undefined ? {} : { queue_ms: Math.round(admitted - entered) }),
     ...(first === undefined ? {} : { first_token_ms: Math.round(first - entered) }),
     ...(outcome === undefined ? {} : { outcome }),
   };

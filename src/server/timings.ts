@@ -1,7 +1,7 @@
 // Where a request's time goes, and what one generation takes: histograms whose exemplars name a request.
 import type { Registry } from 'prom-client';
 import type { SessionMemory } from '../engines/engine.ts';
-import { seen, type Telling, telling } from './exemplars.ts';
+import { type ExemplarHistogram, exemplarHistogram, withExemplar } from './exemplars.ts';
 
 export const MEMORY_PARTS = ['sinks', 'carry', 'pool', 'retrieved', 'open'] as const;
 
@@ -17,7 +17,7 @@ export interface Tag {
 }
 
 /** What a generation that had a slot came to. */
-export interface Told {
+export interface GenerationTotals {
   /** Seconds from the first token to the end; null: there was none. */
   decode: number | null;
   prompt: number;
@@ -28,7 +28,7 @@ export interface Told {
   memory: SessionMemory | null;
 }
 
-type OfModel<T extends string = never> = Telling<'model' | T>;
+type OfModel<T extends string = never> = ExemplarHistogram<'model' | T>;
 
 export class Timings {
   readonly #queue: OfModel;
@@ -47,7 +47,8 @@ export class Timings {
       help: string,
       buckets: number[],
       more: T[] = [],
-    ): OfModel<T> => telling<'model' | T>(registry, name, help, buckets, ['model', ...more]);
+    ): OfModel<T> =>
+      exemplarHistogram<'model' | T>(registry, name, help, buckets, ['model', ...more]);
     this.#queue = histogram(
       'lockstep_queue_seconds',
       'Seconds that a generation waited for a slot.',
@@ -105,9 +106,9 @@ export class Timings {
   }
 
   /** Its first token is there. Seconds since the request's head, and since it got its slot. */
-  began(tag: Tag, sinceHead: number, sincePlace: number): void {
+  began(tag: Tag, sinceHead: number, sinceSlot: number): void {
     this.#first.observe(tagged(tag, sinceHead));
-    this.#prefill.observe(tagged(tag, sincePlace));
+    this.#prefill.observe(tagged(tag, sinceSlot));
   }
 
   /** Another token came, so many seconds after the one before it. */
@@ -116,18 +117,18 @@ export class Timings {
   }
 
   /** It has ended. */
-  ended(tag: Tag, { decode, prompt, completion, cached, memory }: Told): void {
+  ended(tag: Tag, { decode, prompt, completion, cached, memory }: GenerationTotals): void {
     this.#prompt.observe(tagged(tag, prompt));
     this.#cached.observe(tagged(tag, cached));
     this.#completion.observe(tagged(tag, completion));
     if (decode !== null) this.#decode.observe(tagged(tag, decode));
     if (memory === null) return;
     for (const part of MEMORY_PARTS) {
-      this.#bytes.observe(seen(tag.requestId, { model: tag.model, part }, memory[part]));
+      this.#bytes.observe(withExemplar(tag.requestId, { model: tag.model, part }, memory[part]));
     }
   }
 }
 
 function tagged({ requestId, model }: Tag, value: number) {
-  return seen(requestId, { model }, value);
+  return withExemplar(requestId, { model }, value);
 }

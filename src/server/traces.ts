@@ -90,17 +90,17 @@ export class Traces {
     span.setAttributes(told(request, response, route));
     const failed = response.statusCode >= 500 || !response.writableFinished;
     if (failed) span.setStatus({ code: SpanStatusCode.ERROR });
-    const { entered, placed, first, segments } = stagesOf(response) ?? {};
+    const { entered, admitted, first, segments } = stagesOf(response) ?? {};
     const stage = (name: string, from?: number, to?: number, ran?: StageSegments) => {
       if (from === undefined) return;
-      const remembered = name === 'prefill' ? segments?.remembered : undefined;
-      const attributes = ran === undefined ? {} : counted(ran, remembered);
+      const cached = name === 'prefill' ? segments?.cached : undefined;
+      const attributes = ran === undefined ? {} : counted(ran, cached);
       const made = this.#tracer.startSpan(name, { startTime: clock(from), attributes }, inside);
       if (ran !== undefined) this.#segments(ran, trace.setSpan(inside, made));
       made.end(clock(to ?? now));
     };
-    stage('queue', entered, placed);
-    stage('prefill', placed, first, segments?.prefill);
+    stage('queue', entered, admitted);
+    stage('prefill', admitted, first, segments?.prefill);
     stage('decode', first, now, segments?.decode);
     span.end(clock(now));
   }
@@ -122,11 +122,11 @@ export class Traces {
 }
 
 /** What a stage says of its segments. */
-function counted({ kept, leftOut }: StageSegments, remembered: number | undefined): Attributes {
+function counted({ kept, leftOut }: StageSegments, cached: number | undefined): Attributes {
   return {
     'lockstep.segments.closed': kept.length + leftOut,
     'lockstep.segments.left_out': leftOut,
-    ...(remembered === undefined ? {} : { 'lockstep.segments.remembered': remembered }),
+    ...(cached === undefined ? {} : { 'lockstep.segments.remembered': cached }),
   };
 }
 

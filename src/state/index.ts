@@ -1,7 +1,6 @@
 // The state managers: what a runtime keeps of a sequence between steps.
 export { type BlockSizes, blockMasses, heaviest, type PartialMass, partialMass } from './blocks.ts';
 export { type Found, GroupState } from './group.ts';
-export { KeptStates } from './kept.ts';
 export { type HeadGroup, type Layout, layoutOf, type ModelShape, rowLimit } from './layout.ts';
 export { Pool, pageRows } from './pool.ts';
 export { RecentQueries } from './queries.ts';
@@ -15,3 +14,4 @@ export {
   SequenceState,
   type SessionMemory,
 } from './sequence.ts';
+export { StateSnapshots } from './snapshots.ts';

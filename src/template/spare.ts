@@ -3,7 +3,7 @@
 import type { ChildProcess } from 'node:child_process';
 
 /** How long one is kept, in milliseconds. */
-const patience = 5_000;
+const SPARE_MS = 5_000;
 
 interface Spare {
   child: ChildProcess;
@@ -30,7 +30,7 @@ export function keepSpare(key: string, child: ChildProcess): boolean {
     // Released before its end is reported: until then it would still be handed out.
     release();
     child.kill('SIGKILL');
-  }, patience).unref();
+  }, SPARE_MS).unref();
   child.once('exit', release);
   spares.set(key, { child, release });
   return true;

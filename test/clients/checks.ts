@@ -76,7 +76,7 @@ export async function checkFresh(fresh: TestClient, exchanges: readonly Exchange
   const last = exchanges.filter(
     ({ flow }, i) => exchanges[i + 1]?.flow !== flow || flow === 'replay',
   );
-  // The longest first: nothing of it can be remembered from a turn before.
+  // The longest first: nothing of it can be cached from a turn before.
   for (const { flow, path, body, message, finish } of last.reverse()) {
     const { stream: _, stream_options: __, ...whole } = body;
     const response = await fresh.post(path, whole);

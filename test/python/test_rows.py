@@ -5,7 +5,7 @@ from __future__ import annotations
 import tiny
 import torch
 from lockstep import Model, Spec
-from lockstep.engine.kept_states import KeptStates
+from lockstep.engine.state_snapshots import StateSnapshots
 from lockstep.operator.kv_buffer import KVBuffer
 
 
@@ -38,23 +38,23 @@ def test_a_fork_that_nobody_overtook_appends_in_place() -> None:
     assert (held(one), held(fork)) == ([1, 2, 3], [1, 2])
 
 
-def test_kept_states_count_shared_memory_once() -> None:
+def test_state_snapshots_count_shared_memory_once() -> None:
     spec = Spec(8, 5, 4, 4, "anchors", (1, 2), ((0,), (0, 1), (1,)))
     model = Model.from_module(tiny.tiny("llama", seed=4), spec)
-    kept, state = KeptStates(), model.state()
+    snapshots, state = StateSnapshots(), model.state()
     ids = tiny.text(120, 7)
     totals, numbers = [], []
     for at in range(0, 120, 8):
         model.step(state, ids[at : at + 8], rows="none")
         model.close(state)
-        numbers.append(kept.add(state))
+        numbers.append(snapshots.add(state))
         totals.append(sum(state.nbytes().values()))
-    assert 0 < kept.nbytes < sum(totals)
-    again = kept.fork(numbers[4])
+    assert 0 < snapshots.nbytes < sum(totals)
+    again = snapshots.fork(numbers[4])
     assert again.position == 40
     for number in numbers[1:]:
-        kept.drop(number)
-    assert kept.nbytes == totals[0]
-    kept.drop(numbers[0])
-    kept.drop(numbers[0])
-    assert kept.nbytes == 0
+        snapshots.drop(number)
+    assert snapshots.nbytes == totals[0]
+    snapshots.drop(numbers[0])
+    snapshots.drop(numbers[0])
+    assert snapshots.nbytes == 0

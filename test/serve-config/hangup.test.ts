@@ -229,13 +229,13 @@ describe('one SIGHUP', () => {
       expect(served.stderr().slice(seen)).toContain(words);
       expect(await list()).toEqual(before);
     }
-    const figures = async () => (await fetch(`${served.url}/metrics`)).text();
-    expect(await figures()).toContain('lockstep_reload_failed_total{what="models"} 5\n');
-    expect(await figures()).toContain('lockstep_reload_stale{what="models"} 1\n');
+    const metrics = async () => (await fetch(`${served.url}/metrics`)).text();
+    expect(await metrics()).toContain('lockstep_reload_failed_total{what="models"} 5\n');
+    expect(await metrics()).toContain('lockstep_reload_stale{what="models"} 1\n');
     await config.write({ ...good, port: 1 });
     await served.hangUp();
-    await until(async () => (await figures()).includes('lockstep_reload_stale{what="models"} 0\n'));
-    expect(await figures()).toContain('lockstep_reload_failed_total{what="models"} 5\n');
+    await until(async () => (await metrics()).includes('lockstep_reload_stale{what="models"} 0\n'));
+    expect(await metrics()).toContain('lockstep_reload_failed_total{what="models"} 5\n');
     expect(served.stderr()).toMatch(/LS_SERVE_RESTART: .*port/);
     expect(await list()).toEqual(before);
     expect((await ask(served, { ...request(1), model: 'two' }))?.finish).toBe('length');

@@ -1,4 +1,4 @@
-// Batches with the real vLLM: lines have the answers of HTTP, run together, and give their places to requests.
+// Batches with the real vLLM: lines have the answers of HTTP, run together, and give their slots to requests.
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -39,13 +39,13 @@ test('lines have the answers of HTTP, whatever runs beside them', async () => {
   }
 });
 
-test('requests get all places that they ask for; the batch goes on after them', async () => {
+test('requests get all slots that they ask for; the batch goes on after them', async () => {
   const lines = Array.from({ length: 12 }, (_, i) =>
     line(String(i), { max_tokens: 300, ignore_eos: true }),
   );
   const { id } = await create(server, lines);
   await until(async () => (await server.engine()).sessions === 3, 60);
-  // Four places, no queue: one is free, three are held by lines.
+  // Four slots, no queue: one is free, three are held by lines.
   const ask = () => server.post('/v1/completions', { prompt: TEXT, max_tokens: 60 });
   const asked = await Promise.all([ask(), ask(), ask(), ask()]);
   expect(asked.map(({ status }) => status)).toEqual([200, 200, 200, 200]);

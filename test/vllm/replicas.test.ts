@@ -14,8 +14,8 @@ beforeAll(async () => {
   server = await vllm.start(['--max-num-seqs', '8'], ['--replicas', '2']);
 });
 
-/** A figure of vLLM's, by replica. */
-async function figure(name: string): Promise<number[]> {
+/** A metric of vLLM's, by replica. */
+async function metric(name: string): Promise<number[]> {
   const text = await (await fetch(`${server.url}/metrics`)).text();
   return [0, 1].map((replica) =>
     text
@@ -37,34 +37,34 @@ async function complete(prompt: string): Promise<string> {
 async function promptFor(replica: number): Promise<string> {
   for (let i = 0; ; i++) {
     const prompt = `Number ${i} of all. ${TEXT}`;
-    const before = (await figure('vllm:prompt_tokens_total'))[replica] as number;
-    const sum = (await figure('vllm:prompt_tokens_total')).reduce((a, b) => a + b);
+    const before = (await metric('vllm:prompt_tokens_total'))[replica] as number;
+    const sum = (await metric('vllm:prompt_tokens_total')).reduce((a, b) => a + b);
     await complete(prompt);
     await until(async () => {
-      const now = await figure('vllm:prompt_tokens_total');
+      const now = await metric('vllm:prompt_tokens_total');
       return now.reduce((a, b) => a + b) > sum;
     }, 60);
-    if (((await figure('vllm:prompt_tokens_total'))[replica] as number) > before) return prompt;
+    if (((await metric('vllm:prompt_tokens_total'))[replica] as number) > before) return prompt;
   }
 }
 
 test('prompts with a common prefix go where its segments are', async () => {
-  const first = await figure('vllm:prompt_tokens_total');
+  const first = await metric('vllm:prompt_tokens_total');
   await complete(COMMON);
   let tokens = first;
   await until(async () => {
-    tokens = await figure('vllm:prompt_tokens_total');
+    tokens = await metric('vllm:prompt_tokens_total');
     return tokens.some((count, i) => count > (first[i] as number));
   }, 60);
   home = tokens[0] === first[0] ? 1 : 0;
   const other = 1 - home;
   for (let i = 0; i < 8; i++) await complete(`${COMMON}And ${i}.`);
   await until(
-    async () => ((await figure('lockstep_vllm_requests_total'))[home] as number) >= 9,
+    async () => ((await metric('lockstep_vllm_requests_total'))[home] as number) >= 9,
     60,
   );
-  expect((await figure('vllm:prompt_tokens_total'))[other]).toBe(first[other]);
-  const hits = await figure('vllm:prefix_cache_hits_total');
+  expect((await metric('vllm:prompt_tokens_total'))[other]).toBe(first[other]);
+  const hits = await metric('vllm:prefix_cache_hits_total');
   expect(hits[home]).toBeGreaterThan(0);
   expect(hits[other]).toBe(0);
   // Others find their way to the other one.
@@ -104,7 +104,7 @@ test('one is killed: its stream ends with an error, the other’s goes on, the n
 
 test('the killed one comes back under the digest and is used again', async () => {
   await until(async () => (await server.engine()).replicas.every((one: Any) => one.ready), 400);
-  const before = await figure('vllm:prompt_tokens_total');
+  const before = await metric('vllm:prompt_tokens_total');
   expect(before[home]).toBe(0);
   await promptFor(home);
 });

@@ -177,7 +177,7 @@ describe('what goes wrong', () => {
         }
       }),
     );
-    // A fast server has more of them at once than it has places and room in its queue.
+    // A fast server has more of them at once than it has slots and room in its queue.
     console.info(`${left} left, ${refused} refused (${[...statuses]})`);
     expect(left + refused).toBeGreaterThan(400);
     expect(left).toBeGreaterThan(200);

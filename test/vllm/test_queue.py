@@ -32,7 +32,7 @@ def ask(server: Server, prompt: list[int]) -> dict:
     return answer["choices"][0]
 
 
-def figures(server: Server) -> dict[str, float]:
+def metrics(server: Server) -> dict[str, float]:
     """Sums over labels, by name."""
     found: dict[str, float] = {}
     for line in server.call("/metrics")[1].splitlines():
@@ -57,12 +57,12 @@ def test_what_does_not_fit_waits_and_is_served(tmp_path: Path) -> None:
         with ThreadPoolExecutor(REQUESTS) as threads:
             asked = [threads.submit(ask, server, prompt) for prompt in prompts]
             while not all(one.done() for one in asked):
-                most = max(most, figures(server)["vllm:num_requests_waiting"])
+                most = max(most, metrics(server)["vllm:num_requests_waiting"])
             answers = [one.result() for one in asked]
-        left = figures(server)
+        left = metrics(server)
         while left["vllm:num_requests_running"]:  # told once more when the last step is over
             time.sleep(0.1)
-            left = figures(server)
+            left = metrics(server)
     assert most >= REQUESTS / 2
     assert left["vllm:num_requests_waiting"] == left["vllm:kv_cache_usage_perc"] == 0
     assert left["lockstep_kv_blocks"] == left["lockstep_kv_bytes"] == 0

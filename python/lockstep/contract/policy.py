@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 _HEADER = 4  # cells before the tokens: status, handle, index and token at work
 _CELLS = 1 << 14  # tokens and their handles that cross in one call
-_PATIENCE = 12  # a call over many tokens may take this many times what one token may
+_CALL_FACTOR = 12  # a call over many tokens may take this many times what one token may
 
 _FIXES = {
     "LS_PLAN_TOKEN": "Give token ids of the contract's own tokenizer.",
@@ -320,7 +320,7 @@ class PolicyRuntime:
                 return False
             return time.thread_time() - used > self._seconds
 
-        return interrupt, self._seconds * _PATIENCE
+        return interrupt, self._seconds * _CALL_FACTOR
 
     def _guard(self, run: Callable[[], _T]) -> _T:
         try:

@@ -21,7 +21,7 @@ from ..loader import load as load_model
 from ..operator.model import LogitRows, Model
 from ..operator.state import State
 from ..retrieval import listed, padded
-from .kept_states import KeptStates
+from .state_snapshots import StateSnapshots
 
 MEMORY_FOLDER = Path("/dev/shm")
 
@@ -69,7 +69,7 @@ class Engine:
         self.model: Any = model
         self.channel = channel
         self.states: dict[int, State | FullState] = {}
-        self.kept = KeptStates()
+        self.snapshots = StateSnapshots()
         self._next = 1
 
     def open(self) -> int:
@@ -115,16 +115,16 @@ class Engine:
     def fork(self, handle: int) -> int:
         return self._enter(self._segmented(handle).fork())
 
-    def keep(self, handle: int) -> dict[str, int]:
-        kept = self.kept.add(self._segmented(handle))
-        return {"kept": kept, "bytes": self.kept.nbytes}
+    def snapshot(self, handle: int) -> dict[str, int]:
+        number = self.snapshots.add(self._segmented(handle))
+        return {"snapshot": number, "bytes": self.snapshots.nbytes}
 
-    def resume(self, kept: int) -> int:
-        return self._enter(self.kept.fork(kept))
+    def resume(self, snapshot: int) -> int:
+        return self._enter(self.snapshots.fork(snapshot))
 
-    def drop(self, kept: int) -> int:
-        self.kept.drop(kept)
-        return self.kept.nbytes
+    def drop(self, snapshot: int) -> int:
+        self.snapshots.drop(snapshot)
+        return self.snapshots.nbytes
 
     def free(self, handle: int) -> None:
         self.states.pop(handle, None)
@@ -193,19 +193,19 @@ def fork(handle: int) -> int:
     return _loaded().fork(handle)
 
 
-def keep(handle: int) -> dict[str, int]:
-    """Hold on to a copy of a sequence: ``{kept, bytes}``, its number and what all of them hold."""
-    return _loaded().keep(handle)
+def snapshot(handle: int) -> dict[str, int]:
+    """Copy a sequence: ``{snapshot, bytes}``, the number of the copy and what all copies hold."""
+    return _loaded().snapshot(handle)
 
 
-def resume(kept: int) -> int:
-    """The handle of a new sequence that starts from the kept state."""
-    return _loaded().resume(kept)
+def resume(snapshot: int) -> int:
+    """The handle of a new sequence that starts from the snapshot."""
+    return _loaded().resume(snapshot)
 
 
-def drop(kept: int) -> int:
-    """Forget a kept copy; the bytes of those that are left. Idempotent."""
-    return _loaded().drop(kept)
+def drop(snapshot: int) -> int:
+    """Forget a snapshot; the bytes of those that are left. Idempotent."""
+    return _loaded().drop(snapshot)
 
 
 def free(handle: int) -> int:

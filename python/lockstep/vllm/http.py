@@ -21,7 +21,7 @@ from . import probe
 from .versions import runner_of
 from .versions import version as vllm_version
 
-_PATIENCE = 30.0  # seconds; an engine answers between two steps
+_IDENTITY_SECONDS = 30.0  # an engine answers between two steps
 
 
 class Endpoints:
@@ -66,7 +66,7 @@ class Endpoints:
     async def _identity(self) -> dict[str, Any]:
         try:
             engines = await asyncio.wait_for(
-                self._engine.collective_rpc("lockstep_identity"), _PATIENCE
+                self._engine.collective_rpc("lockstep_identity"), _IDENTITY_SECONDS
             )
         except Exception as error:  # dead engine, no extension, time: whatever it is, not ready
             raise LockstepError(

@@ -7,7 +7,7 @@ import { parsePositiveInt } from '../shared/option-values.ts';
 export interface BatchOptions {
   batches?: string;
   batchBytes?: number;
-  batchPlaces?: number;
+  batchSlots?: number;
 }
 
 export function addBatchOptions(command: Command): Command {
@@ -22,7 +22,7 @@ export function addBatchOptions(command: Command): Command {
       parsePositiveInt,
     )
     .option(
-      '--batch-places <n>',
+      '--batch-slots <n>',
       'maximum requests of batches at once (default: 1; vllm: one less than --max-sessions)',
       parsePositiveInt,
     );
@@ -34,11 +34,11 @@ export function addBatchOptions(command: Command): Command {
  * @throws LS_USAGE, LS_BATCH_FOLDER, LS_BATCH_LOCK
  */
 export async function openBatchStore(options: BatchOptions): Promise<ServerOptions> {
-  const { batches, batchBytes, batchPlaces } = options;
+  const { batches, batchBytes, batchSlots } = options;
   if (batches === undefined) {
     for (const [name, value] of [
       ['batch-bytes', batchBytes],
-      ['batch-places', batchPlaces],
+      ['batch-slots', batchSlots],
     ] as const) {
       if (value === undefined) continue;
       const message = `expected --batches FOLDER with --${name}`;
@@ -46,5 +46,5 @@ export async function openBatchStore(options: BatchOptions): Promise<ServerOptio
     }
     return {};
   }
-  return { batches: await BatchStore.open(batches, batchBytes), batchPlaces };
+  return { batches: await BatchStore.open(batches, batchBytes), batchSlots };
 }

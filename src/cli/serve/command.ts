@@ -26,15 +26,15 @@ import {
   printWarning,
 } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
+import { type AccessOptions, addAccessOptions, openAccess } from './access.ts';
 import { addBatchOptions, type BatchOptions, openBatchStore } from './batches.ts';
 import { addBoundOptions, type BoundOptions, boundsFrom } from './bounds.ts';
-import { addDoorOptions, type DoorOptions, openDoors } from './doors.ts';
 import { checkChoice, type EngineChoice } from './engine.ts';
 import type { ModelEntry, OpenedModel } from './entry.ts';
 import { type Change, Fleet } from './fleet.ts';
 import { changedServer, entriesOf, mergeServer } from './from-file.ts';
 
-interface ServeOptions extends EngineChoice, DoorOptions, BoundOptions, BatchOptions {
+interface ServeOptions extends EngineChoice, AccessOptions, BoundOptions, BatchOptions {
   host: string;
   port: number;
   model?: string;
@@ -90,7 +90,7 @@ export function serveCommand(): Command {
       parseNonNegativeInt,
     )
     .option('--max-queue <n>', 'maximum requests in the queue', parseNonNegativeInt, 64);
-  return addBatchOptions(addBoundOptions(addDoorOptions(command)))
+  return addBatchOptions(addBoundOptions(addAccessOptions(command)))
     .option('--allow-host <name...>', 'more host names to accept on loopback')
     .option('--replicas <n>', 'vllm: number of processes', parsePositiveInt)
     .option('--upstream <url...>', 'vllm: use these running servers instead of starting one')
@@ -150,9 +150,9 @@ async function serveUntil(
     file === null ? [await entryOf(dir ?? '', flags, options)] : await entriesOf(file, options.log);
   checkEffect(options, entries);
   const traces = tracesUrl(options.otlpTracesEndpoint);
-  const doors = await openDoors(options, say, file !== null);
-  const telling = { say, colors, signal: stop.signal };
-  const fleet = new Fleet(telling, options.exitWhenLost);
+  const access = await openAccess(options, say, file !== null);
+  const context = { say, colors, signal: stop.signal };
+  const fleet = new Fleet(context, options.exitWhenLost);
   let batches: ServerOptions = {};
   let begun = false;
   try {
@@ -165,7 +165,7 @@ async function serveUntil(
       options: {
         host: options.host,
         maxQueue: options.maxQueue,
-        ...doors.server,
+        ...access.server,
         ...boundsFrom(options),
         ...batches,
         hostNames: options.allowHost ?? [],
@@ -183,15 +183,15 @@ async function serveUntil(
     fleet.follow(server);
     if (stop.asked) return;
     const { url } = await server.listen(options.port);
-    doors.follow(server, file && (() => readAgain(file, fleet, options, say)));
-    announce(url, fleet.opened, options, doors.locked, say, colors);
+    access.follow(server, file && (() => readAgain(file, fleet, options, say)));
+    announce(url, fleet.opened, options, access.needsKey, say, colors);
     const lost = await Promise.race([stop.promise, fleet.lost]);
     if (lost !== undefined) throw lost;
     say('stopping: running answers may finish; Ctrl-C again ends at once');
   } finally {
     await fleet.close();
     if (!begun) await batches.batches?.close();
-    doors.close();
+    access.close();
   }
 }
 
@@ -252,7 +252,7 @@ async function entryOf(
 ): Promise<ModelEntry> {
   await checkChoice(options, flags);
   const name = options.model ?? path.basename(path.resolve(dir));
-  return { name, dir, aliases: [], choice: options, flags, place: null };
+  return { name, dir, aliases: [], choice: options, flags, location: null };
 }
 
 /** Serve what the file says now. @returns what the audit log is to say */
@@ -289,7 +289,7 @@ function announce(
   url: string,
   opened: readonly OpenedModel[],
   options: ServeOptions,
-  locked: boolean,
+  needsKey: boolean,
   say: (line: string) => void,
   colors: Paint,
 ): void {
@@ -297,7 +297,7 @@ function announce(
     const models = opened.map(modelEvent);
     process.stdout.write(`${JSON.stringify({ event: 'ready', url, ...models[0], models })}\n`);
   }
-  if (!locked && !LOOPBACK.includes(options.host)) {
+  if (!needsKey && !LOOPBACK.includes(options.host)) {
     say(
       `${colors.yellow('open')}: everyone who reaches ${options.host} may use it; see --keys and --api-key`,
     );

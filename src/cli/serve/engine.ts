@@ -15,7 +15,7 @@ export interface EngineChoice {
   threads?: number;
   maxTokens?: number;
   maxSessions?: number;
-  /** Most bytes of what onnx or torch remember of prompts. */
+  /** Most bytes of the prefix cache of onnx or torch. */
   cacheBytes?: number;
   python?: string;
   replicas?: number;
@@ -153,7 +153,7 @@ export async function openChosen(
   const maxTokens = choice.maxTokens ?? 32_768;
   const maxSessions = choice.maxSessions ?? 8;
   const threads = choice.threads === undefined ? {} : { threads: choice.threads };
-  // Beside each generation stands one that continues from it (`n`), or an answer that is read again.
+  // Beside each generation stands one that continues from it (`n`), or an answer that runs again as a prompt.
   const common = { maxSessions: 2 * maxSessions + 1, maxTokens, ...threads };
   const opened = async (engine: Engine): Promise<Opened> => ({
     engine,

@@ -19,7 +19,7 @@ export interface ModelEntry {
   /** vLLM's own flags. */
   flags: readonly string[];
   /** Where it stands in its file, as `serve.config.ts: models[1]`; null on the command line. */
-  place: string | null;
+  location: string | null;
 }
 
 /** An entry whose engine is open. */
@@ -32,7 +32,7 @@ export interface OpenedModel {
   lost: Promise<LockstepError>;
 }
 
-export interface Telling {
+export interface StartContext {
   say(line: string): void;
   colors: Paint;
   /** Aborts a start that takes long. */
@@ -44,12 +44,12 @@ export interface Telling {
  *
  * @throws LS_CONTRACT_*, LS_TOKENIZER_*, LS_PROBE_MISMATCH, what the engine refuses; nothing is left open then
  */
-export async function openEntry(entry: ModelEntry, telling: Telling): Promise<OpenedModel> {
-  const { say, signal } = telling;
+export async function openEntry(entry: ModelEntry, context: StartContext): Promise<OpenedModel> {
+  const { say, signal } = context;
   const { name, dir, choice, flags } = entry;
   const files = await readContract(dir);
   const { contract } = files;
-  describe(name, contract, telling);
+  describe(name, contract, context);
   const tokenizer = await loadTokenizer(dir);
   say(`opening the ${choice.engine} engine …`);
   const since = performance.now();
@@ -82,7 +82,7 @@ export async function openEntry(entry: ModelEntry, telling: Telling): Promise<Op
   };
 }
 
-function describe(name: string, contract: Contract, { say, colors }: Telling): void {
+function describe(name: string, contract: Contract, { say, colors }: StartContext): void {
   const { policy, segment, carry, retrieval, digest } = contract;
   say(
     `${colors.bold(name)}  ${policy.name}, S ${segment.max}, M ${carry.size}, A ${carry.sinks}, R ${retrieval.size}  ${colors.dim(digest)}`,

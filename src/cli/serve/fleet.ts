@@ -2,8 +2,14 @@
 import { LockstepError } from '../../errors.ts';
 import type { Listed, LockstepServer } from '../../server/index.ts';
 import { printWarning } from '../shared/output.ts';
-import { type ModelEntry, type OpenedModel, openEntry, stateOf, type Telling } from './entry.ts';
-import { placed } from './from-file.ts';
+import {
+  type ModelEntry,
+  type OpenedModel,
+  openEntry,
+  type StartContext,
+  stateOf,
+} from './entry.ts';
+import { atLocation } from './from-file.ts';
 
 interface Member {
   entry: ModelEntry;
@@ -34,12 +40,12 @@ export class Fleet {
   readonly lost = new Promise<LockstepError>((resolve) => {
     this.#lose = resolve;
   });
-  readonly #telling: Telling;
+  readonly #context: StartContext;
   readonly #exitWhenLost: boolean;
 
   /** @param exitWhenLost whether a model whose onnx or torch engine has ended counts as one that cannot be served */
-  constructor(telling: Telling, exitWhenLost = false) {
-    this.#telling = telling;
+  constructor(context: StartContext, exitWhenLost = false) {
+    this.#context = context;
     this.#exitWhenLost = exitWhenLost;
   }
 
@@ -144,8 +150,8 @@ export class Fleet {
 
   async #open(entry: ModelEntry): Promise<Member> {
     const state = await stateOf(entry);
-    const opened = await openEntry(entry, this.#telling).catch((error: unknown) => {
-      throw entry.place === null ? error : placed(error, entry.place);
+    const opened = await openEntry(entry, this.#context).catch((error: unknown) => {
+      throw entry.location === null ? error : atLocation(error, entry.location);
     });
     const member: Member = { entry, state, opened, lost: false };
     const { failed, lost } = opened;

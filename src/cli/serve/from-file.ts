@@ -36,9 +36,9 @@ export async function entriesOf(
   log: EngineChoice['log'],
 ): Promise<ModelEntry[]> {
   const entries = config.models.map((model, i) => entryOf(model, i, config, log));
-  for (const { place, choice, flags } of entries) {
+  for (const { location, choice, flags } of entries) {
     await checkChoice(choice, flags).catch((error: unknown) => {
-      throw placed(error, place ?? '');
+      throw atLocation(error, location ?? '');
     });
   }
   return entries;
@@ -58,14 +58,14 @@ function entryOf(
     ...(named === undefined ? {} : { adapter: named }),
     log,
   } as EngineChoice;
-  return { name, dir, aliases, flags, choice, place: `${shown}: models[${index}]` };
+  return { name, dir, aliases, flags, choice, location: `${shown}: models[${index}]` };
 }
 
-/** The error with the place of the entry that caused it; names of options as the file writes them. */
-export function placed(error: unknown, place: string): LockstepError {
+/** The error with the location of the entry that caused it; names of options as the file writes them. */
+export function atLocation(error: unknown, location: string): LockstepError {
   const { code, message, fix, field } = asLockstepError(error);
   if (code !== 'LS_USAGE') {
-    return new LockstepError(code as `LS_${string}`, `${place}: ${message}`, {
+    return new LockstepError(code as `LS_${string}`, `${location}: ${message}`, {
       cause: error,
       ...(fix === undefined ? {} : { fix }),
       ...(field === undefined ? {} : { field }),
@@ -73,7 +73,7 @@ export function placed(error: unknown, place: string): LockstepError {
   }
   const name = camel(field ?? '');
   const words = message.replace(/--([a-z][a-z-]*)/g, (_, option: string) => camel(option));
-  return new LockstepError('LS_SERVE_OPTION', `${place}.${name}: ${words}`, {
+  return new LockstepError('LS_SERVE_OPTION', `${location}.${name}: ${words}`, {
     fix: fix ?? 'Leave the option out.',
     field: name,
     cause: error,

@@ -17,8 +17,8 @@ interface Waiting {
   reject: (error: LockstepError) => void;
 }
 
-/** Longest that leaving the process waits for a run of the graph. */
-const patience = 30_000;
+/** Longest that leaving the process waits for a run of the graph, in milliseconds. */
+const SETTLE_MS = 30_000;
 
 export class Connection {
   readonly #worker: Worker;
@@ -97,7 +97,7 @@ export class Connection {
   /** The process leaves: let the worker come to rest first, for it is ended wherever it is. */
   readonly #settle = (): void => {
     Atomics.store(this.#flags, flags.stopping, 1);
-    Atomics.wait(this.#flags, flags.running, 1, patience);
+    Atomics.wait(this.#flags, flags.running, 1, SETTLE_MS);
   };
 
   #receive(message: FromWorker): void {

@@ -9,9 +9,9 @@ import type {
   Engine,
   EngineInfo,
   EngineSession,
-  KeptState,
   Retrieved,
   SessionMemory,
+  StateSnapshot,
   StepOptions,
   StepResult,
 } from '../engine.ts';
@@ -77,7 +77,7 @@ class WorkerEngine implements OnnxEngine {
   readonly connection: Connection;
   readonly #registry: SessionRegistry;
   #numbers = 0;
-  keptBytes = 0;
+  snapshotBytes = 0;
 
   constructor(
     info: EngineInfo,
@@ -112,20 +112,20 @@ class WorkerEngine implements OnnxEngine {
     });
   }
 
-  /** Keep a copy of a session of this length. */
-  async keep(session: number, length: number): Promise<KeptState> {
-    const kept = ++this.#numbers;
-    this.keptBytes = await this.connection.call({ kind: 'keep', session, kept });
+  /** A copy of a session of this length. */
+  async snapshot(session: number, length: number): Promise<StateSnapshot> {
+    const snapshot = ++this.#numbers;
+    this.snapshotBytes = await this.connection.call({ kind: 'snapshot', session, snapshot });
     let dropped: Promise<void> | undefined;
     const drop = async () => {
       // Where the worker is gone, its states went with it.
-      const left = this.connection.call({ kind: 'drop', session: 0, kept }).catch(() => 0);
-      this.keptBytes = await left;
+      const left = this.connection.call({ kind: 'drop', session: 0, snapshot }).catch(() => 0);
+      this.snapshotBytes = await left;
     };
     return {
       open: () =>
         this.begin(length, (number) =>
-          this.connection.call({ kind: 'resume', session: number, kept }),
+          this.connection.call({ kind: 'resume', session: number, snapshot }),
         ),
       drop: () => {
         dropped ??= drop();
@@ -136,7 +136,7 @@ class WorkerEngine implements OnnxEngine {
 
   async close(): Promise<void> {
     this.#registry.clear();
-    this.keptBytes = 0;
+    this.snapshotBytes = 0;
     await this.connection.close();
   }
 }
@@ -182,9 +182,9 @@ class WorkerSession implements OnnxSession {
     );
   }
 
-  async keep(): Promise<KeptState> {
+  async snapshot(): Promise<StateSnapshot> {
     this.#lease.check();
-    return this.#engine.keep(this.#number, this.#lease.length);
+    return this.#engine.snapshot(this.#number, this.#lease.length);
   }
 
   close(): Promise<void> {

@@ -26,9 +26,9 @@ export const flags = { running: 0, stopping: 1 } as const;
 export type Request =
   | { kind: 'open'; session: number }
   | { kind: 'fork'; session: number; from: number }
-  | { kind: 'keep'; session: number; kept: number }
-  | { kind: 'resume'; session: number; kept: number }
-  | { kind: 'drop'; session: 0; kept: number }
+  | { kind: 'snapshot'; session: number; snapshot: number }
+  | { kind: 'resume'; session: number; snapshot: number }
+  | { kind: 'drop'; session: 0; snapshot: number }
   | { kind: 'step'; session: number; tokens: Int32Array; rows: Rows; close: boolean }
   | { kind: 'replace'; session: number; retrieved: Retrieved[] }
   | { kind: 'memory'; session: number }
@@ -45,8 +45,8 @@ export interface Stepped {
 export interface Answers {
   open: null;
   fork: null;
-  /** Bytes of all kept states; so after `drop`. */
-  keep: number;
+  /** Bytes of all snapshots; so after `drop`. */
+  snapshot: number;
   resume: null;
   drop: number;
   step: Stepped;

@@ -1,7 +1,7 @@
 // The worker thread: the graph, and the state of every session.
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { LockstepError } from '../../errors.ts';
-import { KeptStates, SequenceState } from '../../state/index.ts';
+import { SequenceState, StateSnapshots } from '../../state/index.ts';
 import { BlocksGraph } from './blocks.ts';
 import { StepGraph } from './graph.ts';
 import { ProductsGraph } from './products.ts';
@@ -19,7 +19,7 @@ import { type Job, Scheduler } from './scheduler.ts';
 const setup = workerData as WorkerSetup;
 const port = parentPort as MessagePort;
 const sessions = new Map<number, SequenceState>();
-const kept = new KeptStates();
+const snapshots = new StateSnapshots();
 const scheduler = new Scheduler();
 
 function reply(message: FromWorker, transfer: ArrayBuffer[] = []): void {
@@ -144,20 +144,20 @@ function handle(graphs: Graphs, request: ToWorker): void {
       return null;
     };
     scheduler.add(request.from, after(call, fork));
-  } else if (kind === 'keep') {
-    const keep = (): number => {
-      kept.add(request.kept, stateOf(session));
-      return kept.bytes;
+  } else if (kind === 'snapshot') {
+    const snapshot = (): number => {
+      snapshots.add(request.snapshot, stateOf(session));
+      return snapshots.bytes;
     };
-    scheduler.add(session, after(call, keep));
+    scheduler.add(session, after(call, snapshot));
   } else if (kind === 'resume') {
-    const state = kept.fork(request.kept);
-    if (state === undefined) throw new Error(`expected state ${request.kept} to be kept`);
+    const state = snapshots.fork(request.snapshot);
+    if (state === undefined) throw new Error(`expected a snapshot ${request.snapshot}`);
     sessions.set(session, state);
     reply({ call, answer: null });
   } else if (kind === 'drop') {
-    kept.drop(request.kept);
-    reply({ call, answer: kept.bytes });
+    snapshots.drop(request.snapshot);
+    reply({ call, answer: snapshots.bytes });
   } else if (kind === 'replace') {
     const replace = (): null => {
       stateOf(session).replaceRetrieved(request.retrieved);

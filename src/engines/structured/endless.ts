@@ -1,12 +1,12 @@
-// Which parts of a form stand for no text that ends: those that need themselves.
+// Which parts of a grammar stand for no text that ends: those that need themselves.
 import type { Node } from './grammar.ts';
 
-/** The nodes of a form that no finite text fits. */
-export function endlessNodes(form: Node): ReadonlySet<Node> {
+/** The nodes of a grammar that no finite text fits. */
+export function endlessNodes(grammar: Node): ReadonlySet<Node> {
   /** By node: how many of its parts still have to be known to end; the parts' users, once for each use. */
-  const missing = new Map<Node, number>([[form, needs(form)]]);
+  const missing = new Map<Node, number>([[grammar, needs(grammar)]]);
   const users = new Map<Node, Node[]>();
-  const open = [form];
+  const open = [grammar];
   for (let node = open.pop(); node !== undefined; node = open.pop()) {
     for (const part of partsOf(node)) {
       const known = users.get(part);

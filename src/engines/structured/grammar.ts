@@ -1,9 +1,9 @@
-// Texts of bytes that a form allows, read byte by byte: a pushdown machine whose states are made as they
+// Texts of bytes that a grammar allows, read byte by byte: a pushdown machine whose states are made as they
 // are reached, each once.
 
 import { LockstepError } from '../../errors.ts';
 
-/** A part of a form. Nodes are compared by identity: make each once. */
+/** A part of a grammar. Nodes are compared by identity: make each once. */
 export type Node =
   | { kind: 'bytes'; set: ReadonlySet<number> }
   | { kind: 'literal'; bytes: Uint8Array; tail: Node | null }
@@ -73,7 +73,7 @@ interface Stack {
   readonly node: Node | null;
   readonly rest: Stack | null;
   readonly longer: Map<Node, Stack>;
-  /** The same with counts cut to a length (`Grammar.shortened`), once it was asked for. */
+  /** The same with counts cut to a length (`CompiledGrammar.shortened`), once it was asked for. */
   short?: Stack;
 }
 
@@ -89,15 +89,15 @@ export interface State {
   short?: State;
 }
 
-/** The machine of one form. */
-export class Grammar {
+/** The pushdown machine of one grammar. */
+export class CompiledGrammar {
   readonly start: State;
   readonly #empty: Stack = { id: 0, node: null, rest: null, longer: new Map() };
   readonly #states = new Map<string, State>();
   #stacks = 1;
 
-  constructor(form: Node) {
-    this.start = this.#state(this.#opened([[form, this.#empty]]));
+  constructor(grammar: Node) {
+    this.start = this.#state(this.#opened([[grammar, this.#empty]]));
   }
 
   /** States made so far. */

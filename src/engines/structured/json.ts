@@ -1,4 +1,4 @@
-// JSON's own texts as parts of a form: strings, numbers, white space, any value.
+// JSON's own texts as parts of a grammar: strings, numbers, white space, any value.
 import {
   bytes,
   choice,

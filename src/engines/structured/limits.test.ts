@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeToy, type Toy } from '../../../test/server-toy.ts';
 import { packageRoot } from '../../paths.ts';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/tokenizer.ts';
-import { Forms } from './form.ts';
-import { Grammar, type State } from './grammar.ts';
+import { CompiledGrammar, type State } from './grammar.ts';
+import { GrammarCompiler } from './grammar-compiler.ts';
 import { SchemaReader } from './schema.ts';
 
 let toy: Toy;
@@ -23,7 +23,7 @@ const NEGATIVE = Number.NEGATIVE_INFINITY;
 
 function begun(tokenizer: Tokenizer, schema: unknown, ends = tokenizer.ends) {
   const format = { type: 'json_schema', json_schema: { schema } };
-  return new Forms(tokenizer, ends).prepare(format)();
+  return new GrammarCompiler(tokenizer, ends).compile(format)();
 }
 
 /** `count` definitions, each of the next one, in a way of `made`. */
@@ -84,15 +84,15 @@ describe('many strings at one place', () => {
   });
 
   it('are taken while they are few, and refused before a mask takes seconds', () => {
-    const form = begun(words, strings(12));
-    form.mask(new Float32Array(words.vocabulary.size));
+    const matcher = begun(words, strings(12));
+    matcher.mask(new Float32Array(words.vocabulary.size));
     const quote = Array.from({ length: words.vocabulary.size }, (_, id) => id).find(
       (id) => words.vocabulary.text(id) === '"',
     );
-    expect(() => form.take(quote as number)).not.toThrow();
+    expect(() => matcher.accept(quote as number)).not.toThrow();
     expect(() => {
       const many = begun(words, strings(100));
-      many.take(quote as number);
+      many.accept(quote as number);
     }).toThrow(expect.objectContaining({ code: 'LS_FORM_SIZE' }));
   });
 });
@@ -112,14 +112,14 @@ describe('what only looks right', () => {
 
   it('a token that ends texts is no text, although its bytes would fit', () => {
     const x = 'x'.charCodeAt(0);
-    const form = begun(toy.tokenizer, { type: 'string' }, [x]);
-    form.take('"'.charCodeAt(0));
+    const matcher = begun(toy.tokenizer, { type: 'string' }, [x]);
+    matcher.accept('"'.charCodeAt(0));
     const inside = new Float32Array(toy.tokenizer.vocabulary.size);
-    form.mask(inside);
+    matcher.mask(inside);
     expect([inside[x], inside[x + 1]]).toEqual([NEGATIVE, 0]);
-    form.take('"'.charCodeAt(0));
+    matcher.accept('"'.charCodeAt(0));
     const behind = new Float32Array(toy.tokenizer.vocabulary.size);
-    form.mask(behind);
+    matcher.mask(behind);
     expect(behind.filter((logit) => logit === 0)).toHaveLength(1);
     expect(behind[x]).toBe(0);
   });
@@ -152,7 +152,7 @@ describe('masks', () => {
     '%j let exactly the tokens through whose bytes may come',
     { timeout: 60_000 },
     async (schema, texts) => {
-      const grammar = new Grammar(new SchemaReader(schema).readWhole());
+      const grammar = new CompiledGrammar(new SchemaReader(schema).readWhole());
       const behind = (state: State | null, bytes: Uint8Array) => {
         let here = state;
         for (const byte of bytes) here = here && grammar.step(here, byte);
@@ -160,10 +160,10 @@ describe('masks', () => {
       };
       for (const text of texts) {
         const ids = Array.from(await words.encode(text));
-        const form = begun(words, schema);
-        for (const id of ids) form.take(id);
+        const matcher = begun(words, schema);
+        for (const id of ids) matcher.accept(id);
         const logits = new Float32Array(words.vocabulary.size + 5);
-        form.mask(logits);
+        matcher.mask(logits);
         const state = behind(grammar.start, Buffer.from(text));
         const wrong = [...logits.keys()].filter((id) => {
           const bytes = words.bytes(id);

@@ -1,4 +1,4 @@
-// A JSON Schema as a form. A part of the language, stated in docs/http-api.md: what is not in it is refused by
+// A JSON Schema as a grammar. A part of the language, stated in docs/http-api.md: what is not in it is refused by
 // name, for a text that silently breaks a rule is worse than none.
 import { isObject } from '../../json.ts';
 import { endlessNodes } from './endless.ts';
@@ -35,8 +35,8 @@ const RULES: Readonly<Record<string, readonly string[]>> = {
 /** Compiles one schema, with what its references point at. */
 export class SchemaReader {
   readonly #root: unknown;
-  /** By pointer: what stands for the form, and the form once it is read. */
-  readonly #pointed = new Map<string, { node: Node; form: Node | undefined }>();
+  /** By pointer: what stands for the grammar, and the grammar once it is read. */
+  readonly #pointed = new Map<string, { node: Node; grammar: Node | undefined }>();
   #depth = 0;
 
   /** @param root what `#` in a reference means */
@@ -45,7 +45,7 @@ export class SchemaReader {
   }
 
   /**
-   * The form of the whole schema.
+   * The grammar of the whole schema.
    *
    * @throws LS_FORM_SCHEMA as `read`; for a schema that refers to itself so that no value has an end
    */
@@ -59,7 +59,7 @@ export class SchemaReader {
   }
 
   /**
-   * The form of the values that a schema allows; not all of them where it says so in the docs.
+   * The grammar of the values that a schema allows; not all of them where it says so in the docs.
    *
    * @throws LS_FORM_SCHEMA with the path of what is not supported
    */
@@ -118,13 +118,13 @@ export class SchemaReader {
       throw refused(path, `references to at most ${MOST_REFERENCES} places`);
     }
     // Known before it is read: it may hold itself.
-    const own: { node: Node; form: Node | undefined } = {
-      node: reference(() => own.form as Node),
-      form: undefined,
+    const own: { node: Node; grammar: Node | undefined } = {
+      node: reference(() => own.grammar as Node),
+      grammar: undefined,
     };
     this.#pointed.set(pointer, own);
-    own.form = this.read(target, path);
-    if (beginsWithItself(own.form)) {
+    own.grammar = this.read(target, path);
+    if (beginsWithItself(own.grammar)) {
       throw refused(path, `a reference that does not only refer to itself, got ${pointer}`);
     }
     return own.node;
@@ -310,7 +310,7 @@ function bounds(schema: Schema, least: string, most: string, path: string): [num
   return [min, max];
 }
 
-/** Whether a node is met again before any byte: such a form has no text. */
+/** Whether a node is met again before any byte: such a grammar has no text. */
 function beginsWithItself(node: Node): boolean {
   const met = new Set<Node>();
   const open = [node];

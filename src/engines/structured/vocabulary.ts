@@ -1,6 +1,6 @@
 // The bytes of a vocabulary as a tree, so that what tokens have in common is read once.
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
-import type { Grammar, State } from './grammar.ts';
+import type { CompiledGrammar, State } from './grammar.ts';
 
 /** Tokens by their bytes, as nodes in depth-first order. Special tokens, ends and empty ones are not in it. */
 export class VocabularyTree {
@@ -59,7 +59,7 @@ export class VocabularyTree {
   }
 
   /** The ids whose bytes may come next: bit `id % 32` of word `id >> 5`; null where there are none. */
-  allowed(grammar: Grammar, start: State): Uint32Array | null {
+  allowed(grammar: CompiledGrammar, start: State): Uint32Array | null {
     const found = new Uint32Array((this.size + 31) >> 5);
     let any = false;
     const states: State[] = [start];

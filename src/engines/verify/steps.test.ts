@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { STEP_TOKENS } from '../remembering.ts';
+import { STEP_TOKENS } from '../cached-sequence.ts';
 import { verifySteps } from './steps.ts';
 
 test('a prompt in steps that end at the cuts, then 256 single tokens', () => {

@@ -1,5 +1,5 @@
 // How an engine is fed the text: most of it as a prompt, its end as an answer.
-import { STEP_TOKENS } from '../remembering.ts';
+import { STEP_TOKENS } from '../cached-sequence.ts';
 
 const DECODED = 256;
 

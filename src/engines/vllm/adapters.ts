@@ -4,7 +4,7 @@ import { LockstepError } from '../../errors.ts';
 import { checkAdapter, readAdapter } from '../../weights/adapter.ts';
 import type { NamedAdapter } from './flags.ts';
 
-/** A name in `model` of a request; the plugin's own figures begin with `lockstep:`. */
+/** A name in `model` of a request; the plugin's own metrics begin with `lockstep:`. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/;
 
 /**

@@ -8,7 +8,7 @@ import type { EngineInfo } from '../engine.ts';
 import { runMany } from '../many.ts';
 import { pushInPieces } from '../planned.ts';
 import type {
-  Figures,
+  EngineMetrics,
   Health,
   Run,
   RunEvent,
@@ -25,7 +25,7 @@ import {
   type TokenChunk,
   type WholeAnswer,
 } from './completions-stream.ts';
-import { figuresOf } from './figures.ts';
+import { metricsOf } from './metrics.ts';
 import type { Replica } from './replica.ts';
 import { prefixKeys, Router } from './route.ts';
 import { ChoiceText } from './text.ts';
@@ -43,7 +43,7 @@ export interface RelayParts {
 }
 
 /** Prompts of one request that vLLM gets at once: its own scheduler batches them. */
-const TOGETHER = 64;
+const MAX_CONCURRENT_RUNS = 64;
 
 interface Opened {
   replica: Replica;
@@ -69,7 +69,7 @@ interface Asking {
 
 export class Relay implements Runner {
   readonly stepped = false;
-  readonly together = TOGETHER;
+  readonly maxConcurrentRuns = MAX_CONCURRENT_RUNS;
   readonly info: EngineInfo;
   readonly contract: Contract;
   readonly router: Router<Replica>;
@@ -119,7 +119,7 @@ export class Relay implements Runner {
       const one = { ...text, prompt: asked.prompt };
       return this.#run(one, { cuts, segmenter: own }, signal, first);
     };
-    return runMany({ run, together: texts.length }, texts, signal);
+    return runMany({ run, maxConcurrentRuns: texts.length }, texts, signal);
   }
 
   /** `end`: a snapshot of the segmenter. */
@@ -178,7 +178,7 @@ export class Relay implements Runner {
       info: relay.info,
       contract: relay.contract,
       stepped: relay.stepped,
-      together: relay.together,
+      maxConcurrentRuns: relay.maxConcurrentRuns,
       get sessions() {
         return relay.sessions;
       },
@@ -191,8 +191,8 @@ export class Relay implements Runner {
     };
   }
 
-  figures(): Promise<Figures> {
-    return figuresOf(this.#parts.replicas);
+  metrics(): Promise<EngineMetrics> {
+    return metricsOf(this.#parts.replicas);
   }
 
   async close(): Promise<void> {

@@ -34,7 +34,7 @@ describe('prefixes', () => {
 });
 
 describe('routing', () => {
-  test('the longest remembered prefix decides', () => {
+  test('the longest known prefix decides', () => {
     const all = replicas(4);
     const router = new Router(all);
     const keys = prefixKeys(ids, [10, 20, 40]);

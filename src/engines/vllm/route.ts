@@ -7,8 +7,8 @@ const POINTS = 128;
 /** How much more than its share a replica may hold before a prompt goes to another. */
 const BOUND = 1.25;
 
-/** Prefixes whose replica is remembered. */
-const REMEMBERED = 65_536;
+/** Most prefixes whose replica is known. */
+const MOST_PREFIXES = 65_536;
 
 /** What routing looks at in a replica. */
 export interface Routed {
@@ -38,16 +38,16 @@ export function prefixKeys(prompt: Int32Array, cuts: readonly number[], adapter 
 }
 
 /**
- * Consistent hashing with bounded load over a memory of what went where.
+ * Consistent hashing with bounded load, and a table of what went where.
  *
- * A prompt goes to the replica that last took its longest remembered prefix; a new one to its place on
+ * A prompt goes to the replica that last took its longest known prefix; a new one to its place on
  * the ring, found by its first segment, so that prompts that begin alike meet even before anything is
- * remembered. A replica that holds more than 1.25 of its share is passed over, along the ring.
+ * known. A replica that holds more than 1.25 of its share is passed over, along the ring.
  */
 export class Router<R extends Routed> {
   readonly #replicas: readonly R[];
   readonly #ring: { at: number; replica: R }[];
-  readonly #memory = new Map<string, R>();
+  readonly #routes = new Map<string, R>();
 
   constructor(replicas: readonly R[]) {
     this.#replicas = replicas;
@@ -62,9 +62,9 @@ export class Router<R extends Routed> {
   order(keys: readonly string[]): R[] {
     const ready = this.#replicas.filter((replica) => replica.ready);
     if (ready.length < 2) return ready;
-    const known = keys.findLast((key) => this.#memory.get(key)?.ready === true);
+    const known = keys.findLast((key) => this.#routes.get(key)?.ready === true);
     const along = this.#along(place(keys[0] ?? ''));
-    const home = known === undefined ? undefined : this.#memory.get(known);
+    const home = known === undefined ? undefined : this.#routes.get(known);
     const wanted = home === undefined ? along : [home, ...along.filter((one) => one !== home)];
     const running = ready.reduce((sum, replica) => sum + replica.running, 0);
     const most = Math.ceil((BOUND * (running + 1)) / ready.length);
@@ -72,21 +72,21 @@ export class Router<R extends Routed> {
     return [...free, ...wanted.filter((replica) => !free.includes(replica))];
   }
 
-  /** Remember that a replica now has the segments of these prefixes. */
+  /** Note that a replica now has the segments of these prefixes. */
   took(keys: readonly string[], replica: R): void {
     for (const key of keys) {
-      this.#memory.delete(key);
-      this.#memory.set(key, replica);
+      this.#routes.delete(key);
+      this.#routes.set(key, replica);
     }
-    for (const oldest of this.#memory.keys()) {
-      if (this.#memory.size <= REMEMBERED) break;
-      this.#memory.delete(oldest);
+    for (const oldest of this.#routes.keys()) {
+      if (this.#routes.size <= MOST_PREFIXES) break;
+      this.#routes.delete(oldest);
     }
   }
 
   /** A restarted replica has no segments in its cache. */
   forget(replica: R): void {
-    for (const [key, held] of this.#memory) if (held === replica) this.#memory.delete(key);
+    for (const [key, held] of this.#routes) if (held === replica) this.#routes.delete(key);
   }
 
   /** Every ready replica once, in the order of the ring from a place on. */

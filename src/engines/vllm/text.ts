@@ -6,7 +6,7 @@ import type { Alternative } from '../sampling.ts';
 import { StopStringBuffer } from '../stop-strings.ts';
 
 /** A token, and others that were likely in its place. */
-type Told = { top: Alternative[] } & Alternative;
+type ReportedToken = { top: Alternative[] } & Alternative;
 
 /** Turns one choice's tokens into events, as stepping an engine would. */
 export class ChoiceText {
@@ -36,18 +36,18 @@ export class ChoiceText {
   }
 
   /** What tokens add; nothing once the text has ended. */
-  async *take(tokens: readonly Told[]): AsyncGenerator<RunEvent> {
+  async *take(tokens: readonly ReportedToken[]): AsyncGenerator<RunEvent> {
     // vLLM writes a token even where none was asked for.
     if (this.ended || this.#most === 0) return;
-    const taken = this.#taken(tokens);
-    const ids = taken.map(({ token }) => token.id);
+    const shown = this.#withTexts(tokens);
+    const ids = shown.map(({ token }) => token.id);
     // A token is run when the next one is sampled: the last one never is.
     const ran = this.#last === null ? ids.slice(0, -1) : [this.#last, ...ids.slice(0, -1)];
     this.#last = ids.at(-1) ?? this.#last;
     const start = this.#segmenter.position;
     const cuts = ran.length === 0 ? [] : await this.#segmenter.pushSoon(ran);
-    for (const [i, { token, text }] of taken.entries()) {
-      const before = i - taken.length + ran.length;
+    for (const [i, { token, text }] of shown.entries()) {
+      const before = i - shown.length + ran.length;
       if (before >= 0) yield this.#ran(start + before, ran[before] as number, cuts);
       const { id, logprob } = token;
       const top = token.top.slice(0, this.#alternatives);
@@ -57,16 +57,16 @@ export class ChoiceText {
   }
 
   /** The tokens up to the text's end, and what each adds to it. */
-  #taken(tokens: readonly Told[]): { token: Told; text: string }[] {
-    const taken: { token: Told; text: string }[] = [];
+  #withTexts(tokens: readonly ReportedToken[]): { token: ReportedToken; text: string }[] {
+    const shown: { token: ReportedToken; text: string }[] = [];
     for (const token of tokens) {
       const ends = this.#ends.has(token.id);
       const { text, stopped } = ends ? this.#text.end() : this.#text.push(token.id);
-      taken.push({ token, text });
+      shown.push({ token, text });
       this.ended = ends || stopped;
       if (this.ended) break;
     }
-    return taken;
+    return shown;
   }
 
   #ran(from: number, id: number, cuts: readonly number[]): RunEvent {

@@ -6,7 +6,7 @@ import type { Health, Run, RunEvent, SegmentSpans } from '../../engines/runner.t
 import { isEngineLost } from '../../engines/stepped.ts';
 import { HttpError, toHttpError } from '../errors.ts';
 import { Deadline } from '../limits/deadline.ts';
-import { backgroundOf, patienceOf, ticketOf } from '../limits/ticket.ts';
+import { backgroundOf, ticketOf, timeoutsOf } from '../limits/ticket.ts';
 import { TokenShow } from '../prompt/tokens.ts';
 import { Echoes } from './echo.ts';
 import { GenerationStats } from './generation-stats.ts';
@@ -40,7 +40,7 @@ export async function answer(
   if (!health.ready) throw notReady(health);
   const account = await context.accounts.enter(response, promptTokens(job));
   const stats = new GenerationStats(job, context, response, account);
-  const deadline = new Deadline(request, response, patienceOf(response, context.patience));
+  const deadline = new Deadline(request, response, timeoutsOf(response, context.timeouts));
   const signal = AbortSignal.any([gone.signal, context.closing, deadline.total]);
   let stream: EventStream | null = null;
   let release: (() => void) | null = null;
@@ -54,7 +54,7 @@ export async function answer(
     // A stream that has to wait says so: proxies give up on a connection without a byte.
     const onWait = () => job.stream && begin().comment('waiting for a slot');
     release = await context.queue.acquire(waiting, { ...ticketOf(response), onWait });
-    stats.placed();
+    stats.admitted();
     signal.throwIfAborted();
     const background = backgroundOf(response) !== undefined;
     const runs = background ? job.runs.map((run) => ({ ...run, background })) : job.runs;

@@ -30,7 +30,7 @@ export class GenerationStats {
   /** When each choice's last token came. */
   readonly #last: number[] = [];
   readonly #segments: OpenSegments;
-  /** Tokens of prompts that were remembered. */
+  /** Tokens of prompts that came from the prefix cache. */
   #cached = 0;
   #memoryIn = 0;
   #outcome: Outcome | null = null;
@@ -53,10 +53,10 @@ export class GenerationStats {
   }
 
   /** It has a slot. */
-  placed(): void {
-    const placed = performance.now();
-    this.#stages.placed = placed;
-    if (this.#traced) this.#stages.segments = new SegmentLog(placed);
+  admitted(): void {
+    const admitted = performance.now();
+    this.#stages.admitted = admitted;
+    if (this.#traced) this.#stages.segments = new SegmentLog(admitted);
     this.#account.begin();
     this.#waited();
   }
@@ -74,7 +74,7 @@ export class GenerationStats {
       prompt_tokens: prompt,
       completion_tokens: completion,
       total_tokens: prompt + completion,
-      ...(this.#context.runner.memory === undefined
+      ...(this.#context.runner.prefixCache === undefined
         ? {}
         : { prompt_tokens_details: { cached_tokens: this.#cached } }),
     };
@@ -107,7 +107,7 @@ export class GenerationStats {
     if (!always && closed === null && this.#memoryIn > 0) return null;
     this.#memoryIn = MEMORY_EVERY;
     const memory = (await this.memory?.()) ?? null;
-    metrics.hold(this, model, memory);
+    metrics.setSessionMemory(this, model, memory);
     if (memory !== null) this.#most = larger(this.#most, memory);
     return memory;
   }
@@ -115,20 +115,20 @@ export class GenerationStats {
   #began(now: number): void {
     this.#stages.first = now;
     if (!this.#timed) return;
-    const placed = this.#stages.placed ?? this.#arrived;
+    const admitted = this.#stages.admitted ?? this.#arrived;
     const { timings } = this.#context.metrics;
-    timings.began(this.#tag, (now - this.#arrived) / 1000, (now - placed) / 1000);
+    timings.began(this.#tag, (now - this.#arrived) / 1000, (now - admitted) / 1000);
   }
 
   /** Only the first outcome counts. One that never had a slot generated nothing. */
   end(outcome: Outcome): void {
     if (this.#outcome !== null) return;
     this.#outcome = outcome;
-    const { prompt, completion, placed, first } = this.#stages;
-    if (placed === undefined) this.#waited();
+    const { prompt, completion, admitted, first } = this.#stages;
+    if (admitted === undefined) this.#waited();
     const { metrics, model } = this.#context;
-    metrics.hold(this, model, null);
-    if (placed === undefined) return;
+    metrics.setSessionMemory(this, model, null);
+    if (admitted === undefined) return;
     metrics.generations.inc({ model, outcome });
     this.#stages.outcome = outcome;
     if (!this.#timed) return;

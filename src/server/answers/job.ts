@@ -7,10 +7,10 @@ import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { Encoder } from '../large/tokenizer.ts';
 import type { Accounts } from '../limits/accounts.ts';
 import type { AdmissionQueue } from '../limits/admission-queue.ts';
-import type { Patience } from '../limits/deadline.ts';
+import type { Timeouts } from '../limits/deadline.ts';
 import type { Metrics } from '../metrics.ts';
 import type { EventFormat, ResponseFormat } from './response-format.ts';
-import type { SourcesAsked } from './sources.ts';
+import type { SourcesRequest } from './sources.ts';
 import type { EventStreamOptions } from './sse.ts';
 
 /** What the generations of one model share. */
@@ -27,10 +27,10 @@ export interface ModelContext {
   accounts: Accounts;
   metrics: Metrics;
   log: Logger;
-  /** Aborts when the server's patience with running generations ends. */
+  /** Aborts when the time of running generations is over: the server ends. */
   closing: AbortSignal;
   stream: EventStreamOptions;
-  patience: Patience;
+  timeouts: Timeouts;
 }
 
 export interface Job {
@@ -43,7 +43,7 @@ export interface Job {
   includeUsage: boolean;
   trace: boolean;
   /** What to tell sources by; null: they are not wanted. */
-  sources: SourcesAsked | null;
+  sources: SourcesRequest | null;
 }
 
 /** Tokens of all prompts of a request. */

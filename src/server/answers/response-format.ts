@@ -1,7 +1,7 @@
 // The two shapes of an answer, text completion and chat completion, whole and in chunks.
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { HttpError } from '../errors.ts';
-import type { ToolText } from './tool-calls.ts';
+import type { ToolCallParser } from './tool-calls.ts';
 
 /** One sampled token, with what an answer says about it. */
 export interface SampledToken {
@@ -27,7 +27,7 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
-  /** Where the engine remembers prompts. */
+  /** Where the engine has a prefix cache. */
   prompt_tokens_details?: { cached_tokens: number };
 }
 
@@ -137,7 +137,7 @@ export function chatFormat(
   head: ResponseHead,
   tokenizer: Tokenizer,
   logprobs: boolean,
-  tools: (() => ToolText) | null = null,
+  tools: (() => ToolCallParser) | null = null,
 ): ResponseFormat {
   const one = (id: number, logprob: number | null) => ({
     token: tokenName(tokenizer, id),
@@ -154,8 +154,8 @@ export function chatFormat(
           refusal: null,
         }
       : null;
-  const parsers: ToolText[] = [];
-  const parserOf = (index: number): ToolText | null => {
+  const parsers: ToolCallParser[] = [];
+  const parserOf = (index: number): ToolCallParser | null => {
     if (tools === null) return null;
     parsers[index] ??= tools();
     return parsers[index];
@@ -210,7 +210,7 @@ export function chatFormat(
   };
 }
 
-function message(text: string, parser: ToolText | null): object {
+function message(text: string, parser: ToolCallParser | null): object {
   if (parser === null) return { role: 'assistant', content: text, refusal: null };
   const parts = [parser.push(text), parser.end()];
   const said = parts.map((part) => part.content).join('');

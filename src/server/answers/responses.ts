@@ -3,7 +3,7 @@ import type { HttpError } from '../errors.ts';
 import type { ResponseRequest } from '../requests/responses.ts';
 import { bareUuid, OutputItems } from './output-items.ts';
 import type { EventFormat, Usage, WholeChoice } from './response-format.ts';
-import type { ToolText } from './tool-calls.ts';
+import type { ToolCallParser } from './tool-calls.ts';
 
 export interface ResponseHead {
   model: string;
@@ -17,7 +17,7 @@ export interface ResponseHead {
 export function responseFormat(
   head: ResponseHead,
   body: ResponseRequest,
-  tools: ToolText | null,
+  tools: ToolCallParser | null,
 ): EventFormat {
   const id = `resp_${bareUuid()}`;
   const output = new OutputItems();

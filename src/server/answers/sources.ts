@@ -1,9 +1,14 @@
 // The `lockstep.sources` field: which spans of the text each segment of an answer retrieved.
 import type { Contract } from '../../contract/schema.ts';
+import {
+  type RetrievedSpan,
+  retrievedSpans,
+  retrievedTokens,
+  withoutFilling,
+} from '../../engines/retrieved-tokens.ts';
 import type { RunEvent } from '../../engines/runner.ts';
-import { spansOfTaken, type TakenSpan, takenAt, withoutFilling } from '../../engines/taken.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
-import type { Place } from '../prompt/places.ts';
+import type { MessageSpan } from '../prompt/message-spans.ts';
 import { TokenShow } from '../prompt/tokens.ts';
 
 /** Most spans that are reported for a segment. */
@@ -42,15 +47,15 @@ export interface SourceSpan {
 }
 
 /** What a request with `lockstep.sources` brings. */
-export interface SourcesAsked {
+export interface SourcesRequest {
   /** The prompt as text; null where it was given as token ids. */
   text: string | null;
-  places: readonly Place[];
+  messageSpans: readonly MessageSpan[];
 }
 
 /** Follows one generation. It holds the last boundary and the text; nothing is summed up unread. */
 export class Sources {
-  readonly #asked: SourcesAsked;
+  readonly #request: SourcesRequest;
   readonly #contract: Contract;
   readonly #text: SequenceText;
   #boundaries = 0;
@@ -60,10 +65,10 @@ export class Sources {
   #told = 0;
   #silent = false;
 
-  constructor(asked: SourcesAsked, tokenizer: Tokenizer, contract: Contract) {
-    this.#asked = asked;
+  constructor(request: SourcesRequest, tokenizer: Tokenizer, contract: Contract) {
+    this.#request = request;
     this.#contract = contract;
-    this.#text = new SequenceText(tokenizer, asked.text, contract.tokenizer.bos);
+    this.#text = new SequenceText(tokenizer, request.text, contract.tokenizer.bos);
   }
 
   see(event: RunEvent): void {
@@ -111,34 +116,37 @@ export class Sources {
     const whole =
       retrieved.some(({ positions }) => positions.length > 0) && eligible <= retrieval.size;
     const parts = retrieval.recipe === 'anchors' && !whole ? withoutFilling(retrieved) : null;
-    const taken = takenAt({ at, retrieved: parts?.chosen ?? retrieved }, carry.sinks);
-    const spans = spansOfTaken(taken);
-    const places = this.#text.faithful ? this.#asked.places : [];
+    const found = retrievedTokens({ at, retrieved: parts?.chosen ?? retrieved }, carry.sinks);
+    const spans = retrievedSpans(found);
+    const messageSpans = this.#text.faithful ? this.#request.messageSpans : [];
     this.#all.push({
       segment: this.#boundaries,
       at,
       token: this.#tokens,
-      heads: taken.heads,
+      heads: found.heads,
       whole,
       filled: parts?.filled ? [carry.sinks, carry.sinks + parts.filled] : null,
-      spans: spans.slice(0, MOST_SPANS).map((span) => this.#span(span, places)),
+      spans: spans.slice(0, MOST_SPANS).map((span) => this.#span(span, messageSpans)),
       more: Math.max(0, spans.length - MOST_SPANS),
     });
   }
 
-  #span({ tokens, weight }: TakenSpan, places: readonly Place[]): SourceSpan {
+  #span({ tokens, weight }: RetrievedSpan, messageSpans: readonly MessageSpan[]): SourceSpan {
     const chars = this.#text.range(tokens);
     const text = this.#text.slice(chars);
-    const message = placeOf(places, chars);
+    const message = messageOf(messageSpans, chars);
     return { tokens, weight: Number(weight.toFixed(4)), text, chars, message };
   }
 }
 
 /** The part of a span that lies in the message which holds most of it. */
-function placeOf(places: readonly Place[], [from, to]: [number, number]): SourceSpan['message'] {
+function messageOf(
+  messageSpans: readonly MessageSpan[],
+  [from, to]: [number, number],
+): SourceSpan['message'] {
   let best: SourceSpan['message'] = null;
   let most = 0;
-  for (const { message, at, length, within } of places) {
+  for (const { message, at, length, within } of messageSpans) {
     const first = Math.max(from, at);
     const last = Math.min(to, at + length);
     if (last - first <= most) continue;

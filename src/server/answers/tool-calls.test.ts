@@ -1,17 +1,18 @@
 import { describe, expect, test } from 'vitest';
-import { type Said, type ToolMode, ToolText } from './tool-calls.ts';
+import { type ParsedText, ToolCallParser, type ToolMode } from './tool-calls.ts';
 
 const free: ToolMode = { kind: 'free', names: ['weather', 'time'], single: false };
 
 /** Everything that a text turns out to be, given whole or in pieces of a size. */
 function read(text: string, mode: ToolMode = free, size = text.length || 1) {
-  const parser = new ToolText(mode);
-  const said: Said[] = [];
-  for (let at = 0; at < text.length; at += size) said.push(parser.push(text.slice(at, at + size)));
-  said.push(parser.end());
+  const parser = new ToolCallParser(mode);
+  const parsed: ParsedText[] = [];
+  for (let at = 0; at < text.length; at += size)
+    parsed.push(parser.push(text.slice(at, at + size)));
+  parsed.push(parser.end());
   return {
-    content: said.map((one) => one.content).join(''),
-    calls: said
+    content: parsed.map((one) => one.content).join(''),
+    calls: parsed
       .flatMap((one) => one.calls)
       .map(({ index, function: { name, arguments: args } }) => [index, name, args]),
     called: parser.called,
@@ -71,7 +72,7 @@ describe('calls in a text', () => {
   });
 
   test('ids are as Mistral’s templates take them', () => {
-    const parser = new ToolText(free);
+    const parser = new ToolCallParser(free);
     const [call] = [...parser.push(list).calls, ...parser.end().calls];
     expect(call?.id).toMatch(/^[A-Za-z0-9]{9}$/);
   });
@@ -116,7 +117,7 @@ describe('calls in a text', () => {
   });
 
   test('it is read as soon as the tag has come, not at the end', () => {
-    const parser = new ToolText(free);
+    const parser = new ToolCallParser(free);
     expect(parser.push('{"thought": 1} <tool_ca').content).toBe('');
     expect(parser.push('ll>{').content).toBe('{"thought": 1} ');
     expect(parser.push('"name":"time"}</tool_call> so').calls).toHaveLength(1);

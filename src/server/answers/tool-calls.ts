@@ -1,6 +1,6 @@
 // Calls of tools in a model's text, as the usual templates teach it to write them.
 import { randomInt } from 'node:crypto';
-import { type Call, callsIn, isJson, mistralCalls, TAGS } from './tool-call-forms.ts';
+import { type Call, callsIn, isJson, mistralCalls, TAGS } from './tool-call-formats.ts';
 
 export interface ToolCall {
   index: number;
@@ -10,7 +10,7 @@ export interface ToolCall {
 }
 
 /** What a piece of text turned out to be. */
-export interface Said {
+export interface ParsedText {
   content: string;
   /** Complete calls; their arguments never come in pieces. */
   calls: ToolCall[];
@@ -25,10 +25,10 @@ export type ToolMode =
   /** The text is held to the arguments of this one tool. */
   | { kind: 'one'; name: string };
 
-/** The text of one choice. What only looked like a call stays text, to the letter. */
-export class ToolText {
+/** Finds calls in the text of one choice. What only looked like a call stays text, to the letter. */
+export class ToolCallParser {
   readonly #mode: ToolMode;
-  #held = '';
+  #unread = '';
   #calls = 0;
   /** It is known to be no JSON. */
   #begun = false;
@@ -43,68 +43,69 @@ export class ToolText {
     return this.#calls > 0;
   }
 
-  push(text: string): Said {
-    this.#held += text;
-    const said: Said = { content: '', calls: [] };
-    if (this.#mode.kind === 'free' && !this.#mayBeJson(said)) this.#readTagged(said);
-    return said;
+  push(text: string): ParsedText {
+    this.#unread += text;
+    const parsed: ParsedText = { content: '', calls: [] };
+    if (this.#mode.kind === 'free' && !this.#mayBeJson(parsed)) this.#readTagged(parsed);
+    return parsed;
   }
 
   /** No text follows. */
-  end(): Said {
-    const said: Said = { content: '', calls: [] };
+  end(): ParsedText {
+    const parsed: ParsedText = { content: '', calls: [] };
     const mode = this.#mode;
     // What began as JSON and is none may hold calls all the same.
-    if (mode.kind === 'free' && !this.#begun && !isJson(this.#held)) this.#readTagged(said);
-    const rest = this.#take(this.#held.length);
-    if (mode.kind !== 'one') this.#read(rest, said);
-    else if (isJson(rest)) said.calls.push(this.#call({ name: mode.name, arguments: rest.trim() }));
-    else said.content += rest;
-    return said;
+    if (mode.kind === 'free' && !this.#begun && !isJson(this.#unread)) this.#readTagged(parsed);
+    const rest = this.#consume(this.#unread.length);
+    if (mode.kind !== 'one') this.#read(rest, parsed);
+    else if (isJson(rest))
+      parsed.calls.push(this.#call({ name: mode.name, arguments: rest.trim() }));
+    else parsed.content += rest;
+    return parsed;
   }
 
   /**
    * Models that call without a tag write nothing but JSON; it is known for one at its end alone, or
    * shown to be none by a tag. What stands before that may be JSON: then tags in it are text.
    */
-  #mayBeJson(said: Said): boolean {
+  #mayBeJson(parsed: ParsedText): boolean {
     if (this.#begun) return false;
-    const first = this.#held.trimStart();
+    const first = this.#unread.trimStart();
     const may = first === '' || first.startsWith('{') || /^\[\s*(\{|$)/.test(first);
-    const tag = may ? this.#outside.findTag(this.#held) : 0;
+    const tag = may ? this.#outside.findTag(this.#unread) : 0;
     if (tag === null) return true;
     this.#begun = true;
-    if (isJson(this.#held.slice(0, tag))) said.content += this.#take(tag);
+    if (isJson(this.#unread.slice(0, tag))) parsed.content += this.#consume(tag);
     return false;
   }
 
-  /** What is held, but for its end where that may become a call or an opening tag. */
-  #readTagged(said: Said): void {
+  /** What is unread, but for its end where that may become a call or an opening tag. */
+  #readTagged(parsed: ParsedText): void {
     for (;;) {
-      const tag = firstTag(this.#held);
+      const tag = firstTag(this.#unread);
       if (tag === null) {
-        const sure = this.#held.length - tailThatMayOpen(this.#held);
-        said.content += this.#take(sure);
+        const sure = this.#unread.length - tailThatMayOpen(this.#unread);
+        parsed.content += this.#consume(sure);
         return;
       }
-      said.content += this.#take(tag.at);
+      parsed.content += this.#consume(tag.at);
       // Mistral's calls have no closing tag: the next call ends one, or the text does.
       const [opening, closing] = [tag.open.length, tag.close ?? tag.open];
-      const found = this.#held.indexOf(closing, opening);
+      const found = this.#unread.indexOf(closing, opening);
       if (found < 0) return;
-      const block = this.#take(tag.close === null ? found : found + closing.length);
-      this.#read(block, said);
+      const block = this.#consume(tag.close === null ? found : found + closing.length);
+      this.#read(block, parsed);
     }
   }
 
-  #take(count: number): string {
-    const text = this.#held.slice(0, count);
-    this.#held = this.#held.slice(count);
+  #consume(count: number): string {
+    const text = this.#unread.slice(0, count);
+    this.#unread = this.#unread.slice(count);
     return text;
   }
 
   /** A block from its tag on, or a text without one: its calls, or else the text itself. */
-  #read(block: string, said: Said): void {
+  #read(block: string, parsed: ParsedText): void {
     const mode = this.#mode;
     const tag = TAGS.find(({ open }) => block.startsWith(open));
     const inner = tag === undefined ? block : block.slice(tag.open.length);
@@ -112,11 +113,11 @@ export class ToolText {
     const calls = callsIn(text) ?? (tag?.close === null ? mistralCalls(text) : null);
     const known = ({ name }: Call) => mode.kind !== 'free' || mode.names.includes(name);
     if (calls === null || !calls.every(known)) {
-      said.content += block;
+      parsed.content += block;
       return;
     }
     const room = mode.kind === 'free' && mode.single ? 1 - this.#calls : calls.length;
-    said.calls.push(...calls.slice(0, room).map((call) => this.#call(call)));
+    parsed.calls.push(...calls.slice(0, room).map((call) => this.#call(call)));
   }
 
   #call(call: Call): ToolCall {

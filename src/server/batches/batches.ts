@@ -22,7 +22,7 @@ const MOST_KEPT = 1000;
 /** Records of batches that have ended go after so many seconds. */
 const KEPT = 30 * 24 * 3600;
 
-export interface BatchesParts extends Omit<SchedulerParts, 'told'> {
+export interface BatchesParts extends Omit<SchedulerParts, 'onOutcome'> {
   store: BatchStore;
   /** What lines are to be, as the server is now. */
   rules(): Omit<InputRules, 'endpoint'>;
@@ -48,8 +48,8 @@ export class Batches {
     this.#parts = parts;
     this.#store = parts.store;
     this.files = parts.store.files;
-    const again = this.#watch(parts.registry);
-    this.#scheduler = new Scheduler({ ...parts, told: again });
+    const onOutcome = this.#watch(parts.registry);
+    this.#scheduler = new Scheduler({ ...parts, onOutcome });
     this.#host = {
       files: this.files,
       rules: (endpoint) => ({ ...parts.rules(), endpoint }),

@@ -28,26 +28,26 @@ export class BatchInput {
   readonly #handle: FileHandle;
   readonly #rules: InputRules;
   /** First byte and length of each request's line, one after the other. */
-  readonly #places: Float64Array;
+  readonly #offsets: Float64Array;
   /** The number of each request by its `custom_id`, until `forgetIds`. */
   #ids: Map<string, number>;
 
   private constructor(
     handle: FileHandle,
     rules: InputRules,
-    places: Float64Array,
+    offsets: Float64Array,
     ids: Map<string, number>,
   ) {
     this.#handle = handle;
     this.#rules = rules;
-    this.#places = places;
+    this.#offsets = offsets;
     this.#ids = ids;
   }
 
   /** @throws InvalidInput; the signal's reason */
   static async open(file: string, rules: InputRules, signal: AbortSignal): Promise<BatchInput> {
     const problems: Problem[] = [];
-    const places: number[] = [];
+    const offsets: number[] = [];
     const ids = new Map<string, number>();
     let number = 0;
     for await (const { bytes, start, end } of linesOf(file, rules.lineBytes, signal)) {
@@ -57,28 +57,28 @@ export class BatchInput {
       signal.throwIfAborted();
       const found = bytes === null ? tooLong(rules.lineBytes, end - start) : look(bytes, rules);
       if (found === null) continue;
-      if (places.length === 2 * MOST_LINES) {
+      if (offsets.length === 2 * MOST_LINES) {
         const message = `Expected at most ${MOST_LINES} requests in a batch, got more.`;
         throw new InvalidInput([{ code: 'too_many_lines', message, param: null, line: number }]);
       }
       if ('code' in found) problems.push({ ...found, line: number });
       else if (ids.has(found.customId)) problems.push(doubled(number));
       else {
-        ids.set(found.customId, places.length / 2);
-        places.push(start, end - start);
+        ids.set(found.customId, offsets.length / 2);
+        offsets.push(start, end - start);
       }
       if (problems.length === MOST_PROBLEMS) break;
     }
-    if (problems.length === 0 && places.length === 0) {
+    if (problems.length === 0 && offsets.length === 0) {
       const message = 'Expected at least one request, got an empty file.';
       problems.push({ code: 'empty_file', message, param: 'input_file_id', line: null });
     }
     if (problems.length > 0) throw new InvalidInput(problems);
-    return new BatchInput(await open(file, 'r'), rules, Float64Array.from(places), ids);
+    return new BatchInput(await open(file, 'r'), rules, Float64Array.from(offsets), ids);
   }
 
   get count(): number {
-    return this.#places.length / 2;
+    return this.#offsets.length / 2;
   }
 
   /** The number of the request with this `custom_id`. */
@@ -92,7 +92,7 @@ export class BatchInput {
 
   /** Request `number`, from 0. */
   async read(number: number): Promise<LineRequest> {
-    const [start = 0, length = 0] = this.#places.subarray(2 * number, 2 * number + 2);
+    const [start = 0, length = 0] = this.#offsets.subarray(2 * number, 2 * number + 2);
     const { buffer, bytesRead } = await this.#handle.read(Buffer.alloc(length), 0, length, start);
     const found = bytesRead === length ? readLine(buffer, this.#rules) : null;
     if (found !== null && 'customId' in found) return found;

@@ -36,7 +36,7 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
     }
     await leave();
   }
-  throw taken(folder);
+  throw inUse(folder);
 }
 
 /** Whether a file is a server's socket, or one that it has not shown yet. */
@@ -81,7 +81,7 @@ async function holdPipe(folder: string): Promise<() => Promise<void>> {
   const name = createHash('sha256').update(path.resolve(folder)).digest('hex').slice(0, 32);
   const server = net.createServer((socket) => socket.destroy());
   const code = await listen(server, `\\\\.\\pipe\\lockstep-${name}`);
-  if (code === 'EADDRINUSE') throw taken(folder);
+  if (code === 'EADDRINUSE') throw inUse(folder);
   if (code !== null) throw cannot(folder, `one where a socket gives ${code}`);
   server.unref();
   return () => new Promise((resolve) => server.close(() => resolve()));
@@ -119,7 +119,7 @@ function answers(place: string): Promise<boolean> {
   });
 }
 
-function taken(folder: string): LockstepError {
+function inUse(folder: string): LockstepError {
   return new LockstepError(
     'LS_BATCH_LOCK',
     `expected a folder of batches that no other server uses, got ${folder}`,

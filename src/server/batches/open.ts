@@ -11,13 +11,13 @@ import type { ServedModel } from '../models/model.ts';
 import type { Models } from '../models/models.ts';
 import type { Traces } from '../traces.ts';
 import { Batches } from './batches.ts';
-import { Inside } from './inside.ts';
+import { InProcessClient } from './in-process-client.ts';
 import type { LineOrigin } from './run-line.ts';
 import type { BatchStore } from './store.ts';
 
 export interface BatchesSetup {
   /** Most lines at once; undefined: of each model all slots but one, or 1 where its engine runs one step at a time. */
-  places: number | undefined;
+  slots: number | undefined;
   /** Mounts the routes that answer. */
   mount(app: Express): void;
   models: Models;
@@ -43,15 +43,15 @@ export function openBatches(store: BatchStore | null, setup: BatchesSetup): Batc
   app.use(requestId(), observe(log, null));
   if (setup.traces !== null) app.use(setup.traces.follow());
   if (setup.audit !== null) app.use(audit(setup.audit));
-  const inside: Inside<LineOrigin> = new Inside(app);
-  app.use(from(inside));
+  const client: InProcessClient<LineOrigin> = new InProcessClient(app);
+  app.use(withOrigin(client));
   setup.mount(app);
   app.use(notFound(), answerErrors(log));
   return new Batches({
     store,
-    places: () => setup.places ?? sum(now().map(usualPlaces)),
-    idle: () => sum(now().map(idlePlaces)),
-    inside,
+    slots: () => setup.slots ?? sum(now().map(usualSlots)),
+    idle: () => sum(now().map(idleSlots)),
+    client,
     callerOf: callersOf(keys),
     rules: () => ({ models: models.names, lineBytes: maxBodyBytes + LINE_BYTES }),
     log,
@@ -61,11 +61,11 @@ export function openBatches(store: BatchStore | null, setup: BatchesSetup): Batc
 }
 
 /** Lines of one model at once, by default: a slot stays free for requests where steps run together. */
-function usualPlaces({ runner, context }: ServedModel): number {
-  return runner.together === 1 ? 1 : Math.max(1, context.queue.slots - 1);
+function usualSlots({ runner, context }: ServedModel): number {
+  return runner.maxConcurrentRuns === 1 ? 1 : Math.max(1, context.queue.slots - 1);
 }
 
-function idlePlaces(model: ServedModel): number {
+function idleSlots(model: ServedModel): number {
   const { queue } = model.context;
   return queue.idle && model.health().ready ? queue.slots - queue.active : 0;
 }
@@ -75,9 +75,9 @@ function sum(numbers: readonly number[]): number {
 }
 
 /** Who sent the line, instead of a key that it shows. */
-function from(inside: Inside<LineOrigin>): RequestHandler {
+function withOrigin(client: InProcessClient<LineOrigin>): RequestHandler {
   return (request, response, next) => {
-    const { caller, background, batch } = inside.whoOf(request.socket);
+    const { caller, background, batch } = client.originOf(request.socket);
     setCaller(response, caller);
     setBackground(response, background);
     response.locals['batch'] = batch;

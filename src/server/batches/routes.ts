@@ -6,7 +6,7 @@ import { HttpError } from '../errors.ts';
 import { type Caller, callerOf } from '../keys/caller.ts';
 import { readJson } from '../large/work.ts';
 import { onlyMethods } from '../limits/middleware.ts';
-import { givenBytes } from '../requests/body.ts';
+import { bodyBytes } from '../requests/body.ts';
 import { parseBody } from '../requests/parse.ts';
 import { type Batches, ownerOf } from './batches.ts';
 import { storageError } from './durable.ts';
@@ -95,7 +95,7 @@ const getContent: Handler = async ({ files }, request, response) => {
 };
 
 const createBatch: Handler = async (batches, request, response) => {
-  const asked = parseBody(batchRequest, readJson(givenBytes(request)));
+  const asked = parseBody(batchRequest, readJson(bodyBytes(request)));
   response.json((await batches.create(whoOf(response), asked)).toObject());
 };
 

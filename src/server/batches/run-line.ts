@@ -3,7 +3,7 @@ import type { Caller } from '../keys/caller.ts';
 import type { Background } from '../limits/admission-queue.ts';
 import type { Batch } from './batch.ts';
 import { seconds } from './ids.ts';
-import type { Inside, InsideAnswer } from './inside.ts';
+import type { InProcessClient, InProcessResponse } from './in-process-client.ts';
 
 /** What the routes know of a line. */
 export interface LineOrigin {
@@ -18,7 +18,7 @@ const TRIES = 3;
 const BETWEEN = 2;
 
 /** Refusals that say nothing about the line: it waits as long as they last. */
-const PATIENT = new Set([
+const TRANSIENT = new Set([
   'no_idle_place',
   'shutting_down',
   'not_ready',
@@ -43,21 +43,21 @@ export async function runLine(
   batch: Batch,
   number: number,
   caller: Caller,
-  inside: Inside<LineOrigin>,
+  client: InProcessClient<LineOrigin>,
 ): Promise<Outcome> {
   const controller = batch.enter(number);
   let why = 'stopped';
-  const giveWay = (): void => {
+  const preempt = (): void => {
     why = 'gave_way';
     controller.abort();
   };
   try {
     const { signal } = controller;
     const { customId, body } = await batch.read(number);
-    const who = { caller, background: { giveWay }, batch: batch.id };
-    let answer: InsideAnswer;
+    const origin = { caller, background: { preempt }, batch: batch.id };
+    let answer: InProcessResponse;
     try {
-      answer = await inside.post({ path: batch.endpoint, body, who, signal });
+      answer = await client.post({ path: batch.endpoint, body, origin, signal });
     } catch (error) {
       if (!signal.aborted) throw error;
       batch.putBack(number);
@@ -77,7 +77,7 @@ export async function runLine(
 }
 
 /** Why a line is to run again, after the pause that the batch then makes; null: this is its answer. */
-function toRunAgain(batch: Batch, number: number, answer: InsideAnswer): string | null {
+function toRunAgain(batch: Batch, number: number, answer: InProcessResponse): string | null {
   const { status, retryAfter, body } = answer;
   if (status !== 429 && status < 501) return null;
   const code = codeOf(body);
@@ -86,7 +86,7 @@ function toRunAgain(batch: Batch, number: number, answer: InsideAnswer): string 
   if (code === 'shutting_down') return code;
   // What is refused until after the end of the batch is an answer.
   if (until >= batch.record.expires_at) return null;
-  if (!PATIENT.has(code)) {
+  if (!TRANSIENT.has(code)) {
     const tries = (batch.tries.get(number) ?? 0) + 1;
     if (tries >= TRIES) return null;
     batch.tries.set(number, tries);
@@ -105,7 +105,7 @@ function codeOf(body: string): string {
 }
 
 /** Fields `response` and `error` of a line of an output file. The body stays as the route wrote it. */
-function answerText({ status, requestId, body }: InsideAnswer): string {
+function answerText({ status, requestId, body }: InProcessResponse): string {
   const head = `"status_code":${status},"request_id":${JSON.stringify(requestId)}`;
   return `"response":{${head},"body":${body}},"error":null`;
 }

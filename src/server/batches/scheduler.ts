@@ -2,7 +2,7 @@
 import type { Caller } from '../keys/caller.ts';
 import type { Batch } from './batch.ts';
 import { seconds } from './ids.ts';
-import type { Inside } from './inside.ts';
+import type { InProcessClient } from './in-process-client.ts';
 import { type LineOrigin, type Outcome, runLine } from './run-line.ts';
 
 /** How often expiry, pauses and the engine are looked at, in milliseconds. */
@@ -10,13 +10,13 @@ const TICK_MS = 500;
 
 export interface SchedulerParts {
   /** Most lines at once. */
-  places(): number;
+  slots(): number;
   /** Idle slots of models that can answer. */
   idle(): number;
   /** The caller that an owner is now; null: its key is not there any more, and its lines wait. */
   callerOf(owner: string): Caller | null;
-  inside: Inside<LineOrigin>;
-  told(outcome: Outcome): void;
+  client: InProcessClient<LineOrigin>;
+  onOutcome(outcome: Outcome): void;
 }
 
 export class Scheduler {
@@ -87,9 +87,9 @@ export class Scheduler {
   }
 
   #fill(): void {
-    const { places, idle } = this.#parts;
+    const { slots, idle } = this.#parts;
     // A line has its slot a moment after it was begun.
-    for (let begun = 0; this.#lines.size < places() && begun < idle(); begun += 1) {
+    for (let begun = 0; this.#lines.size < slots() && begun < idle(); begun += 1) {
       const next = this.#stopped ? null : this.#next();
       if (next === null) return;
       const line = this.#run(...next).finally(() => {
@@ -102,7 +102,7 @@ export class Scheduler {
 
   async #run(batch: Batch, number: number, caller: Caller): Promise<void> {
     try {
-      this.#parts.told(await runLine(batch, number, caller, this.#parts.inside));
+      this.#parts.onOutcome(await runLine(batch, number, caller, this.#parts.client));
     } catch (error) {
       // Its end may have to wait for room on the disk; other lines do not.
       void batch.fail(error);

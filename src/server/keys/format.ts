@@ -24,7 +24,7 @@ const keyLimits = z.strictObject({
   tokensPerDay: count.optional(),
   /** Generations at once, those that wait in the queue counted. */
   sessions: count.optional(),
-  /** Places in turn for each one of a key of weight 1, while both wait. */
+  /** Slots in turn for each one of a key of weight 1, while both wait. */
   weight: count.max(MOST_WEIGHT, `expected at most ${MOST_WEIGHT}`).optional(),
 });
 

@@ -10,7 +10,7 @@ import { digest, idOf, matches } from './secret.ts';
 const MOST_WAITING = 64;
 
 /** A key that may be shown, and what is known of it. */
-interface Held {
+interface KnownKey {
   caller: Caller;
   hash: string;
   /** SHA-256 of the key, once one was shown that fits the hash. From then on no scrypt is needed. */
@@ -26,13 +26,13 @@ export interface KeysChange {
 
 export class KeyRing {
   readonly file: string;
-  #held: ReadonlyMap<string, Held>;
+  #keys: ReadonlyMap<string, KnownKey>;
   #waiting = 0;
   #turn: Promise<unknown> = Promise.resolve();
 
   private constructor(file: string, keys: readonly KeyEntry[]) {
     this.file = file;
-    this.#held = holding(keys, new Map());
+    this.#keys = keysById(keys, new Map());
   }
 
   /** @throws LS_KEYS_FILE, LS_KEYS_MODE, LS_KEYS_FORMAT */
@@ -41,7 +41,7 @@ export class KeyRing {
   }
 
   get size(): number {
-    return this.#held.size;
+    return this.#keys.size;
   }
 
   /**
@@ -50,23 +50,23 @@ export class KeyRing {
    * @throws LS_KEYS_FILE, LS_KEYS_MODE, LS_KEYS_FORMAT; the keys stay as they were then
    */
   async reload(): Promise<KeysChange> {
-    const before = this.#held;
-    const after = holding(await readKeys(this.file), before);
-    this.#held = after;
-    const names = (held: ReadonlyMap<string, Held>, other: ReadonlyMap<string, Held>) =>
-      [...held].filter(([id]) => !other.has(id)).map(([, { caller }]) => caller.name);
+    const before = this.#keys;
+    const after = keysById(await readKeys(this.file), before);
+    this.#keys = after;
+    const names = (keys: ReadonlyMap<string, KnownKey>, other: ReadonlyMap<string, KnownKey>) =>
+      [...keys].filter(([id]) => !other.has(id)).map(([, { caller }]) => caller.name);
     return { keys: after.size, added: names(after, before), removed: names(before, after) };
   }
 
   /** Whose the key with this id is; null where the file has it no longer. */
   callerOf(id: string): Caller | null {
-    return this.#held.get(id)?.caller ?? null;
+    return this.#keys.get(id)?.caller ?? null;
   }
 
   /** Whether scrypt must run to judge this key. */
   isCostly(key: string): boolean {
-    const held = this.#held.get(idOf(key) ?? '');
-    return held !== undefined && held.seen === null;
+    const known = this.#keys.get(idOf(key) ?? '');
+    return known !== undefined && known.seen === null;
   }
 
   /**
@@ -76,29 +76,29 @@ export class KeyRing {
    */
   async find(key: string): Promise<Caller | null> {
     const id = idOf(key);
-    const held = id === null ? undefined : this.#held.get(id);
-    if (id === null || held === undefined) return null;
+    const known = id === null ? undefined : this.#keys.get(id);
+    if (id === null || known === undefined) return null;
     const given = digest(key);
-    if (held.seen === null) {
-      const fits = await this.#compared(key, held, given);
+    if (known.seen === null) {
+      const fits = await this.#compared(key, known, given);
       // The file may have been read again meanwhile: only a key that is in it now opens anything.
-      if (!fits || this.#held.get(id)?.hash !== held.hash) return null;
-      return this.#held.get(id)?.caller ?? null;
+      if (!fits || this.#keys.get(id)?.hash !== known.hash) return null;
+      return this.#keys.get(id)?.caller ?? null;
     }
-    return timingSafeEqual(given, held.seen) ? held.caller : null;
+    return timingSafeEqual(given, known.seen) ? known.caller : null;
   }
 
   /** One scrypt at a time, so that the engine's threads keep their cores. */
-  async #compared(key: string, held: Held, given: Buffer): Promise<boolean> {
+  async #compared(key: string, known: KnownKey, given: Buffer): Promise<boolean> {
     if (this.#waiting >= MOST_WAITING) {
       throw busy('Expected fewer new keys at once; too many wait to be compared.', 1);
     }
     this.#waiting += 1;
     const mine = this.#turn.then(async () => {
       // Another request with this key may have been first.
-      if (held.seen !== null) return timingSafeEqual(given, held.seen);
-      const fits = await matches(key, held.hash);
-      if (fits) held.seen = given;
+      if (known.seen !== null) return timingSafeEqual(given, known.seen);
+      const fits = await matches(key, known.hash);
+      if (fits) known.seen = given;
       return fits;
     });
     this.#turn = mine.catch(() => {});
@@ -111,10 +111,10 @@ export class KeyRing {
 }
 
 /** Entries by id. What was learnt of a key stays known where its hash stays the same. */
-function holding(
+function keysById(
   keys: readonly KeyEntry[],
-  before: ReadonlyMap<string, Held>,
-): ReadonlyMap<string, Held> {
+  before: ReadonlyMap<string, KnownKey>,
+): ReadonlyMap<string, KnownKey> {
   return new Map(
     keys.map(({ id, name, hash, limits = {}, metrics = false }) => {
       const was = before.get(id);

@@ -3,7 +3,7 @@ import type { Response } from 'express';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
 import { busy, HttpError } from '../errors.ts';
-import { seen, type Telling, telling } from '../exemplars.ts';
+import { type ExemplarHistogram, exemplarHistogram, withExemplar } from '../exemplars.ts';
 import { ANONYMOUS, type Caller, callerOf } from '../keys/caller.ts';
 import { TOKENS } from '../timings.ts';
 import { backgroundOf } from './ticket.ts';
@@ -24,7 +24,7 @@ type Window = keyof typeof WINDOWS;
 const UNBOUNDED = Number.MAX_SAFE_INTEGER;
 
 /** Tokens that were taken from one window. */
-interface Taken {
+interface Reservation {
   window: Window;
   key: string;
   tokens: number;
@@ -41,8 +41,8 @@ export class Accounts {
   ) as Record<Window, RateLimiterMemory>;
   readonly #sessions = new Map<string, number>();
   readonly #tokens: Counter<'caller' | 'kind'>;
-  readonly #promptTokens: Telling<'caller'>;
-  readonly #completionTokens: Telling<'caller'>;
+  readonly #promptTokens: ExemplarHistogram<'caller'>;
+  readonly #completionTokens: ExemplarHistogram<'caller'>;
   readonly #refused: Counter<'caller' | 'limit'>;
 
   constructor(registry: Registry) {
@@ -54,7 +54,7 @@ export class Accounts {
       registers,
     });
     const histogram = (name: string, help: string) =>
-      telling(registry, name, help, TOKENS, ['caller']);
+      exemplarHistogram(registry, name, help, TOKENS, ['caller']);
     this.#promptTokens = histogram(
       'lockstep_caller_prompt_tokens',
       'Tokens of a request’s prompts, by caller; only of requests that got a slot.',
@@ -110,25 +110,25 @@ export class Accounts {
     if (counted) this.#sessions.set(name, open + 1);
     /** Tokens of its answer; null: it has no slot yet, and its prompt is only reserved. */
     let written: number | null = null;
-    let taken: readonly Taken[] = [];
+    let reserved: readonly Reservation[] = [];
     let left = false;
     const leave = (): void => {
       if (left) return;
       left = true;
       if (counted) this.#leave(name);
-      if (written === null) this.#giveBack(taken);
-      else this.#told(response, name, prompt, written);
+      if (written === null) this.#giveBack(reserved);
+      else this.#observe(response, name, prompt, written);
     };
     response.once('close', leave);
     try {
-      taken = await this.#reserve(caller, prompt);
+      reserved = await this.#reserve(caller, prompt);
     } catch (error) {
       // Nothing was reserved, so nothing is given back.
       leave();
       throw error;
     }
     // It left before it was known what was reserved.
-    if (left) this.#giveBack(taken);
+    if (left) this.#giveBack(reserved);
     else if (response.closed) leave();
     return {
       begin: () => {
@@ -143,10 +143,10 @@ export class Accounts {
     };
   }
 
-  #told(response: Response, caller: string, prompt: number, written: number): void {
+  #observe(response: Response, caller: string, prompt: number, written: number): void {
     const id = String(response.locals['requestId']);
-    this.#promptTokens.observe(seen(id, { caller }, prompt));
-    this.#completionTokens.observe(seen(id, { caller }, written));
+    this.#promptTokens.observe(withExemplar(id, { caller }, prompt));
+    this.#completionTokens.observe(withExemplar(id, { caller }, written));
   }
 
   #leave(name: string): void {
@@ -156,28 +156,28 @@ export class Accounts {
   }
 
   /** Take a prompt's tokens from every window that limits the caller, or from none. */
-  async #reserve(caller: Caller, tokens: number): Promise<Taken[]> {
+  async #reserve(caller: Caller, tokens: number): Promise<Reservation[]> {
     const windows = limitedBy(caller);
     const after = await Promise.all(
       windows.map(([window, , key]) => this.#used[window].penalty(key, tokens)),
     );
     const now = Date.now();
-    const taken = windows.map(([window, , key], i) => {
+    const reserved = windows.map(([window, , key], i) => {
       const { msBeforeNext } = after[i] as RateLimiterRes;
       return { window, key, tokens, ends: now + msBeforeNext };
     });
     for (const [i, [window, limit]] of windows.entries()) {
       const used = after[i] as RateLimiterRes;
       if (used.consumedPoints <= limit) continue;
-      this.#giveBack(taken);
+      this.#giveBack(reserved);
       throw this.#refusal(caller, window, limit, tokens, used);
     }
-    return taken;
+    return reserved;
   }
 
-  /** What was taken and not used: a window that has begun since does not owe it. */
-  #giveBack(taken: readonly Taken[]): void {
-    for (const { window, key, tokens, ends } of taken) {
+  /** What was reserved and not used: a window that has begun since does not owe it. */
+  #giveBack(reserved: readonly Reservation[]): void {
+    for (const { window, key, tokens, ends } of reserved) {
       if (Date.now() >= ends) continue;
       const used = this.#used[window];
       void used.penalty(key, -tokens).then(({ consumedPoints: now }) => {

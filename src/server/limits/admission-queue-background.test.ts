@@ -5,13 +5,13 @@ import { AdmissionQueue } from './admission-queue.ts';
 const never = () => new AbortController().signal;
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
-/** Holders in the background by name, and who of them was told to give way. */
+/** Holders in the background by name, and who of them was preempted. */
 function background(queue: AdmissionQueue) {
   const told: string[] = [];
   const releases = new Map<string, () => void>();
   const take = async (name: string) => {
-    const giveWay = () => void told.push(name);
-    releases.set(name, await queue.acquire(never(), { caller: 'batch', background: { giveWay } }));
+    const preempt = () => void told.push(name);
+    releases.set(name, await queue.acquire(never(), { caller: 'batch', background: { preempt } }));
   };
   const end = (name: string) => releases.get(name)?.();
   return { told, take, end };
@@ -29,7 +29,7 @@ describe('work in the background', () => {
     expect([queue.waiting, told]).toEqual([0, []]);
   });
 
-  it('gives way to whoever comes, the youngest first, and before anybody in the background', async () => {
+  it('is preempted by whoever comes, the youngest first, and before anybody in the background', async () => {
     const queue = new AdmissionQueue(2, 8);
     const { take, told, end } = background(queue);
     await take('one');

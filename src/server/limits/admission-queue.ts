@@ -18,7 +18,7 @@ export interface Ticket {
 /** Work in the background that holds a slot. */
 export interface Background {
   /** A request waits for the slot: give it back now. */
-  giveWay(): void;
+  preempt(): void;
 }
 
 interface Waiter {
@@ -33,11 +33,11 @@ interface Waiter {
  *
  * A free slot goes to the waiting caller who holds the fewest for their weight; among equals they take
  * turns, as many as their weight says (stride scheduling), and one caller's requests stay in their
- * order. When the queue is full, a newcomer takes the place of the youngest request of the caller who
+ * order. When the queue is full, a newcomer replaces the youngest request of the caller who
  * has most in it, if that is more than the newcomer has.
  *
  * Work in the background gets a slot only while one is free and nobody waits. It does not wait itself. When others
- * wait and no slot is free, the youngest of it has to give way, and its slot goes to a waiting request.
+ * wait and no slot is free, the youngest of it is preempted, and its slot goes to a waiting request.
  */
 export class AdmissionQueue {
   readonly slots: number;
@@ -56,10 +56,10 @@ export class AdmissionQueue {
   #time = 0;
   #closed = false;
   #refused = 0;
-  /** Holders in the background, the oldest first, without those that were told to give way. */
+  /** Holders in the background, the oldest first, without those that were preempted. */
   readonly #background = new Set<Background>();
-  /** Holders that were told to give way and still hold a slot. */
-  #givingWay = 0;
+  /** Preempted holders that still hold a slot. */
+  #preempted = 0;
   /** Called when a slot is free and nobody waits for it. */
   onIdle: () => void = () => {};
   /** Moving average of the seconds a slot is held. */
@@ -97,7 +97,7 @@ export class AdmissionQueue {
   }
 
   /** Seconds until a newcomer would get a slot, estimated. */
-  get patience(): number {
+  get expectedWaitSeconds(): number {
     return ((this.#waiting + 1) / this.slots) * this.#holdSeconds;
   }
 
@@ -137,14 +137,14 @@ export class AdmissionQueue {
     return () => {
       if (!held) return;
       held = false;
-      if (!this.#background.delete(holder)) this.#givingWay -= 1;
+      if (!this.#background.delete(holder)) this.#preempted -= 1;
       this.#active -= 1;
       this.#fill();
     };
   }
 
-  /** Tell as many holders in the background to give way as there are others who could use their slots. */
-  #clearBackground(): void {
+  /** Preempt as many holders in the background as there are others who could use their slots. */
+  #preemptBackground(): void {
     if (this.#background.size === 0) return;
     let wanted = 0;
     for (const queue of this.#queues.values()) {
@@ -154,10 +154,10 @@ export class AdmissionQueue {
       wanted += Math.min(queue.length, Math.min(most, this.slots) - this.heldBy(caller));
     }
     const youngest = [...this.#background].reverse();
-    for (const holder of youngest.slice(0, Math.max(0, wanted - this.#givingWay))) {
+    for (const holder of youngest.slice(0, Math.max(0, wanted - this.#preempted))) {
       this.#background.delete(holder);
-      this.#givingWay += 1;
-      holder.giveWay();
+      this.#preempted += 1;
+      holder.preempt();
     }
   }
 
@@ -172,7 +172,7 @@ export class AdmissionQueue {
 
   async #wait(signal: AbortSignal, ticket: Ticket): Promise<void> {
     // Slots that are held in the background are as good as free.
-    const lent = this.#background.size + this.#givingWay;
+    const lent = this.#background.size + this.#preempted;
     if (this.#waiting >= this.depth + lent) this.#makeRoom(ticket);
     await new Promise<void>((resolve, reject) => {
       const leave = () => {
@@ -197,7 +197,7 @@ export class AdmissionQueue {
       else queue.push(waiter);
       this.#waiting += 1;
       ticket.onWait?.();
-      this.#clearBackground();
+      this.#preemptBackground();
     });
   }
 
@@ -208,7 +208,7 @@ export class AdmissionQueue {
     const own = this.#queues.get(caller)?.length ?? 0;
     const full = busy(
       `The queue is full: ${this.depth} ${this.#what} already wait, and at most ${this.slots} run at once.`,
-      this.patience,
+      this.expectedWaitSeconds,
     );
     this.#refused += 1;
     const youngest = longest.at(-1);
@@ -250,7 +250,7 @@ export class AdmissionQueue {
       next.admit();
     }
     // A slot may have come to somebody who still leaves others waiting.
-    this.#clearBackground();
+    this.#preemptBackground();
     if (this.idle) this.onIdle();
   }
 

@@ -3,7 +3,7 @@ import type { Request, Response } from 'express';
 import { longestMs } from '../../longest-times.ts';
 import { HttpError, invalid } from '../errors.ts';
 
-export interface Patience {
+export interface Timeouts {
   /** Most milliseconds in the queue; null: no limit. */
   queueMs: number | null;
   /** Most milliseconds from the request's head to the end of its answer; null: no limit. */
@@ -29,10 +29,10 @@ export class Deadline {
   /**
    * @throws HttpError 400 for a header that is no number of seconds
    */
-  constructor(request: Request, response: Response, { queueMs, requestMs }: Patience) {
+  constructor(request: Request, response: Response, { queueMs, requestMs }: Timeouts) {
     this.total = this.#abort.signal;
     this.#queueMs = queueMs;
-    const ms = Math.min(requestMs ?? longestMs, asked(request) ?? longestMs);
+    const ms = Math.min(requestMs ?? longestMs, requestedMs(request) ?? longestMs);
     if (ms >= longestMs) return;
     const seconds = ms / 1000;
     const error = new HttpError(
@@ -71,7 +71,7 @@ export class Deadline {
 }
 
 /** Milliseconds that the client's header asks for; null without one. */
-function asked(request: Request): number | null {
+function requestedMs(request: Request): number | null {
   const given = request.get(TIMEOUT_HEADER);
   if (given === undefined) return null;
   const seconds = Number(given);

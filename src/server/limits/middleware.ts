@@ -4,7 +4,7 @@ import type { ErrorRequestHandler, NextFunction, Request, RequestHandler, Respon
 import helmet, { strictTransportSecurity } from 'helmet';
 import type { Logger } from 'pino';
 import { HttpError, toHttpError, tooLarge } from '../errors.ts';
-import { seen } from '../exemplars.ts';
+import { withExemplar } from '../exemplars.ts';
 import { callerOf } from '../keys/caller.ts';
 import type { Metrics } from '../metrics.ts';
 import { usedBy } from '../stages.ts';
@@ -40,7 +40,7 @@ export function observe(log: Logger, metrics: Metrics | null): RequestHandler {
       const status = response.writableFinished ? String(response.statusCode) : 'aborted';
       metrics?.requests.inc({ route, method: request.method, status });
       metrics?.requestSeconds.observe(
-        seen(String(response.locals['requestId']), { route }, seconds),
+        withExemplar(String(response.locals['requestId']), { route }, seconds),
       );
       log.info(
         {

@@ -2,8 +2,8 @@
 import type { Request, RequestHandler, Response } from 'express';
 import { rateLimit } from 'express-rate-limit';
 import { busy } from '../errors.ts';
+import { addressOf } from '../keys/authenticate.ts';
 import { callerOf } from '../keys/caller.ts';
-import { addressOf } from '../keys/door.ts';
 import type { Accounts } from './accounts.ts';
 
 /**

@@ -2,7 +2,7 @@
 import type { Response } from 'express';
 import { callerOf } from '../keys/caller.ts';
 import type { Background, Ticket } from './admission-queue.ts';
-import type { Patience } from './deadline.ts';
+import type { Timeouts } from './deadline.ts';
 
 /** Mark the request as one of a batch: it runs on idle capacity. */
 export function setBackground(response: Response, background: Background): void {
@@ -14,8 +14,8 @@ export function backgroundOf(response: Response): Background | undefined {
 }
 
 /** How long the request may take: for one in the background its batch's window is the only limit of time. */
-export function patienceOf(response: Response, patience: Patience): Patience {
-  return backgroundOf(response) === undefined ? patience : { queueMs: null, requestMs: null };
+export function timeoutsOf(response: Response, timeouts: Timeouts): Timeouts {
+  return backgroundOf(response) === undefined ? timeouts : { queueMs: null, requestMs: null };
 }
 
 export function ticketOf(response: Response): Ticket {

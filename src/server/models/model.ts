@@ -34,7 +34,7 @@ export interface ModelParts {
   maxTokens?: number;
   /** Most generations at once. Each holds a session of the engine. */
   maxSessions?: number;
-  /** Most bytes of what a stepped engine remembers of prompts; 0 remembers nothing. */
+  /** Most bytes of the prefix cache of a stepped engine; 0 has none. */
   cacheBytes?: number;
   /** What became of the checkpoint's probe, for `/metrics`. */
   probe?: ProbeOutcome;
@@ -44,7 +44,7 @@ export interface ModelParts {
 
 /** What all models of a server share. */
 export interface SharedParts
-  extends Pick<ModelContext, 'accounts' | 'metrics' | 'log' | 'closing' | 'stream' | 'patience'> {
+  extends Pick<ModelContext, 'accounts' | 'metrics' | 'log' | 'closing' | 'stream' | 'timeouts'> {
   metrics: Metrics;
   pool: WorkPool;
   /** Most requests that wait for a slot of one model. */
@@ -94,7 +94,7 @@ export class ServedModel {
     const runner =
       'run' in engine ? engine : steppedRunner(engine, tokenizer, contract, { cacheBytes });
     const bounds = boundsOf(shared.bounds, maxSessions);
-    const { accounts, metrics, log, closing, stream, patience, pool } = shared;
+    const { accounts, metrics, log, closing, stream, timeouts, pool } = shared;
     this.name = name;
     this.probe = parts.probe;
     this.#shared = shared;
@@ -110,7 +110,7 @@ export class ServedModel {
       runner,
       tokenizer,
       encoder: (request, response) =>
-        encoderOf(tokenizer, pool, this.#kit, (work) => inPool(request, response, patience, work)),
+        encoderOf(tokenizer, pool, this.#kit, (work) => inPool(request, response, timeouts, work)),
       source: contract,
       queue: new AdmissionQueue(maxSessions, shared.maxQueue, bounds.maxPerCaller),
       accounts,
@@ -118,7 +118,7 @@ export class ServedModel {
       log,
       closing,
       stream,
-      patience,
+      timeouts,
     };
     this.context.queue.onIdle = shared.onIdle;
     metrics.watch(this);

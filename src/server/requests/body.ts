@@ -4,8 +4,8 @@ import express from 'express';
 import { unsupportedEncoding } from '../errors.ts';
 import { LARGE_BYTES, type WorkPool } from '../large/pool.ts';
 import { type Counts, checkCounts, readJson, type SchemaName, schemas } from '../large/work.ts';
-import { Deadline, type Patience } from '../limits/deadline.ts';
-import { patienceOf, ticketOf } from '../limits/ticket.ts';
+import { Deadline, type Timeouts } from '../limits/deadline.ts';
+import { ticketOf, timeoutsOf } from '../limits/ticket.ts';
 import { keepBody } from './body-text.ts';
 import { markChecked } from './parse.ts';
 
@@ -13,7 +13,7 @@ import { markChecked } from './parse.ts';
 export interface Reading {
   pool: WorkPool;
   counts(): Counts;
-  patience: Patience;
+  timeouts: Timeouts;
 }
 
 /** The body's bytes, at most `limit` of them; `request.body` is undefined where there are none. */
@@ -24,14 +24,14 @@ export function bytesOf(limit: number): RequestHandler {
 /** Read the body by its schema; it is then what `parseBody` is given. */
 export function bodyOf(name: SchemaName, reading: Reading): RequestHandler {
   return async (request, response, next) => {
-    const bytes = givenBytes(request);
+    const bytes = bodyBytes(request);
     keepBody(request, bytes);
     if (bytes.length < LARGE_BYTES) {
       request.body = readJson(bytes);
       checkCounts(name, request.body, reading.counts());
     } else {
       const counts = reading.counts();
-      request.body = await inPool(request, response, reading.patience, (signal, ticket) =>
+      request.body = await inPool(request, response, reading.timeouts, (signal, ticket) =>
         reading.pool.run({ kind: 'body', schema: name, body: bytes, counts }, signal, ticket),
       );
       markChecked(schemas[name], request.body as object);
@@ -44,14 +44,14 @@ export function bodyOf(name: SchemaName, reading: Reading): RequestHandler {
 export async function inPool<T>(
   request: Request,
   response: Response,
-  patience: Patience,
+  timeouts: Timeouts,
   work: (signal: AbortSignal, ticket: ReturnType<typeof ticketOf>) => Promise<T>,
 ): Promise<T> {
   const gone = new AbortController();
   const leave = () => gone.abort();
   response.once('close', leave);
   if (response.closed) leave();
-  const deadline = new Deadline(request, response, patienceOf(response, patience));
+  const deadline = new Deadline(request, response, timeoutsOf(response, timeouts));
   try {
     const waiting = AbortSignal.any([gone.signal, deadline.total, deadline.queue()]);
     return await work(waiting, ticketOf(response));
@@ -62,7 +62,7 @@ export async function inPool<T>(
 }
 
 /** @throws HttpError 415 for a charset other than UTF-8 */
-export function givenBytes(request: Request): Buffer {
+export function bodyBytes(request: Request): Buffer {
   const charset = /charset\s*=\s*"?([^\s;"]+)/i.exec(request.get('content-type') ?? '')?.[1];
   if (charset !== undefined && !/^utf-?8$/i.test(charset)) {
     throw unsupportedEncoding();

@@ -34,20 +34,20 @@ export interface ToolFields {
   response_format?: { type: string } | undefined;
 }
 
-export interface ToolsAsked {
+export interface RequestedTools {
   /** The tools that the chat template gets; null: none. */
   shown: readonly object[] | null;
   mode: ToolMode | null;
-  /** The form that the text must have, where a call is required. */
+  /** The response format of the text, where a call is required. */
   format: object | null;
 }
 
 /**
  * What tools a chat request brings and what is to be done with them.
  *
- * @throws HttpError 400 for a choice without tools, an unknown name, a call and a form both demanded
+ * @throws HttpError 400 for a choice without tools, an unknown name, a call and a response format both demanded
  */
-export function toolsOf(body: ToolFields): ToolsAsked {
+export function toolsOf(body: ToolFields): RequestedTools {
   const tools = body.tools ?? [];
   const choice = body.tool_choice ?? (tools.length > 0 ? 'auto' : 'none');
   if (tools.length === 0) {

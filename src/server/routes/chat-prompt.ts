@@ -2,24 +2,24 @@
 import type { Request, Response } from 'express';
 import type { ExtraRequest, RunRequest } from '../../engines/runner.ts';
 import type { ModelContext } from '../answers/answer.ts';
-import { CALL_TOKENS } from '../answers/tool-call-forms.ts';
+import { CALL_TOKENS } from '../answers/tool-call-formats.ts';
 import { type ChatTemplate, needTemplate } from '../prompt/chat.ts';
 import { encodePrompt } from '../prompt/tokens.ts';
 import { bodyText } from '../requests/body-text.ts';
 import type { ChatRequest } from '../requests/completions.ts';
-import { type ToolsAsked, toolsOf } from '../requests/tools.ts';
+import { type RequestedTools, toolsOf } from '../requests/tools.ts';
 import { checkedExtra, limitOf, room, type Served } from './job.ts';
 
 /** A chat as the engine takes it. */
 export interface ChatPrompt {
   template: ChatTemplate;
-  tools: ToolsAsked;
+  tools: RequestedTools;
   /** The prompt as the template wrote it. */
   text: string;
   /** The request as it came, from which the template reads numbers exactly. */
   body: string | undefined;
   extra: ExtraRequest;
-  run: Pick<RunRequest, 'prompt' | 'maxTokens' | 'keepSpecialTokens' | 'followed'>;
+  run: Pick<RunRequest, 'prompt' | 'maxTokens' | 'keepSpecialTokens' | 'expectsNextTurn'>;
 }
 
 /** What the request calls its fields. */
@@ -30,7 +30,7 @@ export interface ChatFields {
 
 /**
  * @param most most tokens to generate; undefined: all that the session limit leaves
- * @throws HttpError 400 for tools, forms and lengths that cannot be, and what the template refuses
+ * @throws HttpError 400 for tools, response formats and lengths that cannot be, and what the template refuses
  */
 export async function chatPrompt(
   request: Request,
@@ -65,6 +65,6 @@ export async function chatPrompt(
     text,
     body,
     extra,
-    run: { ...keep, prompt, maxTokens, followed: true },
+    run: { ...keep, prompt, maxTokens, expectsNextTurn: true },
   };
 }

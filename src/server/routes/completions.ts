@@ -3,9 +3,9 @@ import type { Request, Response } from 'express';
 import type { RunRequest } from '../../engines/runner.ts';
 import { answer } from '../answers/answer.ts';
 import { chatFormat, completionFormat } from '../answers/response-format.ts';
-import { ToolText } from '../answers/tool-calls.ts';
+import { ToolCallParser } from '../answers/tool-calls.ts';
 import type { Models } from '../models/models.ts';
-import { placesOf } from '../prompt/places.ts';
+import { messageSpansOf } from '../prompt/message-spans.ts';
 import { checkIds, encodePrompt } from '../prompt/tokens.ts';
 import { chatRequest, completionRequest } from '../requests/completions.ts';
 import { parseBody } from '../requests/parse.ts';
@@ -44,7 +44,7 @@ export function completions(models: Models) {
     }
     const texts = body.prompt.map((one) => (typeof one === 'string' ? one : null));
     const echo = body.echo ? texts : null;
-    const sources = body.lockstep?.sources ? { text: texts[0] ?? null, places: [] } : null;
+    const sources = body.lockstep?.sources ? { text: texts[0] ?? null, messageSpans: [] } : null;
     await answer(
       request,
       response,
@@ -70,14 +70,17 @@ export function chatCompletions(models: Models) {
       head('chatcmpl', served, context),
       context.tokenizer,
       body.logprobs,
-      mode && (() => new ToolText(mode)),
+      mode && (() => new ToolCallParser(mode)),
     );
     const job = common(body, made.extra, logprobs, 1);
     const run = { ...job.run, ...made.run };
     const more = body.chat_template_kwargs;
     const { template, text } = made;
     const sources = body.lockstep?.sources
-      ? { text, places: await placesOf(template, body.messages, shown, text, more, made.body) }
+      ? {
+          text,
+          messageSpans: await messageSpansOf(template, body.messages, shown, text, more, made.body),
+        }
       : null;
     await answer(request, response, { ...job, sources, format, echo: null, runs: [run] }, context);
   };

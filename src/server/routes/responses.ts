@@ -2,7 +2,7 @@
 import type { Request, Response } from 'express';
 import { answer } from '../answers/answer.ts';
 import { responseFormat } from '../answers/responses.ts';
-import { ToolText } from '../answers/tool-calls.ts';
+import { ToolCallParser } from '../answers/tool-calls.ts';
 import type { Models } from '../models/models.ts';
 import { parseBody } from '../requests/parse.ts';
 import { chatOf, responseRequest } from '../requests/responses.ts';
@@ -26,7 +26,7 @@ export function responses(models: Models) {
     const format = responseFormat(
       { model, created, fingerprint },
       body,
-      mode && new ToolText(mode),
+      mode && new ToolCallParser(mode),
     );
     const job = common(chat, made.extra, null, 1);
     const run = { ...job.run, ...made.run };

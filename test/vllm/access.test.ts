@@ -19,7 +19,7 @@ let key: string;
 let server: Serving;
 
 beforeAll(async () => {
-  folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-doors-'));
+  folder = await mkdtemp(path.join(os.tmpdir(), 'lockstep-access-'));
   const file = path.join(folder, 'keys.json');
   const main = path.join(packageRoot, 'dist', 'cli', 'main.js');
   const add = ['keys', 'add', file, 'alice', '--requests', '600', '--metrics', '--json'];
@@ -44,7 +44,7 @@ async function ready(): Promise<[number, string]> {
   return [response.status, ((await response.json()) as Any).status];
 }
 
-test('the key opens the door; none, another, and a field of vLLM’s own do not', async () => {
+test('the key is let in; none, another, and a field of vLLM’s own are not', async () => {
   expect((await ask({ max_tokens: 3 })).status).toBe(200);
   expect((await ask({ max_tokens: 3 }, `${key}x`)).status).toBe(401);
   expect((await fetch(`${server.url}/v1/models`)).status).toBe(401);

@@ -1,7 +1,7 @@
-// Figures of several engines as one text for Prometheus: each metric once, its samples by model.
+// Metrics of several engines as one text for Prometheus: each metric once, its samples by model.
 
 /** What one model's engine tells, in Prometheus' text format (0.0.4). */
-export interface ModelFigures {
+export interface ModelMetrics {
   model: string;
   text: string;
 }
@@ -19,7 +19,7 @@ interface Family {
 const ENDS = ['', '_bucket', '_sum', '_count'];
 
 /** The texts as one, with the label `model` on each sample. */
-export function joinFigures(all: readonly ModelFigures[]): string {
+export function joinPrometheus(all: readonly ModelMetrics[]): string {
   const lines = familiesOf(all).flatMap(({ name, help, type, samples }) => [
     ...(help === null ? [] : [`# HELP ${name} ${help}`]),
     ...(type === null ? [] : [`# TYPE ${name} ${type}`]),
@@ -34,7 +34,7 @@ export function joinFigures(all: readonly ModelFigures[]): string {
  * samples keep; one without it has no type there, so that its samples keep their name. Times of creation
  * (`_created`) are left out: OpenMetrics does not allow them as separate gauges beside their counter.
  */
-export function joinOpenMetrics(all: readonly ModelFigures[]): string {
+export function joinOpenMetrics(all: readonly ModelMetrics[]): string {
   const lines = familiesOf(all).flatMap(({ name, help, type, samples }) => {
     if (name.endsWith('_created')) return [];
     const counter = type === 'counter' && name.endsWith('_total');
@@ -49,7 +49,7 @@ export function joinOpenMetrics(all: readonly ModelFigures[]): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
-function familiesOf(all: readonly ModelFigures[]): Family[] {
+function familiesOf(all: readonly ModelMetrics[]): Family[] {
   const families = new Map<string, Family>();
   for (const { model, text } of all) {
     let family: Family | null = null;

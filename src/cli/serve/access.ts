@@ -15,7 +15,7 @@ import { parsePositiveInt, parseSeconds } from '../shared/option-values.ts';
 import { asLockstepError, printWarning } from '../shared/output.ts';
 import { usage } from './usage.ts';
 
-export interface DoorOptions {
+export interface AccessOptions {
   apiKey?: string;
   keys?: string;
   audit?: string;
@@ -28,9 +28,9 @@ export interface DoorOptions {
   exitWhenLost?: boolean;
 }
 
-export interface Doors {
+export interface Access {
   /** Whether a client needs a key. */
-  locked: boolean;
+  needsKey: boolean;
   server: ServerOptions;
   /**
    * Read keys and certificate again on SIGHUP, and open the audit log again.
@@ -41,7 +41,7 @@ export interface Doors {
   close(): void;
 }
 
-export function addDoorOptions(command: Command): Command {
+export function addAccessOptions(command: Command): Command {
   return command
     .option(
       '--api-key <variable>',
@@ -97,11 +97,11 @@ function rate(text: string): number | 'off' {
  * @param always whether SIGHUP has something to read in any case
  * @throws LS_USAGE, LS_SERVE_KEY, LS_SERVE_PROXY, LS_KEYS_FILE, LS_KEYS_MODE, LS_KEYS_FORMAT, LS_SERVE_TLS, LS_AUDIT_FILE
  */
-export async function openDoors(
-  options: DoorOptions,
+export async function openAccess(
+  options: AccessOptions,
   say: (line: string) => void,
   always: boolean,
-): Promise<Doors> {
+): Promise<Access> {
   // The server would find it once its engines are open, after minutes.
   checkProxies(options.trustProxy ?? []);
   const apiKey = keyFrom(options.apiKey);
@@ -133,7 +133,7 @@ export async function openDoors(
   // Where nothing can be read again, a terminal that hangs up ends the server as it ends any program.
   if (always || keys !== null || tls !== null || audit !== null) process.on('SIGHUP', hangUp);
   return {
-    locked: apiKey !== null || keys !== null,
+    needsKey: apiKey !== null || keys !== null,
     server: {
       apiKey,
       keys,
@@ -210,7 +210,7 @@ function oneAtATime(act: () => Promise<void>): () => void {
 /** Read each part by itself. A part that cannot be read keeps its previous state, with a warning. */
 async function readAgain(
   server: LockstepServer,
-  options: DoorOptions,
+  options: AccessOptions,
   keys: KeyRing | null,
   audit: AuditLog | null,
   say: (line: string) => void,
@@ -244,7 +244,7 @@ async function readAgain(
   }
 }
 
-async function tlsOf({ tlsCert, tlsKey }: DoorOptions): Promise<SecureContextOptions | null> {
+async function tlsOf({ tlsCert, tlsKey }: AccessOptions): Promise<SecureContextOptions | null> {
   if (tlsCert === undefined && tlsKey === undefined) return null;
   if (tlsCert === undefined || tlsKey === undefined) {
     const there = tlsCert === undefined ? 'tls-key' : 'tls-cert';

@@ -1,4 +1,4 @@
-// Texts held to a form on the embedded engines: schemas, forced calls, and a loop of tools with OpenAI's client.
+// Texts held to a grammar on the embedded engines: schemas, forced calls, and a loop of tools with OpenAI's client.
 import type OpenAI from 'openai';
 import { describe, expect, test } from 'vitest';
 import { type Any, eventsOf, PROMPT } from './server-client.ts';
@@ -59,7 +59,7 @@ describe('response_format', () => {
     const content = chat.choices[0]?.logprobs?.content ?? [];
     expect(content.length).toBeGreaterThan(15);
     for (const { logprob, top_logprobs } of content) {
-      // The model's favourites, which the form may not allow.
+      // The model's favourites, which the grammar may not allow.
       expect(logprob).toBeLessThanOrEqual((top_logprobs[0]?.logprob ?? 0) + 1e-6);
     }
     const response = await client.responses.create({

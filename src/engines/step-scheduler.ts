@@ -1,10 +1,10 @@
-// Whose step is next where prompts run beside answers: answers get at least half of the engine's time.
+// Schedules steps where prompts run beside answers: answers get at least half of the engine's time.
 
-/** Turns for the steps of one sequence. */
-export type TurnsOf = Pick<Turns, 'prompt' | 'answer'>;
+/** Schedules the steps of one sequence. */
+export type SequenceScheduler = Pick<StepScheduler, 'prompt' | 'answer'>;
 
-/** Runs a step of the engine when its turn has come. */
-export type Turn = <T>(step: () => Promise<T>, signal?: AbortSignal) => Promise<T>;
+/** Runs a step of the engine when it is due. */
+export type RunStep = <T>(step: () => Promise<T>, signal?: AbortSignal) => Promise<T>;
 
 /**
  * An answer that takes no step for this long, in milliseconds, does not hold up prompts: its reader is
@@ -15,7 +15,7 @@ const SILENCE_MS = 50;
 const PAID_BACK = 1.2;
 
 /**
- * Turns on an engine that runs one step at a time.
+ * Schedules an engine that runs one step at a time.
  *
  * Steps of prompts run one after the other, in the order in which they came. After each, answers run
  * for 1.2 times as long as it took before the next one begins. So while a prompt runs, the tokens of an answer
@@ -26,7 +26,7 @@ const PAID_BACK = 1.2;
  * Work in the background takes a step only while no other sequence is open, one step at a time: it
  * delays a new sequence by at most the one step that runs.
  */
-export class Turns {
+export class StepScheduler {
   /** Milliseconds that prompts have taken and answers have not yet had. */
   #debt = 0;
   /** What a step of an answer takes, in milliseconds: a moving average. */
@@ -40,35 +40,35 @@ export class Turns {
   /** When an answer last took or ended a step. */
   #seen = 0;
   /** The last step of a prompt in the queue. */
-  #line: Promise<void> = Promise.resolve();
+  #promptQueue: Promise<void> = Promise.resolve();
   /** Called when a prompt that waits for answers may look again. */
-  #wake: () => void = () => {};
+  #wakePrompt: () => void = () => {};
   /** Sequences that are not in the background. */
   #open = 0;
   /** The last step in the background in the queue. */
-  #backgroundLine: Promise<void> = Promise.resolve();
+  #backgroundQueue: Promise<void> = Promise.resolve();
   /** Steps in the background that wait until no other sequence is open. */
-  readonly #patient = new Set<() => void>();
+  readonly #waiting = new Set<() => void>();
   /** For sequences in the background. */
-  readonly background: TurnsOf = {
-    prompt: (step, signal) => this.#idle(step, signal),
-    answer: (step, signal) => this.#idle(step, signal),
+  readonly background: SequenceScheduler = {
+    prompt: (step, signal) => this.#whenIdle(step, signal),
+    answer: (step, signal) => this.#whenIdle(step, signal),
   };
 
   /** A sequence that is not in the background begins; call what this gives once it has ended. */
-  open(): () => void {
+  openSequence(): () => void {
     this.#open += 1;
     let open = true;
     return () => {
       if (!open) return;
       open = false;
       this.#open -= 1;
-      if (this.#open === 0) for (const wake of [...this.#patient]) wake();
+      if (this.#open === 0) for (const wake of [...this.#waiting]) wake();
     };
   }
 
   /** Write an answer, whose steps come by `answer`; call what this gives once it has ended. */
-  begin(): () => void {
+  beginAnswer(): () => void {
     this.#answers += 1;
     this.#seen = performance.now();
     let open = true;
@@ -77,12 +77,12 @@ export class Turns {
       open = false;
       this.#answers -= 1;
       if (this.#answers === 0) this.#debt = 0;
-      this.#wake();
+      this.#wakePrompt();
     };
   }
 
   /** A step of an answer: it runs at once. */
-  readonly answer: Turn = async (step) => {
+  readonly answer: RunStep = async (step) => {
     this.#running += 1;
     const since = performance.now();
     try {
@@ -93,20 +93,20 @@ export class Turns {
       this.#usual = 0.9 * this.#usual + 0.1 * took;
       this.#debt = Math.max(0, this.#debt - took);
       this.#seen = performance.now();
-      this.#wake();
+      this.#wakePrompt();
     }
   };
 
   /** A step of a prompt. @throws the signal's reason where it aborts while the step waits */
-  readonly prompt: Turn = async (step, signal) => {
-    const before = this.#line;
+  readonly prompt: RunStep = async (step, signal) => {
+    const before = this.#promptQueue;
     let leave = (): void => {};
-    this.#line = new Promise((resolve) => {
+    this.#promptQueue = new Promise((resolve) => {
       leave = resolve;
     });
     try {
       await before;
-      await this.#clear(signal);
+      await this.#waitForAnswers(signal);
       const since = performance.now();
       try {
         return await step();
@@ -120,10 +120,10 @@ export class Turns {
   };
 
   /** @throws the signal's reason where it aborts while the step waits */
-  async #idle<T>(step: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-    const before = this.#backgroundLine;
+  async #whenIdle<T>(step: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    const before = this.#backgroundQueue;
     let leave = (): void => {};
-    this.#backgroundLine = new Promise((resolve) => {
+    this.#backgroundQueue = new Promise((resolve) => {
       leave = resolve;
     });
     try {
@@ -132,11 +132,11 @@ export class Turns {
       while (this.#open > 0) {
         await new Promise<void>((resolve) => {
           const wake = (): void => {
-            this.#patient.delete(wake);
+            this.#waiting.delete(wake);
             signal?.removeEventListener('abort', wake);
             resolve();
           };
-          this.#patient.add(wake);
+          this.#waiting.add(wake);
           signal?.addEventListener('abort', wake, { once: true });
         });
         signal?.throwIfAborted();
@@ -148,7 +148,7 @@ export class Turns {
   }
 
   /** Wait until answers have had their share of time, or no answer takes steps any more. */
-  async #clear(signal: AbortSignal | undefined): Promise<void> {
+  async #waitForAnswers(signal: AbortSignal | undefined): Promise<void> {
     signal?.throwIfAborted();
     // Steps of answers that the engine has already been given come first in any case.
     while (this.#debt > this.#running * this.#usual && this.#answers > 0) {
@@ -158,11 +158,11 @@ export class Turns {
         const wake = (): void => {
           clearTimeout(timer);
           signal?.removeEventListener('abort', wake);
-          this.#wake = () => {};
+          this.#wakePrompt = () => {};
           resolve();
         };
         const timer = setTimeout(wake, Math.max(1, SILENCE_MS - silent));
-        this.#wake = wake;
+        this.#wakePrompt = wake;
         signal?.addEventListener('abort', wake, { once: true });
       });
       signal?.throwIfAborted();

@@ -2,7 +2,7 @@
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ChatTemplate, chatTemplate } from '../src/server/prompt/chat.ts';
-import { placesOf } from '../src/server/prompt/places.ts';
+import { messageSpansOf } from '../src/server/prompt/message-spans.ts';
 import { makeToy, type Toy } from './server-toy.ts';
 
 let toy: Toy;
@@ -29,12 +29,12 @@ test('are found only by the request as it came', async () => {
   ];
   const prompt = await template.render(messages, tools, more, body);
   expect(prompt).toContain('"maximum": 1.0}}}]2.0<user>');
-  const places = await placesOf(template, messages, tools, prompt, more, body);
-  expect(places).toHaveLength(3);
+  const messageSpans = await messageSpansOf(template, messages, tools, prompt, more, body);
+  expect(messageSpans).toHaveLength(3);
   messages.forEach(({ content }, i) => {
-    const { message, at, length, within } = places[i] as (typeof places)[number];
+    const { message, at, length, within } = messageSpans[i] as (typeof messageSpans)[number];
     expect([message, prompt.slice(at, at + length), within]).toEqual([i, content, 0]);
   });
   // Without it the two renderings differ, and the messages cannot be found.
-  expect(await placesOf(template, messages, tools, prompt, more)).toHaveLength(1);
+  expect(await messageSpansOf(template, messages, tools, prompt, more)).toHaveLength(1);
 }, 120_000);

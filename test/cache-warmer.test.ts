@@ -1,8 +1,8 @@
-// The reader of answers: what it does to the event loop before the engine has anything to do.
+// The warmer of the prefix cache: what it does to the event loop before the engine has anything to do.
 import { rm } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
-import type { PrefixMemory } from '../src/engines/memory.ts';
-import { AnswerReader } from '../src/engines/reader.ts';
+import { CacheWarmer } from '../src/engines/cache-warmer.ts';
+import type { PrefixCache } from '../src/engines/prefix-cache.ts';
 import { Segmenter } from '../src/planner/index.ts';
 import { makeToy, type Toy, ToyEngine } from './server-toy.ts';
 
@@ -13,7 +13,7 @@ beforeAll(async () => {
 afterEach(() => vi.restoreAllMocks());
 afterAll(() => rm(toy.dir, { recursive: true, force: true }));
 
-const nothing = { find: () => null } as unknown as PrefixMemory;
+const nothing = { find: () => null } as unknown as PrefixCache;
 const turn = new Int32Array(5000).fill(97);
 
 /** Tokens that each call of the policy was given. */
@@ -36,15 +36,15 @@ test('a long turn is planned in pieces', async () => {
       throw new Error('that is enough');
     };
   });
-  new AnswerReader(engine, toy.files, nothing).read(turn);
+  new CacheWarmer(engine, toy.files, nothing).warm(turn);
   await opened;
   expect(sizes).toEqual([2048, 2048, 904]);
 });
 
 test('its planning is left when it is closed', async () => {
   const sizes = pushes();
-  const reader = new AnswerReader(new ToyEngine(toy), toy.files, nothing);
-  reader.read(turn);
-  await reader.close();
+  const warmer = new CacheWarmer(new ToyEngine(toy), toy.files, nothing);
+  warmer.warm(turn);
+  await warmer.close();
   expect(sizes).toEqual([2048]);
 });

@@ -2,7 +2,7 @@
 import type { Retrieved } from './engine.ts';
 
 /** One boundary's retrieval, summed over the long heads of all retrieving layers. */
-export interface Taken {
+export interface RetrievedTokens {
   /** The boundary: tokens of the sequence before it. */
   at: number;
   /** (layer, head) pairs that retrieve. */
@@ -14,7 +14,7 @@ export interface Taken {
 }
 
 /** A run of neighbouring tokens that were retrieved. */
-export interface TakenSpan {
+export interface RetrievedSpan {
   /** Half-open range of token positions. */
   tokens: [number, number];
   /** Mean share of the pairs that took its tokens, above 0, to 1. */
@@ -26,10 +26,10 @@ export interface TakenSpan {
  *
  * @param sinks A: the pool's first row is token A
  */
-export function takenAt(
+export function retrievedTokens(
   { at, retrieved }: { at: number; retrieved: readonly Retrieved[] },
   sinks: number,
-): Taken {
+): RetrievedTokens {
   const counts = new Int32Array(at);
   let heads = 0;
   for (const { positions } of retrieved) {
@@ -69,10 +69,10 @@ export function withoutFilling(retrieved: readonly Retrieved[]): {
 const JOINS = 0.75;
 
 /**
- * Neighbouring tokens as spans, the strongest first, equal ones in order of position. Every taken token
+ * Neighbouring tokens as spans, the strongest first, equal ones in order of position. Every retrieved token
  * is in exactly one span.
  */
-export function spansOfTaken({ heads, positions, counts }: Taken): TakenSpan[] {
+export function retrievedSpans({ heads, positions, counts }: RetrievedTokens): RetrievedSpan[] {
   const order = Array.from(positions.keys()).sort(
     (a, b) => (counts[b] as number) - (counts[a] as number) || a - b,
   );
@@ -81,7 +81,7 @@ export function spansOfTaken({ heads, positions, counts }: Taken): TakenSpan[] {
     free[to] === 1 &&
     Math.abs((positions[to] as number) - (positions[from] as number)) === 1 &&
     (counts[to] as number) >= JOINS * peak;
-  const spans: TakenSpan[] = [];
+  const spans: RetrievedSpan[] = [];
   for (const top of order) {
     if (free[top] === 0) continue;
     const peak = counts[top] as number;

@@ -1,14 +1,14 @@
-// Copies of states that are held on to, and what they cost: memory that several share counts once.
+// Snapshots of states, and what they cost: memory that several share counts once.
 import type { SequenceState } from './sequence.ts';
 
-export class KeptStates {
+export class StateSnapshots {
   readonly #states = new Map<number, SequenceState>();
   /** How many states hold each piece of memory. */
   readonly #holders = new Map<ArrayBufferLike, number>();
   /** Bytes of all of them. */
   bytes = 0;
 
-  /** Keep a copy of a state under a new number. */
+  /** Store a copy of a state under a new number. */
   add(number: number, state: SequenceState): void {
     const copy = state.fork();
     this.#states.set(number, copy);

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Turns } from './turns.ts';
+import { StepScheduler } from './step-scheduler.ts';
 
 // Times here are virtual: the engine's steps take what the test says, on whatever machine.
 beforeEach(() => {
@@ -32,11 +32,11 @@ interface Measured {
 }
 
 /** Write an answer of so many tokens. */
-async function write(turns: Turns, engine: Serial, count: number): Promise<Measured> {
-  const end = turns.begin();
+async function write(scheduler: StepScheduler, engine: Serial, count: number): Promise<Measured> {
+  const end = scheduler.beginAnswer();
   const tokens = [performance.now()];
   for (let i = 0; i < count; i++) {
-    await turns.answer(() => engine.step(TOKEN));
+    await scheduler.answer(() => engine.step(TOKEN));
     await wait(BETWEEN);
     tokens.push(performance.now());
   }
@@ -44,8 +44,8 @@ async function write(turns: Turns, engine: Serial, count: number): Promise<Measu
   return { tokens };
 }
 
-async function read(turns: Turns, engine: Serial, pieces: number): Promise<number> {
-  for (let i = 0; i < pieces; i++) await turns.prompt(() => engine.step(PIECE));
+async function read(scheduler: StepScheduler, engine: Serial, pieces: number): Promise<number> {
+  for (let i = 0; i < pieces; i++) await scheduler.prompt(() => engine.step(PIECE));
   return performance.now();
 }
 
@@ -62,24 +62,24 @@ async function finished<T>(work: Promise<T>): Promise<T> {
 const gaps = ({ tokens }: Measured) => tokens.slice(1).map((at, i) => at - (tokens[i] as number));
 const mean = (list: number[]) => list.reduce((a, b) => a + b, 0) / list.length;
 
-describe('Turns', () => {
+describe('StepScheduler', () => {
   it.each([1, 7])('keeps %i answers within twice their time while a prompt runs', async (count) => {
     const alone = await finished(
       (async () => {
-        const turns = new Turns();
+        const scheduler = new StepScheduler();
         const engine = new Serial();
-        return Promise.all(Array.from({ length: count }, () => write(turns, engine, 60)));
+        return Promise.all(Array.from({ length: count }, () => write(scheduler, engine, 60)));
       })(),
     );
     const usual = Math.max(...alone.map((one) => mean(gaps(one))));
 
-    const turns = new Turns();
+    const scheduler = new StepScheduler();
     const engine = new Serial();
     const start = performance.now();
     const [ended, ...beside] = await finished(
       Promise.all([
-        read(turns, engine, 62),
-        ...Array.from({ length: count }, () => write(turns, engine, 900)),
+        read(scheduler, engine, 62),
+        ...Array.from({ length: count }, () => write(scheduler, engine, 900)),
       ]),
     );
     const prompt = ended - start;
@@ -98,30 +98,30 @@ describe('Turns', () => {
   });
 
   it('lets a prompt alone run without a pause', async () => {
-    const turns = new Turns();
-    const ended = await finished(read(turns, new Serial(), 20));
+    const scheduler = new StepScheduler();
+    const ended = await finished(read(scheduler, new Serial(), 20));
     expect(ended).toBe(20 * PIECE);
   });
 
   it('does not hold up a prompt for an answer whose reader is slow', async () => {
-    const turns = new Turns();
+    const scheduler = new StepScheduler();
     const engine = new Serial();
-    const end = turns.begin();
-    await finished(turns.answer(() => engine.step(TOKEN)));
+    const end = scheduler.beginAnswer();
+    await finished(scheduler.answer(() => engine.step(TOKEN)));
     const start = performance.now();
-    const ended = await finished(read(turns, engine, 20));
+    const ended = await finished(read(scheduler, engine, 20));
     // Once it waits to see that nothing comes.
     expect(ended - start).toBeLessThanOrEqual(20 * PIECE + 100);
     end();
   });
 
   it('gives prompts their steps in turn', async () => {
-    const turns = new Turns();
+    const scheduler = new StepScheduler();
     const engine = new Serial();
     const log: string[] = [];
     const one = async (name: string) => {
       for (let i = 0; i < 3; i++) {
-        await turns.prompt(async () => {
+        await scheduler.prompt(async () => {
           log.push(name);
           await engine.step(PIECE);
         });
@@ -132,23 +132,23 @@ describe('Turns', () => {
   });
 
   it('leaves out a prompt that has gone, and lets the next one run', async () => {
-    const turns = new Turns();
+    const scheduler = new StepScheduler();
     const engine = new Serial();
-    const end = turns.begin();
-    const writing = turns.answer(() => engine.step(TOKEN));
+    const end = scheduler.beginAnswer();
+    const writing = scheduler.answer(() => engine.step(TOKEN));
     await vi.advanceTimersByTimeAsync(1);
     // In debt: the next one has to wait for the answer.
-    const first = turns.prompt(() => engine.step(PIECE));
+    const first = scheduler.prompt(() => engine.step(PIECE));
     await finished(Promise.all([writing, first]));
-    const busy = turns.answer(() => engine.step(TOKEN));
+    const busy = scheduler.answer(() => engine.step(TOKEN));
     const leave = new AbortController();
     let ran = 0;
     const step = async () => {
       ran += 1;
       await engine.step(PIECE);
     };
-    const gone = turns.prompt(step, leave.signal);
-    const next = turns.prompt(step);
+    const gone = scheduler.prompt(step, leave.signal);
+    const next = scheduler.prompt(step);
     const refused = expect(gone).rejects.toThrow('left');
     await vi.advanceTimersByTimeAsync(10);
     expect(ran).toBe(0);
@@ -162,12 +162,12 @@ describe('Turns', () => {
 
 describe('in the background', () => {
   it('takes no step while another sequence is open, and one at a time', async () => {
-    const turns = new Turns();
+    const scheduler = new StepScheduler();
     const engine = new Serial();
     const log: string[] = [];
     const back = async (name: string) => {
       for (let i = 0; i < 3; i++) {
-        await turns.background.answer(async () => {
+        await scheduler.background.answer(async () => {
           log.push(`${name}${i}`);
           await engine.step(TOKEN);
         });
@@ -177,8 +177,8 @@ describe('in the background', () => {
     // The first step runs when the answer comes: it is all that the answer waits for.
     await vi.advanceTimersByTimeAsync(1);
     expect(log).toEqual(['a0']);
-    const leave = turns.open();
-    const { tokens } = await finished(write(turns, engine, 5));
+    const leave = scheduler.openSequence();
+    const { tokens } = await finished(write(scheduler, engine, 5));
     expect(log).toEqual(['a0']);
     const [begun = 0, first = 0, ...rest] = tokens;
     expect(first - begun).toBeLessThan(2 * TOKEN + BETWEEN + 1);
@@ -190,11 +190,11 @@ describe('in the background', () => {
   });
 
   it('leaves the line when it is aborted, and lets the next one pass', async () => {
-    const turns = new Turns();
-    const leave = turns.open();
+    const scheduler = new StepScheduler();
+    const leave = scheduler.openSequence();
     const gone = new AbortController();
-    const first = turns.background.prompt(async () => 'first', gone.signal);
-    const second = turns.background.prompt(async () => 'second');
+    const first = scheduler.background.prompt(async () => 'first', gone.signal);
+    const second = scheduler.background.prompt(async () => 'second');
     gone.abort(new Error('gone'));
     await expect(first).rejects.toThrow('gone');
     leave();

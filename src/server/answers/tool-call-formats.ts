@@ -1,4 +1,4 @@
-// The forms that models write calls of tools in.
+// The formats in which models write calls of tools.
 import { parseJson } from '../../json.ts';
 import { rawField, rawItems } from '../raw-json.ts';
 

@@ -1,5 +1,5 @@
 // vLLM's own metrics and the plugin's, for `/metrics` and in short for the page.
-import type { Figures } from '../runner.ts';
+import type { EngineMetrics } from '../runner.ts';
 import type { Replica } from './replica.ts';
 
 interface Sample {
@@ -13,7 +13,7 @@ const PASSED =
   /^(lockstep_|vllm:(prefix_cache_(queries|hits)_total|num_preemptions_total|kv_cache_usage_perc|num_requests_(running|waiting)|(prompt|generation)_tokens_total)$)/;
 
 /** Ask every replica; one that does not answer is left out and shown as not ready. */
-export async function figuresOf(replicas: readonly Replica[]): Promise<Figures> {
+export async function metricsOf(replicas: readonly Replica[]): Promise<EngineMetrics> {
   const told = await Promise.all(
     replicas.map(async (replica) => {
       const answer = await replica.get('/metrics').catch(() => null);

@@ -1,6 +1,6 @@
 // Two engines' texts as one, in both of Prometheus' formats.
 import { expect, test } from 'vitest';
-import { joinFigures, joinOpenMetrics } from './figures.ts';
+import { joinOpenMetrics, joinPrometheus } from './prometheus-text.ts';
 
 const text = `# HELP vllm:runs_total Runs of "it" \\\\ more.
 # TYPE vllm:runs_total counter
@@ -21,7 +21,7 @@ bare_total{replica="0"} 4
 const two = ['a', 'b'].map((model) => ({ model, text }));
 
 test('Prometheus: each family once, with its head', () => {
-  const lines = joinFigures(two).split('\n');
+  const lines = joinPrometheus(two).split('\n');
   expect(lines.slice(0, 5)).toEqual([
     '# HELP vllm:runs_total Runs of "it" \\\\ more.',
     '# TYPE vllm:runs_total counter',

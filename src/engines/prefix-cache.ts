@@ -1,45 +1,45 @@
-// What an engine remembers of prompts: states by the tokens that lead to them, the least used given up first.
+// The prefix cache of an engine: states by the tokens that lead to them, the least recently used evicted first.
 import { createHash, type Hash } from 'node:crypto';
-import type { Engine, EngineSession, KeptState, Retrieved } from './engine.ts';
-import type { MemoryFigures } from './runner.ts';
+import type { Engine, EngineSession, Retrieved, StateSnapshot } from './engine.ts';
+import type { PrefixCacheStats } from './runner.ts';
 
-/** Boundaries on the way to a state, the last first; states that have a way in common share it. */
-export interface Trail {
+/** Boundaries before a state, the last first; states with a common prefix share its part. */
+export interface BoundaryChain {
   at: number;
   retrieved: Retrieved[];
-  before: Trail | null;
-  /** States and trails that hold it. */
-  holders: number;
+  before: BoundaryChain | null;
+  /** States and chains that refer to it. */
+  references: number;
 }
 
-/** A state that a prompt can continue from. */
-export interface Remembered {
+/** A cached state that a prompt can continue from. */
+export interface CachedPrefix {
   /** Tokens that lead to it. */
   length: number;
-  trail: Trail | null;
+  boundaries: BoundaryChain | null;
   /** Open a session that continues from this state. */
   open(): Promise<EngineSession>;
 }
 
 interface Entry {
-  kept: KeptState;
+  snapshot: StateSnapshot;
   length: number;
-  trail: Trail | null;
+  boundaries: BoundaryChain | null;
 }
 
 /**
- * A state is a function of the tokens before it because it is only remembered where they ran in steps
+ * A state is a function of the tokens before it because it is only cached where they ran in steps
  * that follow from them alone: continuing from it gives the numbers of a run from the start, to the bit.
  */
-export class PrefixMemory implements MemoryFigures {
+export class PrefixCache implements PrefixCacheStats {
   readonly limit: number;
   readonly #engine: Engine;
   /** By the hash of their tokens, the least lately used first. */
   readonly #entries = new Map<string, Entry>();
-  readonly #coming = new Set<string>();
+  readonly #pending = new Set<string>();
   /** How many states have each length. */
   readonly #lengths = new Map<number, number>();
-  #trails = 0;
+  #chainBytes = 0;
   #closed = false;
   hits = 0;
   misses = 0;
@@ -52,7 +52,7 @@ export class PrefixMemory implements MemoryFigures {
   }
 
   get bytes(): number {
-    return (this.#engine.keptBytes ?? 0) + this.#trails;
+    return (this.#engine.snapshotBytes ?? 0) + this.#chainBytes;
   }
 
   get states(): number {
@@ -60,12 +60,12 @@ export class PrefixMemory implements MemoryFigures {
   }
 
   /**
-   * The longest kept state for a beginning of these tokens. Open it at once: it may be evicted later.
+   * The longest cached state for a beginning of these tokens. Open it at once: it may be evicted later.
    *
    * @param most tokens of it
    * @param silent no request waits for it: do not count it as a hit or a miss
    */
-  find(tokens: Int32Array, most: number, silent = false): Remembered | null {
+  find(tokens: Int32Array, most: number, silent = false): CachedPrefix | null {
     const lengths = [...this.#lengths.keys()].filter((length) => length <= most);
     lengths.sort((a, b) => a - b);
     const path = new PrefixHash();
@@ -80,37 +80,41 @@ export class PrefixMemory implements MemoryFigures {
       return null;
     }
     if (!silent) this.hits += 1;
-    const { kept, length, trail } = this.#touch(found);
-    return { length, trail, open: () => kept.open() };
+    const { snapshot, length, boundaries } = this.#touch(found);
+    return { length, boundaries, open: () => snapshot.open() };
   }
 
-  /** Keep the state of the session, unless it is already kept. */
-  async remember(session: EngineSession, path: PrefixHash, trail: Trail | null): Promise<void> {
+  /** Cache the state of the session, unless it is cached already. */
+  async store(
+    session: EngineSession,
+    path: PrefixHash,
+    boundaries: BoundaryChain | null,
+  ): Promise<void> {
     const key = path.key();
     if (this.#entries.has(key)) this.#touch(key);
-    if (this.#entries.has(key) || this.#coming.has(key) || this.#closed) return;
+    if (this.#entries.has(key) || this.#pending.has(key) || this.#closed) return;
     const { length } = path;
-    this.#coming.add(key);
+    this.#pending.add(key);
     try {
-      const kept = await session.keep?.();
-      if (kept === undefined) return;
-      if (this.#closed) return await kept.drop();
-      this.#entries.set(key, { kept, length, trail });
+      const snapshot = await session.snapshot?.();
+      if (snapshot === undefined) return;
+      if (this.#closed) return await snapshot.drop();
+      this.#entries.set(key, { snapshot, length, boundaries });
     } finally {
-      this.#coming.delete(key);
+      this.#pending.delete(key);
     }
     this.#lengths.set(length, (this.#lengths.get(length) ?? 0) + 1);
-    this.#hold(trail);
+    this.#retain(boundaries);
     while (this.bytes > this.limit && this.#entries.size > 0) {
       this.evictions += 1;
-      await this.#give(this.#entries.keys().next().value as string);
+      await this.#evict(this.#entries.keys().next().value as string);
     }
   }
 
   /** Free everything. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all([...this.#entries.keys()].map((key) => this.#give(key)));
+    await Promise.all([...this.#entries.keys()].map((key) => this.#evict(key)));
   }
 
   #touch(key: string): Entry {
@@ -120,34 +124,34 @@ export class PrefixMemory implements MemoryFigures {
     return entry;
   }
 
-  async #give(key: string): Promise<void> {
-    const { kept, length, trail } = this.#entries.get(key) as Entry;
+  async #evict(key: string): Promise<void> {
+    const { snapshot, length, boundaries } = this.#entries.get(key) as Entry;
     this.#entries.delete(key);
     const others = (this.#lengths.get(length) as number) - 1;
     if (others > 0) this.#lengths.set(length, others);
     else this.#lengths.delete(length);
-    this.#release(trail);
-    await kept.drop();
+    this.#release(boundaries);
+    await snapshot.drop();
   }
 
-  #hold(trail: Trail | null): void {
-    for (let one = trail; one !== null; one = one.before) {
-      one.holders += 1;
-      if (one.holders > 1) return;
-      this.#trails += trailBytes(one);
+  #retain(boundaries: BoundaryChain | null): void {
+    for (let one = boundaries; one !== null; one = one.before) {
+      one.references += 1;
+      if (one.references > 1) return;
+      this.#chainBytes += boundaryBytes(one);
     }
   }
 
-  #release(trail: Trail | null): void {
-    for (let one = trail; one !== null; one = one.before) {
-      one.holders -= 1;
-      if (one.holders > 0) return;
-      this.#trails -= trailBytes(one);
+  #release(boundaries: BoundaryChain | null): void {
+    for (let one = boundaries; one !== null; one = one.before) {
+      one.references -= 1;
+      if (one.references > 0) return;
+      this.#chainBytes -= boundaryBytes(one);
     }
   }
 }
 
-function trailBytes({ retrieved }: Trail): number {
+function boundaryBytes({ retrieved }: BoundaryChain): number {
   const lists = retrieved.flatMap(({ positions }) => positions);
   return lists.reduce((sum, list) => sum + list.byteLength, 0);
 }

@@ -3,7 +3,11 @@ import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Engine } from '../src/engines/engine.ts';
 import { openOnnxEngine } from '../src/engines/onnx.ts';
-import { spansOfTaken, type Taken, takenAt } from '../src/engines/taken.ts';
+import {
+  type RetrievedTokens,
+  retrievedSpans,
+  retrievedTokens,
+} from '../src/engines/retrieved-tokens.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
 import { runCase, type TinyCase, TinyCheckpoints } from './onnx-checkpoints.ts';
 import { temporaryFolder } from './tiny-checkpoint.ts';
@@ -48,33 +52,35 @@ beforeAll(async () => {
 }, 300_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-async function takenBy(engine: Engine, one: TinyCase): Promise<Taken[]> {
+async function retrievedBy(engine: Engine, one: TinyCase): Promise<RetrievedTokens[]> {
   const session = await engine.open();
   const { retrieved } = await runCase(session, one, 24, engine.info.vocabulary);
   await session.close();
   await engine.close();
-  return [...retrieved].map(([at, layers]) => takenAt({ at, retrieved: layers }, one.carry.sinks));
+  return [...retrieved].map(([at, layers]) =>
+    retrievedTokens({ at, retrieved: layers }, one.carry.sinks),
+  );
 }
 
 describe.each(cases.map((one) => [one.name, one] as const))('%s', (_, one) => {
   it('is the same by both engines at every boundary', async () => {
-    const fast = await takenBy(await openOnnxEngine(made.dir(one), { threads: 1 }), one);
+    const fast = await retrievedBy(await openOnnxEngine(made.dir(one), { threads: 1 }), one);
     const options = { python: made.python, threads: 1 };
-    const exact = await takenBy(await openTorchEngine(made.dir(one), options), one);
+    const exact = await retrievedBy(await openTorchEngine(made.dir(one), options), one);
     expect(fast).toEqual(exact);
     expect(fast.map(({ at }) => at)).toEqual(one.boundaries);
-    for (const taken of fast) {
-      expect(taken.heads).toBe(4);
-      expect(taken.positions.every((position) => position >= 4 && position < taken.at)).toBe(true);
-      const sum = taken.counts.reduce((a, b) => a + b, 0);
+    for (const found of fast) {
+      expect(found.heads).toBe(4);
+      expect(found.positions.every((position) => position >= 4 && position < found.at)).toBe(true);
+      const sum = found.counts.reduce((a, b) => a + b, 0);
       const carried = one.carry.heads === 'all' ? one.carry.size : 0;
-      const eligible = Math.max(0, taken.at - 4 - carried);
-      const all = taken.heads * Math.min(one.retrieval.size, eligible);
+      const eligible = Math.max(0, found.at - 4 - carried);
+      const all = found.heads * Math.min(one.retrieval.size, eligible);
       // A shorter last block is the one thing that makes it fewer.
       expect(sum).toBeLessThanOrEqual(all);
-      expect(sum).toBeGreaterThan(all - taken.heads * BLOCK);
-      const weights = spansOfTaken(taken).reduce(
-        (total, { tokens: [from, to], weight }) => total + weight * (to - from) * taken.heads,
+      expect(sum).toBeGreaterThan(all - found.heads * BLOCK);
+      const weights = retrievedSpans(found).reduce(
+        (total, { tokens: [from, to], weight }) => total + weight * (to - from) * found.heads,
         0,
       );
       expect(weights).toBeCloseTo(sum, 6);

@@ -7,8 +7,8 @@ import { isValid, randomSchema, randomValue } from '../../../test/helpers/schema
 import { makeToy, type Toy } from '../../../test/server-toy.ts';
 import { packageRoot } from '../../paths.ts';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/tokenizer.ts';
-import { Forms, type ResponseFormat } from './form.ts';
-import { Grammar, type State } from './grammar.ts';
+import { CompiledGrammar, type State } from './grammar.ts';
+import { GrammarCompiler, type ResponseFormat } from './grammar-compiler.ts';
 import { SchemaReader } from './schema.ts';
 
 const smollm = path.join(packageRoot, '.lockstep', 'models', 'smollm2-135m-instruct');
@@ -27,30 +27,30 @@ const held = (schema: unknown): ResponseFormat => ({
 });
 
 /** One for each tokenizer, as in a server: its vocabulary is read once. */
-const made = new Map<Tokenizer, Forms>();
-function formsOf(tokenizer: Tokenizer): Forms {
-  const forms = made.get(tokenizer) ?? new Forms(tokenizer, tokenizer.ends);
-  made.set(tokenizer, forms);
-  return forms;
+const made = new Map<Tokenizer, GrammarCompiler>();
+function compilerOf(tokenizer: Tokenizer): GrammarCompiler {
+  const compiler = made.get(tokenizer) ?? new GrammarCompiler(tokenizer, tokenizer.ends);
+  made.set(tokenizer, compiler);
+  return compiler;
 }
 
-/** Ids that the form lets through after a text. */
+/** Ids that the grammar lets through after a text. */
 function allowedAfter(tokenizer: Tokenizer, format: ResponseFormat, ids: readonly number[]) {
-  const form = formsOf(tokenizer).prepare(format)();
-  for (const id of ids) form.take(id);
+  const matcher = compilerOf(tokenizer).compile(format)();
+  for (const id of ids) matcher.accept(id);
   const logits = new Float32Array(tokenizer.vocabulary.size);
-  form.mask(logits);
+  matcher.mask(logits);
   return new Set([...logits.keys()].filter((id) => logits[id] === 0));
 }
 
 /** Draw tokens at random, those of JSON's own characters more often, until the text ends. */
 function drawn(tokenizer: Tokenizer, format: ResponseFormat, seed: number): string | null {
   const random = randomIntegers(seed);
-  const form = formsOf(tokenizer).prepare(format)();
+  const matcher = compilerOf(tokenizer).compile(format)();
   const ids: number[] = [];
   for (let step = 0; step < 400; step++) {
     const logits = new Float32Array(tokenizer.vocabulary.size + 3).fill(1);
-    form.mask(logits);
+    matcher.mask(logits);
     const open = [...logits.keys()].filter((id) => logits[id] === 1);
     expect(open.length, tokenizer.decode(ids)).toBeGreaterThan(0);
     expect(open.every((id) => id < tokenizer.vocabulary.size)).toBe(true);
@@ -59,7 +59,7 @@ function drawn(tokenizer: Tokenizer, format: ResponseFormat, seed: number): stri
     const closing = open.filter((id) => /^["}\],:0-9]+$/.test(tokenizer.vocabulary.text(id)));
     const from = closing.length > 0 && random(4) > 0 ? closing : open;
     const id = from[random(from.length)] as number;
-    form.take(id);
+    matcher.accept(id);
     if (tokenizer.ends.includes(id)) return tokenizer.decode(ids);
     ids.push(id);
   }
@@ -90,15 +90,15 @@ describe('a text held to a schema', () => {
       const text = JSON.stringify(value, null, [0, 2, 4][seed % 3]);
       for (const tokenizer of [toy.tokenizer, words]) {
         const ids = Array.from(await tokenizer.encode(text));
-        const form = formsOf(tokenizer).prepare(held(schema))();
+        const matcher = compilerOf(tokenizer).compile(held(schema))();
         for (const id of ids) {
           const logits = new Float32Array(tokenizer.vocabulary.size);
-          form.mask(logits);
+          matcher.mask(logits);
           expect(logits[id], `${JSON.stringify(schema)}\n${text}`).toBe(0);
-          form.take(id);
+          matcher.accept(id);
         }
         const last = new Float32Array(tokenizer.vocabulary.size);
-        form.mask(last);
+        matcher.mask(last);
         expect(tokenizer.ends.every((id) => last[id] === 0)).toBe(true);
       }
     }
@@ -150,7 +150,7 @@ describe('a text held to a schema', () => {
 });
 
 describe('whole numbers between bounds', () => {
-  const accepts = (grammar: Grammar, text: string): boolean => {
+  const accepts = (grammar: CompiledGrammar, text: string): boolean => {
     let state: State | null = grammar.start;
     for (const byte of Buffer.from(text)) state = state && grammar.step(state, byte);
     return state?.ends ?? false;
@@ -165,7 +165,7 @@ describe('whole numbers between bounds', () => {
     [{ exclusiveMaximum: 40 }, -Infinity, 39],
     [{ minimum: 5, maximum: 5 }, 5, 5],
   ])('%j', (schema, least, most) => {
-    const grammar = new Grammar(new SchemaReader({ type: 'integer', ...schema }).read());
+    const grammar = new CompiledGrammar(new SchemaReader({ type: 'integer', ...schema }).read());
     for (let value = -150; value <= 1100; value++) {
       expect(accepts(grammar, String(value)), `${value}`).toBe(value >= least && value <= most);
     }
@@ -206,8 +206,8 @@ describe('a schema that is not supported is refused by name', () => {
     [{ type: 'array', prefixItems: [{}], minItems: 2 }, '/minItems'],
     [false, 'the root'],
   ])('%j', (schema, where) => {
-    const forms = formsOf(toy.tokenizer);
-    expect(() => forms.prepare(held(schema))).toThrow(
+    const compiler = compilerOf(toy.tokenizer);
+    expect(() => compiler.compile(held(schema))).toThrow(
       expect.objectContaining({
         code: 'LS_FORM_SCHEMA',
         message: expect.stringContaining(` at ${where} of the JSON schema`),
@@ -217,23 +217,25 @@ describe('a schema that is not supported is refused by name', () => {
 });
 
 describe('a schema that is too large', () => {
-  const forms = () => formsOf(toy.tokenizer);
+  const compiler = () => compilerOf(toy.tokenizer);
   const many = (count: number) => Array.from({ length: count }, (_, i) => `value ${i}`);
 
   it('is refused, by its values or its properties', () => {
-    expect(() => forms().prepare(held({ enum: many(1001) }))).toThrow(
+    expect(() => compiler().compile(held({ enum: many(1001) }))).toThrow(
       expect.objectContaining({ code: 'LS_FORM_SIZE' }),
     );
     const properties = Object.fromEntries(many(1001).map((name) => [name, {}]));
-    expect(() => forms().prepare(held({ type: 'object', properties }))).toThrow(/1000 properties/);
+    expect(() => compiler().compile(held({ type: 'object', properties }))).toThrow(
+      /1000 properties/,
+    );
   });
 
   it('is taken up to that', () => {
     const properties = Object.fromEntries(many(900).map((name) => [name, { type: 'string' }]));
-    const form = forms().prepare(held({ type: 'object', properties }))();
-    for (const byte of Buffer.from('{"value 899": "a"')) form.take(byte);
+    const matcher = compiler().compile(held({ type: 'object', properties }))();
+    for (const byte of Buffer.from('{"value 899": "a"')) matcher.accept(byte);
     const logits = new Float32Array(toy.tokenizer.vocabulary.size);
-    form.mask(logits);
+    matcher.mask(logits);
     expect(logits['}'.charCodeAt(0)]).toBe(0);
     expect(logits[','.charCodeAt(0)]).toBe(Number.NEGATIVE_INFINITY);
   });

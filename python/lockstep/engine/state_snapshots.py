@@ -1,4 +1,4 @@
-"""Copies of states that the torch engine holds on to, and what they cost.
+"""Snapshots of states of the torch engine, and what they cost.
 
 Memory that several of them share counts once.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..operator.state import State
 
 
-class KeptStates:
+class StateSnapshots:
     """States by number; ``nbytes`` is what all of them hold."""
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class KeptStates:
         self._next = 1
 
     def add(self, state: State) -> int:
-        """Keep a copy of a state; returns its number."""
+        """Store a copy of a state; returns its number."""
         number = self._next
         self._next += 1
         self._states[number] = copy = state.fork()

@@ -1,17 +1,17 @@
-// Texts held to a form: which tokens may come next, after those that came.
+// Texts held to a grammar: which tokens may come next, after those that came.
 import { LockstepError } from '../../errors.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
-import type { TokenForm } from '../adjust.ts';
-import { Grammar, type State } from './grammar.ts';
+import type { GrammarMatcher } from '../logits-processor.ts';
+import { CompiledGrammar, type State } from './grammar.ts';
 import { anyObject } from './json.ts';
 import { SchemaReader } from './schema.ts';
 import { VocabularyTree } from './vocabulary.ts';
 
-/** Forms that are kept, the latest used: clients ask for the same ones again. */
+/** Grammars that are kept, the latest used: clients ask for the same ones again. */
 const KEPT = 32;
 /** States of the machines that are kept; the latest one may have more until its texts have ended. */
 const MOST_STATES = 100_000;
-/** Bytes of the masks that are kept, of all forms. */
+/** Bytes of the masks that are kept, of all grammars. */
 const MASK_BYTES = 64 * 2 ** 20;
 
 /** What a request asks a text to be, as OpenAI's API has it. */
@@ -20,12 +20,12 @@ export interface ResponseFormat {
   json_schema?: { schema: unknown };
 }
 
-/** Forms for the vocabulary of one tokenizer. */
-export class Forms {
+/** Compiles and caches grammars for the vocabulary of one tokenizer. */
+export class GrammarCompiler {
   readonly #tokenizer: Tokenizer;
   readonly #ends: readonly number[];
   #tree: VocabularyTree | null = null;
-  readonly #prepared = new Map<string, Grammar>();
+  readonly #compiled = new Map<string, CompiledGrammar>();
   /** Ids that may come, by state; the latest used last. */
   readonly #masks = new Map<State, Uint32Array | null>();
 
@@ -36,11 +36,11 @@ export class Forms {
   }
 
   /**
-   * Make ready what a form needs; `begin` is cheap then.
+   * Make ready what a response format needs; the function that is returned is cheap.
    *
    * @throws LS_FORM_SCHEMA for schemas that are not supported; LS_FORM_ENDS where no token could end the text
    */
-  prepare(format: ResponseFormat): () => TokenForm {
+  compile(format: ResponseFormat): () => GrammarMatcher {
     if (this.#ends.length === 0) {
       throw new LockstepError(
         'LS_FORM_ENDS',
@@ -51,23 +51,23 @@ export class Forms {
       );
     }
     const key = JSON.stringify(format);
-    const grammar = this.#prepared.get(key) ?? prepare(format);
-    this.#prepared.delete(key);
+    const grammar = this.#compiled.get(key) ?? compile(format);
+    this.#compiled.delete(key);
     let states = grammar.size;
-    for (const { size } of this.#prepared.values()) states += size;
-    for (const [oldest, { size }] of this.#prepared) {
-      if (this.#prepared.size < KEPT && states <= MOST_STATES) break;
-      this.#prepared.delete(oldest);
+    for (const { size } of this.#compiled.values()) states += size;
+    for (const [oldest, { size }] of this.#compiled) {
+      if (this.#compiled.size < KEPT && states <= MOST_STATES) break;
+      this.#compiled.delete(oldest);
       states -= size;
     }
-    if (states <= MOST_STATES) this.#prepared.set(key, grammar);
+    if (states <= MOST_STATES) this.#compiled.set(key, grammar);
     this.#tree ??= new VocabularyTree(this.#tokenizer, this.#ends);
     const tree = this.#tree;
     const allowed = (state: State) => this.#allowed(grammar, tree, state);
-    return () => new HeldText(grammar, allowed, this.#tokenizer, this.#ends);
+    return () => new ByteMatcher(grammar, allowed, this.#tokenizer, this.#ends);
   }
 
-  #allowed(grammar: Grammar, tree: VocabularyTree, exact: State): Uint32Array | null {
+  #allowed(grammar: CompiledGrammar, tree: VocabularyTree, exact: State): Uint32Array | null {
     const state = grammar.shortened(exact, tree.longest);
     const known = this.#masks.get(state);
     const mask = known === undefined ? tree.allowed(grammar, state) : known;
@@ -81,23 +81,23 @@ export class Forms {
   }
 }
 
-function prepare(format: ResponseFormat): Grammar {
-  return new Grammar(
+function compile(format: ResponseFormat): CompiledGrammar {
+  return new CompiledGrammar(
     format.type === 'json_object'
       ? anyObject
       : new SchemaReader(format.json_schema?.schema).readWhole(),
   );
 }
 
-class HeldText implements TokenForm {
-  readonly #grammar: Grammar;
+class ByteMatcher implements GrammarMatcher {
+  readonly #grammar: CompiledGrammar;
   readonly #allowed: (state: State) => Uint32Array | null;
   readonly #tokenizer: Tokenizer;
   readonly #ends: readonly number[];
   #state: State;
 
   constructor(
-    grammar: Grammar,
+    grammar: CompiledGrammar,
     allowed: (state: State) => Uint32Array | null,
     tokenizer: Tokenizer,
     ends: readonly number[],
@@ -130,11 +130,11 @@ class HeldText implements TokenForm {
     });
   }
 
-  take(id: number): void {
+  accept(id: number): void {
     if (this.#ends.includes(id)) return;
     for (const byte of this.#tokenizer.bytes(id)) {
       const next = this.#grammar.step(this.#state, byte);
-      if (next === null) throw new RangeError(`expected a token of the form, got ${id}`);
+      if (next === null) throw new RangeError(`expected a token of the grammar, got ${id}`);
       this.#state = next;
     }
   }

@@ -4,16 +4,16 @@ import { createServer, request as httpRequest, type RequestListener, type Server
 import type { Duplex } from 'node:stream';
 import { duplexPair } from './duplex.ts';
 
-export interface InsideRequest<Who> {
+export interface InProcessRequest<Origin> {
   path: string;
   /** JSON. */
   body: string;
-  /** What the routes are to know of the request; `who` of the constructor gets it. */
-  who: Who;
+  /** What the routes are to know of the request: they get it by `originOf`. */
+  origin: Origin;
   signal: AbortSignal;
 }
 
-export interface InsideAnswer {
+export interface InProcessResponse {
   status: number;
   requestId: string;
   /** Seconds after which to try again; null: the answer does not say. */
@@ -22,9 +22,9 @@ export interface InsideAnswer {
   body: string;
 }
 
-export class Inside<Who extends object> {
+export class InProcessClient<Origin extends object> {
   readonly #server: Server;
-  readonly #who = new WeakMap<object, Who>();
+  readonly #origins = new WeakMap<object, Origin>();
 
   constructor(listener: RequestListener) {
     this.#server = createServer(listener);
@@ -32,16 +32,16 @@ export class Inside<Who extends object> {
     this.#server.timeout = this.#server.requestTimeout = this.#server.headersTimeout = 0;
   }
 
-  /** What `post` was told of the request that came over this connection. */
-  whoOf(socket: object): Who {
-    return this.#who.get(socket) as Who;
+  /** The origin of the request that came over this connection. */
+  originOf(socket: object): Origin {
+    return this.#origins.get(socket) as Origin;
   }
 
   /** @throws the signal's reason; Error where the connection breaks */
-  async post({ path, body, who, signal }: InsideRequest<Who>): Promise<InsideAnswer> {
+  async post({ path, body, origin, signal }: InProcessRequest<Origin>): Promise<InProcessResponse> {
     signal.throwIfAborted();
     const [ours, theirs] = duplexPair();
-    this.#who.set(theirs, who);
+    this.#origins.set(theirs, origin);
     this.#server.emit('connection', theirs);
     const leave = (): void => void ours.destroy();
     signal.addEventListener('abort', leave, { once: true });
@@ -57,12 +57,12 @@ export class Inside<Who extends object> {
   }
 }
 
-function exchange(socket: Duplex, path: string, body: string): Promise<InsideAnswer> {
+function exchange(socket: Duplex, path: string, body: string): Promise<InProcessResponse> {
   return new Promise((resolve, reject) => {
     const bytes = Buffer.from(body);
     const headers = { 'content-type': 'application/json', 'content-length': bytes.length };
     const createConnection = () => socket;
-    const asked = httpRequest({ method: 'POST', path, headers, createConnection }, (answer) => {
+    const request = httpRequest({ method: 'POST', path, headers, createConnection }, (answer) => {
       const parts: Buffer[] = [];
       answer.on('data', (part: Buffer) => parts.push(part));
       answer.on('error', reject);
@@ -78,7 +78,7 @@ function exchange(socket: Duplex, path: string, body: string): Promise<InsideAns
         });
       });
     });
-    asked.on('error', reject);
-    asked.end(bytes);
+    request.on('error', reject);
+    request.end(bytes);
   });
 }

@@ -1,11 +1,11 @@
-// What the embedded engines remember of prompts changes no number: with it and without it, to the bit.
+// The prefix cache of the embedded engines changes no number: with it and without it, to the bit.
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { attach, type ContractFiles, readContract } from '../src/checkpoint/index.ts';
 import type { Engine } from '../src/engines/engine.ts';
-import { PrefixHash, PrefixMemory } from '../src/engines/memory.ts';
 import { openOnnxEngine } from '../src/engines/onnx.ts';
+import { PrefixCache, PrefixHash } from '../src/engines/prefix-cache.ts';
 import type { Runner, RunRequest } from '../src/engines/runner.ts';
 import { steppedRunner } from '../src/engines/stepped.ts';
 import { openTorchEngine } from '../src/engines/torch.ts';
@@ -56,7 +56,7 @@ const dirs = {} as Record<Name, string>;
 const files = {} as Record<Name, ContractFiles>;
 
 beforeAll(async () => {
-  folder = temporaryFolder('memory');
+  folder = temporaryFolder('prefix-cache');
   const made = await TinyCheckpoints.make(folder, [model]);
   for (const name of Object.keys(contracts) as Name[]) {
     dirs[name] = path.join(folder, name);
@@ -102,13 +102,13 @@ function request(prompt: readonly number[], more: Partial<RunRequest> = {}): Run
     logprobs: 20,
     traced: false,
     streamed: false,
-    followed: true,
+    expectsNextTurn: true,
     extra: { ignore_eos: true },
     ...more,
   };
 }
 
-/** All that a client can see of a run but how much of it was remembered. */
+/** All that a client can see of a run but how much of it was cached. */
 async function seen(runner: Runner, asked: RunRequest, signal = new AbortController().signal) {
   const run = await runner.run(asked, signal);
   const tokens: unknown[] = [];
@@ -134,11 +134,11 @@ async function seen(runner: Runner, asked: RunRequest, signal = new AbortControl
 
 describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
   it.each(['short', 'long'] as const)(
-    'continues from what it remembers (%s segments)',
+    'continues from what is cached (%s segments)',
     async (name) => {
       const [one, two] = [await open[kind](name), await open[kind](name)];
       const plain = steppedRunner(one, tokenizer, files[name]);
-      const remembering = steppedRunner(two, tokenizer, files[name], { cacheBytes: 1 << 28 });
+      const caching = steppedRunner(two, tokenizer, files[name], { cacheBytes: 1 << 28 });
       const draw = random(5);
       let prompt = Array.from({ length: 500 }, () => 3 + draw(256));
       // A step costs torch a call of Python; the rule is the same.
@@ -146,7 +146,7 @@ describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
       for (let turn = 0; turn < 4; turn++) {
         const asked = request(prompt, { maxTokens, seed: turn });
         const expected = await seen(plain, asked);
-        const got = await seen(remembering, asked);
+        const got = await seen(caching, asked);
         expect(got.shown).toEqual(expected.shown);
         expect(expected.cached).toBe(0);
         // All but the new text, and what the last step of the turn before did not fill.
@@ -156,9 +156,9 @@ describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
         prompt = [...prompt, ...got.ids, ...Array.from({ length: 50 }, () => 3 + draw(256))];
       }
       // Scores of a prompt are of all its tokens: nothing is skipped.
-      expect((await seen(remembering, request(prompt, { scored: true }))).cached).toBe(0);
-      expect(remembering.memory).toMatchObject({ hits: 3, misses: 1, evictions: 0 });
-      await Promise.all([plain.close(), remembering.close()]);
+      expect((await seen(caching, request(prompt, { scored: true }))).cached).toBe(0);
+      expect(caching.prefixCache).toMatchObject({ hits: 3, misses: 1, evictions: 0 });
+      await Promise.all([plain.close(), caching.close()]);
     },
   );
 
@@ -183,7 +183,7 @@ describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
     const limit = kind === 'onnx' ? 250_000 : 150_000;
     const [one, two] = [await open[kind]('short'), await open[kind]('short')];
     const plain = steppedRunner(one, tokenizer, files.short);
-    const remembering = steppedRunner(two, tokenizer, files.short, { cacheBytes: limit });
+    const caching = steppedRunner(two, tokenizer, files.short, { cacheBytes: limit });
     const draw = random(77);
     const text = (most: number) => Array.from({ length: 1 + draw(most) }, () => 3 + draw(256));
     /** Every prompt that was asked so far, with its answer. */
@@ -196,38 +196,42 @@ describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
           const shared = [before, before.slice(0, 1 + draw(before.length)), []][draw(3)];
           const prompt = [...(shared as number[]), ...text(60)];
           const extra = { ignore_eos: true, ...(draw(4) === 0 ? { n: 2 } : {}) };
-          const asked = request(prompt, { seed: draw(1000), followed: draw(2) === 0, extra });
+          const asked = request(prompt, {
+            seed: draw(1000),
+            expectsNextTurn: draw(2) === 0,
+            extra,
+          });
           const leave = new AbortController();
           if (draw(4) === 0) {
             setTimeout(() => leave.abort(), draw(30));
-            await seen(remembering, asked, leave.signal).catch(() => {});
+            await seen(caching, asked, leave.signal).catch(() => {});
             return;
           }
-          const got = await seen(remembering, asked, leave.signal);
+          const got = await seen(caching, asked, leave.signal);
           expect(got.shown).toEqual((await seen(plain, asked)).shown);
           past.push([...prompt, ...got.ids]);
-          expect(remembering.memory?.bytes).toBeLessThanOrEqual(limit + 200_000);
+          expect(caching.prefixCache?.bytes).toBeLessThanOrEqual(limit + 200_000);
         }),
       );
     }
     await expect.poll(() => two.sessions, { timeout: 20_000 }).toBe(0);
-    expect(remembering.memory?.bytes).toBeLessThanOrEqual(limit);
-    expect(remembering.memory?.evictions).toBeGreaterThan(0);
+    expect(caching.prefixCache?.bytes).toBeLessThanOrEqual(limit);
+    expect(caching.prefixCache?.evictions).toBeGreaterThan(0);
     // What was used last is still there.
     const asked = request(past.at(-1) as number[]);
     const expected = (await seen(plain, asked)).shown;
     for (const again of [false, true]) {
-      const got = await seen(remembering, asked);
+      const got = await seen(caching, asked);
       expect(got.shown).toEqual(expected);
       if (again) expect(got.cached).toBeGreaterThan(0);
     }
-    await Promise.all([plain.close(), remembering.close()]);
-    expect(two.keptBytes).toBe(0);
+    await Promise.all([plain.close(), caching.close()]);
+    expect(two.snapshotBytes).toBe(0);
   });
 
   it('counts the bytes of what it holds, once each, and frees them', async () => {
     const engine = await open[kind]('short');
-    const memory = new PrefixMemory(engine, 1 << 30);
+    const cache = new PrefixCache(engine, 1 << 30);
     const session = await engine.open();
     const path = new PrefixHash();
     const draw = random(3);
@@ -238,28 +242,28 @@ describe.each(['onnx', 'torch'] as const)('%s', (kind) => {
       await session.step(piece, { rows: 'none', close: true });
       path.push(piece);
       if (at < 300) continue;
-      const before = memory.bytes;
-      await memory.remember(session, path, null);
-      const found = memory.find(tokens, path.length);
+      const before = cache.bytes;
+      await cache.store(session, path, null);
+      const found = cache.find(tokens, path.length);
       expect(found?.length).toBe(path.length);
       const again = await found?.open();
       const total = (await again?.memory())?.total ?? 0;
       await again?.close();
       totals.push(total);
-      if (before === 0) expect(memory.bytes).toBe(total);
+      if (before === 0) expect(cache.bytes).toBe(total);
     }
-    expect(memory.states).toBe(5);
-    expect(memory.bytes).toBeLessThan(totals.reduce((sum, one) => sum + one, 0));
+    expect(cache.states).toBe(5);
+    expect(cache.bytes).toBeLessThan(totals.reduce((sum, one) => sum + one, 0));
     await session.close();
-    expect(memory.find(tokens, 399)?.length).toBe(380);
+    expect(cache.find(tokens, 399)?.length).toBe(380);
     expect(
-      memory.find(
+      cache.find(
         tokens.map((id) => id + 1),
         399,
       ),
     ).toBeNull();
-    await memory.close();
-    expect([memory.bytes, memory.states, engine.sessions]).toEqual([0, 0, 0]);
+    await cache.close();
+    expect([cache.bytes, cache.states, engine.sessions]).toEqual([0, 0, 0]);
     await engine.close();
   });
 });

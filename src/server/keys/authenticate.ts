@@ -1,4 +1,4 @@
-// The door: which key a request shows, whose it is, and what that caller may see.
+// Which key a request shows, whose it is, and what that caller may see.
 import { timingSafeEqual } from 'node:crypto';
 import type { Request, RequestHandler, Response } from 'express';
 import { ipKeyGenerator } from 'express-rate-limit';
