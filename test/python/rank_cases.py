@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lockstep.training import sharded
 from lockstep.training.data import TrainSequence
-from lockstep.training.distributed import Ranks, connect
+from lockstep.training.distributed import Ranks, init_process_group
 from lockstep.training.settings import Job, read_job
 from lockstep.training.train_state import TrainState
 from safetensors.torch import save_file
@@ -110,7 +110,7 @@ def job(folder: Path, case: Case, world: int) -> Job:
 
 def outcome(folder: Path, case: Case, ranks: Ranks) -> dict[str, torch.Tensor]:
     """Loss, norm, gradient of every trained parameter, and the weights after the step."""
-    train_state = TrainState(job(folder, case, ranks.world), CONTRACT, ranks, False, "float64")
+    train_state = TrainState(job(folder, case, ranks.world_size), CONTRACT, ranks, False, "float64")
     if case.lora:
         # B is zero at first, and so would be the gradient of A.
         for name, parameter in sorted(train_state.parameters.items()):
@@ -122,7 +122,7 @@ def outcome(folder: Path, case: Case, ranks: Ranks) -> dict[str, torch.Tensor]:
     shards = [n for n, p in train_state.parameters.items() if sharded.is_shard(p)]
     layers = [n for n in train_state.parameters if ".layers." in n]
     assert shards == (layers if train_state.job.shard else [])
-    docs = [drawn(n) for n in range(case.sequences) if n % ranks.world == ranks.rank]
+    docs = [drawn(n) for n in range(case.sequences) if n % ranks.world_size == ranks.rank]
     loss, norm, tokens = train_state.gradient(docs)
     found = {
         f"grad.{n}": sharded.whole(p.grad)
@@ -146,10 +146,10 @@ def outcome(folder: Path, case: Case, ranks: Ranks) -> dict[str, torch.Tensor]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    ranks = connect("cpu")
+    ranks = init_process_group("cpu")
     for case in CASES:
         found = outcome(folder, case, ranks)
-        if ranks.first:
+        if ranks.is_main_process:
             save_file(
                 {k: v.detach().contiguous() for k, v in found.items()},
                 folder / f"{case.name}.safetensors",

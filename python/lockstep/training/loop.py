@@ -46,26 +46,26 @@ class Training:
     """
 
     def __init__(self, job: Job, emit: Emit, cancelled: Callable[[], bool], ranks: Ranks = ALONE):
-        if ranks.first:
+        if ranks.is_main_process:
             job = checkpoint_rotation.recover(job, emit)
-        ranks.share([0.0])  # nobody looks at the checkpoint before it is in order
+        ranks.broadcast([0.0])  # nobody looks at the checkpoint before it is in order
         self.job, self.ranks, self._emit, self.cancelled = job, ranks, emit, cancelled
         self.read = contract.read(job.model)
         self.contract = own_contract(job, self.read.document)
         self.identity = identity(job, self.contract)
         resumed = resumable(job, self.contract) if job.resume else None
-        if resumed is not None and ranks.first:
+        if resumed is not None and ranks.is_main_process:
             # What a kill after a save left.
             checkpoint_rotation.prune(job.out, job.training.keep or 1)
         self.first_save = resumed is None
         self.carried = sidecar_files.read(job.model)
         check_model(job.model)
         # Rank 0 tokenizes what is not yet in the cache; the others find it there.
-        if not ranks.first:
-            ranks.share([0.0])
+        if not ranks.is_main_process:
+            ranks.broadcast([0.0])
         self.corpus = self._corpus()
-        if ranks.first:
-            ranks.share([0.0])
+        if ranks.is_main_process:
+            ranks.broadcast([0.0])
         self.train_state = TrainState(job, self.read, ranks, resumed is not None)
         if resumed is None:
             earlier = self.contract["trained"] if job.mode == "segmented" else NEVER
@@ -89,7 +89,7 @@ class Training:
             ),
             s.texts.pack,
         )
-        self.logs = logs.opened(job.logs, self.progress.step) if ranks.first else []
+        self.logs = logs.opened(job.logs, self.progress.step) if ranks.is_main_process else []
 
     def run(self) -> dict[str, Any]:
         """Train until the budget is spent or someone asks to stop; returns the `result` event."""
@@ -108,14 +108,14 @@ class Training:
         every = self.job.training.validateEvery
         saved = plotted = time.monotonic()
         unsaved = False
-        [stop] = self.ranks.share([self.cancelled()])
+        [stop] = self.ranks.broadcast([self.cancelled()])
         while not self.budget.done and not stop:
             self._step()
             unsaved = True
             if every and self.progress.step % every == 0 and not self.budget.done:
                 self._score("during")
             now = time.monotonic()
-            due, stop = self.ranks.share([self._due(now - saved), self.cancelled()])
+            due, stop = self.ranks.broadcast([self._due(now - saved), self.cancelled()])
             # Weights from the middle of a row of spikes are not worth a good checkpoint.
             if due and not self.monitor.row:
                 self._save()
@@ -135,7 +135,7 @@ class Training:
 
     def _corpus(self) -> Corpus:
         job = self.job
-        emit = self._emit if self.ranks.first else lambda *_, **__: None
+        emit = self._emit if self.ranks.is_main_process else lambda *_, **__: None
         self.texts = open_texts(job, self.contract["tokenizer"], emit, self.cancelled)
         return self.texts.corpus
 
@@ -149,7 +149,9 @@ class Training:
 
     def _step(self) -> None:
         s, began, state = self.job.training, time.monotonic(), self.progress
-        docs = self.sequences.take(state.cursor, s.sequences, self.ranks.rank, self.ranks.world)
+        docs = self.sequences.take(
+            state.cursor, s.sequences, self.ranks.rank, self.ranks.world_size
+        )
         rate = learning_rate(
             self.budget.next_progress, s.learningRate, s.warmup, s.finalRate, s.schedule
         )
@@ -157,7 +159,7 @@ class Training:
         state.scores.pop("after", None)  # of a budget that has been made longer since
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._refuse(loss, norm)
-        [seconds] = self.ranks.share([time.monotonic() - began])
+        [seconds] = self.ranks.broadcast([time.monotonic() - began])
         self.budget.add(seconds)
         state.step, state.seconds = self.budget.step, self.budget.seconds
         state.tokens += tokens
@@ -246,7 +248,7 @@ class Training:
 
     def emit(self, event: str, **fields: Any) -> None:
         """Report an event: rank 0's alone."""
-        if self.ranks.first:
+        if self.ranks.is_main_process:
             self._emit(event, **fields)
             broken: list[tuple[logs.Log, OSError]] = []
             for log in self.logs:
@@ -269,7 +271,7 @@ class Training:
             out=str(self.job.out),
             parameters=self.train_state.stock_parameters,
             trainable=sum(p.numel() for p in self.train_state.parameters.values()),
-            processes=self.ranks.world,
+            processes=self.ranks.world_size,
             documents=len(self.corpus.documents),
             tokens=self.corpus.tokens,
             skipped=[{"path": path, "reason": reason} for path, reason in self.corpus.skipped],
@@ -322,7 +324,7 @@ class Training:
     def _save(self) -> None:
         began = time.monotonic()
         snapshot = self.train_state.snapshot()
-        if not self.ranks.first:
+        if not self.ranks.is_main_process:
             return
         checkpoint.save(
             self.job,
@@ -343,7 +345,7 @@ class Training:
         )
 
     def _plot(self) -> None:
-        if not (self.ranks.first and self.job.plot is not None and self.progress.curve):
+        if not (self.ranks.is_main_process and self.job.plot is not None and self.progress.curve):
             return
         try:
             plot.write_png(self.job.plot, self.progress.curve, f"Training of {self.job.out.name}")

@@ -26,7 +26,7 @@ from lockstep.training.distributed import Ranks
 
 def shard(module: Any, ranks: Ranks, device: str) -> None:
     """Share out the layers of a transformers causal language model, in place."""
-    mesh = init_device_mesh(device.split(":")[0], (ranks.world,))
+    mesh = init_device_mesh(device.split(":")[0], (ranks.world_size,))
     body = module.model
     for layer in body.layers:
         _sum(fully_shard(layer, mesh=mesh))

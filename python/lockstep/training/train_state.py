@@ -119,7 +119,7 @@ class TrainState:
         """
         s = self.job.training
         mine = [self.objective.count(docs), sum(len(doc.ids) for doc in docs)]
-        targets, tokens = (int(x) for x in self.ranks.total(mine))
+        targets, tokens = (int(x) for x in self.ranks.all_reduce_sum(mine))
         parts = self._parts(docs)
         passes = self._passes(parts)
         names = self.objective.facts
@@ -129,7 +129,7 @@ class TrainState:
                 found = self.objective.backward(part, targets, n)
                 total = [a + b for a, b in zip(total, found, strict=True)]
             norm = self._reduce(s.clip if s.clip else math.inf)
-        loss, *more = (x / targets for x in self.ranks.total(total))
+        loss, *more = (x / targets for x in self.ranks.all_reduce_sum(total))
         self.facts = dict(zip(names, more, strict=True))
         return loss, norm, tokens
 
@@ -152,7 +152,7 @@ class TrainState:
         Raises LS_TRAIN_NAN where a trained weight is not finite.
         """
         bad = [n for n, p in self.parameters.items() if not bool(_local(p).isfinite().all())]
-        if any(self.ranks.total([len(bad)])):
+        if any(self.ranks.all_reduce_sum([len(bad)])):
             raise LockstepError(
                 "LS_TRAIN_NAN",
                 f"expected finite weights, got NaN or infinity in {bad[0] if bad else 'a shard'}",
@@ -203,22 +203,24 @@ class TrainState:
             for at in range(0, len(packed), size)
         ]
         if self.job.shard:
-            parts += [[]] * (self.ranks.most([len(parts)])[0] - len(parts))
+            parts += [[]] * (self.ranks.all_reduce_max([len(parts)])[0] - len(parts))
         return parts
 
     def _passes(self, parts: list[list[TrainSequence]]) -> Sequence[int | None]:
         if not self.job.shard:
             return [None] * len(parts)
-        return self.ranks.most([self.objective.passes(part) for part in parts])
+        return self.ranks.all_reduce_max([self.objective.passes(part) for part in parts])
 
     def _reduce(self, largest: float) -> float:
         """Sum the gradient over the processes and clip it; its norm before."""
         if not self.job.shard:
-            self.ranks.sum_gradients(self.parameters.values())
+            self.ranks.all_reduce_gradients(self.parameters.values())
             return float(nn.utils.clip_grad_norm_(self.parameters.values(), largest))
         from lockstep.training import sharded
 
-        self.ranks.sum_gradients(p for p in self.parameters.values() if not sharded.is_shard(p))
+        self.ranks.all_reduce_gradients(
+            p for p in self.parameters.values() if not sharded.is_shard(p)
+        )
         return sharded.clip(self.parameters.values(), largest)
 
     def _placed(self, key: str, value: Tensor, parameter: nn.Parameter) -> Tensor:

@@ -38,12 +38,12 @@ class HeldOut:
         if not self.targets:
             return None
         total = 0.0
-        share = self.texts[self.ranks.rank :: self.ranks.world]
+        share = self.texts[self.ranks.rank :: self.ranks.world_size]
         mine = [(ids, model.plan(ids)) for ids, _ in share]
         idle = self._idle(mine, execution) if self.shared_out else 0
         for (ids, cuts), (_, mask) in zip(mine, share, strict=True):
             # Alone: processes that stop at different texts would miss each other.
-            if self.ranks.world == 1 and stop():
+            if self.ranks.world_size == 1 and stop():
                 return None
             nll_T = _nll(model, ids, cuts, execution)
             if mask is not None:
@@ -51,7 +51,7 @@ class HeldOut:
             total += float(nll_T.sum())
         for _ in range(idle):
             _nll(model, [0], [], execution)
-        return self.ranks.total([total])[0] / self.targets
+        return self.ranks.all_reduce_sum([total])[0] / self.targets
 
     def _idle(self, texts: list[tuple[list[int], list[int]]], execution: str) -> int:
         """Passes to make beside those of ``texts``: shared out weights take all processes to as
@@ -61,7 +61,7 @@ class HeldOut:
             if execution == "segmented"
             else len(texts)
         )
-        return self.ranks.most([passes])[0] - passes
+        return self.ranks.all_reduce_max([passes])[0] - passes
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ class HeldOutRows:
         if not self.rows:
             return None
         sums = [0.0] * (1 + len(FACTS))
-        for row in self.rows[self.ranks.rank :: self.ranks.world]:
-            if self.ranks.world == 1 and stop():
+        for row in self.rows[self.ranks.rank :: self.ranks.world_size]:
+            if self.ranks.world_size == 1 and stop():
                 return None
             [one] = self.objective.judge([row])
             sums = [a + b for a, b in zip(sums, one.sums, strict=True)]
-        means = [x / len(self.rows) for x in self.ranks.total(sums)]
+        means = [x / len(self.rows) for x in self.ranks.all_reduce_sum(sums)]
         return dict(zip(("loss", *FACTS), means, strict=True))
 
 
