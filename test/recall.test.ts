@@ -41,7 +41,7 @@ afterAll(() => rmSync(home, { recursive: true, force: true }));
 
 /** Measured by the first test; the others find the answers there. */
 const measured = (): string[] => {
-  const kept = ['--out', path.join(home, 'kept'), '--beside', made.untrained];
+  const kept = ['--out', path.join(home, 'kept'), '--compare', made.untrained];
   return ['recall', made.trained, ...asking, ...kept];
 };
 

@@ -16,7 +16,7 @@ name=grid-$(echo "$lengths" | tr , -)-$documents
 mkdir -p bench/recall/raw
 PYTHONPATH=bench .venv/bin/python -c 'import json, sys, machine; print(json.dumps(machine.header(sys.argv[1])))' \
   "sh bench/recall/grid.sh $lengths $documents" > "$runs/$name.part"
-node dist/cli/main.js recall "$runs/recall-0" --beside "$runs/recall-old" \
+node dist/cli/main.js recall "$runs/recall-0" --compare "$runs/recall-old" \
   --text .lockstep/texts/milton/paradiselost.txt --skip 60000 \
   --lengths "$lengths" --samples "$documents" --threads "${THREADS:-1}" \
   --out "$runs/recall-$name" --html "$runs/recall-$name.html" --json > "$runs/$name.found"

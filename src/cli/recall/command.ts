@@ -16,7 +16,7 @@ import { asLockstepError, cancellation } from '../shared/output.ts';
 import { stageBar } from '../shared/stage-bar.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
 import { checkWritable } from '../shared/writable.ts';
-import { besideRows, openBeside } from './beside.ts';
+import { comparedRows, openCompared } from './compared.ts';
 import { recallHtml } from './html.ts';
 import { keepRecall, notWritten, recallFile } from './keep.ts';
 import { type RecallAsked, type RecallRow, runRecall } from './run.ts';
@@ -30,7 +30,7 @@ interface RecallOptions {
   text: string;
   skip: number;
   base?: string | false;
-  beside?: string[];
+  compare?: string[];
   engine: 'torch' | 'onnx';
   precision?: string;
   /** false: `--no-chat`. */
@@ -76,7 +76,7 @@ export function recallCommand(): Command {
     )
     .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
     .option('--no-base', 'skip the untrained model')
-    .option('--beside <dir...>', 'also measure these checkpoints, each under its own contract')
+    .option('--compare <dir...>', 'also measure these checkpoints, each under its own contract')
     .addOption(
       new Option('--engine <name>', 'what runs the segments')
         .choices(['torch', 'onnx'])
@@ -113,10 +113,10 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
         ? await openWithoutBase(where)
         : await openWithBase(where, options.base);
     const { contract } = subjects.files;
-    const others = await openBeside(options.beside ?? [], contract);
+    const others = await openCompared(options.compare ?? [], contract);
     const rows: RecallRow[] = [
       ...rowsOf(subjects.all, ['segmented', 'full'], options.engine, options.precision ?? null),
-      ...besideRows(others, options.engine, options.precision ?? null),
+      ...comparedRows(others, options.engine, options.precision ?? null),
     ];
     const engine = rowEngineOptions(options, Math.max(...options.lengths), signal, bar);
     await checkEngines(rows, engine);

@@ -98,11 +98,11 @@ export async function runRecall(input: RecallInput): Promise<RecallResult> {
   };
 }
 
-/** As `lockstep eval` compares, and every checkpoint beside with full attention. */
+/** As `lockstep eval` compares, and every checkpoint of --compare with full attention. */
 function pairsOf(rows: readonly RecallRow[]): [string, string][] {
   const own = rows.filter(({ name }) => !name.startsWith('beside-'));
   const full = own.find(({ execution }) => execution === 'full');
   if (full === undefined) return comparisons(own);
-  const beside = rows.filter((row) => !own.includes(row));
-  return [...comparisons(own), ...beside.map((row): [string, string] => [row.name, full.name])];
+  const compared = rows.filter((row) => !own.includes(row));
+  return [...comparisons(own), ...compared.map((row): [string, string] => [row.name, full.name])];
 }
