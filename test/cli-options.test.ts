@@ -73,11 +73,11 @@ describe('an option without effect', () => {
     ],
     [['attach', dir, '--out', 'o', '--no-probe', '--python', 'p'], 'with --python, got --no-probe'],
     [
-      ['eval', dir, '--execution', 'full', '--engine', 'onnx'],
-      '--execution full always runs in torch',
+      ['eval', dir, '--attention', 'full', '--engine', 'onnx'],
+      '--attention full always runs in torch',
     ],
     [
-      ['eval', dir, '--execution', 'segmented', '--engine', 'onnx', '--device', 'cpu'],
+      ['eval', dir, '--attention', 'segmented', '--engine', 'onnx', '--device', 'cpu'],
       '--device applies only to rows that torch runs',
     ],
     [

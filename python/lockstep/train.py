@@ -48,7 +48,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
         result = Training(checked, job.emit, job.cancelled, ranks).run()
         if not ranks.is_main_process:
             return {"rank": ranks.rank}
-        if checked.mode == "segmented" and not result["stopped"]:
+        if checked.attention == "segmented" and not result["stopped"]:
             _record_probe(checked.out, result["step"])
         return result
 

@@ -42,7 +42,7 @@ class Case:
     batch: int = 2
     truncation: int = 1
     shard: bool = False
-    mode: str = "segmented"
+    attention: str = "segmented"
     recompute: bool = False
     lora: bool = False
     clip: float = 0.0
@@ -54,14 +54,14 @@ CASES = [
     Case("ddp-k2-uneven", sequences=5, truncation=2),
     Case("ddp-one-idle-part", sequences=3, batch=1),
     Case("ddp-lora", lora=True),
-    Case("ddp-full", mode="full"),
+    Case("ddp-full", attention="full"),
     Case("ddp-recompute", recompute=True, truncation=2),
     Case("fsdp-k0", shard=True, truncation=0),
     Case("fsdp-k1-clipped", shard=True, clip=0.01),
     Case("fsdp-k2-uneven", shard=True, sequences=5, truncation=2),
     Case("fsdp-one-idle-part", shard=True, sequences=3, batch=1),
     Case("fsdp-lora", shard=True, lora=True),
-    Case("fsdp-full", shard=True, mode="full", sequences=3),
+    Case("fsdp-full", shard=True, attention="full", sequences=3),
     Case("fsdp-recompute", shard=True, recompute=True, truncation=2),
 ]
 
@@ -95,7 +95,7 @@ def job(folder: Path, case: Case, world: int) -> Job:
             "base": base,
             "out": str(folder / "out"),
             "root": base,
-            "mode": case.mode,
+            "attention": case.attention,
             "resume": False,
             "overwrite": False,
             "device": "cpu",

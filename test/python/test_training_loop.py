@@ -107,7 +107,7 @@ class Run:
             "base": str(home / "base"),
             "out": str(out),
             "root": str(home),
-            "mode": "segmented",
+            "attention": "segmented",
             "resume": False,
             "overwrite": False,
             "device": "cpu",
@@ -215,20 +215,20 @@ def test_the_step_is_the_exact_gradient_of_the_planned_objective(
 
 def read_job_of(home: Path, tmp_path: Path) -> Any:
     raw = {"model": str(home), "base": str(home), "out": str(tmp_path), "root": str(home)}
-    rest = {"mode": "segmented", "resume": False, "overwrite": False, "device": "cpu"}
+    rest = {"attention": "segmented", "resume": False, "overwrite": False, "device": "cpu"}
     more = {"plot": None, "logs": None, "processes": 1, "shard": False}
     return read_job({**raw, **rest, **more, "training": SETTINGS})
 
 
-@pytest.mark.parametrize("mode", ["segmented", "full"])
+@pytest.mark.parametrize("attention", ["segmented", "full"])
 def test_interrupted_and_resumed_gives_the_same_weights(
-    home: Path, tmp_path: Path, mode: str
+    home: Path, tmp_path: Path, attention: str
 ) -> None:
-    whole = Run(home, tmp_path / "whole", mode=mode)
-    first = Run(home, tmp_path / "parts", mode=mode, stop_after=2)
+    whole = Run(home, tmp_path / "whole", attention=attention)
+    first = Run(home, tmp_path / "parts", attention=attention, stop_after=2)
     assert first.result["stopped"] is True and first.result["step"] == 2
-    second = Run(home, tmp_path / "parts", mode=mode, resume=True, stop_after=1)
-    third = Run(home, tmp_path / "parts", mode=mode, resume=True)
+    second = Run(home, tmp_path / "parts", attention=attention, resume=True, stop_after=1)
+    third = Run(home, tmp_path / "parts", attention=attention, resume=True)
     assert first.losses + second.losses + third.losses == whole.losses
     assert same(tmp_path / "whole", tmp_path / "parts")
     assert third.result["tokens"] == whole.result["tokens"]
@@ -344,7 +344,7 @@ def test_the_control_sees_the_same_tokens_and_carries_no_contract(
     home: Path, tmp_path: Path
 ) -> None:
     segmented = Run(home, tmp_path / "segmented", steps=3)
-    control = Run(home, tmp_path / "full", steps=3, mode="full")
+    control = Run(home, tmp_path / "full", steps=3, attention="full")
     assert control.result["tokens"] == segmented.result["tokens"]
     assert control.result["trained"] is None and control.losses != segmented.losses
     names = {p.name for p in (tmp_path / "full").iterdir()}
@@ -358,7 +358,7 @@ def test_the_control_sees_the_same_tokens_and_carries_no_contract(
 def test_one_segment_makes_both_trainings_the_same(home: Path, tmp_path: Path) -> None:
     """Within one segment there is nothing to carry or retrieve: segmented is full attention."""
     segmented = Run(home, tmp_path / "segmented", steps=3, sequence=8)
-    control = Run(home, tmp_path / "full", steps=3, sequence=8, mode="full")
+    control = Run(home, tmp_path / "full", steps=3, sequence=8, attention="full")
     assert segmented.losses == pytest.approx(control.losses, rel=1e-5)
 
 
@@ -394,7 +394,7 @@ def test_a_png_is_drawn(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"mode": "sideways"}, "mode"),
+        ({"attention": "sideways"}, "attention"),
         ({"training": {**SETTINGS, "steps": None}}, "neither"),
         ({"training": {**SETTINGS, "minutes": 1}}, "both"),
         ({"training": {k: v for k, v in SETTINGS.items() if k != "clip"}}, "clip"),

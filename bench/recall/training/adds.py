@@ -36,7 +36,7 @@ UNTRAINED = "untrained"
 #: Options of `lockstep train` and variables of the config, by arm.
 ARMS: dict[str, tuple[list[str], dict[str, str]]] = {
     "segmented": ([], {}),
-    "full": (["--mode", "full"], {}),
+    "full": (["--attention", "full"], {}),
     "segmented K=0": ([], {"RECALL_TRUNCATION": "0"}),
     "another policy": ([], {"RECALL_CUTS": "fixed"}),
 }

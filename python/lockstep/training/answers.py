@@ -38,13 +38,13 @@ def segments(row: Row) -> int:
 
 @torch.no_grad()
 def log_probs(
-    model: Model, rows: Sequence[Row], mode: str, most: int | None
+    model: Model, rows: Sequence[Row], attention: str, most: int | None
 ) -> list[tuple[float, float]]:
     """Sum of log p over the tokens that count, in nats, of both answers of each row.
 
-    mode: ``segmented``, or ``full`` attention. most: tokens of a pass.
+    attention: ``segmented`` or ``full``. most: tokens of a pass.
     """
-    if mode == "full":
+    if attention == "full":
         return [(_full(model, a), _full(model, b)) for a, b in rows]
     prompts = [_Walk(model.state(), a, 0, common((a, b))) for a, b in rows]
     for _ in _run(model, prompts, most):

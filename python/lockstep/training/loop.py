@@ -28,10 +28,10 @@ from lockstep.training.preflight import chance, check_model
 from lockstep.training.progress import NEVER, Progress
 from lockstep.training.resume import identity, own_contract, resumable
 from lockstep.training.schedule import Budget, learning_rate
-from lockstep.training.settings import Job
+from lockstep.training.settings import ATTENTION, Job
 from lockstep.training.texts import open_texts
 from lockstep.training.train_state import TrainState
-from lockstep.training.validation import EXECUTIONS, HeldOut, HeldOutRows
+from lockstep.training.validation import HeldOut, HeldOutRows
 
 PLOT_SECONDS = 15.0
 Emit = Callable[..., None]
@@ -68,7 +68,7 @@ class Training:
             ranks.broadcast([0.0])
         self.train_state = TrainState(job, self.read, ranks, resumed is not None)
         if resumed is None:
-            earlier = self.contract["trained"] if job.mode == "segmented" else NEVER
+            earlier = self.contract["trained"] if job.attention == "segmented" else NEVER
             self.progress = Progress(start={name: earlier[name] for name in NEVER})
         else:
             self.progress = resumed
@@ -266,7 +266,7 @@ class Training:
     def _announce(self) -> None:
         self.emit(
             "start",
-            mode=self.job.mode,
+            mode=self.job.attention,
             model=self.job.base.name,
             out=str(self.job.out),
             parameters=self.train_state.stock_parameters,
@@ -288,20 +288,20 @@ class Training:
         if isinstance(self.held_out, HeldOutRows):
             self._score_rows(self.held_out, when)
             return
-        wanted = EXECUTIONS if job.training.validateEvery else (job.mode,)
+        wanted = ATTENTION if job.training.validateEvery else (job.attention,)
         found = {}
-        for execution in wanted:
-            loss = self.held_out.score(self.train_state.model, execution, self.cancelled)
+        for attention in wanted:
+            loss = self.held_out.score(self.train_state.model, attention, self.cancelled)
             if loss is None:
                 return
-            found[execution] = loss
+            found[attention] = loss
         if when != "during":
-            state.scores[when] = found[job.mode]
-        if len(found) == len(EXECUTIONS):
-            state.validations.append([state.step, *(found[name] for name in EXECUTIONS)])
+            state.scores[when] = found[job.attention]
+        if len(found) == len(ATTENTION):
+            state.validations.append([state.step, *(found[name] for name in ATTENTION)])
         targets = self.held_out.targets
         self.emit(
-            "score", when=when, step=state.step, loss=found[job.mode], targets=targets, **found
+            "score", when=when, step=state.step, loss=found[job.attention], targets=targets, **found
         )
 
     def _score_rows(self, held_out: HeldOutRows, when: str) -> None:
@@ -329,7 +329,7 @@ class Training:
         checkpoint.save(
             self.job,
             snapshot,
-            self.contract if self.job.mode == "segmented" else None,
+            self.contract if self.job.attention == "segmented" else None,
             self.progress,
             self.texts,
             self.identity,
@@ -378,5 +378,5 @@ class Training:
             **means,
             "scores": state.scores,
             "validations": state.validations,
-            "trained": state.trained() if self.job.mode == "segmented" else None,
+            "trained": state.trained() if self.job.attention == "segmented" else None,
         }

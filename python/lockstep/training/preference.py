@@ -50,7 +50,7 @@ class Preferences:
     """The DPO loss of rows, and its gradient; fields as of `Objective`. reference: log p0."""
 
     model: Model
-    mode: str
+    attention: str
     truncation: int
     precision: str
     recompute: bool
@@ -77,7 +77,7 @@ class Preferences:
         planned = [(doc.ids, doc.boundaries) for doc in docs]
         masks = [doc.mask for doc in docs]
         with self._precision():
-            if self.mode == "full":
+            if self.attention == "full":
                 full.backward(
                     self.model, planned, masks=masks, recompute=self.recompute, scales=scales
                 )
@@ -102,7 +102,7 @@ class Preferences:
         """Loss and margin of each row under the model as it is."""
         docs = [one for row in rows for one in row]
         with self._precision():
-            own = log_probs(self.model, rows, self.mode, self._most(docs))
+            own = log_probs(self.model, rows, self.attention, self._most(docs))
         out = []
         for row, mine, theirs in zip(rows, own, self.reference(rows), strict=True):
             gained = [

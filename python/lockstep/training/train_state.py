@@ -63,11 +63,11 @@ class TrainState:
         model = Model(module, Spec.from_contract(read), read)
         self.objective: Objective | Preferences
         if s.dpo is None:
-            self.objective = Objective(model, job.mode, s.truncation, s.precision, s.recompute)
+            self.objective = Objective(model, job.attention, s.truncation, s.precision, s.recompute)
         else:
             reference = Reference(job, read, model, ranks.rank, dtype)
             self.objective = Preferences(
-                model, job.mode, s.truncation, s.precision, s.recompute, s.dpo, reference
+                model, job.attention, s.truncation, s.precision, s.recompute, s.dpo, reference
             )
         #: Of the last gradient: what its objective says beside the loss, means over the step.
         self.facts: dict[str, float] = {}

@@ -14,8 +14,6 @@ from lockstep.training.answers import Row
 from lockstep.training.distributed import Ranks
 from lockstep.training.preference import FACTS, Preferences
 
-EXECUTIONS = ("segmented", "full")
-
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -33,32 +31,32 @@ class HeldOut:
     def targets(self) -> int:
         return sum(len(ids) - 1 if mask is None else sum(mask[1:]) for ids, mask in self.texts)
 
-    def score(self, model: Model, execution: str, stop: Callable[[], bool]) -> float | None:
+    def score(self, model: Model, attention: str, stop: Callable[[], bool]) -> float | None:
         """Mean -log p in nats per token; None without text, or when ``stop()`` says so."""
         if not self.targets:
             return None
         total = 0.0
         share = self.texts[self.ranks.rank :: self.ranks.world_size]
         mine = [(ids, model.plan(ids)) for ids, _ in share]
-        idle = self._idle(mine, execution) if self.shared_out else 0
+        idle = self._idle(mine, attention) if self.shared_out else 0
         for (ids, cuts), (_, mask) in zip(mine, share, strict=True):
             # Alone: processes that stop at different texts would miss each other.
             if self.ranks.world_size == 1 and stop():
                 return None
-            nll_T = _nll(model, ids, cuts, execution)
+            nll_T = _nll(model, ids, cuts, attention)
             if mask is not None:
                 nll_T = nll_T[torch.tensor(mask[1:], device=nll_T.device)]
             total += float(nll_T.sum())
         for _ in range(idle):
-            _nll(model, [0], [], execution)
+            _nll(model, [0], [], attention)
         return self.ranks.all_reduce_sum([total])[0] / self.targets
 
-    def _idle(self, texts: list[tuple[list[int], list[int]]], execution: str) -> int:
+    def _idle(self, texts: list[tuple[list[int], list[int]]], attention: str) -> int:
         """Passes to make beside those of ``texts``: shared out weights take all processes to as
         many. It is agreed before the first one, as a pass is itself a meeting."""
         passes = (
             sum(len(packed_spans(len(ids), cuts)) for ids, cuts in texts)
-            if execution == "segmented"
+            if attention == "segmented"
             else len(texts)
         )
         return self.ranks.all_reduce_max([passes])[0] - passes
@@ -90,5 +88,5 @@ class HeldOutRows:
         return dict(zip(("loss", *FACTS), means, strict=True))
 
 
-def _nll(model: Model, ids: list[int], cuts: list[int], execution: str) -> torch.Tensor:
-    return full.nll(model, ids) if execution == "full" else model.nll(ids, cuts)
+def _nll(model: Model, ids: list[int], cuts: list[int], attention: str) -> torch.Tensor:
+    return full.nll(model, ids) if attention == "full" else model.nll(ids, cuts)

@@ -132,7 +132,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     'perplexity',
     untrained,
     ...measure,
-    '--mode',
+    '--attention',
     'full,noSinks,segmented',
   ]);
   const train = ['train', '--config', options.config, ...budget(options)];
@@ -141,7 +141,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     'perplexity',
     trained,
     ...measure,
-    '--mode',
+    '--attention',
     'segmented',
   ]);
   const perplexity = join(measured.perplexity, before, after);
