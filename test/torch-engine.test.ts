@@ -97,7 +97,7 @@ describe('the torch engine', () => {
   it('says what it is', () => {
     expect(engine.info).toMatchObject({
       name: 'torch',
-      precision: 'fp32',
+      precision: 'float32',
       layers: 4,
       kvHeads: 2,
       queryHeads: 4,
