@@ -24,7 +24,7 @@ export interface Way {
 const wayNames = ['baseFull', 'baseSegmented', 'trainedSegmented', 'trainedFull'] as const;
 export type WayName = (typeof wayNames)[number];
 
-/** What retrieval chose in one layer: a row a boundary, a column a stretch of the text. */
+/** What one layer retrieved: a row a boundary, a column a stretch of the text. */
 export interface HitMap {
   layer: number;
   /** Share of the stretch's tokens that were retrieved, mean of the heads; null behind the boundary. */

@@ -108,11 +108,11 @@ def _held(model: Model, last: tuple[int, dict[int, Tensor]], needle: Needle) -> 
         layer: [
             head
             for head, rows in zip(
-                model.spec.long_heads[layer], retrieval.listed(chosen), strict=True
+                model.spec.long_heads[layer], retrieval.listed(selected), strict=True
             )
             if wanted <= set(rows)
         ]
-        for layer, chosen in positions.items()
+        for layer, selected in positions.items()
     }
 
 
