@@ -107,7 +107,9 @@ describe('lockstep recall', () => {
     expect(readFileSync(report, 'utf8')).toMatch(
       /## Recall\n[\s\S]*untrained, full attention \| 0%/,
     );
-    expect(readFileSync(report.replace('.md', '-recall.svg'), 'utf8')).toContain('Facts recalled');
+    expect(readFileSync(report.replace('.md', '-recall.svg'), 'utf8')).toContain(
+      'Needles recalled',
+    );
     writeFileSync(kept, JSON.stringify({ ...whole, digest: 'x' }));
     expect(cli(...of, '--recall', kept).stderr).toMatch(/LS_RECALL_FILE.*another contract/);
     rmSync(kept);

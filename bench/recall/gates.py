@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 from lockstep.evaluation.profile.recall import STRIDE
-from lockstep.facts.documents import Maker
-from lockstep.facts.templates import KINDS
 from lockstep.loader import load
+from lockstep.needles.documents import Maker
+from lockstep.needles.templates import KINDS
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from lockstep.operator.rope import rotate

@@ -1,8 +1,8 @@
 #!/bin/sh
 # The whole grid in one command, from the project's root after `npm start`. Stopped, it resumes:
 #   sh bench/recall/grid.sh [LENGTHS] [DOCUMENTS]
-# Full attention, the contract of contract.config.ts and the quickstart's of before, on the same facts: five
-# depths, so eight documents are 40 facts a length.
+# Full attention, the contract of contract.config.ts and the quickstart's of before, on the same needles: five
+# depths, so eight documents are 40 needles a length.
 set -eu
 lengths=${1:-1024,2048,4096,8192,16384}
 documents=${2:-8}

@@ -14,7 +14,7 @@ from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
 from lockstep.evaluation.profile import choose, recall
 from lockstep.evaluation.profile.partial import Partial
-from lockstep.facts.documents import Maker, Wrap
+from lockstep.needles.documents import Maker, Wrap
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from tiny import tiny
@@ -118,8 +118,8 @@ def test_an_interrupted_measurement_ends_with_the_same_scores(
     real = recall.measure
     monkeypatch.setattr(recall, "measure", lambda m, d: recall.Seen(real(m, d).mass_LH, True))
     task = asked(folder / "model")
-    whole, facts = recall.run(model, drawn(4), task, Partial(folder / "a.json", {}))
-    assert facts == {"recall": {"recalled": 4, "needles": 4}}
+    whole, metadata = recall.run(model, drawn(4), task, Partial(folder / "a.json", {}))
+    assert metadata == {"recall": {"recalled": 4, "needles": 4}}
     partial = Partial(folder / "b.json", {})
     stopped = []
 

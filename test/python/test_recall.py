@@ -14,8 +14,8 @@ from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
 from lockstep.evaluation.recall import ask, kept
 from lockstep.evaluation.recall.summary import summed
-from lockstep.facts import templates
-from lockstep.facts.documents import Document, Maker, Wrap, check_depths
+from lockstep.needles import templates
+from lockstep.needles.documents import Document, Maker, Wrap, check_depths
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from tiny import tiny

@@ -40,8 +40,8 @@ class TextOptions:
     None for the tokenizer's, False for none. long: ``cut`` conversations that are longer than a
     sequence, or ``refuse`` them. pack: several short documents in one sequence; None packs
     conversations alone. cache: folder of tokenized texts, None for .lockstep/cache under the root.
-    workers: processes that cut sequences ahead of the training. recall: rows that ask for facts in
-    the texts, mixed among them; None for none. heldOutDocuments: how many held-out
+    workers: processes that cut sequences ahead of the training. recall: rows that ask for needles
+    in the texts, mixed among them; None for none. heldOutDocuments: how many held-out
     documents are scored at most.
     """
 

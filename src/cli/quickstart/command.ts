@@ -26,7 +26,7 @@ interface QuickstartOptions {
   steps?: number;
 }
 
-/** Shares of facts recalled at one length. */
+/** Shares of needles recalled at one length. */
 export interface QuickstartRecall {
   full: number;
   segmentedBefore: number;
@@ -37,7 +37,7 @@ export interface QuickstartRecall {
 const HELD_OUT = path.join('.lockstep', 'texts', 'milton', 'paradiselost.txt');
 const HELD_OUT_SKIP = 60_000;
 
-/** What is measured: perplexity over so many tokens, and facts in texts of so many, five in each document. */
+/** What is measured: perplexity over so many tokens, and needles in texts of so many, five in each document. */
 interface Measured {
   perplexity: number[];
   recall: number[];
@@ -69,7 +69,7 @@ export function quickstartCommand(): Command {
         .conflicts('minutes'),
     )
     .option('--port <n>', 'port of the server', port, 8080)
-    .option('--quick', 'measure less: one length each, five facts, 256 tokens to verify')
+    .option('--quick', 'measure less: one length each, five needles, 256 tokens to verify')
     .action((options: QuickstartOptions) => quickstart(options));
 }
 

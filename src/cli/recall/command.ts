@@ -46,24 +46,26 @@ interface RecallOptions {
 
 export function recallCommand(): Command {
   return new Command('recall')
-    .description('measure recall of facts hidden in a text, segmented and with full attention')
+    .description(
+      'measure recall of needles (facts hidden in a text), segmented and with full attention',
+    )
     .argument('<dir>', 'checkpoint folder with a contract')
     .option('--lengths <n,…>', 'tokens of a document', lengths, [1024, 2048])
     .option(
       '--depths <x,…>',
-      'where facts are hidden: 0 beginning, 1 end',
+      'where needles are hidden: 0 beginning, 1 end',
       depths,
       [0, 0.25, 0.5, 0.75, 1],
     )
     .option(
       '--samples <n>',
-      'documents per length, each with a fact at every depth',
+      'documents per length, each with a needle at every depth',
       parsePositiveInt,
       8,
     )
     .option('--seed <n>', 'seed of the documents', parseNonNegativeInt, 42)
     .addOption(
-      new Option('--text <file>', 'UTF-8 text to hide facts in').default(
+      new Option('--text <file>', 'UTF-8 text to hide needles in').default(
         sampleFile,
         'a built-in sample',
       ),

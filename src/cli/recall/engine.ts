@@ -38,7 +38,7 @@ export interface EngineInput {
   onProgress(row: string, done: number, total: number): void;
 }
 
-/** Ask for every fact of every document, in `ROW.jsonl` of the folder. */
+/** Ask for every needle of every document, in `ROW.jsonl` of the folder. */
 export async function answersByEngine(input: EngineInput): Promise<void> {
   const { folder, row, signal } = input;
   const file = path.join(folder, `${row.name}.jsonl`);

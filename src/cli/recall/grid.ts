@@ -44,7 +44,7 @@ export function gridOf(
   );
 }
 
-/** The long heads that held facts most often. */
+/** The long heads that held needles most often. */
 export function keenest(
   { heads }: RecallFigures,
   count: number,

@@ -105,7 +105,7 @@ function recallMarkdown(result: RecallResult): string {
   });
   return `## Recall
 
-Share of facts recalled that were hidden in a text of so many tokens (\`lockstep recall\`; ${documentsText(samples)} per length, ${depths.length} facts in each).
+Share of needles recalled that were hidden in a text of so many tokens (\`lockstep recall\`; ${documentsText(samples)} per length, ${depths.length} needles in each).
 
 | | ${lengths.join(' | ')} |
 | --- |${lengths.map(() => ' ---: |').join('')}

@@ -93,7 +93,7 @@ it('the terminal shows shares, intervals, heads, and a text that stands several 
   expect(text).toMatch(
     /trained, segmented \(torch\)\n.*\n {4}1024 +50% +100% +0\.75 \[0\.10, 0\.90\] +-0\.25/,
   );
-  expect(text).toContain('heads that held most facts (layer.head) 9.0 75%, 7.2 50%');
+  expect(text).toContain('heads that held most needles (layer.head) 9.0 75%, 7.2 50%');
   expect(text).toContain('trained-segmented - untrained-full at 1024: -0.25 [-0.50, 0.00]');
   expect(text).toContain('is repeated up to 3 times');
   expect(text).not.toContain('\x1b');

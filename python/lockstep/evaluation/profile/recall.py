@@ -16,8 +16,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from lockstep.bridge import job
 from lockstep.errors import LockstepError
-from lockstep.facts.documents import Document, Maker, Wrap
-from lockstep.facts.templates import KINDS
+from lockstep.needles.documents import Document, Maker, Wrap
+from lockstep.needles.templates import KINDS
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from lockstep.operator.rope import rotate

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.bridge import job
-from lockstep.facts.documents import Document, Maker, Wrap, check_depths
+from lockstep.needles.documents import Document, Maker, Wrap, check_depths
 from lockstep.tokenizer.file import load_tokenizer
 from lockstep.tokenizer.first_tokens import encode, read_part
 

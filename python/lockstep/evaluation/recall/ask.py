@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from lockstep import retrieval
 from lockstep.baseline import full
-from lockstep.facts.documents import Document, Needle
+from lockstep.needles.documents import Document, Needle
 from lockstep.operator import lm_head
 from lockstep.operator.contexts import packed_spans
 from lockstep.operator.model import Model

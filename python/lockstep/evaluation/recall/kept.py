@@ -10,7 +10,7 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 from lockstep.evaluation.write_once import keep
-from lockstep.facts.documents import Document, Needle
+from lockstep.needles.documents import Document, Needle
 
 FILE = "documents.jsonl"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 from lockstep.evaluation import intervals
-from lockstep.facts.templates import Kind
+from lockstep.needles.templates import Kind
 
 from .kept import answers, read_documents
 
