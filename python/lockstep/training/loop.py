@@ -164,15 +164,15 @@ class Training:
         state.step, state.seconds = self.budget.step, self.budget.seconds
         state.tokens += tokens
         state.curve.append([state.step, state.tokens, state.seconds, loss, rate, norm])
-        facts = self.train_state.facts
-        if facts:
-            state.preferences.append([state.step, *facts.values()])
+        metrics = self.train_state.metrics
+        if metrics:
+            state.preferences.append([state.step, *metrics.values()])
         self.emit(
             "step",
             step=state.step,
             steps=self.budget.steps,
             loss=loss,
-            **facts,
+            **metrics,
             learningRate=rate,
             gradientNorm=norm,
             tokens=state.tokens,
@@ -365,7 +365,7 @@ class Training:
         judged = state.preferences[-tenth:]
         means = {
             name: sum(row[1 + n] for row in judged) / len(judged)
-            for n, name in enumerate(self.train_state.objective.facts if judged else ())
+            for n, name in enumerate(self.train_state.objective.metrics if judged else ())
         }
         return {
             "out": str(self.job.out),

@@ -30,7 +30,7 @@ class Objective:
     precision: str
     recompute: bool = False
     #: What `backward` sums beside the loss.
-    facts = ()
+    metrics = ()
 
     def count(self, docs: Sequence[TrainSequence]) -> int:
         """Targets: what a step's sum is divided by."""

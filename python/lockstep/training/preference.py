@@ -27,7 +27,7 @@ from lockstep.training.data import TrainSequence, slots, twos
 from lockstep.training.settings import Dpo
 
 #: Reported with the loss: the mean margin, and the share of rows whose margin is above 0.
-FACTS = ("margin", "accuracy")
+METRICS = ("margin", "accuracy")
 Reference = Callable[[Sequence[Row]], list[tuple[float, float]]]
 
 
@@ -41,7 +41,7 @@ class Judged:
 
     @property
     def sums(self) -> list[float]:
-        """Loss and `FACTS` of this row."""
+        """Loss and `METRICS` of this row."""
         return [self.loss, self.margin, float(self.margin > 0)]
 
 
@@ -56,7 +56,7 @@ class Preferences:
     recompute: bool
     dpo: Dpo
     reference: Reference
-    facts = FACTS
+    metrics = METRICS
 
     def count(self, docs: Sequence[TrainSequence]) -> int:
         """Rows: what a step's sum is divided by."""
@@ -65,9 +65,9 @@ class Preferences:
     def backward(
         self, docs: list[TrainSequence], rows: int, passes: int | None = None
     ) -> list[float]:
-        """Add the gradient of (loss of ``docs``) / ``rows`` to ``.grad``; sums of loss, facts."""
+        """Add the gradient of (loss of ``docs``) / ``rows`` to ``.grad``; sums of loss, metrics."""
         if not docs:
-            return [0.0] * (1 + len(FACTS))
+            return [0.0] * (1 + len(METRICS))
         pairs = twos(docs)
         judged = self.judge(pairs)
         scales = []

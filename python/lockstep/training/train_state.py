@@ -70,7 +70,7 @@ class TrainState:
                 model, job.attention, s.truncation, s.precision, s.recompute, s.dpo, reference
             )
         #: Of the last gradient: what its objective says beside the loss, means over the step.
-        self.facts: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
         self.parameters = trainable.select(module, s.trainable)
         if job.shard:
             from lockstep.training import sharded
@@ -122,7 +122,7 @@ class TrainState:
         targets, tokens = (int(x) for x in self.ranks.all_reduce_sum(mine))
         parts = self._parts(docs)
         passes = self._passes(parts)
-        names = self.objective.facts
+        names = self.objective.metrics
         total = [0.0] * (1 + len(names))
         with self._fitting(parts):
             for part, n in zip(parts, passes, strict=True):
@@ -130,7 +130,7 @@ class TrainState:
                 total = [a + b for a, b in zip(total, found, strict=True)]
             norm = self._reduce(s.clip if s.clip else math.inf)
         loss, *more = (x / targets for x in self.ranks.all_reduce_sum(total))
-        self.facts = dict(zip(names, more, strict=True))
+        self.metrics = dict(zip(names, more, strict=True))
         return loss, norm, tokens
 
     @contextlib.contextmanager

@@ -12,7 +12,7 @@ from lockstep.operator.contexts import packed_spans
 from lockstep.operator.model import Model
 from lockstep.training.answers import Row
 from lockstep.training.distributed import Ranks
-from lockstep.training.preference import FACTS, Preferences
+from lockstep.training.preference import METRICS, Preferences
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,17 @@ class HeldOutRows:
         return len(self.rows)
 
     def score(self, stop: Callable[[], bool]) -> dict[str, float] | None:
-        """Mean loss in nats a row, and the facts; None without rows, or when ``stop()`` says so."""
+        """Mean loss in nats a row, and the metrics; None without rows, or when ``stop()`` says so."""
         if not self.rows:
             return None
-        sums = [0.0] * (1 + len(FACTS))
+        sums = [0.0] * (1 + len(METRICS))
         for row in self.rows[self.ranks.rank :: self.ranks.world_size]:
             if self.ranks.world_size == 1 and stop():
                 return None
             [one] = self.objective.judge([row])
             sums = [a + b for a, b in zip(sums, one.sums, strict=True)]
         means = [x / len(self.rows) for x in self.ranks.all_reduce_sum(sums)]
-        return dict(zip(("loss", *FACTS), means, strict=True))
+        return dict(zip(("loss", *METRICS), means, strict=True))
 
 
 def _nll(model: Model, ids: list[int], cuts: list[int], attention: str) -> torch.Tensor:
