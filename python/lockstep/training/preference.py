@@ -32,12 +32,12 @@ Reference = Callable[[Sequence[Row]], list[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """loss: in nats. margin: m. pull: how much the loss falls as m grows, 0..1."""
+class PairLoss:
+    """loss: in nats. margin: m. weight: how much the loss falls as m grows, 0..1."""
 
     loss: float
     margin: float
-    pull: float
+    weight: float
 
     @property
     def sums(self) -> list[float]:
@@ -69,11 +69,11 @@ class Preferences:
         if not docs:
             return [0.0] * (1 + len(METRICS))
         pairs = twos(docs)
-        judged = self.judge(pairs)
+        judged = self.losses(pairs)
         scales = []
         for row, one in zip(pairs, judged, strict=True):
             for sign, answer in zip((1.0, -1.0), row, strict=True):
-                scales.append(sign * self.dpo.beta * one.pull / rows / self._length(answer))
+                scales.append(sign * self.dpo.beta * one.weight / rows / self._length(answer))
         planned = [(doc.ids, doc.boundaries) for doc in docs]
         masks = [doc.mask for doc in docs]
         with self._precision():
@@ -98,7 +98,7 @@ class Preferences:
                 )
         return [sum(values) for values in zip(*(one.sums for one in judged), strict=True)]
 
-    def judge(self, rows: Sequence[Row]) -> list[Judged]:
+    def losses(self, rows: Sequence[Row]) -> list[PairLoss]:
         """Loss and margin of each row under the model as it is."""
         docs = [one for row in rows for one in row]
         with self._precision():
@@ -109,7 +109,7 @@ class Preferences:
                 (a - b) / self._length(one) for a, b, one in zip(mine, theirs, row, strict=True)
             ]
             margin = self.dpo.beta * (gained[0] - gained[1])
-            out.append(Judged(_softplus(-margin), margin, _sigmoid(-margin)))
+            out.append(PairLoss(_softplus(-margin), margin, _sigmoid(-margin)))
         return out
 
     def passes(self, docs: list[TrainSequence]) -> int:

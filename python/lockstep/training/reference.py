@@ -105,8 +105,8 @@ class Reference:
         job = self.job
         started = weights.identify(weights.read(job.model))["sha256"]
         under = self.read.document["digest"] if job.attention == "segmented" else "full"
-        facts = [VERSION, started, under, job.training.precision, self.dtype]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:40]
+        identity = [VERSION, started, under, job.training.precision, self.dtype]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:40]
 
     def _read(self) -> np.ndarray:
         """Whole records of all files; what a kill left of one at an end is none."""

@@ -75,14 +75,14 @@ class HeldOutRows:
         return len(self.rows)
 
     def score(self, stop: Callable[[], bool]) -> dict[str, float] | None:
-        """Mean loss in nats a row, and the metrics; None without rows, or when ``stop()`` says so."""
+        """Mean loss in nats a row, and metrics; None without rows, or when ``stop()`` says so."""
         if not self.rows:
             return None
         sums = [0.0] * (1 + len(METRICS))
         for row in self.rows[self.ranks.rank :: self.ranks.world_size]:
             if self.ranks.world_size == 1 and stop():
                 return None
-            [one] = self.objective.judge([row])
+            [one] = self.objective.losses([row])
             sums = [a + b for a, b in zip(sums, one.sums, strict=True)]
         means = [x / len(self.rows) for x in self.ranks.all_reduce_sum(sums)]
         return dict(zip(("loss", *METRICS), means, strict=True))
