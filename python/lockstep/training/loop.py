@@ -20,7 +20,7 @@ from lockstep.training import (
     progress,
     sidecar_files,
 )
-from lockstep.training.data import Corpus, Pairs, Sequences, answers
+from lockstep.training.data import Corpus, PairSequences, Sequences, pair_of
 from lockstep.training.distributed import Ranks
 from lockstep.training.divergence import WINDOW, LossMonitor
 from lockstep.training.preference import Preferences
@@ -76,7 +76,7 @@ class Training:
         self.budget = Budget(s.steps, s.minutes, self.progress.step, self.progress.seconds)
         self.monitor = LossMonitor(s.spike, s.patience, [row[3] for row in self.progress.curve])
         self.held_out = self._held_out()
-        draw = Sequences if s.dpo is None else Pairs
+        draw = Sequences if s.dpo is None else PairSequences
         self.sequences = draw(
             self.corpus.documents,
             s.sequence,
@@ -144,7 +144,7 @@ class Training:
         if not isinstance(objective, Preferences):
             return HeldOut(self.texts.scored, self.ranks, self.job.shard)
         bos, plan = self.contract["tokenizer"]["bos"], objective.model.plan
-        rows = [answers(document, bos, plan) for document in self.texts.rows]
+        rows = [pair_of(document, bos, plan) for document in self.texts.rows]
         return HeldOutRows(rows, self.ranks, objective)
 
     def _step(self) -> None:

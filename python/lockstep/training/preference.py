@@ -23,7 +23,7 @@ from lockstep.baseline import full
 from lockstep.operator.model import Model
 from lockstep.training import tbptt
 from lockstep.training.answers import Row, log_probs, segments
-from lockstep.training.data import TrainSequence, slots, twos
+from lockstep.training.data import TrainSequence, as_pairs, slots
 from lockstep.training.settings import Dpo
 
 #: Reported with the loss: the mean margin, and the share of rows whose margin is above 0.
@@ -68,7 +68,7 @@ class Preferences:
         """Add the gradient of (loss of ``docs``) / ``rows`` to ``.grad``; sums of loss, metrics."""
         if not docs:
             return [0.0] * (1 + len(METRICS))
-        pairs = twos(docs)
+        pairs = as_pairs(docs)
         judged = self.losses(pairs)
         scales = []
         for row, one in zip(pairs, judged, strict=True):
