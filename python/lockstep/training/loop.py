@@ -24,7 +24,7 @@ from lockstep.training.data import Corpus, PairSequences, Sequences, pair_of
 from lockstep.training.distributed import Ranks
 from lockstep.training.divergence import WINDOW, LossMonitor
 from lockstep.training.preference import Preferences
-from lockstep.training.preflight import chance, check_model
+from lockstep.training.preflight import chance_warning, check_model
 from lockstep.training.progress import NEVER, Progress
 from lockstep.training.resume import identity, own_contract, resumable
 from lockstep.training.schedule import Budget, learning_rate
@@ -182,7 +182,7 @@ class Training:
             progress=self.budget.progress,
             eta=self.budget.eta,
         )
-        if state.step == 1 and (warning := chance(loss, self.train_state.model.vocabulary)):
+        if state.step == 1 and (warning := chance_warning(loss, self.train_state.model.vocabulary)):
             self.emit("warning", step=1, code="LS_TRAIN_CHANCE", message=warning)
         self._check_loss(loss)
 
