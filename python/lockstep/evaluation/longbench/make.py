@@ -17,7 +17,7 @@ from lockstep.errors import LockstepError
 from lockstep.evaluation.counting import counter
 from lockstep.evaluation.longbench.metrics import MEASURES
 from lockstep.evaluation.score import SAMPLES
-from lockstep.evaluation.write_once import keep
+from lockstep.evaluation.write_once import write_once
 from lockstep.tokenizer.encoding import token_ids
 from lockstep.tokenizer.file import load_tokenizer
 
@@ -64,7 +64,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
                 record |= {"prefix": "", "answers": one["answers"], "maxTokens": budgets[task]}
                 record |= {"classes": one.get("all_classes") or []}
                 lines.append(json.dumps(record) + "\n")
-    keep(folder / SAMPLES, "".join(lines))
+    write_once(folder / SAMPLES, "".join(lines))
     return {"tasks": list(files), "samples": len(lines)}
 
 

@@ -18,7 +18,7 @@ from lockstep.evaluation.ruler.samples import Setting
 from lockstep.evaluation.ruler.sizing import fitted, largest, prepared
 from lockstep.evaluation.ruler.tasks import TASKS, Niah
 from lockstep.evaluation.score import SAMPLES
-from lockstep.evaluation.write_once import keep
+from lockstep.evaluation.write_once import write_once
 from lockstep.tokenizer.first_tokens import read_part
 
 ESSAY_CHARACTERS = 64 << 20
@@ -51,7 +51,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
             record = {"task": name, "length": length, "index": index, "prompt": made.prompt}
             record |= {"prefix": made.prefix, "answers": made.answers, "tokens": tokens}
             lines.append(json.dumps({**record, "maxTokens": task.tokens}) + "\n")
-    keep(folder / SAMPLES, "".join(lines))
+    write_once(folder / SAMPLES, "".join(lines))
     haystack = {"words": len(essay), "repeats": words / len(essay)}
     return {"tasks": names, "samples": len(lines), "haystack": haystack}
 
