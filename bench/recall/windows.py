@@ -27,7 +27,7 @@ import torch
 from lockstep import Model
 from lockstep.evaluation.recall import ask
 from lockstep.loader import load
-from lockstep.needles.documents import Maker, Wrap
+from lockstep.needles.documents import DocumentMaker, Wrap
 from lockstep.tokenizer.file import load_tokenizer
 from transformers import AutoTokenizer
 
@@ -106,12 +106,12 @@ def wrap_of(folder: Path, bos: int | None) -> Wrap:
     return Wrap(before, behind, bos)
 
 
-def eval_maker(bos: int | None, text: Path = MILTON) -> Maker:
+def eval_maker(bos: int | None, text: Path = MILTON) -> DocumentMaker:
     """Documents of the split `eval` in a text, asked through the chat template."""
     tokenizer = load_tokenizer(RUNS / PLAIN)
     part = text.read_text("utf-8")[SKIPPED : SKIPPED + CHARACTERS]
     ids = tokenizer.encode(part, add_special_tokens=False).ids
-    return Maker(tokenizer, ids, "eval", wrap_of(RUNS / PLAIN, bos))
+    return DocumentMaker(tokenizer, ids, "eval", wrap_of(RUNS / PLAIN, bos))
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from lockstep.errors import LockstepError
 from lockstep.evaluation.recall import answer_files, ask
 from lockstep.evaluation.recall.summary import summed
 from lockstep.needles import templates
-from lockstep.needles.documents import Document, Maker, Wrap, check_depths
+from lockstep.needles.documents import Document, DocumentMaker, Wrap, check_depths
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from tiny import tiny
@@ -38,8 +38,8 @@ TOKENIZER = bytes_tokenizer()
 TEXT = TOKENIZER.encode(PROSE * 80).ids
 
 
-def maker(split: templates.Split = "eval", **more) -> Maker:
-    return Maker(TOKENIZER, TEXT, split, **({"wrap": WRAP} | more))
+def maker(split: templates.Split = "eval", **more) -> DocumentMaker:
+    return DocumentMaker(TOKENIZER, TEXT, split, **({"wrap": WRAP} | more))
 
 
 def said(ids: list[int]) -> str:

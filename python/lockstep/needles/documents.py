@@ -55,7 +55,7 @@ class Document:
     needles: tuple[Needle, ...]
 
 
-class Maker:
+class DocumentMaker:
     """Makes documents of one split from the token ids of a text."""
 
     def __init__(

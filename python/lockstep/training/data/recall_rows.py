@@ -18,7 +18,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lockstep.errors import LockstepError
-from lockstep.needles.documents import Maker, Needle
+from lockstep.needles.documents import DocumentMaker, Needle
 
 from .cache import ReadOptions, Ticker
 from .corpus import Corpus
@@ -105,7 +105,7 @@ def _row(
     options: RecallRows, texts: _Texts, tokenizer: Tokenizer, length: int, seed: str, chat: bool
 ) -> dict[str, object]:
     rng = random.Random(seed)
-    maker = Maker(tokenizer, texts.draw(length), "train")
+    maker = DocumentMaker(tokenizer, texts.draw(length), "train")
     depths = sorted(rng.uniform(*DEPTH) for _ in range(options.facts))
     # The same seed gives the same needles; a document has room for the longest of its questions.
     tails = [len(needle.tail) for needle in maker.make(seed, length, depths).needles]
