@@ -9,7 +9,7 @@ import { wholeLines } from '../eval/answers.ts';
 import { lossOf } from '../eval/losses.ts';
 import type { EvalRow } from '../eval/rows.ts';
 
-/** A document as `lockstep.evaluation.recall.kept` writes it. Ranges are [from, to). */
+/** A document as `lockstep.evaluation.recall.answer_files` writes it. Ranges are [from, to). */
 interface Document {
   length: number;
   index: number;

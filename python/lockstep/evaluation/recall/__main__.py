@@ -16,7 +16,7 @@ from lockstep.needles.documents import Document, DocumentMaker, Wrap, check_dept
 from lockstep.tokenizer.file import load_tokenizer
 from lockstep.tokenizer.first_tokens import encode, read_part
 
-from .kept import add_answers, answers, read_documents, write_documents
+from .answer_files import add_answers, answers, read_documents, write_documents
 from .summary import summed
 
 CHARACTERS = 1 << 20  # of the text that are read at most, unless one document needs more

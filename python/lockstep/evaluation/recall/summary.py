@@ -11,7 +11,7 @@ from lockstep.errors import LockstepError
 from lockstep.evaluation import intervals
 from lockstep.needles.templates import Kind
 
-from .kept import answers, read_documents
+from .answer_files import answers, read_documents
 
 
 def summed(folder: Path, rows: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
