@@ -14,7 +14,7 @@ from typing import Any
 
 from lockstep.bridge import job
 from lockstep.errors import LockstepError
-from lockstep.evaluation.counting import counter
+from lockstep.evaluation.counting import token_counter
 from lockstep.evaluation.longbench.metrics import MEASURES
 from lockstep.evaluation.score import SAMPLES
 from lockstep.evaluation.write_once import write_once
@@ -40,7 +40,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
                 f"expected {', '.join(absent)} in {name} of {data}, got no such entry",
                 f"Copy {name} and the data from the same version.",
             )
-    count = counter(description["dir"], description["bos"])
+    count = token_counter(description["dir"], description["bos"])
     lines: list[str] = []
     for length in description["lengths"]:
         for done, (task, file) in enumerate(files.items()):

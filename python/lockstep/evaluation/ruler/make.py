@@ -13,7 +13,7 @@ from typing import Any
 
 from lockstep.bridge import job
 from lockstep.errors import LockstepError
-from lockstep.evaluation.counting import counter
+from lockstep.evaluation.counting import token_counter
 from lockstep.evaluation.ruler.samples import Setting
 from lockstep.evaluation.ruler.sizing import fitted, largest, prepared
 from lockstep.evaluation.ruler.tasks import TASKS, Niah
@@ -35,7 +35,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
                 "LS_EVAL_TASK", f"expected tasks of {', '.join(TASKS)}, got {name!r}", field="tasks"
             )
     essay = essay_of(Path(description["haystack"]))
-    count = counter(description["dir"], description["bos"])
+    count = token_counter(description["dir"], description["bos"])
     total, lines, words = len(names) * len(lengths), [], 0
     for done, (length, name) in enumerate((n, name) for n in lengths for name in names):
         job.check_cancelled()
