@@ -9,7 +9,7 @@ import numpy as np
 
 from lockstep.chat.preferences import COUNTS, halves
 
-from .prefetch import Window, begun
+from .prefetch import Window, with_bos
 from .sequences import Sequences, TrainSequence
 from .store import Document
 
@@ -43,7 +43,7 @@ def pair_of(document: Document, bos: int | None, plan: Any) -> tuple[TrainSequen
     middle = halves(document.mask_N)
     out = []
     for part in (slice(0, middle), slice(middle, None)):
-        ids = begun(document.ids_N[part].tolist(), bos)
+        ids = with_bos(document.ids_N[part].tolist(), bos)
         counted = (document.mask_N[part] & COUNTS).astype(bool).tolist()
         out.append(TrainSequence(ids, plan(ids), [False] * (len(ids) - len(counted)) + counted, 0))
     return out[0], out[1]
