@@ -118,14 +118,14 @@ def outcome(folder: Path, case: Case, ranks: Ranks) -> dict[str, torch.Tensor]:
                 generator = torch.Generator().manual_seed(len(name))
                 value = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 with torch.no_grad():
-                    parameter.copy_(sharded.like(value, parameter))
+                    parameter.copy_(sharded.shard_like(value, parameter))
     shards = [n for n, p in train_state.parameters.items() if sharded.is_shard(p)]
     layers = [n for n in train_state.parameters if ".layers." in n]
     assert shards == (layers if train_state.job.shard else [])
     docs = [drawn(n) for n in range(case.sequences) if n % ranks.world_size == ranks.rank]
     loss, norm, tokens = train_state.gradient(docs)
     found = {
-        f"grad.{n}": sharded.whole(p.grad)
+        f"grad.{n}": sharded.full_tensor(p.grad)
         for n, p in train_state.parameters.items()
         if p.grad is not None
     }

@@ -229,14 +229,14 @@ class TrainState:
             return value.to(parameter.device)
         from lockstep.training import sharded
 
-        return sharded.like(value, parameter)
+        return sharded.shard_like(value, parameter)
 
     def _whole(self, tensor: Tensor) -> Tensor:
         if not self.job.shard:
             return tensor.detach().contiguous()
         from lockstep.training import sharded
 
-        return sharded.whole(tensor.detach()).contiguous()
+        return sharded.full_tensor(tensor.detach()).contiguous()
 
 
 def _local(parameter: Tensor) -> Tensor:
