@@ -1,4 +1,4 @@
-"""Accounting of weights, on small modules that load as vLLM does: stack, shard, pad, skip."""
+"""Weight coverage, on small modules that load as vLLM does: stack, shard, pad, skip."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ import torch
 from lockstep.baseline import full
 from lockstep.operator.model import Model
 from lockstep.training import tbptt
-from lockstep.training.answers import Row, log_probs, segments
+from lockstep.training.answers import Row, log_probs, shared_segments
 from lockstep.training.data import TrainSequence, as_pairs, slots
 from lockstep.training.settings import Dpo
 
@@ -84,7 +84,7 @@ class Preferences:
             else:
                 shared: list[tuple[int, int] | None] = []
                 for n, row in enumerate(pairs):
-                    many = segments(row)
+                    many = shared_segments(row)
                     shared += [None, (2 * n, many) if many else None]
                 tbptt.backward(
                     self.model,
