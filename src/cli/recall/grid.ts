@@ -45,7 +45,7 @@ export function gridOf(
 }
 
 /** The long heads that held needles most often. */
-export function keenest(
+export function topHeads(
   { heads }: RecallFigures,
   count: number,
 ): NonNullable<RecallFigures['heads']> {

@@ -1,7 +1,7 @@
 // What a report says of recall: a grid, a table, the heads that held needles.
 import { thousands } from '../plan/segment-map.ts';
 import { figureOf, type Section } from '../report/section.ts';
-import { documentsText, keenest, labelOf, shownRows } from './grid.ts';
+import { documentsText, labelOf, shownRows, topHeads } from './grid.ts';
 import { gridSvg } from './picture.ts';
 import type { RecallFigures, RecallResult } from './run.ts';
 
@@ -52,7 +52,7 @@ export function recallSection(result: RecallResult): Section {
               words: true as const,
               rows: heads.map((row) => [
                 labelOf(row),
-                keenest(row, 12)
+                topHeads(row, 12)
                   .map(({ layer, head, held }) => `${layer}.${head} ${percent(held)}`)
                   .join(', '),
               ]),

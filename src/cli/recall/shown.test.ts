@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { gridOf, keenest, labelOf, shades, shownRows } from './grid.ts';
+import { gridOf, labelOf, shades, shownRows, topHeads } from './grid.ts';
 import { recallHtml } from './html.ts';
 import { keepRecall, readRecall, withTable } from './keep.ts';
 import type { RecallFigures, RecallResult } from './run.ts';
@@ -85,7 +85,7 @@ it('rows stand in the order in which they are read', () => {
     [0.5, 1],
     [null, null],
   ]);
-  expect(keenest(result.rows[0] as RecallFigures, 1)).toEqual([held[1]]);
+  expect(topHeads(result.rows[0] as RecallFigures, 1)).toEqual([held[1]]);
 });
 
 it('the terminal shows shares, intervals, heads, and a text that stands several times', () => {

@@ -1,7 +1,7 @@
 // What `lockstep recall` prints: a coloured grid for every row, one line a length.
 import { bounded } from '../eval/table.ts';
 import { hasColor, paint, type Screen } from '../shared/output.ts';
-import { documentsText, gridOf, keenest, labelOf, shadeOf, shownRows } from './grid.ts';
+import { documentsText, gridOf, labelOf, shadeOf, shownRows, topHeads } from './grid.ts';
 import type { RecallResult } from './run.ts';
 
 const cellWidth = 6;
@@ -19,7 +19,7 @@ export function recallTable(result: RecallResult, screen: Screen): string {
       const all = mean === undefined ? '' : bounded(mean.recalled, mean).padEnd(18);
       return `${`${length}`.padStart(8)}  ${cells}   ${all} ${mean?.logp.toFixed(2) ?? ''}`;
     });
-    const heads = keenest(row, 6).map(
+    const heads = topHeads(row, 6).map(
       ({ layer, head, held }) => `${layer}.${head} ${percent(held)}`,
     );
     const kept =
