@@ -59,7 +59,7 @@ function panel(
   width: number,
   height: number,
 ): string {
-  const shown = thin(map.rows);
+  const shown = downsample(map.rows);
   const cellHeight = height / shown.length;
   const cellWidth = width / Math.max(1, ...shown.map((row) => row.length));
   const paths = Array.from({ length: LEVELS + 1 }, () => '');
@@ -103,7 +103,7 @@ function runs(row: readonly (number | null)[]): { level: number; from: number; t
 }
 
 /** At most so many rows, evenly taken, the last one among them. */
-function thin<Row>(rows: readonly Row[]): Row[] {
+function downsample<Row>(rows: readonly Row[]): Row[] {
   if (rows.length <= MOST_ROWS) return [...rows];
   const step = (rows.length - 1) / (MOST_ROWS - 1);
   return Array.from({ length: MOST_ROWS }, (_, i) => rows[Math.round(i * step)] as Row);
