@@ -20,8 +20,8 @@ import { isInside } from '../inside.ts';
 import { toolTemplateFile } from '../template/source.ts';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readWeights, type Weights } from '../weights/read.ts';
+import { buildAtomically } from './atomic-folder.ts';
 import { type BosWarning, bosWarning } from './bos.ts';
-import { buildBeside } from './build-beside.ts';
 import { modelCard } from './card.ts';
 import { copyCompanion } from './companions.ts';
 import { type ContractFiles, type ContractSettings, makeContract } from './make.ts';
@@ -56,7 +56,7 @@ export async function attach(options: AttachOptions): Promise<ContractFiles> {
   const { model, weights } = examined;
   await checkTarget(modelDir, out, options);
   const made = await contractFor(examined, config, options.warn);
-  return await buildBeside(out, 'LS_ATTACH_WRITE', async (building) => {
+  return await buildAtomically(out, 'LS_ATTACH_WRITE', async (building) => {
     for (const name of weights.files) {
       await linkFile(path.join(modelDir, name), path.join(building, name));
     }
