@@ -18,7 +18,7 @@ import { noWeightsCheck } from '../shared/weights-option.ts';
 import { checkWritable } from '../shared/writable.ts';
 import { comparedRows, openCompared } from './compared.ts';
 import { recallHtml } from './html.ts';
-import { keepRecall, notWritten, recallFile } from './keep.ts';
+import { notWritten, recallFile, storeRecall } from './recall-file.ts';
 import { type RecallAsked, type RecallRow, runRecall } from './run.ts';
 import { recallTable } from './table.ts';
 
@@ -154,7 +154,7 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
         throw notWritten(file, cause, 'Name a file that you can write to with --html.');
       });
     }
-    if (options.card) await keepRecall(where, result);
+    if (options.card) await storeRecall(where, result);
     process.stdout.write(
       options.json ? `${JSON.stringify(result)}\n` : recallTable(result, process.stdout),
     );
