@@ -197,7 +197,7 @@ def quickstart(raw: dict) -> str:
     }
     rows = [
         [f"{what}, {int(length):,} tokens", *(f"{row[c]:.2f}" if c in row else "" for c in columns)]
-        for what, key in (("perplexity", "perplexity"), ("facts recalled", "recall"))
+        for what, key in (("perplexity", "perplexity"), ("needles recalled", "recall"))
         for length, row in raw[key].items()
     ]
     return f"{origin(raw)}\n\n{table(['', *columns.values()], rows)}"

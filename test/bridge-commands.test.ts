@@ -159,6 +159,6 @@ print(json.dumps({"full": perplexity(full), "noSinks": perplexity(bare.logits(id
     const short = cli('perplexity', dir, '--text', text, '--tokens', '100');
     expect(short.status).toBe(1);
     expect(short.stderr).toContain('LS_TEXT_SHORT');
-    expect(cli('perplexity', dir, '--mode', 'sparse').status).toBe(2);
+    expect(cli('perplexity', dir, '--attention', 'sparse').status).toBe(2);
   });
 });

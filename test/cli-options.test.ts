@@ -44,11 +44,14 @@ const judged = 'expected --precision int8 or int4 with';
 describe('an option without effect', () => {
   it.each<[string[], string]>([
     [['export', dir, '--force'], `${judged} --force, got --precision fp32`],
-    [['export', dir, '--max-loss', '1.1'], `${judged} --max-loss, got --precision fp32`],
+    [
+      ['export', dir, '--max-perplexity-ratio', '1.1'],
+      `${judged} --max-perplexity-ratio, got --precision fp32`,
+    ],
     [['export', dir, '--text', 'nope.txt'], `${judged} --text, got --precision fp32`],
     [
-      ['export', dir, '--precision', 'int8', '--max-loss', 'int8=1.1,int4=1.2'],
-      'expected --precision int4 with --max-loss int4=…, got --precision int8',
+      ['export', dir, '--precision', 'int8', '--max-perplexity-ratio', 'int8=1.1,int4=1.2'],
+      'expected --precision int4 with --max-perplexity-ratio int4=…, got --precision int8',
     ],
     [
       ['serve', dir, '--engine', 'onnx', '--python', '/nope'],
@@ -70,11 +73,11 @@ describe('an option without effect', () => {
     ],
     [['attach', dir, '--out', 'o', '--no-probe', '--python', 'p'], 'with --python, got --no-probe'],
     [
-      ['eval', dir, '--execution', 'full', '--engine', 'onnx'],
-      '--execution full always runs in torch',
+      ['eval', dir, '--attention', 'full', '--engine', 'onnx'],
+      '--attention full always runs in torch',
     ],
     [
-      ['eval', dir, '--execution', 'segmented', '--engine', 'onnx', '--device', 'cpu'],
+      ['eval', dir, '--attention', 'segmented', '--engine', 'onnx', '--device', 'cpu'],
       '--device applies only to rows that torch runs',
     ],
     [

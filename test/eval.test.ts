@@ -101,7 +101,7 @@ describe('--suite ppl', () => {
   });
 
   it('agrees with lockstep perplexity on the checkpoint and on the untrained model', () => {
-    const options = ['--text', text, '--tokens', '64,512', '--mode', 'full,segmented'];
+    const options = ['--text', text, '--tokens', '64,512', '--attention', 'full,segmented'];
     const one = json<PplResult>('eval', made.trained, '--text', text, '--windows', '1');
     for (const weights of ['trained', 'untrained'] as const) {
       const { perplexity } = json<{ perplexity: Record<string, Record<string, number>> }>(
@@ -126,7 +126,7 @@ describe('--suite ppl', () => {
     ];
     writeFileSync(short, 'A few words.');
     writeFileSync(empty, '');
-    const options = ['--lengths', '64', '--no-base', '--execution', 'segmented'];
+    const options = ['--lengths', '64', '--no-base', '--attention', 'segmented'];
     const found = json<PplResult>('eval', made.trained, '--text', text, short, ...options);
     expect(found.unused).toEqual([short]);
     const shown = cli('eval', made.trained, '--text', text, short, ...options);
@@ -160,7 +160,7 @@ describe('--suite ppl', () => {
 
   it('gives the same perplexity through the onnx engine', () => {
     const found = json<PplResult>(
-      ...['eval', made.trained, '--engine', 'onnx', '--execution', 'segmented', '--no-base'],
+      ...['eval', made.trained, '--engine', 'onnx', '--attention', 'segmented', '--no-base'],
       ...['--text', text, '--windows', '2'],
     );
     expect(found.rows.map(({ name, engine }) => [name, engine])).toEqual([
@@ -192,7 +192,7 @@ describe('--suite ppl', () => {
 describe('--suite ruler', () => {
   const asked = [
     ...['--suite', 'ruler', '--tasks', 'niah_single_1', '--lengths', '1024', '--samples', '2'],
-    ...['--execution', 'full', '--no-base'],
+    ...['--attention', 'full', '--no-base'],
   ];
   const answersOf = (folder: string, row: string): { index: number; text: string }[] =>
     readFileSync(path.join(folder, `${row}.jsonl`), 'utf8')
@@ -272,7 +272,7 @@ for line in open(sys.argv[2]):
       const out = path.join(home, `ruler-${engine}`);
       json(
         ...['eval', made.trained, '--suite', 'ruler', '--tasks', 'niah_single_1'],
-        ...['--lengths', '1024', '--samples', '1', '--no-base', '--execution', 'segmented'],
+        ...['--lengths', '1024', '--samples', '1', '--no-base', '--attention', 'segmented'],
         ...['--engine', engine, '--out', out],
       );
       return answersOf(out, 'trained-segmented');

@@ -69,7 +69,7 @@ export function straying(torch: OpenEngine, noted: number[]): OpenEngine {
       if (boundary === null) return;
       boundaries += 1;
       const list = boundary.retrieved[0]?.positions[0];
-      // Not a near-tie: the first row that was not taken instead of the last that was.
+      // Not a near-tie: the first row that was not retrieved instead of the last that was.
       const free = list?.findIndex((value, i) => value !== i) ?? -1;
       if (boundaries < 4 || list === undefined || free < 0 || noted.length > 0) return;
       list.copyWithin(free + 1, free, list.length - 1);

@@ -38,7 +38,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe('lockstep export', () => {
   it('keeps what is good, refuses what loses too much, and leaves no scratch', () => {
-    const args = ['--precision', 'fp32,int4', '--max-loss', 'int4=0.01'];
+    const args = ['--precision', 'fp32,int4', '--max-perplexity-ratio', 'int4=0.01'];
     const { code, error } = lockstep('export', dir, ...args);
     expect(code).toBe(1);
     expect(error).toContain('LS_EXPORT_PERPLEXITY');
@@ -48,7 +48,7 @@ describe('lockstep export', () => {
   });
 
   it('says that a precision was forced', () => {
-    const args = ['--precision', 'int4', '--max-loss', '0.01', '--force'];
+    const args = ['--precision', 'int4', '--max-perplexity-ratio', '0.01', '--force'];
     const { code, out } = lockstep('export', dir, ...args);
     expect(code).toBe(0);
     expect(out).toContain('kept because of --force');
@@ -67,7 +67,7 @@ describe('lockstep export', () => {
 
   it.each([
     [['--precision', 'fp8'], 2, 'fp32, int8, int4 or all'],
-    [['--max-loss', 'int8=good'], 2, 'factor'],
+    [['--max-perplexity-ratio', 'int8=good'], 2, 'ratio'],
     [['--precision', 'int8', '--text', 'no-such-file'], 1, 'LS_EXPORT_TEXT'],
   ])('refuses %j', (args, expected, what) => {
     const { code, error } = lockstep('export', dir, ...args);

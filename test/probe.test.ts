@@ -74,8 +74,8 @@ const opening: Record<string, (where: string) => Promise<Engine>> = {
   'onnx fp32': (where) => openOnnxEngine(where, { threads: 1 }),
   'onnx int8': (where) => openOnnxEngine(where, { threads: 1, precision: 'int8' }),
   'onnx int4': (where) => openOnnxEngine(where, { threads: 1, precision: 'int4' }),
-  'torch fp32': (where) => openTorchEngine(where, { threads: 1, python: made.python }),
-  'torch bf16': (where) =>
+  'torch float32': (where) => openTorchEngine(where, { threads: 1, python: made.python }),
+  'torch bfloat16': (where) =>
     openTorchEngine(where, { threads: 1, python: made.python, dtype: 'bfloat16' }),
 };
 
@@ -87,7 +87,7 @@ describe('a probe that lockstep export recorded', () => {
       expect(outcome).toMatchObject({ status: 'passed', tokens: 200, boundaries: 5 });
       expect(outcome.positions).toBeGreaterThan(24);
       expect(outcome.off).toBeLessThanOrEqual(outcome.bound as number);
-      if (name.endsWith('fp32')) expect(outcome.off).toBeLessThan(1e-4);
+      if (/fp32|float32/.test(name)) expect(outcome.off).toBeLessThan(1e-4);
       else expect(outcome.off).toBeGreaterThan(1e-3);
     },
     120_000,
@@ -102,7 +102,7 @@ describe('a probe that lockstep export recorded', () => {
     });
   }, 60_000);
 
-  test.each(['onnx fp32', 'torch fp32'])(
+  test.each(['onnx fp32', 'torch float32'])(
     '%s: one number of it changed by a hundredth',
     async (name) => {
       const other = await copy(`edited ${name}`);
@@ -141,7 +141,7 @@ save_file(weights, file, metadata={"format": "pt"})
     vi.stubEnv('LOCKSTEP_NO_WEIGHTS_CHECK', '1');
     try {
       await expect(
-        ran(other, () => opening['torch fp32']?.(other) as Promise<Engine>),
+        ran(other, () => opening['torch float32']?.(other) as Promise<Engine>),
       ).rejects.toMatchObject({ code: 'LS_PROBE_MISMATCH' });
     } finally {
       vi.unstubAllEnvs();

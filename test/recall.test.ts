@@ -41,7 +41,7 @@ afterAll(() => rmSync(home, { recursive: true, force: true }));
 
 /** Measured by the first test; the others find the answers there. */
 const measured = (): string[] => {
-  const kept = ['--out', path.join(home, 'kept'), '--beside', made.untrained];
+  const kept = ['--out', path.join(home, 'kept'), '--compare', made.untrained];
   return ['recall', made.trained, ...asking, ...kept];
 };
 
@@ -107,7 +107,9 @@ describe('lockstep recall', () => {
     expect(readFileSync(report, 'utf8')).toMatch(
       /## Recall\n[\s\S]*untrained, full attention \| 0%/,
     );
-    expect(readFileSync(report.replace('.md', '-recall.svg'), 'utf8')).toContain('Facts recalled');
+    expect(readFileSync(report.replace('.md', '-recall.svg'), 'utf8')).toContain(
+      'Needles recalled',
+    );
     writeFileSync(kept, JSON.stringify({ ...whole, digest: 'x' }));
     expect(cli(...of, '--recall', kept).stderr).toMatch(/LS_RECALL_FILE.*another contract/);
     rmSync(kept);

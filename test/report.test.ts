@@ -16,7 +16,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { lineChart } from '../src/cli/drawing/line-chart.ts';
 import type { ReportData } from '../src/cli/report/data.ts';
-import { hitMapsSvg } from '../src/cli/report/hit-maps.ts';
+import { retrievalMapsSvg } from '../src/cli/report/retrieval-maps.ts';
 import { packageRoot } from '../src/paths.ts';
 import { complaintsOf, launch } from './browser.ts';
 import { violationsEverywhere } from './helpers/accessibility.ts';
@@ -82,7 +82,7 @@ describe('lockstep report', () => {
     const before = data.ways.baseSegmented?.perplexity['384'] ?? 0;
     expect(data.ways.trainedSegmented?.perplexity['384']).toBeLessThan(0.95 * before);
     expect(data.ways.baseFull?.points.map((point) => point.tokens)).toEqual([384]);
-    expect(data.hits?.maps.map(({ layer }) => layer)).toEqual([1, 2]);
+    expect(data.retrieved?.maps.map(({ layer }) => layer)).toEqual([1, 2]);
     // Rows [step, tokens, seconds, loss, learning rate, gradient norm].
     expect(data.training?.curve.map((row) => row[0])).toEqual([1, 2, 3, 4]);
     expect(data.training?.curve[3]).toHaveLength(6);
@@ -102,7 +102,7 @@ describe('lockstep report', () => {
       expect(headings).toEqual([
         'Perplexity by position',
         'Time and memory by length',
-        'Retrieval hits',
+        'Retrieved rows',
         'Training',
         'Contract',
         'What the colours mean',
@@ -237,8 +237,8 @@ describe('the pictures', () => {
     expect(ys(svg)[0]).toHaveLength(2);
   });
 
-  it('hit maps draw what was there to be retrieved and shade what was', () => {
-    const svg = hitMapsSvg({
+  it('retrieval maps draw what was there to be retrieved and shade what was', () => {
+    const svg = retrievalMapsSvg({
       bin: 10,
       boundaries: [10, 20],
       maps: [
@@ -256,7 +256,7 @@ describe('the pictures', () => {
     expect(svg).toContain('>median 12 tokens back<');
     // Three cells were there: one taken whole, one in half, one not at all.
     expect(svg.match(/class="seen" d="[^"]+"/g)).toHaveLength(3);
-    expect(svg).toMatch(/class="hit" opacity="1.00" d="M0\.0 0\.0/);
-    expect(svg).toMatch(/class="hit" opacity="0.56" d="M/);
+    expect(svg).toMatch(/class="retrieved" opacity="1.00" d="M0\.0 0\.0/);
+    expect(svg).toMatch(/class="retrieved" opacity="0.56" d="M/);
   });
 });

@@ -97,7 +97,7 @@ describe('the torch engine', () => {
   it('says what it is', () => {
     expect(engine.info).toMatchObject({
       name: 'torch',
-      precision: 'fp32',
+      precision: 'float32',
       layers: 4,
       kvHeads: 2,
       queryHeads: 4,
@@ -164,10 +164,10 @@ print(json.dumps({
 
   it('continues with other positions when told to, and only at a fresh boundary', async () => {
     const sessions = [await engine.open(), await engine.open()];
-    const chosen = await Promise.all(
+    const stepped = await Promise.all(
       sessions.map((one) => one.step(ids.slice(0, S), { rows: 'none', close: true })),
     );
-    const swap = (chosen[0]?.boundary?.retrieved ?? []).map(({ layer, positions }) => ({
+    const swap = (stepped[0]?.boundary?.retrieved ?? []).map(({ layer, positions }) => ({
       layer,
       positions: positions.map((list) => list.map((_, i) => i)),
     }));

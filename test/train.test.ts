@@ -228,7 +228,7 @@ describe('lockstep train', () => {
       ['--steps', '0'],
       ['--minutes', 'soon'],
       ['--steps', '1', '--minutes', '1'],
-      ['--mode', 'sideways'],
+      ['--attention', 'sideways'],
     ]) {
       expect((await train(args)).code).toBe(2);
     }

@@ -53,7 +53,7 @@ describe('lockstep verify', () => {
     expect(stdout).toMatch(
       /first difference at position \d+: log p of ".*": trainer -?\d+\.\d{6}, engine/,
     );
-    expect(stdout).toContain('not consistent: torch fp32');
+    expect(stdout).toContain('not consistent: torch float32');
   });
 
   it('exits 1 for a checkpoint that cannot be trusted, in JSON too', () => {

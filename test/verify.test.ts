@@ -63,7 +63,7 @@ describe('verify', () => {
     expect(good).toMatchObject({
       ok: true,
       engine: 'torch',
-      precision: 'fp32',
+      precision: 'float32',
       tokens,
       boundaryMismatches: 0,
       retrievalMismatches: 0,

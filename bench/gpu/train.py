@@ -37,7 +37,7 @@ PEAK, WARMUP, FINAL = 2e-4, 0.05, 0.1
 
 
 def job(checkpoint: Path, arm: str, seed: int, sizes: specs.Sizes, device: str) -> Any:
-    mode, _, truncation, _ = specs.ARMS[arm]
+    attention, _, truncation, _ = specs.ARMS[arm]
     texts: dict = {"format": "auto", "field": "text", "loss": "assistant", "end": False}
     texts |= {"long": "cut", "pack": None, "skipBroken": False, "cache": None, "workers": 0}
     training = {
@@ -74,7 +74,7 @@ def job(checkpoint: Path, arm: str, seed: int, sizes: specs.Sizes, device: str) 
     return read_job(
         {
             **{name: str(path) for name, path in place.items()},
-            "mode": mode,
+            "attention": attention,
             "resume": False,
             "overwrite": False,
             "device": device,

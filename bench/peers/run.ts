@@ -112,7 +112,7 @@ for (const precision of precisions) {
 }
 const full = await node<{ perplexity: Record<string, { full: number }> }>(
   ...[cli, 'perplexity', dir, '--text', text, '--tokens', values.tokens],
-  ...['--mode', 'full', '--json'],
+  ...['--attention', 'full', '--json'],
 );
 perplexities['full'] = Object.fromEntries(
   Object.entries(full.perplexity).map(([mark, row]) => [mark, row.full]),

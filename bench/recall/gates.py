@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 from lockstep.evaluation.profile.recall import STRIDE
-from lockstep.facts.documents import Maker
-from lockstep.facts.templates import KINDS
 from lockstep.loader import load
+from lockstep.needles.documents import DocumentMaker
+from lockstep.needles.templates import KINDS
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from lockstep.operator.rope import rotate
@@ -83,7 +83,9 @@ def main() -> None:
     for step in range(asked.steps):
         start = step * (len(every) - asked.length) // asked.steps
         kinds = (KINDS[step % len(KINDS)],)
-        maker = Maker(tokenizer, every[start : start + asked.length], "profile", wrap, kinds)
+        maker = DocumentMaker(
+            tokenizer, every[start : start + asked.length], "profile", wrap, kinds
+        )
         depth = (step * STRIDE) % asked.steps / asked.steps
         loss = _loss(model, maker.make(f"0/{step}", asked.length, [depth]), theta_LH)
         mean = theta_LH.sigmoid().mean()

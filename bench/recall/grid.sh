@@ -1,8 +1,8 @@
 #!/bin/sh
 # The whole grid in one command, from the project's root after `npm start`. Stopped, it resumes:
 #   sh bench/recall/grid.sh [LENGTHS] [DOCUMENTS]
-# Full attention, the contract of contract.config.ts and the quickstart's of before, on the same facts: five
-# depths, so eight documents are 40 facts a length.
+# Full attention, the contract of contract.config.ts and the quickstart's of before, on the same needles: five
+# depths, so eight documents are 40 needles a length.
 set -eu
 lengths=${1:-1024,2048,4096,8192,16384}
 documents=${2:-8}
@@ -16,7 +16,7 @@ name=grid-$(echo "$lengths" | tr , -)-$documents
 mkdir -p bench/recall/raw
 PYTHONPATH=bench .venv/bin/python -c 'import json, sys, machine; print(json.dumps(machine.header(sys.argv[1])))' \
   "sh bench/recall/grid.sh $lengths $documents" > "$runs/$name.part"
-node dist/cli/main.js recall "$runs/recall-0" --beside "$runs/recall-old" \
+node dist/cli/main.js recall "$runs/recall-0" --compare "$runs/recall-old" \
   --text .lockstep/texts/milton/paradiselost.txt --skip 60000 \
   --lengths "$lengths" --samples "$documents" --threads "${THREADS:-1}" \
   --out "$runs/recall-$name" --html "$runs/recall-$name.html" --json > "$runs/$name.found"

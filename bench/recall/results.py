@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 HEAD = """# Recall: results
 
 Written by `bench/recall/results.py` from `bench/recall/raw/`. SmolLM2-135M-Instruct, untrained;
-facts of the split `eval` (numbers, names, code identifiers, sentences), one at each of five
+needles of the split `eval` (numbers, names, code identifiers, sentences), one at each of five
 depths, in Paradise Lost from character 60,000, asked through the chat template; S = 512, M = 256,
 A = 4, `blocks` of 32, R = 512, distance 128, W = 16, 27 of 90 KV heads long by `lockstep profile
 --method recall` on Shakespeare (`profile.json`), every head carries, cuts
@@ -47,7 +47,7 @@ def windows() -> list[str]:
             by_setting[line["setting"]].append(line)
         one = lines[0]
         kind, _, *more = path.stem.split("-")
-        more = ["one fact a document", *more] if kind == "single" else more
+        more = ["one needle a document", *more] if kind == "single" else more
         out += [f"## {_length(path):,} tokens{''.join(f' ({one})' for one in more)}", ""]
         note = path.with_suffix(".md")
         if note.is_file():
@@ -55,7 +55,7 @@ def windows() -> list[str]:
         out += [
             f"`{one['command']}`, {one['machine']}, {one['date']}.",
             "",
-            "| | documents | facts | recalled | log p | heads that hold it |",
+            "| | documents | needles | recalled | log p | heads that hold it |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
         out += [_row(name, of) for name, of in by_setting.items()]
@@ -68,15 +68,15 @@ def _length(path: Path) -> int:
 
 
 def _row(name: str, lines: list[dict[str, Any]]) -> str:
-    facts = [fact for line in lines for fact in line["answers"]]
+    needles = [one for line in lines for one in line["answers"]]
     shares = [sum(f["recalled"] for f in line["answers"]) / len(line["answers"]) for line in lines]
-    logp = sum(fact["logp"] for fact in facts) / len(facts)
-    far = [fact["held"] for fact in facts if fact["held"]]
+    logp = sum(one["logp"] for one in needles) / len(needles)
+    far = [one["held"] for one in needles if one["held"]]
     total = max((_count(line) for line in lines), default=0)
     held = [sum(map(len, one.values())) / total for one in far] if total else []
     shown = f"{sum(held) / len(held):.2f}" if held else ""
     mean = intervals.mean(shares)
-    return f"| {name} | {len(lines)} | {len(facts)} | {_bounded(mean)} | {logp:.2f} | {shown} |"
+    return f"| {name} | {len(lines)} | {len(needles)} | {_bounded(mean)} | {logp:.2f} | {shown} |"
 
 
 def _count(line: dict[str, Any]) -> int:
@@ -115,7 +115,7 @@ def grids() -> list[str]:
             f"## The grid, {', '.join(f'{n:,}' for n in lengths)} tokens",
             "",
             f"`{facts['command']}`, {facts['machine']}, {facts['date']}; {samples} documents and "
-            f"{samples * depths} facts a length.",
+            f"{samples * depths} needles a length.",
             "",
             f"| | {' | '.join(f'{n:,}' for n in lengths)} |",
             f"| --- |{' --- |' * len(lengths)}",
@@ -198,7 +198,7 @@ def adds() -> list[str]:
             "",
             f"`{one['command']}`, {one['machine']}, {one['date']}.",
             "",
-            "| trained | seeds | facts | run in segments | log p | run in full | log p |",
+            "| trained | seeds | needles | run in segments | log p | run in full | log p |",
             "| --- | --- | --- | --- | --- | --- | --- |",
         ]
         for name in [*(arm for arm in ARMS if arm in by_arm), *(set(by_arm) - set(ARMS))]:
@@ -215,7 +215,7 @@ def adds() -> list[str]:
 def _shares(of: dict[tuple[int, int], dict[str, Any]], run: str) -> list[str]:
     """Share recalled and mean log p; the interval is over documents, each the mean of its seeds."""
     mean = intervals.mean(list(_by_document(of, run).values()))
-    every = [fact["logp"] for line in of.values() for fact in line["answers"][run]]
+    every = [one["logp"] for line in of.values() for one in line["answers"][run]]
     return [_bounded(mean), f"{sum(every) / len(every):.2f}"]
 
 
@@ -223,7 +223,7 @@ def _by_document(of: dict[tuple[int, int], dict[str, Any]], run: str) -> dict[in
     shares: dict[int, list[float]] = defaultdict(list)
     for (_, document), line in of.items():
         answers = line["answers"][run]
-        shares[document].append(sum(fact["recalled"] for fact in answers) / len(answers))
+        shares[document].append(sum(one["recalled"] for one in answers) / len(answers))
     return {document: sum(of) / len(of) for document, of in shares.items()}
 
 

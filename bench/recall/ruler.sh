@@ -16,7 +16,7 @@ ask() { # NAME CHECKPOINT OPTION...
     --threads "${THREADS:-1}" --out "$runs/ruler-$name-$length-$samples" --json "$@" > "$runs/ruler-$name-$length.part"
 }
 ask new recall-0
-ask old recall-old --execution segmented
+ask old recall-old --attention segmented
 PYTHONPATH=bench .venv/bin/python - "sh bench/recall/ruler.sh $length $samples" \
   "$runs/ruler-new-$length.part" "$runs/ruler-old-$length.part" > "$runs/ruler-$length.part" <<'PYTHON'
 import json, pathlib, sys

@@ -58,14 +58,14 @@ def _means(self: Any, positions_HR: Tensor) -> None:
     for start in range(0, rows, block):
         own = slice(start, min(rows, start + block))
         rest_H = ~kept_HN[:, start]
-        for held in (self.taken_k, self.taken_v):
+        for held in (self.retrieved_k, self.retrieved_v):
             held[rest_H, own] = held[rest_H, own].mean(1, keepdim=True)
 
 
 def _rotated(self: Any, rope: Rope, base: int) -> tuple[Tensor, Tensor]:
-    sinks, taken, carry = (x.shape[1] for x in (self.sink_k, self.taken_k, self.carry_k))
+    sinks, retrieved, carry = (x.shape[1] for x in (self.sink_k, self.retrieved_k, self.carry_k))
     # Where heads retrieved unlike numbers of rows, some of them stand in front of the others.
-    if not taken or self.ragged is not None:
+    if not retrieved or self.ragged is not None:
         return _prefix(self, rope, base)
     k_HpD, v_HpD = self.prefix()
     end = self.pool_k.n + sinks

@@ -10,7 +10,7 @@
 
 Answers go to ``raw/windows-LENGTH.jsonl``, a line a document and setting; the same command goes on
 with what is missing. Documents are those of ``lockstep recall`` (seed 42, templates `eval`), asked
-through the chat template; a fact at each of five depths (``--single``: at one of them, the next
+through the chat template; a needle at each of five depths (``--single``: at one of them, the next
 document's at the next).
 """
 
@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from lockstep import Model
 from lockstep.evaluation.recall import ask
-from lockstep.facts.documents import Maker, Wrap
 from lockstep.loader import load
+from lockstep.needles.documents import DocumentMaker, Wrap
 from lockstep.tokenizer.file import load_tokenizer
 from transformers import AutoTokenizer
 
@@ -106,12 +106,12 @@ def wrap_of(folder: Path, bos: int | None) -> Wrap:
     return Wrap(before, behind, bos)
 
 
-def eval_maker(bos: int | None, text: Path = MILTON) -> Maker:
+def eval_maker(bos: int | None, text: Path = MILTON) -> DocumentMaker:
     """Documents of the split `eval` in a text, asked through the chat template."""
     tokenizer = load_tokenizer(RUNS / PLAIN)
     part = text.read_text("utf-8")[SKIPPED : SKIPPED + CHARACTERS]
     ids = tokenizer.encode(part, add_special_tokens=False).ids
-    return Maker(tokenizer, ids, "eval", wrap_of(RUNS / PLAIN, bos))
+    return DocumentMaker(tokenizer, ids, "eval", wrap_of(RUNS / PLAIN, bos))
 
 
 def main() -> None:
@@ -119,7 +119,7 @@ def main() -> None:
     take.add_argument("--length", type=int, default=2048)
     take.add_argument("--documents", type=int, default=4)
     take.add_argument("--settings", nargs="*", default=[FULL, *SETTINGS])
-    take.add_argument("--single", action="store_true", help="one fact a document, not five")
+    take.add_argument("--single", action="store_true", help="one needle a document, not five")
     take.add_argument("--text", type=Path, default=MILTON)
     asked = take.parse_args()
     torch.set_num_threads(1)

@@ -3,9 +3,10 @@
 usage: python bench/training/control.py [--config F] [--seeds 0,1,2] [--minutes X | --steps N]
            [--lengths 2048,4096,8192] [--positions 32768] [--full-positions 16384] [--reuse]
 
-For every seed the same config is trained twice, `--mode segmented` and `--mode full`: the same
-sequences in the same order, for the same number of optimizer steps (with --minutes the segmented
-training sets the number; the control is given as many). Then, on text that no training saw:
+For every seed the same config is trained twice, `--attention segmented` and `--attention full`:
+the same sequences in the same order, for the same number of optimizer steps (with --minutes the
+segmented training sets the number; the control is given as many). Then, on text that no training
+saw:
 
   full             the base model, stock full attention
   segmentedBefore  the base model, segmented
@@ -43,7 +44,7 @@ def train(args: argparse.Namespace, mode: str, seed: int, out: Path, steps: int 
     shutil.rmtree(out, ignore_errors=True)
     budget = ["--steps", str(steps)] if steps else ["--minutes", str(args.minutes)]
     command = ["node", str(ROOT / "dist/cli/main.js"), "train", "--config", str(args.config)]
-    command += ["--mode", mode, "--seed", str(seed), "--out", str(out), "--json", *budget]
+    command += ["--attention", mode, "--seed", str(seed), "--out", str(out), "--json", *budget]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         last: dict = {}

@@ -97,7 +97,7 @@ def write_config(cell: Cell, folder: Path) -> Path:
 def train(cell: Cell, config: Path, out: Path, threads: int) -> dict:
     """The result event of the training."""
     command = [*CLI, "train", "--config", str(config), "--out", str(out), "--json"]
-    command += ["--mode", cell.variant.mode, "--seed", str(cell.seed)]
+    command += ["--attention", cell.variant.mode, "--seed", str(cell.seed)]
     command += ["--device", cell.budget.device]
     resume = (out / "training/state.json").is_file()
     lines = call([*command, "--resume"] if resume else command, threads)

@@ -55,7 +55,7 @@ CASES = (
     Case("keep 3, 4 steps", keep=3, steps=4),
     Case("keep 1, names cannot be exchanged", swap=False),
     Case("keep 2, names cannot be exchanged", keep=2, swap=False),
-    Case("full attention", mode="full", keep=2),
+    Case("full attention", attention="full", keep=2),
     Case("held-out text, a checkpoint every 2 of 3 steps", held_out=True, save_every=2),
     Case("LoRA, 2 x 1 sequences, recomputed, validated", keep=2, held_out=True, more=LORA),
 )

@@ -48,7 +48,7 @@ def record(worker: Any) -> None:
         def ran(self, hidden: Any) -> None:
             pass
 
-        def chose(self, layer: int, closing: Any, positions: Any) -> Any:
+        def replace_retrieved(self, layer: int, closing: Any, positions: Any) -> Any:
             before = batch.token_ids_cpu[closing.row, : closing.end].astype("int32").tobytes()
             request = batch.req_ids[closing.row].split("-")[0]
             for key in ((request, closing.end, layer), (before, layer)):

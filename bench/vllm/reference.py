@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from lockstep import retrieval
 from lockstep.operator.model import Model
-from lockstep.vllm.chosen import in_pool
+from lockstep.vllm.retrieved_rows import in_pool
 from torch import Tensor
 
 #: {(tokens before the boundary, layer): token positions [H_long, R] that the engine retrieved, as
-#: `lockstep.vllm.chosen.Chosen` keeps them}
+#: `lockstep.vllm.retrieved_rows.RetrievedRows` keeps them}
 Choices = Mapping[tuple[int, int], Sequence[Sequence[int]]]
 
 

@@ -1,14 +1,14 @@
 """Segmented execution in vLLM against stock vLLM with full attention, the same weights.
 
-usage: python bench/vllm/speed.py [--checkpoint DIR] [--beside DIR] [--model DIR]
+usage: python bench/vllm/speed.py [--checkpoint DIR] [--compare DIR] [--model DIR]
            [--prompts 1000,7900,32000] [--batches 1,16] [--decode 32] [--threads 2] [--out FILE]
 
 An engine a process, one after the other; both in float32, eager, without prefix caching, with the
 same budget of tokens a step. For every prompt length and batch: seconds and CPU seconds until the
 last request's first token, the median of the steps in which nothing but decoding ran, the KV bytes
 held when the prompts ended and the most that were held. Large cases (batch x prompt above
---most-tokens) are left out. ``--beside`` is another contract on the same weights, run before them
-(rows of mode ``beside``). Full attention gets as many positions as the longest prompt needs
+--most-tokens) are left out. ``--compare`` is another contract on the same weights, run before them
+(rows of mode ``compared``). Full attention gets as many positions as the longest prompt needs
 (``max_position_embeddings``): beyond the model's own, what it answers means nothing, how fast does.
 Only ratios within one run mean anything.
 """
@@ -35,7 +35,7 @@ def serve(args: argparse.Namespace, mode: str) -> None:
     from inprocess import Inside
     from prefill import token_ids
 
-    folder = {"segmented": args.checkpoint, "beside": args.beside, "full": args.model}[mode]
+    folder = {"segmented": args.checkpoint, "compared": args.compare, "full": args.model}[mode]
     prompts, batches = numbers(args.prompts), numbers(args.batches)
     longest = max(prompts) + answer(max(prompts), max(batches), args) + 2
     positions = {"hf_overrides": {"max_position_embeddings": longest}} if mode == "full" else {}
@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     work = ROOT / ".lockstep"
     parser.add_argument("--checkpoint", type=Path, default=work / "runs/quickstart-untrained")
-    parser.add_argument("--beside", type=Path)
+    parser.add_argument("--compare", type=Path)
     parser.add_argument("--model", type=Path, default=work / "models/smollm2-135m-instruct")
     parser.add_argument("--text", type=Path, default=work / "texts/milton/paradiselost.txt")
     parser.add_argument("--prompts", default="1000,7900,32000")
@@ -129,7 +129,7 @@ def main() -> None:
     from machine import header
 
     rows = []
-    for mode in (*(["beside"] if args.beside else []), "segmented", "full"):
+    for mode in (*(["compared"] if args.compare else []), "segmented", "full"):
         command = [sys.executable, __file__, *sys.argv[1:], "--mode", mode]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None

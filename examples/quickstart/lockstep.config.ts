@@ -17,8 +17,8 @@ export default defineConfig({
   heads: heads.heads,
   data: {
     train: ['../../.lockstep/texts/shakespeare/*.txt'],
-    // Half of the tokens ask for facts that were read segments ago, in wordings that no measurement uses.
-    recall: { share: 0.5, facts: 5 },
+    // Half of the tokens ask for needles that were read segments ago, in wordings that no measurement uses.
+    recall: { share: 0.5, needles: 5 },
   },
   training: {
     minutes: 4,

@@ -41,14 +41,14 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     with exclusive(checked.out, name) if first else contextlib.nullcontext():
         # torch takes seconds: bad settings fail before
         with collector.paused():
-            from lockstep.training.distributed import connect
+            from lockstep.training.distributed import init_process_group
             from lockstep.training.loop import Training
 
-        ranks = connect(checked.device)
+        ranks = init_process_group(checked.device)
         result = Training(checked, job.emit, job.cancelled, ranks).run()
-        if not ranks.first:
+        if not ranks.is_main_process:
             return {"rank": ranks.rank}
-        if checked.mode == "segmented" and not result["stopped"]:
+        if checked.attention == "segmented" and not result["stopped"]:
             _record_probe(checked.out, result["step"])
         return result
 

@@ -20,11 +20,11 @@ import { isInside } from '../inside.ts';
 import { toolTemplateFile } from '../template/source.ts';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readWeights, type Weights } from '../weights/read.ts';
+import { buildAtomically } from './atomic-folder.ts';
 import { type BosWarning, bosWarning } from './bos.ts';
-import { buildBeside } from './build-beside.ts';
 import { modelCard } from './card.ts';
-import { copyCompanion } from './companions.ts';
 import { type ContractFiles, type ContractSettings, makeContract } from './make.ts';
+import { copySidecarFile } from './sidecar-files.ts';
 import { probeFile, writeContract } from './write.ts';
 
 export interface AttachOptions {
@@ -56,12 +56,12 @@ export async function attach(options: AttachOptions): Promise<ContractFiles> {
   const { model, weights } = examined;
   await checkTarget(modelDir, out, options);
   const made = await contractFor(examined, config, options.warn);
-  return await buildBeside(out, 'LS_ATTACH_WRITE', async (building) => {
+  return await buildAtomically(out, 'LS_ATTACH_WRITE', async (building) => {
     for (const name of weights.files) {
       await linkFile(path.join(modelDir, name), path.join(building, name));
     }
-    for (const name of await companions(modelDir)) {
-      await copyCompanion(modelDir, building, name);
+    for (const name of await sidecarFiles(modelDir)) {
+      await copySidecarFile(modelDir, building, name);
     }
     const files = await writeContract(building, made);
     await writeFile(path.join(building, 'README.md'), modelCard(files.contract, model));
@@ -181,7 +181,7 @@ async function stepsTrained(dir: string): Promise<number | null> {
 }
 
 /** Files beside the weights that make the checkpoint work: tokenizer, templates, generation settings. */
-async function companions(modelDir: string): Promise<string[]> {
+async function sidecarFiles(modelDir: string): Promise<string[]> {
   const entries = await readdir(modelDir, { withFileTypes: true });
   const files = entries
     .filter((entry) => !entry.isDirectory())

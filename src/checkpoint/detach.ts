@@ -8,14 +8,14 @@ import { LockstepError } from '../errors.ts';
 import { isInside } from '../inside.ts';
 import { toolTemplateFile } from '../template/source.ts';
 import { readWeights } from '../weights/read.ts';
+import { buildAtomically } from './atomic-folder.ts';
 import { linkFile } from './attach.ts';
-import { buildBeside } from './build-beside.ts';
 import { detachedCard } from './card.ts';
-import { copyCompanion } from './companions.ts';
 import { readContract } from './read.ts';
+import { copySidecarFile } from './sidecar-files.ts';
 
 /** What a plain checkpoint takes over beside its weights; nothing of a contract is among it. */
-const companions = [
+const sidecarFiles = [
   'generation_config.json',
   'model.safetensors.index.json',
   'tokenizer.json',
@@ -49,10 +49,10 @@ export async function detach(dir: string, out: string): Promise<Contract> {
   const { files: weights } = await readWeights(from);
   await refuseExisting(to);
   await refuseInside(from, to);
-  await buildBeside(to, 'LS_DETACH_WRITE', async (building) => {
+  await buildAtomically(to, 'LS_DETACH_WRITE', async (building) => {
     for (const name of weights) await linkFile(path.join(from, name), path.join(building, name));
-    for (const name of companions) {
-      await copyCompanion(from, building, name);
+    for (const name of sidecarFiles) {
+      await copySidecarFile(from, building, name);
     }
     const config = {
       ...model.config,

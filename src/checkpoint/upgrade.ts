@@ -13,8 +13,8 @@ import type { Policy } from '../policies/policy.ts';
 import { rebuild } from '../policies/rebuild.ts';
 import { readIfThere } from '../read-if-there.ts';
 import { shellWord } from '../shell-word.ts';
+import { buildAtomically } from './atomic-folder.ts';
 import { checkTarget, exchange, linkFile, refuseInside } from './attach.ts';
-import { buildBeside } from './build-beside.ts';
 import { type ContractFiles, makeContract } from './make.ts';
 import { probeFile, writeContract } from './write.ts';
 
@@ -170,7 +170,7 @@ async function write(
   files: ContractFiles,
   before: string,
 ): Promise<{ exports: string[]; written: ContractFiles }> {
-  return await buildBeside(out, 'LS_ATTACH_WRITE', async (building) => {
+  return await buildAtomically(out, 'LS_ATTACH_WRITE', async (building) => {
     const exports: string[] = [];
     for (const name of await filesBelow(dir)) {
       if (name === probeFile) continue; // it names the digest of before

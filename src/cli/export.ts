@@ -11,7 +11,7 @@ import { type Recorded, recordedLine } from './shared/record-probe.ts';
 interface ExportOptions {
   precision: string[];
   /** By precision; `all` stands for each. */
-  maxLoss: Record<string, number>;
+  maxPerplexityRatio: Record<string, number>;
   text?: string;
   force?: true;
   python?: string;
@@ -42,13 +42,13 @@ export function exportCommand(): Command {
     .option('--text <file>', 'UTF-8 text to measure int8 and int4 on (default: a built-in sample)')
     .addOption(
       new Option(
-        '--max-loss <factors>',
+        '--max-perplexity-ratio <ratios>',
         'perplexity allowed, as a multiple of fp32: 1.1, or int8=1.05,int4=1.25',
       )
         .argParser(limits)
         .default({}, 'the limits of docs/onnx.md'),
     )
-    .option('--force', 'keep a precision that exceeds --max-loss')
+    .option('--force', 'keep a precision that exceeds --max-perplexity-ratio')
     .option('--python <path>', 'Python interpreter')
     .option('--json', 'print one JSON object')
     .action(runExport);
@@ -72,7 +72,7 @@ async function runExport(dir: string, options: ExportOptions): Promise<void> {
       job: {
         dir: path.resolve(dir),
         precisions: options.precision,
-        maxLoss: limitsOf(options),
+        maxPerplexityRatio: limitsOf(options),
         text: options.text === undefined ? null : path.resolve(options.text),
         force: options.force === true,
       },
@@ -92,21 +92,25 @@ async function runExport(dir: string, options: ExportOptions): Promise<void> {
 }
 
 /** @throws LS_USAGE for options about precisions that are not exported: fp32 is not judged */
-function checkEffect({ precision, text, force, maxLoss }: ExportOptions): void {
+function checkEffect({ precision, text, force, maxPerplexityRatio }: ExportOptions): void {
   const got = `--precision ${precision.join(',')}`;
   const lossy = precision.some((name) => judged.includes(name));
   for (const [option, given] of [
     ['text', text !== undefined],
-    ['max-loss', Object.keys(maxLoss).length > 0],
+    ['max-perplexity-ratio', Object.keys(maxPerplexityRatio).length > 0],
     ['force', force === true],
   ] as const) {
     if (given && !lossy) throw needs(option, `--precision ${judged.join(' or ')}`, got);
   }
-  const idle = Object.keys(maxLoss).find((name) => name !== 'all' && !precision.includes(name));
-  if (idle !== undefined) throw needs(`max-loss ${idle}=…`, `--precision ${idle}`, got);
+  const idle = Object.keys(maxPerplexityRatio).find(
+    (name) => name !== 'all' && !precision.includes(name),
+  );
+  if (idle !== undefined) throw needs(`max-perplexity-ratio ${idle}=…`, `--precision ${idle}`, got);
 }
 
-function limitsOf({ maxLoss: { all, ...named } }: ExportOptions): Record<string, number> {
+function limitsOf({
+  maxPerplexityRatio: { all, ...named },
+}: ExportOptions): Record<string, number> {
   return all === undefined ? named : Object.fromEntries(judged.map((name) => [name, all]));
 }
 
@@ -151,7 +155,7 @@ function limits(text: string): Record<string, number> {
       if (known && factor > 0 && Number.isFinite(factor)) {
         return [name, factor];
       }
-      throw new InvalidArgumentError('expected a factor such as 1.1, or int8=1.05,int4=1.25.');
+      throw new InvalidArgumentError('expected a ratio such as 1.1, or int8=1.05,int4=1.25.');
     }),
   );
 }

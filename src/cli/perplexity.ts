@@ -11,13 +11,13 @@ interface PerplexityOptions {
   text: string;
   skip: number;
   tokens: number[];
-  mode: string[];
+  attention: string[];
   python?: string;
   threads?: number;
   json?: true;
 }
 
-const modes: Readonly<Record<string, string>> = {
+const labels: Readonly<Record<string, string>> = {
   full: 'full attention',
   noSinks: 'segmented, no sinks',
   segmented: 'segmented',
@@ -38,10 +38,10 @@ export function perplexityCommand(): Command {
     )
     .option('--tokens <n,…>', 'lengths: the first n tokens of the text, for each n', lengths, [512])
     .option(
-      '--mode <names>',
+      '--attention <names>',
       'full, noSinks, segmented',
-      namesOf(Object.keys(modes)),
-      Object.keys(modes),
+      namesOf(Object.keys(labels)),
+      Object.keys(labels),
     )
     .option('--threads <n>', 'threads of the computation', parsePositiveInt)
     .option('--python <path>', 'Python interpreter')
@@ -54,7 +54,7 @@ async function runPerplexity(dir: string, options: PerplexityOptions): Promise<v
   const cancel = cancellation();
   const bar = progress({
     label: 'perplexity',
-    total: options.mode.length,
+    total: options.attention.length,
   });
   try {
     const { event: _, ...result } = await runJob({
@@ -66,7 +66,7 @@ async function runPerplexity(dir: string, options: PerplexityOptions): Promise<v
         text: path.resolve(options.text),
         skip: options.skip,
         lengths: options.tokens,
-        modes: options.mode,
+        attention: options.attention,
         threads: options.threads ?? null,
       },
       onEvent: (event) => bar.update(Number(event['done']), String(event['stage'])),
@@ -84,12 +84,12 @@ async function runPerplexity(dir: string, options: PerplexityOptions): Promise<v
 function table(result: Record<string, unknown>, options: PerplexityOptions): string {
   const { dim } = paint(process.stdout);
   const values = result['perplexity'] as Record<string, Record<string, number>>;
-  const width = Math.max(...options.mode.map((mode) => modes[mode]?.length ?? 0));
+  const width = Math.max(...options.attention.map((name) => labels[name]?.length ?? 0));
   const cells = (parts: string[]): string => parts.map((part) => part.padStart(10)).join('');
   const head = `${'perplexity'.padEnd(width)}${cells(options.tokens.map((n) => `${n}`))}`;
-  const rows = options.mode.map((mode) => {
-    const row = options.tokens.map((n) => values[n]?.[mode]?.toFixed(2) ?? '');
-    return `${modes[mode]?.padEnd(width)}${cells(row)}`;
+  const rows = options.attention.map((name) => {
+    const row = options.tokens.map((n) => values[n]?.[name]?.toFixed(2) ?? '');
+    return `${labels[name]?.padEnd(width)}${cells(row)}`;
   });
   return `${[dim(`${head}  tokens`), ...rows].join('\n')}\n`;
 }

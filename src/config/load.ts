@@ -139,7 +139,11 @@ export function resolvePaths(values: ConfigValues, file: string): Config {
               recall:
                 data.recall === undefined
                   ? null
-                  : { ...data.recall, lengths: data.recall.lengths ?? [] },
+                  : {
+                      share: data.recall.share,
+                      lengths: data.recall.lengths ?? [],
+                      facts: data.recall.needles,
+                    },
               heldOutDocuments: data.validationDocuments,
             },
           },

@@ -87,15 +87,15 @@ const configSchema = z
         long: z.enum(['cut', 'refuse']).default('cut'),
         /** Several short documents in one sequence, apart from each other; conversations by default. */
         pack: z.boolean().optional(),
-        /** Recall documents among the texts: facts hidden in stretches of them, and asked for. */
+        /** Recall documents among the texts: needles hidden in stretches of them, and asked for. */
         recall: z
           .strictObject({
             /** Share of all training tokens. */
             share: z.number().gt(0).max(0.5),
             /** Tokens of a recall document, taken in turn; the training's `sequence` by default. */
             lengths: z.array(z.int().min(512)).min(1).optional(),
-            /** Facts in a document, each of them asked for. */
-            facts: z.int().min(1).max(5).default(4),
+            /** Needles in a document, each of them asked for. */
+            needles: z.int().min(1).max(5).default(4),
           })
           .optional(),
         /** Continue after rows that cannot be used, instead of stopping at the first file with one. */

@@ -68,9 +68,9 @@ const serverSchema = z.strictObject({
   /** Seconds after which a request is stopped. */
   requestTimeout: limit.optional(),
   /** Threads that read large requests. */
-  readers: positive.optional(),
+  largeRequestThreads: positive.optional(),
   /** Maximum large requests that wait for one. */
-  maxLarge: count.optional(),
+  maxQueuedLargeRequests: count.optional(),
   /** Environment variable that holds the one key that clients must send. */
   apiKey: text.optional(),
   /** Keys of clients, with limits; relative to this file. */

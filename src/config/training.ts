@@ -122,6 +122,7 @@ export type TrainingSettings = z.infer<typeof trainingSchema> & {
     skipBroken: boolean;
     cache: string | null;
     workers: number;
+    /** `facts`: how many needles; checkpoints keep that name. */
     recall: { share: number; lengths: number[]; facts: number } | null;
     heldOutDocuments: number;
   };

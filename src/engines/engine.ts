@@ -56,7 +56,7 @@ export interface StateSnapshot {
 export interface EngineInfo {
   /** `onnx`, `torch`, `vllm`. */
   name: string;
-  /** `fp32`, `int8`, `int4`, `float64`, ... */
+  /** onnx: `fp32`, `int8`, `int4`; torch, vllm: torch's dtype (`float32`, `bfloat16`, ...). */
   precision: string;
   vocabulary: number;
   layers: number;

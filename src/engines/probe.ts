@@ -63,7 +63,7 @@ interface Bound {
 /** How each was set: docs/verify.md. vLLM's stand in python/lockstep/vllm/probe.py. */
 const bounds: Readonly<Record<string, Bound>> = {
   'onnx fp32': { kind: 'largest', nats: 2e-3 },
-  'torch fp32': { kind: 'largest', nats: 2e-3 },
+  'torch float32': { kind: 'largest', nats: 2e-3 },
   'torch float64': { kind: 'largest', nats: 2e-3 },
   ...Object.fromEntries(
     Object.entries(roundedLimits).map(([name, nats]): [string, Bound] => [

@@ -5,7 +5,7 @@
  * off in a few places; the longer the text, the larger the largest. How each was set: docs/verify.md.
  */
 export const roundedLimits = {
-  'torch bf16': 0.3,
+  'torch bfloat16': 0.3,
   'onnx int8': 0.5,
   'onnx int4': 2.5,
 } as const;

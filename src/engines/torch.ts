@@ -45,12 +45,6 @@ interface Stepped {
   boundary: { at: number; retrieved: { layer: number; positions: number[][] }[] } | null;
 }
 
-const precisions: Record<TorchDtype, string> = {
-  float32: 'fp32',
-  float64: 'float64',
-  bfloat16: 'bf16',
-};
-
 /**
  * Open a checkpoint in a Python process of its own.
  *
@@ -81,7 +75,7 @@ export async function openTorchEngine(
         { fix: 'The checkpoint changed while it was opened: open it again.' },
       );
     }
-    const info: EngineInfo = { name: 'torch', precision: precisions[dtype], ...shape };
+    const info: EngineInfo = { name: 'torch', precision: dtype, ...shape };
     return new TorchEngine(info, contract, python, new LogitsReader(channel), options);
   } catch (error) {
     await python.close();

@@ -164,7 +164,7 @@ export class Metrics {
   watchPool(pool: { readonly waiting: number; readonly refused: number }): void {
     this.#total(
       'lockstep_large_refused_total',
-      'Large requests refused with 429 because --max-large waited.',
+      'Large requests refused with 429: as many as --max-queued-large-requests waited.',
       () => pool.refused,
     );
     new Gauge({

@@ -112,9 +112,9 @@ export function heaviest(
   const order = Array.from(masses.keys()).sort(
     (a, b) => (masses[b] as number) - (masses[a] as number) || a - b,
   );
-  const taken = order.slice(0, Math.floor(size / block)).sort((a, b) => a - b);
+  const selected = order.slice(0, Math.floor(size / block)).sort((a, b) => a - b);
   return Int32Array.from(
-    taken.flatMap((b) =>
+    selected.flatMap((b) =>
       Array.from({ length: Math.min(block, rows - b * block) }, (_, i) => b * block + i),
     ),
   );

@@ -107,7 +107,7 @@ export class GroupState {
   /**
    * Make the next segment's prefix of a closed segment [start, end).
    *
-   * @returns the chosen pool positions per head, or null for a group without a pool
+   * @returns the selected pool positions per head, or null for a group without a pool
    */
   close({ start, end }: Closing, found: Found = {}): Int32Array[] | null {
     const { sinks, carry } = this.#layout;
@@ -123,7 +123,7 @@ export class GroupState {
       this.#placeSinks(end);
       return null;
     }
-    const positions = this.#choose(this.pool, this.queries, found);
+    const positions = this.#select(this.pool, this.queries, found);
     this.queries.clear();
     this.#place(positions, end, used - carried, carried);
     return positions;
@@ -147,11 +147,11 @@ export class GroupState {
     buffer.moveRows(from, kept + count, carried);
     const angles = anglesOf(this.#rotation, end - carried - count, count);
     for (let head = 0; head < buffer.heads; head++) {
-      const chosen = positions[head] as Int32Array;
+      const selected = positions[head] as Int32Array;
       const at = buffer.offset(head, kept);
       for (let row = 0; row < count; row++) {
         const target = at + row * buffer.dim;
-        pool.copyRow(head, chosen[row] as number, buffer.keys, buffer.values, target);
+        pool.copyRow(head, selected[row] as number, buffer.keys, buffer.values, target);
       }
       rotateRows(buffer.keys, at, buffer.keys, at, count, angles, buffer.dim / 2);
     }
@@ -192,7 +192,7 @@ export class GroupState {
     return fork;
   }
 
-  #choose(pool: Pool, queries: RecentQueries, { products, parts }: Found): Int32Array[] {
+  #select(pool: Pool, queries: RecentQueries, { products, parts }: Found): Int32Array[] {
     const { retrieval, recipe, blocks } = this.#layout;
     const { eligible } = this;
     if (blocks !== null) {

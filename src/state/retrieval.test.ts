@@ -38,14 +38,14 @@ function literally(
     }
   }
   const anchors = [...best].sort(([p, a], [q, b]) => b - a || p - q).slice(0, Math.floor(size / 8));
-  const taken = new Set<number>();
+  const selected = new Set<number>();
   for (const [anchor] of anchors) {
     for (let p = anchor - 3; p <= anchor + 4; p++) {
-      taken.add(Math.min(keys.length - 1, Math.max(0, p)));
+      selected.add(Math.min(keys.length - 1, Math.max(0, p)));
     }
   }
-  for (let p = 0; taken.size < size; p++) taken.add(p);
-  return ascending(taken);
+  for (let p = 0; selected.size < size; p++) selected.add(p);
+  return ascending(selected);
 }
 
 const rowsOf = (data: ArrayLike<number>, dim: number): number[][] =>

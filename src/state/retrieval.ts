@@ -86,7 +86,7 @@ export function queryVectors(queries: Reals, dim: number): Reals[] {
   return vectors;
 }
 
-/** The best distinct keys of a candidate list; a key taken more than once keeps its best score. */
+/** The best distinct keys of a candidate list; a key selected more than once keeps its best score. */
 function anchorsOf(candidates: readonly Scored[], count: number): number[] {
   const best = new Map<number, number>();
   for (const { position, score } of candidates) {
@@ -99,16 +99,16 @@ function anchorsOf(candidates: readonly Scored[], count: number): number[] {
     .map(([position]) => position);
 }
 
-/** Neighbourhoods of the anchors, filled up with the earliest positions not yet taken; ascending. */
+/** Neighbourhoods of the anchors, filled up with the earliest positions not yet selected; ascending. */
 function expand(anchors: readonly number[], length: number, size: number): Int32Array {
-  const taken = new Set<number>();
+  const selected = new Set<number>();
   for (const anchor of anchors) {
     for (let near = anchor - before; near <= anchor + after; near++) {
-      taken.add(Math.min(length - 1, Math.max(0, near)));
+      selected.add(Math.min(length - 1, Math.max(0, near)));
     }
   }
-  for (let position = 0; taken.size < size; position++) taken.add(position);
-  return Int32Array.from(taken).sort();
+  for (let position = 0; selected.size < size; position++) selected.add(position);
+  return Int32Array.from(selected).sort();
 }
 
 /** Positions of the `size` highest scores, equal ones to the lower position; ascending. */

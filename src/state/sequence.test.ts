@@ -142,13 +142,13 @@ describe('SequenceState', () => {
     expect(() => replace([])).toThrow('fresh boundary');
     step(state, 12);
     close(state);
-    const chosen = [0, 2, 4, 6, 8];
-    replace(chosen);
-    expectPrefix(state, new Map([[1, [Int32Array.from(chosen)]]]));
+    const selected = [0, 2, 4, 6, 8];
+    replace(selected);
+    expectPrefix(state, new Map([[1, [Int32Array.from(selected)]]]));
     expect(() => replace([0, 1])).toThrow('5 pool positions in 0..8');
     expect(() => replace([0, 1, 2, 3, 9])).toThrow('5 pool positions in 0..8');
     step(state, 1);
-    expect(() => replace(chosen)).toThrow('fresh boundary');
+    expect(() => replace(selected)).toThrow('fresh boundary');
   });
 
   it('forks into independent sequences that share full pages', () => {

@@ -5,7 +5,7 @@ import { type Found, GroupState } from './group.ts';
 import type { HeadGroup, Layout } from './layout.ts';
 import { type Angles, anglesOf, type Rotation } from './rotation.ts';
 
-/** What was chosen from one long layer's pool at a boundary (SEMANTICS.md 4). */
+/** What was retrieved from one long layer's pool at a boundary (SEMANTICS.md 4). */
 export interface Retrieved {
   layer: number;
   /** Per long KV head of the layer (ascending): pool positions, ascending. Token = position + A. */
@@ -109,7 +109,7 @@ export class SequenceState {
   }
 
   /**
-   * Go on with other pool positions than the last boundary chose.
+   * Go on with other pool positions than the last boundary retrieved.
    *
    * @throws LS_STATE_OPEN once the next segment has tokens; LS_STATE_POSITIONS when they do not fit
    */
@@ -121,7 +121,7 @@ export class SequenceState {
         { fix: 'Replace retrieved rows right after a step that closed a segment.' },
       );
     }
-    const chosen = retrieved.flatMap(({ layer, positions }) => {
+    const selected = retrieved.flatMap(({ layer, positions }) => {
       const states = this.groups.filter((g) => g.pool !== null && g.group.layer === layer);
       const heads = states.reduce((sum, { group }) => sum + group.heads, 0);
       const size = states[0]?.eligible ?? 0;
@@ -144,7 +144,7 @@ export class SequenceState {
         return { state, positions: own };
       });
     });
-    for (const { state, positions } of chosen) state.retrieve(positions, this.position);
+    for (const { state, positions } of selected) state.retrieve(positions, this.position);
   }
 
   /** How many of `size` eligible rows a head may have retrieved. */

@@ -13,9 +13,9 @@ import { headsSvg } from '../../src/cli/profile/heads-svg.ts';
 import { recallHtml } from '../../src/cli/recall/html.ts';
 import { gridSvg } from '../../src/cli/recall/picture.ts';
 import type { RecallFigures, RecallResult } from '../../src/cli/recall/run.ts';
-import type { HitMap, ReportData, Way } from '../../src/cli/report/data.ts';
-import { hitMapsSvg } from '../../src/cli/report/hit-maps.ts';
+import type { ReportData, RetrievalMap, Way } from '../../src/cli/report/data.ts';
 import { reportHtml } from '../../src/cli/report/html.ts';
+import { retrievalMapsSvg } from '../../src/cli/report/retrieval-maps.ts';
 import { sections } from '../../src/cli/report/sections.ts';
 
 export const digest = '8f1c3a5e7d9b2046fa1c3e5d7b9024681357acef8642bd90f1e2d3c4b5a69788';
@@ -80,7 +80,7 @@ function way(level: number, perplexities: number[], grows: boolean): Way {
   };
 }
 
-function hitMap(layer: number): HitMap {
+function retrievalMap(layer: number): RetrievalMap {
   const rows = Array.from({ length: 32 }, (_, row) =>
     Array.from({ length: 32 }, (_, column) => {
       if (column > row) return null;
@@ -147,10 +147,10 @@ export const report: ReportData = {
     trainedSegmented: way(2.8, [17.2, 16.6, 16.31, 16.05], false),
     trainedFull: way(2.75, [16.9, 16.3, 16.05, 15.8], true),
   },
-  hits: {
+  retrieved: {
     bin: 256,
     boundaries: Array.from({ length: 32 }, (_, i) => 256 * (i + 1)),
-    maps: [4, 11, 17, 23].map(hitMap),
+    maps: [4, 11, 17, 23].map(retrievalMap),
   },
   contract: {
     digest,
@@ -214,7 +214,8 @@ export const pictures: Record<string, (width: number) => string> = {
   heads: () => headsSvg(heads),
   recall: (width) => gridSvg(recall, width),
   'recall-many': (width) => gridSvg(manyDepths, width),
-  hits: (width) => hitMapsSvg(report.hits as NonNullable<ReportData['hits']>, width),
+  retrieved: (width) =>
+    retrievalMapsSvg(report.retrieved as NonNullable<ReportData['retrieved']>, width),
   loss: (width) =>
     lossSvg(
       Array.from({ length: 400 }, (_, i) => ({ step: i + 1, loss: 3 + 1 / (i + 1) })),

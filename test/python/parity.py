@@ -91,9 +91,9 @@ def stepped(
         for at in range(start, end, stride):
             rows.append(model.step(state, ids[at : min(at + stride, end)], rows="all"))
         if end in cuts:
-            chosen = model.close(state)
-            retrieved[end] = {layer: lists(positions) for layer, positions in chosen.items()}
-            for layer, positions in chosen.items() if trace else ():
+            selected = model.close(state)
+            retrieved[end] = {layer: lists(positions) for layer, positions in selected.items()}
+            for layer, positions in selected.items() if trace else ():
                 given, b = model.spec, traced[end]
                 gap = product.deciding_gap(
                     b.queries[layer], trace.keys(b, layer), given.retrieval_size, given.recipe,
@@ -180,11 +180,11 @@ def check_blocks(
         if own == retrieval.select_blocks(logits, given.retrieval_size, given.block):
             continue
         masses = retrieval.block_masses(logits, given.block)
-        taken = sorted({n // given.block for n in own})
-        assert own == [n for b in taken for n in range(rows)[b * given.block :][: given.block]]
-        assert len(taken) == given.retrieval_size // given.block
-        heaviest = max(mass for b, mass in enumerate(masses) if b not in taken)
-        assert heaviest - min(masses[b] for b in taken) <= near * heaviest
+        selected = sorted({n // given.block for n in own})
+        assert own == [n for b in selected for n in range(rows)[b * given.block :][: given.block]]
+        assert len(selected) == given.retrieval_size // given.block
+        heaviest = max(mass for b, mass in enumerate(masses) if b not in selected)
+        assert heaviest - min(masses[b] for b in selected) <= near * heaviest
 
 
 def replacements(retrieved: Retrieved) -> dict[tuple[int, int], list[list[int]]]:

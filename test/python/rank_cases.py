@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lockstep.training import sharded
 from lockstep.training.data import TrainSequence
-from lockstep.training.distributed import Ranks, connect
+from lockstep.training.distributed import Ranks, init_process_group
 from lockstep.training.settings import Job, read_job
 from lockstep.training.train_state import TrainState
 from safetensors.torch import save_file
@@ -42,7 +42,7 @@ class Case:
     batch: int = 2
     truncation: int = 1
     shard: bool = False
-    mode: str = "segmented"
+    attention: str = "segmented"
     recompute: bool = False
     lora: bool = False
     clip: float = 0.0
@@ -54,14 +54,14 @@ CASES = [
     Case("ddp-k2-uneven", sequences=5, truncation=2),
     Case("ddp-one-idle-part", sequences=3, batch=1),
     Case("ddp-lora", lora=True),
-    Case("ddp-full", mode="full"),
+    Case("ddp-full", attention="full"),
     Case("ddp-recompute", recompute=True, truncation=2),
     Case("fsdp-k0", shard=True, truncation=0),
     Case("fsdp-k1-clipped", shard=True, clip=0.01),
     Case("fsdp-k2-uneven", shard=True, sequences=5, truncation=2),
     Case("fsdp-one-idle-part", shard=True, sequences=3, batch=1),
     Case("fsdp-lora", shard=True, lora=True),
-    Case("fsdp-full", shard=True, mode="full", sequences=3),
+    Case("fsdp-full", shard=True, attention="full", sequences=3),
     Case("fsdp-recompute", shard=True, recompute=True, truncation=2),
 ]
 
@@ -95,7 +95,7 @@ def job(folder: Path, case: Case, world: int) -> Job:
             "base": base,
             "out": str(folder / "out"),
             "root": base,
-            "mode": case.mode,
+            "attention": case.attention,
             "resume": False,
             "overwrite": False,
             "device": "cpu",
@@ -110,7 +110,7 @@ def job(folder: Path, case: Case, world: int) -> Job:
 
 def outcome(folder: Path, case: Case, ranks: Ranks) -> dict[str, torch.Tensor]:
     """Loss, norm, gradient of every trained parameter, and the weights after the step."""
-    train_state = TrainState(job(folder, case, ranks.world), CONTRACT, ranks, False, "float64")
+    train_state = TrainState(job(folder, case, ranks.world_size), CONTRACT, ranks, False, "float64")
     if case.lora:
         # B is zero at first, and so would be the gradient of A.
         for name, parameter in sorted(train_state.parameters.items()):
@@ -118,14 +118,14 @@ def outcome(folder: Path, case: Case, ranks: Ranks) -> dict[str, torch.Tensor]:
                 generator = torch.Generator().manual_seed(len(name))
                 value = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 with torch.no_grad():
-                    parameter.copy_(sharded.like(value, parameter))
+                    parameter.copy_(sharded.shard_like(value, parameter))
     shards = [n for n, p in train_state.parameters.items() if sharded.is_shard(p)]
     layers = [n for n in train_state.parameters if ".layers." in n]
     assert shards == (layers if train_state.job.shard else [])
-    docs = [drawn(n) for n in range(case.sequences) if n % ranks.world == ranks.rank]
+    docs = [drawn(n) for n in range(case.sequences) if n % ranks.world_size == ranks.rank]
     loss, norm, tokens = train_state.gradient(docs)
     found = {
-        f"grad.{n}": sharded.whole(p.grad)
+        f"grad.{n}": sharded.full_tensor(p.grad)
         for n, p in train_state.parameters.items()
         if p.grad is not None
     }
@@ -146,10 +146,10 @@ def outcome(folder: Path, case: Case, ranks: Ranks) -> dict[str, torch.Tensor]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    ranks = connect("cpu")
+    ranks = init_process_group("cpu")
     for case in CASES:
         found = outcome(folder, case, ranks)
-        if ranks.first:
+        if ranks.is_main_process:
             save_file(
                 {k: v.detach().contiguous() for k, v in found.items()},
                 folder / f"{case.name}.safetensors",

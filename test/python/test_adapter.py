@@ -65,7 +65,7 @@ def test_peft_reads_it_and_merges_it_to_the_checkpoint(home: Path, out: Path) ->
 def test_a_training_of_more_than_adapters_writes_none(home: Path, tmp_path: Path) -> None:
     Run(home, tmp_path / "norms", lora=LORA, trainable=["*norm.weight"], steps=1)
     Run(home, tmp_path / "whole", steps=1)
-    Run(home, tmp_path / "full", lora=LORA, trainable=[], steps=1, mode="full")
+    Run(home, tmp_path / "full", lora=LORA, trainable=[], steps=1, attention="full")
     for name in ("norms", "whole", "full"):
         assert not (tmp_path / name / lora.FOLDER).exists()
     with pytest.raises(LockstepError) as error:

@@ -241,15 +241,15 @@ def tokenizer_ids(model: Path, text: str) -> list[int]:
 
 
 def test_made_samples_fit_with_bos(made: Path) -> None:
-    counted = make.counter(str(made / "model"), 1)
+    counted = make.token_counter(str(made / "model"), 1)
     for one in lines(made):
         assert one["tokens"] == counted(one["prompt"] + one["prefix"]) + one["maxTokens"]
         assert one["tokens"] <= 8192
     # BOS is not put before a text that begins with it (of a chat template).
-    plain = make.counter(str(made / "model"), None)
+    plain = make.token_counter(str(made / "model"), None)
     (first,) = tokenizer_ids(made / "model", "x")
-    assert make.counter(str(made / "model"), first)("xyz") == plain("xyz")
-    assert make.counter(str(made / "model"), first)("abc") == plain("abc") + 1
+    assert make.token_counter(str(made / "model"), first)("xyz") == plain("xyz")
+    assert make.token_counter(str(made / "model"), first)("abc") == plain("abc") + 1
     prompts = {one["prompt"] for one in lines(made)}
     assert len(prompts) == 3 * len(TASKS)
 

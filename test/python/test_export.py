@@ -194,7 +194,7 @@ class Exporting(export.Exporter):
 @pytest.fixture
 def exporter(tmp_path: Path) -> Exporting:
     saved(tmp_path, hidden=64)
-    return Exporting(tmp_path, max_loss={"int8": 1.05, "int4": 1.25})
+    return Exporting(tmp_path, max_perplexity_ratio={"int8": 1.05, "int4": 1.25})
 
 
 def folders(exporter: export.Exporter) -> list[str]:
@@ -227,14 +227,14 @@ def test_a_precision_that_loses_too_much_is_refused_unless_forced(
     with exporter.building("fp32") as reference, exporter.building("int4") as made:
         exporter.judge(reference, IDS.tolist())
         exporter.judge(made, IDS.tolist())
-        exporter.max_loss["int4"] = 1e-6
+        exporter.max_perplexity_ratio["int4"] = 1e-6
         with pytest.raises(LockstepError) as caught:
             exporter.compare(made, reference)
         assert caught.value.code == "LS_EXPORT_PERPLEXITY"
         exporter.force = True
         exporter.compare(made, reference)
         assert made.forced
-        exporter.max_loss["int4"] = 1e6
+        exporter.max_perplexity_ratio["int4"] = 1e6
         made.forced = False
         exporter.compare(made, reference)
         assert not made.forced

@@ -16,7 +16,7 @@ ORDER = [
     {"bridge"},
     {"contract", "tokenizer", "weights"},
     {"operator", "retrieval"},
-    {"chat", "facts", "loader"},
+    {"chat", "needles", "loader"},
     {"verification", "baseline"},
     {"training"},
     {"transformers"},

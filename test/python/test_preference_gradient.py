@@ -10,7 +10,7 @@ import pytest
 import torch
 from lockstep import Model
 from lockstep.training import tbptt
-from lockstep.training.answers import Row, common, log_probs, segments
+from lockstep.training.answers import Row, log_probs, shared_prefix, shared_segments
 from lockstep.training.data import TrainSequence
 from lockstep.training.preference import Preferences
 from lockstep.training.settings import Dpo
@@ -116,13 +116,13 @@ def test_the_gradient_is_the_oracle_s(truncation: int, recipe: str, normalized: 
 def test_shared_segments_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     module = tiny(layers=2, seed=23)
     model = Model.from_module(module, spec(module, **settings("anchors")))
-    assert [segments(pair) for pair in ROWS] == [3, 0, 3, 3]
+    assert [shared_segments(pair) for pair in ROWS] == [3, 0, 3, 3]
     docs = [(one.ids, one.boundaries) for pair in ROWS for one in pair]
     masks = [one.mask for pair in ROWS for one in pair]
     scales = [0.5, -0.5] * len(ROWS)
     shared: list[Any] = []
     for n, pair in enumerate(ROWS):
-        shared += [None, (2 * n, segments(pair)) if segments(pair) else None]
+        shared += [None, (2 * n, shared_segments(pair)) if shared_segments(pair) else None]
     seen = 0
     forward = Model.forward
 
@@ -145,7 +145,7 @@ def test_shared_segments_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert relative(grads, found[0][0]) <= BOUND
     seen = 0
     log_probs(model, ROWS, "segmented", 6)
-    assert seen == everything - sum(common(pair) for pair in ROWS)
+    assert seen == everything - sum(shared_prefix(pair) for pair in ROWS)
 
 
 def test_log_probs_are_those_of_whole_sequences() -> None:

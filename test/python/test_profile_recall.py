@@ -14,7 +14,7 @@ from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
 from lockstep.evaluation.profile import choose, recall
 from lockstep.evaluation.profile.partial import Partial
-from lockstep.facts.documents import Maker, Wrap
+from lockstep.needles.documents import DocumentMaker, Wrap
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from tiny import tiny
@@ -33,7 +33,7 @@ def model_of(architecture: str = "llama") -> Model:
 @torch.no_grad()
 def test_copy_mass_is_that_of_full_attention(architecture: str) -> None:
     model = model_of(architecture)
-    one = Maker(TOKENIZER, IDS, "profile", Wrap("", " ")).make("a", 400, [0.4])
+    one = DocumentMaker(TOKENIZER, IDS, "profile", Wrap("", " ")).make("a", 400, [0.4])
     (needle,) = one.needles
     seen = recall.measure(model, one)
     ids = [*one.ids, *needle.tail]
@@ -101,7 +101,7 @@ def test_where_it_still_recalls_is_said(prepared: tuple[Model, Path], monkeypatc
 
     def measure(model, document):
         seen = real(model, document)
-        return recall.Seen(seen.mass_LH, len(document.ids) < 320)
+        return recall.CopyMass(seen.mass_LH, len(document.ids) < 320)
 
     monkeypatch.setattr(recall, "measure", measure)
     with pytest.raises(LockstepError) as caught:
@@ -116,10 +116,10 @@ def test_an_interrupted_measurement_ends_with_the_same_scores(
     model, folder = prepared
     monkeypatch.setattr(lm_head, "logits", lambda _, h: torch.zeros(len(h), SIZE))
     real = recall.measure
-    monkeypatch.setattr(recall, "measure", lambda m, d: recall.Seen(real(m, d).mass_LH, True))
+    monkeypatch.setattr(recall, "measure", lambda m, d: recall.CopyMass(real(m, d).mass_LH, True))
     task = asked(folder / "model")
-    whole, facts = recall.run(model, drawn(4), task, Partial(folder / "a.json", {}))
-    assert facts == {"recall": {"recalled": 4, "needles": 4}}
+    whole, metadata = recall.run(model, drawn(4), task, Partial(folder / "a.json", {}))
+    assert metadata == {"recall": {"recalled": 4, "needles": 4}}
     partial = Partial(folder / "b.json", {})
     stopped = []
 
@@ -127,7 +127,7 @@ def test_an_interrupted_measurement_ends_with_the_same_scores(
         if len(stopped) == 2:
             raise KeyboardInterrupt
         stopped.append(d)
-        return recall.Seen(real(m, d).mass_LH, True)
+        return recall.CopyMass(real(m, d).mass_LH, True)
 
     with monkeypatch.context() as patch:
         patch.setattr(recall, "measure", stopping)

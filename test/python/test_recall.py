@@ -12,10 +12,10 @@ import torch
 from lockstep import full, retrieval
 from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
-from lockstep.evaluation.recall import ask, kept
+from lockstep.evaluation.recall import answer_files, ask
 from lockstep.evaluation.recall.summary import summed
-from lockstep.facts import templates
-from lockstep.facts.documents import Document, Maker, Wrap, check_depths
+from lockstep.needles import templates
+from lockstep.needles.documents import Document, DocumentMaker, Wrap, check_depths
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from tiny import tiny
@@ -38,8 +38,8 @@ TOKENIZER = bytes_tokenizer()
 TEXT = TOKENIZER.encode(PROSE * 80).ids
 
 
-def maker(split: templates.Split = "eval", **more) -> Maker:
-    return Maker(TOKENIZER, TEXT, split, **({"wrap": WRAP} | more))
+def maker(split: templates.Split = "eval", **more) -> DocumentMaker:
+    return DocumentMaker(TOKENIZER, TEXT, split, **({"wrap": WRAP} | more))
 
 
 def said(ids: list[int]) -> str:
@@ -198,15 +198,17 @@ def test_what_heads_hold_is_what_the_answer_sees() -> None:
 def test_kept_answers_are_gone_on_with_and_summed(tmp_path: Path) -> None:
     model = model_of()
     made = [(600, n, maker().make(f"600/{n}", 600, DEPTHS)) for n in range(9)]
-    kept.write_documents(tmp_path, made)
-    assert list(kept.read_documents(tmp_path)) == made
+    answer_files.write_documents(tmp_path, made)
+    assert list(answer_files.read_documents(tmp_path)) == made
     rows = {"one": ask.segmented, "full": ask.full_attention}
     for row, way in rows.items():
         for length, index, one in made:
-            kept.add_answers(tmp_path, row, length, index, [a.as_dict() for a in way(model, one)])
+            answer_files.add_answers(
+                tmp_path, row, length, index, [a.as_dict() for a in way(model, one)]
+            )
     with (tmp_path / "one.jsonl").open("a") as file:
         file.write('{"length": 6')  # a crash
-    assert len(kept.answers(tmp_path, "one")) == 9
+    assert len(answer_files.answers(tmp_path, "one")) == 9
     assert (tmp_path / "one.jsonl").read_text().endswith("}\n")
     result = summed(tmp_path, list(rows), [("one", "full")])
     assert json.loads(json.dumps(result)) == result
@@ -225,9 +227,9 @@ def test_kept_answers_are_gone_on_with_and_summed(tmp_path: Path) -> None:
 
 
 def test_documents_of_another_measurement_are_refused(tmp_path: Path) -> None:
-    kept.write_documents(tmp_path, [(600, 0, maker().make("a", 600, DEPTHS))])
+    answer_files.write_documents(tmp_path, [(600, 0, maker().make("a", 600, DEPTHS))])
     with pytest.raises(LockstepError) as caught:
-        kept.write_documents(tmp_path, [(600, 0, maker().make("b", 600, DEPTHS))])
+        answer_files.write_documents(tmp_path, [(600, 0, maker().make("b", 600, DEPTHS))])
     assert caught.value.code == "LS_EVAL_RESUME"
 
 

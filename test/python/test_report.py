@@ -1,4 +1,4 @@
-"""The report's passes measure what `Model` and `full` compute, and its hit maps count rows."""
+"""The report's passes measure what `Model` and `full` compute; its retrieval maps count rows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lockstep import full
 from lockstep.contract.spec import Spec
 from lockstep.errors import LockstepError
 from lockstep.evaluation.report.__main__ import _base, _way
-from lockstep.evaluation.report.hits import hit_maps
 from lockstep.evaluation.report.passes import Pass, cache_bytes, full_attention, segmented
+from lockstep.evaluation.report.retrieval_maps import retrieval_maps
 from lockstep.loader import load_module
 from lockstep.operator.model import Model
 from tiny import text, tiny
@@ -75,7 +75,7 @@ def test_hit_maps_count_every_retrieved_row() -> None:
     first = {5: torch.tensor([[0, 1, 2], [0, 1, 2]])}
     second = {5: torch.tensor([[0, 50, 97], [1, 51, 97]])}
     run = Pass([], [], [9, 101], [first, second])
-    maps = hit_maps(run, 2, 200)
+    maps = retrieval_maps(run, 2, 200)
     assert maps is not None
     assert maps["bin"] == 4
     (one,) = maps["maps"]
@@ -93,7 +93,7 @@ def test_hit_maps_count_every_retrieved_row() -> None:
 
 
 def test_nothing_retrieved_has_no_map(model: Model) -> None:
-    assert hit_maps(Pass([], [], [], []), 2, 100) is None
+    assert retrieval_maps(Pass([], [], [], []), 2, 100) is None
 
 
 def test_a_loss_that_is_no_number_is_named() -> None:

@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 CLOSE = {torch.float32: 2e-5, torch.float64: 1e-12}
 
 
-def chosen(queries: torch.Tensor, keys: torch.Tensor, size: int, block: int) -> list[list[int]]:
+def selected(queries: torch.Tensor, keys: torch.Tensor, size: int, block: int) -> list[list[int]]:
     return product.listed(product.select(queries, keys, size, "blocks", block))
 
 
@@ -38,15 +38,15 @@ def column(*logits: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_whole_blocks_by_mass_not_by_their_best_row() -> None:
     queries, keys = column(3, 0, 0, 2.6, 2.6, 0, 0, 0, 0)
-    assert chosen(queries, keys, 3, 3) == [[3, 4, 5]]  # e^2.6 + e^2.6 + 1 > e^3 + 2
-    assert chosen(queries, keys, 6, 3) == [[0, 1, 2, 3, 4, 5]]
+    assert selected(queries, keys, 3, 3) == [[3, 4, 5]]  # e^2.6 + e^2.6 + 1 > e^3 + 2
+    assert selected(queries, keys, 6, 3) == [[0, 1, 2, 3, 4, 5]]
 
 
 def test_the_last_block_may_be_shorter_and_leaves_fewer_rows() -> None:
     queries, keys = column(0, 0, 0, 1, 0, 0, 5)
     positions = product.select(queries, keys, 3, "blocks", 3)
     assert positions.tolist() == [[6]]
-    assert chosen(queries, keys, 6, 3) == [[3, 4, 5, 6]]
+    assert selected(queries, keys, 6, 3) == [[3, 4, 5, 6]]
 
 
 def test_heads_with_unlike_numbers_of_rows_are_filled_in_front() -> None:
@@ -59,15 +59,15 @@ def test_heads_with_unlike_numbers_of_rows_are_filled_in_front() -> None:
 
 def test_equal_masses_go_to_the_lower_block() -> None:
     queries, keys = column(*[1.0] * 12)
-    assert chosen(queries, keys, 8, 4) == [list(range(8))]
+    assert selected(queries, keys, 8, 4) == [list(range(8))]
 
 
 def test_every_query_has_its_own_softmax() -> None:
     """A query with large logits counts no more than another."""
     keys = torch.tensor([[9.0, 0], [0, 1], [0, 1], [0, 1]]).double()[None]
     queries = torch.tensor([[1.0, 0], [0, 3], [0, 3]]).double()[None, None]
-    assert chosen(queries, keys, 1, 1) == [[0]]  # 1 of 3, against 2/3 over three rows
-    assert chosen(queries, keys, 3, 1) == [[0, 1, 2]]
+    assert selected(queries, keys, 1, 1) == [[0]]  # 1 of 3, against 2/3 over three rows
+    assert selected(queries, keys, 3, 1) == [[0, 1, 2]]
 
 
 def test_at_most_r_rows_come_whole() -> None:
@@ -102,15 +102,15 @@ def test_the_product_selects_what_the_reference_selects(seed: int, dtype: torch.
         torch.from_numpy(rng.standard_normal(shape) * scale).to(dtype)
         for shape in ((heads, group, count, dim), (heads, rows, dim))
     )
-    got = chosen(queries, keys, size, block)
+    got = selected(queries, keys, size, block)
     for own, queries_gQD, keys_ND in zip(got, queries, keys, strict=True):
         mass = masses(queries_gQD, keys_ND, block)
         if own == oracle.choose_blocks(mass, rows, size, block):
             continue
-        taken = {n // block for n in own}
-        assert own == [n for n in range(rows) if n // block in taken]
-        out = max(m for b, m in enumerate(mass) if b not in taken)
-        assert out - min(mass[b] for b in taken) <= CLOSE[dtype] * out
+        blocks = {n // block for n in own}
+        assert own == [n for n in range(rows) if n // block in blocks]
+        out = max(m for b, m in enumerate(mass) if b not in blocks)
+        assert out - min(mass[b] for b in blocks) <= CLOSE[dtype] * out
 
 
 def test_chunks_of_keys_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_the_same_choice_has_no_gap(recipe: str) -> None:
 def test_topk_gap_is_the_score_difference() -> None:
     keys = torch.tensor([5.0, 1.0, 4.0, 3.5, 0.0])[None, :, None]
     one = torch.ones(1, 1, 1)
-    gap = lambda *chosen: retrieval.deciding_gap(one, keys, 2, "topk", torch.tensor([chosen]))  # noqa: E731
+    gap = lambda *selected: retrieval.deciding_gap(one, keys, 2, "topk", torch.tensor([selected]))  # noqa: E731
     assert gap(0, 2) == 0.0 and gap(0, 3) == 0.5 and gap(2, 3) == 1.5 and gap(0, 4) == 4.0
 
 
@@ -67,7 +67,7 @@ def test_anchors_gap_is_the_score_difference() -> None:
     values[[10, 30, 50]] = torch.tensor([5.0, 4.0, 3.75])
     keys, one = values[None, :, None], torch.ones(1, 1, 1)
     span = lambda *anchors: [[p for a in anchors for p in range(a - 3, a + 5)]]  # noqa: E731
-    gap = lambda chosen: retrieval.deciding_gap(one, keys, 16, "anchors", torch.tensor(chosen))  # noqa: E731
+    gap = lambda selected: retrieval.deciding_gap(one, keys, 16, "anchors", torch.tensor(selected))  # noqa: E731
     assert retrieval.select(one, keys, 16, "anchors").tolist() == span(10, 30)
     assert gap(span(10, 50)) == 0.25 and gap(span(30, 50)) == 1.25
     # Anchors 10 and, say, 3 bring the first 16; then 30 was passed over for a key of score 0.

@@ -105,15 +105,15 @@ def test_replaced_retrievals_are_used(model: Model) -> None:
     state = model.state()
     advance(model, state, 0, 29)
     model.step(state, IDS[29:32])
-    chosen = model.close(state)
-    assert {layer: tuple(p.shape) for layer, p in chosen.items()} == {1: (2, 4), 2: (1, 4)}
+    retrieved = model.close(state)
+    assert {layer: tuple(p.shape) for layer, p in retrieved.items()} == {1: (2, 4), 2: (1, 4)}
     same, other = state.fork(), state.fork()
-    same.replace_retrieved(chosen)
+    same.replace_retrieved(retrieved)
     other.replace_retrieved({1: torch.tensor([[0, 1, 2, 3], [4, 5, 6, 7]])})
     plain = model.step(state, IDS[32:36])
     assert torch.equal(model.step(same, IDS[32:36]), plain)
     assert (model.step(other, IDS[32:36]) - plain).abs().max() > 1e-3
-    assert code_of(lambda: same.replace_retrieved(chosen)) == "LS_STATE_OPEN"
+    assert code_of(lambda: same.replace_retrieved(retrieved)) == "LS_STATE_OPEN"
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def world(
 def forced(model: Model, cuts: list[int], trace: Trace, stride: int) -> tuple[Tensor, list[float]]:
     """A run ``stride`` tokens a step that goes on with the trace's rows, as `verify` makes engines.
 
-    Returns its logits, and the gap of every head that would have chosen otherwise.
+    Returns its logits, and the gap of every head that would have retrieved others.
     """
     state, rows, gaps = model.state(), [], []
     segments = zip(reference.segments(cuts, len(IDS)), [*trace.boundaries, None], strict=True)
@@ -50,12 +50,12 @@ def forced(model: Model, cuts: list[int], trace: Trace, stride: int) -> tuple[Te
             rows.append(model.step(state, IDS[at : min(at + stride, end)], rows="all"))
         if boundary is None:
             break
-        for layer, chosen_HR in model.close(state).items():
+        for layer, retrieved_HR in model.close(state).items():
             queries_HQD, keys_HND = boundary.queries[layer], trace.keys(boundary, layer)
-            for h in (chosen_HR != boundary.positions[layer]).any(-1).nonzero()[:, 0].tolist():
+            for h in (retrieved_HR != boundary.positions[layer]).any(-1).nonzero()[:, 0].tolist():
                 one = queries_HQD[h : h + 1], keys_HND[h : h + 1]
                 size, recipe = model.spec.retrieval_size, model.spec.recipe
-                gap = retrieval.deciding_gap(*one, size, recipe, chosen_HR[h : h + 1])
+                gap = retrieval.deciding_gap(*one, size, recipe, retrieved_HR[h : h + 1])
                 gaps.append(gap / float(one[0].norm(dim=-1).max() * one[1].norm(dim=-1).max()))
         state.replace_retrieved(boundary.positions)
     return torch.cat(rows), gaps

@@ -83,7 +83,7 @@ def test_the_step_is_the_exact_gradient_of_the_planned_objective(
 
 def read_job_of(home: Path, tmp_path: Path) -> Any:
     raw = {"model": str(home), "base": str(home), "out": str(tmp_path), "root": str(home)}
-    rest = {"mode": "segmented", "resume": False, "overwrite": False, "device": "cpu"}
+    rest = {"attention": "segmented", "resume": False, "overwrite": False, "device": "cpu"}
     more = {"plot": None, "logs": None, "processes": 1, "shard": False}
     return read_job({**raw, **rest, **more, "training": SETTINGS})
 
@@ -119,7 +119,7 @@ def test_the_control_sees_the_same_tokens_and_carries_no_contract(
     home: Path, tmp_path: Path
 ) -> None:
     segmented = Run(home, tmp_path / "segmented", steps=3)
-    control = Run(home, tmp_path / "full", steps=3, mode="full")
+    control = Run(home, tmp_path / "full", steps=3, attention="full")
     assert control.result["tokens"] == segmented.result["tokens"]
     assert control.result["trained"] is None and control.losses != segmented.losses
     names = {p.name for p in (tmp_path / "full").iterdir()}
@@ -133,7 +133,7 @@ def test_the_control_sees_the_same_tokens_and_carries_no_contract(
 def test_one_segment_makes_both_trainings_the_same(home: Path, tmp_path: Path) -> None:
     """Within one segment there is nothing to carry or retrieve: segmented is full attention."""
     segmented = Run(home, tmp_path / "segmented", steps=3, sequence=8)
-    control = Run(home, tmp_path / "full", steps=3, sequence=8, mode="full")
+    control = Run(home, tmp_path / "full", steps=3, sequence=8, attention="full")
     assert segmented.losses == pytest.approx(control.losses, rel=1e-5)
 
 
@@ -169,7 +169,7 @@ def test_a_png_is_drawn(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"mode": "sideways"}, "mode"),
+        ({"attention": "sideways"}, "attention"),
         ({"training": {**SETTINGS, "steps": None}}, "neither"),
         ({"training": {**SETTINGS, "minutes": 1}}, "both"),
         ({"training": {k: v for k, v in SETTINGS.items() if k != "clip"}}, "clip"),

@@ -39,7 +39,7 @@ def train(
     settings = {**SETTINGS, **STEADY, "steps": steps, "accumulate": 2, "heldOut": ["text.txt"]}
     description = {
         "model": str(home / "start"), "base": str(home / "base"), "out": str(out),
-        "root": str(home), "mode": "segmented", "resume": resume, "overwrite": False,
+        "root": str(home), "attention": "segmented", "resume": resume, "overwrite": False,
         "device": "cpu", "plot": None, "logs": None, "processes": processes, "shard": shard,
         "training": settings,
     }  # fmt: skip
@@ -156,7 +156,7 @@ def test_torchrun_starts_the_processes_from_a_file(home: Path, tmp_path: Path) -
     job = tmp_path / "job.json"
     description = {
         "model": str(home / "start"), "base": str(home / "base"), "out": str(tmp_path / "out"),
-        "root": str(home), "mode": "segmented", "resume": False, "overwrite": False,
+        "root": str(home), "attention": "segmented", "resume": False, "overwrite": False,
         "device": "cpu", "plot": None, "logs": None, "processes": 2, "shard": True,
         "training": settings,
     }  # fmt: skip

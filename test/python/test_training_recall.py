@@ -13,7 +13,7 @@ from lockstep.bridge.job import Cancelled
 from lockstep.chat import TemplateSource
 from lockstep.chat.encode import Rule
 from lockstep.errors import LockstepError
-from lockstep.facts.templates import TEMPLATES
+from lockstep.needles.templates import TEMPLATES
 from lockstep.training import data
 
 TOKENIZER = make_tiny.tokenizer()

@@ -13,15 +13,15 @@ from training_run import Run, refusal, same, weights
 from training_run import home as home
 
 
-@pytest.mark.parametrize("mode", ["segmented", "full"])
+@pytest.mark.parametrize("attention", ["segmented", "full"])
 def test_interrupted_and_resumed_gives_the_same_weights(
-    home: Path, tmp_path: Path, mode: str
+    home: Path, tmp_path: Path, attention: str
 ) -> None:
-    whole = Run(home, tmp_path / "whole", mode=mode)
-    first = Run(home, tmp_path / "parts", mode=mode, stop_after=2)
+    whole = Run(home, tmp_path / "whole", attention=attention)
+    first = Run(home, tmp_path / "parts", attention=attention, stop_after=2)
     assert first.result["stopped"] is True and first.result["step"] == 2
-    second = Run(home, tmp_path / "parts", mode=mode, resume=True, stop_after=1)
-    third = Run(home, tmp_path / "parts", mode=mode, resume=True)
+    second = Run(home, tmp_path / "parts", attention=attention, resume=True, stop_after=1)
+    third = Run(home, tmp_path / "parts", attention=attention, resume=True)
     assert first.losses + second.losses + third.losses == whole.losses
     assert same(tmp_path / "whole", tmp_path / "parts")
     assert third.result["tokens"] == whole.result["tokens"]

@@ -37,10 +37,14 @@ def test_accumulation_is_the_batch_in_parts(home: Path, tmp_path: Path) -> None:
     assert same(tmp_path / "parts", tmp_path / "again")
 
 
-@pytest.mark.parametrize("mode", ["segmented", "full"])
-def test_recomputed_activations_change_no_number(home: Path, tmp_path: Path, mode: str) -> None:
-    kept = Run(home, tmp_path / "kept", steps=3, truncation=2, mode=mode)
-    again = Run(home, tmp_path / "again", steps=3, truncation=2, mode=mode, recompute=True)
+@pytest.mark.parametrize("attention", ["segmented", "full"])
+def test_recomputed_activations_change_no_number(
+    home: Path, tmp_path: Path, attention: str
+) -> None:
+    kept = Run(home, tmp_path / "kept", steps=3, truncation=2, attention=attention)
+    again = Run(
+        home, tmp_path / "again", steps=3, truncation=2, attention=attention, recompute=True
+    )
     assert again.losses == kept.losses and same(tmp_path / "kept", tmp_path / "again")
 
 

@@ -102,7 +102,7 @@ class Run:
             "base": str(home / "base"),
             "out": str(out),
             "root": str(home),
-            "mode": "segmented",
+            "attention": "segmented",
             "resume": False,
             "overwrite": False,
             "device": "cpu",

@@ -46,7 +46,7 @@ test('both models answer by their own contract; SIGHUP removes one, and brings i
   await page.goto(served.url);
   await page.waitForSelector('.chip.warn');
   const listed = () => page.locator('#model option').allTextContents();
-  expect(await listed()).toEqual(['one · onnx fp32 · ready', 'two · torch fp32 · ready']);
+  expect(await listed()).toEqual(['one · onnx fp32 · ready', 'two · torch float32 · ready']);
   await page.click('.settings summary');
   await page.fill('#most', '12');
   // Drawn at a temperature, an answer may end before its twelfth token.
@@ -80,7 +80,7 @@ test('both models answer by their own contract; SIGHUP removes one, and brings i
   const notice = () => page.textContent('#alert');
   await expect.poll(notice, WAIT).toContain('The server no longer serves two. one is chosen now.');
   expect(await page.locator('.bubble.user').textContent()).toContain('one: the rain');
-  expect((await listed())[1]).toBe('two · torch fp32 · no longer served');
+  expect((await listed())[1]).toBe('two · torch float32 · no longer served');
 
   await config.write({ models });
   expect((await served.hangUp()).added).toEqual(['two']);

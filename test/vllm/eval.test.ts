@@ -43,7 +43,7 @@ describe('--suite ppl', () => {
   const ppl = (engine: string): PplResult =>
     json(
       ...[made.trained, ...asked, '--engine', engine],
-      ...['--execution', 'segmented', '--out', path.join(home, engine)],
+      ...['--attention', 'segmented', '--out', path.join(home, engine)],
     );
   const lossesOf = (engine: string, row: string, window: number): Float64Array =>
     new Float64Array(
@@ -100,7 +100,7 @@ describe('--suite ruler', () => {
       const out = path.join(home, `ruler-${engine}`);
       const { rows } = json<TasksResult>(
         ...[made.trained, '--suite', 'ruler', '--tasks', 'niah_single_1', '--lengths', '1024'],
-        ...['--samples', '2', '--no-base', '--execution', 'segmented'],
+        ...['--samples', '2', '--no-base', '--attention', 'segmented'],
         ...['--engine', engine, '--out', out],
       );
       expect(rows).toMatchObject([

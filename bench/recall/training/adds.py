@@ -5,7 +5,7 @@
         [--documents 8]
 
 Every arm and seed trains through the CLI under ``lockstep.config.ts`` (half of the tokens are
-recall documents of the split `train`), the same sequences in the same order. Then facts of the
+recall documents of the split `train`), the same sequences in the same order. Then needles of the
 split `eval` are asked for, in texts that no training saw, run in segments and with full attention.
 Lines go to ``../raw/adds-LENGTH.jsonl``; the same command resumes. ``../results.py`` makes the
 table.
@@ -36,7 +36,7 @@ UNTRAINED = "untrained"
 #: Options of `lockstep train` and variables of the config, by arm.
 ARMS: dict[str, tuple[list[str], dict[str, str]]] = {
     "segmented": ([], {}),
-    "full": (["--mode", "full"], {}),
+    "full": (["--attention", "full"], {}),
     "segmented K=0": ([], {"RECALL_TRUNCATION": "0"}),
     "another policy": ([], {"RECALL_CUTS": "fixed"}),
 }
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def evaluate(asked: argparse.Namespace, arm: str, seed: int, length: int) -> None:
-    """Ask one model for the facts of every document; answers in the file are not repeated."""
+    """Ask one model for the needles of every document; answers in the file are not repeated."""
     steps = 0 if arm == UNTRAINED else asked.steps
     out = HERE.parent / "raw" / f"adds-{length}.jsonl"
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []

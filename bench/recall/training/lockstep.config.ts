@@ -19,7 +19,7 @@ export default defineConfig({
   heads: heads.heads,
   data: {
     train: ['../../../.lockstep/texts/shakespeare/*.txt'],
-    recall: { share: 0.5, facts: 5 },
+    recall: { share: 0.5, needles: 5 },
   },
   training: {
     steps: 20,

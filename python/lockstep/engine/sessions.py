@@ -179,7 +179,7 @@ def step(handle: int, tokens: list[int], rows: LogitRows, close: bool) -> dict[s
 
 
 def replace(handle: int, retrieved: list[dict[str, Any]]) -> None:
-    """Go on with these pool positions instead of what the last boundary chose."""
+    """Go on with these pool positions instead of what the last boundary retrieved."""
     _loaded().replace(handle, retrieved)
 
 

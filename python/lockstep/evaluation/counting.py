@@ -11,7 +11,7 @@ from lockstep.tokenizer.file import load_tokenizer
 Count = Callable[[str], int]
 
 
-def counter(folder: str, bos: int | None) -> Count:
+def token_counter(folder: str, bos: int | None) -> Count:
     """Counts a text's tokens by the checkpoint's own tokenizer.json, with BOS where one is put in
     front: templates of some models write it themselves, and it is never there twice."""
     tokenizer = load_tokenizer(folder)

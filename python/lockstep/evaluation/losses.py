@@ -1,8 +1,8 @@
-"""-log p of every token of a text, run in one way or another: what all perplexities are made of.
+"""-log p of every token of a text, by kind of attention: what all perplexities are made of.
 
-Ways: ``full`` stock full attention; ``segmented`` under the checkpoint's contract; ``noSinks`` the
-same with A = 0, as the paper has it. Every way is causal and plans without lookahead, so one pass
-over the longest length gives all shorter ones.
+Attention: ``full`` is stock full attention, ``segmented`` is under the checkpoint's contract,
+``noSinks`` the same with A = 0, as in the paper. Each is causal and plans without lookahead, so one
+pass over the longest length gives all shorter ones.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
     from lockstep.operator.model import Model
 
-WAYS = ("full", "noSinks", "segmented")
+ATTENTION = ("full", "noSinks", "segmented")
 
 
-def losses(model: Model, ids: Sequence[int], cuts: Sequence[int], way: str) -> Tensor:
+def losses(model: Model, ids: Sequence[int], cuts: Sequence[int], attention: str) -> Tensor:
     """-log p(x_{t+1}) in float64 nats, [T - 1]."""
     from lockstep.baseline import full
 
-    if way == "full":
+    if attention == "full":
         return full.nll(model, ids)
-    return _in_way(model, way).nll(ids, cuts)
+    return _with_attention(model, attention).nll(ids, cuts)
 
 
-def _in_way(model: Model, way: str) -> Any:
-    if way == "segmented":
+def _with_attention(model: Model, attention: str) -> Any:
+    if attention == "segmented":
         return model
     from lockstep.operator.model import Model
 

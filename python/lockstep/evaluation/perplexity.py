@@ -1,6 +1,6 @@
 """Job: perplexity of a checkpoint on the first tokens of a text, in one or more ways of running it.
 
-Modes are the ways of `evaluation.losses`; `lockstep eval` has intervals and more.
+Kinds of attention are those of `evaluation.losses`; `lockstep eval` has intervals and more.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any
 from ..bridge import job
 from ..errors import LockstepError
 from ..tokenizer.first_tokens import first_tokens
-from .losses import WAYS, losses
+from .losses import ATTENTION, losses
 
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
-    """``{dir, text, skip, lengths, modes, threads?}`` ->
-    ``{perplexity: {length: {mode: value}}, boundaries: count by length}``."""
-    modes, lengths = description["modes"], description["lengths"]
-    for mode in modes:
-        if mode not in WAYS:
+    """``{dir, text, skip, lengths, attention, threads?}`` ->
+    ``{perplexity: {length: {attention: value}}, boundaries: count by length}``."""
+    wanted, lengths = description["attention"], description["lengths"]
+    for attention in wanted:
+        if attention not in ATTENTION:
             raise LockstepError(
                 "LS_PERPLEXITY_MODE",
-                f"expected modes of {', '.join(WAYS)}, got {mode!r}",
-                "Correct --mode.",
+                f"expected attention of {', '.join(ATTENTION)}, got {attention!r}",
+                "Correct --attention.",
             )
     if not lengths or min(lengths) < 2:
         raise LockstepError(
@@ -37,7 +37,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
 
     if description.get("threads"):
         torch.set_num_threads(description["threads"])
-    job.emit("progress", stage="loading", done=0, total=len(modes))
+    job.emit("progress", stage="loading", done=0, total=len(wanted))
     model = load(description["dir"])
     ids = first_tokens(
         description["dir"],
@@ -48,12 +48,12 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     )
     cuts = model.plan(ids)
     table: dict[str, dict[str, float]] = {str(length): {} for length in lengths}
-    for done, mode in enumerate(modes):
+    for done, attention in enumerate(wanted):
         job.check_cancelled()
-        job.emit("progress", stage=mode, done=done, total=len(modes))
-        nll = losses(model, ids, cuts, mode)
+        job.emit("progress", stage=attention, done=done, total=len(wanted))
+        nll = losses(model, ids, cuts, attention)
         for length in lengths:
-            table[str(length)][mode] = math.exp(float(nll[: length - 1].mean()))
+            table[str(length)][attention] = math.exp(float(nll[: length - 1].mean()))
     counts = {str(length): sum(cut <= length for cut in cuts) for length in lengths}
     return {"perplexity": table, "boundaries": counts}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def fill(
     folder: Path, rows: Sequence[dict[str, Any]], threads: int | None, dtype: str, device: str
 ) -> dict[str, float]:
-    """Run every row ``{name, dir, way}`` over the windows of ``folder``; seconds by row.
+    """Run every row ``{name, dir, attention}`` over the windows of ``folder``; seconds by row.
 
     Files that are there already are not made again.
     """
@@ -38,8 +38,8 @@ def fill(
                 job.check_cancelled()
                 job.emit("progress", stage=row["name"], done=done, total=total)
                 ids = windows[n]["ids"]
-                cuts = [] if row["way"] == "full" else model.plan(ids)
-                nll_t = losses(model, ids, cuts, row["way"])
+                cuts = [] if row["attention"] == "full" else model.plan(ids)
+                nll_t = losses(model, ids, cuts, row["attention"])
                 write(loss_file(folder, row["name"], n), nll_t.cpu().numpy().tobytes())
                 done += 1
             seconds[row["name"]] = time.monotonic() - started

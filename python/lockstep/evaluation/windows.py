@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
-from lockstep.evaluation.write_once import keep
+from lockstep.evaluation.write_once import write_once
 from lockstep.tokenizer.first_tokens import encode, read_part
 
 FILE = "windows.json"
@@ -55,7 +55,7 @@ def cut_windows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
             "text",
         )
     windows = _windows(found, fitting[-1] - len(front), description["windows"], front)
-    keep(folder / FILE, json.dumps(windows))
+    write_once(folder / FILE, json.dumps(windows))
     return {
         "lengths": fitting,
         "skipped": [length for length in lengths if length not in fitting],

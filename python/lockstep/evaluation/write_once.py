@@ -8,7 +8,7 @@ from pathlib import Path
 from lockstep.errors import LockstepError
 
 
-def keep(path: Path, text: str) -> None:
+def write_once(path: Path, text: str) -> None:
     """Write a file whole, or find it there with the same content.
 
     Earlier measurements belong to its content: other content is refused (``LS_EVAL_RESUME``).

@@ -1,7 +1,7 @@
 """The export job: step graphs for onnxruntime, a folder a precision, judged, written atomically.
 
 ``python -m lockstep.export.job`` reads ``{"dir", "precisions": ["fp32", "int8", "int4"], "force",
-"maxLoss": {"int8": 1.05}, "text"}`` and emits ``stage`` and ``precision`` events.
+"maxPerplexityRatio": {"int8": 1.05}, "text"}`` and emits ``stage`` and ``precision`` events.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from . import meta as onnx_meta
 
 PRECISIONS = ("fp32", "int8", "int4")
 #: A precision may multiply the perplexity of fp32 by at most this.
-MAX_LOSS = {"int8": 1.05, "int4": 1.25}
+MAX_PERPLEXITY_RATIO = {"int8": 1.05, "int4": 1.25}
 #: Weights of at least this many bytes must shrink to these shares of fp32, or quantizing failed.
 SHRINK_FROM, SHRINK_TO = 1 << 22, {"int8": 0.45, "int4": 0.40}
 SAMPLE = Path(__file__).parents[1] / "data" / "export-sample.txt"
@@ -56,7 +56,7 @@ class Exporter:
 
     directory: Path
     force: bool = False
-    max_loss: dict[str, float] = field(default_factory=dict)
+    max_perplexity_ratio: dict[str, float] = field(default_factory=dict)
     text: Path | None = None
 
     def __post_init__(self) -> None:
@@ -132,7 +132,7 @@ class Exporter:
             )
         assert build.perplexity is not None and reference.perplexity is not None
         build.ratio = build.perplexity / reference.perplexity
-        limit = self.max_loss[build.precision]
+        limit = self.max_perplexity_ratio[build.precision]
         if build.ratio <= limit:
             return
         if not self.force:
@@ -140,7 +140,7 @@ class Exporter:
                 "LS_EXPORT_PERPLEXITY",
                 f"expected {build.precision} to keep perplexity within {limit:g} times fp32's "
                 f"{reference.perplexity:.2f}, got {build.perplexity:.2f} ({build.ratio:.3f} times)",
-                "Use a higher precision, allow more with --max-loss, or keep it with --force.",
+                "Use a higher precision, allow more with --max-perplexity-ratio, or add --force.",
             )
         build.forced = True
 
@@ -231,7 +231,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Export every precision asked for. The quantized ones are judged against fp32, which is built
     for that even where it is not kept; one that is refused does not keep back the others."""
     wanted = _precisions(job.get("precisions") or ["fp32"])
-    limits = MAX_LOSS | {name: float(limit) for name, limit in (job.get("maxLoss") or {}).items()}
+    limits = MAX_PERPLEXITY_RATIO | {
+        name: float(limit) for name, limit in (job.get("maxPerplexityRatio") or {}).items()
+    }
     text = job.get("text")
     exporter = Exporter(
         Path(job["dir"]), bool(job.get("force")), limits, None if text is None else Path(text)

@@ -146,9 +146,9 @@ class ParallelContext(_Packed):
                     end = span.start + span.length
                     if end in self._closed[d]:
                         state.record_queries(q_HTD[q, own], self._rope, scale)
-                        choice = state.close(span.start)
-                        if self._keep and choice is not None:
-                            self.boundaries[d][end].add(layer, choice)
+                        retrieved = state.close(span.start)
+                        if self._keep and retrieved is not None:
+                            self.boundaries[d][end].add(layer, retrieved)
                 if group.pooled and self._keep and self._closed[d]:
                     self.pools[d][layer] = state.pool_k.view()
         return out_HTD

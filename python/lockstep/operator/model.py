@@ -159,7 +159,7 @@ class Model:
 
     @torch.no_grad()
     def trace(self, ids: Any, boundaries: Sequence[int] | None = None) -> Trace:
-        """What every boundary retrieved, with the queries and keys it was chosen by."""
+        """What every boundary retrieved, with the queries and keys they were selected by."""
         (hidden_TE,), context = self._parallel([self._sequence(ids, boundaries)], keep=True)
         if context is None:
             return Trace([], {}, self.spec, hidden_TE)

@@ -25,8 +25,8 @@ from .ragged import Ragged
 from .rope import Rope, rotate
 
 
-class Choice(NamedTuple):
-    """Pool positions [H, R'] retrieved at a boundary, and the queries that chose them.
+class Retrieved(NamedTuple):
+    """Pool positions [H, R'] retrieved at a boundary, and the queries that selected them.
 
     Queries are group means [H, Q, D]; for `blocks` those of `retrieval.at_distance`, [H, g, Q, D].
     """
@@ -42,7 +42,7 @@ class GroupState:
         empty = like.new_empty(len(group.kv), 0, head_dim)
         self.group, self.spec = group, spec
         self.sink_k = self.sink_v = empty
-        self.taken_k = self.taken_v = empty  # the retrieved rows
+        self.retrieved_k = self.retrieved_v = empty
         self.ragged: Ragged | None = None  # where heads have retrieved unlike numbers of them
         self.carry_k = self.carry_v = empty
         # The pool is what grows with the text: spare room in it is kept small.
@@ -62,8 +62,8 @@ class GroupState:
         """Raw keys and values that every query of the segment sees, [H, p, D] each."""
         one = join if self.ragged is None else lambda parts: self.ragged.join(*parts)
         return (
-            one([self.sink_k, self.taken_k, self.carry_k]),
-            one([self.sink_v, self.taken_v, self.carry_v]),
+            one([self.sink_k, self.retrieved_k, self.carry_k]),
+            one([self.sink_v, self.retrieved_v, self.carry_v]),
         )
 
     def rotated_prefix(self, rope: Rope, base: int) -> tuple[Tensor, Tensor]:
@@ -120,19 +120,19 @@ class GroupState:
         seen = new if self.recent_q is None else torch.cat((self.recent_q, new), -2)
         self.recent_q = seen[..., -w:, :]
 
-    def close(self, start: int) -> Choice | None:
+    def close(self, start: int) -> Retrieved | None:
         """End the open segment that began at token ``start``; what a pooled group retrieved."""
         assert self._values is not None and self._raw is not None
         p = self._values.n - self._length
         own_v = self._values.view()[:, p:]
         own_k = self._raw.view() if self._raw.n else self._empty
-        choice = self.cross_boundary(own_k, own_v, start)
+        retrieved = self.cross_boundary(own_k, own_v, start)
         # Views would keep the segment's buffers alive.
         self.sink_k, self.sink_v = self.sink_k.clone(), self.sink_v.clone()
         self.carry_k, self.carry_v = self.carry_k.clone(), self.carry_v.clone()
-        return choice
+        return retrieved
 
-    def cross_boundary(self, k_HTD: Tensor, v_HTD: Tensor, start: int) -> Choice | None:
+    def cross_boundary(self, k_HTD: Tensor, v_HTD: Tensor, start: int) -> Retrieved | None:
         """Cross the boundary after a segment with these raw keys and values (SEMANTICS.md 2, 4).
 
         Heads that carry keep the autograd graph of sinks and carry; nothing else keeps one.
@@ -147,16 +147,16 @@ class GroupState:
         if self.group.carries and M:
             self.carry_k = join([self.carry_k, k_HTD[:, sinks:]])[:, -M:]
             self.carry_v = join([self.carry_v, v_HTD[:, sinks:]])[:, -M:]
-        choice = None
+        retrieved = None
         if self.group.pooled:
             self.pool_k.append(k_HTD[:, sinks:].detach())
             self.pool_v.append(v_HTD[:, sinks:].detach())
-            choice = self._choose()
-            self.retrieve(choice.positions)
+            retrieved = self._select()
+            self.retrieve(retrieved.positions)
         self.reset_segment()
-        return choice
+        return retrieved
 
-    def _choose(self) -> Choice:
+    def _select(self) -> Retrieved:
         """What the recipe selects from the pool (SEMANTICS.md 4)."""
         spec, queries = self.spec, self.recent_q
         assert queries is not None
@@ -164,7 +164,9 @@ class GroupState:
             queries = retrieval.at_distance(queries, self._rope, spec.distance, self._scale)
         keys_HND = self.pool_k.view()[:, : self.eligible]
         size = spec.retrieval_size
-        return Choice(retrieval.select(queries, keys_HND, size, spec.recipe, spec.block), queries)
+        return Retrieved(
+            retrieval.select(queries, keys_HND, size, spec.recipe, spec.block), queries
+        )
 
     @property
     def eligible(self) -> int:
@@ -178,8 +180,8 @@ class GroupState:
         """
         self.ragged = Ragged.of(positions_HR)
         index_HRD = positions_HR.clamp_min(0)[..., None].expand(-1, -1, self._empty.shape[-1])
-        self.taken_k = self.pool_k.view().gather(1, index_HRD)
-        self.taken_v = self.pool_v.view().gather(1, index_HRD)
+        self.retrieved_k = self.pool_k.view().gather(1, index_HRD)
+        self.retrieved_v = self.pool_v.view().gather(1, index_HRD)
 
     def fork(self) -> GroupState:
         fork = copy(self)
@@ -191,7 +193,14 @@ class GroupState:
 
     def tensors(self) -> list[Tensor]:
         """All that it holds; forks share what neither has changed."""
-        own = [self.sink_k, self.sink_v, self.taken_k, self.taken_v, self.carry_k, self.carry_v]
+        own = [
+            self.sink_k,
+            self.sink_v,
+            self.retrieved_k,
+            self.retrieved_v,
+            self.carry_k,
+            self.carry_v,
+        ]
         if self.recent_q is not None:
             own.append(self.recent_q)
         rows = [self.pool_k, self.pool_v, self._raw, self._keys, self._values]
@@ -204,7 +213,7 @@ class GroupState:
             "sinks": size(self.sink_k, self.sink_v),
             "carry": size(self.carry_k, self.carry_v),
             "pool": self.pool_k.nbytes + self.pool_v.nbytes,
-            "retrieved": size(self.taken_k, self.taken_v),
+            "retrieved": size(self.retrieved_k, self.retrieved_v),
             "open": sum(r.nbytes for r in opened)
             + (0 if self.recent_q is None else size(self.recent_q)),
         }
@@ -212,7 +221,7 @@ class GroupState:
     @property
     def _length(self) -> int:
         assert self._values is not None
-        held = (self.sink_k, self.taken_k, self.carry_k)
+        held = (self.sink_k, self.retrieved_k, self.carry_k)
         return self._values.n - sum(rows.shape[1] for rows in held)
 
     def _needs_raw(self, start: int) -> bool:
@@ -224,15 +233,15 @@ class GroupState:
 class Boundary:
     """A closed segment's end and, per layer of L_long, what it retrieved and from which queries.
 
-    A `Choice` of each layer; `retrieval.listed` makes lists of positions.
+    A `Retrieved` of each layer; `retrieval.listed` makes lists of positions.
     """
 
     at: int
     positions: dict[int, Tensor] = field(default_factory=dict)
     queries: dict[int, Tensor] = field(default_factory=dict)
 
-    def add(self, layer: int, choice: Choice) -> None:
-        self.positions[layer], self.queries[layer] = choice
+    def add(self, layer: int, retrieved: Retrieved) -> None:
+        self.positions[layer], self.queries[layer] = retrieved
 
 
 class State:
@@ -263,13 +272,13 @@ class State:
         boundary = Boundary(self.position)
         for layer, groups in enumerate(self.layers):
             for group in groups:
-                if (choice := group.close(self.start)) is not None:
-                    boundary.add(layer, choice)
+                if (retrieved := group.close(self.start)) is not None:
+                    boundary.add(layer, retrieved)
         self.open_length = 0
         return boundary
 
     def replace_retrieved(self, positions: Mapping[int, Tensor]) -> None:
-        """Go on with other pool positions than the last boundary chose, {layer: [H_long, R']}.
+        """Go on with other pool positions than the last boundary retrieved, {layer: [H_long, R']}.
 
         Only between a boundary and the first token after it (``LS_STATE_OPEN``); positions must fit
         the pool (``LS_STATE_POSITIONS``).
@@ -280,20 +289,20 @@ class State:
                 f"expected a fresh boundary, got a segment with {self.open_length} tokens",
                 "replace retrieved rows right after close",
             )
-        for layer, chosen in positions.items():
+        for layer, selected in positions.items():
             groups = self.layers[layer] if 0 <= layer < len(self.layers) else []
             pooled = [g for g in groups if g.group.pooled]
-            chosen = torch.as_tensor(chosen, dtype=torch.int64)
+            selected = torch.as_tensor(selected, dtype=torch.int64)
             size = pooled[0].eligible if pooled else 0
             rows = min(self.spec.retrieval_size, size)
-            if not pooled or not _fits(chosen, len(pooled[0].group.kv), rows, size, self.spec):
+            if not pooled or not _fits(selected, len(pooled[0].group.kv), rows, size, self.spec):
                 raise LockstepError(
                     "LS_STATE_POSITIONS",
                     f"expected {rows} pool positions in 0..{size - 1} for each long head of a "
-                    f"retrieval layer, got shape {tuple(chosen.shape)} for layer {layer}",
+                    f"retrieval layer, got shape {tuple(selected.shape)} for layer {layer}",
                     "pass the positions that another runtime retrieved at the same boundary",
                 )
-            pooled[0].retrieve(chosen.to(pooled[0].taken_k.device))
+            pooled[0].retrieve(selected.to(pooled[0].retrieved_k.device))
 
     def fork(self) -> State:
         """An independent copy; what neither changes stays shared until it grows."""
@@ -315,14 +324,14 @@ class State:
         return total
 
 
-def _fits(chosen: Tensor, heads: int, rows: int, size: int, spec: Spec) -> bool:
+def _fits(selected: Tensor, heads: int, rows: int, size: int, spec: Spec) -> bool:
     """Whether positions [H, R'] are what each of ``heads`` may have retrieved of ``size`` rows.
 
     With `blocks` a head that took the shorter last block has that many rows fewer, -1 in front.
     """
-    if chosen.dim() != 2 or len(chosen) != heads:
+    if selected.dim() != 2 or len(selected) != heads:
         return False
     shorter = rows - (-size % spec.block if spec.recipe == "blocks" and rows < size else 0)
-    if any(len(own) not in (rows, shorter) for own in retrieval.listed(chosen)):
+    if any(len(own) not in (rows, shorter) for own in retrieval.listed(selected)):
         return False
-    return not chosen.numel() or (int(chosen.min()) >= -1 and int(chosen.max()) < size)
+    return not selected.numel() or (int(selected.min()) >= -1 and int(selected.max()) < size)

@@ -82,21 +82,21 @@ def heaviest(mass_Hb: Tensor, rows: int, size: int, block: int) -> Tensor:
 
 
 def block_gap(mass_b: Tensor, rows: int, other_R: Tensor, size: int, block: int) -> float:
-    """Relative difference of two masses that must change places for ``other_R`` to be chosen.
+    """Relative difference of two masses that must change places for ``other_R`` to be selected.
 
     Infinity where these are not the rows of floor(R / B) whole blocks.
     """
-    chosen = torch.unique(other_R[other_R >= 0] // block)
-    if len(chosen) != size // block:
+    selected = torch.unique(other_R[other_R >= 0] // block)
+    if len(selected) != size // block:
         return math.inf
-    taken_b = torch.zeros(len(mass_b), dtype=torch.bool)
-    if int(chosen[-1]) >= len(mass_b):
+    selected_b = torch.zeros(len(mass_b), dtype=torch.bool)
+    if int(selected[-1]) >= len(mass_b):
         return math.inf
-    taken_b[chosen] = True
-    expected = torch.arange(rows)[taken_b.repeat_interleave(block)[:rows]]
+    selected_b[selected] = True
+    expected = torch.arange(rows)[selected_b.repeat_interleave(block)[:rows]]
     if not torch.equal(expected, other_R[other_R >= 0]):
         return math.inf
-    heaviest_out, lightest_in = float(mass_b[~taken_b].max()), float(mass_b[taken_b].min())
+    heaviest_out, lightest_in = float(mass_b[~selected_b].max()), float(mass_b[selected_b].min())
     return max(0.0, heaviest_out - lightest_in) / max(heaviest_out, FAINT)
 
 

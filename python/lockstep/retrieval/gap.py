@@ -13,7 +13,7 @@ from .blocks import block_gap, listed, masses
 from .scores import exact_scores, working
 from .select import KEYS_PER_QUERY, SPAN, expand, neighbourhood, query_vectors, select
 
-NEAR = 6  # anchors on either side of the last chosen one that may have changed places
+NEAR = 6  # anchors on either side of the last selected one that may have changed places
 
 
 def deciding_gap(
@@ -28,7 +28,7 @@ def deciding_gap(
 
     If scores that differ by at most the gap change places, these positions come out. 0 where they
     are what `select` chooses, infinity where no change among near-ties leads to them. For `anchors`
-    the search covers changes among the anchors around the last one chosen; for `blocks` the gap is
+    the search covers changes among the anchors around the last selected; for `blocks` the gap is
     the relative difference of two blocks' masses, which moves as an attention logit does.
     """
     queries_HQD, keys_HND = queries_HQD.cpu(), keys_HND.cpu()
@@ -72,11 +72,11 @@ def _blocks_gap(
 
 
 def _topk_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
-    """The best key left out against the worst taken."""
-    taken_N = torch.zeros(scores_QN.shape[1], dtype=torch.bool)
-    taken_N[other_R] = True
+    """The best key left out against the worst selected."""
+    selected_N = torch.zeros(scores_QN.shape[1], dtype=torch.bool)
+    selected_N[other_R] = True
     scores_N = scores_QN[0]
-    return max(0.0, float(scores_N[~taken_N].max() - scores_N[taken_N].min()))
+    return max(0.0, float(scores_N[~selected_N].max() - scores_N[selected_N].min()))
 
 
 def _anchors_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
@@ -111,10 +111,10 @@ def _anchors_gap(scores_QN: Tensor, other_R: Tensor, size: int) -> float:
     # their number.
     for more in range(min(len(open_), room - len(sure)) + 1):
         for tail in combinations(open_, more):
-            chosen = torch.tensor([*sure, *tail], dtype=torch.int64)
-            if not torch.equal(expand(chosen, N, size), other_R):
+            selected = torch.tensor([*sure, *tail], dtype=torch.int64)
+            if not torch.equal(expand(selected, N, size), other_R):
                 continue
-            found, least = True, cost.below(least, [at[int(n)] for n in chosen])
+            found, least = True, cost.below(least, [at[int(n)] for n in selected])
     return least if found else math.inf
 
 
@@ -133,10 +133,10 @@ class _Cost:
     leave_QE: Tensor
     room: int
 
-    def below(self, limit: float, chosen: list[int]) -> float:
+    def below(self, limit: float, selected: list[int]) -> float:
         """The smallest gap that makes these keys (columns) the anchors, ``limit`` at most."""
-        others = sorted(set(range(self.scores_QE.shape[1])) - set(chosen))
-        own_Qa, enter_Qa = self.scores_QE[:, chosen], self.enter_QE[:, chosen]
+        others = sorted(set(range(self.scores_QE.shape[1])) - set(selected))
+        own_Qa, enter_Qa = self.scores_QE[:, selected], self.enter_QE[:, selected]
         rival_Qp, leave_Qp = self.scores_QE[:, others], self.leave_QE[:, others]
 
         def suffices(gap: float) -> bool:
@@ -146,7 +146,7 @@ class _Cost:
                 return False
             if not bool(torch.isfinite(ahead_p).any()):
                 return True
-            return len(chosen) == self.room and float(ahead_p.max() - last_a.min()) <= gap
+            return len(selected) == self.room and float(ahead_p.max() - last_a.min()) <= gap
 
         if not suffices(limit):
             return limit

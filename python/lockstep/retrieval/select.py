@@ -71,13 +71,13 @@ def neighbourhood(anchors_a: Tensor, N: int) -> Tensor:
 
 def expand(anchors_a: Tensor, N: int, size: int) -> Tensor:
     """The anchors' neighbourhoods, filled up with the earliest others: ascending [size]."""
-    taken_N = torch.zeros(N, dtype=torch.bool, device=anchors_a.device)
-    taken_N[neighbourhood(anchors_a, N).flatten()] = True
-    missing = size - int(taken_N.sum())
-    # Of the first `size` positions at most `size - missing` are taken, so enough are free.
-    free = (~taken_N[:size]).nonzero()[:missing, 0]
-    taken_N[free] = True
-    return taken_N.nonzero()[:, 0]
+    selected_N = torch.zeros(N, dtype=torch.bool, device=anchors_a.device)
+    selected_N[neighbourhood(anchors_a, N).flatten()] = True
+    missing = size - int(selected_N.sum())
+    # Of the first `size` positions at most `size - missing` are selected, so enough are free.
+    free = (~selected_N[:size]).nonzero()[:missing, 0]
+    selected_N[free] = True
+    return selected_N.nonzero()[:, 0]
 
 
 def _anchors(keys_c: Tensor, scores_c: Tensor, count: int) -> Tensor:
@@ -85,9 +85,9 @@ def _anchors(keys_c: Tensor, scores_c: Tensor, count: int) -> Tensor:
     order = torch.sort(keys_c, stable=True).indices
     keys_c, scores_c = keys_c[order], scores_c[order]
     order = torch.sort(scores_c, descending=True, stable=True).indices
-    chosen: dict[int, None] = {}
+    selected: dict[int, None] = {}
     for key in keys_c[order].tolist():
-        if len(chosen) == count:
+        if len(selected) == count:
             break
-        chosen.setdefault(key)
-    return torch.tensor(list(chosen), dtype=torch.int64, device=keys_c.device)
+        selected.setdefault(key)
+    return torch.tensor(list(selected), dtype=torch.int64, device=keys_c.device)

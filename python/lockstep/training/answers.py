@@ -19,7 +19,7 @@ from lockstep.training.data import TrainSequence
 Row = tuple[TrainSequence, TrainSequence]
 
 
-def common(row: Row) -> int:
+def shared_prefix(row: Row) -> int:
     """Tokens that both sequences begin with; all that counts is predicted behind them."""
     first = min(_first(one) for one in row)
     same = 0
@@ -30,23 +30,23 @@ def common(row: Row) -> int:
     return max(0, min(same, first) - 1)
 
 
-def segments(row: Row) -> int:
+def shared_segments(row: Row) -> int:
     """Closed segments that both sequences begin with, which hold nothing that counts."""
-    shared = common(row)
+    shared = shared_prefix(row)
     return sum(cut <= shared for cut in row[0].boundaries)
 
 
 @torch.no_grad()
 def log_probs(
-    model: Model, rows: Sequence[Row], mode: str, most: int | None
+    model: Model, rows: Sequence[Row], attention: str, most: int | None
 ) -> list[tuple[float, float]]:
     """Sum of log p over the tokens that count, in nats, of both answers of each row.
 
-    mode: ``segmented``, or ``full`` attention. most: tokens of a pass.
+    attention: ``segmented`` or ``full``. most: tokens of a pass.
     """
-    if mode == "full":
+    if attention == "full":
         return [(_full(model, a), _full(model, b)) for a, b in rows]
-    prompts = [_Walk(model.state(), a, 0, common((a, b))) for a, b in rows]
+    prompts = [_Walk(model.state(), a, 0, shared_prefix((a, b))) for a, b in rows]
     for _ in _run(model, prompts, most):
         pass  # nothing counts here
     walks = []

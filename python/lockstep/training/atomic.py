@@ -18,7 +18,7 @@ RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 
 
-def beside(target: Path, kind: str) -> Path:
+def sibling(target: Path, kind: str) -> Path:
     """The hidden directory next to ``target`` that a save uses.
 
     kind: ``new`` (being written; after the swap the one that was replaced), ``old`` (the replaced
@@ -42,7 +42,7 @@ def replace_directory(
     ``retire(old)`` gets the directory that had the name before. Raises LS_TRAIN_DISK when the disk
     is full and LS_TRAIN_WRITE when it cannot be written for another reason; nothing is left behind.
     """
-    new = beside(target, "new")
+    new = sibling(target, "new")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         discard(new)
@@ -68,7 +68,7 @@ def replace_directory(
 
 def check_writable(target: Path) -> None:
     """Raise LS_TRAIN_WRITE or LS_TRAIN_DISK now where a save would later, after hours of work."""
-    probe = beside(target, "new")
+    probe = sibling(target, "new")
     try:
         probe.mkdir(parents=True, exist_ok=True)
         (probe / "probe").write_bytes(b"\0")
@@ -127,7 +127,7 @@ def _swap(new: Path, target: Path) -> Path | None:
         return None
     if _exchange(new, target):
         return new
-    old = beside(target, "old")
+    old = sibling(target, "old")
     discard(old)
     os.rename(target, old)
     os.rename(new, target)

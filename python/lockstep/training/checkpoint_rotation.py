@@ -17,7 +17,7 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 from lockstep.training import manifest, progress, sidecar_files
-from lockstep.training.atomic import beside, check_writable, discard, refuse, sync
+from lockstep.training.atomic import check_writable, discard, refuse, sibling, sync
 from lockstep.training.settings import SAVING, Job
 
 # Of a checkpoint, what every save copies again from the base model or writes for people to read.
@@ -92,14 +92,14 @@ def delete(old: Path, out: Path) -> None:
 
 def _take_back(out: Path) -> None:
     """Give ``out`` its name back where a crash came between the two renames of a swap."""
-    old = beside(out, "old")
+    old = sibling(out, "old")
     if old.is_dir() and not out.exists():
         os.rename(old, out)
 
 
 def _finish_save(out: Path, keep: int) -> None:
-    discard(beside(out, "gone"))
-    for left in (beside(out, "old"), beside(out, "new")):
+    discard(sibling(out, "gone"))
+    for left in (sibling(out, "old"), sibling(out, "new")):
         if not left.is_dir():
             continue
         whole = out.exists() and not manifest.damaged(left, IGNORED)
@@ -156,7 +156,7 @@ def _remove(directory: Path, out: Path) -> None:
     """Take the name away first, so that no directory with a name is ever half removed."""
     if not directory.exists():
         return
-    gone = beside(out, "gone")
+    gone = sibling(out, "gone")
     discard(gone)
     os.rename(directory, gone)
     discard(gone)

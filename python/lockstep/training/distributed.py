@@ -34,32 +34,32 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of a training. With ``world`` 1 every method is the identity."""
+    """One process of a training. With ``world_size`` 1 each method is the identity."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main_process(self) -> bool:
         """True in the one process that writes, scores and reports."""
         return self.rank == 0
 
-    def share(self, values: Sequence[float]) -> list[float]:
+    def broadcast(self, values: Sequence[float]) -> list[float]:
         """The values of rank 0 in every rank."""
-        return self._meet(values, lambda x: dist.broadcast(x, 0))
+        return self._collective(values, lambda x: dist.broadcast(x, 0))
 
-    def total(self, values: Sequence[float]) -> list[float]:
+    def all_reduce_sum(self, values: Sequence[float]) -> list[float]:
         """Sums over the ranks, in float64."""
-        return self._meet(values, dist.all_reduce)
+        return self._collective(values, dist.all_reduce)
 
-    def most(self, values: Sequence[int]) -> list[int]:
+    def all_reduce_max(self, values: Sequence[int]) -> list[int]:
         """Largest values over the ranks."""
-        found = self._meet(values, lambda x: dist.all_reduce(x, dist.ReduceOp.MAX))
+        found = self._collective(values, lambda x: dist.all_reduce(x, dist.ReduceOp.MAX))
         return [int(x) for x in found]
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its sum over the ranks; one that is missing counts as zeros."""
-        if self.world == 1:
+        if self.world_size == 1:
             return
         for bucket in _buckets(list(parameters)):
             flat = torch.cat([_gradient(p).reshape(-1) for p in bucket])
@@ -67,15 +67,15 @@ class Ranks:
             for p, part in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
                 p.grad = part.view_as(p)
 
-    def _meet(self, values: Sequence[float], how: Callable[[Tensor], object]) -> list[float]:
-        if self.world == 1:
+    def _collective(self, values: Sequence[float], how: Callable[[Tensor], object]) -> list[float]:
+        if self.world_size == 1:
             return list(values)
         both = torch.tensor(values, dtype=torch.float64)
         _guarded(how, both)
         return both.tolist()
 
 
-def connect(device: str) -> Ranks:
+def init_process_group(device: str) -> Ranks:
     """Join the processes that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT describe (as torchrun
     sets them); alone where there is no RANK."""
     if "RANK" not in os.environ:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lockstep.errors import LockstepError
-from lockstep.training.atomic import beside, refuse
+from lockstep.training.atomic import refuse, sibling
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def exclusive(out: Path, name: str = "lock") -> Iterator[None]:
     The lock is the kernel's, on a file beside ``out``: it ends with the process, however that ends,
     and a child that outlives the process does not hold it.
     """
-    path = beside(out, name)
+    path = sibling(out, name)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _take(path, out)

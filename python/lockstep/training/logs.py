@@ -55,7 +55,7 @@ def opened(folder: Path | None, step: int) -> list[Log]:
         return []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [Lines(folder / LINES, step), Board(folder, step)]
+        return [JsonLinesLog(folder / LINES, step), TensorBoardLog(folder, step)]
     except OSError as error:
         raise LockstepError(
             "LS_TRAIN_LOG",
@@ -64,7 +64,7 @@ def opened(folder: Path | None, step: int) -> list[Log]:
         ) from error
 
 
-class Lines:
+class JsonLinesLog:
     """`train.jsonl`: every event as it was reported, flushed line by line."""
 
     name = LINES
@@ -87,7 +87,7 @@ class Lines:
         self._file.close()
 
 
-class Board:
+class TensorBoardLog:
     """Scalars for TensorBoard (`tensorboard --logdir FOLDER`)."""
 
     name = "for TensorBoard"

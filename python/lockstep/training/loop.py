@@ -20,18 +20,18 @@ from lockstep.training import (
     progress,
     sidecar_files,
 )
-from lockstep.training.data import Corpus, Pairs, Sequences, answers
+from lockstep.training.data import Corpus, PairSequences, Sequences, pair_of
 from lockstep.training.distributed import Ranks
 from lockstep.training.divergence import WINDOW, LossMonitor
 from lockstep.training.preference import Preferences
-from lockstep.training.preflight import chance, check_model
+from lockstep.training.preflight import chance_warning, check_model
 from lockstep.training.progress import NEVER, Progress
 from lockstep.training.resume import identity, own_contract, resumable
 from lockstep.training.schedule import Budget, learning_rate
-from lockstep.training.settings import Job
+from lockstep.training.settings import ATTENTION, Job
 from lockstep.training.texts import open_texts
 from lockstep.training.train_state import TrainState
-from lockstep.training.validation import EXECUTIONS, HeldOut, HeldOutRows
+from lockstep.training.validation import HeldOut, HeldOutRows
 
 PLOT_SECONDS = 15.0
 Emit = Callable[..., None]
@@ -46,29 +46,29 @@ class Training:
     """
 
     def __init__(self, job: Job, emit: Emit, cancelled: Callable[[], bool], ranks: Ranks = ALONE):
-        if ranks.first:
+        if ranks.is_main_process:
             job = checkpoint_rotation.recover(job, emit)
-        ranks.share([0.0])  # nobody looks at the checkpoint before it is in order
+        ranks.broadcast([0.0])  # nobody looks at the checkpoint before it is in order
         self.job, self.ranks, self._emit, self.cancelled = job, ranks, emit, cancelled
         self.read = contract.read(job.model)
         self.contract = own_contract(job, self.read.document)
         self.identity = identity(job, self.contract)
         resumed = resumable(job, self.contract) if job.resume else None
-        if resumed is not None and ranks.first:
+        if resumed is not None and ranks.is_main_process:
             # What a kill after a save left.
             checkpoint_rotation.prune(job.out, job.training.keep or 1)
         self.first_save = resumed is None
         self.carried = sidecar_files.read(job.model)
         check_model(job.model)
         # Rank 0 tokenizes what is not yet in the cache; the others find it there.
-        if not ranks.first:
-            ranks.share([0.0])
+        if not ranks.is_main_process:
+            ranks.broadcast([0.0])
         self.corpus = self._corpus()
-        if ranks.first:
-            ranks.share([0.0])
+        if ranks.is_main_process:
+            ranks.broadcast([0.0])
         self.train_state = TrainState(job, self.read, ranks, resumed is not None)
         if resumed is None:
-            earlier = self.contract["trained"] if job.mode == "segmented" else NEVER
+            earlier = self.contract["trained"] if job.attention == "segmented" else NEVER
             self.progress = Progress(start={name: earlier[name] for name in NEVER})
         else:
             self.progress = resumed
@@ -76,7 +76,7 @@ class Training:
         self.budget = Budget(s.steps, s.minutes, self.progress.step, self.progress.seconds)
         self.monitor = LossMonitor(s.spike, s.patience, [row[3] for row in self.progress.curve])
         self.held_out = self._held_out()
-        draw = Sequences if s.dpo is None else Pairs
+        draw = Sequences if s.dpo is None else PairSequences
         self.sequences = draw(
             self.corpus.documents,
             s.sequence,
@@ -89,7 +89,7 @@ class Training:
             ),
             s.texts.pack,
         )
-        self.logs = logs.opened(job.logs, self.progress.step) if ranks.first else []
+        self.logs = logs.opened(job.logs, self.progress.step) if ranks.is_main_process else []
 
     def run(self) -> dict[str, Any]:
         """Train until the budget is spent or someone asks to stop; returns the `result` event."""
@@ -108,14 +108,14 @@ class Training:
         every = self.job.training.validateEvery
         saved = plotted = time.monotonic()
         unsaved = False
-        [stop] = self.ranks.share([self.cancelled()])
+        [stop] = self.ranks.broadcast([self.cancelled()])
         while not self.budget.done and not stop:
             self._step()
             unsaved = True
             if every and self.progress.step % every == 0 and not self.budget.done:
                 self._score("during")
             now = time.monotonic()
-            due, stop = self.ranks.share([self._due(now - saved), self.cancelled()])
+            due, stop = self.ranks.broadcast([self._due(now - saved), self.cancelled()])
             # Weights from the middle of a row of spikes are not worth a good checkpoint.
             if due and not self.monitor.row:
                 self._save()
@@ -135,7 +135,7 @@ class Training:
 
     def _corpus(self) -> Corpus:
         job = self.job
-        emit = self._emit if self.ranks.first else lambda *_, **__: None
+        emit = self._emit if self.ranks.is_main_process else lambda *_, **__: None
         self.texts = open_texts(job, self.contract["tokenizer"], emit, self.cancelled)
         return self.texts.corpus
 
@@ -144,12 +144,14 @@ class Training:
         if not isinstance(objective, Preferences):
             return HeldOut(self.texts.scored, self.ranks, self.job.shard)
         bos, plan = self.contract["tokenizer"]["bos"], objective.model.plan
-        rows = [answers(document, bos, plan) for document in self.texts.rows]
+        rows = [pair_of(document, bos, plan) for document in self.texts.rows]
         return HeldOutRows(rows, self.ranks, objective)
 
     def _step(self) -> None:
         s, began, state = self.job.training, time.monotonic(), self.progress
-        docs = self.sequences.take(state.cursor, s.sequences, self.ranks.rank, self.ranks.world)
+        docs = self.sequences.take(
+            state.cursor, s.sequences, self.ranks.rank, self.ranks.world_size
+        )
         rate = learning_rate(
             self.budget.next_progress, s.learningRate, s.warmup, s.finalRate, s.schedule
         )
@@ -157,20 +159,20 @@ class Training:
         state.scores.pop("after", None)  # of a budget that has been made longer since
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._refuse(loss, norm)
-        [seconds] = self.ranks.share([time.monotonic() - began])
+        [seconds] = self.ranks.broadcast([time.monotonic() - began])
         self.budget.add(seconds)
         state.step, state.seconds = self.budget.step, self.budget.seconds
         state.tokens += tokens
         state.curve.append([state.step, state.tokens, state.seconds, loss, rate, norm])
-        facts = self.train_state.facts
-        if facts:
-            state.preferences.append([state.step, *facts.values()])
+        metrics = self.train_state.metrics
+        if metrics:
+            state.preferences.append([state.step, *metrics.values()])
         self.emit(
             "step",
             step=state.step,
             steps=self.budget.steps,
             loss=loss,
-            **facts,
+            **metrics,
             learningRate=rate,
             gradientNorm=norm,
             tokens=state.tokens,
@@ -180,7 +182,7 @@ class Training:
             progress=self.budget.progress,
             eta=self.budget.eta,
         )
-        if state.step == 1 and (warning := chance(loss, self.train_state.model.vocabulary)):
+        if state.step == 1 and (warning := chance_warning(loss, self.train_state.model.vocabulary)):
             self.emit("warning", step=1, code="LS_TRAIN_CHANCE", message=warning)
         self._check_loss(loss)
 
@@ -246,7 +248,7 @@ class Training:
 
     def emit(self, event: str, **fields: Any) -> None:
         """Report an event: rank 0's alone."""
-        if self.ranks.first:
+        if self.ranks.is_main_process:
             self._emit(event, **fields)
             broken: list[tuple[logs.Log, OSError]] = []
             for log in self.logs:
@@ -264,12 +266,12 @@ class Training:
     def _announce(self) -> None:
         self.emit(
             "start",
-            mode=self.job.mode,
+            mode=self.job.attention,
             model=self.job.base.name,
             out=str(self.job.out),
             parameters=self.train_state.stock_parameters,
             trainable=sum(p.numel() for p in self.train_state.parameters.values()),
-            processes=self.ranks.world,
+            processes=self.ranks.world_size,
             documents=len(self.corpus.documents),
             tokens=self.corpus.tokens,
             skipped=[{"path": path, "reason": reason} for path, reason in self.corpus.skipped],
@@ -286,20 +288,20 @@ class Training:
         if isinstance(self.held_out, HeldOutRows):
             self._score_rows(self.held_out, when)
             return
-        wanted = EXECUTIONS if job.training.validateEvery else (job.mode,)
+        wanted = ATTENTION if job.training.validateEvery else (job.attention,)
         found = {}
-        for execution in wanted:
-            loss = self.held_out.score(self.train_state.model, execution, self.cancelled)
+        for attention in wanted:
+            loss = self.held_out.score(self.train_state.model, attention, self.cancelled)
             if loss is None:
                 return
-            found[execution] = loss
+            found[attention] = loss
         if when != "during":
-            state.scores[when] = found[job.mode]
-        if len(found) == len(EXECUTIONS):
-            state.validations.append([state.step, *(found[name] for name in EXECUTIONS)])
+            state.scores[when] = found[job.attention]
+        if len(found) == len(ATTENTION):
+            state.validations.append([state.step, *(found[name] for name in ATTENTION)])
         targets = self.held_out.targets
         self.emit(
-            "score", when=when, step=state.step, loss=found[job.mode], targets=targets, **found
+            "score", when=when, step=state.step, loss=found[job.attention], targets=targets, **found
         )
 
     def _score_rows(self, held_out: HeldOutRows, when: str) -> None:
@@ -322,12 +324,12 @@ class Training:
     def _save(self) -> None:
         began = time.monotonic()
         snapshot = self.train_state.snapshot()
-        if not self.ranks.first:
+        if not self.ranks.is_main_process:
             return
         checkpoint.save(
             self.job,
             snapshot,
-            self.contract if self.job.mode == "segmented" else None,
+            self.contract if self.job.attention == "segmented" else None,
             self.progress,
             self.texts,
             self.identity,
@@ -343,7 +345,7 @@ class Training:
         )
 
     def _plot(self) -> None:
-        if not (self.ranks.first and self.job.plot is not None and self.progress.curve):
+        if not (self.ranks.is_main_process and self.job.plot is not None and self.progress.curve):
             return
         try:
             plot.write_png(self.job.plot, self.progress.curve, f"Training of {self.job.out.name}")
@@ -363,7 +365,7 @@ class Training:
         judged = state.preferences[-tenth:]
         means = {
             name: sum(row[1 + n] for row in judged) / len(judged)
-            for n, name in enumerate(self.train_state.objective.facts if judged else ())
+            for n, name in enumerate(self.train_state.objective.metrics if judged else ())
         }
         return {
             "out": str(self.job.out),
@@ -376,5 +378,5 @@ class Training:
             **means,
             "scores": state.scores,
             "validations": state.validations,
-            "trained": state.trained() if self.job.mode == "segmented" else None,
+            "trained": state.trained() if self.job.attention == "segmented" else None,
         }

@@ -76,7 +76,7 @@ class _Step:
         heads = model.layout.q_heads + 2 * model.layout.kv_heads
         row = config.hidden_size
         inside = 8 * row + 4 * config.intermediate_size + 4 * heads * model.layout.head_dim
-        segmented = job.mode == "segmented"
+        segmented = job.attention == "segmented"
         length = min(s.sequence, model.spec.max) if segmented else s.sequence
         tokens = length * s.batch if segmented else length
         graphs = s.truncation + 1 if segmented else 1
@@ -91,7 +91,7 @@ def _proposals(job: Job, model: Model, s: Settings) -> Any:
     """(what to change, the step that it makes), the least loss of speed first."""
     changes: dict[str, Any]
     # The same optimizer step in smaller parts; a control runs its sequences one by one anyway.
-    if job.mode == "segmented":
+    if job.attention == "segmented":
         for batch in (n for n in range(s.batch - 1, 0, -1) if s.batch % n == 0):
             changes = {"batch": batch, "accumulate": s.accumulate * s.batch // batch}
             yield changes, _Step.of(job, model, replace(s, batch=batch))
@@ -100,7 +100,7 @@ def _proposals(job: Job, model: Model, s: Settings) -> Any:
         if s.batch > 1:
             changes = {"batch": 1, "accumulate": s.accumulate * s.batch, "recompute": "true"}
             yield changes, _Step.of(job, model, replace(s, batch=1, recompute=True))
-    if s.truncation and job.mode == "segmented":
+    if s.truncation and job.attention == "segmented":
         least = replace(s, batch=1, recompute=True, truncation=0)
         changes = {"batch": 1, "accumulate": s.accumulate * s.batch, "recompute": "true"}
         yield {**changes, "truncation": 0}, _Step.of(job, model, least)

@@ -18,19 +18,19 @@ from lockstep.training.data import TrainSequence, slots
 class Objective:
     """A loss over whole sequences, in nats summed over next tokens, and its gradient.
 
-    mode ``segmented``: L_K of SEMANTICS.md 6, cut by the contract's own policy, the gradient
-    crossing ``truncation`` boundaries. mode ``full``: stock full attention of the same weights.
+    attention ``segmented``: L_K of SEMANTICS.md 6, cut by the contract's own policy, the gradient
+    crossing ``truncation`` boundaries. attention ``full``: stock, of the same weights.
     precision ``bfloat16``: matrix products in bfloat16 under float32 weights. recompute: activation
     checkpointing inside a segment.
     """
 
     model: Model
-    mode: str
+    attention: str
     truncation: int
     precision: str
     recompute: bool = False
     #: What `backward` sums beside the loss.
-    facts = ()
+    metrics = ()
 
     def count(self, docs: Sequence[TrainSequence]) -> int:
         """Targets: what a step's sum is divided by."""
@@ -48,7 +48,7 @@ class Objective:
         with torch.autocast(
             self.model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
         ):
-            if self.mode == "full":
+            if self.attention == "full":
                 loss = full.backward(
                     self.model,
                     planned,
@@ -72,7 +72,7 @@ class Objective:
 
     def passes(self, docs: list[TrainSequence]) -> int:
         """Forward passes that ``docs`` take together."""
-        if self.mode == "full":
+        if self.attention == "full":
             return sum(len(doc.ids) > 1 for doc in docs)
         lengths = [[p.length for p in packed_spans(len(d.ids), d.boundaries)] for d in docs]
         return document_starts.passes(lengths, self._most(docs))

@@ -22,26 +22,26 @@ import torch
 from lockstep.baseline import full
 from lockstep.operator.model import Model
 from lockstep.training import tbptt
-from lockstep.training.answers import Row, log_probs, segments
-from lockstep.training.data import TrainSequence, slots, twos
+from lockstep.training.answers import Row, log_probs, shared_segments
+from lockstep.training.data import TrainSequence, as_pairs, slots
 from lockstep.training.settings import Dpo
 
 #: Reported with the loss: the mean margin, and the share of rows whose margin is above 0.
-FACTS = ("margin", "accuracy")
+METRICS = ("margin", "accuracy")
 Reference = Callable[[Sequence[Row]], list[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """loss: in nats. margin: m. pull: how much the loss falls as m grows, 0..1."""
+class PairLoss:
+    """loss: in nats. margin: m. weight: how much the loss falls as m grows, 0..1."""
 
     loss: float
     margin: float
-    pull: float
+    weight: float
 
     @property
     def sums(self) -> list[float]:
-        """Loss and `FACTS` of this row."""
+        """Loss and `METRICS` of this row."""
         return [self.loss, self.margin, float(self.margin > 0)]
 
 
@@ -50,13 +50,13 @@ class Preferences:
     """The DPO loss of rows, and its gradient; fields as of `Objective`. reference: log p0."""
 
     model: Model
-    mode: str
+    attention: str
     truncation: int
     precision: str
     recompute: bool
     dpo: Dpo
     reference: Reference
-    facts = FACTS
+    metrics = METRICS
 
     def count(self, docs: Sequence[TrainSequence]) -> int:
         """Rows: what a step's sum is divided by."""
@@ -65,26 +65,26 @@ class Preferences:
     def backward(
         self, docs: list[TrainSequence], rows: int, passes: int | None = None
     ) -> list[float]:
-        """Add the gradient of (loss of ``docs``) / ``rows`` to ``.grad``; sums of loss, facts."""
+        """Add the gradient of (loss of ``docs``) / ``rows`` to ``.grad``; sums of loss, metrics."""
         if not docs:
-            return [0.0] * (1 + len(FACTS))
-        pairs = twos(docs)
-        judged = self.judge(pairs)
+            return [0.0] * (1 + len(METRICS))
+        pairs = as_pairs(docs)
+        judged = self.losses(pairs)
         scales = []
         for row, one in zip(pairs, judged, strict=True):
             for sign, answer in zip((1.0, -1.0), row, strict=True):
-                scales.append(sign * self.dpo.beta * one.pull / rows / self._length(answer))
+                scales.append(sign * self.dpo.beta * one.weight / rows / self._length(answer))
         planned = [(doc.ids, doc.boundaries) for doc in docs]
         masks = [doc.mask for doc in docs]
         with self._precision():
-            if self.mode == "full":
+            if self.attention == "full":
                 full.backward(
                     self.model, planned, masks=masks, recompute=self.recompute, scales=scales
                 )
             else:
                 shared: list[tuple[int, int] | None] = []
                 for n, row in enumerate(pairs):
-                    many = segments(row)
+                    many = shared_segments(row)
                     shared += [None, (2 * n, many) if many else None]
                 tbptt.backward(
                     self.model,
@@ -98,18 +98,18 @@ class Preferences:
                 )
         return [sum(values) for values in zip(*(one.sums for one in judged), strict=True)]
 
-    def judge(self, rows: Sequence[Row]) -> list[Judged]:
+    def losses(self, rows: Sequence[Row]) -> list[PairLoss]:
         """Loss and margin of each row under the model as it is."""
         docs = [one for row in rows for one in row]
         with self._precision():
-            own = log_probs(self.model, rows, self.mode, self._most(docs))
+            own = log_probs(self.model, rows, self.attention, self._most(docs))
         out = []
         for row, mine, theirs in zip(rows, own, self.reference(rows), strict=True):
             gained = [
                 (a - b) / self._length(one) for a, b, one in zip(mine, theirs, row, strict=True)
             ]
             margin = self.dpo.beta * (gained[0] - gained[1])
-            out.append(Judged(_softplus(-margin), margin, _sigmoid(-margin)))
+            out.append(PairLoss(_softplus(-margin), margin, _sigmoid(-margin)))
         return out
 
     def passes(self, docs: list[TrainSequence]) -> int:

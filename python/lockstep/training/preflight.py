@@ -37,7 +37,7 @@ def check_model(directory: Path) -> None:
         )
 
 
-def chance(loss: float, vocabulary: int) -> str | None:
+def chance_warning(loss: float, vocabulary: int) -> str | None:
     """What to say of a first loss that is worse than guessing among ``vocabulary`` tokens."""
     if loss < math.log(vocabulary) + ABOVE_CHANCE:
         return None

@@ -77,7 +77,7 @@ class Reference:
             self._reference() as model,
             torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bfloat16),
         ):
-            found = log_probs(model, rows, job.mode, model.spec.max * job.training.batch)
+            found = log_probs(model, rows, job.attention, model.spec.max * job.training.batch)
         if not all(math.isfinite(value) for pair in found for value in pair):
             raise LockstepError(
                 "LS_TRAIN_NAN",
@@ -104,9 +104,9 @@ class Reference:
     def _identity(self) -> str:
         job = self.job
         started = weights.identify(weights.read(job.model))["sha256"]
-        under = self.read.document["digest"] if job.mode == "segmented" else "full"
-        facts = [VERSION, started, under, job.training.precision, self.dtype]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:40]
+        under = self.read.document["digest"] if job.attention == "segmented" else "full"
+        identity = [VERSION, started, under, job.training.precision, self.dtype]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:40]
 
     def _read(self) -> np.ndarray:
         """Whole records of all files; what a kill left of one at an end is none."""

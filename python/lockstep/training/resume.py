@@ -30,9 +30,9 @@ def identity(job: Job, contract: Mapping[str, Any]) -> dict[str, Any]:
     base: where the model that it began from lies, relative to ``job.out``: `lockstep eval` puts
     that model beside the trained one.
     """
-    digest = contract["digest"] if job.mode == "segmented" else None
+    digest = contract["digest"] if job.attention == "segmented" else None
     base = os.path.relpath(job.base.resolve(), job.out.resolve())
-    out = {"mode": job.mode, "digest": digest, "base": base}
+    out = {"mode": job.attention, "digest": digest, "base": base}
     # Adapters are kept without the weights that they belong to.
     return out if job.training.lora is None else {**out, "weights": _sha256(job.model)}
 
@@ -48,7 +48,7 @@ def resumable(job: Job, contract: Mapping[str, Any]) -> Progress:
     none, or one with other settings; both name what differs.
     """
     state = progress.read_state(job.out)
-    if job.mode == "segmented" == state["mode"]:
+    if job.attention == "segmented" == state["mode"]:
         old = json.loads((job.out / "lockstep.json").read_text(encoding="utf-8"))
         if not old["digest"] == state["digest"] == contract["digest"]:
             fields = contract_differences(old, contract)
@@ -60,8 +60,8 @@ def resumable(job: Job, contract: Mapping[str, Any]) -> Progress:
                 "with another `out`.",
             )
     changed = differences(state["settings"], json.loads(json.dumps(job.training.as_dict())))
-    if state["mode"] != job.mode:
-        changed.append(f"mode: {state['mode']!r} -> {job.mode!r}")
+    if state["mode"] != job.attention:
+        changed.append(f"attention: {state['mode']!r} -> {job.attention!r}")
     if job.training.lora is not None and state.get("weights") != _sha256(job.model):
         changed.append("model: other weights than those that the adapters belong to")
     if changed:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from lockstep.errors import LockstepError
 from lockstep.training.data.recall_rows import RecallRows
 
-MODES = ("segmented", "full")
+ATTENTION = ("segmented", "full")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class TextOptions:
     None for the tokenizer's, False for none. long: ``cut`` conversations that are longer than a
     sequence, or ``refuse`` them. pack: several short documents in one sequence; None packs
     conversations alone. cache: folder of tokenized texts, None for .lockstep/cache under the root.
-    workers: processes that cut sequences ahead of the training. recall: rows that ask for facts in
-    the texts, mixed among them; None for none. heldOutDocuments: how many held-out
+    workers: processes that cut sequences ahead of the training. recall: rows that ask for needles
+    in the texts, mixed among them; None for none. heldOutDocuments: how many held-out
     documents are scored at most.
     """
 
@@ -126,7 +126,7 @@ class Job:
 
     model: checkpoint to start from, with the contract attached. base: the directory that the config
     names, for the card and for what was trained before. out: the checkpoint to write. root: where
-    the globs of ``data`` start. mode: ``segmented``, or ``full`` for the control (stock attention;
+    the globs of ``data`` start. attention: ``segmented``, or ``full`` for the control (stock, and
     no contract is written). resume: continue from ``out``. overwrite: replace what is in ``out``.
     plot: PNG to keep up to date. logs: folder for JSONL and TensorBoard. processes: ranks on this
     machine. shard: share the layers' weights out over them.
@@ -136,7 +136,7 @@ class Job:
     base: Path
     out: Path
     root: Path
-    mode: str
+    attention: str
     resume: bool
     overwrite: bool
     device: str
@@ -153,9 +153,10 @@ def read_job(raw: dict[str, Any]) -> Job:
     _same_names("job", known, raw)
     settings = raw["training"]
     _same_names("training", {f.name for f in fields(Settings)}, settings)
-    if raw["mode"] not in MODES:
+    if raw["attention"] not in ATTENTION:
         raise LockstepError(
-            "LS_TRAIN_SETTINGS", f"expected mode to be one of {', '.join(MODES)}, got {raw['mode']}"
+            "LS_TRAIN_SETTINGS",
+            f"expected attention to be one of {', '.join(ATTENTION)}, got {raw['attention']}",
         )
     if (settings["steps"] is None) == (settings["minutes"] is None):
         raise LockstepError(
@@ -171,7 +172,7 @@ def read_job(raw: dict[str, Any]) -> Job:
         base=Path(raw["base"]),
         out=Path(raw["out"]),
         root=Path(raw["root"]),
-        mode=raw["mode"],
+        attention=raw["attention"],
         resume=bool(raw["resume"]),
         overwrite=bool(raw["overwrite"]),
         device=raw["device"],

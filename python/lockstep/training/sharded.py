@@ -5,7 +5,7 @@ Each decoder layer is gathered when a pass enters it and given up when it leaves
 module, and uses the head's weight on its own: embeddings, last norm and head stay whole in every
 process, and their gradients are summed as without sharding.
 
-Gathering is a meeting of all processes, so all must make the same passes in the same order:
+Gathering is a collective of all processes, so all must make the same passes in the same order:
 `tbptt.backward(passes=...)` and validation.py see to that where documents have different lengths.
 """
 
@@ -26,7 +26,7 @@ from lockstep.training.distributed import Ranks
 
 def shard(module: Any, ranks: Ranks, device: str) -> None:
     """Share out the layers of a transformers causal language model, in place."""
-    mesh = init_device_mesh(device.split(":")[0], (ranks.world,))
+    mesh = init_device_mesh(device.split(":")[0], (ranks.world_size,))
     body = module.model
     for layer in body.layers:
         _sum(fully_shard(layer, mesh=mesh))
@@ -47,12 +47,12 @@ def is_shard(tensor: Tensor) -> bool:
     return isinstance(tensor, DTensor)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor itself, or all of one that is shared out: a meeting of all processes."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The tensor itself, or all of one that is shared out: a collective of all processes."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(value: Tensor, parameter: Tensor) -> Tensor:
+def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
     """``value``, whole in every process, laid out as ``parameter`` is."""
     if not isinstance(parameter, DTensor):
         return value.to(parameter.device)

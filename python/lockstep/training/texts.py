@@ -17,7 +17,7 @@ from lockstep.tokenizer.ends import read_tokenizer_settings
 from lockstep.tokenizer.file import load_tokenizer
 from lockstep.training import data
 from lockstep.training.data import Corpus, Document
-from lockstep.training.data.prefetch import begun
+from lockstep.training.data.prefetch import with_bos
 from lockstep.training.settings import Job, TextOptions
 
 WORKERS = 2  # processes that render conversations
@@ -137,7 +137,7 @@ def _recall_rows(
 
 def _scored(document: Document, bos: int | None, most: int) -> tuple[list[int], list[bool] | None]:
     ids = document.ids_N[:most].tolist()
-    whole = begun(ids, bos)
+    whole = with_bos(ids, bos)
     if document.mask_N is None:
         return whole, None
     mask = document.mask_N[:most].astype(bool).tolist()

@@ -63,14 +63,14 @@ class TrainState:
         model = Model(module, Spec.from_contract(read), read)
         self.objective: Objective | Preferences
         if s.dpo is None:
-            self.objective = Objective(model, job.mode, s.truncation, s.precision, s.recompute)
+            self.objective = Objective(model, job.attention, s.truncation, s.precision, s.recompute)
         else:
             reference = Reference(job, read, model, ranks.rank, dtype)
             self.objective = Preferences(
-                model, job.mode, s.truncation, s.precision, s.recompute, s.dpo, reference
+                model, job.attention, s.truncation, s.precision, s.recompute, s.dpo, reference
             )
         #: Of the last gradient: what its objective says beside the loss, means over the step.
-        self.facts: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
         self.parameters = trainable.select(module, s.trainable)
         if job.shard:
             from lockstep.training import sharded
@@ -119,18 +119,18 @@ class TrainState:
         """
         s = self.job.training
         mine = [self.objective.count(docs), sum(len(doc.ids) for doc in docs)]
-        targets, tokens = (int(x) for x in self.ranks.total(mine))
+        targets, tokens = (int(x) for x in self.ranks.all_reduce_sum(mine))
         parts = self._parts(docs)
         passes = self._passes(parts)
-        names = self.objective.facts
+        names = self.objective.metrics
         total = [0.0] * (1 + len(names))
         with self._fitting(parts):
             for part, n in zip(parts, passes, strict=True):
                 found = self.objective.backward(part, targets, n)
                 total = [a + b for a, b in zip(total, found, strict=True)]
             norm = self._reduce(s.clip if s.clip else math.inf)
-        loss, *more = (x / targets for x in self.ranks.total(total))
-        self.facts = dict(zip(names, more, strict=True))
+        loss, *more = (x / targets for x in self.ranks.all_reduce_sum(total))
+        self.metrics = dict(zip(names, more, strict=True))
         return loss, norm, tokens
 
     @contextlib.contextmanager
@@ -152,7 +152,7 @@ class TrainState:
         Raises LS_TRAIN_NAN where a trained weight is not finite.
         """
         bad = [n for n, p in self.parameters.items() if not bool(_local(p).isfinite().all())]
-        if any(self.ranks.total([len(bad)])):
+        if any(self.ranks.all_reduce_sum([len(bad)])):
             raise LockstepError(
                 "LS_TRAIN_NAN",
                 f"expected finite weights, got NaN or infinity in {bad[0] if bad else 'a shard'}",
@@ -203,22 +203,24 @@ class TrainState:
             for at in range(0, len(packed), size)
         ]
         if self.job.shard:
-            parts += [[]] * (self.ranks.most([len(parts)])[0] - len(parts))
+            parts += [[]] * (self.ranks.all_reduce_max([len(parts)])[0] - len(parts))
         return parts
 
     def _passes(self, parts: list[list[TrainSequence]]) -> Sequence[int | None]:
         if not self.job.shard:
             return [None] * len(parts)
-        return self.ranks.most([self.objective.passes(part) for part in parts])
+        return self.ranks.all_reduce_max([self.objective.passes(part) for part in parts])
 
     def _reduce(self, largest: float) -> float:
         """Sum the gradient over the processes and clip it; its norm before."""
         if not self.job.shard:
-            self.ranks.sum_gradients(self.parameters.values())
+            self.ranks.all_reduce_gradients(self.parameters.values())
             return float(nn.utils.clip_grad_norm_(self.parameters.values(), largest))
         from lockstep.training import sharded
 
-        self.ranks.sum_gradients(p for p in self.parameters.values() if not sharded.is_shard(p))
+        self.ranks.all_reduce_gradients(
+            p for p in self.parameters.values() if not sharded.is_shard(p)
+        )
         return sharded.clip(self.parameters.values(), largest)
 
     def _placed(self, key: str, value: Tensor, parameter: nn.Parameter) -> Tensor:
@@ -227,14 +229,14 @@ class TrainState:
             return value.to(parameter.device)
         from lockstep.training import sharded
 
-        return sharded.like(value, parameter)
+        return sharded.shard_like(value, parameter)
 
     def _whole(self, tensor: Tensor) -> Tensor:
         if not self.job.shard:
             return tensor.detach().contiguous()
         from lockstep.training import sharded
 
-        return sharded.whole(tensor.detach()).contiguous()
+        return sharded.full_tensor(tensor.detach()).contiguous()
 
 
 def _local(parameter: Tensor) -> Tensor:

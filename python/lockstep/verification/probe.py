@@ -261,10 +261,10 @@ def _steady(model: Model) -> tuple[list[int], list[int], torch.Tensor]:
                 "The weights are damaged, or a training diverged: take an earlier checkpoint.",
             )
         with _Shaken(model, ids):
-            other_PV, chosen = _forward(model, ids, cuts)
+            other_PV, retrieved_again = _forward(model, ids, cuts)
         best_PB = logp_PV.topk(min(BEST, logp_PV.shape[1])).indices
         moved = float((logp_PV - other_PV).gather(1, best_PB).abs().max())
-        if retrieved == chosen and moved <= STEADY:
+        if retrieved == retrieved_again and moved <= STEADY:
             return ids, cuts, logp_PV
         least = min(least, moved)
         job.check_cancelled()

@@ -18,7 +18,7 @@ from vllm.utils.torch_utils import direct_register_custom_op
 from .. import retrieval
 from ..contract.spec import Spec
 from ..operator.rope import rotate
-from .chosen import Chosen, in_tokens
+from .retrieved_rows import RetrievedRows, in_tokens
 from .step import Bucket, SegmentEnd, SegmentMetadata
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SegmentedAttention(nn.Module):
         spec = state.spec
         self.pooled = spec.pooled(layer)
         self._state = (state,)  # a tuple: not a submodule
-        self._chosen: Chosen | None = None
+        self._retrieved: RetrievedRows | None = None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = torch.empty_like(q)
@@ -128,14 +128,16 @@ class SegmentedAttention(nn.Module):
         if "queries" in step.caches:
             self._write(step, "queries", self._kept_queries(step.spec, q_THD))
         A, R = step.spec.sinks, step.spec.retrieval_size
-        chosen = self._chosen
-        if chosen is None or chosen.blocks != cache.blocks:
-            chosen = self._chosen = Chosen(cache.blocks, heads, step.spec, q_THD.device)
-        here = [self._choose(step, closing, q_THD) for closing in step.closings]
+        retrieved = self._retrieved
+        if retrieved is None or retrieved.blocks != cache.blocks:
+            retrieved = self._retrieved = RetrievedRows(
+                cache.blocks, heads, step.spec, q_THD.device
+            )
+        here = [self._select(step, closing, q_THD) for closing in step.closings]
         observer = self._state[0].observer
         if observer is not None:
             here = [
-                observer.chose(self.layer, closing, positions_HR)
+                observer.replace_retrieved(self.layer, closing, positions_HR)
                 for closing, positions_HR in zip(step.closings, here, strict=True)
             ]
         assert step.relative is not None
@@ -143,21 +145,21 @@ class SegmentedAttention(nn.Module):
         q_heads = slice(self.local * self.group, self.q_heads)
         for bucket in step.buckets:
             keys = bucket.keys["pool"]
-            chosen_nHR, uneven = chosen.seen(bucket, here)
+            retrieved_nHR, uneven = retrieved.seen(bucket, here)
             index = step.key_rows(bucket, "pool", heads).view(bucket.count, heads, -1).clone()
-            at_nHR = chosen_nHR.clamp_min(0).long()
+            at_nHR = retrieved_nHR.clamp_min(0).long()
             index[:, :, A : A + R] = self._rows_of(step, "pool", bucket.row_n, at_nHR)
             rows = cache.rows(self.layer).index_select(0, index.flatten())
             mask, turn = keys.mask_of(self.group), step.key_turn(keys, heads)
             if uneven:
-                absent_nHR = chosen_nHR < 0
+                absent_nHR = retrieved_nHR < 0
                 mask = keys.uneven_mask(self.group, absent_nHR, A)
                 turn = step.uneven_turn(keys, absent_nHR)
             turn(rows[:, : self.head_dim])
             kv = rows.view(bucket.count, heads, -1, cache.width)
             k_nHWD, v_nHWD = kv.split(self.head_dim, -1)
             self._attend(bucket, mask, qr_THD, k_nHWD, v_nHWD, out_THD[:, q_heads])
-        chosen.keep(step.closings, here)
+        retrieved.keep(step.closings, here)
 
     def _kept_queries(self, spec: Spec, q_THD: Tensor) -> Tensor:
         """What the recipe keeps of raw queries [T, H * g, D], by KV head: group means [T, H, D]
@@ -177,8 +179,8 @@ class SegmentedAttention(nn.Module):
         head = torch.arange(heads, device=position_nHR.device)
         return cache.index(block, position_nHR % size, heads) + head[:, None]
 
-    def _choose(self, step: SegmentMetadata, closing: SegmentEnd, q_THD: Tensor) -> Tensor:
-        """Token positions retrieved at a boundary, int32 [H, R], as `Chosen` keeps them."""
+    def _select(self, step: SegmentMetadata, closing: SegmentEnd, q_THD: Tensor) -> Tensor:
+        """Token positions retrieved at a boundary, int32 [H, R], as `RetrievedRows` keeps them."""
         spec, heads, device = step.spec, self.long, q_THD.device
         first = min(spec.sinks, closing.end)
         positions = torch.zeros(heads, spec.retrieval_size, dtype=torch.int32, device=device)
@@ -191,10 +193,10 @@ class SegmentedAttention(nn.Module):
         row = torch.tensor([closing.row], device=device)
         keys_HND = self._read(step, "pool", row, at_N, self.head_dim)
         queries = self._queries(step, closing, row, q_THD)
-        chosen_Hr = retrieval.select(
+        retrieved_Hr = retrieval.select(
             queries, keys_HND, spec.retrieval_size, spec.recipe, spec.block
         )
-        positions[:, :count] = in_tokens(chosen_Hr, first, count)
+        positions[:, :count] = in_tokens(retrieved_Hr, first, count)
         return positions
 
     def _queries(

@@ -20,13 +20,13 @@ from ..contract.reader import Contract
 from ..contract.spec import Spec
 from ..operator.rope import Rope
 from . import BASES
-from .accounting import Accounting
 from .attention import Raw, SegmentedAttention
 from .batch_invariant import exact_rows
 from .caches import long_heads_of, make_caches, name_of
 from .checks import check
 from .state import SegmentedState
 from .versions import check_version
+from .weight_coverage import WeightCoverage
 
 # vLLM imports this module to look at a class, before any configuration exists to be checked.
 check_version()
@@ -64,9 +64,9 @@ def segmented(base: type[nn.Module]) -> type[nn.Module]:
 
         def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
             ours = ((name, self.permuted(name, weight)) for name, weight in weights)
-            with Accounting(self) as account:
-                loaded = super().load_weights(account.handed(ours))
-            account.check()
+            with WeightCoverage(self) as coverage:
+                loaded = super().load_weights(coverage.handed(ours))
+            coverage.check()
             return loaded
 
         def permuted(self, name: str, weight: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class Rows:
     def cut(self, spans: Sequence[QuerySpan]) -> None:
         self._spans = spans
 
-    def chose(self, layer: int, closing: SegmentEnd, positions_HR: Tensor) -> Tensor:
+    def replace_retrieved(self, layer: int, closing: SegmentEnd, positions_HR: Tensor) -> Tensor:
         return positions_HR
 
     def ran(self, hidden_TE: Tensor) -> None:

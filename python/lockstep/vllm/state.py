@@ -25,8 +25,8 @@ class StepObserver(Protocol):
         """The spans of a step."""
         ...
 
-    def chose(self, layer: int, closing: SegmentEnd, positions_HR: Tensor) -> Tensor:
-        """What a boundary retrieves, token positions int32 [H, R], in place of what it chose."""
+    def replace_retrieved(self, layer: int, closing: SegmentEnd, positions_HR: Tensor) -> Tensor:
+        """What a boundary retrieves, token positions int32 [H, R], in place of what it selected."""
         ...
 
     def ran(self, hidden_TE: Tensor) -> None:

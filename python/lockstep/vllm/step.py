@@ -72,10 +72,10 @@ class Bucket:
     row_n: Tensor
     # Pool block that holds what the run's segment retrieved (0, the null block: nothing), or the
     # closing of this very step that chooses it, else -1; on the host and on the device.
-    chosen_block: Array
-    chosen_here: Array
-    chosen_block_n: Tensor
-    chosen_here_n: Tensor
+    retrieved_block: Array
+    retrieved_here: Array
+    retrieved_block_n: Tensor
+    retrieved_here_n: Tensor
     keys: dict[str, KeyIndex] = field(default_factory=dict)
 
 
@@ -215,14 +215,14 @@ class SegmentMetadata:
         position_nq = np.where(real_nq, a_n[:, None] + at_q, (b_n - 1)[:, None])
         full = bool(real_nq.all())
         whole = full and count * q == self.tokens and bool((np.diff(flat_nq.ravel()) == 1).all())
-        chosen_block_n, chosen_here_n = np.zeros(count, np.int64), np.full(count, -1)
+        retrieved_block_n, retrieved_here_n = np.zeros(count, np.int64), np.full(count, -1)
         if "pool" in self.caches:
             table, size = self._tables["pool"], self.metadata["pool"].block_size
             later = start_n > 0
-            chosen_block_n[later] = table[row_n[later], (start_n[later] - 1) // size]
+            retrieved_block_n[later] = table[row_n[later], (start_n[later] - 1) // size]
             here = {(c.block, c.end): i for i, c in enumerate(self.closings)}
             for i in np.flatnonzero(later) if here else ():
-                chosen_here_n[i] = here.get((int(chosen_block_n[i]), int(start_n[i])), -1)
+                retrieved_here_n[i] = here.get((int(retrieved_block_n[i]), int(start_n[i])), -1)
         bucket = Bucket(
             count,
             q,
@@ -231,10 +231,10 @@ class SegmentMetadata:
             None if full else self._tensor(np.flatnonzero(real_nq.ravel())),
             self._tensor(flat_nq[real_nq]),
             self._tensor(row_n),
-            chosen_block_n,
-            chosen_here_n,
-            self._tensor(chosen_block_n),
-            self._tensor(chosen_here_n),
+            retrieved_block_n,
+            retrieved_here_n,
+            self._tensor(retrieved_block_n),
+            self._tensor(retrieved_here_n),
         )
         for kind in self.caches:
             if kind != "queries":

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .. import retrieval
 from ..bridge import job
 from ..errors import LockstepError
-from .chosen import in_pool, in_tokens
 from .offline import answer, open_engine
+from .retrieved_rows import in_pool, in_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +80,7 @@ class _Watch:
     def cut(self, spans: Sequence[QuerySpan]) -> None:
         self.cuts.update(span.b for span in spans if span.closes)
 
-    def chose(self, layer: int, closing: SegmentEnd, positions_HR: Tensor) -> Tensor:
+    def replace_retrieved(self, layer: int, closing: SegmentEnd, positions_HR: Tensor) -> Tensor:
         first = min(self._spec.sinks, closing.end)
         count = min(self._spec.retrieval_size, self._spec.eligible_at(closing.end))
         own = in_pool(positions_HR[:, :count], first)

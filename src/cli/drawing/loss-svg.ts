@@ -1,6 +1,6 @@
 // The loss curve of a training as a standalone SVG.
 import { lineChart } from './line-chart.ts';
-import { type CurvePoint, short, smooth, smoothingWidth, thin } from './scale.ts';
+import { type CurvePoint, downsample, short, smooth, smoothingWidth } from './scale.ts';
 
 export interface LossPlotOptions {
   title: string;
@@ -31,7 +31,7 @@ export function lossSvg(points: readonly CurvePoint[], options: LossPlotOptions)
       ? 'no step yet'
       : `${final.loss.toFixed(3)} nats/token after ${final.step} steps`;
   const line = (curve: readonly CurvePoint[]): [number, number][] =>
-    thin(curve, POINTS).map(({ step, loss }) => [step, loss]);
+    downsample(curve, POINTS).map(({ step, loss }) => [step, loss]);
   return lineChart({
     title: options.title,
     subtitle: [options.subtitle, summary].filter(Boolean).join(' · '),

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { lossSvg } from './loss-svg.ts';
 import { lossChart } from './loss-terminal.ts';
-import { clock, short, smooth, thin, ticks } from './scale.ts';
+import { clock, downsample, short, smooth, ticks } from './scale.ts';
 
 const curve = (length: number): { step: number; loss: number }[] =>
   Array.from({ length }, (_, i) => ({ step: i + 1, loss: 4 - Math.log10(i + 1) }));
@@ -38,7 +38,7 @@ describe('scales', () => {
   it('keeps the highest point of a long curve', () => {
     const points = curve(50_000);
     points[31_234] = { step: 31_235, loss: 99 };
-    const thinned = thin(points, 1000);
+    const thinned = downsample(points, 1000);
     expect(thinned.length).toBeLessThanOrEqual(1000);
     expect(Math.max(...thinned.map((point) => point.loss))).toBe(99);
     expect(thinned.map((point) => point.step)).toEqual(

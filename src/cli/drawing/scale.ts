@@ -65,7 +65,7 @@ export function bytes(value: number): string {
 }
 
 /** At most `limit` points: of each bucket the lowest and the highest, so that spikes stay visible. */
-export function thin(points: readonly CurvePoint[], limit: number): CurvePoint[] {
+export function downsample(points: readonly CurvePoint[], limit: number): CurvePoint[] {
   if (points.length <= limit) return [...points];
   const size = Math.ceil(points.length / (limit / 2));
   const out: CurvePoint[] = [];

@@ -35,7 +35,7 @@ export function evalCommand(): Command {
       lengths,
     )
     .addOption(
-      new Option('--execution <name>', 'only one of the two (default: both)').choices([
+      new Option('--attention <name>', 'only one of the two (default: both)').choices([
         'segmented',
         'full',
       ]),
@@ -92,8 +92,8 @@ async function runEval(dir: string, options: EvalOptions): Promise<void> {
     checkOptions(options);
     subjects = await openSubjects(where, options.base);
     const { contract } = subjects.files;
-    const executions = [options.execution ?? (['segmented', 'full'] as const)].flat();
-    const rows = rowsOf(subjects.all, executions, options.engine, options.precision ?? null);
+    const attentions = [options.attention ?? (['segmented', 'full'] as const)].flat();
+    const rows = rowsOf(subjects.all, attentions, options.engine, options.precision ?? null);
     const about = {
       suite: options.suite,
       dir: where,

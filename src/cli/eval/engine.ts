@@ -109,7 +109,7 @@ async function exported(row: EvalRow, options: RowEngineOptions): Promise<void> 
       dir: row.dir,
       precisions: [row.precision ?? 'fp32'],
       force: true,
-      maxLoss: {},
+      maxPerplexityRatio: {},
       text: null,
     },
   });

@@ -4,13 +4,13 @@ import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
 import { needs } from '../shared/needs.ts';
 import type { PplAsked } from './ppl.ts';
-import type { EvalEngine, Execution } from './rows.ts';
+import type { Attention, EvalEngine } from './rows.ts';
 import { essayTasks, rulerTasks, type TasksAsked } from './tasks.ts';
 
 export interface EvalOptions {
   suite: 'ppl' | 'ruler' | 'longbench';
   lengths?: number[];
-  execution?: Execution;
+  attention?: Attention;
   engine: EvalEngine;
   precision?: string;
   base?: string | false;
@@ -105,22 +105,22 @@ export function checkOptions(options: EvalOptions): void {
       { fix: `Leave --${name} out.`, field: name },
     );
   }
-  const { engine, execution, device, haystack, tasks } = options;
+  const { engine, attention, device, haystack, tasks } = options;
   if (haystack !== undefined && tasks?.some((name) => essayTasks.includes(name)) === false) {
     throw needs('haystack', `a task of ${essayTasks.join(', ')}`, `--tasks ${tasks.join(',')}`);
   }
   if (engine === 'torch') return;
-  if (execution === 'full') {
+  if (attention === 'full') {
     throw new LockstepError(
       'LS_USAGE',
-      `--execution full always runs in torch, got --engine ${engine}`,
+      `--attention full always runs in torch, got --engine ${engine}`,
       { fix: 'Leave --engine out.', field: 'engine' },
     );
   }
-  if (device !== undefined && execution === 'segmented') {
+  if (device !== undefined && attention === 'segmented') {
     throw new LockstepError(
       'LS_USAGE',
-      `--device applies only to rows that torch runs, got --execution segmented --engine ${engine}`,
+      `--device applies only to rows that torch runs, got --attention segmented --engine ${engine}`,
       { fix: 'Leave --device out.', field: 'device' },
     );
   }

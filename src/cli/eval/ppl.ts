@@ -77,7 +77,7 @@ export async function runPpl(input: PplInput): Promise<PplResult> {
       job: {
         folder,
         windows: { dir, texts, skip, windows, bos, exact, lengths },
-        rows: torchRows.map(({ name, dir, execution }) => ({ name, dir, way: execution })),
+        rows: torchRows.map(({ name, dir, execution }) => ({ name, dir, attention: execution })),
         threads: input.threads,
         device: input.device,
         dtype: rows.find((row) => row.engine === 'torch')?.precision ?? 'float32',

@@ -1,14 +1,14 @@
-// The rows of an evaluation: whose weights, executed how, by which engine.
+// The rows of an evaluation: whose weights, with which attention, by which engine.
 import type { EvaluatedCheckpoint, Weights } from './subjects.ts';
 
-export type Execution = 'segmented' | 'full';
+export type Attention = 'segmented' | 'full';
 export type EvalEngine = 'torch' | 'onnx' | 'vllm';
 
 export interface EvalRow {
   /** `trained-segmented`, `untrained-full`, ... */
   name: string;
   weights: Weights;
-  execution: Execution;
+  execution: Attention;
   /** Full attention is always torch's: the other engines run segments alone. */
   engine: EvalEngine;
   /** What the engine computes in; null: its own default. */
@@ -29,12 +29,12 @@ export function shown<T extends EvalRow>({ dir: _dir, scratch: _scratch, ...row 
 /** Segmented rows first, the checkpoint before the model that it began from. */
 export function rowsOf(
   subjects: readonly EvaluatedCheckpoint[],
-  executions: readonly Execution[],
+  attentions: readonly Attention[],
   engine: EvalEngine,
   precision: string | null,
 ): EvalRow[] {
   return (['segmented', 'full'] as const)
-    .filter((execution) => executions.includes(execution))
+    .filter((execution) => attentions.includes(execution))
     .flatMap((execution) =>
       subjects.map((subject) => {
         const own = execution === 'full' ? 'torch' : engine;

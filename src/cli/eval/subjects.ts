@@ -2,7 +2,6 @@
 import { copyFile, mkdtemp, readFile, realpath, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { copyCompanion } from '../../checkpoint/companions.ts';
 import {
   type ContractFiles,
   contractFile,
@@ -10,6 +9,7 @@ import {
   readWeights,
   writeContract,
 } from '../../checkpoint/index.ts';
+import { copySidecarFile } from '../../checkpoint/sidecar-files.ts';
 import { isTrained, neverTrained, readModel, sha256File } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
 import { toolTemplateFile } from '../../template/source.ts';
@@ -137,8 +137,8 @@ async function underContract(
       // Where the file system has no links, a copy; it goes with the folder.
       await symlink(from, path.join(dir, name)).catch(() => copyFile(from, path.join(dir, name)));
     }
-    for (const name of companions) {
-      await copyCompanion(base, dir, name);
+    for (const name of sidecarFiles) {
+      await copySidecarFile(base, dir, name);
     }
     await writeContract(dir, { ...files, contract: { ...contract, trained: neverTrained } });
   } catch (error) {
@@ -152,7 +152,7 @@ function removed(dir: string): Promise<void> {
   return rm(dir, { recursive: true, force: true });
 }
 
-const companions = [
+const sidecarFiles = [
   'config.json',
   'generation_config.json',
   'model.safetensors.index.json',

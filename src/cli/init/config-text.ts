@@ -2,7 +2,7 @@
 import type { ModelInfo } from '../../contract/index.ts';
 import type { Format } from './data.ts';
 
-export interface ConfigFacts {
+export interface ConfigInputs {
   /** As they stand in the config: relative to it. */
   readonly model: string;
   readonly out: string;
@@ -14,10 +14,10 @@ export interface ConfigFacts {
   readonly minutes: number;
 }
 
-export function configText(facts: ConfigFacts): string {
-  const { model, out, train, format, shape, minutes } = facts;
+export function configText(inputs: ConfigInputs): string {
+  const { model, out, train, format, shape, minutes } = inputs;
   const chats = format === 'messages';
-  const share = heldOutShare(facts.documents);
+  const share = heldOutShare(inputs.documents);
   const policy = policyFor(format);
   const imports = [
     'defineConfig',

@@ -56,7 +56,7 @@ export function profileCommand(): Command {
       parsePositiveInt,
     )
     .option('--sequences <n>', 'mass: number of sequences', parsePositiveInt, 16)
-    .option('--needles <n>', 'recall, mixed: number of facts to ask for', parsePositiveInt, 24)
+    .option('--needles <n>', 'recall, mixed: needles to hide and ask for', parsePositiveInt, 24)
     .option(
       '--steps <n>',
       'gates, mixed: optimizer steps, one sequence each',

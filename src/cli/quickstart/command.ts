@@ -11,7 +11,7 @@ import { packageRoot } from '../../paths.ts';
 import { shellWord } from '../../shell-word.ts';
 import { parseMinutes, parsePositiveInt, port } from '../shared/option-values.ts';
 import {
-  askFacts,
+  askNeedles,
   type Checkpoints,
   exportAndVerify,
   HELD_OUT,
@@ -49,7 +49,7 @@ export function quickstartCommand(): Command {
         .conflicts('minutes'),
     )
     .option('--port <n>', 'port of the server', port, 8080)
-    .option('--quick', 'measure less: one length each, five facts, 256 tokens to verify')
+    .option('--quick', 'measure less: one length each, five needles, 256 tokens to verify')
     .action((options: QuickstartOptions) => quickstart(options));
 }
 
@@ -83,7 +83,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
   const run = timedStages(abort.signal, seconds);
   const { perplexity: lengths, verify: tokens } = measured;
   const perplexity = await trainAndCompare(run, checkpoints, lengths, budget(options));
-  const recall = await askFacts(run, trained, measured);
+  const recall = await askNeedles(run, trained, measured);
   const { rows, ok } = await exportAndVerify(run, trained, tokens);
 
   const server = await startServer(trained, options.exit ? 0 : options.port, abort.signal);

@@ -7,7 +7,7 @@ import type { StageEvent } from './stage.ts';
 import { perplexityTable, type QuickstartPerplexity, verifyTable } from './tables.ts';
 import { type RunTimed, say } from './timed-stages.ts';
 
-/** Shares of facts recalled at one length. */
+/** Shares of needles recalled at one length. */
 export interface QuickstartRecall {
   full: number;
   segmentedBefore: number;
@@ -18,7 +18,7 @@ export interface QuickstartRecall {
 export const HELD_OUT = path.join('.lockstep', 'texts', 'milton', 'paradiselost.txt');
 const HELD_OUT_SKIP = 60_000;
 
-/** What is measured: perplexity over so many tokens, and facts in texts of so many, five in each document. */
+/** What is measured: perplexity over so many tokens, and needles in texts of so many, five in each document. */
 export interface Measured {
   perplexity: number[];
   recall: number[];
@@ -60,9 +60,9 @@ export async function trainAndCompare(
   // These two refuse to replace what is no checkpoint, too.
   const attach = ['attach', model, '--config', config, '--out', untrained];
   await run('attach', replace ? [...attach, '--force'] : attach);
-  const perplexity = (checkpoint: string, modes: string) => [
+  const perplexity = (checkpoint: string, kinds: string) => [
     ...['perplexity', checkpoint, '--text', TEXT, '--skip', `${HELD_OUT_SKIP}`],
-    ...['--tokens', lengths.join(), '--mode', modes],
+    ...['--tokens', lengths.join(), '--attention', kinds],
   ];
   const before = await run('perplexity before', perplexity(untrained, 'full,noSinks,segmented'));
   const train = ['train', '--config', config, ...budget];
@@ -73,8 +73,8 @@ export async function trainAndCompare(
   return compared;
 }
 
-/** Facts that the checkpoint and the model before its training recall. */
-export async function askFacts(
+/** Needles that the checkpoint and the model before its training recall. */
+export async function askNeedles(
   run: RunTimed,
   checkpoint: string,
   { recall, documents }: Measured,

@@ -16,9 +16,9 @@ import { asLockstepError, cancellation } from '../shared/output.ts';
 import { stageBar } from '../shared/stage-bar.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';
 import { checkWritable } from '../shared/writable.ts';
-import { besideRows, openBeside } from './beside.ts';
+import { comparedRows, openCompared } from './compared.ts';
 import { recallHtml } from './html.ts';
-import { keepRecall, notWritten, recallFile } from './keep.ts';
+import { notWritten, recallFile, storeRecall } from './recall-file.ts';
 import { type RecallAsked, type RecallRow, runRecall } from './run.ts';
 import { recallTable } from './table.ts';
 
@@ -30,7 +30,7 @@ interface RecallOptions {
   text: string;
   skip: number;
   base?: string | false;
-  beside?: string[];
+  compare?: string[];
   engine: 'torch' | 'onnx';
   precision?: string;
   /** false: `--no-chat`. */
@@ -46,24 +46,26 @@ interface RecallOptions {
 
 export function recallCommand(): Command {
   return new Command('recall')
-    .description('measure recall of facts hidden in a text, segmented and with full attention')
+    .description(
+      'measure recall of needles (facts hidden in a text), segmented and with full attention',
+    )
     .argument('<dir>', 'checkpoint folder with a contract')
     .option('--lengths <n,…>', 'tokens of a document', lengths, [1024, 2048])
     .option(
       '--depths <x,…>',
-      'where facts are hidden: 0 beginning, 1 end',
+      'where needles are hidden: 0 beginning, 1 end',
       depths,
       [0, 0.25, 0.5, 0.75, 1],
     )
     .option(
       '--samples <n>',
-      'documents per length, each with a fact at every depth',
+      'documents per length, each with a needle at every depth',
       parsePositiveInt,
       8,
     )
     .option('--seed <n>', 'seed of the documents', parseNonNegativeInt, 42)
     .addOption(
-      new Option('--text <file>', 'UTF-8 text to hide facts in').default(
+      new Option('--text <file>', 'UTF-8 text to hide needles in').default(
         sampleFile,
         'a built-in sample',
       ),
@@ -76,7 +78,7 @@ export function recallCommand(): Command {
     )
     .option('--base <dir>', 'the untrained model (default: the one that the checkpoint names)')
     .option('--no-base', 'skip the untrained model')
-    .option('--beside <dir...>', 'also measure these checkpoints, each under its own contract')
+    .option('--compare <dir...>', 'also measure these checkpoints, each under its own contract')
     .addOption(
       new Option('--engine <name>', 'what runs the segments')
         .choices(['torch', 'onnx'])
@@ -110,10 +112,10 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
     const { python, threads, device } = options;
     subjects = await openSubjects(where, options.base);
     const { contract } = subjects.files;
-    const others = await openBeside(options.beside ?? [], contract);
+    const others = await openCompared(options.compare ?? [], contract);
     const rows: RecallRow[] = [
       ...rowsOf(subjects.all, ['segmented', 'full'], options.engine, options.precision ?? null),
-      ...besideRows(others, options.engine, options.precision ?? null),
+      ...comparedRows(others, options.engine, options.precision ?? null),
     ];
     const engine = rowEngineOptions(options, Math.max(...options.lengths), signal, bar);
     await checkEngines(rows, engine);
@@ -145,7 +147,7 @@ async function recall(dir: string, options: RecallOptions): Promise<void> {
     if (options.html !== undefined) {
       await writePage(options.html, recallHtml(path.basename(where), result, contract));
     }
-    if (options.card) await keepRecall(where, result);
+    if (options.card) await storeRecall(where, result);
     process.stdout.write(
       options.json ? `${JSON.stringify(result)}\n` : recallTable(result, process.stdout),
     );

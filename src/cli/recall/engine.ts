@@ -9,7 +9,7 @@ import { wholeLines } from '../eval/answers.ts';
 import { lossOf } from '../eval/losses.ts';
 import type { EvalRow } from '../eval/rows.ts';
 
-/** A document as `lockstep.evaluation.recall.kept` writes it. Ranges are [from, to). */
+/** A document as `lockstep.evaluation.recall.answer_files` writes it. Ranges are [from, to). */
 interface Document {
   length: number;
   index: number;
@@ -38,7 +38,7 @@ export interface EngineInput {
   onProgress(row: string, done: number, total: number): void;
 }
 
-/** Ask for every fact of every document, in `ROW.jsonl` of the folder. */
+/** Ask for every needle of every document, in `ROW.jsonl` of the folder. */
 export async function answersByEngine(input: EngineInput): Promise<void> {
   const { folder, row, signal } = input;
   const file = path.join(folder, `${row.name}.jsonl`);

@@ -21,7 +21,7 @@ export function labelOf({
   return `${weights}, ${way}`;
 }
 
-/** Full attention first, then segmented before and after training, then checkpoints of --beside. */
+/** Full attention first, then segmented before and after training, then checkpoints of --compare. */
 export function shownRows({ rows }: Pick<RecallResult, 'rows'>): RecallResult['rows'] {
   const rank = ({ name, execution, weights }: RecallResult['rows'][number]): number => {
     if (name.startsWith('beside-')) return 4;
@@ -44,8 +44,8 @@ export function gridOf(
   );
 }
 
-/** The long heads that held facts most often. */
-export function keenest(
+/** The long heads that held needles most often. */
+export function topHeads(
   { heads }: RecallFigures,
   count: number,
 ): NonNullable<RecallFigures['heads']> {

@@ -40,8 +40,8 @@ export function gridSvg(
   const cells = cellWidth(columns);
   const panelWidth = columns === 2 ? (room - GAP) / 2 : room;
   const words =
-    'Share of the facts asked for. Downwards: tokens of the text. Left to right: where in the text the fact is, 0 beginning, 1 end.';
-  const head = heading('Facts recalled', words, {
+    'Share of the needles asked for. Downwards: tokens of the text. Left to right: where in the text the needle is, 0 beginning, 1 end.';
+  const head = heading('Needles recalled', words, {
     x: side,
     width: room,
   });
@@ -77,7 +77,7 @@ export function gridSvg(
     );
     return `<g transform="translate(${x.toFixed(1)} ${y})">${textLines(labels[i] as string[], { x: 0, y: 14 })}${[...names, ...drawn, ...places].join('')}</g>`;
   });
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="Share of facts recalled by length and depth: ${escapeXml(rows.map(labelOf).join('; '))}">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="Share of needles recalled by length and depth: ${escapeXml(rows.map(labelOf).join('; '))}">
 <style>${style}</style>
 ${head.svg}
 ${legend(side, head.bottom)}

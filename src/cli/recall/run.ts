@@ -23,7 +23,7 @@ export interface RecallAsked {
 
 export interface Mean {
   samples: number;
-  /** Share of the facts whose every token was the most probable. */
+  /** Share of the needles whose every token was the most probable. */
   recalled: number;
   /** Mean log p of a token of the answer, nats. */
   logp: number;
@@ -33,7 +33,7 @@ export interface RecallFigures {
   cells: ({ length: number; depth: number } & Mean)[];
   lengths: ({ length: number } & Mean & Bounds)[];
   kinds: ({ length: number; kind: string } & Mean)[];
-  /** How often a long head's retrieved rows held the fact; null for full attention. */
+  /** How often a long head's retrieved rows held the needle; null for full attention. */
   heads: { layer: number; head: number; held: number }[] | null;
 }
 
@@ -98,11 +98,11 @@ export async function runRecall(input: RecallInput): Promise<RecallResult> {
   };
 }
 
-/** As `lockstep eval` compares, and every checkpoint beside with full attention. */
+/** As `lockstep eval` compares, and every checkpoint of --compare with full attention. */
 function pairsOf(rows: readonly RecallRow[]): [string, string][] {
   const own = rows.filter(({ name }) => !name.startsWith('beside-'));
   const full = own.find(({ execution }) => execution === 'full');
   if (full === undefined) return comparisons(own);
-  const beside = rows.filter((row) => !own.includes(row));
-  return [...comparisons(own), ...beside.map((row): [string, string] => [row.name, full.name])];
+  const compared = rows.filter((row) => !own.includes(row));
+  return [...comparisons(own), ...compared.map((row): [string, string] => [row.name, full.name])];
 }

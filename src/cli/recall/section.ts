@@ -1,7 +1,7 @@
-// What a report says of recall: a grid, a table, the heads that held facts.
+// What a report says of recall: a grid, a table, the heads that held needles.
 import { thousands } from '../plan/segment-map.ts';
 import { figureOf, type Section } from '../report/section.ts';
-import { documentsText, keenest, labelOf, shownRows } from './grid.ts';
+import { documentsText, labelOf, shownRows, topHeads } from './grid.ts';
 import { gridSvg } from './picture.ts';
 import type { RecallFigures, RecallResult } from './run.ts';
 
@@ -16,18 +16,18 @@ export function recallSection(result: RecallResult): Section {
   return {
     title: 'Recall',
     paragraphs: [
-      `Facts (numbers, names, code identifiers, sentences) were hidden in a text, one at each depth, and asked for at its end: ${documentsText(asked.samples)} per length. A fact is recalled if each token of its answer is the most probable one after those before it.${repeated}`,
+      `Needles (numbers, names, code identifiers, sentences) were hidden in a text, one at each depth, and asked for at its end: ${documentsText(asked.samples)} per length. A needle is recalled if each token of its answer is the most probable one after those before it.${repeated}`,
     ],
     figures: [
       figureOf(
         'recall',
-        `Share of facts recalled by length and depth: ${rows.map(labelOf).join('; ')}`,
+        `Share of needles recalled by length and depth: ${rows.map(labelOf).join('; ')}`,
         (width) => gridSvg(result, width),
       ),
     ],
     tables: [
       {
-        caption: 'Share of facts recalled over all depths, with 95% intervals over documents',
+        caption: 'Share of needles recalled over all depths, with 95% intervals over documents',
         head: ['tokens of the text', ...asked.lengths.map(thousands)],
         rows: rows.map((row) => [
           labelOf(row),
@@ -46,12 +46,13 @@ export function recallSection(result: RecallResult): Section {
         ? []
         : [
             {
-              caption: 'Long heads that held facts most often (layer.head and share of the facts)',
+              caption:
+                'Long heads that held needles most often (layer.head and share of the needles)',
               head: ['', 'heads'],
               words: true as const,
               rows: heads.map((row) => [
                 labelOf(row),
-                keenest(row, 12)
+                topHeads(row, 12)
                   .map(({ layer, head, held }) => `${layer}.${head} ${percent(held)}`)
                   .join(', '),
               ]),

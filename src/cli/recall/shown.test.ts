@@ -12,9 +12,9 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { gridOf, keenest, labelOf, shades, shownRows } from './grid.ts';
+import { gridOf, labelOf, shades, shownRows, topHeads } from './grid.ts';
 import { recallHtml } from './html.ts';
-import { keepRecall, readRecall, withTable } from './keep.ts';
+import { readRecall, storeRecall, withTable } from './recall-file.ts';
 import type { RecallFigures, RecallResult } from './run.ts';
 import { recallTable } from './table.ts';
 
@@ -85,7 +85,7 @@ it('rows stand in the order in which they are read', () => {
     [0.5, 1],
     [null, null],
   ]);
-  expect(keenest(result.rows[0] as RecallFigures, 1)).toEqual([held[1]]);
+  expect(topHeads(result.rows[0] as RecallFigures, 1)).toEqual([held[1]]);
 });
 
 it('the terminal shows shares, intervals, heads, and a text that stands several times', () => {
@@ -93,7 +93,7 @@ it('the terminal shows shares, intervals, heads, and a text that stands several 
   expect(text).toMatch(
     /trained, segmented \(torch\)\n.*\n {4}1024 +50% +100% +0\.75 \[0\.10, 0\.90\] +-0\.25/,
   );
-  expect(text).toContain('heads that held most facts (layer.head) 9.0 75%, 7.2 50%');
+  expect(text).toContain('heads that held most needles (layer.head) 9.0 75%, 7.2 50%');
   expect(text).toContain('trained-segmented - untrained-full at 1024: -0.25 [-0.50, 0.00]');
   expect(text).toContain('is repeated up to 3 times');
   expect(text).not.toContain('\x1b');
@@ -117,12 +117,12 @@ it('cells are coloured from rust to teal, in the terminal and on the page', () =
 
 it('the card has one table, and what was kept is read again under its contract alone', async () => {
   writeFileSync(path.join(dir, 'README.md'), '# A model\n\nIts words.\n');
-  await keepRecall(dir, result);
+  await storeRecall(dir, result);
   const card = (): string => readFileSync(path.join(dir, 'README.md'), 'utf8');
   const once = card();
   expect(once.startsWith('# A model\n\nIts words.\n\n')).toBe(true);
   expect(once).toContain('| untrained, full attention | 100% |');
-  await keepRecall(dir, result);
+  await storeRecall(dir, result);
   expect(card()).toBe(once);
   expect(withTable('', 'x')).toMatch(/^<!--/);
   expect(await readRecall(dir, 'd')).toEqual(result);
@@ -132,7 +132,7 @@ it('the card has one table, and what was kept is read again under its contract a
   rmSync(path.join(dir, 'recall.json'));
   expect(await readRecall(dir, 'd')).toBeNull();
   await expect(readRecall(dir, 'd', path.join(dir, 'no.json'))).rejects.toThrow('no such file');
-  await expect(keepRecall(path.join(dir, 'none'), result)).rejects.toMatchObject({
+  await expect(storeRecall(path.join(dir, 'none'), result)).rejects.toMatchObject({
     code: 'LS_RECALL_WRITE',
   });
 });
@@ -141,7 +141,7 @@ it('a card that cannot be read is no empty one', async () => {
   const own = path.join(dir, 'own');
   mkdirSync(own);
   symlinkSync('README.md', path.join(own, 'README.md'));
-  await expect(keepRecall(own, result)).rejects.toMatchObject({
+  await expect(storeRecall(own, result)).rejects.toMatchObject({
     code: 'LS_RECALL_WRITE',
     message: expect.stringContaining('links that lead in a circle'),
   });

@@ -1,7 +1,7 @@
 // What `lockstep recall` prints: a coloured grid for every row, one line a length.
 import { bounded } from '../eval/table.ts';
 import { hasColor, paint, type Screen } from '../shared/output.ts';
-import { documentsText, gridOf, keenest, labelOf, shadeOf, shownRows } from './grid.ts';
+import { documentsText, gridOf, labelOf, shadeOf, shownRows, topHeads } from './grid.ts';
 import type { RecallResult } from './run.ts';
 
 const cellWidth = 6;
@@ -19,23 +19,23 @@ export function recallTable(result: RecallResult, screen: Screen): string {
       const all = mean === undefined ? '' : bounded(mean.recalled, mean).padEnd(18);
       return `${`${length}`.padStart(8)}  ${cells}   ${all} ${mean?.logp.toFixed(2) ?? ''}`;
     });
-    const heads = keenest(row, 6).map(
+    const heads = topHeads(row, 6).map(
       ({ layer, head, held }) => `${layer}.${head} ${percent(held)}`,
     );
     const kept =
       heads.length === 0
         ? []
-        : [dim(`  heads that held most facts (layer.head) ${heads.join(', ')}`)];
+        : [dim(`  heads that held most needles (layer.head) ${heads.join(', ')}`)];
     return [bold(labelOf(row)), dim(head), ...body, ...kept, ''];
   });
   const differences = result.differences.map(({ of, to, length, difference, low, high }) =>
     dim(`  ${of} - ${to} at ${length}: ${bounded(difference, { low, high })}`),
   );
   if (differences.length > 0)
-    lines.push('differences of shares, over the same facts', ...differences);
+    lines.push('differences of shares, over the same needles', ...differences);
   lines.push(
     dim(
-      `share of facts recalled, by place in the text (0: beginning, 1: end); ${documentsText(samples)} per length, [95% intervals over documents]; a fact counts if each token of its answer is the most probable one`,
+      `share of needles recalled, by place in the text (0: beginning, 1: end); ${documentsText(samples)} per length, [95% intervals over documents]; a needle counts if each token of its answer is the most probable one`,
     ),
   );
   if (result.text.repeats > 1) {

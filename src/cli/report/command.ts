@@ -7,7 +7,7 @@ import { replaceFile } from '../../checkpoint/write.ts';
 import { sampleFile } from '../../engines/verify/sample.ts';
 import { LockstepError } from '../../errors.ts';
 import { systemProblem } from '../../system-error.ts';
-import { readRecall } from '../recall/keep.ts';
+import { readRecall } from '../recall/recall-file.ts';
 import { parseIntegerIn, parseNonNegativeInt, parsePositiveInt } from '../shared/option-values.ts';
 import { asLockstepError, cancellation, paint, progress } from '../shared/output.ts';
 import { noWeightsCheck } from '../shared/weights-option.ts';

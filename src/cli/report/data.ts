@@ -24,8 +24,8 @@ export interface Way {
 const wayNames = ['baseFull', 'baseSegmented', 'trainedSegmented', 'trainedFull'] as const;
 export type WayName = (typeof wayNames)[number];
 
-/** What retrieval chose in one layer: a row a boundary, a column a stretch of the text. */
-export interface HitMap {
+/** What one layer retrieved: a row a boundary, a column a stretch of the text. */
+export interface RetrievalMap {
   layer: number;
   /** Share of the stretch's tokens that were retrieved, mean of the heads; null behind the boundary. */
   rows: (number | null)[][];
@@ -40,7 +40,7 @@ export interface ReportData {
   lengths: number[];
   bin: number;
   ways: Partial<Record<WayName, Way>>;
-  hits: { bin: number; boundaries: number[]; maps: HitMap[] } | null;
+  retrieved: { bin: number; boundaries: number[]; maps: RetrievalMap[] } | null;
   contract: {
     digest: string;
     policy: { name: string; params: unknown };

@@ -5,7 +5,7 @@ import { bytes, clock, short } from '../drawing/scale.ts';
 import { thousands } from '../plan/segment-map.ts';
 import { recallSection } from '../recall/section.ts';
 import { type CostPoint, measuredWays, type ReportData, type WayName, wasTrained } from './data.ts';
-import { hitMapsSvg } from './hit-maps.ts';
+import { retrievalMapsSvg } from './retrieval-maps.ts';
 import { type Figure, figureOf, type Section } from './section.ts';
 
 /** A role has one colour; dashed is how things were before training. */
@@ -17,9 +17,14 @@ function lookOf(name: WayName, data: ReportData): Pick<Series, 'role' | 'look'> 
 /** Every section for which something was measured. */
 export function sections(data: ReportData): Section[] {
   const recall = data.recall === null ? null : recallSection(data.recall);
-  return [perplexity(data), recall, costs(data), hits(data), training(data), contract(data)].filter(
-    (section) => section !== null,
-  );
+  return [
+    perplexity(data),
+    recall,
+    costs(data),
+    retrieved(data),
+    training(data),
+    contract(data),
+  ].filter((section) => section !== null);
 }
 
 function perplexity(data: ReportData): Section {
@@ -152,20 +157,20 @@ function line(points: CostPoint[], value: (point: CostPoint) => number): [number
   return points.map((point) => [point.tokens, value(point)]);
 }
 
-function hits(data: ReportData): Section | null {
-  if (data.hits === null) return null;
+function retrieved(data: ReportData): Section | null {
+  if (data.retrieved === null) return null;
   const { size, recipe } = data.contract.retrieval;
-  const found = data.hits;
+  const found = data.retrieved;
   return {
-    title: 'Retrieval hits',
+    title: 'Retrieved rows',
     paragraphs: [
       `At every boundary each long head of a retrieving layer takes ${thousands(size)} rows out of its pool (recipe ${recipe}). While the pool has no more rows than that, all are retrieved. The stronger a cell, the more of its stretch of the text was retrieved.`,
     ],
     figures: [
       figureOf(
-        'hits',
-        `Retrieval hit maps of layers ${data.hits.maps.map(({ layer }) => layer).join(', ')}`,
-        (width) => hitMapsSvg(found, width),
+        'retrieved',
+        `Retrieved rows of layers ${data.retrieved.maps.map(({ layer }) => layer).join(', ')}`,
+        (width) => retrievalMapsSvg(found, width),
       ),
     ],
     tables: [],

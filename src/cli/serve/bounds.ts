@@ -13,8 +13,8 @@ export interface BoundOptions {
   maxMessages?: number;
   queueTimeout?: number;
   requestTimeout?: number;
-  readers?: number;
-  maxLarge?: number;
+  largeRequestThreads?: number;
+  maxQueuedLargeRequests?: number;
 }
 
 export function addBoundOptions(command: Command): Command {
@@ -44,9 +44,13 @@ export function addBoundOptions(command: Command): Command {
       'seconds after which a request is stopped (default: no limit)',
       parsePositiveNumber,
     )
-    .option('--readers <n>', 'threads that read large requests (default: 1)', parsePositiveInt)
     .option(
-      '--max-large <n>',
+      '--large-request-threads <n>',
+      'threads that read large requests (default: 1)',
+      parsePositiveInt,
+    )
+    .option(
+      '--max-queued-large-requests <n>',
       'maximum large requests that wait for one (default: 16)',
       parseNonNegativeInt,
     );
@@ -61,8 +65,8 @@ export function boundsFrom(options: BoundOptions): ServerOptions {
     maxMessages: options.maxMessages,
     queueTimeoutMs: ms(options.queueTimeout),
     requestTimeoutMs: ms(options.requestTimeout),
-    largeThreads: options.readers,
-    maxLarge: options.maxLarge,
+    largeThreads: options.largeRequestThreads,
+    maxLarge: options.maxQueuedLargeRequests,
   };
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }

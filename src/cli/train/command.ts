@@ -38,7 +38,7 @@ interface TrainOptions {
   job?: string;
   python?: string;
   device: string;
-  mode: 'segmented' | 'full';
+  attention: 'segmented' | 'full';
   json?: true;
 }
 
@@ -71,7 +71,7 @@ export function trainCommand(): Command {
     .option('--device <name>', 'where to compute: cpu, cuda', 'cpu')
     .option('--python <path>', 'Python interpreter')
     .addOption(
-      new Option('--mode <name>', 'full: ordinary full-attention training, as a control')
+      new Option('--attention <name>', 'full: ordinary full-attention training, as a control')
         .choices(['segmented', 'full'])
         .default('segmented'),
     )
@@ -134,7 +134,7 @@ async function runTrain(options: TrainOptions): Promise<void> {
     await rm(staged, { recursive: true, force: true }).catch(() => {});
   }
   if (result.stopped) process.exitCode = exitCodes.cancelled;
-  else if (!options.json && options.mode === 'segmented') process.stdout.write(nextSteps(out));
+  else if (!options.json && options.attention === 'segmented') process.stdout.write(nextSteps(out));
 }
 
 /** What is missing or damaged in `out` is Python's to judge: an older checkpoint may take its place. */
@@ -157,7 +157,7 @@ function jobOf(
     base: config.model,
     out,
     root: config.root,
-    mode: options.mode,
+    attention: options.attention,
     resume: options.resume === true,
     overwrite: options.overwrite === true,
     device: options.device,

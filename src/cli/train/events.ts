@@ -12,7 +12,7 @@ export interface StartEvent extends JobEvent {
   documents: number;
   tokens: number;
   skipped: { path: string; reason: string }[];
-  read: ReadFacts;
+  read: ReadSummary;
   /** Steps done before this run (on --resume). */
   step: number;
   steps: number | null;
@@ -22,7 +22,7 @@ export interface StartEvent extends JobEvent {
 }
 
 /** How the texts were read. */
-export interface ReadFacts {
+export interface ReadSummary {
   /** Files by the format of their rows. */
   formats: Partial<Record<'text' | 'messages' | 'prompt-completion' | 'preference', number>>;
   /** Which targets of conversations count; null without conversations, and for preferences. */
@@ -35,14 +35,14 @@ export interface ReadFacts {
 }
 
 /** Of a training on preferences: how far the better answers stand above the others. */
-export interface Preferred {
+export interface PreferenceMetrics {
   /** Mean of beta times the gain of the better answer's log-probability over the other's. */
   margin?: number;
   /** Share of the rows whose margin is above 0. */
   accuracy?: number;
 }
 
-export interface StepEvent extends JobEvent, Preferred {
+export interface StepEvent extends JobEvent, PreferenceMetrics {
   event: 'step';
   step: number;
   steps: number | null;
@@ -62,7 +62,7 @@ export interface StepEvent extends JobEvent, Preferred {
   eta: number | null;
 }
 
-export interface ScoreEvent extends JobEvent, Preferred {
+export interface ScoreEvent extends JobEvent, PreferenceMetrics {
   event: 'score';
   when: 'before' | 'during' | 'after';
   step: number;
@@ -123,7 +123,7 @@ export interface FallbackEvent extends JobEvent {
 }
 
 /** `margin` and `accuracy` as `loss`: means over the last tenth of the steps. */
-export interface TrainResult extends JobEvent, Preferred {
+export interface TrainResult extends JobEvent, PreferenceMetrics {
   event: 'result';
   out: string;
   /** True where the training was interrupted before its budget was spent. */

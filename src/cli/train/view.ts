@@ -5,8 +5,8 @@ import { lossChart } from '../drawing/loss-terminal.ts';
 import { bytes, type CurvePoint, clock, short } from '../drawing/scale.ts';
 import type {
   DataEvent,
-  Preferred,
-  ReadFacts,
+  PreferenceMetrics,
+  ReadSummary,
   ScoreEvent,
   StepEvent,
   TrainEvent,
@@ -99,7 +99,7 @@ function stepFacts(step: StepEvent): string {
   const count = step.steps === null ? `step ${step.step}` : `step ${step.step}/${step.steps}`;
   const eta = step.eta === null ? '' : `  eta ${clock(step.eta)}`;
   return (
-    `${Math.round(step.progress * 100)}%  ${count}  loss ${step.loss.toFixed(3)}${preferred(step)}  ` +
+    `${Math.round(step.progress * 100)}%  ${count}  loss ${step.loss.toFixed(3)}${preferenceText(step)}  ` +
     `${short(Math.round(step.tokensPerSecond))} tok/s  ${bytes(step.memory)}${eta}`
   );
 }
@@ -170,7 +170,7 @@ const losses = {
 };
 
 /** `format: messages (2 files); of conversations the assistant's answers count (31% of the tokens); …` */
-function readSentence(read: ReadFacts): string {
+function readSentence(read: ReadSummary): string {
   const formats = Object.entries(read.formats)
     .map(([name, files]) => `${name} (${files} ${files === 1 ? 'file' : 'files'})`)
     .join(', ');
@@ -198,7 +198,7 @@ function scoreSentence(event: ScoreEvent): string {
   const when = event.when === 'during' ? `after step ${event.step}` : `${event.when} training`;
   const size = `(${short(event.targets)} tokens)`;
   if (event.margin !== undefined) {
-    const loss = `loss ${event.loss.toFixed(3)}${preferred(event, ', ')}`;
+    const loss = `loss ${event.loss.toFixed(3)}${preferenceText(event, ', ')}`;
     return `held-out rows ${when}: ${loss} (${short(event.targets)} rows)`;
   }
   if (event.segmented === undefined || event.full === undefined) {
@@ -216,12 +216,12 @@ function summary(result: TrainResult): string {
     return `stopped after ${done}; run the same command with --resume to resume`;
   }
   const loss =
-    result.loss === null ? '' : `, loss ${result.loss.toFixed(3)}${preferred(result, ', ')}`;
+    result.loss === null ? '' : `, loss ${result.loss.toFixed(3)}${preferenceText(result, ', ')}`;
   return `trained ${done}${loss}: ${result.out}`;
 }
 
 /** `  margin 0.312  accuracy 75%`, of a training on preferences. */
-function preferred({ margin, accuracy }: Preferred, between = '  '): string {
+function preferenceText({ margin, accuracy }: PreferenceMetrics, between = '  '): string {
   if (margin === undefined || accuracy === undefined) return '';
   return `${between}margin ${margin.toFixed(3)}${between}accuracy ${Math.round(100 * accuracy)}%`;
 }

@@ -135,7 +135,7 @@ function opener(
 const known: Readonly<Record<string, readonly string[]>> = {
   onnx: ['fp32', 'int8', 'int4'],
   torch: ['float32', 'float64', 'bfloat16'],
-  vllm: ['fp32'],
+  vllm: ['float32'],
 };
 
 function engines(text: string): string[] {

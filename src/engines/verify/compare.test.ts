@@ -162,7 +162,7 @@ describe('Comparison', () => {
 
 describe('limitsOf', () => {
   it('has the published tolerances', () => {
-    expect(limitsOf('torch', 'fp32').tolerance).toBe(1e-3);
+    expect(limitsOf('torch', 'float32').tolerance).toBe(1e-3);
     expect(limitsOf('onnx', 'fp32').tolerance).toBe(5e-3);
     expect(limitsOf('onnx', 'int8')).toMatchObject({ kind: 'mean', tolerance: 0.5 });
     expect(limitsOf('else', 'fp32').tolerance).toBe(5e-3);

@@ -18,11 +18,11 @@ export interface Limits {
 }
 
 const table: Readonly<Record<string, Limits>> = {
-  'torch fp32': { kind: 'largest', tolerance: 1e-3, gap: 2e-4 },
+  'torch float32': { kind: 'largest', tolerance: 1e-3, gap: 2e-4 },
   'torch float64': { kind: 'largest', tolerance: 1e-3, gap: 2e-4 },
   'onnx fp32': { kind: 'largest', tolerance: 5e-3, gap: 2e-4 },
-  'vllm fp32': { kind: 'largest', tolerance: 5e-3, gap: 2e-4 },
-  'torch bf16': { kind: 'mean', tolerance: rounded['torch bf16'], gap: 5e-2 },
+  'vllm float32': { kind: 'largest', tolerance: 5e-3, gap: 2e-4 },
+  'torch bfloat16': { kind: 'mean', tolerance: rounded['torch bfloat16'], gap: 5e-2 },
   'onnx int8': { kind: 'mean', tolerance: rounded['onnx int8'], gap: 2e-2 },
   'onnx int4': {
     kind: 'mean',
@@ -41,7 +41,7 @@ export const greedyMargin = 1e-2;
 
 /**
  * The margin at which a greedy mismatch fails: where every logp is within `tolerance`, two tokens
- * further apart than twice that cannot change places. At fp32's 5e-3 that is `greedyMargin`. Where the mean
+ * further apart than twice that cannot change places. At float32's 5e-3 that is `greedyMargin`. Where the mean
  * is limited, none fails.
  */
 export function failingMargin({ kind, tolerance }: Limits): number {

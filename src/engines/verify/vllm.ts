@@ -47,7 +47,7 @@ export async function runVllm(input: WholeInput): Promise<WholeRun> {
   });
   return {
     name: 'vllm',
-    precision: 'fp32',
+    precision: 'float32',
     digest: String(result['digest']),
     plans: [result['boundaries'] as number[], result['scheduled'] as number[]],
     retrieved: retrievedOf(result['retrieved']),

@@ -53,7 +53,7 @@ class Case:
     keep: int | None = 1
     steps: int = 3
     save_every: int = 1
-    mode: str = "segmented"
+    attention: str = "segmented"
     swap: bool = True
     held_out: bool = False
     more: Mapping[str, Any] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Case:
             "base": str(home / "base"),
             "out": str(out),
             "root": str(home),
-            "mode": self.mode,
+            "attention": self.attention,
             "resume": False,
             "overwrite": False,
             "device": "cpu",

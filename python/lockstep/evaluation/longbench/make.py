@@ -14,10 +14,10 @@ from typing import Any
 
 from lockstep.bridge import job
 from lockstep.errors import LockstepError
-from lockstep.evaluation.counting import counter
+from lockstep.evaluation.counting import token_counter
 from lockstep.evaluation.longbench.metrics import MEASURES
 from lockstep.evaluation.score import SAMPLES
-from lockstep.evaluation.write_once import keep
+from lockstep.evaluation.write_once import write_once
 from lockstep.tokenizer.encoding import token_ids
 from lockstep.tokenizer.file import load_tokenizer
 
@@ -40,7 +40,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
                 f"expected {', '.join(absent)} in {name} of {data}, got no such entry",
                 f"Copy {name} and the data from the same version.",
             )
-    count = counter(description["dir"], description["bos"])
+    count = token_counter(description["dir"], description["bos"])
     lines: list[str] = []
     for length in description["lengths"]:
         for done, (task, file) in enumerate(files.items()):
@@ -64,7 +64,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
                 record |= {"prefix": "", "answers": one["answers"], "maxTokens": budgets[task]}
                 record |= {"classes": one.get("all_classes") or []}
                 lines.append(json.dumps(record) + "\n")
-    keep(folder / SAMPLES, "".join(lines))
+    write_once(folder / SAMPLES, "".join(lines))
     return {"tasks": list(files), "samples": len(lines)}
 
 

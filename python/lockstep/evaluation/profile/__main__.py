@@ -43,8 +43,8 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
     if method in rules:
         long = rules[method](layers, kv_heads, *want)
         return _result(model, method, long, None, {})
-    scores, facts = _measure(task, model)
-    return _result(model, method, choose.best(scores, *want), scores, facts)
+    scores, metadata = _measure(task, model)
+    return _result(model, method, choose.best(scores, *want), scores, metadata)
 
 
 def _shape(folder: Path) -> tuple[int, int]:
@@ -53,7 +53,7 @@ def _shape(folder: Path) -> tuple[int, int]:
     return config["num_hidden_layers"], heads
 
 
-def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores, dict[str, Any]]:
+def _measure(task: dict[str, Any], model_metadata: dict[str, str]) -> tuple[Scores, dict[str, Any]]:
     import torch
 
     from lockstep.loader import load
@@ -84,7 +84,7 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
     settings = {name: asked[name] for name in ("length", "seed", *EFFORT[method])}
     if method in ("gates", "mixed"):
         settings["truncation"] = model.contract.document["training"]["truncation"]
-    facts = {
+    metadata = {
         "settings": settings,
         "execution": _execution(model.contract.document, method),
         "data": {
@@ -94,13 +94,13 @@ def _measure(task: dict[str, Any], model_facts: dict[str, str]) -> tuple[Scores,
         },
     }
     rule = {name: model.contract.document[name] for name in ("policy", "tables", "tokenizer")}
-    identity = {"method": method, "model": model_facts, **facts, "rule": rule}
+    identity = {"method": method, "model": model_metadata, **metadata, "rule": rule}
     if "wrap" in asked:
         identity["wrap"] = asked["wrap"]
     partial = Partial(Path(asked["out"]), identity)
     # It is removed only after the result is written: a failed write loses no measured step.
     measured = METHODS[method](model, draws.drawn, asked, partial)
-    return measured[0], facts | measured[1]
+    return measured[0], metadata | measured[1]
 
 
 def _execution(contract: dict[str, Any], method: str) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _result(
     method: str,
     long: choose.Long,
     scores: Scores | None,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
 ) -> dict[str, Any]:
     return {
         "method": method,
@@ -195,7 +195,7 @@ def _result(
         "heads": {"long": long},
         "retrieval": {"layers": [layer for layer, heads in enumerate(long) if heads]},
         "scores": scores,
-        **facts,
+        **metadata,
     }
 
 

@@ -16,8 +16,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from lockstep.bridge import job
 from lockstep.errors import LockstepError
-from lockstep.facts.documents import Document, Maker, Wrap
-from lockstep.facts.templates import KINDS
+from lockstep.needles.documents import Document, DocumentMaker, Wrap
+from lockstep.needles.templates import KINDS
 from lockstep.operator import lm_head
 from lockstep.operator.model import Model
 from lockstep.operator.rope import rotate
@@ -57,7 +57,7 @@ class CopyContext:
 
 
 @dataclass(frozen=True)
-class Seen:
+class CopyMass:
     """mass_LH: copy mass of one needle [L, H]; recalled: the model names its value."""
 
     mass_LH: Tensor
@@ -65,7 +65,7 @@ class Seen:
 
 
 @torch.no_grad()
-def measure(model: Model, document: Document) -> Seen:
+def measure(model: Model, document: Document) -> CopyMass:
     """A document's first needle, by one pass of full attention."""
     start, needle = len(document.ids), document.needles[0]
     ids_T = torch.tensor([*document.ids, *needle.tail], device=model.device)
@@ -75,7 +75,7 @@ def measure(model: Model, document: Document) -> Seen:
     hidden_TE = model.forward(ids_T, context)
     logits_tV = lm_head.logits(model.head, hidden_TE[queries.start : queries.stop])
     wanted_t = ids_T[queries.start + 1 : queries.stop + 1]
-    return Seen(context.mass_LH, bool((logits_tV.argmax(-1) == wanted_t).all()))
+    return CopyMass(context.mass_LH, bool((logits_tV.argmax(-1) == wanted_t).all()))
 
 
 def run(model: Model, drawn: list[Any], asked: dict[str, Any], partial: Any) -> Scores:
@@ -113,7 +113,7 @@ class Texts:
     def document(self, n: int, length: int) -> Document:
         """The n-th, of ``length`` tokens in all."""
         kinds = (KINDS[n % len(KINDS)],)
-        maker = Maker(self._tokenizer, self.drawn[n], "profile", self._wrap, kinds)
+        maker = DocumentMaker(self._tokenizer, self.drawn[n], "profile", self._wrap, kinds)
         # Depths in an order of their own, so that no kind keeps to one.
         place = (n * STRIDE) % len(self.drawn)
         return maker.make(f"{self._seed}/{n}", length, [place / len(self.drawn)])

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.bridge import job
-from lockstep.facts.documents import Document, Maker, Wrap, check_depths
+from lockstep.needles.documents import Document, DocumentMaker, Wrap, check_depths
 from lockstep.tokenizer.file import load_tokenizer
 from lockstep.tokenizer.first_tokens import encode, read_part
 
-from .kept import add_answers, answers, read_documents, write_documents
+from .answer_files import add_answers, answers, read_documents, write_documents
 from .summary import summed
 
 CHARACTERS = 1 << 20  # of the text that are read at most, unless one document needs more
@@ -45,7 +45,7 @@ def make(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     repeats = max(1, -(-longest // max(1, len(ids))))
     before, behind = asked["wrap"]
     wrap = Wrap(before, behind, asked["bos"])
-    maker = Maker(load_tokenizer(asked["dir"]), ids * repeats, "eval", wrap)
+    maker = DocumentMaker(load_tokenizer(asked["dir"]), ids * repeats, "eval", wrap)
     total = len(asked["lengths"]) * asked["samples"]
     documents: list[tuple[int, int, Document]] = []
     for length in asked["lengths"]:

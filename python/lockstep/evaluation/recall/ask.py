@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from lockstep import retrieval
 from lockstep.baseline import full
-from lockstep.facts.documents import Document, Needle
+from lockstep.needles.documents import Document, Needle
 from lockstep.operator import lm_head
 from lockstep.operator.contexts import packed_spans
 from lockstep.operator.model import Model
@@ -26,7 +26,7 @@ Held = dict[int, list[int]]
 
 
 @dataclass(frozen=True)
-class Asked:
+class NeedleResult:
     """recalled: all tokens of the value; logp: mean log p of them (nats). cut: the last cut before
     the value, counted from the answer's beginning (negative: before it; None: there is none). held:
     per layer of L_long the KV heads whose rows retrieved there hold the whole value; None where the
@@ -43,7 +43,7 @@ class Asked:
 
 
 @torch.no_grad()
-def full_attention(model: Model, document: Document) -> list[Asked]:
+def full_attention(model: Model, document: Document) -> list[NeedleResult]:
     """Every needle by stock full attention; the document's keys and values are made once."""
     cache = DynamicCache(config=model.config)
     full.hidden(model, document.ids, cache)
@@ -51,12 +51,12 @@ def full_attention(model: Model, document: Document) -> list[Asked]:
     for needle in document.needles:
         hidden_TE = full.hidden(model, needle.tail, cache)
         cache.crop(-len(needle.tail))
-        out.append(Asked(*_judged(model, hidden_TE, needle)))
+        out.append(NeedleResult(*_judged(model, hidden_TE, needle)))
     return out
 
 
 @torch.no_grad()
-def segmented(model: Model, document: Document) -> list[Asked]:
+def segmented(model: Model, document: Document) -> list[NeedleResult]:
     """Every needle in segments, cut by the model's plan; the document runs once."""
     ids, state = document.ids, model.state()
     cuts = model.plan(ids)
@@ -80,7 +80,7 @@ def _ask(
     document: Document,
     needle: Needle,
     cuts: Sequence[int],
-) -> Asked:
+) -> NeedleResult:
     """``last``: the last boundary of the document and what it retrieved."""
     start = len(document.ids)
     opening, value = start + needle.opening, start + needle.answer.start
@@ -95,8 +95,8 @@ def _ask(
         at = end
     judged = _judged(model, torch.cat(parts), needle)
     if last is None:
-        return Asked(*judged)
-    return Asked(*judged, last[0] - opening, _held(model, last, needle))
+        return NeedleResult(*judged)
+    return NeedleResult(*judged, last[0] - opening, _held(model, last, needle))
 
 
 def _held(model: Model, last: tuple[int, dict[int, Tensor]], needle: Needle) -> Held | None:
@@ -108,11 +108,11 @@ def _held(model: Model, last: tuple[int, dict[int, Tensor]], needle: Needle) -> 
         layer: [
             head
             for head, rows in zip(
-                model.spec.long_heads[layer], retrieval.listed(chosen), strict=True
+                model.spec.long_heads[layer], retrieval.listed(selected), strict=True
             )
             if wanted <= set(rows)
         ]
-        for layer, chosen in positions.items()
+        for layer, selected in positions.items()
     }
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 from lockstep.evaluation import intervals
-from lockstep.facts.templates import Kind
+from lockstep.needles.templates import Kind
 
-from .kept import answers, read_documents
+from .answer_files import answers, read_documents
 
 
 def summed(folder: Path, rows: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -39,12 +39,12 @@ def summed(folder: Path, rows: Sequence[str], pairs: Sequence[tuple[str, str]]) 
 
 
 Key = tuple[int, int]
-Asked = dict[str, Any]
+Answer = dict[str, Any]
 
 
 def _found(
     folder: Path, row: str, about: dict[Key, list[tuple[float, Kind]]]
-) -> dict[Key, list[Asked]]:
+) -> dict[Key, list[Answer]]:
     lines = {(one["length"], one["index"]): one["answers"] for one in answers(folder, row)}
     missing = [key for key in about if key not in lines]
     if missing:
@@ -62,7 +62,7 @@ def _found(
     }
 
 
-def _row(found: dict[Key, list[Asked]]) -> dict[str, Any]:
+def _row(found: dict[Key, list[Answer]]) -> dict[str, Any]:
     cells, kinds, lengths = defaultdict(list), defaultdict(list), defaultdict(list)
     for (length, _), asked in found.items():
         lengths[length].append(asked)
@@ -81,16 +81,16 @@ def _row(found: dict[Key, list[Asked]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _mean(asked: Sequence[Asked]) -> dict[str, Any]:
+def _mean(asked: Sequence[Answer]) -> dict[str, Any]:
     logp = sum(one["logp"] for one in asked) / len(asked)
     return {"samples": len(asked), "recalled": _share(asked), "logp": logp}
 
 
-def _share(asked: Sequence[Asked]) -> float:
+def _share(asked: Sequence[Answer]) -> float:
     return sum(one["recalled"] for one in asked) / len(asked)
 
 
-def _heads(asked: Sequence[Asked]) -> list[dict[str, Any]] | None:
+def _heads(asked: Sequence[Answer]) -> list[dict[str, Any]] | None:
     far = [one["held"] for one in asked if one["held"] is not None]
     if not far:
         return None
@@ -106,7 +106,7 @@ def _heads(asked: Sequence[Asked]) -> list[dict[str, Any]] | None:
 
 
 def _difference(
-    of: dict[Key, list[Asked]], to: dict[Key, list[Asked]], length: int
+    of: dict[Key, list[Answer]], to: dict[Key, list[Answer]], length: int
 ) -> dict[str, Any]:
     gaps = [_share(of[key]) - _share(to[key]) for key in of if key[0] == length]
     return intervals.mean(gaps).as_dict("difference")

@@ -23,8 +23,8 @@ from ...operator.model import Model
 from ...tokenizer.first_tokens import encode, first_tokens
 from ...training.manifest import sha256
 from ...training.progress import STATE, read_progress, read_state
-from .hits import hit_maps
 from .passes import Pass, full_attention, segmented
+from .retrieval_maps import retrieval_maps
 
 BINS = 32  # points of a curve by position
 DEFAULT_SEQUENCE, MOST = 1024, 8192
@@ -35,9 +35,9 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
 
     Result: ``text`` {file, skip, tokens}; ``lengths``; ``ways`` {trainedSegmented, trainedFull,
     baseSegmented, baseFull} each {perplexity by length, bins, points}; ``bin`` tokens of a bin;
-    ``hits``; ``contract`` and ``training`` as the checkpoint has them; ``base`` its folder or None.
-    A checkpoint that was never trained has the base ways alone, one
-    whose base nobody names the trained ways alone.
+    ``retrieved``; ``contract`` and ``training`` as the checkpoint has them; ``base`` its folder or
+    None. A checkpoint that was never trained has the base ways alone, one whose base nobody names
+    the trained ways alone.
     """
     folder = Path(description["dir"])
     if description.get("threads"):
@@ -50,7 +50,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     lengths = sorted({len(ids) >> shift for shift in range(4)} - {0, 1})
     width = max(1, math.ceil((len(ids) - 1) / BINS))
     ways: dict[str, Any] = {}
-    hits = None
+    retrieved = None
     sources = [("trained" if is_trained(document) else "base", folder)]
     if base is not None and sources[0][0] == "trained":
         sources.append(("base", base))
@@ -63,8 +63,8 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
         job.emit("progress", stage=f"{name}, segmented", done=done, total=total)
         own = segmented(model, ids)
         ways[f"{name}Segmented"] = _way(own, lengths, width)
-        if hits is None:
-            hits = hit_maps(own, model.spec.sinks, len(ids))
+        if retrieved is None:
+            retrieved = retrieval_maps(own, model.spec.sinks, len(ids))
         job.emit("progress", stage=f"{name}, full attention", done=done + 1, total=total)
         # Time by length is measured once: the two models differ in their weights alone.
         stock = full_attention(model, ids, lengths if done == 0 else lengths[-1:])
@@ -81,7 +81,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
         "lengths": lengths,
         "bin": width,
         "ways": ways,
-        "hits": hits,
+        "retrieved": retrieved,
         "contract": _summary(document),
         "training": training,
         "base": None if base is None else str(base),

@@ -13,12 +13,12 @@ from typing import Any
 
 from lockstep.bridge import job
 from lockstep.errors import LockstepError
-from lockstep.evaluation.counting import counter
+from lockstep.evaluation.counting import token_counter
 from lockstep.evaluation.ruler.samples import Setting
 from lockstep.evaluation.ruler.sizing import fitted, largest, prepared
 from lockstep.evaluation.ruler.tasks import TASKS, Niah
 from lockstep.evaluation.score import SAMPLES
-from lockstep.evaluation.write_once import keep
+from lockstep.evaluation.write_once import write_once
 from lockstep.tokenizer.first_tokens import read_part
 
 ESSAY_CHARACTERS = 64 << 20
@@ -35,7 +35,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
                 "LS_EVAL_TASK", f"expected tasks of {', '.join(TASKS)}, got {name!r}", field="tasks"
             )
     essay = essay_of(Path(description["haystack"]))
-    count = counter(description["dir"], description["bos"])
+    count = token_counter(description["dir"], description["bos"])
     total, lines, words = len(names) * len(lengths), [], 0
     for done, (length, name) in enumerate((n, name) for n in lengths for name in names):
         job.check_cancelled()
@@ -51,7 +51,7 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
             record = {"task": name, "length": length, "index": index, "prompt": made.prompt}
             record |= {"prefix": made.prefix, "answers": made.answers, "tokens": tokens}
             lines.append(json.dumps({**record, "maxTokens": task.tokens}) + "\n")
-    keep(folder / SAMPLES, "".join(lines))
+    write_once(folder / SAMPLES, "".join(lines))
     haystack = {"words": len(essay), "repeats": words / len(essay)}
     return {"tasks": names, "samples": len(lines), "haystack": haystack}
 

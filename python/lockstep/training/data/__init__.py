@@ -3,7 +3,7 @@
 from .cache import ReadOptions
 from .corpus import Corpus, load, scored, shared
 from .files import find
-from .pairs import Pairs, answers, twos
+from .pairs import PairSequences, as_pairs, pair_of
 from .recall_rows import RecallRows, write_rows
 from .sequences import Cursor, Sequences, TrainSequence, slots
 from .store import Document, Documents
@@ -13,17 +13,17 @@ __all__ = [
     "Cursor",
     "Document",
     "Documents",
-    "Pairs",
+    "PairSequences",
     "ReadOptions",
     "RecallRows",
     "Sequences",
     "TrainSequence",
-    "answers",
+    "as_pairs",
     "find",
     "load",
+    "pair_of",
     "scored",
     "shared",
     "slots",
-    "twos",
     "write_rows",
 ]

@@ -23,8 +23,8 @@ def sha256(path: Path, cache: Path, tick: Callable[[int], None] = lambda done: N
     calls such an entry racily clean). ``tick`` is called with the number of bytes read.
     """
     stat = path.stat()
-    facts = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-    memo = cache / "seen" / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    identity = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    memo = cache / "seen" / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
     try:
         known = memo.read_text(encoding="ascii")
         if len(known) == 64:

@@ -23,7 +23,7 @@ WAITING = 64
 PACKAGES = Path(__file__).resolve().parents[3]
 
 
-def begun(ids: list[int], bos: int | None) -> list[int]:
+def with_bos(ids: list[int], bos: int | None) -> list[int]:
     """A sequence as the server begins it: with BOS, and never twice (templates may write it)."""
     return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
@@ -142,7 +142,7 @@ class Prefetcher:
 
     def _ids(self, window: Window) -> list[int]:
         ids: list[int] = self._tokens.read(*window).tolist()
-        return begun(ids, self._bos)
+        return with_bos(ids, self._bos)
 
     def _plan(self, ids: list[int]) -> list[int]:
         if self._planner is None:

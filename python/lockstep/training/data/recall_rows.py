@@ -1,7 +1,7 @@
-"""Recall documents for training: rows that ask for facts hidden in the training's own texts.
+"""Recall documents for training: rows that ask for needles hidden in the training's own texts.
 
-A row is a text with a fact at each of several depths, and then one question after the other, each
-with its answer. Facts and wordings are those of the split `train` (`lockstep.facts.templates`),
+A row is a text with a needle at each of several depths, and then one question after the other, each
+with its answer. Needles and wordings are those of the split `train` (`lockstep.needles.templates`),
 which neither `lockstep profile` nor `lockstep recall` uses. Where the checkpoint has a chat
 template, rows are conversations, so answers alone count by default; otherwise they are plain text.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lockstep.errors import LockstepError
-from lockstep.facts.documents import Maker, Needle
+from lockstep.needles.documents import DocumentMaker, Needle
 
 from .cache import ReadOptions, Ticker
 from .corpus import Corpus
@@ -26,13 +26,14 @@ from .fingerprint import replacing
 
 VERSION = 1  # of what is written: another one is another file
 MARGIN = 24  # tokens that a chat template may take for a question and its answer
-DEPTH = 0.05, 0.95  # facts stand between these shares of the text
+DEPTH = 0.05, 0.95  # needles stand between these shares of the text
 
 
 @dataclass(frozen=True)
 class RecallRows:
     """share: of all training tokens. lengths: of a row, in tokens, taken in turn; empty for the
-    length of a training sequence. facts: in a row, each of them asked for."""
+    length of a training sequence. facts: how many needles a row has (the name
+    that checkpoints have), each of them asked for."""
 
     share: float
     lengths: tuple[int, ...]
@@ -93,7 +94,7 @@ class _Texts:
         longest = int(np.max(np.diff(self._ends, prepend=0)))
         raise LockstepError(
             "LS_TRAIN_RECALL",
-            f"expected training documents of at least {tokens} tokens to hide facts in, got "
+            f"expected training documents of at least {tokens} tokens to hide needles in, got "
             f"{longest} in the longest",
             f"Set data.recall.lengths to at most {longest}, or give longer texts.",
             "data.recall",
@@ -104,9 +105,9 @@ def _row(
     options: RecallRows, texts: _Texts, tokenizer: Tokenizer, length: int, seed: str, chat: bool
 ) -> dict[str, object]:
     rng = random.Random(seed)
-    maker = Maker(tokenizer, texts.draw(length), "train")
+    maker = DocumentMaker(tokenizer, texts.draw(length), "train")
     depths = sorted(rng.uniform(*DEPTH) for _ in range(options.facts))
-    # The same seed gives the same facts; a document has room for the longest of its questions.
+    # The same seed gives the same needles; a document has room for the longest of its questions.
     tails = [len(needle.tail) for needle in maker.make(seed, length, depths).needles]
     room = length - MARGIN * (options.facts + 1) - sum(tails) + max(tails)
     document = maker.make(seed, room, depths)
@@ -123,7 +124,7 @@ def _row(
 
 
 def _turn(tokenizer: Tokenizer, needle: Needle) -> tuple[str, str]:
-    """Question and answer of a fact, without the white space around them."""
+    """Question and answer of a needle, without the white space around them."""
     question = tokenizer.decode(needle.tail[: needle.opening]).strip()
     answer = tokenizer.decode(needle.tail[needle.opening : needle.answer.stop]).strip()
     return question, _closed(answer)

@@ -15,7 +15,7 @@ from typing import TextIO
 from lockstep.contract.planner import Planner
 from lockstep.errors import LockstepError
 
-from .prefetch import begun
+from .prefetch import with_bos
 from .store import Tokens
 
 
@@ -30,7 +30,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
                 source = SimpleNamespace(document=work["contract"], policy_source=work["policy"])
                 planner = Planner(source)
             answer = json.dumps(
-                planner.plan(begun(tokens.read(*json.loads(line)).tolist(), work["bos"]))
+                planner.plan(with_bos(tokens.read(*json.loads(line)).tolist(), work["bos"]))
             )
         except LockstepError as error:
             answer = json.dumps(error.as_dict())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lockstep.contract.spec import Spec
-from lockstep.vllm.chosen import Chosen, in_pool, in_tokens
+from lockstep.vllm.retrieved_rows import RetrievedRows, in_pool, in_tokens
 from lockstep.vllm.verify import _Watch
 
 CPU = torch.device("cpu")
@@ -22,10 +22,10 @@ UNEVEN = torch.tensor([[0, 4, 5], [-1, 2, 3]])
 
 def bucket(blocks: list[int], here: list[int]) -> Any:
     return SimpleNamespace(
-        chosen_block=np.array(blocks),
-        chosen_here=np.array(here),
-        chosen_block_n=torch.tensor(blocks),
-        chosen_here_n=torch.tensor(here),
+        retrieved_block=np.array(blocks),
+        retrieved_here=np.array(here),
+        retrieved_block_n=torch.tensor(blocks),
+        retrieved_here_n=torch.tensor(here),
     )
 
 
@@ -40,15 +40,15 @@ def test_positions_of_tokens_and_of_the_pool() -> None:
 
 
 def test_a_choice_is_seen_in_its_own_step_and_kept_for_later_ones() -> None:
-    chosen = Chosen(5, 2, SPEC, CPU)
+    retrieved = RetrievedRows(5, 2, SPEC, CPU)
     even, uneven = torch.ones(2, 3, dtype=torch.int32), in_tokens(UNEVEN, 4, 3)
-    now, has = chosen.seen(bucket([3, 0], [1, -1]), [even, uneven])
+    now, has = retrieved.seen(bucket([3, 0], [1, -1]), [even, uneven])
     assert has and torch.equal(now[0], uneven) and not now[1].any()
     # The second closing of block 3 is the one that stays.
-    chosen.keep([closing(3, last=False), closing(3), closing(2)], [even, uneven, even])
-    later, has = chosen.seen(bucket([2, 3], [-1, -1]), [])
+    retrieved.keep([closing(3, last=False), closing(3), closing(2)], [even, uneven, even])
+    later, has = retrieved.seen(bucket([2, 3], [-1, -1]), [])
     assert has and torch.equal(later, torch.stack((even, uneven)))
-    _, has = chosen.seen(bucket([2, 0], [-1, -1]), [uneven])
+    _, has = retrieved.seen(bucket([2, 0], [-1, -1]), [uneven])
     assert not has
 
 
@@ -60,8 +60,8 @@ def test_a_verification_puts_the_trainers_choice_in_place() -> None:
     watch = _Watch(model, [told])
     own = in_tokens(UNEVEN, SPEC.sinks, 3)
     end: Any = SimpleNamespace(end=20)
-    assert watch.chose(0, end, own.clone()).tolist() == [[4, 5, 6], [-1, -1, 7]]
-    assert watch.chose(1, end, own.clone()).tolist() == own.tolist()
+    assert watch.replace_retrieved(0, end, own.clone()).tolist() == [[4, 5, 6], [-1, -1, 7]]
+    assert watch.replace_retrieved(1, end, own.clone()).tolist() == own.tolist()
     layers = [{"layer": layer, "positions": [[0, 4, 5], [2, 3]]} for layer in (0, 1)]
     assert watch.retrieved() == [{"at": 20, "layers": layers}]
 
@@ -71,13 +71,13 @@ def test_a_choice_of_more_rows_than_there_is_room_for_stays() -> None:
     told = {"at": 20, "layers": [{"layer": 0, "positions": [[0, 1, 2, 3], [4, 5, 6, 7]]}]}
     own = in_tokens(UNEVEN, SPEC.sinks, 3)
     end: Any = SimpleNamespace(end=20)
-    assert _Watch(model, [told]).chose(0, end, own.clone()).tolist() == own.tolist()
+    assert _Watch(model, [told]).replace_retrieved(0, end, own.clone()).tolist() == own.tolist()
 
 
 def test_a_block_that_is_used_again_forgets() -> None:
-    chosen = Chosen(5, 2, SPEC, CPU)
+    retrieved = RetrievedRows(5, 2, SPEC, CPU)
     even = torch.ones(2, 3, dtype=torch.int32)
-    chosen.keep([closing(3)], [in_tokens(UNEVEN, 4, 3)])
-    chosen.keep([closing(3)], [even])
-    kept, has = chosen.seen(bucket([3], [-1]), [])
+    retrieved.keep([closing(3)], [in_tokens(UNEVEN, 4, 3)])
+    retrieved.keep([closing(3)], [even])
+    kept, has = retrieved.seen(bucket([3], [-1]), [])
     assert not has and torch.equal(kept[0], even)

@@ -11,7 +11,7 @@ from .passes import Pass
 COLUMNS = 64
 
 
-def hit_maps(run: Pass, sinks: int, length: int) -> dict[str, Any] | None:
+def retrieval_maps(run: Pass, sinks: int, length: int) -> dict[str, Any] | None:
     """Per layer of L_long a table [boundaries][columns]: how full of retrieved rows a stretch is.
 
     A column is a stretch of ``bin`` tokens of the text; its value the share, over the layer's long

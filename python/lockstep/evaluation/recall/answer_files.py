@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
-from lockstep.evaluation.write_once import keep
-from lockstep.facts.documents import Document, Needle
+from lockstep.evaluation.write_once import write_once
+from lockstep.needles.documents import Document, Needle
 
 FILE = "documents.jsonl"
 
@@ -22,7 +22,7 @@ def write_documents(folder: Path, made: list[tuple[int, int, Document]]) -> None
                    | {"needles": [_needle(needle) for needle in one.needles]})
         for length, index, one in made
     ]  # fmt: skip
-    keep(folder / FILE, "".join(f"{line}\n" for line in lines))
+    write_once(folder / FILE, "".join(f"{line}\n" for line in lines))
 
 
 def read_documents(folder: Path) -> Iterator[tuple[int, int, Document]]:

@@ -1,4 +1,4 @@
-"""Accounting of weights, on small modules that load as vLLM does: stack, shard, pad, skip."""
+"""Weight coverage, on small modules that load as vLLM does: stack, shard, pad, skip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lockstep.errors import LockstepError
-from lockstep.vllm.accounting import Accounting
+from lockstep.vllm.weight_coverage import WeightCoverage
 from torch import Tensor, nn
 
 Weights = dict[str, Tensor]
@@ -62,10 +62,10 @@ def checkpoint() -> Weights:
 
 
 def load(model: Stacked, weights: Weights) -> None:
-    with Accounting(model) as account:
+    with WeightCoverage(model) as coverage:
         # One after the other, as a file is read: a tensor may lie where a skipped one lay.
-        model.load_weights(account.handed((name, one.clone()) for name, one in weights.items()))
-    account.check()
+        model.load_weights(coverage.handed((name, one.clone()) for name, one in weights.items()))
+    coverage.check()
 
 
 def refused(model: Stacked, weights: Weights) -> LockstepError:
@@ -142,8 +142,8 @@ def _memory_shared() -> Weights:
 @pytest.mark.parametrize("keep", [lambda one: one, lambda one: one[:]], ids=["whole", "view"])
 def test_tensors_in_one_memory_are_told_apart(keep: Callable[[Tensor], Any]) -> None:
     model, weights = Stacked(), _memory_shared()
-    with Accounting(model) as account:
-        model.load_weights(account.handed((name, keep(one)) for name, one in weights.items()))
+    with WeightCoverage(model) as coverage:
+        model.load_weights(coverage.handed((name, keep(one)) for name, one in weights.items()))
     with pytest.raises(LockstepError) as caught:
-        account.check()
+        coverage.check()
     assert caught.value.field == "o_proj.bias"

@@ -2,7 +2,7 @@
 import { escapeXml } from '../drawing/escape-xml.ts';
 import { breakLines, heading, textLines, wide } from '../drawing/text-lines.ts';
 import { pictureCss, standaloneStyle } from '../drawing/tokens.ts';
-import type { HitMap, ReportData } from './data.ts';
+import type { ReportData, RetrievalMap } from './data.ts';
 
 const GAP = 28;
 const LEVELS = 8;
@@ -12,35 +12,38 @@ const LEAST = 170;
 
 const style = standaloneStyle(`${pictureCss}
 .seen { fill: var(--faint); }
-.hit { fill: var(--retrieved); }
+.retrieved { fill: var(--retrieved); }
 .frame { fill: none; stroke: var(--strong-line); stroke-width: 0.5; }
 `);
 
 /** The maps of all layers as one SVG document, so many pixels wide. */
-export function hitMapsSvg(hits: NonNullable<ReportData['hits']>, across: number = wide): string {
+export function retrievalMapsSvg(
+  retrieved: NonNullable<ReportData['retrieved']>,
+  across: number = wide,
+): string {
   const side = across < 480 ? 12 : 20;
   const room = across - 2 * side;
   const most = Math.floor((room + GAP) / (LEAST + GAP));
   // As many in each row, not three and one.
-  const columns = Math.ceil(hits.maps.length / Math.ceil(hits.maps.length / most));
+  const columns = Math.ceil(retrieved.maps.length / Math.ceil(retrieved.maps.length / most));
   const width = (room - (columns - 1) * GAP) / columns;
-  const rows = Math.min(MOST_ROWS, hits.boundaries.length);
+  const rows = Math.min(MOST_ROWS, retrieved.boundaries.length);
   const height = Math.min(200, Math.max(60, rows * 9));
   const pitch = height + 84;
   const title = 'Where retrieved rows come from';
   const head = heading(
     title,
-    `Left to right: the text. Downwards: boundaries, as they come. A cell: how much of ${hits.bin} tokens was retrieved.`,
+    `Left to right: the text. Downwards: boundaries, as they come. A cell: how much of ${retrieved.bin} tokens was retrieved.`,
     { x: side, width: room },
   );
   const top = head.bottom + 72;
-  const bottom = top + Math.ceil(hits.maps.length / columns) * pitch - 48;
-  const panels = hits.maps.map((map, i) => {
+  const bottom = top + Math.ceil(retrieved.maps.length / columns) * pitch - 48;
+  const panels = retrieved.maps.map((map, i) => {
     const left = side + (i % columns) * (width + GAP);
     const y = top + Math.floor(i / columns) * pitch;
-    return `<g transform="translate(${left.toFixed(1)} ${y})">${panel(map, hits, width, height)}</g>`;
+    return `<g transform="translate(${left.toFixed(1)} ${y})">${panel(map, retrieved, width, height)}</g>`;
   });
-  const layers = hits.maps.map(({ layer }) => layer).join(', ');
+  const layers = retrieved.maps.map(({ layer }) => layer).join(', ');
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${across} ${bottom}" width="${across}" height="${bottom}" role="img" aria-label="${escapeXml(`${title}, layers ${layers}`)}">
 <style>${style}</style>
 ${head.svg}
@@ -51,12 +54,12 @@ ${panels.join('\n')}
 }
 
 function panel(
-  map: HitMap,
-  hits: NonNullable<ReportData['hits']>,
+  map: RetrievalMap,
+  retrieved: NonNullable<ReportData['retrieved']>,
   width: number,
   height: number,
 ): string {
-  const shown = thin(map.rows);
+  const shown = downsample(map.rows);
   const cellHeight = height / shown.length;
   const cellWidth = width / Math.max(1, ...shown.map((row) => row.length));
   const paths = Array.from({ length: LEVELS + 1 }, () => '');
@@ -71,13 +74,13 @@ function panel(
       ? ''
       : level === 0
         ? `<path class="seen" d="${path}"/>`
-        : `<path class="seen" d="${path}"/><path class="hit" opacity="${opacity(level)}" d="${path}"/>`,
+        : `<path class="seen" d="${path}"/><path class="retrieved" opacity="${opacity(level)}" d="${path}"/>`,
   );
   const back =
     map.back === null
       ? []
       : breakLines(`median ${Math.round(map.back)} tokens back`, width + GAP - 4).slice(0, 1);
-  const end = hits.bin * Math.max(0, ...map.rows.map((row) => row.length));
+  const end = retrieved.bin * Math.max(0, ...map.rows.map((row) => row.length));
   return (
     `${textLines([`Layer ${map.layer}`], { x: 0, y: -26 })}${textLines(back, { x: 0, y: -8, name: 'muted' })}${drawn.join('')}` +
     `<rect class="frame" width="${width.toFixed(1)}" height="${height}"/>` +
@@ -100,7 +103,7 @@ function runs(row: readonly (number | null)[]): { level: number; from: number; t
 }
 
 /** At most so many rows, evenly taken, the last one among them. */
-function thin<Row>(rows: readonly Row[]): Row[] {
+function downsample<Row>(rows: readonly Row[]): Row[] {
   if (rows.length <= MOST_ROWS) return [...rows];
   const step = (rows.length - 1) / (MOST_ROWS - 1);
   return Array.from({ length: MOST_ROWS }, (_, i) => rows[Math.round(i * step)] as Row);
@@ -116,7 +119,7 @@ function scale(x: number, y: number): string {
     { length: LEVELS },
     (_, i) =>
       `<rect class="seen" x="${(i + 1) * 18}" width="16" height="12"/>` +
-      `<rect class="hit" opacity="${opacity(i + 1)}" x="${(i + 1) * 18}" width="16" height="12"/>`,
+      `<rect class="retrieved" opacity="${opacity(i + 1)}" x="${(i + 1) * 18}" width="16" height="12"/>`,
   ).join('');
   return `<g transform="translate(${x + 42} ${y})"><text class="muted" x="-42" y="11">none</text><rect class="seen" width="16" height="12"/>${cells}<text class="muted" x="${(LEVELS + 1) * 18 + 6}" y="11">all of it</text></g>`;
 }

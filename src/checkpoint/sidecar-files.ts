@@ -3,7 +3,7 @@ import { copyFile, lstat, mkdir } from 'node:fs/promises';
 import path from 'node:path';
 
 /** Copy a file of `from`, a path below it, to the same place in `to`; nothing where there is none. */
-export async function copyCompanion(from: string, to: string, name: string): Promise<void> {
+export async function copySidecarFile(from: string, to: string, name: string): Promise<void> {
   const file = path.join(from, name);
   if ((await lstat(file).catch(() => null)) === null) return;
   const place = path.join(to, name);

@@ -35,7 +35,8 @@ class Wrap:
 
 @dataclass(frozen=True)
 class Needle:
-    """A fact and how it is asked for. Positions count from the document's first token."""
+    """A fact hidden in a document, and how it is asked for. Positions count from the document's
+    first token."""
 
     kind: Kind
     wording: str
@@ -54,7 +55,7 @@ class Document:
     needles: tuple[Needle, ...]
 
 
-class Maker:
+class DocumentMaker:
     """Makes documents of one split from the token ids of a text."""
 
     def __init__(
@@ -79,34 +80,34 @@ class Maker:
         Raises ``LS_RECALL_LENGTH`` where text or length are too short.
         """
         rng = random.Random(seed)
-        facts = self._facts(rng, len(depths))
-        tail = max(len(one.tail) for one in facts)
-        room = length - len(self._front) - tail - sum(len(one.ids) for one in facts)
-        if room < 8 * len(facts) or room > len(self._text):
+        worded = self._worded(rng, len(depths))
+        tail = max(len(one.tail) for one in worded)
+        room = length - len(self._front) - tail - sum(len(one.ids) for one in worded)
+        if room < 8 * len(worded) or room > len(self._text):
             raise LockstepError(
                 "LS_RECALL_LENGTH",
-                f"expected a text of {max(room, 8 * len(facts))} tokens between the needles of a "
+                f"expected a text of {max(room, 8 * len(worded))} tokens between the needles of a "
                 f"document of {length}, got {len(self._text) if room > 0 else 'no space'}",
                 "Give a longer text with --text or --data, or other lengths.",
                 "lengths",
             )
         start = rng.randrange(len(self._text) - room + 1)
         ids, needles, last = list(self._front), [], start
-        for depth, fact in zip(depths, facts, strict=True):
+        for depth, one in zip(depths, worded, strict=True):
             at = max(last, self._sentence_end(start + round(depth * room), start, start + room))
-            ids += [*self._text[last:at], *fact.ids]
+            ids += [*self._text[last:at], *one.ids]
             span = range(
-                len(ids) - len(fact.ids) + fact.value.start,
-                len(ids) - len(fact.ids) + fact.value.stop,
+                len(ids) - len(one.ids) + one.value.start,
+                len(ids) - len(one.ids) + one.value.stop,
             )
             needles.append(
-                Needle(fact.kind, fact.wording, depth, span, fact.tail, fact.opening, fact.answer)
+                Needle(one.kind, one.wording, depth, span, one.tail, one.opening, one.answer)
             )
             last = at
         return Document(ids + list(self._text[last : start + room]), tuple(needles))
 
-    def _facts(self, rng: random.Random, count: int) -> list[_Fact]:
-        """Facts of unlike keys; kinds and wordings in turn, from a random one on."""
+    def _worded(self, rng: random.Random, count: int) -> list[_WordedNeedle]:
+        """Needles of unlike keys; kinds and wordings in turn, from a random one on."""
         shuffled: list[Template] = []
         while len(shuffled) < count:
             by_kind = [
@@ -119,9 +120,9 @@ class Maker:
         keys: dict[str, None] = {}
         while len(keys) < count:
             keys[key(self._split, rng)] = None
-        return [self._fact(rng, one, name) for one, name in zip(shuffled, keys, strict=False)]
+        return [self._word(rng, one, name) for one, name in zip(shuffled, keys, strict=False)]
 
-    def _fact(self, rng: random.Random, template: Template, name: str) -> _Fact:
+    def _word(self, rng: random.Random, template: Template, name: str) -> _WordedNeedle:
         said = value(template.kind, self._split, rng)
         question, lead = rng.choice(template.asked)
         before, behind = template.needle.split("{value}")
@@ -132,7 +133,7 @@ class Maker:
         tail, answer = self._located(lead, said, "")
         offsets = self._encoding(lead + said).offsets
         first = bisect_left([end for _, end in offsets], len(opening) + 1)
-        return _Fact(template.kind, template.needle, ids, span, tail, first, answer)
+        return _WordedNeedle(template.kind, template.needle, ids, span, tail, first, answer)
 
     def _located(self, before: str, said: str, behind: str) -> tuple[list[int], range]:
         """Ids of a text, and which of them hold ``said``: spaces before it do not."""
@@ -158,7 +159,7 @@ class Maker:
 
 
 @dataclass(frozen=True)
-class _Fact:
+class _WordedNeedle:
     kind: Kind
     wording: str
     ids: list[int]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .step import Bucket, SegmentEnd
 
 
-class Chosen:
+class RetrievedRows:
     """Token positions int32 [H, R] by pool block; spare ones point at 0.
 
     Heads of one segment may have different numbers of rows (`blocks`: a head that took the pool's
@@ -38,26 +38,26 @@ class Chosen:
     def seen(self, bucket: Bucket, here: Sequence[Tensor]) -> tuple[Tensor, bool]:
         """What a bucket's runs see, [n, H, R], and whether -1 is among it.
 
-        ``here``: what this step's closings chose.
+        ``here``: what this step's closings retrieved.
         """
-        chosen_nHR = self._table_bHR[bucket.chosen_block_n]
-        uneven = bool(self._uneven_b[bucket.chosen_block].any())
-        if here and bool((bucket.chosen_here >= 0).any()):
-            fresh_n = bucket.chosen_here_n
+        retrieved_nHR = self._table_bHR[bucket.retrieved_block_n]
+        uneven = bool(self._uneven_b[bucket.retrieved_block].any())
+        if here and bool((bucket.retrieved_here >= 0).any()):
+            fresh_n = bucket.retrieved_here_n
             fresh_nHR = torch.stack(list(here))[fresh_n.clamp_min(0)]
-            chosen_nHR = torch.where((fresh_n < 0)[:, None, None], chosen_nHR, fresh_nHR)
+            retrieved_nHR = torch.where((fresh_n < 0)[:, None, None], retrieved_nHR, fresh_nHR)
             uneven = uneven or any(map(self._uneven, here))
-        return chosen_nHR, uneven
+        return retrieved_nHR, uneven
 
     def keep(self, closings: Sequence[SegmentEnd], here: Sequence[Tensor]) -> None:
-        """Keep what a step's closings chose. Not before all buckets have seen theirs: until then an
-        open segment's choice may stand in a block that one of these segments ends in."""
+        """Keep what a step's closings retrieved. Not before all buckets have seen theirs: until
+        then an open segment's rows may stand in a block that one of these segments ends in."""
         kept = [i for i, closing in enumerate(closings) if closing.last]
         if not kept:
             return
         blocks = [closings[i].block for i in kept]
-        chosen = torch.stack([here[i] for i in kept])
-        self._table_bHR[torch.tensor(blocks, device=chosen.device)] = chosen
+        rows = torch.stack([here[i] for i in kept])
+        self._table_bHR[torch.tensor(blocks, device=rows.device)] = rows
         self._uneven_b[blocks] = [self._uneven(here[i]) for i in kept]
 
     def _uneven(self, positions_HR: Tensor) -> bool:

@@ -10,7 +10,7 @@ import { systemProblem } from '../system-error.ts';
  *
  * @throws `code` where the disk refuses, and what `build` throws
  */
-export async function buildBeside<T>(
+export async function buildAtomically<T>(
   out: string,
   code: 'LS_ATTACH_WRITE' | 'LS_DETACH_WRITE',
   build: (building: string) => Promise<T>,

@@ -49,10 +49,10 @@ class _Ranges:
         return self._found[at][1]
 
 
-class Accounting(TorchDispatchMode):
+class WeightCoverage(TorchDispatchMode):
     """A context around one loading of weights; `check` says what became of each tensor.
 
-    Each rank accounts for itself: a tensor is used where the rank took any rows of it.
+    Each rank checks itself: a tensor is used where the rank took any rows of it.
     """
 
     def __init__(self, model: nn.Module):

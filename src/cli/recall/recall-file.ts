@@ -1,4 +1,4 @@
-// The grid kept in the checkpoint: recall.json, which reports read, and a table in its model card.
+// The grid stored in the checkpoint: recall.json, which reports read, and a table in its model card.
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { replaceFile } from '../../checkpoint/write.ts';
@@ -11,11 +11,11 @@ import type { RecallResult } from './run.ts';
 export const recallFile = 'recall.json';
 const [begin, end] = ['<!-- lockstep recall -->', '<!-- lockstep recall ends -->'];
 
-/** What is kept: the measurement, and the contract that it is of. */
-export type KeptRecall = RecallResult & { digest: string };
+/** What is stored: the measurement, and the contract that it is of. */
+export type StoredRecall = RecallResult & { digest: string };
 
 /** Write both into the checkpoint's folder; an earlier measurement's give way. */
-export async function keepRecall(dir: string, result: KeptRecall): Promise<void> {
+export async function storeRecall(dir: string, result: StoredRecall): Promise<void> {
   const card = path.join(dir, 'README.md');
   try {
     const text = (await readIfThere(card)) ?? '';
@@ -38,7 +38,7 @@ export function notWritten(file: string, cause: unknown, fix: string): LockstepE
 }
 
 /**
- * What was kept; null where nothing was.
+ * What was stored; null where nothing was.
  *
  * @param file another place than the folder's own
  * @throws LS_RECALL_FILE for a file that cannot be read or is of another contract
@@ -47,7 +47,7 @@ export async function readRecall(
   dir: string,
   digest: string,
   file?: string,
-): Promise<KeptRecall | null> {
+): Promise<StoredRecall | null> {
   const from = file ?? path.join(dir, recallFile);
   let text: string;
   try {
@@ -57,18 +57,18 @@ export async function readRecall(
     if (code === 'ENOENT' && file === undefined) return null;
     throw problem(from, systemProblem(cause));
   }
-  let kept: KeptRecall;
+  let stored: StoredRecall;
   try {
-    kept = JSON.parse(text.trim().split('\n').at(-1) ?? '') as KeptRecall;
-    labelsOf(kept);
+    stored = JSON.parse(text.trim().split('\n').at(-1) ?? '') as StoredRecall;
+    labelsOf(stored);
   } catch {
     throw problem(from, 'something else');
   }
-  if (kept.digest !== digest) throw problem(from, 'that of another contract');
-  return kept;
+  if (stored.digest !== digest) throw problem(from, 'that of another contract');
+  return stored;
 }
 
-function labelsOf({ rows, asked, text }: KeptRecall): string[] {
+function labelsOf({ rows, asked, text }: StoredRecall): string[] {
   if (!Array.isArray(asked.lengths) || !Number.isInteger(text.tokens)) throw new TypeError();
   return rows.map((row) => `${labelOf(row)} ${row.lengths.length} ${row.cells.length}`);
 }
@@ -105,7 +105,7 @@ function recallMarkdown(result: RecallResult): string {
   });
   return `## Recall
 
-Share of facts recalled that were hidden in a text of so many tokens (\`lockstep recall\`; ${documentsText(samples)} per length, ${depths.length} facts in each).
+Share of needles recalled that were hidden in a text of so many tokens (\`lockstep recall\`; ${documentsText(samples)} per length, ${depths.length} needles in each).
 
 | | ${lengths.join(' | ')} |
 | --- |${lengths.map(() => ' ---: |').join('')}

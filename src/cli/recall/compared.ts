@@ -1,11 +1,11 @@
-// Other checkpoints to measure on the same documents: the old contract beside the new one.
+// --compare: other checkpoints, measured on the same documents. Their rows are called `beside-NAME`, as in stored results.
 import path from 'node:path';
 import { readContract } from '../../checkpoint/index.ts';
 import { type Contract, isTrained } from '../../contract/index.ts';
 import { LockstepError } from '../../errors.ts';
 import type { EvalEngine, EvalRow } from '../eval/rows.ts';
 
-export interface Beside {
+export interface ComparedCheckpoint {
   /** Name of its folder. */
   name: string;
   dir: string;
@@ -14,8 +14,11 @@ export interface Beside {
 }
 
 /** @throws LS_CONTRACT_*; LS_RECALL_BESIDE for another tokenizer or two folders of one name */
-export async function openBeside(dirs: readonly string[], contract: Contract): Promise<Beside[]> {
-  const found: Beside[] = [];
+export async function openCompared(
+  dirs: readonly string[],
+  contract: Contract,
+): Promise<ComparedCheckpoint[]> {
+  const found: ComparedCheckpoint[] = [];
   for (const asked of dirs) {
     const dir = path.resolve(asked);
     const { contract: other } = await readContract(dir);
@@ -33,14 +36,14 @@ export async function openBeside(dirs: readonly string[], contract: Contract): P
 
 function problem(message: string): LockstepError {
   return new LockstepError('LS_RECALL_BESIDE', message, {
-    fix: 'All checkpoints get the same token ids: name other checkpoints with --beside.',
-    field: 'beside',
+    fix: 'All checkpoints get the same token ids: name other checkpoints with --compare.',
+    field: 'compare',
   });
 }
 
-/** Segmented rows, called by their folder. */
-export function besideRows(
-  others: readonly Beside[],
+/** Segmented rows, named after their folders. */
+export function comparedRows(
+  others: readonly ComparedCheckpoint[],
   engine: EvalEngine,
   precision: string | null,
 ): EvalRow[] {

@@ -1,1 +1,0 @@
-"""Texts with facts hidden in them, in token ids: what `profile`, `recall` and training ask for."""
