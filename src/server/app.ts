@@ -56,7 +56,7 @@ export function openApp(parts: AppParts): { app: Express; batches: Batches | nul
   app.use(requestId(), observe(log, metrics), watchReaders(stallMs), headers(tls !== null));
   app.use(knownHosts(LOOPBACK.includes(host) ? [...LOOPBACK, ...hostNames] : null));
   mountOpen(app, models, ending);
-  mountDoor(app, parts);
+  mountAccess(app, parts);
   const batches = mountWork(app, parts);
   refuseOtherMethods(app);
   app.use(notFound(), answerErrors(log));
@@ -73,7 +73,7 @@ function mountOpen(app: Express, models: Models, ending: () => boolean): void {
 }
 
 /** Who asks, and how often; between the two, and behind them, routes that only read. */
-function mountDoor(app: Express, { settings, shared, models }: AppParts): void {
+function mountAccess(app: Express, { settings, shared, models }: AppParts): void {
   const { keys, apiKey, requestsPerMinute, audit: auditLog, traces } = settings;
   if (traces !== null) app.use(traces.follow());
   if (auditLog !== null) app.use(audit(auditLog));
