@@ -156,7 +156,7 @@ def read_job(raw: dict[str, Any]) -> Job:
     if raw["attention"] not in ATTENTION:
         raise LockstepError(
             "LS_TRAIN_SETTINGS",
-            f"expected attention to be one of {', '.join(ATTENTION)}, got {raw['mode']}",
+            f"expected attention to be one of {', '.join(ATTENTION)}, got {raw['attention']}",
         )
     if (settings["steps"] is None) == (settings["minutes"] is None):
         raise LockstepError(
