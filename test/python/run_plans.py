@@ -35,10 +35,9 @@ def run(job: dict) -> dict:
         return [cut for cut in whole if cut <= length]
 
     one_by_one, ways = job["oneByOne"], {}
-    ways["chunks"] = (
-        len(tokens),
-        chunks(planner.segmenter(), tokens, 400, snapshots=False) != whole,
-    )
+    again = job["again"]
+    cuts = chunks(planner.segmenter(), tokens[:again], 400, snapshots=False)
+    ways["chunks"] = (again, cuts != prefix_cuts(again))
     single = planner.segmenter()
     cuts = [i + 1 for i, token in enumerate(tokens[:one_by_one]) if single.push(token)]
     ways["tokens"] = (one_by_one, cuts != prefix_cuts(one_by_one) or single.position != one_by_one)
@@ -50,11 +49,8 @@ def run(job: dict) -> dict:
     # A snapshot that Node took, and the cuts after it.
     from_node = planner.restore(job["snapshot"])
     at = from_node.position
-    cuts = from_node.push_many(tokens[at:])
-    ways["other runtime"] = (
-        len(tokens) - at,
-        cuts != [cut for cut in whole if cut > at],
-    )
+    cuts = from_node.push_many(tokens[at : at + again])
+    ways["other runtime"] = (again, cuts != [cut for cut in prefix_cuts(at + again) if cut > at])
     batch = [planner.segmenter() for _ in range(100)]
     cuts_of = push_batch(batch, [tokens[: 10 * i] for i in range(100)])
     ways["batch"] = (
