@@ -5,7 +5,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { inspect } from 'node:util';
 import vm from 'node:vm';
-import { type BuildFailure, build, type Message } from 'esbuild';
+import type { BuildFailure, Message } from 'esbuild';
 import { placeIn } from '../code-frame.ts';
 import { userCodeLimit, withinTime } from '../contract/time-limit.ts';
 import { LockstepError, type LockstepErrorOptions, type SourcePlace } from '../errors.ts';
@@ -166,6 +166,8 @@ function refuseOwnPolicy(policy: Policy, file: string): void {
 }
 
 async function bundle(file: string): Promise<string> {
+  // Commands without a config do not need it.
+  const { build } = await import('esbuild');
   try {
     const result = await build({
       entryPoints: [file],

@@ -2,13 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
-import {
-  type Loader,
-  type OnResolveArgs,
-  type OnResolveResult,
-  type Plugin,
-  transform,
-} from 'esbuild';
+import type { Loader, OnResolveArgs, OnResolveResult, Plugin } from 'esbuild';
 import { LockstepError } from '../errors.ts';
 import { codeLoaders } from './loaders.ts';
 
@@ -90,6 +84,7 @@ export function bundlePlugin(names: ModuleNames): Plugin {
 async function shortened(file: string, contents: string, loader: Loader): Promise<string> {
   const known = shortModules.get(file);
   if (known !== undefined && known.contents === contents) return known.short;
+  const { transform } = await import('esbuild');
   // tsc breaks lines elsewhere, and esbuild keeps some breaks: have none.
   const { code } = await transform(contents, {
     loader,

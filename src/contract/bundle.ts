@@ -6,7 +6,7 @@ import { SourceMap } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'acorn';
-import { type BuildFailure, build, type Message } from 'esbuild';
+import type { BuildFailure, Message } from 'esbuild';
 import { LockstepError } from '../errors.ts';
 import { originOf, type Policy } from '../policies/policy.ts';
 import { type Finding, nondeterminism } from './analysis/determinism.ts';
@@ -122,6 +122,8 @@ async function run(
   contents: string,
   names: ModuleNames,
 ): Promise<{ source: string; map: SourceMap }> {
+  // Most commands bundle nothing.
+  const { build } = await import('esbuild');
   try {
     const { outputFiles } = await build({
       stdin: { contents, loader: 'js', sourcefile: 'policy', resolveDir: names.root },
