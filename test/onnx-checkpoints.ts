@@ -45,7 +45,7 @@ export class TinyCheckpoints {
     this.python = python;
     const script = path.join(import.meta.dirname, 'python', 'onnx_reference.py');
     this.#child = spawn(python.executable, [script], {
-      env: { ...pythonEnvironment(), OMP_NUM_THREADS: '1', HF_HUB_DISABLE_PROGRESS_BARS: '1' },
+      env: { ...pythonEnvironment(), OMP_NUM_THREADS: '1' },
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     this.#answers = createInterface({ input: this.#child.stdout });

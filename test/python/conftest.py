@@ -43,9 +43,11 @@ def real_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         stdout=subprocess.PIPE,
     )
     assert server.stdout is not None and server.stdout.readline() == b"ready\n"
-    sys.executable = str(folder / "python")
-    yield real
-    sys.executable = real
+    warm = str(folder / "python")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", warm)
+        patch.setenv("PYTHON_BIN", warm)  # for the command line, which starts Python itself
+        yield real
     server.communicate()
 
 
@@ -60,3 +62,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cli = [shutil.which("node") or "node", str(ROOT / "dist" / "cli" / "main.js")]
     subprocess.run([*cli, "attach", "model", "--out", "attached"], cwd=folder, check=True)
     return folder / "attached"
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For trainings: a text, a tiny model, and two checkpoints of it, which no test changes."""
+    from training_run import make_home  # imports torch
+
+    return make_home(tmp_path_factory.mktemp("training"))

@@ -19,7 +19,6 @@ from lockstep.weights import adapter
 from lockstep.weights import reader as weights
 from safetensors.torch import load_file, save_file
 from training_run import Run, same
-from training_run import home as home
 
 LORA = {"rank": 4, "alpha": 8, "modules": ["q_proj", "k_proj", "o_proj", "down_proj"]}
 

@@ -13,7 +13,6 @@ from lockstep.chat.messages import conversation
 from lockstep.operator.model import Model
 from lockstep.tokenizer.file import load_tokenizer
 from training_run import SETTINGS, Run
-from training_run import home as home
 
 #: The same in every row, so that it would be learned by heart where it counts.
 QUESTION = "Quizzical zephyrs vex jumbled dwarfs, do they not?"
@@ -49,12 +48,13 @@ def test_questions_are_read_and_not_learned(home: Path, tmp_path: Path) -> None:
         for n in range(24)
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    (home / "questions.jsonl").write_text(text, encoding="utf-8")
+    data = tmp_path / "questions.jsonl"
+    data.write_text(text, encoding="utf-8")
     prompt, answer = losses(home / "start", ANSWERS[0])
     found = {}
     for loss in ("assistant", "all"):
         texts = {**SETTINGS["texts"], "field": None, "loss": loss, "cache": str(tmp_path / loss)}
-        Run(home, tmp_path / f"out-{loss}", data=["questions.jsonl"], texts=texts, steps=12)
+        Run(home, tmp_path / f"out-{loss}", data=[str(data)], texts=texts, steps=12)
         found[loss] = losses(tmp_path / f"out-{loss}", ANSWERS[0])
     # Both learn the answers; the questions are learned only where they count: otherwise the model
     # knows no more of them than one that guesses.

@@ -16,7 +16,6 @@ from lockstep.errors import LockstepError
 from lockstep.training import data, manifest
 from lockstep.training.settings import read_job
 from training_run import SETTINGS, Run, refusal, weights
-from training_run import home as home
 
 
 def test_a_training_lowers_the_loss_and_writes_a_checkpoint_that_opens(

@@ -16,7 +16,6 @@ import pytest
 import torch
 from lockstep.training import progress
 from training_run import SETTINGS, same, weights
-from training_run import home as home
 
 #: The learning rate does not depend on how long the training is meant to be.
 STEADY = {"schedule": "constant", "warmup": 0.0, "saveEvery": 1, "saveMinutes": None}

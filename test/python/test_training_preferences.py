@@ -21,7 +21,6 @@ from lockstep.errors import LockstepError
 from lockstep.training import data
 from test_training_chats import END, SIZE, STOP, TOKENIZER, rule
 from training_run import SETTINGS, Run, same, weights
-from training_run import home as home
 
 ANSWER = {"role": "assistant"}
 QUESTION = {"role": "user", "content": "Hot?"}

@@ -10,7 +10,6 @@ import pytest
 import torch
 from lockstep.training import progress
 from training_run import Run, refusal, same, weights
-from training_run import home as home
 
 
 @pytest.mark.parametrize("attention", ["segmented", "full"])

@@ -18,7 +18,6 @@ from lockstep.training import divergence, lora, progress
 from lockstep.training.schedule import learning_rate
 from safetensors.torch import load_file
 from training_run import Run, refusal, same, weights
-from training_run import home as home
 
 LORA = {"rank": 4, "alpha": 8, "modules": ["q_proj", "v_proj"]}
 

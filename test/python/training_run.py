@@ -68,11 +68,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_home(home: Path) -> Path:
     """A folder with a text, a tiny model, and two checkpoints of it that differ in segment.max."""
     torch.set_num_threads(1)
-    home = tmp_path_factory.mktemp("training")
     shutil.copyfile(ROOT / "LICENSE", home / "text.txt")
     make_tiny.write(home / "base")
     for name, most in (("start", 32), ("other", 40)):
