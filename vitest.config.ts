@@ -19,6 +19,8 @@ export default defineConfig({
     // The default is one second, which a busy machine spends on less.
     expect: { poll: { timeout: 20_000 } },
     pool: 'forks',
+    // As the command line has it (src/cli/main.ts).
+    execArgv: ['--wasm-tiering-budget=1000000000'],
     // One more than the two cores: many tests wait for sockets, signals and other processes.
     maxWorkers: 3,
     sequence: { sequencer: LongestFirst },

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // The `lockstep` command, as a process.
+import { setFlagsFromString } from 'node:v8';
 import { silenceTelemetry } from '../bridge/environment.ts';
 import { tellWhatTakesLong } from '../contract/time-limit.ts';
 import { asksHelp, asksJson, commandOf, run } from './run.ts';
@@ -18,6 +19,9 @@ process.once('exit', (code) => {
   process.exitCode = printError(endedEarly());
 });
 
+// The policy engine is WebAssembly. To optimize its code pays from some 100,000 tokens on, and most commands plan
+// a few thousand: V8 is to wait that long.
+setFlagsFromString('--wasm-tiering-budget=1000000000');
 silenceTelemetry();
 tellWhatTakesLong();
 const code = await run(args);
