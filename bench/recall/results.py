@@ -22,7 +22,7 @@ depths, in Paradise Lost from character 60,000, asked through the chat template;
 A = 4, `blocks` of 32, R = 512, distance 128, W = 16, 27 of 90 KV heads long by `lockstep profile
 --method recall` on Shakespeare (`profile.json`), every head carries, cuts
 `anyOf(after(sentences(), 384), turns())`, unless the table says otherwise. Drafts have M = 128.
-"By gates": the long heads are those of `gates.json`, which `gates.py --steps 32` trains on Shakespeare.
+"By gates": the long heads are those of `gates.json`, made by `gates.py --steps 32` on Shakespeare.
 Intervals are 95%, over documents; fewer than eight documents give none, and prove little.
 """
 
