@@ -3,6 +3,7 @@
 // Reading a token takes the machine from every state to some state. Tokens that do the same to all
 // states form a class, so a vocabulary becomes a few hundred maps. A policy so made depends on the
 // characters alone: a marker counts the same whether it is one token or split over several.
+import { LockstepError } from '../../errors.ts';
 import { derived, type Vocabulary } from '../policy.ts';
 import { type NumberedMachine, numbered, type TextMachine } from './machine.ts';
 
@@ -24,7 +25,14 @@ export interface TextState {
   at: number;
 }
 
-/** Compile a machine for a vocabulary. Special tokens take it back to its start. */
+/** What a character of a string can number. */
+const most = 1 << 16;
+
+/**
+ * Compile a machine for a vocabulary. Special tokens take it back to its start.
+ *
+ * @throws LS_POLICY_TABLES
+ */
 export function compileText<S>(vocabulary: Vocabulary, machine: TextMachine<S>): TextTables {
   const table = numbered(machine);
   const maps = new Maps(table);
@@ -43,6 +51,13 @@ export function compileText<S>(vocabulary: Vocabulary, machine: TextMachine<S>):
     const list = members.get(map);
     if (list === undefined) members.set(map, [id]);
     else list.push(id);
+  }
+  if (Math.max(table.states, members.size) > most) {
+    throw new LockstepError(
+      'LS_POLICY_TABLES',
+      `expected at most ${most} states and classes of tokens, got ${table.states} and ${members.size}`,
+      { fix: 'Give the policy fewer or shorter strings, or a simpler pattern.' },
+    );
   }
   const first = (ids: readonly number[]): number => ids[0] as number;
   const sorted = [...members].sort(([, a], [, b]) => b.length - a.length || first(a) - first(b));
@@ -111,9 +126,9 @@ function differences(ids: readonly number[]): number[] {
 /** `push` of every text policy. */
 export function pushText(state: TextState, token: number, tables: TextTables): boolean {
   const { classOf, next, states, asks } = derived(tables, unpacked);
-  const at = next[(classOf[token] ?? 0) * states + state.at] as number;
+  const at = next.charCodeAt((classOf.charCodeAt(token) || 0) * states + state.at);
   state.at = at;
-  return asks[at] === true;
+  return asks.charCodeAt(at) === 1;
 }
 
 /** `cut` of every text policy. */
@@ -121,13 +136,18 @@ export function cutText(state: TextState, tables: TextTables): void {
   state.at = tables.settle[state.at] as number;
 }
 
+/**
+ * Numbers as the characters of strings. The runtime freezes each element of an array, and a vocabulary has tens of
+ * thousands: a string is one value.
+ */
 interface Unpacked {
   readonly states: number;
   /** Class per token id; ids beyond its end are of class 0. */
-  readonly classOf: number[];
+  readonly classOf: string;
   /** [classes x states], row-major. */
-  readonly next: number[];
-  readonly asks: boolean[];
+  readonly next: string;
+  /** 1 where the state asks for a cut. */
+  readonly asks: string;
 }
 
 function unpacked({ states, maps, tokens, asks: asking }: TextTables): Unpacked {
@@ -146,7 +166,11 @@ function unpacked({ states, maps, tokens, asks: asking }: TextTables): Unpacked 
       classOf[id] = i + 1;
     }
   });
-  const asks = new Array<boolean>(states).fill(false);
-  for (const state of asking) asks[state] = true;
-  return { states, classOf, next, asks };
+  const asks = new Array<number>(states).fill(0);
+  for (const state of asking) asks[state] = 1;
+  return { states, classOf: packed(classOf), next: packed(next), asks: packed(asks) };
+}
+
+function packed(numbers: readonly number[]): string {
+  return numbers.map((number) => String.fromCharCode(number)).join('');
 }
