@@ -20,6 +20,7 @@ import { openOnnxEngine, type Precision } from '../src/engines/onnx.ts';
 import { openTorchEngine, type TorchDtype } from '../src/engines/torch.ts';
 import { createServer } from '../src/server/index.ts';
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts';
+import { median } from './median.ts';
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
@@ -148,8 +149,8 @@ async function measure(name: string, source: readonly string[]) {
         turn: i + 1,
         promptTokens,
         cachedTokens,
-        milliseconds: median(all.map((one) => one.milliseconds)),
-        cpuMilliseconds: median(all.map((one) => one.cpuMilliseconds)),
+        milliseconds: Math.round(median(all.map((one) => one.milliseconds))),
+        cpuMilliseconds: Math.round(median(all.map((one) => one.cpuMilliseconds))),
       };
     });
   const [cached, none] = [row('with'), row('without')];
@@ -164,11 +165,6 @@ async function measure(name: string, source: readonly string[]) {
     measured,
     ratio: { with: ratio(cached), without: ratio(none) },
   };
-}
-
-function median(times: readonly number[]): number {
-  const sorted = [...times].sort((a, b) => a - b);
-  return Math.round(sorted[Math.floor(sorted.length / 2)] ?? Number.NaN);
 }
 
 const source = (await readFile(text, 'utf8')).split(/\s+/).slice(2_000);

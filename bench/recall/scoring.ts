@@ -15,6 +15,7 @@ import { graphFolder, readGraph } from '../../src/engines/onnx/meta.ts';
 import { openOnnxEngine } from '../../src/engines/onnx.ts';
 import { layoutOf, type RawRows, SequenceState } from '../../src/state/index.ts';
 import { loadTokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { median } from '../median.ts';
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
@@ -45,8 +46,6 @@ const graph = await BlocksGraph.load({
 });
 const { segment, headDim, queryHeads, kvHeads } = layout;
 
-const median = (times: number[]): number =>
-  times.sort((a, b) => a - b)[Math.floor(times.length / 2)] as number;
 const random = (length: number): Float32Array => Float32Array.from({ length }, Math.random);
 
 /** A pool of this many tokens; then its boundaries, each a segment later. */
