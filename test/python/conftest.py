@@ -38,7 +38,11 @@ def real_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = os.pathsep.join([str(ROOT / "python"), os.environ.get("PYTHONPATH", "")])
     server = subprocess.Popen(
         [real, str(ROOT / "test" / "warm" / "server.py"), str(folder)],
-        env={**os.environ, **telemetry, "PYTHONPATH": path},
+        # As the command line starts Python (src/bridge/python.ts).
+        env={
+            **{"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **telemetry},
+            **{"PYTHONPATH": path, "PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1"},
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

@@ -21,12 +21,12 @@ from verdict import report, verdict
 
 GPU = Path(__file__).resolve().parents[2] / "bench" / "gpu"
 CELLS = 6  # specs of parity.py
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["bash", str(GPU / "run.sh"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=ENV)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
+    return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
 def lines(path: Path) -> list[dict]:

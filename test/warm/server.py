@@ -69,6 +69,9 @@ READ_AT_IMPORT = (
 SET_IN_FORK = (
     *("OMP_NUM_THREADS", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"),
     "PYTHON_BIN",  # Lockstep's own
+    # Read when the libraries are called; lm-evaluation-harness and torchrun set them.
+    *("TOKENIZERS_PARALLELISM", "TORCHELASTIC_", "TORCH_NCCL_ASYNC_ERROR_HANDLING"),
+    "PYTORCH_CUDA_ALLOC_CONF",  # without CUDA it says nothing
 )
 # The server's own descriptors lie above those that a process can be given.
 HIGH = 300
@@ -80,7 +83,7 @@ def read_at_import(environment: dict[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name.startswith(READ_AT_IMPORT) and name not in SET_IN_FORK
+        if name.startswith(READ_AT_IMPORT) and not name.startswith(SET_IN_FORK)
     }
 
 
