@@ -45,8 +45,8 @@ export default defineConfig({
   ...recipe,
   model: '${path.join(packageRoot, '.lockstep/models/smollm2-135m-instruct')}',
   out: 'chat',
-  data: { ...recipe.data, train: ['chats.jsonl'], validation: 0.1, validationDocuments: 3 },
-  training: { ...recipe.training, minutes: undefined, steps: 3, sequence: 384, heldOutTokens: 384 },
+  data: { ...recipe.data, train: ['chats.jsonl'], validation: 0.1, validationDocuments: 2 },
+  training: { ...recipe.training, minutes: undefined, steps: 2, sequence: 384, heldOutTokens: 256 },
 });
 `,
   );
@@ -84,7 +84,7 @@ it('trains on conversations, verifies the checkpoint and serves it', async () =>
     scores: { before: number; after: number };
     step: number;
   };
-  expect(step).toBe(3);
+  expect(step).toBe(2);
   expect(scores.after).toBeLessThan(scores.before - 0.02);
 
   const [judged] = (await lockstep([...(verify ?? []), '--tokens', '128'])) as unknown as [

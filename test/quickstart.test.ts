@@ -22,7 +22,7 @@ interface Row {
 test('the quickstart trains, proves, exports, serves and completes', async () => {
   const cli = path.join(packageRoot, 'dist/cli/main.js');
   // Steps, not minutes: what comes out does not depend on how busy the machine is.
-  const asked = ['quickstart', '--exit', '--json', '--quick', '--steps', '3'];
+  const asked = ['quickstart', '--exit', '--json', '--quick', '--steps', '2'];
   const { stdout } = await run('node', [cli, ...asked], {
     cwd: packageRoot,
     maxBuffer: 64 * 1024 * 1024,

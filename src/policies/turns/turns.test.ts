@@ -1,6 +1,6 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { chatSegments, chatTokenizer, smollm, type Turn } from '../../../test/helpers/chat.ts';
 import { segmentsOf } from '../../../test/helpers/policy.ts';
 import { families } from '../../../test/helpers/templates.ts';
@@ -43,8 +43,12 @@ const chats: Record<string, Turn[]> = {
 };
 
 describe.each(Object.entries(families))('%s', (_, { template, added, header, end }) => {
+  let tokenizer: Tokenizer;
+  beforeAll(async () => {
+    tokenizer = await chatTokenizer(folder(), template, added);
+  });
+
   it.each(Object.entries(chats))('cuts a chat (%s) around its answers', async (_, chat) => {
-    const tokenizer = await chatTokenizer(folder(), template, added);
     const segments = await chatSegments(turns(), tokenizer, chat, true);
     // question and header, answer and end, question and header, answer and end, question and header
     const opens = segments.filter((_, i) => i % 2 === 0);
