@@ -166,7 +166,7 @@ const faults: Record<string, Fault> = {
 const statement = 'return state.seen < tables.list.length;';
 /** Index 4, id 7. */
 const tokens = [1, 2, 3, 4, 7, 5, 6];
-const limits = { milliseconds: 1000, megabytes: 64 };
+const limits = { milliseconds: 300, megabytes: 64 };
 
 interface Outcome {
   code?: string;

@@ -157,7 +157,7 @@ const probes: Record<string, string> = {
   ),
 };
 
-const limits = { milliseconds: 300, megabytes: 48 };
+const limits = { milliseconds: 100, megabytes: 48 };
 const tokens = [1, 2, 3, 4, 5];
 const sourceOf = (policySource: string): PolicySource => ({
   contract: {
