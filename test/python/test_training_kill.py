@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -349,8 +348,8 @@ def digest(directory: Path) -> str:
     return str(json.loads((directory / "lockstep.json").read_text())["digest"])
 
 
-def test_one_trainer_a_checkpoint(tmp_path: Path) -> None:
-    """A real second process; its lock ends when it is killed."""
+def test_one_trainer_a_checkpoint(tmp_path: Path, real_python: str) -> None:
+    """A second process, named by its id; its lock ends when it is killed."""
     out = tmp_path / "out"
     code = (
         "import sys; from pathlib import Path; from lockstep.training.lock import exclusive\n"
@@ -358,7 +357,7 @@ def test_one_trainer_a_checkpoint(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(trainings.ROOT / "python")}
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        [real_python, "-c", code],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

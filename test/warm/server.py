@@ -83,7 +83,8 @@ def read_at_import(environment: dict[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name.startswith(READ_AT_IMPORT) and not name.startswith(SET_IN_FORK)
+        # PYTHON alone is what bench/gpu/run.sh is told.
+        if name.startswith(READ_AT_IMPORT) and not name.startswith(SET_IN_FORK) and name != "PYTHON"
     }
 
 
