@@ -63,7 +63,7 @@ const sizes = { prose: 34_000, code: 11_000, random: 11_000 };
 /** Tokens where each takes a call of its own. */
 const oneByOne = 2000;
 /** Tokens of each row that are cut again in chunks, and behind a snapshot of the other runtime. */
-const again = 20_000;
+const again = 10_000;
 
 interface Job extends PolicySource {
   tokens: number[];
