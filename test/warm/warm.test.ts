@@ -64,6 +64,11 @@ describe.runIf(process.platform === 'linux')('as the real interpreter', () => {
       ['-c', 'import os; print(os.environ["A"], "HOME" in os.environ)'],
       { env: { A: '1' } },
     ],
+    [
+      'variables that libraries read when they are called',
+      ['-c', 'import os; print(os.environ["TOKENIZERS_PARALLELISM"], os.environ["PYTHON"])'],
+      { env: { TOKENIZERS_PARALLELISM: 'false', TORCHELASTIC_RUN_ID: '1', PYTHON: 'mine' } },
+    ],
     ['a folder', ['-c', 'import os; print(os.getcwd())'], { cwd: folder }],
     [
       'threads',
