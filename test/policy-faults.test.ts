@@ -9,11 +9,17 @@ import { PolicyHost, type PolicySource, Segmenter } from '../src/planner/index.t
 import { python } from './helpers/python.ts';
 import { trap } from './policies/trap.ts';
 
+const limits = { milliseconds: 300, megabytes: 64 };
+/** What fills memory is to be stopped by that, on a slow machine too. */
+const memory = { milliseconds: 20_000, megabytes: 16 };
+
 interface Fault {
   /** What it does, in place of the trap's statement. */
   body: string;
   code: string;
   message: RegExp;
+  /** Other limits than the rest. */
+  own?: typeof limits;
 }
 
 const faults: Record<string, Fault> = {
@@ -69,22 +75,26 @@ const faults: Record<string, Fault> = {
   'fills memory with lists': {
     body: 'const all = []; for (;;) all.push(new Array(1000).fill(0.5))',
     code: 'LS_POLICY_LIMIT',
-    message: /memory|MiB/,
+    message: /takes more memory than it may/,
+    own: memory,
   },
   'fills memory with state': {
     body: 'state.kept = []; for (;;) state.kept.push({ a: [] })',
     code: 'LS_POLICY_LIMIT',
-    message: /memory|MiB/,
+    message: /takes more memory than it may/,
+    own: memory,
   },
   'fills memory with text': {
     body: "let s = 'x'; for (;;) s += s + state.seen",
     code: 'LS_POLICY_LIMIT',
-    message: /memory|MiB/,
+    message: /takes more memory than it may/,
+    own: memory,
   },
   'fills memory with buffers': {
     body: 'const all = []; for (;;) all.push(new Float64Array(1 << 20).fill(1))',
     code: 'LS_POLICY_LIMIT',
-    message: /memory|MiB/,
+    message: /takes more memory than it may/,
+    own: memory,
   },
   'reads the clock': {
     body: 'return Date.now() > 0',
@@ -166,7 +176,6 @@ const faults: Record<string, Fault> = {
 const statement = 'return state.seen < tables.list.length;';
 /** Index 4, id 7. */
 const tokens = [1, 2, 3, 4, 7, 5, 6];
-const limits = { milliseconds: 300, megabytes: 64 };
 
 interface Outcome {
   code?: string;
@@ -197,7 +206,7 @@ function trapOf(body: string): string {
   return bundled.replace(statement, `${body};`);
 }
 
-function inNode(policySource: string): Outcome {
+function inNode(policySource: string, own = limits): Outcome {
   const outcome: Outcome = {};
   const codeOf = (call: () => unknown): string => {
     try {
@@ -209,7 +218,7 @@ function inNode(policySource: string): Outcome {
   };
   let host: PolicyHost | undefined;
   try {
-    host = new PolicyHost(sourceOf(policySource), limits);
+    host = new PolicyHost(sourceOf(policySource), own);
     const segmenter = new Segmenter(host);
     const other = new Segmenter(host);
     try {
@@ -229,8 +238,8 @@ function inNode(policySource: string): Outcome {
 }
 
 /** As `inNode`, the other sequence in the same turn of the event loop, before and after. */
-async function inOneTurn(policySource: string): Promise<Outcome> {
-  const host = new PolicyHost(sourceOf(policySource), limits);
+async function inOneTurn(policySource: string, own = limits): Promise<Outcome> {
+  const host = new PolicyHost(sourceOf(policySource), own);
   const [before, segmenter, after] = [
     new Segmenter(host),
     new Segmenter(host),
@@ -249,8 +258,10 @@ async function inOneTurn(policySource: string): Promise<Outcome> {
   return outcome;
 }
 
-async function inPython(sources: readonly string[]): Promise<Outcome[]> {
-  const cases = sources.map((source) => ({ ...sourceOf(source), ...limits, tokens }));
+async function inPython(
+  sources: readonly (readonly [string, typeof limits])[],
+): Promise<Outcome[]> {
+  const cases = sources.map(([source, own]) => ({ ...sourceOf(source), ...own, tokens }));
   const script = path.join(packageRoot, 'test/python/run_policy_cases.py');
   return new Promise((resolve, reject) => {
     const child = execFile(
@@ -280,21 +291,47 @@ function check(outcome: Outcome, { code, message }: Fault): void {
 describe('a policy that', () => {
   let python: Outcome[];
   beforeAll(async () => {
-    python = await inPython(Object.values(faults).map(({ body }) => trapOf(body)));
+    python = await inPython(
+      Object.values(faults).map(({ body, own = limits }) => [trapOf(body), own]),
+    );
   });
 
   describe.each(Object.entries(faults))('%s', (name, fault) => {
     it('is stopped in Node', () => {
-      check(inNode(trapOf(fault.body)), fault);
+      check(inNode(trapOf(fault.body), fault.own), fault);
     });
 
     it('is stopped beside others', async () => {
-      check(await inOneTurn(trapOf(fault.body)), fault);
+      check(await inOneTurn(trapOf(fault.body), fault.own), fault);
     });
 
     it('is stopped in Python', () => {
       check(python[Object.keys(faults).indexOf(name)] as Outcome, fault);
     });
+  });
+});
+
+// Where memory ends decides what can still be said of it. It is never taken for an answer: a value, its
+// text and the text of an error each need some.
+describe('a policy that fills memory, whatever is left of it, is refused:', () => {
+  const body = 'state.kept = []; for (;;) state.kept.push({ a: [] })';
+  const megabytes = [16, 17, 18, 19, 20, 21, 22, 23, 24, 25];
+  const own = megabytes.map((megabytes) => ({ ...memory, megabytes }));
+  let python: Outcome[];
+  beforeAll(async () => {
+    python = await inPython(own.map((one) => [trapOf(body), one]));
+  });
+
+  it.each(megabytes)('%i MiB', async (limit) => {
+    const at = megabytes.indexOf(limit);
+    const source = trapOf(body);
+    const outcomes = [inNode(source, own[at]), await inOneTurn(source, own[at]), python[at]];
+    for (const outcome of outcomes) {
+      expect(outcome).toMatchObject({ code: 'LS_POLICY_LIMIT' });
+      expect(outcome?.message).toMatch(/ at token 4 \(id 7\): .*takes more memory than it may/);
+      expect(outcome).not.toHaveProperty('cuts');
+      expect(outcome?.again).toMatch(/^LS_P/);
+    }
   });
 });
 
@@ -333,7 +370,7 @@ describe('a policy.js that', () => {
   };
   let python: Outcome[];
   beforeAll(async () => {
-    python = await inPython(Object.values(cases).map(({ source }) => source()));
+    python = await inPython(Object.values(cases).map(({ source }) => [source(), limits]));
   });
 
   it.each(Object.entries(cases))('%s is refused in both', (name, { source, code, message }) => {

@@ -83,7 +83,7 @@ export class PolicyHost {
     this.#placed(() => {
       const text = traced?.policy.text ?? policySource;
       this.#call('policy', this.#evaluate(text, 'policy.js'));
-      this.#call('load', this.#engine.text(JSON.stringify(given)));
+      this.#ask('load', JSON.stringify(given));
     });
   }
 
@@ -100,7 +100,7 @@ export class PolicyHost {
 
   /** JSON from which `restore` continues exactly. @throws LS_POLICY_STATE where the state is no JSON */
   snapshot(handle: number): string {
-    return this.#call('snapshot', this.#engine.text(String(handle)));
+    return this.#ask('snapshot', String(handle));
   }
 
   /**
@@ -110,14 +110,20 @@ export class PolicyHost {
    */
   restore(snapshot: string): number {
     const where = placeIn(snapshot, this.#segment.max);
-    const handle = this.#integer(this.#call('restore', this.#engine.text(snapshot)));
+    const handle = this.#integer(this.#ask('restore', snapshot));
     this.#sequences.set(handle, { ...where, log: new TokenLog(snapshot) });
     return handle;
   }
 
   free(handle: number): void {
     this.#sequences.delete(handle);
-    if (this.#stopped === undefined) this.#call('free', this.#engine.text(String(handle)));
+    if (this.#stopped !== undefined) return;
+    try {
+      this.#ask('free', String(handle));
+    } catch (error) {
+      // A stopped engine has nothing left to free.
+      if (this.#stopped === undefined) throw error;
+    }
   }
 
   /** Name and parameters of the policy, as policy.js has them. */
@@ -245,13 +251,22 @@ export class PolicyHost {
     return this.#engine.cells(this.#offset, HEADER + BATCH_CELLS);
   }
 
+  /** `#call` with a text. */
+  #ask(operation: string, given: string): string {
+    if (this.#stopped !== undefined) throw this.#stopped;
+    return this.#call(
+      operation,
+      this.#guard(() => this.#engine.text(given)),
+    );
+  }
+
   #call(operation: string, ...given: Value[]): string {
     if (this.#stopped !== undefined) throw this.#stopped;
-    const values = [this.#engine.text(operation), ...given];
     const { interrupt, milliseconds } = this.#timer();
-    const text = this.#guard(() =>
-      this.#engine.call(this.#invoke, values, interrupt, milliseconds),
-    );
+    const text = this.#guard(() => {
+      const values = [this.#engine.text(operation), ...given];
+      return this.#engine.call(this.#invoke, values, interrupt, milliseconds);
+    });
     if (!text.startsWith('{"error":')) return text;
     throw this.#error((JSON.parse(text) as { error: PolicyReport }).error);
   }
@@ -287,10 +302,11 @@ export class PolicyHost {
       }
       const [, , index, token] = this.#cells();
       const { milliseconds, megabytes } = this.#limits;
-      const why =
-        error.kind === 'interrupted'
-          ? `no answer within ${milliseconds / 1000} s: it loops, or needs more than ${megabytes} MiB`
-          : 'the stack overflowed: unbounded recursion, or data nested too deeply';
+      const why = {
+        interrupted: `no answer within ${milliseconds / 1000} s: it loops, or needs more than ${megabytes} MiB`,
+        exhausted: `it takes more memory than it may, ${megabytes} MiB`,
+        trapped: 'the stack overflowed: unbounded recursion, or data nested too deeply',
+      }[error.kind];
       this.#stopped = this.#error({
         code: 'LS_POLICY_LIMIT',
         message: `expected an answer, got none: ${why}`,

@@ -195,8 +195,14 @@ class PolicyRuntime:
 
     def _free(self, handle: int) -> None:
         self._standing.pop(handle, None)
-        if self._stopped is None:
+        if self._stopped is not None:
+            return
+        try:
             self._call("free", str(handle))
+        except LockstepError:
+            # A stopped engine has nothing left to free.
+            if self._stopped is None:
+                raise
 
     def _exchange(self, parts: list[_Part], cuts: list[list[int]]) -> None:
         cells = array("i", (0, -1, -1, -1))
@@ -286,17 +292,22 @@ class PolicyRuntime:
             raise self._stopped
         engine = self._engine
         interrupt, seconds = self._timer()
-        values = [engine.name(operation)]
-        if given is not None:
-            values.append(engine.text(given) if isinstance(given, str) else given)
-        answer = self._guard(lambda: engine.call(self._invoke, values, interrupt, seconds))
+        values: list[int] = []
+
+        def call() -> int:
+            values.append(engine.name(operation))
+            if given is not None:
+                values.append(engine.text(given) if isinstance(given, str) else given)
+            return engine.call(self._invoke, values, interrupt, seconds)
+
+        answer = self._guard(call)
         if given is not None:
             engine.free(values[1])
         # A push is answered in the cells: its text, which is empty, need not be fetched.
         if operation == "push" and self._cells(1)[0] >= 0:
             engine.free(answer)
             return ""
-        text = engine.take(answer)
+        text = self._guard(lambda: engine.take(answer))
         if not text.startswith('{"error":'):
             return text
         error = json.loads(text)["error"]
@@ -329,12 +340,12 @@ class PolicyRuntime:
             if error.kind == "threw":
                 message = f"threw {error} when it was loaded"
                 raise self._error("LS_POLICY_LOAD", message) from None
-            why = (
-                f"no answer within {self._seconds:g} s: it loops, or needs more than "
-                f"{self._megabytes} MiB"
-                if error.kind == "interrupted"
-                else "the stack overflowed: unbounded recursion, or data nested too deeply"
-            )
+            why = {
+                "interrupted": f"no answer within {self._seconds:g} s: it loops, or needs more "
+                f"than {self._megabytes} MiB",
+                "exhausted": f"it takes more memory than it may, {self._megabytes} MiB",
+                "trapped": "the stack overflowed: unbounded recursion, or data nested too deeply",
+            }[error.kind]
             _, _, index, token = self._cells(_HEADER)
             message = f"expected an answer, got none: {why}"
             self._stopped = self._error("LS_POLICY_LIMIT", message, index, token)

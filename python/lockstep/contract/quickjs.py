@@ -29,15 +29,18 @@ from .quickjs_module import EXPORTS, TICK, engine_and_module, ticking
 _INTRINSICS = 1 | 4 | 16 | 32 | 64 | 256 | 512
 _STACK = 128 << 10  # bytes of the interpreted code's stack; WebAssembly has 5 MiB
 _PAGE = 1 << 16
+# Upper half of a value that stands for what was thrown (JS_TAG_EXCEPTION of these bytes).
+_EXCEPTION = (6).to_bytes(4, "little")
 _OWN_MEMORY = 16 << 20  # bytes that the module asks for at the least
 _ARGUMENTS = 2  # of a call at the most
 
-Kind = Literal["threw", "interrupted", "trapped"]
+Kind = Literal["threw", "interrupted", "exhausted", "trapped"]
 
 
 class EngineError(Exception):
     """A failure of the engine: ``threw`` (the code threw the text; it stays usable), or its end:
-    ``interrupted`` by the time limit, ``trapped`` (its stack is used up)."""
+    ``interrupted`` by the time limit, ``exhausted`` (no memory is left for an answer), ``trapped``
+    (its stack is used up)."""
 
     def __init__(self, kind: Kind, text: str):
         super().__init__(text)
@@ -127,10 +130,12 @@ class QuickJs:
         self._memory.write(self._store, data, start)
 
     def text(self, text: str) -> int:
-        """A string, as a value."""
+        """A string, as a value. Raises ``EngineError`` (``exhausted``)."""
         pointer, _ = self._copied(text)
         value = self._do("new_string", self._context, pointer)
         self._do("free", pointer)
+        if self._failed(value):
+            raise self._exhausted()
         return value
 
     def evaluate(
@@ -160,24 +165,40 @@ class QuickJs:
     def call(
         self, function: int, given: Sequence[int], interrupt: Callable[[], bool], seconds: float
     ) -> int:
-        """Call a function; its value, which `take` or `free` gives back. Raises ``EngineError``."""
+        """Call a function that answers its own errors; its value, for `take` or `free`.
+
+        Raises ``EngineError`` (``exhausted``, too, where the function raises: nothing was left for
+        its ``catch``).
+        """
         assert len(given) <= _ARGUMENTS
         self.write(b"".join(value.to_bytes(4, "little") for value in given), self._arguments)
-        return self._guarded(
-            interrupt,
-            seconds,
-            "call",
-            self._context,
-            function,
-            self._undefined,
-            len(given),
-            self._arguments,
-        )
+        context, undefined, arguments = self._context, self._undefined, self._arguments
+        this = (context, function, undefined, len(given), arguments)
+        try:
+            return self._guarded(interrupt, seconds, "call", *this)
+        except EngineError as error:
+            raise (self._exhausted() if error.kind == "threw" else error) from None
 
     def take(self, value: int) -> str:
-        """A value's text; the value is freed."""
+        """The text of what a call answered; the value is freed. Raises ``EngineError``
+        (``exhausted``)."""
+        text = self._text_of(value)
+        if text is None:
+            raise self._exhausted()
+        return text
+
+    def _failed(self, value: int) -> bool:
+        """Whether a value is none: something was thrown, or no memory was left to hold it."""
+        return value == 0 or self.read(value + 4, value + 8) == _EXCEPTION
+
+    def _exhausted(self) -> EngineError:
+        return self._end("exhausted", "no memory is left for an answer")
+
+    def _text_of(self, value: int) -> str | None:
+        """A value's text; None where it gives none: its ``toString`` throws, or no memory is left.
+        The value is freed."""
         pointer = self._do("get_string", self._context, value)
-        text = ""
+        text = None
         if pointer:
             end, step = pointer, 256
             data = bytearray()
@@ -206,11 +227,14 @@ class QuickJs:
                 # hours), the epochs of wasmtime stop it.
                 self._store.set_epoch_deadline(max(1, int(seconds / TICK)) + 1)
                 result = self._do(name, *given)
-                exception = self._do("resolve_exception", self._context, result)
-                if exception:
-                    self._do("free_value", self._context, result)
-                    # To say what was thrown may run code as well.
-                    thrown = self.take(exception)
+                if result and self._failed(result):
+                    exception = self._do("resolve_exception", self._context, result)
+                    if exception:
+                        self._do("free_value", self._context, result)
+                        # To say what was thrown may run code as well.
+                        thrown = self._text_of(exception) or ""
+                    else:
+                        result = 0
         except Trap as trap:
             interrupted = "interrupt" in str(trap)
             raise self._end("interrupted" if interrupted else "trapped", str(trap)) from None
@@ -221,6 +245,8 @@ class QuickJs:
             self._deadline = _never
         if self._interrupted:
             raise self._end("interrupted", "interrupted")
+        if not result:
+            raise self._exhausted()
         if thrown is not None:
             raise EngineError("threw", thrown)
         return result
@@ -232,6 +258,8 @@ class QuickJs:
     def _copied(self, text: str) -> tuple[int, int]:
         data = text.encode("utf-8", "surrogatepass")
         pointer = self._do("malloc", len(data) + 1)
+        if not pointer:
+            raise self._exhausted()
         self.write(data + b"\0", pointer)
         return pointer, len(data)
 

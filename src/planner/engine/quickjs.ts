@@ -19,6 +19,8 @@ const INTRINSICS = 1 | 4 | 16 | 32 | 64 | 256 | 512; // base, eval, RegExp and i
 /** Stack of the interpreted code, bytes; WebAssembly has 5 MiB. */
 const STACK = 128 << 10;
 const PAGE = 1 << 16;
+/** Upper half of a value that stands for what was thrown (JS_TAG_EXCEPTION of these bytes). */
+const EXCEPTION = 6;
 /** Memory of the engine before any code runs, bytes: what the module asks for at the least. */
 const OWN_MEMORY = 16 << 20;
 
@@ -101,10 +103,11 @@ export function loadEngine(): object {
  * A failure of the engine itself.
  *
  * `threw`: the code threw what `message` says; the engine continues. All others end it: `interrupted` by
- * the time limit, `trapped` (its stack is used up, or it aborted), `load` before any code ran.
+ * the time limit, `exhausted` (no memory is left for an answer), `trapped` (its stack is used up, or it
+ * aborted), `load` before any code ran.
  */
 export class EngineError extends Error {
-  readonly kind: 'threw' | 'interrupted' | 'trapped' | 'load';
+  readonly kind: 'threw' | 'interrupted' | 'exhausted' | 'trapped' | 'load';
   constructor(kind: EngineError['kind'], message: string) {
     super(message);
     this.kind = kind;
@@ -205,11 +208,12 @@ export class QuickJs {
     return new Int32Array(this.#memory.buffer, offset, length);
   }
 
-  /** A string, as a value. */
+  /** A string, as a value. @throws EngineError (`exhausted`) */
   text(text: string): Value {
     const pointer = this.#copied(text).pointer;
     const value = this.#exports.$(this.#context, pointer);
     this.#exports.N(pointer);
+    if (this.#failed(value)) throw this.#exhausted();
     return value as Value;
   }
 
@@ -235,19 +239,27 @@ export class QuickJs {
   }
 
   /**
-   * Call a function; its value as text. The arguments are freed.
+   * Call a function that answers its own errors; its value as text. The arguments are freed.
    *
-   * @throws EngineError
+   * @throws EngineError (`exhausted`, too, where the function throws: nothing was left for its `catch`)
    */
   call(fn: Value, given: readonly Value[], interrupt: Interrupt, milliseconds: number): string {
     const values = this.#exports.w(Math.max(4, 4 * given.length));
+    if (values === 0) throw this.#exhausted();
     this.cells(values, given.length).set(given);
-    const result = this.#guarded(interrupt, milliseconds, () =>
-      this.#exports.na(this.#context, fn, this.#exports.F(), given.length, values),
-    );
+    let result: Value;
+    try {
+      result = this.#guarded(interrupt, milliseconds, () =>
+        this.#exports.na(this.#context, fn, this.#exports.F(), given.length, values),
+      );
+    } catch (error) {
+      throw (error as EngineError).kind === 'threw' ? this.#exhausted() : error;
+    }
     for (const value of given) this.#exports.Q(this.#context, value);
     this.#exports.N(values);
-    return this.#read(result);
+    const text = this.#read(result);
+    if (text === null) throw this.#exhausted();
+    return text;
   }
 
   /**
@@ -282,14 +294,19 @@ export class QuickJs {
     let thrown: string | undefined;
     const checked = () => {
       result = run();
+      if (result === 0 || !this.#failed(result)) return;
       const exception = this.#exports.oa(this.#context, result);
-      if (exception === 0) return;
+      if (exception === 0) {
+        result = 0;
+        return;
+      }
       this.#exports.Q(this.#context, result);
       // To say what was thrown may run code as well.
-      thrown = this.#read(exception as Value);
+      thrown = this.#read(exception as Value) ?? '';
     };
     this.#limited(this.#shares ? null : milliseconds, checked);
     if (this.#interrupted) throw this.#end('interrupted', 'interrupted');
+    if (result === 0) throw this.#exhausted();
     if (thrown !== undefined) throw new EngineError('threw', thrown);
     return result as Value;
   }
@@ -312,13 +329,22 @@ export class QuickJs {
     return this.#ended;
   }
 
-  /** A value's text; the value is freed. */
-  #read(value: Value): string {
+  /** Whether a value is none: something was thrown, or no memory was left to hold it. */
+  #failed(value: number): boolean {
+    return value === 0 || this.cells(value + 4, 1)[0] === EXCEPTION;
+  }
+
+  #exhausted(): EngineError {
+    return this.#end('exhausted', 'no memory is left for an answer');
+  }
+
+  /** A value's text, null where it gives none: its `toString` throws, or no memory is left. The value is freed. */
+  #read(value: Value): string | null {
     const pointer = this.#exports.aa(this.#context, value);
     const bytes = new Uint8Array(this.#memory.buffer);
     const text =
       pointer === 0
-        ? ''
+        ? null
         : Buffer.from(bytes.subarray(pointer, bytes.indexOf(0, pointer))).toString('utf8');
     if (pointer !== 0) this.#exports.T(this.#context, pointer);
     this.#exports.Q(this.#context, value);
@@ -328,6 +354,7 @@ export class QuickJs {
   #copied(text: string): { pointer: number; length: number } {
     const bytes = Buffer.from(`${text}\0`, 'utf8');
     const pointer = this.#exports.w(bytes.length);
+    if (pointer === 0) throw this.#exhausted();
     new Uint8Array(this.#memory.buffer).set(bytes, pointer);
     return { pointer, length: bytes.length - 1 };
   }
