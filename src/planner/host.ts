@@ -83,7 +83,7 @@ export class PolicyHost {
     this.#placed(() => {
       const text = traced?.policy.text ?? policySource;
       this.#call('policy', this.#evaluate(text, 'policy.js'));
-      this.#ask('load', JSON.stringify(given));
+      this.#call('load', JSON.stringify(given));
     });
   }
 
@@ -100,7 +100,7 @@ export class PolicyHost {
 
   /** JSON from which `restore` continues exactly. @throws LS_POLICY_STATE where the state is no JSON */
   snapshot(handle: number): string {
-    return this.#ask('snapshot', String(handle));
+    return this.#call('snapshot', String(handle));
   }
 
   /**
@@ -110,7 +110,7 @@ export class PolicyHost {
    */
   restore(snapshot: string): number {
     const where = placeIn(snapshot, this.#segment.max);
-    const handle = this.#integer(this.#ask('restore', snapshot));
+    const handle = this.#integer(this.#call('restore', snapshot));
     this.#sequences.set(handle, { ...where, log: new TokenLog(snapshot) });
     return handle;
   }
@@ -119,7 +119,7 @@ export class PolicyHost {
     this.#sequences.delete(handle);
     if (this.#stopped !== undefined) return;
     try {
-      this.#ask('free', String(handle));
+      this.#call('free', String(handle));
     } catch (error) {
       // A stopped engine has nothing left to free.
       if (this.#stopped === undefined) throw error;
@@ -251,20 +251,14 @@ export class PolicyHost {
     return this.#engine.cells(this.#offset, HEADER + BATCH_CELLS);
   }
 
-  /** `#call` with a text. */
-  #ask(operation: string, given: string): string {
-    if (this.#stopped !== undefined) throw this.#stopped;
-    return this.#call(
-      operation,
-      this.#guard(() => this.#engine.text(given)),
-    );
-  }
-
-  #call(operation: string, ...given: Value[]): string {
+  #call(operation: string, given?: string | Value): string {
     if (this.#stopped !== undefined) throw this.#stopped;
     const { interrupt, milliseconds } = this.#timer();
     const text = this.#guard(() => {
-      const values = [this.#engine.text(operation), ...given];
+      const values = [this.#engine.text(operation)];
+      if (given !== undefined) {
+        values.push(typeof given === 'string' ? this.#engine.text(given) : given);
+      }
       return this.#engine.call(this.#invoke, values, interrupt, milliseconds);
     });
     if (!text.startsWith('{"error":')) return text;

@@ -172,10 +172,9 @@ class QuickJs:
         """
         assert len(given) <= _ARGUMENTS
         self.write(b"".join(value.to_bytes(4, "little") for value in given), self._arguments)
-        context, undefined, arguments = self._context, self._undefined, self._arguments
-        this = (context, function, undefined, len(given), arguments)
+        call = (self._context, function, self._undefined, len(given), self._arguments)
         try:
-            return self._guarded(interrupt, seconds, "call", *this)
+            return self._guarded(interrupt, seconds, "call", *call)
         except EngineError as error:
             raise (self._exhausted() if error.kind == "threw" else error) from None
 
